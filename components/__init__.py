@@ -1,0 +1,1 @@
+"""The stages of a retraining, one folder a stage, and what they share."""

@@ -1,0 +1,170 @@
+"""Every error that Visionloop ends with: one class per cause, one exit code per remedy.
+
+The engines decide by the exit code, a person reads the one sentence. The table is in docs/contract.md.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VisionloopError(Exception):
+    """The base of all. Its text is one sentence that names the file, the field and the remedy.
+
+    ``exit_code`` is the process's exit code, ``error_code`` the seeds' short code and ``error_type`` its family.
+    """
+
+    exit_code: ClassVar[int] = 70
+    error_code: ClassVar[str] = "INTERNAL"
+    error_type: ClassVar[str] = "INTERNAL_ERROR"
+
+    @property
+    def sentence(self) -> str:
+        """The message on one line, whatever whitespace a library's own message brought in."""
+        return " ".join(str(self).split())
+
+
+class InvalidDataset(VisionloopError):
+    """The data is wrong: not DICE, changed since its snapshot, an input without a valid receipt. Never retried."""
+
+    exit_code = 65
+    error_code = "INVALID_DATASET"
+    error_type = "DATASET_ERROR"
+
+
+class DatasetNotFound(InvalidDataset):
+    """Nothing, or no annotation file, lies at the dataset's URI."""
+
+    error_code = "DATASET_NOT_FOUND"
+
+
+class DatasetChanged(InvalidDataset):
+    """The dataset, or an image in it, is not what the snapshot froze."""
+
+    error_code = "DATASET_CHANGED"
+
+
+class InvalidReceipt(InvalidDataset):
+    """An input has no valid receipt, or its outputs are gone."""
+
+    error_code = "INVALID_RECEIPT"
+
+
+class Defect(VisionloopError):
+    """A defect in Visionloop itself; the traceback is kept."""
+
+
+class SickMachine(VisionloopError):
+    """The node is sick: GPU lost, driver that does not fit, disk full. Retried on another node."""
+
+    exit_code = 71
+    error_code = "MACHINE"
+    error_type = "RESOURCE_ERROR"
+
+
+class Transient(VisionloopError):
+    """A store, tracker or network is out for now. Retried with backoff."""
+
+    exit_code = 75
+    error_code = "TRANSIENT"
+    error_type = "STORAGE_ERROR"
+
+
+class CheckpointUploadFailed(Transient):
+    """A checkpoint could not be made durable."""
+
+    error_code = "CHECKPOINT_UPLOAD_FAILED"
+
+
+class OutOfMemory(VisionloopError):
+    """The GPU's memory is used up. Retried with half the batch."""
+
+    exit_code = 76
+    error_code = "OOM"
+    error_type = "RESOURCE_ERROR"
+
+
+class AccessDenied(VisionloopError):
+    """Wrong keys, a 403 or an expired URL. Never retried by itself."""
+
+    exit_code = 77
+    error_code = "ACCESS_DENIED"
+    error_type = "ACCESS_ERROR"
+
+
+class InvalidConfig(VisionloopError):
+    """The configuration is wrong. Never retried."""
+
+    exit_code = 78
+    error_code = "INVALID_CONFIG"
+    error_type = "CONFIG_ERROR"
+
+
+class TimeLimit(VisionloopError):
+    """The stage's own time limit is used up, over all attempts. Never retried."""
+
+    exit_code = 79
+    error_code = "TIMEOUT"
+    error_type = "TIMEOUT_ERROR"
+
+
+class Silent(VisionloopError):
+    """No finished work for five minutes. Retried, resumes."""
+
+    exit_code = 124
+    error_code = "TIMEOUT"
+    error_type = "TIMEOUT_ERROR"
+
+
+class UserStopped(VisionloopError):
+    """A person asked to stop. Not retried; the best checkpoint so far is kept."""
+
+    exit_code = 130
+    error_code = "USER_STOPPED"
+    error_type = "INTERRUPTED"
+
+
+class Killed(VisionloopError):
+    """A process was killed by the kernel or the engine. Retried, resumes."""
+
+    exit_code = 137
+    error_code = "KILLED"
+    error_type = "INTERRUPTED"
+
+
+class Terminated(VisionloopError):
+    """The stage was asked to end by SIGTERM: evicted or pre-empted. Retried, resumes."""
+
+    exit_code = 143
+    error_code = "TERMINATED"
+    error_type = "INTERRUPTED"
+
+
+class PreconditionFailed(Exception):
+    """A conditional write met another state than it named (HTTP 412): read again. Never leaves the package."""
+
+
+class NotFound(Exception):
+    """An object does not exist. Callers turn it into the error that names what was looked for."""
+
+
+#: Exit codes that an engine retries (docs/contract.md, "Errors"); all others are final.
+RETRYABLE = (71, 75, 76, 124, 137, 143)
+
+#: Exit codes after which a stage may run itself again on the same machine.
+RETRYABLE_IN_PLACE = (75, 76, 124, 137, 143)
+
+
+def all_errors() -> list[type[VisionloopError]]:
+    """Every error class, parents before children."""
+    found: list[type[VisionloopError]] = [VisionloopError]
+    for error in found:
+        found.extend(error.__subclasses__())
+    return found
+
+
+def by_code(exit_code: int, error_code: str | None = None) -> type[VisionloopError]:
+    """The class with this exit code, the one with this ``error_code`` too if there is one; Defect when unknown."""
+    matching = [error for error in all_errors()[1:] if error.exit_code == exit_code]
+    exact = [error for error in matching if error.error_code == error_code]
+    return (exact or matching or [Defect])[0]

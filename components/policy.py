@@ -1,0 +1,106 @@
+"""The policy table: what each stage may use and how often it is tried, on every target alike.
+
+Both compilers and the stages themselves read it; nothing else holds a limit. A third party's stage brings its own row
+with its entry point, a trainer its own row for ``train``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+#: The images' default registry and the tag that equals the package's version.
+REGISTRY = "localhost"
+
+#: Seconds after which a stage that finishes no work is dead, and how often at most it tells that it lives.
+SILENCE_SECONDS = 300
+SIGN_OF_LIFE_SECONDS = 60
+
+#: Seconds that an engine's deadline exceeds the stage's own limit, so that the stage speaks first.
+ENGINE_DEADLINE_MARGIN = 600
+
+#: The whole run's limit and how long finished pods stay, in seconds.
+RUN_DEADLINE_SECONDS = 25 * 3600
+FINISHED_POD_SECONDS = 3600
+
+#: The share of a dataset's images that may be quarantined before the dataset itself is refused.
+QUARANTINE_LIMIT = 0.05
+
+#: The node-wide image cache's size in bytes.
+CACHE_BYTES = 50 * 10**9
+
+
+@dataclass(frozen=True)
+class Toleration:
+    """A Kubernetes toleration; ``value`` None means the operator ``Exists``."""
+
+    key: str
+    value: str | None = None
+    effect: str = "NoSchedule"
+
+
+@dataclass(frozen=True)
+class StagePolicy:
+    """One stage's row.
+
+    CPU in cores ("500m", "2"), memory in Kubernetes' units ("8Gi"), times in seconds. ``attempts`` counts the first try.
+    ``cache_claim`` names a PersistentVolumeClaim for the image cache; without one an emptyDir serves.
+    """
+
+    image: str = "visionloop-stage"
+    cpu_request: str = "250m"
+    cpu_limit: str = "1"
+    memory_request: str = "512Mi"
+    memory_limit: str = "2Gi"
+    gpus: int = 0
+    timeout: int = 3600
+    attempts: int = 3
+    backoff_first: int = 1
+    backoff_factor: float = 2.0
+    backoff_longest: int = 10
+    grace_period: int = 30
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    shared_memory: str | None = None
+    cache_volume: bool = False
+    cache_claim: str | None = None
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secret: str | None = None
+    priority_class: str | None = None
+
+    @property
+    def engine_deadline(self) -> int:
+        """Seconds after which an engine kills an attempt."""
+        return self.timeout + ENGINE_DEADLINE_MARGIN
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after ``attempt`` (1 for the first) failed."""
+        return min(self.backoff_first * self.backoff_factor ** (attempt - 1), self.backoff_longest)
+
+
+_DATA = StagePolicy()
+_GPU = StagePolicy(
+    image="visionloop-trainer",
+    cpu_request="2",
+    cpu_limit="4",
+    memory_request="8Gi",
+    memory_limit="16Gi",
+    gpus=1,
+    timeout=24 * 3600,
+    backoff_first=10,
+    backoff_longest=60,
+    grace_period=60,
+    tolerations=(Toleration("nvidia.com/gpu"),),
+    shared_memory="2Gi",
+    cache_volume=True,
+)
+
+#: One row a stage. Limits and attempts are the seeds' (FACTS: validate 5 min, train 24 h, cleanup 5 min, 3 attempts).
+POLICIES: dict[str, StagePolicy] = {
+    "snapshot": _DATA,
+    "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),
+    "convert": _DATA,
+    "train": _GPU,
+    "evaluate": replace(_GPU, timeout=2 * 3600),
+    "register": replace(_DATA, image="visionloop-trainer", memory_limit="4Gi"),
+    "cleanup": replace(_DATA, timeout=300, attempts=3),
+}
