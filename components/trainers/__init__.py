@@ -178,8 +178,15 @@ class Trainer(Protocol):
             InvalidConfig: If training diverged (NaN); the last finite checkpoint was reported.
         """
 
-    def evaluate(self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path,
-                 on_batch: Callable[[int, int], None]) -> Evaluation:
+    def evaluate(
+        self,
+        checkpoint: Path,
+        dataset: Path,
+        split: str,
+        config: Mapping[str, Any],
+        work: Path,
+        on_batch: Callable[[int, int], None],
+    ) -> Evaluation:
         """Evaluates a ``TrainingResult.best`` on one split of a dataset folder; ``on_batch(done, total)`` is a sign of life."""
 
     def predictor(self, checkpoint: Path) -> Predictor:

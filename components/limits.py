@@ -1,0 +1,129 @@
+"""Timers and signals inside a stage: its time limit (79), silence (124), SIGTERM (143) and Ctrl-C (130).
+
+They raise in the main thread, so that a stage ends through its own ``finally`` blocks. An engine's deadline only kills,
+so it comes ten minutes later. A stage stuck in foreign code that never returns is ended by a thread after a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import psutil
+
+from visionloop.components.errors import Silent, Terminated, TimeLimit, UserStopped, VisionloopError
+from visionloop.components.policy import SILENCE_SECONDS
+
+#: The process whose death ends the stage: the local runner's (an engine has none).
+RUNNER_VARIABLE = "VISIONLOOP_RUNNER_PID"
+
+TICK_SECONDS = 1.0
+STUCK_SECONDS = 60.0
+
+
+class Limits:
+    """A context manager around a stage's work. ``alive`` is called for each piece of finished work."""
+
+    def __init__(self, stage: str, limit: float, used: float, silence: float = SILENCE_SECONDS) -> None:
+        """``limit`` and ``used`` are seconds: the stage's own limit, and what earlier attempts of this run used of it."""
+        self.stage, self.limit, self.used, self.silence = stage, limit, used, silence
+        self.started = time.monotonic()
+        self._last_sign = self.started
+        self._due: tuple[float, VisionloopError] | None = None
+        self._finished = threading.Event()
+        self._previous: dict[int, object] = {}
+        self._runner = _runner()
+        self.on_tick: Callable[[], None] = lambda: None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds used over all attempts."""
+        return self.used + time.monotonic() - self.started
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal or a limit has asked the stage to end."""
+        return self._due is not None
+
+    def alive(self) -> None:
+        """A piece of work is finished."""
+        self._last_sign = time.monotonic()
+
+    def __enter__(self) -> Limits:
+        """Starts the timers; does nothing outside the main thread, where Python delivers no signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+                self._previous[number] = signal.signal(number, self._handle)
+            signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
+        threading.Thread(target=self._end_if_stuck, name="limits", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops the timers and gives the signals back."""
+        self._finished.set()
+        if self._previous:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]
+            self._previous.clear()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._due is not None:
+            return
+        error: VisionloopError | None
+        if number == signal.SIGTERM:
+            error = Terminated(f"{self.stage} was asked to end by SIGTERM; run it again to resume.")
+        elif number == signal.SIGINT:
+            error = UserStopped(f"{self.stage} was stopped by the user; run it again to resume.")
+        else:
+            error = self._check()
+        if error is not None:
+            self._due = (time.monotonic(), error)
+            raise error
+
+    def _check(self) -> VisionloopError | None:
+        if self.seconds > self.limit:
+            return TimeLimit(
+                f"{self.stage} used up its time limit of {self.limit:g} s over all attempts; raise the policy's timeout."
+            )
+        if time.monotonic() - self._last_sign > self.silence:
+            return Silent(f"{self.stage} finished no work for {self.silence:g} s; it is tried again.")
+        if self._runner is not None and not _lives(self._runner):
+            return Terminated(f"{self.stage} ends because the run that started it is gone; run it again to resume.")
+        self.on_tick()
+        return None
+
+    def _end_if_stuck(self) -> None:
+        while not self._finished.wait(TICK_SECONDS):
+            overdue = (
+                self.seconds - self.limit > STUCK_SECONDS
+                or time.monotonic() - self._last_sign > self.silence + STUCK_SECONDS
+            )
+            raised = self._due is not None and time.monotonic() - self._due[0] > STUCK_SECONDS
+            if raised or (overdue and self._due is None):
+                error = self._due[1] if self._due else self._check() or Silent(f"{self.stage} is stuck.")
+                print(error.sentence, file=sys.__stderr__, flush=True)
+                os._exit(error.exit_code)
+
+
+def _runner() -> tuple[int, float] | None:
+    value = os.environ.get(RUNNER_VARIABLE, "")
+    if not value.isdigit():
+        return None
+    try:
+        return int(value), psutil.Process(int(value)).create_time()
+    except psutil.NoSuchProcess:
+        return int(value), -1.0
+
+
+def _lives(runner: tuple[int, float]) -> bool:
+    try:
+        process = psutil.Process(runner[0])
+        return process.create_time() == runner[1] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,43 @@
+"""Live events for whoever follows a run on the same machine: JSON lines appended to the file in VISIONLOOP_EVENTS.
+
+The engines swallow or reshape a stage's own output; this channel does not pass through them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+VARIABLE = "VISIONLOOP_EVENTS"
+
+
+def emit(kind: str, **fields: Any) -> None:
+    """Appends one event if somebody listens. Never fails the stage."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
+    try:
+        # One write in append mode: lines of several processes never mix.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, line)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def argo_progress(done: int, total: int) -> None:
+    """Tells Argo how far the step is, where the engine asks for it (ARGO_PROGRESS_FILE)."""
+    path = os.environ.get("ARGO_PROGRESS_FILE")
+    if path and total > 0:
+        try:
+            with open(path, "w") as file:
+                file.write(f"{min(done, total)}/{total}\n")
+        except OSError:
+            return

@@ -1,0 +1,65 @@
+"""Log lines: JSON on stderr with the run's trace id in each, plain text on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+
+import msgspec
+
+LOGGER = logging.getLogger("visionloop")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, with the fields of the seeds' log events (FACTS §4) and the trace id."""
+
+    def __init__(self, context: dict[str, str]) -> None:
+        """``context`` goes into every line (trace_id, run, stage)."""
+        super().__init__()
+        self.context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a newline inside."""
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            "source": getattr(record, "source", "sdk"),
+            **self.context,
+        }
+        if extra := getattr(record, "fields", None):
+            line["metadata"] = extra
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+class PlainLines(logging.Formatter):
+    """For a person at a terminal: the message, with its level unless it is INFO."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        text = record.getMessage()
+        return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
+
+
+def configure(*, trace_id: str, run: str, stage: str) -> None:
+    """Sends Visionloop's log lines to the process's real stderr in the form that fits it."""
+    stream = sys.__stderr__ or sys.stderr
+    handler = logging.StreamHandler(stream)
+    wanted = os.environ.get("VISIONLOOP_LOG_FORMAT") or ("text" if stream.isatty() else "json")
+    handler.setFormatter(
+        PlainLines() if wanted == "text" else JsonLines({"trace_id": trace_id, "run": run, "stage": stage})
+    )
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(os.environ.get("VISIONLOOP_LOG_LEVEL", "INFO").upper())
+
+
+def notice(message: str) -> None:
+    """Says something that a person should know and that is no error."""
+    LOGGER.info(message, extra={"fields": {"kind": "notice"}})

@@ -1,0 +1,155 @@
+"""Reservations: they save the cost of computing one key twice at the same time, and never guard correctness.
+
+A holder renews its object every ten seconds; a reader that sees no change for a minute by its own clock, or finds that the
+holder is a dead process of the same host, takes over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from visionloop.components.errors import NotFound, PreconditionFailed, VisionloopError
+from visionloop.components.storage import Prefix
+
+FILE = "reservation.json"
+RENEW_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A process that nobody else can be: host, boot, process id namespace, process id and its start in seconds."""
+
+    host: str
+    boot: str
+    namespace: int
+    pid: int
+    started: float
+
+    def is_dead(self) -> bool:
+        """True only if the process belongs to this host, boot and namespace, and is gone or a zombie."""
+        mine = this_process()
+        if (self.host, self.boot, self.namespace) != (mine.host, mine.boot, mine.namespace):
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+def this_process() -> Holder:
+    """The holder that the calling process is."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    return Holder(
+        socket.gethostname(),
+        boot.read_text().strip() if boot.exists() else "",
+        namespace.stat().st_ino if namespace.exists() else 0,
+        os.getpid(),
+        psutil.Process().create_time(),
+    )
+
+
+class Reserved(msgspec.Struct, frozen=True):
+    """What lies in ``reservation.json``."""
+
+    run: str
+    attempt: str
+    holder: Holder
+    heartbeat: int
+    expires_after_seconds: float
+    renewed_at: str
+
+
+class Watcher:
+    """Reads a foreign reservation again and again, and tells when it has gone stale."""
+
+    def __init__(self, place: Prefix) -> None:
+        """``place`` is the folder of the key."""
+        self._place = place
+        self._seen: tuple[str, float] | None = None
+        self.reserved: Reserved | None = None
+        self.etag: str | None = None
+
+    def look(self) -> bool:
+        """Whether somebody alive holds the key."""
+        try:
+            data, self.etag = self._place.read_with_etag(FILE)
+            self.reserved = msgspec.json.decode(data, type=Reserved)
+        except NotFound:
+            self.reserved, self.etag = None, None
+            return False
+        except msgspec.MsgspecError:
+            self.reserved = None
+            return False
+        mark = f"{self.reserved.attempt}:{self.reserved.heartbeat}"
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] != mark:
+            self._seen = (mark, now)
+        return not self.reserved.holder.is_dead() and now - self._seen[1] < self.reserved.expires_after_seconds
+
+
+class Reservation:
+    """A key that this process holds; renewed by a thread until ``release``."""
+
+    def __init__(self, place: Prefix, run: str, attempt: str) -> None:
+        """Describes the reservation; ``take`` makes it."""
+        self._place, self._run, self._attempt = place, run, attempt
+        self._holder = this_process()
+        self._beats = 0
+        self._etag = ""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, over: str | None = None) -> bool:
+        """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another was faster."""
+        if over is None:
+            if not self._place.create(FILE, self._bytes()):
+                return False
+        else:
+            try:
+                self._place.replace(FILE, self._bytes(), over)
+            except PreconditionFailed:
+                return False
+        try:
+            data, self._etag = self._place.read_with_etag(FILE)
+        except NotFound:
+            return False
+        if data != self._bytes():
+            return False
+        self._thread = threading.Thread(target=self._renew, name="reservation", daemon=True)
+        self._thread.start()
+        return True
+
+    def release(self) -> None:
+        """Gives the key back; an object that is somebody else's by now is left alone."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with contextlib.suppress(NotFound, VisionloopError):
+            data = self._place.read(FILE)
+            if msgspec.json.decode(data, type=Reserved).attempt == self._attempt:
+                self._place.delete([FILE])
+
+    def _bytes(self) -> bytes:
+        at = datetime.now(UTC).isoformat(timespec="seconds") if self._beats else ""
+        return msgspec.json.encode(Reserved(self._run, self._attempt, self._holder, self._beats, STALE_SECONDS, at))
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            self._beats += 1
+            # A store that is out for a while only makes the reservation look stale: the worst is work done twice.
+            with contextlib.suppress(VisionloopError):
+                try:
+                    self._place.replace(FILE, self._bytes(), self._etag)
+                    self._etag = self._place.read_with_etag(FILE)[1]
+                except (PreconditionFailed, NotFound):
+                    return

@@ -1,0 +1,440 @@
+"""The one storage module: a prefix on S3 or in a folder, asked for by role.
+
+Datasets (read only) and results may lie in different stores with their own endpoint and keys (docs/contract.md,
+"Stores"). Everything that reads or writes an object goes through here, so errors, retries and conditions are decided once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlparse
+
+import obstore
+from obstore import exceptions as store_errors
+from obstore.store import LocalStore, S3Store
+
+from visionloop.components.errors import (
+    AccessDenied,
+    InvalidConfig,
+    InvalidDataset,
+    NotFound,
+    PreconditionFailed,
+    SickMachine,
+    Transient,
+    VisionloopError,
+)
+
+Role = Literal["dataset", "results"]
+
+#: Prefixes of the variables `…ENDPOINT`, `…ACCESS_KEY`, `…SECRET_KEY`, by role, newest name first (FACTS §1).
+VARIABLES: dict[Role, tuple[str, ...]] = {
+    "dataset": ("EXTERNAL_S3_", "EXTERNAL_STORAGE_", "S3_"),
+    "results": ("INTERNAL_S3_", "S3_"),
+}
+
+#: Objects above this size are sent in parts of this size, in bytes.
+PART_BYTES = 16 * 2**20
+PARALLEL_TRANSFERS = 16
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store declares of an object: key relative to the prefix that was asked, size in bytes, ETag, version id."""
+
+    key: str
+    size: int
+    etag: str
+    version: str | None = None
+    modified: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An uploaded object: its size in bytes and the SHA-256 of its bytes in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A place under which objects lie: a bucket's prefix or a folder. ``uri`` has no trailing slash."""
+
+    uri: str
+    role: Role
+    store: Any = field(repr=False, compare=False)
+    path: str = ""
+
+    @property
+    def on_files(self) -> bool:
+        """Whether this is a folder rather than an object store."""
+        return isinstance(self.store, LocalStore)
+
+    def child(self, key: str) -> Prefix:
+        """The place one or more levels below."""
+        key = key.strip("/")
+        return Prefix(f"{self.uri}/{key}", self.role, self.store, self._key(key))
+
+    def _key(self, key: str) -> str:
+        return f"{self.path}/{key}" if self.path else key
+
+    def exists(self, key: str) -> bool:
+        """Whether an object lies at ``key``."""
+        try:
+            self.head(key)
+        except NotFound:
+            return False
+        return True
+
+    def head(self, key: str) -> ObjectInfo:
+        """What the store declares of ``key``. Raises NotFound."""
+        with self._errors("read", key):
+            meta = obstore.head(self.store, self._key(key))
+        return self._info(key, meta)
+
+    def read(self, key: str) -> bytes:
+        """The bytes at ``key``. Raises NotFound."""
+        return self.read_with_etag(key)[0]
+
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        """The bytes at ``key`` and the ETag that a conditional write names. Raises NotFound."""
+        with self._errors("read", key):
+            answer = obstore.get(self.store, self._key(key))
+            return bytes(answer.bytes()), str(answer.meta["e_tag"] or "")
+
+    def read_start(self, key: str, size: int) -> bytes:
+        """The first ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
+        with self._errors("read", key):
+            answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
+            return bytes(answer.bytes())
+
+    def write(self, key: str, data: bytes) -> Sent:
+        """Writes ``data`` at ``key``, whatever is there."""
+        with self._errors("write", key):
+            obstore.put(self.store, self._key(key), io.BytesIO(data), use_multipart=False)
+        return Sent(len(data), hashlib.sha256(data).hexdigest())
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes ``data`` at ``key`` only if nothing is there (``If-None-Match: *``; ``link`` on files)."""
+        try:
+            with self._errors("write", key):
+                obstore.put(self.store, self._key(key), io.BytesIO(data), mode="create", use_multipart=False)
+        except PreconditionFailed:
+            return False
+        return True
+
+    def replace(self, key: str, data: bytes, etag: str) -> None:
+        """Writes ``data`` at ``key`` only if its ETag still is ``etag``.
+
+        On files the check and the rename are two steps; callers there hold the reservation.
+
+        Raises:
+            PreconditionFailed: If something else is there now.
+        """
+        if self.on_files:
+            try:
+                _, now = self.read_with_etag(key)
+            except NotFound:
+                raise PreconditionFailed(key) from None
+            if now != etag:
+                raise PreconditionFailed(key)
+            self.write(key, data)
+            return
+        with self._errors("write", key):
+            obstore.put(self.store, self._key(key), io.BytesIO(data), mode={"e_tag": etag}, use_multipart=False)
+
+    def upload(self, local: Path, key: str, alive: Callable[[], None] = lambda: None) -> Sent:
+        """Sends a file in parts; ``alive`` is called after each part. Returns size and SHA-256 of what was sent."""
+        digest = hashlib.sha256()
+        size = 0
+
+        def parts() -> Iterator[bytes]:
+            nonlocal size
+            with local.open("rb") as file:
+                while block := file.read(PART_BYTES):
+                    digest.update(block)
+                    size += len(block)
+                    yield block
+                    alive()
+
+        with self._errors("write", key):
+            if local.stat().st_size <= PART_BYTES:
+                data = b"".join(parts())
+                obstore.put(self.store, self._key(key), io.BytesIO(data), use_multipart=False)
+            else:
+                obstore.put(self.store, self._key(key), parts(), chunk_size=PART_BYTES)
+        return Sent(size, digest.hexdigest())
+
+    def download(self, key: str, local: Path, alive: Callable[[], None] = lambda: None) -> Sent:
+        """Fetches ``key`` into a file, whole or not at all. Raises NotFound; SickMachine if the disk is full."""
+        digest = hashlib.sha256()
+        size = 0
+        partial = local.with_name(f".{local.name}.{os.getpid()}.partial")
+        with self._errors("read", key):
+            answer = obstore.get(self.store, self._key(key))
+            try:
+                with writing(partial), partial.open("wb") as file:
+                    for block in answer.stream(min_chunk_size=2**20):
+                        data = bytes(block)
+                        file.write(data)
+                        digest.update(data)
+                        size += len(data)
+                        alive()
+                with writing(local):
+                    partial.replace(local)
+            finally:
+                partial.unlink(missing_ok=True)
+        return Sent(size, digest.hexdigest())
+
+    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+        """Every object below ``under``, in the store's order; keys are relative to this prefix."""
+        start = self._key(under.strip("/")) if under else self.path
+        with self._errors("list", under or "."):
+            for batch in obstore.list(self.store, prefix=start or None, chunk_size=1000):
+                for meta in batch:
+                    relative = str(meta["path"])[len(self.path) + 1 :] if self.path else str(meta["path"])
+                    yield self._info(relative, meta)
+
+    def children(self, under: str = "") -> tuple[list[str], list[ObjectInfo]]:
+        """One level: the names of the folders below ``under``, and the objects right there."""
+        start = self._key(under.strip("/")) if under else self.path
+        with self._errors("list", under or "."):
+            answer = obstore.list_with_delimiter(self.store, prefix=start or None)
+        cut = len(self.path) + 1 if self.path else 0
+        names = sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in answer["common_prefixes"])
+        return names, [self._info(str(meta["path"])[cut:], meta) for meta in answer["objects"]]
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Removes objects; one that is gone already counts as removed. Returns how many were named."""
+        paths = [self._key(key) for key in keys]
+        for path in paths:
+            with contextlib.suppress(NotFound), self._errors("delete", path):
+                obstore.delete(self.store, path)
+        return len(paths)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copies an object within this prefix. Raises NotFound."""
+        with self._errors("copy", source):
+            obstore.copy(self.store, self._key(source), self._key(target))
+
+    def map(self, work: Callable[[str], Any], keys: Iterable[str]) -> Iterator[Any]:
+        """Runs ``work`` on each key with several transfers at once; results in the keys' order, the first error raised."""
+        with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
+            try:
+                yield from pool.map(work, keys)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _info(self, key: str, meta: Mapping[str, Any]) -> ObjectInfo:
+        etag = str(meta["e_tag"] or "").strip('"')
+        return ObjectInfo(key, int(meta["size"]), etag, meta.get("version"), meta["last_modified"].timestamp())
+
+    @contextlib.contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        """Maps what the store's client raises to the errors of the table."""
+        where = f"{self.uri}/{key}" if not key.startswith(self.path + "/") or not self.path else f"{self.uri} ({key})"
+        try:
+            yield
+        except VisionloopError:
+            raise
+        except FileNotFoundError as error:
+            raise NotFound(where) from error
+        except (store_errors.AlreadyExistsError, store_errors.PreconditionError) as error:
+            raise PreconditionFailed(where) from error
+        except (store_errors.PermissionDeniedError, store_errors.UnauthenticatedError, PermissionError) as error:
+            raise self._denied(action, where) from error
+        except store_errors.InvalidPathError as error:
+            raise InvalidDataset(
+                f"{where}: the object key is not allowed; rename it without '..' and empty parts."
+            ) from error
+        except (store_errors.BaseError, OSError) as error:
+            raise self._unexpected(action, where, error) from error
+
+    def _denied(self, action: str, where: str) -> AccessDenied:
+        keys = "the folder's permissions" if self.on_files else f"{VARIABLES[self.role][0]}ACCESS_KEY and …SECRET_KEY"
+        return AccessDenied(f"{where}: the {self.role} store refused to {action}; check {keys}.")
+
+    def _unexpected(self, action: str, where: str, error: Exception) -> VisionloopError | NotFound:
+        text = " ".join(str(error).split())
+        if re.search(r"NoSuchBucket|NoSuchKey|404 Not Found", text):
+            return NotFound(where)
+        if re.search(
+            r"\b40[13]\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|ExpiredToken|permission denied",
+            text,
+            re.I,
+        ):
+            return self._denied(action, where)
+        if getattr(error, "errno", None) == errno.ENOSPC or re.search(
+            r"os error 28|No space left|507|StorageFull", text
+        ):
+            return Transient(f"{where}: no space is left in the {self.role} store; free some and run again.")
+        if re.search(r"os error (20|21|30)\b|Read-only|Not a directory|Is a directory", text):
+            return AccessDenied(
+                f"{where}: the {self.role} store can't {action} there; choose a folder that can be written."
+            )
+        endpoint = "" if self.on_files else f" at {endpoint_of(self.role)}"
+        return Transient(
+            f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
+        )
+
+
+def _cause(text: str) -> str:
+    """The part of a client's message that a person can use, without its retry statistics."""
+    match = re.search(
+        r"(Connection refused|dns error[^,:;]*|operation timed out|tcp connect error|\b5\d\d [A-Z][\w ]+)", text
+    )
+    return match.group(1) if match else text[:160]
+
+
+@contextlib.contextmanager
+def writing(local: Path) -> Iterator[None]:
+    """Turns a full or unwritable disk of this machine into its error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SickMachine(f"{local}: the machine's disk is full; free space or choose another TMPDIR.") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AccessDenied(f"{local}: the folder can't be written; choose another TMPDIR.") from error
+        raise
+
+
+def normalise_uri(uri: str) -> str:
+    """One spelling per place: ``s3://bucket/prefix`` or ``file:///absolute/path``, without a trailing slash.
+
+    Raises:
+        InvalidConfig: If it is neither an ``s3://`` or ``file://`` URI nor a path.
+    """
+    if not uri or "\x00" in uri:
+        raise InvalidConfig("A URI is empty; give s3://bucket/prefix, file:///folder or a path.")
+    parsed = urlparse(uri)
+    if parsed.scheme == "s3":
+        key = re.sub(r"/+", "/", uri[len("s3://") + len(parsed.netloc) :]).strip("/")
+        if not parsed.netloc or ".." in key.split("/"):
+            raise InvalidConfig(f"{uri}: not an S3 URI; give s3://bucket/prefix.")
+        return f"s3://{parsed.netloc}/{key}".rstrip("/")
+    if parsed.scheme == "file":
+        if parsed.netloc not in ("", "localhost"):
+            raise InvalidConfig(f"{uri}: a file URI names no host; give file:///folder.")
+        return Path(os.path.abspath(unquote(parsed.path))).as_uri()
+    if "://" in uri:
+        raise InvalidConfig(
+            f"{uri}: {parsed.scheme}:// is not supported; give s3://bucket/prefix, file:///folder or a path."
+        )
+    return Path(os.path.abspath(os.path.expanduser(uri))).as_uri()
+
+
+def local_path(uri: str) -> Path | None:
+    """The folder or file that a ``file://`` URI names, None for S3."""
+    return Path(unquote(urlparse(uri).path)) if uri.startswith("file://") else None
+
+
+def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str:
+    """The S3 endpoint of a role: its own variable, else the standard AWS ones, else AWS itself."""
+    environment = os.environ if environment is None else environment
+    for prefix in VARIABLES[role]:
+        if value := environment.get(f"{prefix}ENDPOINT"):
+            return value if "://" in value else f"http://{value}"
+    return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "AWS S3"
+
+
+def credentials_of(role: Role, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    """The access and secret key that a role's own variables hold, or None: then the standard AWS chain is asked.
+
+    Raises:
+        AccessDenied: If only one half of the pair is set.
+    """
+    environment = os.environ if environment is None else environment
+    for prefix in VARIABLES[role]:
+        access, secret = environment.get(f"{prefix}ACCESS_KEY"), environment.get(f"{prefix}SECRET_KEY")
+        if access and secret:
+            return access, secret
+        if access or secret:
+            missing = "SECRET_KEY" if access else "ACCESS_KEY"
+            raise AccessDenied(f"{prefix}{missing} is not set while its other half is; set both.")
+    return None
+
+
+def open_prefix(uri: str, role: Role) -> Prefix:
+    """Opens the place that ``uri`` names; nothing is asked of the store yet.
+
+    Raises:
+        InvalidConfig: If the URI is of no known kind.
+        AccessDenied: If half a pair of keys is set, or a folder can't be made.
+    """
+    uri = normalise_uri(uri)
+    folder = local_path(uri)
+    if folder is not None:
+        if role == "results":
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise AccessDenied(
+                    f"{uri}: the workspace's folder can't be made ({error.strerror}); choose one that can be written."
+                ) from error
+        # The store is rooted at / so that a folder that does not exist yet is an empty one.
+        return Prefix(uri, role, LocalStore("/"), str(folder).strip("/"))
+    parsed = urlparse(uri)
+    return Prefix(uri, role, _s3(parsed.netloc, role), parsed.path.strip("/"))
+
+
+def _s3(bucket: str, role: Role) -> S3Store:
+    endpoint, pair = endpoint_of(role), credentials_of(role)
+    options: dict[str, Any] = {
+        "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        "client_options": {"allow_http": True, "connect_timeout": "5s", "timeout": "120s"},
+        "retry_config": {
+            "max_retries": 4,
+            "retry_timeout": _seconds(20),
+            "backoff": {"init_backoff": _seconds(0.2), "max_backoff": _seconds(4), "base": 2},
+        },
+    }
+    if endpoint != "AWS S3":
+        options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    if pair:
+        options |= {"access_key_id": pair[0], "secret_access_key": pair[1]}
+    else:
+        options["credential_provider"] = _standard_credentials(role)
+    return S3Store(bucket, **options)
+
+
+def _standard_credentials(role: Role) -> Any:
+    """Credentials by the standard AWS chain (variables, profiles, roles), which obstore itself knows only in part."""
+    import boto3
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    session = boto3.Session()
+    if session.get_credentials() is None:
+        raise AccessDenied(
+            f"No keys for the {role} store: set {VARIABLES[role][0]}ACCESS_KEY and …SECRET_KEY, or an AWS profile."
+        )
+    return Boto3CredentialProvider(session)
+
+
+def _seconds(value: float) -> Any:
+    from datetime import timedelta
+
+    return timedelta(seconds=value)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """A URI's parent and its last part: the prefix to open and the key to read."""
+    parent, _, name = normalise_uri(uri).rpartition("/")
+    return parent, name
+
+
+def read_uri(uri: str, role: Role) -> bytes:
+    """The bytes of one object named by its full URI. Raises NotFound."""
+    parent, name = split_uri(uri)
+    return open_prefix(parent, role).read(name)
