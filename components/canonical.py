@@ -18,7 +18,7 @@ def canonical(value: Any) -> bytes:
         InvalidConfig: If the value has no canonical form (NaN, an integer beyond 2^53).
     """
     try:
-        return rfc8785.dumps(value)
+        return bytes(rfc8785.dumps(value))
     except rfc8785.CanonicalizationError as error:
         raise InvalidConfig(
             f"A value has no canonical JSON form ({error}); use finite numbers within ±2^53."

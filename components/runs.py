@@ -9,12 +9,14 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from visionloop.components.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.components.storage import Prefix
+
+Kind = TypeVar("Kind")
 
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
@@ -154,7 +156,7 @@ class RunRecord:
         """Every stage's failure."""
         return [failure for state in self.stages() if (failure := self.failure(state.stage))]
 
-    def _read(self, name: str, kind: Any) -> Any:
+    def _read(self, name: str, kind: type[Kind]) -> Kind | None:
         with contextlib.suppress(NotFound, msgspec.MsgspecError):
             return msgspec.json.decode(self.place.read(name), type=kind)
         return None

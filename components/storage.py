@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore import exceptions as store_errors
@@ -25,6 +26,7 @@ from obstore.store import LocalStore, S3Store
 
 from visionloop.components.errors import (
     AccessDenied,
+    Defect,
     InvalidConfig,
     InvalidDataset,
     NotFound,
@@ -42,9 +44,15 @@ VARIABLES: dict[Role, tuple[str, ...]] = {
     "results": ("INTERNAL_S3_", "S3_"),
 }
 
+#: What stands for an endpoint where none is set.
+AWS = "AWS S3"
+
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
+
+#: What a bucket's name is made of.
+BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,9 @@ class Prefix:
     def child(self, key: str) -> Prefix:
         """The place one or more levels below."""
         key = key.strip("/")
-        return Prefix(f"{self.uri}/{key}", self.role, self.store, self._key(key))
+        path = self._key(key)
+        uri = Path(f"/{path}").as_uri() if self.on_files else f"{self.uri}/{key}"
+        return Prefix(uri, self.role, self.store, path)
 
     def _key(self, key: str) -> str:
         return f"{self.path}/{key}" if self.path else key
@@ -115,7 +125,13 @@ class Prefix:
     def read_start(self, key: str, size: int) -> bytes:
         """The first ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
         with self._errors("read", key):
-            answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
+            try:
+                answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
+            except store_errors.BaseError:
+                # An empty object has no range that a store could answer.
+                if int(obstore.head(self.store, self._key(key))["size"]) == 0:
+                    return b""
+                raise
             return bytes(answer.bytes())
 
     def write(self, key: str, data: bytes) -> Sent:
@@ -136,27 +152,29 @@ class Prefix:
     def replace(self, key: str, data: bytes, etag: str) -> None:
         """Writes ``data`` at ``key`` only if its ETag still is ``etag``.
 
-        On files the check and the rename are two steps; callers there hold the reservation.
+        On files the check and the rename are two steps, under a lock on the folder.
 
         Raises:
-            PreconditionFailed: If something else is there now.
+            PreconditionFailed: If something else, or nothing, is there now.
         """
-        if self.on_files:
-            try:
-                _, now = self.read_with_etag(key)
-            except NotFound:
-                raise PreconditionFailed(key) from None
-            if now != etag:
-                raise PreconditionFailed(key)
-            self.write(key, data)
-            return
-        with self._errors("write", key):
-            obstore.put(self.store, self._key(key), io.BytesIO(data), mode={"e_tag": etag}, use_multipart=False)
+        try:
+            if not self.on_files:
+                with self._errors("write", key):
+                    obstore.put(self.store, self._key(key), io.BytesIO(data), mode={"e_tag": etag}, use_multipart=False)
+                return
+            with self._errors("write", key), _locked(Path(f"/{self._key(key)}").parent):
+                if self.read_with_etag(key)[1] != etag:
+                    raise PreconditionFailed(key)
+                self.write(key, data)
+        except NotFound:
+            raise PreconditionFailed(key) from None
 
     def upload(self, local: Path, key: str, alive: Callable[[], None] = lambda: None) -> Sent:
         """Sends a file in parts; ``alive`` is called after each part. Returns size and SHA-256 of what was sent."""
         digest = hashlib.sha256()
         size = 0
+        if not local.is_file():
+            raise Defect(f"{local}: there is no such file to send as {key}")
 
         def parts() -> Iterator[bytes]:
             nonlocal size
@@ -180,10 +198,12 @@ class Prefix:
         digest = hashlib.sha256()
         size = 0
         partial = local.with_name(f".{local.name}.{os.getpid()}.partial")
+        with writing(local):
+            local.parent.mkdir(parents=True, exist_ok=True)
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
             try:
-                with writing(partial), partial.open("wb") as file:
+                with writing(local), partial.open("wb") as file:
                     for block in answer.stream(min_chunk_size=2**20):
                         data = bytes(block)
                         file.write(data)
@@ -193,10 +213,11 @@ class Prefix:
                 with writing(local):
                     partial.replace(local)
             finally:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
         return Sent(size, digest.hexdigest())
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def objects(self, under: str = "") -> Iterator[ObjectInfo]:
         """Every object below ``under``, in the store's order; keys are relative to this prefix."""
         start = self._key(under.strip("/")) if under else self.path
         with self._errors("list", under or "."):
@@ -246,7 +267,7 @@ class Prefix:
         where = f"{self.uri}/{key}" if not key.startswith(self.path + "/") or not self.path else f"{self.uri} ({key})"
         try:
             yield
-        except VisionloopError:
+        except (VisionloopError, NotFound, PreconditionFailed):
             raise
         except FileNotFoundError as error:
             raise NotFound(where) from error
@@ -254,10 +275,12 @@ class Prefix:
             raise PreconditionFailed(where) from error
         except (store_errors.PermissionDeniedError, store_errors.UnauthenticatedError, PermissionError) as error:
             raise self._denied(action, where) from error
-        except store_errors.InvalidPathError as error:
-            raise InvalidDataset(
-                f"{where}: the object key is not allowed; rename it without '..' and empty parts."
-            ) from error
+        except (store_errors.InvalidPathError, UnicodeEncodeError) as error:
+            raise _bad_key(where) from error
+        except ValueError as error:
+            if "Could not parse path" not in str(error):
+                raise
+            raise _bad_key(where) from error
         except (store_errors.BaseError, OSError) as error:
             raise self._unexpected(action, where, error) from error
 
@@ -265,28 +288,53 @@ class Prefix:
         keys = "the folder's permissions" if self.on_files else f"{VARIABLES[self.role][0]}ACCESS_KEY and …SECRET_KEY"
         return AccessDenied(f"{where}: the {self.role} store refused to {action}; check {keys}.")
 
-    def _unexpected(self, action: str, where: str, error: Exception) -> VisionloopError | NotFound:
+    def _unexpected(self, action: str, where: str, error: Exception) -> Exception:
+        """Sorts what the client has no class for: by HTTP status and S3 code, or by the system's error number."""
         text = " ".join(str(error).split())
-        if re.search(r"NoSuchBucket|NoSuchKey|404 Not Found", text):
+        # A client's message holds the object's key, which may read like anything: only what is not its own is sorted.
+        found = re.search(r"status code: (\d{3})", text)
+        status = int(found.group(1)) if found else 0
+        found = re.search(r"<Code>(\w+)</Code>", text)
+        code = found.group(1) if found else ""
+        found = re.search(r"\(os error (\d+)\)", text)
+        number = int(found.group(1)) if found else getattr(error, "errno", None)
+        if status == 404 or code in ("NoSuchBucket", "NoSuchKey"):
             return NotFound(where)
-        if re.search(
-            r"\b40[13]\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|ExpiredToken|permission denied",
-            text,
-            re.I,
-        ):
+        if status in (409, 412):
+            return PreconditionFailed(where)
+        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "AccessDenied"):
             return self._denied(action, where)
-        if getattr(error, "errno", None) == errno.ENOSPC or re.search(
-            r"os error 28|No space left|507|StorageFull", text
-        ):
+        if status == 507 or number in (errno.ENOSPC, errno.EDQUOT):
             return Transient(f"{where}: no space is left in the {self.role} store; free some and run again.")
-        if re.search(r"os error (20|21|30)\b|Read-only|Not a directory|Is a directory", text):
+        if number in (errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.EACCES, errno.EPERM):
             return AccessDenied(
                 f"{where}: the {self.role} store can't {action} there; choose a folder that can be written."
             )
+        if number == errno.ENAMETOOLONG or code == "KeyTooLongError" or "Filenames containing trailing" in text:
+            return _bad_key(where)
         endpoint = "" if self.on_files else f" at {endpoint_of(self.role)}"
         return Transient(
             f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
         )
+
+
+def _bad_key(where: str) -> InvalidDataset:
+    return InvalidDataset(
+        f"{where[:300]}: the object key is not allowed; rename it to one without '..', empty parts and control characters,"
+        " at most 255 bytes a part and no '#' and digits at its end."
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for this thread alone, where its file system knows locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _cause(text: str) -> str:
@@ -305,8 +353,10 @@ def writing(local: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SickMachine(f"{local}: the machine's disk is full; free space or choose another TMPDIR.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT):
             raise AccessDenied(f"{local}: the folder can't be written; choose another TMPDIR.") from error
+        if error.errno == errno.EIO:
+            raise SickMachine(f"{local}: the machine's disk fails to write; replace it or use another node.") from error
         raise
 
 
@@ -316,37 +366,65 @@ def normalise_uri(uri: str) -> str:
     Raises:
         InvalidConfig: If it is neither an ``s3://`` or ``file://`` URI nor a path.
     """
-    if not uri or "\x00" in uri:
-        raise InvalidConfig("A URI is empty; give s3://bucket/prefix, file:///folder or a path.")
-    parsed = urlparse(uri)
-    if parsed.scheme == "s3":
-        key = re.sub(r"/+", "/", uri[len("s3://") + len(parsed.netloc) :]).strip("/")
-        if not parsed.netloc or ".." in key.split("/"):
-            raise InvalidConfig(f"{uri}: not an S3 URI; give s3://bucket/prefix.")
-        return f"s3://{parsed.netloc}/{key}".rstrip("/")
-    if parsed.scheme == "file":
-        if parsed.netloc not in ("", "localhost"):
-            raise InvalidConfig(f"{uri}: a file URI names no host; give file:///folder.")
-        return Path(os.path.abspath(unquote(parsed.path))).as_uri()
-    if "://" in uri:
+    if not uri or re.search(r"[\x00-\x1f\x7f]", uri):
         raise InvalidConfig(
-            f"{uri}: {parsed.scheme}:// is not supported; give s3://bucket/prefix, file:///folder or a path."
+            f"The URI {uri!r} is empty or holds control characters; give s3://bucket/prefix, file:///folder or a path."
         )
-    return Path(os.path.abspath(os.path.expanduser(uri))).as_uri()
+    scheme, _, rest = uri.partition("://")
+    if not _ or "/" in scheme:
+        return _file_uri(os.path.expanduser(uri))
+    # Only '/' parts an S3 key and a path: '?' and '#' are characters like others.
+    place, _, path = rest.partition("/")
+    if scheme.lower() == "s3":
+        parts = [part for part in path.split("/") if part]
+        if not re.fullmatch(BUCKET, place) or not {".", ".."}.isdisjoint(parts):
+            raise InvalidConfig(f"{uri}: not an S3 URI; give s3://bucket/prefix.")
+        return "/".join([f"s3://{place}", *parts])
+    if scheme.lower() == "file":
+        if place not in ("", "localhost"):
+            raise InvalidConfig(f"{uri}: a file URI names no host; give file:///folder.")
+        if re.search(r"[\x00-\x1f\x7f]", unquote(path)):
+            raise InvalidConfig(f"{uri}: a control character stands in the path; give file:///folder.")
+        return _file_uri("/" + unquote(path))
+    raise InvalidConfig(f"{uri}: {scheme}:// is not supported; give s3://bucket/prefix, file:///folder or a path.")
+
+
+def _file_uri(path: str) -> str:
+    # POSIX lets two leading slashes stand for something of their own; here they are one place with one.
+    return Path(re.sub(r"^/+", "/", os.path.abspath(path))).as_uri()
 
 
 def local_path(uri: str) -> Path | None:
     """The folder or file that a ``file://`` URI names, None for S3."""
-    return Path(unquote(urlparse(uri).path)) if uri.startswith("file://") else None
+    return Path(unquote(uri.removeprefix("file://"))) if uri.startswith("file://") else None
 
 
 def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str:
-    """The S3 endpoint of a role: its own variable, else the standard AWS ones, else AWS itself."""
+    """The S3 endpoint of a role: its own variable, else the standard AWS ones, else AWS itself.
+
+    Raises:
+        InvalidConfig: If a variable holds no http or https URL.
+    """
     environment = os.environ if environment is None else environment
-    for prefix in VARIABLES[role]:
-        if value := environment.get(f"{prefix}ENDPOINT"):
-            return value if "://" in value else f"http://{value}"
-    return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "AWS S3"
+    names = [f"{prefix}ENDPOINT" for prefix in VARIABLES[role]] + ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+    for name in names:
+        if value := environment.get(name, "").strip():
+            return _endpoint(name, value)
+    return AWS
+
+
+def _endpoint(name: str, value: str) -> str:
+    """An endpoint with its scheme; the client itself ends the process over one that is no URL."""
+    url = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(re.fullmatch(r"[\w.:-]+", parts.hostname or ""))
+        good = good and parts.port != 0 and not parts.username and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidConfig(f"{name} is not an endpoint's URL; give one such as http://127.0.0.1:9000.")
+    return url.rstrip("/")
 
 
 def credentials_of(role: Role, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
@@ -385,41 +463,54 @@ def open_prefix(uri: str, role: Role) -> Prefix:
                 ) from error
         # The store is rooted at / so that a folder that does not exist yet is an empty one.
         return Prefix(uri, role, LocalStore("/"), str(folder).strip("/"))
-    parsed = urlparse(uri)
-    return Prefix(uri, role, _s3(parsed.netloc, role), parsed.path.strip("/"))
+    bucket, _, path = uri.removeprefix("s3://").partition("/")
+    return Prefix(uri, role, _s3(bucket, role), path)
 
 
 def _s3(bucket: str, role: Role) -> S3Store:
     endpoint, pair = endpoint_of(role), credentials_of(role)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if pair:
+        # Given as a provider, so that an AWS_SESSION_TOKEN of other keys is not sent along.
+        keys = {"access_key_id": pair[0], "secret_access_key": pair[1], "token": None, "expires_at": None}
+        provider: Any = lambda: keys  # noqa: E731
+    else:
+        session, provider = _standard_credentials(role)
+        region = region or session.region_name
+        if endpoint == AWS and (value := session._session.get_scoped_config().get("endpoint_url")):
+            endpoint = _endpoint("endpoint_url in the AWS profile", value)
     options: dict[str, Any] = {
-        "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        "client_options": {"allow_http": True, "connect_timeout": "5s", "timeout": "120s"},
+        "region": region or "us-east-1",
+        "credential_provider": provider,
+        # Silence ends a request, not its length: a large object on a slow line takes its time.
+        "client_options": {"allow_http": True, "connect_timeout": "5s", "read_timeout": "60s", "timeout": "1h"},
         "retry_config": {
             "max_retries": 4,
             "retry_timeout": _seconds(20),
             "backoff": {"init_backoff": _seconds(0.2), "max_backoff": _seconds(4), "base": 2},
         },
     }
-    if endpoint != "AWS S3":
+    if endpoint != AWS:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
-    if pair:
-        options |= {"access_key_id": pair[0], "secret_access_key": pair[1]}
-    else:
-        options["credential_provider"] = _standard_credentials(role)
     return S3Store(bucket, **options)
 
 
-def _standard_credentials(role: Role) -> Any:
-    """Credentials by the standard AWS chain (variables, profiles, roles), which obstore itself knows only in part."""
+def _standard_credentials(role: Role) -> tuple[Any, Any]:
+    """Session and credentials by the standard AWS chain (variables, profiles, roles), which obstore knows only in part."""
     import boto3
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    session = boto3.Session()
-    if session.get_credentials() is None:
+    try:
+        session = boto3.Session()
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise AccessDenied(f"No keys for the {role} store: {error}; correct the AWS profile or variable.") from error
+    if credentials is None:
         raise AccessDenied(
             f"No keys for the {role} store: set {VARIABLES[role][0]}ACCESS_KEY and …SECRET_KEY, or an AWS profile."
         )
-    return Boto3CredentialProvider(session)
+    return session, Boto3CredentialProvider(session)
 
 
 def _seconds(value: float) -> Any:

@@ -59,15 +59,18 @@ class Weights:
         return self.uri if self.sha256 is None else f"sha256:{self.sha256}"
 
 
-def reference_kind(model: str) -> Literal["registered", "uri", "path", "name"]:
-    """What ``model`` is by its form: ``models:/…``, another ``scheme://``, a path or weights file's name, a bare name."""
+def reference_kind(model: str) -> Literal["registered", "uri", "path", "architecture", "name"]:
+    """What ``model`` is by its form.
+
+    ``models:/…``, another ``scheme://``, a path or a weights file's name, a YAML name, or a bare name.
+    """
     if model.startswith("models:/"):
         return "registered"
     if "://" in model:
         return "uri"
     if "/" in model or "\\" in model or PurePosixPath(model).suffix.lower() in WEIGHTS_SUFFIXES:
         return "path"
-    return "name"
+    return "architecture" if PurePosixPath(model).suffix.lower() in ARCHITECTURE_SUFFIXES else "name"
 
 
 def locate(
@@ -191,7 +194,10 @@ def _hashed(uri: str, reader: Reader) -> Weights:
 
 def _read(uri: str, reader: Reader) -> bytes:
     """The bytes at a path, a ``file://`` or an ``s3://`` URI. Raises NotFound."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise InvalidConfig("model is no valid URI: give s3://BUCKET/KEY, file:///FOLDER/FILE or a path.") from None
     if "://" in uri and parts.scheme == "s3":
         return reader(uri)
     if "://" in uri and parts.scheme != "file":

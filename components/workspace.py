@@ -48,7 +48,7 @@ def probe(workspace: Prefix) -> Probe:
             winners = sum(pool.map(lambda _: workspace.create(name, data), range(RACERS)))
         _, etag = workspace.read_with_etag(name)
         seen = workspace.read(name) == data
-        listed = any(info.key == name for info in workspace.list(".probe"))
+        listed = any(info.key == name for info in workspace.objects(".probe"))
         found = Probe(
             created_at=now(),
             conditional_create=winners == 1,

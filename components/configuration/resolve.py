@@ -74,7 +74,7 @@ def resolve(
     _refuse_unknown(given, sources, settings)
     values: dict[str, Value] = {name: setting.default for name, setting in settings.items()}
     for name, value in given.items():
-        values[name] = canonical_value(name, value, settings[name], sources[name])
+        values[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
     _check_imgsz(values, sources)
@@ -131,7 +131,7 @@ def _trainer_name(given: Mapping[str, object], sources: Mapping[str, str], train
     found = next((name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None)
     if found is None:
         raise InvalidConfig(
-            f"trainer in {sources.get('trainer', DEFAULT)} is {shown(value)}, which is not installed: "
+            f"trainer in {origin.place(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
             f"give one of {', '.join(sorted(trainers)) or 'none'}."
         )
     return found
@@ -142,9 +142,10 @@ def _refuse_empty(given: Mapping[str, object], sources: Mapping[str, str], setti
     if not empty:
         return
     basic = [name for name in REQUIRED if name in empty]
-    places = ", ".join(f"{shown(name)} in {sources[name]}" for name in basic or empty)
-    start = f"Missing required basic config: {basic}: " if basic else ""
-    raise InvalidConfig(f"{start}{places} is empty: give a value, or leave the field out for its default.")
+    places = ", ".join(f"{shown(name)} in {origin.place(sources[name])}" for name in basic or empty)
+    start = f"Missing required basic config: {basic}, as " if basic else ""
+    verb = "are" if len(basic or empty) > 1 else "is"
+    raise InvalidConfig(f"{start}{places} {verb} empty: give a value, or leave the field out for its default.")
 
 
 def _may_be_empty(setting: Setting | None) -> bool:
@@ -159,27 +160,43 @@ def _map(
     for name, value in given.items():
         if isinstance(value, dict | list | tuple):
             kind = "an object" if isinstance(value, dict) else "a list"
-            raise InvalidConfig(f"{shown(name)} in {sources[name]} is {kind}: give one value.")
+            raise InvalidConfig(f"{shown(name)} in {origin.place(sources[name])} is {kind}: give one value.")
         plain[name] = value
         if name in settings:
             # What does not convert is left as it is: the trainer may know it ("multi_scale": false), or it is refused later.
             with contextlib.suppress(InvalidConfig):
-                plain[name] = canonical_value(name, value, settings[name], sources[name])
+                plain[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
         elif isinstance(value, str):
             plain[name] = _scalar(value)
     mapped: dict[str, object] = trainer.normalise(dict(plain), task)
-    gone = [name for name in plain if name not in mapped]
     followed = {}
     for name, value in mapped.items():
-        if name in plain and (value is plain[name] or value == plain[name]):
+        if name in plain and _same(value, plain[name]):
             followed[name] = sources[name]
         elif name in plain:
             followed[name] = f"{sources[name]}, mapped by {trainer.name}"
-        elif len(gone) == 1:
-            followed[name] = f"{sources[gone[0]]}, mapped from {gone[0]}"
         else:
-            followed[name] = f"mapped by {trainer.name}"
+            causes = _causes(name, value, plain, trainer, task)
+            followed[name] = ", ".join(f"{sources[cause]}, mapped from {cause}" for cause in causes) or (
+                f"mapped by {trainer.name}"
+            )
     return mapped, followed
+
+
+def _causes(name: str, value: object, plain: dict[str, object], trainer: Trainer, task: str) -> list[str]:
+    """The given fields without any one of which the trainer would not set ``name`` to ``value``."""
+    causes = []
+    for left_out in plain:
+        with contextlib.suppress(InvalidConfig):  # the rest alone may contradict itself
+            rest = trainer.normalise({other: plain[other] for other in plain if other != left_out}, task)
+            if name not in rest or not _same(rest[name], value):
+                causes.append(left_out)
+    return causes
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal and of one type: 1.0 == True, and yet one is mapped."""
+    return type(one) is type(other) and one == other
 
 
 def _scalar(text: str) -> object:
@@ -195,7 +212,7 @@ def _refuse_unknown(given: Mapping[str, object], sources: Mapping[str, str], set
         if name not in settings:
             near = difflib.get_close_matches(name.lower(), settings, n=1, cutoff=0.0)
             raise InvalidConfig(
-                f"{shown(name)} in {sources[name]} is not a setting: the nearest is {near[0]}, remove it or rename it."
+                f"{shown(name)} in {origin.place(sources[name])} is not a setting: the nearest is {near[0]}, remove it or rename it."
             )
 
 
@@ -204,7 +221,7 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
     if isinstance(imgsz, int) and imgsz % IMGSZ_MULTIPLE:
         below = max(imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE, IMGSZ_MULTIPLE)
         raise InvalidConfig(
-            f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {sources['imgsz']} is {imgsz}: "
+            f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.place(sources['imgsz'])} is {imgsz}: "
             f"give {below} or {imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE + IMGSZ_MULTIPLE}."
         )
 
@@ -212,15 +229,16 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
 def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], trainer: Trainer) -> None:
     """``pretrained: false`` with a bare name is the YAML name; a YAML name is never pretrained, however that was said."""
     model = str(values["model"])
-    if values["pretrained"] is False and not trainer.is_architecture(model):
+    from_scratch = trainer.is_architecture(model) or reference_kind(model) == "architecture"
+    if values["pretrained"] is False and not from_scratch:
         if reference_kind(model) != "name":
             raise InvalidConfig(
-                f"pretrained in {sources['pretrained']} is false, but model in {sources['model']} is a file with weights: "
+                f"pretrained in {origin.place(sources['pretrained'])} is false, but model in {origin.place(sources['model'])} is a file with weights: "
                 "leave pretrained out, or give model as a bare or YAML name."
             )
         values["model"] = f"{model}.yaml"
         sources["model"] = f"{sources['model']}, from scratch by pretrained in {sources['pretrained']}"
-    elif values["pretrained"] is True and trainer.is_architecture(model):
+    elif values["pretrained"] is True and from_scratch:
         values["pretrained"] = False
         sources["pretrained"] = f"{sources['model']}, by model"
 

@@ -98,9 +98,9 @@ def allowed_values(setting: Setting) -> str:
             case None, None:
                 pass
             case low, None:
-                words += f" of at least {low:g}"
+                words += f" of at least {_plain(low)}"
             case None, high:
-                words += f" of at most {high:g}"
+                words += f" of at most {_plain(high)}"
             case low, high:
                 words += f" from {_plain(low)} to {_plain(high)}"
     return f"{words}, or empty" if setting.optional else words

@@ -51,6 +51,20 @@ NULL_IS_ABSENT = frozenset(
 )
 
 
+#: Sources whose short name does not read well in a sentence.
+_IN_WORDS = {
+    "argument": "the arguments",
+    "argument advanced_config": "the argument advanced_config",
+    "CONFIG_PATH basic": "basic of the file that CONFIG_PATH names",
+    "CONFIG_PATH advanced": "advanced of the file that CONFIG_PATH names",
+}
+
+
+def place(source: str) -> str:
+    """A source as a sentence names it."""
+    return _IN_WORDS.get(source, source)
+
+
 @dataclass
 class Level:
     """The fields given at one level of the precedence: value and source by setting."""
@@ -65,9 +79,9 @@ class Level:
             InvalidConfig: If this level has it already.
         """
         if name in self.values:
-            spelled = "" if written in (None, name) else f" (written {written})"
+            spelled = shown(name) if written in (None, name) else f"{shown(name)}, written {shown(written)},"
             raise InvalidConfig(
-                f"{name}{spelled} is given in {self.sources[name]} and in {source}: leave one of the two out."
+                f"{spelled} is given in {place(self.sources[name])} and in {place(source)}: leave one of the two out."
             )
         self.values[name] = value
         self.sources[name] = source
@@ -154,7 +168,7 @@ def _arguments(arguments: Mapping[str, object]) -> Level:
     _add_all(level, plain, "argument", ALIASES)
     if "advanced_config" in arguments:
         source = "argument advanced_config"
-        _add_all(level, _object(arguments["advanced_config"], source), source, ALIASES)
+        _add_all(level, _object(arguments["advanced_config"], place(source)), source, ALIASES)
     return level
 
 
@@ -206,7 +220,7 @@ def _config_file(environment: Mapping[str, str], read_file: Callable[[str], str]
     path = environment.get("CONFIG_PATH")
     if path is None:
         return level
-    where = f"the file {path} that CONFIG_PATH names"
+    where = f"the file {path if path.isprintable() else ascii(path)} that CONFIG_PATH names"
     try:
         text = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path

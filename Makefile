@@ -1,0 +1,97 @@
+# Everything a person or a machine does with this repository. `make` alone prints this list.
+
+PYTHON ?= python3
+REGISTRY ?= localhost
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool))))
+UV_VERSION := 0.13.8
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types golden golden-check ci bench chaos cluster-test gpu-test images constraints clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED) ## Create .venv with the pinned packages
+
+$(INSTALLED): constraints.txt pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON): Visionloop needs Python 3.11 or newer; name one with make PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) -m venv: can't create $(VENV); on Debian install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: venv ## Train the sample dataset end to end on this machine
+	@$(BIN)/visionloop demo
+
+test: venv ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: venv ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: venv ## Put the code into the checked style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: venv ## Check types
+	@mkdir -p build/types/visionloop
+	@ln -sfn ../../../components build/types/visionloop/components
+	@ln -sfn ../../../pipelines build/types/visionloop/pipelines
+	$(BIN)/mypy -p visionloop.components -p visionloop.pipelines
+
+golden: venv ## Compile the pipelines into manifests/
+	$(BIN)/visionloop compile --engine argo --out manifests/argo
+	$(BIN)/visionloop compile --engine kfp --out manifests/kfp
+
+golden-check: venv ## Check that the compiled pipelines are current
+	@rm -rf build/golden
+	$(BIN)/visionloop compile --engine argo --out build/golden/argo
+	$(BIN)/visionloop compile --engine kfp --out build/golden/kfp
+	@diff -ru manifests/argo build/golden/argo && diff -ru manifests/kfp build/golden/kfp || \
+	  { echo "manifests/: not what the sources compile to; run make golden and commit the result"; exit 1; }
+
+ci: lint types golden-check test ## Run all checks of a change
+
+bench: venv ## Run the paired timings
+	$(BIN)/python -m pytest -m bench
+
+chaos: venv ## Kill trainings at random moments, many times
+	$(BIN)/python -m pytest -m chaos
+
+cluster-test: venv ## Test on the cluster that KUBECONFIG names
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG: not set; name the file of a cluster to test on"; exit 1; }
+	$(BIN)/python -m pytest -m cluster
+
+gpu-test: venv ## Test on this machine's GPU
+	$(BIN)/python -m pytest -m gpu
+
+images: ## Build the images, REGISTRY=localhost TAG=version
+	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found; install one or name it with make images BUILDER=…"; exit 1; }
+	$(BUILDER) build -t $(REGISTRY)/visionloop-stage:$(TAG) -f images/stage/Dockerfile .
+	$(BUILDER) build -t $(REGISTRY)/visionloop-trainer:$(TAG) -f images/trainer/Dockerfile .
+
+# Addresses stay out: the header and the index lines are left away. Hashes hold whatever index serves the files.
+constraints: $(VENV)/bin/python ## Pin the newest versions in constraints.txt
+	@mkdir -p build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --upgrade --generate-hashes \
+	  --overrides overrides.txt --no-annotate --no-header --no-emit-index-url --output-file build/constraints.txt
+	@{ echo "# All packages with versions and hashes, for every platform. Refreshed by: make constraints"; \
+	  cat build/constraints.txt; } > constraints.txt
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean: ## Remove .venv and what was built, never .visionloop
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

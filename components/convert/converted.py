@@ -1,0 +1,97 @@
+"""A converted dataset that was read back, and how a view of it is made on a machine."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import yaml
+
+from visionloop.components import dice, images
+from visionloop.components.errors import InvalidReceipt
+from visionloop.components.receipts import Found
+from visionloop.components.snapshot.manifest import ImageRow
+from visionloop.components.storage import Prefix, writing
+
+
+class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One image: its key relative to the dataset's prefix, its path in a view, its split, size in bytes and ETag."""
+
+    file_name: str
+    key: str
+    path: str
+    split: str
+    size: int
+    etag: str
+
+
+def encode_index(entries: Iterable[IndexEntry]) -> bytes:
+    """One JSON object a line: a result whose bytes no library's version changes."""
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+
+
+class Converted:
+    """A convert receipt's outputs."""
+
+    def __init__(self, found: Found) -> None:
+        """``found`` is a convert receipt."""
+        self.found = found
+        data: Any = yaml.safe_load(found.read("data"))
+        self.task: str = data["task"]
+        self.format: str = data["format"]
+        self.classes: tuple[str, ...] = tuple(data["names"])
+
+    def index(self) -> list[IndexEntry]:
+        """Every image, by file name."""
+        return msgspec.json.Decoder(IndexEntry).decode_lines(self.found.read("index"))
+
+    def view(
+        self,
+        dataset: Prefix,
+        folder: Path,
+        cache: images.ImageCache,
+        splits: Iterable[str] = dice.SPLITS,
+        alive: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache. Returns their number.
+
+        Raises:
+            DatasetChanged: If an image is gone or is not what was frozen.
+            SickMachine: If the disk is full.
+        """
+        wanted = set(splits)
+        entries = [entry for entry in self.index() if entry.split in wanted]
+        for split in dice.SPLITS:
+            for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split,):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        self._labels(folder, wanted)
+        pairs = ((_row(entry), folder / _safe(entry.path)) for entry in entries)
+        return images.materialise(dataset, pairs, cache, alive)
+
+    def _labels(self, folder: Path, wanted: set[str]) -> None:
+        with tarfile.open(fileobj=io.BytesIO(self.found.read("labels"))) as archive:
+            for member in archive:
+                if member.isfile() and PurePosixPath(member.name).parts[1] in wanted:
+                    target = folder / _safe(member.name)
+                    reader = archive.extractfile(member)
+                    if reader is None:
+                        continue
+                    with writing(target):
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(reader.read())
+
+
+def _safe(path: str) -> str:
+    """A view's path, once it can't lead out of the view. Raises InvalidReceipt."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise InvalidReceipt(f"index.jsonl: path '{path}' leads out of the dataset; convert again.")
+    return str(parts)
+
+
+def _row(entry: IndexEntry) -> ImageRow:
+    return ImageRow(entry.file_name, entry.key, entry.size, entry.etag, None, entry.split, 0, 0)

@@ -1,0 +1,146 @@
+"""The convert stage: DICE to YOLO labels, or to the layout of an image folder."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import yaml
+
+from visionloop.components import dice, receipts
+from visionloop.components.convert.converted import IndexEntry, encode_index
+from visionloop.components.errors import Defect, InvalidDataset, InvalidReceipt
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Parameter
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.components.validate import report as validation
+
+#: The layout that each task is converted to.
+FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classification": "imagefolder"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What convert is told."""
+
+    snapshot: str = argument("URI of the snapshot's receipt.")
+    report: str = argument("URI of the validate receipt.")
+
+
+class ConvertStage:
+    """Writes labels as one archive, ``data.yaml`` and an index of image keys."""
+
+    name = "convert"
+    logic_version = 1
+    policy = POLICIES["convert"]
+    arguments = Arguments
+    description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Reads both receipts."""
+        found = receipts.load(arguments.snapshot, "snapshot")
+        report = receipts.load(arguments.report, "validate")
+        if report.receipt.inputs["snapshot"].digest != found.receipt.digest:
+            raise InvalidReceipt(
+                f"{report.uri}: the report is of another snapshot than {found.uri}; give the one of this snapshot."
+            )
+        snapshot = Snapshot(found)
+        return Resolution(
+            inputs={"snapshot": found.reference, "report": report.reference},
+            parameters={"format": Parameter(FORMATS[snapshot.task], "task")},
+            loaded=(snapshot, report),
+        )
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Writes the outputs, in the order of file names so that equal inputs give equal bytes."""
+        snapshot, report = resolution.loaded
+        left_out = set(validation.read(report).quarantined)
+        layout = str(resolution.parameters["format"].value)
+        rows = {row.file_name: row for row in snapshot.rows}
+        dataset = snapshot.annotations
+        kept = [
+            image for image in sorted(dataset.images, key=lambda one: one.file_name) if image.file_name not in left_out
+        ]
+        if layout == "imagefolder":
+            # An image folder has no place for an image without a class.
+            kept = [image for image in kept if dice.image_folder_class(image) is not None]
+        if not any(rows[image.file_name].split == "train" for image in kept):
+            raise InvalidDataset(
+                f"{snapshot.dataset}: no usable image is left for training; correct the annotations or the split."
+            )
+        views = dice.view_names([image.file_name for image in kept])
+        folders = dice.class_folders(dataset) if layout == "imagefolder" else {}
+        entries: list[IndexEntry] = []
+        labels: dict[str, str] = {}
+        index = dice.class_index(dataset)
+        for image in kept:
+            row, view = rows[image.file_name], views[image.file_name]
+            if layout == "yolo":
+                path = f"images/{row.split}/{view}"
+                stem = f"labels/{row.split}/{view.rsplit('.', 1)[0]}.txt"
+                labels[stem] = dice.yolo_label(image, snapshot.task, index)
+            else:
+                path = f"{row.split}/{folders[_single_class(image)]}/{view}"
+            entries.append(
+                IndexEntry(
+                    file_name=image.file_name,
+                    key=row.key,
+                    path=path,
+                    split=row.split,
+                    size=row.size or 0,
+                    etag=row.etag or "",
+                )
+            )
+            context.alive()
+        attempt.write("labels", "labels.tar", _archive(labels), result=True)
+        attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
+        attempt.write("index", "index.jsonl", encode_index(entries), result=True)
+        counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in dice.SPLITS}
+        objects = sum(text.count("\n") for text in labels.values())
+        return Computed(scalars={"format": layout, "images": len(entries), "objects": objects, **counts})
+
+
+def _single_class(image: dice.Image) -> int:
+    class_id = dice.image_folder_class(image)
+    if class_id is None:
+        raise Defect(f"{image.file_name} has no single class, and was kept all the same.")
+    return class_id
+
+
+def _archive(labels: dict[str, str]) -> bytes:
+    """A tar of the label files with nothing in it that differs from run to run."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, text in sorted(labels.items()):
+            data = text.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:
+    """What a person or another tool needs to read the labels; training writes its own with absolute paths."""
+    dataset = snapshot.annotations
+    value: dict[str, Any] = {
+        "task": snapshot.task,
+        "format": layout,
+        "nc": len(dataset.classes),
+        "names": list(dice.class_order(dataset)),
+        "class_ids": {str(key): position for key, position in sorted(dice.class_index(dataset).items())},
+    }
+    prefix = "images/" if layout == "yolo" else ""
+    value |= {split: f"{prefix}{split}" for split in dice.SPLITS}
+    if snapshot.task == "pose":
+        value |= {
+            "kpt_shape": list(dice.keypoint_shape(dataset) or ()),
+            "flip_idx": list(dice.flip_index(dataset) or ()),
+        }
+    return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).encode()
+
+
+STAGE = ConvertStage()

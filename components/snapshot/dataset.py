@@ -1,0 +1,111 @@
+"""Reads a DICE dataset from its store: what lies there, what the annotation file says, what the store declares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visionloop.components import dice
+from visionloop.components.errors import DatasetNotFound, InvalidDataset, NotFound
+from visionloop.components.storage import ObjectInfo, Prefix, local_path
+
+METADATA = "metadata.json"
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class SourceDataset:
+    """A dataset as it is now: its decoded annotations and the objects below ``images/`` by file name."""
+
+    task: str
+    annotations: dice.Dataset
+    annotation_bytes: bytes
+    annotation_file: str
+    metadata: dict[str, Any]
+    objects: dict[str, ObjectInfo]
+
+    @property
+    def identities(self) -> dict[str, tuple[int | None, str | None]]:
+        """Size and ETag of each image that the annotations name; of one that is missing, neither."""
+        found: dict[str, tuple[int | None, str | None]] = {}
+        for image in self.annotations.images:
+            info = self.objects.get(image.file_name)
+            found[image.file_name] = (info.size, info.etag) if info else (None, None)
+        return found
+
+
+def read_annotations(place: Prefix, task: str | None) -> tuple[str, str, bytes, dice.Dataset]:
+    """The task, the annotation file's name, its bytes and what they say.
+
+    Raises:
+        DatasetNotFound: If nothing, or no annotation file, lies there.
+        InvalidConfig: If the dataset has several tasks and none was chosen.
+        InvalidDataset: If the file is not DICE.
+    """
+    try:
+        _, objects = place.children()
+    except NotFound:
+        raise DatasetNotFound(f"{place.uri}: there is no such bucket; correct --dataset.") from None
+    names = [info.key for info in objects]
+    if not names:
+        raise DatasetNotFound(
+            f"{place.uri}: no dataset lies there; correct --dataset or export it from the labelling tool."
+        )
+    chosen, file = dice.choose_task(names, task, place.uri)
+    try:
+        data = place.read(file)
+    except NotFound:
+        raise DatasetNotFound(f"{place.uri}/{file}: the file is gone; export the dataset again.") from None
+    annotations = dice.decode(data, file, chosen)
+    return annotations.task, file, data, annotations
+
+
+def read_source(place: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> SourceDataset:
+    """Lists and reads a dataset; image bytes are read only where the store is a folder, which declares no ETag."""
+    chosen, file, data, annotations = read_annotations(place, task)
+    names = {image.file_name for image in annotations.images}
+    return SourceDataset(chosen, annotations, data, file, _metadata(place), list_images(place, names, alive))
+
+
+def list_images(
+    place: Prefix, names: Collection[str], alive: Callable[[], None] = lambda: None
+) -> dict[str, ObjectInfo]:
+    """The named images that are there, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
+    images = place.child(IMAGES)
+    found: dict[str, ObjectInfo] = {}
+    for info in images.objects():
+        if info.key in names:
+            found[info.key] = info
+            alive()
+    if place.on_files:
+        for name, info in found.items():
+            found[name] = ObjectInfo(name, info.size, file_etag(images, name), None)
+            alive()
+    return found
+
+
+def file_etag(images: Prefix, name: str) -> str:
+    """SHA-256 of an image in a folder: what stands for the ETag there."""
+    folder = local_path(images.uri)
+    if folder is None:
+        raise InvalidDataset(f"{images.uri} is no folder.")
+    with Path(folder, name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _metadata(place: Prefix) -> dict[str, Any]:
+    """``metadata.json`` if there is one; any object is accepted, for its content was never specified."""
+    try:
+        value = msgspec.json.decode(place.read(METADATA))
+    except NotFound:
+        return {}
+    except msgspec.MsgspecError as error:
+        raise InvalidDataset(f"{METADATA}: not JSON ({error}); export the dataset again.") from error
+    if not isinstance(value, dict):
+        raise InvalidDataset(f"{METADATA}: not a JSON object; export the dataset again.")
+    return value

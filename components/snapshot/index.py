@@ -1,0 +1,55 @@
+"""``{workspace}/snapshots/{snap_id}.json``: the receipts with one snapshot id, oldest first."""
+
+from __future__ import annotations
+
+import msgspec
+
+from visionloop.components.errors import InvalidReceipt, NotFound, PreconditionFailed
+from visionloop.components.storage import Prefix
+
+FOLDER = "snapshots"
+
+
+class SnapshotIndex(msgspec.Struct, kw_only=True):
+    """The index object: the id and the receipts' URIs."""
+
+    id: str
+    receipts: list[str]
+
+
+def read(workspace: Prefix, snapshot_id: str) -> list[str]:
+    """The receipts with this id, newest first; none where the id is unknown."""
+    try:
+        index = msgspec.json.decode(workspace.read(f"{FOLDER}/{snapshot_id}.json"), type=SnapshotIndex)
+    except NotFound:
+        return []
+    except msgspec.MsgspecError as error:
+        raise InvalidReceipt(
+            f"{workspace.uri}/{FOLDER}/{snapshot_id}.json: not an index of receipts ({error}); take the snapshot again."
+        ) from error
+    return index.receipts[::-1]
+
+
+def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
+    """Appends a receipt, whoever else does so at the same time; one that is listed moves to the end."""
+    key = f"{FOLDER}/{snapshot_id}.json"
+    while True:
+        try:
+            data, etag = workspace.read_with_etag(key)
+        except NotFound:
+            if workspace.create(key, _encode(snapshot_id, [receipt])):
+                return
+            continue
+        try:
+            there = msgspec.json.decode(data, type=SnapshotIndex).receipts
+        except msgspec.MsgspecError:
+            there = []
+        try:
+            workspace.replace(key, _encode(snapshot_id, [*(uri for uri in there if uri != receipt), receipt]), etag)
+        except PreconditionFailed:
+            continue
+        return
+
+
+def _encode(snapshot_id: str, receipts: list[str]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(SnapshotIndex(id=snapshot_id, receipts=receipts)), indent=2)

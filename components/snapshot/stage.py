@@ -1,0 +1,216 @@
+"""The snapshot stage: lists and reads a dataset, resolves task and split, and writes down what it found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.components import dice, receipts
+from visionloop.components.configuration import split_strategy
+from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Parameter
+from visionloop.components.snapshot import dataset as source
+from visionloop.components.snapshot import index
+from visionloop.components.snapshot.manifest import Identity, ImageRow, Snapshot, encode
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.components.storage import normalise_uri, open_prefix
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What snapshot is told: a dataset, or the id of an earlier snapshot."""
+
+    dataset: str | None = argument(
+        "The DICE dataset: s3://…, file://… or a path.", default=None, variable="DATASET_S3_URI"
+    )
+    snapshot: str | None = argument("An earlier snapshot to use again (snap_…) in place of a dataset.", default=None)
+    task: str | None = argument(
+        "detection, segmentation, classification or pose; may be left out when the dataset has only one.",
+        default=None,
+        variable="TASK_TYPE",
+    )
+    split: str | None = argument(
+        "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; left out, the dataset decides.", default=None
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` read and ``compute`` writes."""
+
+    dataset: source.SourceDataset
+    splits: dict[str, dice.Split]
+    identity: Identity
+
+
+class SnapshotStage:
+    """Freezes a dataset: about a second and a megabyte, whatever its size in images' bytes."""
+
+    name = "snapshot"
+    logic_version = 1
+    policy = POLICIES["snapshot"]
+    arguments = Arguments
+    description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Lists and reads the dataset; its hash, task and split make the key."""
+        if arguments.snapshot:
+            if arguments.dataset and not _from_variable(arguments.dataset):
+                raise InvalidConfig("--dataset and --snapshot are both given; give the one to train on.")
+            return _existing(context, arguments)
+        if not arguments.dataset:
+            raise InvalidConfig("snapshot needs --dataset (a URI) or --snapshot (snap_…); give one of them.")
+        uri = normalise_uri(arguments.dataset)
+        task = dice.parse_task(arguments.task, "--task") if arguments.task else None
+        read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
+        rule, origin = _split_rule(arguments.split, read.metadata)
+        groups = dice.groups(read.annotation_bytes, read.annotation_file, rule.group) if rule and rule.group else None
+        assignment = dice.assign(read.annotations, rule, groups)
+        identity = Identity(
+            dataset_hash=dice.content_hash(read.annotations, read.identities),
+            task=read.task,
+            split={"rule": rule.canonical() if rule else None, "assignment": assignment.digest()},
+        )
+        return Resolution(
+            parameters={
+                "dataset": Parameter(uri, "argument"),
+                "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
+                "task": Parameter(read.task, "argument" if task else "dataset"),
+                "split": Parameter(identity.split, origin),
+            },
+            notices=[f"{uri}: {text}" for text in assignment.notices],
+            loaded=Loaded(read, assignment.splits, identity),
+        )
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Writes identity, manifest and annotations, and lists the receipt under its snapshot id."""
+        loaded: Loaded = resolution.loaded
+        rows = []
+        for image in sorted(loaded.dataset.annotations.images, key=lambda image: image.file_name):
+            info = loaded.dataset.objects.get(image.file_name)
+            rows.append(
+                ImageRow(
+                    image.file_name,
+                    f"{source.IMAGES}/{image.file_name}",
+                    info.size if info else None,
+                    info.etag if info else None,
+                    info.version if info else None,
+                    loaded.splits[image.file_name],
+                    image.width,
+                    image.height,
+                )
+            )
+        identity = loaded.identity
+        attempt.write("snapshot", "snapshot.json", identity.encode(), result=True)
+        attempt.write("manifest", "manifest.parquet", encode(rows), result=False)
+        attempt.write("annotations", "annotations.json", dice.encode(loaded.dataset.annotations), result=False)
+        index.add(context.workspace, identity.id, f"{attempt.key_place.uri}/{receipts.FILE}")
+        return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
+
+
+def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str, Any]:
+    """The figures that stand beside a snapshot's receipt."""
+    counts: dict[str, Any] = {split: sum(row.split == split for row in rows) for split in dice.SPLITS}
+    return {
+        "snapshot_id": identity.id,
+        "dataset_hash": identity.dataset_hash,
+        "task": identity.task,
+        "images": len(rows),
+        "classes": classes,
+        **counts,
+    }
+
+
+def _from_variable(dataset: str) -> bool:
+    """Whether the dataset was not typed but stands in the environment, where an explicit snapshot goes before it."""
+    return os.environ.get("DATASET_S3_URI") == dataset
+
+
+def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.SplitRule | None, str]:
+    """The split's rule and where it came from: the run's, the dataset's, else the images' own field."""
+    if argument:
+        return dice.parse_split(argument), "argument"
+    strategy = split_strategy(os.environ)
+    if strategy is not None:
+        return dice.split_from_object(strategy, "CONFIG.split_strategy"), "CONFIG.split_strategy"
+    if metadata.get("split_config") is not None:
+        where = f"{source.METADATA}: split_config"
+        return dice.split_from_object(metadata["split_config"], where), where
+    return None, "split field of the images"
+
+
+def _existing(context: Context, arguments: Arguments) -> Resolution:
+    """An earlier snapshot: of the receipts with its id the newest whose images are all still there."""
+    wanted = str(arguments.snapshot)
+    if arguments.split:
+        raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
+    uris = index.read(context.workspace, wanted) if wanted.startswith("snap_") and "/" not in wanted else []
+    if not uris:
+        raise InvalidConfig(
+            f"--snapshot {wanted}: {context.workspace.uri} holds no such snapshot; give the id of one taken there."
+        )
+    refused: VisionloopError | None = None
+    for uri in uris:
+        try:
+            found = receipts.load(uri, "snapshot")
+            snapshot = Snapshot(found)
+            _check_task(snapshot, arguments.task, wanted)
+            differences = missing_or_changed(snapshot, context)
+        except InvalidDataset as error:
+            refused = refused or error
+            continue
+        if differences:
+            refused = refused or DatasetChanged(
+                f"{wanted}: {snapshot.dataset} is no longer what was frozen ({differences[0]}"
+                f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
+            )
+            continue
+        resolution = Resolution(existing=found, beside={"pinned": True}, notices=_moved_on(snapshot))
+        resolution.parameters = dict(found.receipt.parameters)
+        return resolution
+    raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
+
+
+def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
+    if task and dice.parse_task(task, "--task") != snapshot.task:
+        raise InvalidConfig(
+            f"--task {task}: {wanted} was taken for {snapshot.task}; leave --task out or take a new snapshot."
+        )
+
+
+def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
+    """The images of a snapshot that are gone or are not what was frozen, one sentence part each."""
+    rows = snapshot.rows
+    place = open_prefix(snapshot.dataset, "dataset")
+    objects = source.list_images(place, {row.file_name for row in rows}, context.alive)
+    found = []
+    for row in rows:
+        info = objects.get(row.file_name)
+        if row.etag is None:
+            continue
+        if info is None:
+            found.append(f"{row.key} is gone")
+        elif (info.size, info.etag) != (row.size, row.etag):
+            found.append(f"{row.key} changed")
+    return found
+
+
+def _moved_on(snapshot: Snapshot) -> list[str]:
+    """A notice when the dataset's annotations are not the snapshot's any more."""
+    try:
+        _, _, _, annotations = source.read_annotations(open_prefix(snapshot.dataset, "dataset"), snapshot.task)
+    except (InvalidDataset, InvalidConfig) as error:
+        return [
+            f"{snapshot.dataset}: the dataset can't be read any more ({error.sentence}) The snapshot's own annotations are used."
+        ]
+    if dice.annotations_hash(annotations) == dice.annotations_hash(snapshot.annotations):
+        return []
+    changes = "; ".join(dice.difference(snapshot.annotations, annotations))
+    return [
+        f"{snapshot.dataset}: the dataset has moved on since {snapshot.id} ({changes}); the snapshot's own annotations are used."
+    ]
+
+
+STAGE = SnapshotStage()

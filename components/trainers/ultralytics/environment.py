@@ -1,0 +1,155 @@
+"""The library's surroundings: offline, quiet, without telemetry, writing nowhere but into a private folder.
+
+`library` is the only way in which ultralytics (AGPL-3.0) is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionloop.components.errors import Defect
+
+if TYPE_CHECKING:
+    import torch
+
+#: Read once by the library at its import.
+VARIABLES = {
+    "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are unpickled against a list of known classes
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+}
+
+#: The library's settings that send, track or advertise something.
+SETTINGS_OFF = (
+    "sync",
+    "clearml",
+    "comet",
+    "dvc",
+    "mlflow",
+    "neptune",
+    "raytune",
+    "tensorboard",
+    "wandb",
+    "vscode_msg",
+    "openvino_msg",
+)
+
+#: Fonts that the library would fetch for its plots.
+FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
+
+MODULES = (
+    "ultralytics.data.dataset",
+    "ultralytics.data.utils",
+    "ultralytics.engine.trainer",
+    "ultralytics.models.yolo.detect",
+    "ultralytics.nn.tasks",
+)
+
+
+@functools.cache
+def library() -> Any:
+    """The ultralytics package, imported with its surroundings prepared.
+
+    Raises:
+        Defect: If something else imported the library before, with settings of its own.
+    """
+    os.environ.update(VARIABLES)
+    folder = _private_folder()
+    os.environ["YOLO_CONFIG_DIR"] = str(folder)
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    settings = folder / "Ultralytics" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps(dict.fromkeys(SETTINGS_OFF, False)))
+
+    import ultralytics
+
+    for module in MODULES:
+        importlib.import_module(module)
+    if not ultralytics.utils.SAFE_LOAD or ultralytics.utils.ONLINE:
+        raise Defect(
+            "ultralytics was imported before its surroundings were prepared: import it through `library` only."
+        )
+    known = ultralytics.utils.SETTINGS
+    known.update({name: False for name in SETTINGS_OFF if name in known})
+    _keep_from_dataset(ultralytics)
+    ultralytics.engine.trainer.check_amp = mixed_precision_works
+    _speak_on_stderr(ultralytics.utils.LOGGER)
+    return ultralytics
+
+
+def _private_folder() -> Path:
+    """A folder of this process, gone with it: settings and fonts, never shared, never in HOME."""
+    folder = Path(tempfile.mkdtemp(prefix="visionloop-ultralytics-"))
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not from a forked worker
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def _keep_from_dataset(ultralytics: Any) -> None:
+    """A dataset is read only: no pickle of labels read from or written beside it, no image rewritten."""
+
+    def no_cache(path: Path) -> dict[str, Any]:
+        raise FileNotFoundError(path)
+
+    ultralytics.data.dataset.load_dataset_cache_file = no_cache
+    def save_nothing(prefix: str, path: Path, labels: dict[str, Any], version: str) -> None:
+        labels["version"] = version  # all that the caller needs of it
+
+    ultralytics.data.dataset.save_dataset_cache_file = save_nothing
+    ultralytics.data.utils._replace_image = lambda *_: None
+
+
+def _speak_on_stderr(logger: logging.Logger) -> None:
+    """Warnings only, and on stderr: stdout belongs to the stage's result."""
+    logger.setLevel(logging.WARNING)
+    for handler in logger.handlers:
+        handler.setLevel(logging.WARNING)
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
+
+
+def supply_fonts() -> None:
+    """Puts the font that matplotlib ships in the place of those that the library would fetch for a plot."""
+    import matplotlib
+
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in FONTS:
+        target = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / name
+        if not target.exists():
+            shutil.copyfile(font, target)
+
+
+def mixed_precision_works(model: torch.nn.Module) -> bool:
+    """Whether the model's own outputs stay finite in half precision on its device.
+
+    Takes the place of the library's check, which fetches weights and compares their detections.
+    """
+    import copy
+
+    import torch
+
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return False
+    probe = copy.deepcopy(model).eval()
+    image = torch.full((1, 3, 64, 64), 0.5, device=device)
+    with torch.no_grad(), torch.autocast("cuda"):
+        output = probe(image)
+    first = output[0] if isinstance(output, tuple | list) else output
+    return bool(torch.isfinite(first).all())

@@ -1,0 +1,70 @@
+"""Which epoch is the best, and when to stop, by the configured metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Best:
+    """The best epoch so far by the primary metric; called after each epoch, says whether to stop early.
+
+    A metric that is still 0 says nothing about which epoch is better: while the best value to be maximised is 0, the later
+    epoch is taken, and patience does not run.
+
+    Attributes:
+        mode: ``max`` or ``min``.
+        patience: Epochs without a better value after which training stops; 0 never does.
+        epoch: The best epoch, 1-based, 0 before the first.
+        value: Its value.
+    """
+
+    mode: str
+    patience: int
+    epoch: int = 0
+    value: float = 0.0
+
+    #: Read by the library, which would draw plots of the last validation.
+    possible_stop = False
+
+    def __call__(self, epoch: int, value: float) -> bool:
+        """Takes the value of an epoch in; returns whether patience has run out."""
+        if self.improved_by(value):
+            self.epoch, self.value = epoch, value
+        return bool(self.patience) and epoch - self.epoch >= self.patience
+
+    def improved_by(self, value: float) -> bool:
+        """Whether an epoch with this value is the new best."""
+        if self.epoch == 0:
+            return True
+        if self.mode == "min":
+            return value < self.value
+        return value > self.value or self.value == 0 == value
+
+
+def train_metrics(losses: dict[str, Any], learning_rate: float) -> dict[str, float]:
+    """The seeds' names of an epoch's mean losses: ``loss`` is their sum."""
+    items = {name: float(value) for name, value in losses.items()}
+    return {"loss": sum(items.values()), **items, "lr": learning_rate}
+
+
+def val_metrics(results: dict[str, float]) -> dict[str, float]:
+    """The seeds' names of the library's validation results.
+
+    ``metrics/mAP50(B)`` → ``mAP50``, ``metrics/mAP50(M)`` → ``mask_mAP50``, ``metrics/mAP50(P)`` → ``pose_mAP50``,
+    ``val/box_loss`` → ``val_box_loss``, and their sum ``val_loss``.
+    """
+    metrics: dict[str, float] = {}
+    losses: dict[str, float] = {}
+    prefixes = {"(B)": "", "(M)": "mask_", "(P)": "pose_"}
+    for key, value in results.items():
+        group, _, name = key.partition("/")
+        if group == "val":
+            losses[f"val_{name}"] = float(value)
+        elif group == "metrics":
+            suffix = name[-3:] if name[-3:] in prefixes else ""
+            metrics[prefixes.get(suffix, "") + name.removesuffix(suffix)] = float(value)
+    if losses:
+        metrics["val_loss"] = sum(losses.values())
+    return metrics | losses

@@ -1,0 +1,44 @@
+"""The validation report: ``report.json``, the stage's result."""
+
+from __future__ import annotations
+
+import msgspec
+
+from visionloop.components.canonical import canonical
+from visionloop.components.errors import InvalidReceipt
+from visionloop.components.receipts import Found
+
+
+class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding: severity ``error`` or ``warning``, a code, the image if it concerns one, and the sentence."""
+
+    severity: str
+    code: str
+    file_name: str | None
+    field: str
+    sentence: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Which images were looked at, what was found, and which are left out of training."""
+
+    schema: int = 1
+    snapshot_id: str
+    mode: str
+    images: int
+    errors: int
+    warnings: int
+    quarantined: list[str]
+    findings: list[ReportedFinding]
+
+    def encode(self) -> bytes:
+        """Canonical JSON, for it is a result."""
+        return canonical(msgspec.to_builtins(self))
+
+
+def read(found: Found) -> Report:
+    """Reads the report of a validate receipt."""
+    try:
+        return msgspec.json.decode(found.read("report"), type=Report)
+    except msgspec.MsgspecError as error:
+        raise InvalidReceipt(f"{found.uri}: report.json is not a report ({error}); validate again.") from error

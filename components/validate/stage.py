@@ -1,0 +1,151 @@
+"""The validate stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from visionloop.components import dice, images, receipts
+from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset
+from visionloop.components.policy import POLICIES, QUARANTINE_LIMIT
+from visionloop.components.receipts import Parameter
+from visionloop.components.snapshot import dataset as source
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.components.storage import open_prefix
+from visionloop.components.validate.page import render
+from visionloop.components.validate.report import Report, ReportedFinding
+
+MODES = ("annotations", "headers", "full")
+ON_ERROR = ("fail", "quarantine")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What validate is told."""
+
+    snapshot: str = argument("URI of the snapshot's receipt.")
+    mode: str = argument(
+        "annotations (no image is read), headers, or full (every image is decoded).", default="headers"
+    )
+    on_error: str = argument("fail, or quarantine: leave the images with errors out.", default="fail")
+
+
+class ValidateStage:
+    """Checks annotations and images before anything expensive starts."""
+
+    name = "validate"
+    logic_version = 1
+    policy = POLICIES["validate"]
+    arguments = Arguments
+    description = "Checks a snapshot's annotations and images, and says which are usable."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Refuses a dataset whose annotations changed since this run's snapshot."""
+        if arguments.mode not in MODES:
+            raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
+        if arguments.on_error not in ON_ERROR:
+            raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
+        found = receipts.load(arguments.snapshot, "snapshot")
+        snapshot = Snapshot(found)
+        pinned = context.run.state("snapshot").scalars.get("pinned") is True
+        if not pinned and not context.planning:
+            refuse_changed(snapshot)
+        return Resolution(
+            inputs={"snapshot": found.reference},
+            parameters={
+                "mode": Parameter(arguments.mode, "argument"),
+                "on_error": Parameter(arguments.on_error, "argument"),
+                "quarantine_limit": Parameter(QUARANTINE_LIMIT, "policy"),
+            },
+            loaded=snapshot,
+        )
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Looks at annotations and images, decides what is left out, writes report and page."""
+        snapshot: Snapshot = resolution.loaded
+        mode = str(resolution.parameters["mode"].value)
+        quarantine = resolution.parameters["on_error"].value == "quarantine"
+        checks = _inspect(snapshot, mode, context)
+        if changed := sorted(check.row.key for check in checks if check.changed):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise DatasetChanged(
+                f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
+            )
+        headers = {check.row.file_name: check.header for check in checks if not check.missing}
+        if mode == "annotations":
+            # No image is read: what the manifest says of each stands for its header.
+            headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}
+        findings = dice.check(snapshot.annotations, headers)
+        broken = sorted(
+            {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
+        )
+        report = _report(snapshot, mode, findings, broken if quarantine else [])
+        page = render(snapshot, report, open_prefix(snapshot.dataset, "dataset"))
+        refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.rows))
+        if refusal:
+            folder = context.run.place.child("validate")
+            folder.write("report.json", report.encode())
+            folder.write("report.html", page)
+            raise InvalidDataset(f"{refusal} The report lies at {folder.uri}/report.html.")
+        attempt.write("report", "report.json", report.encode(), result=True)
+        attempt.write("page", "report.html", page, result=False)
+        return Computed(
+            scalars={"errors": report.errors, "warnings": report.warnings, "quarantined": len(report.quarantined)}
+        )
+
+
+def refuse_changed(snapshot: Snapshot) -> None:
+    """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
+    _, file, _, annotations = source.read_annotations(open_prefix(snapshot.dataset, "dataset"), snapshot.task)
+    if dice.annotations_hash(annotations) == dice.annotations_hash(snapshot.annotations):
+        return
+    changes = "; ".join(dice.difference(snapshot.annotations, annotations))
+    raise DatasetChanged(
+        f"{snapshot.dataset}/{file}: the dataset changed since its snapshot {snapshot.id} ({changes}); start a new run."
+    )
+
+
+def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.ImageCheck]:
+    if mode == "annotations":
+        return []
+    place = open_prefix(snapshot.dataset, "dataset")
+    return list(images.inspect(place, snapshot.rows, whole=mode == "full", alive=context.alive))
+
+
+def _report(snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str]) -> Report:
+    return Report(
+        snapshot_id=snapshot.id,
+        mode=mode,
+        images=len(snapshot.rows),
+        errors=sum(finding.severity == "error" for finding in findings),
+        warnings=sum(finding.severity == "warning" for finding in findings),
+        quarantined=left_out,
+        findings=[
+            ReportedFinding(
+                severity=finding.severity,
+                code=finding.code,
+                file_name=finding.file_name,
+                field=finding.field,
+                sentence=finding.sentence,
+            )
+            for finding in findings
+        ],
+    )
+
+
+def _refusal(report: Report, broken: list[str], *, quarantine: bool, images: int) -> str | None:
+    """Why the dataset can't be trained on, or None."""
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    if not errors:
+        return None
+    general = [finding for finding in errors if finding.file_name is None]
+    first = (general or errors)[0].sentence
+    more = f" ({len(errors) - 1} more errors.)" if len(errors) > 1 else ""
+    if not quarantine or general:
+        return f"{first}{more}"
+    if len(broken) > QUARANTINE_LIMIT * images:
+        return f"{len(broken)} of {images} images have errors, more than the {QUARANTINE_LIMIT:.0%} that may be left out: {first}"
+    return None
+
+
+STAGE = ValidateStage()

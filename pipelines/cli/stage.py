@@ -1,0 +1,128 @@
+"""``visionloop stage NAME …``: the entry point of every container, its options made from the stage's own arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from visionloop.components import catalog
+from visionloop.components.stage import Argument, Invocation, Outcome, Stage, run_stage
+
+#: Options that every stage takes, beside its own arguments.
+COMMON: dict[str, tuple[Any, Any, str]] = {
+    "workspace": (str, ..., "Where results lie: s3://bucket/prefix, file:///folder or a path."),
+    "run": (str | None, None, "The run that this stage belongs to (default: JOB_ID, else a new one)."),
+    "trace_id": (str | None, None, "The trace id (default: TRACE_ID, else the run's, else a new one)."),
+    "force": (bool, False, "Compute again although there is a receipt."),
+    "outputs": (Path | None, None, "A folder to write receipt, key and each scalar into, one file each (for Argo)."),
+}
+
+
+def application(arguments: list[str]) -> typer.Typer:
+    """The ``stage`` command group. Only the stage that ``arguments`` names is imported, so that the others cost nothing."""
+    app = typer.Typer(no_args_is_help=True, help="Run one stage of a pipeline.", rich_markup_mode=None)
+    wanted = next((word for word in arguments[1:] if not word.startswith("-")), None)
+    for entry in sorted(entry_points(group=catalog.STAGES), key=lambda entry: entry.name):
+        if entry.name == wanted:
+            stage = catalog.stage(entry.name)
+            app.command(entry.name, help=f"{stage.description}\n\nExample: {example(stage)}")(_command(stage))
+        else:
+            app.command(entry.name, help=f"Run the stage {entry.name}; see --help.")(lambda: None)
+    return app
+
+
+def example(stage: Stage) -> str:
+    """A call of the stage with its required arguments."""
+    words = [f"--{entry.name.replace('_', '-')} {_sample(entry.name)}" for entry in fields(stage.arguments) if _is_required(entry)]
+    if stage.name == "snapshot":
+        words = ["--dataset s3://datasets/digits"]
+    return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/work"])
+
+
+def _sample(name: str) -> str:
+    return "digits" if name == "model_name" else f"s3://visionloop/work/{name}/…/receipt.json"
+
+
+def _is_required(entry: Any) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _command(stage: Stage) -> Callable[..., None]:
+    def command(**given: Any) -> None:
+        common = {name: given.pop(name) for name in COMMON}
+        outputs = common.pop("outputs")
+        with clean_stdout() as stdout:
+            invocation = Invocation(**common)
+            outcome = run_stage(stage, given, invocation)
+        if outputs:
+            write_outputs(outcome, outputs)
+        print(msgspec.json.encode(outcome.summary()).decode(), file=stdout, flush=True)  # noqa: T201
+
+    parameters = []
+    for entry in fields(stage.arguments):
+        told: Argument = entry.metadata["argument"]
+        kind: Any = list[str] if told.repeated else str | None
+        default: Any = [] if told.repeated else None
+        if not told.repeated and not _is_required(entry):
+            default = entry.default
+        text = f"{told.description}{f' [env: {told.variable}]' if told.variable else ''}"
+        parameters.append(_option(entry.name, kind, default, text))
+    parameters += [_option(name, kind, default, text) for name, (kind, default, text) in COMMON.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _option(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is ... else default,
+        annotation=Annotated[kind, option],
+    )
+
+
+@contextlib.contextmanager
+def clean_stdout() -> Iterator[Any]:
+    """Sends file descriptor 1 to stderr while libraries run, and gives the real stdout for the one line that belongs there."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    stdout = os.fdopen(real, "w")
+    try:
+        yield stdout
+    except BaseException:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        stdout.close()
+        raise
+    sys.stdout.flush()
+    os.dup2(real, 1)
+
+
+def write_outputs(outcome: Outcome, folder: Path) -> None:
+    """Writes receipt, key, digest and each scalar into a folder, one file each: an engine's output parameters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    receipt = outcome.found.receipt
+    values = {
+        "receipt": outcome.found.uri,
+        "key": receipt.key,
+        "digest": receipt.digest,
+        "reused": outcome.reused,
+        **receipt.scalars,
+        **outcome.beside,
+    }
+    for name, value in values.items():
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        (folder / name).write_text("" if value is None else text)

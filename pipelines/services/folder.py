@@ -1,0 +1,163 @@
+"""The folder under which the embedded services keep their data, keys, ports, logs and leases."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionloop.components.errors import InvalidConfig, SickMachine
+
+#: The folder in the current directory, and the variable that names another one.
+DEFAULT_NAME = ".visionloop"
+VARIABLE = "VISIONLOOP_HOME"
+
+#: Bytes that must be free before the services start; below it SeaweedFS makes its volumes read-only.
+LEAST_FREE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Names of what lies in the folder; nothing is created before ``create``."""
+
+    path: Path
+
+    @property
+    def store_data(self) -> Path:
+        """SeaweedFS's own data."""
+        return self.path / "store"
+
+    @property
+    def keys(self) -> Path:
+        """The S3 keys, in the form of SeaweedFS's identity file; mode 0600."""
+        return self.path / "keys.json"
+
+    @property
+    def ports(self) -> Path:
+        """The ports, chosen once."""
+        return self.path / "ports.json"
+
+    @property
+    def state(self) -> Path:
+        """Which processes were started, by whom to recognise them."""
+        return self.path / "services.json"
+
+    @property
+    def leases(self) -> Path:
+        """One file for each holder of a lease."""
+        return self.path / "leases"
+
+    @property
+    def logs(self) -> Path:
+        """One log for each service."""
+        return self.path / "logs"
+
+    @property
+    def tracking_database(self) -> Path:
+        """MLflow's SQLite file."""
+        return self.path / "mlflow.db"
+
+    @property
+    def tracking_version(self) -> Path:
+        """The MLflow version that the database was last prepared for."""
+        return self.path / "mlflow.version"
+
+    def create(self) -> None:
+        """Creates the folder, readable by its owner only.
+
+        Raises:
+            InvalidConfig: If it can't be written.
+            SickMachine: If the disk is full.
+        """
+        with naming_the_remedy(self):
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for sub in (self.store_data, self.leases, self.logs):
+                sub.mkdir(exist_ok=True, mode=0o700)
+            # Keeps keys and data out of a repository that the folder happens to lie in.
+            ignore = self.path / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder's lock; a process that dies lets go of it.
+
+        Raises:
+            InvalidConfig: If the folder can't be written.
+            SickMachine: If the disk is full.
+        """
+        with naming_the_remedy(self):
+            handle = os.open(self.path / "services.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def require_space(self, least: int = LEAST_FREE_BYTES) -> None:
+        """Makes sure that ``least`` bytes are free on the folder's disk.
+
+        Raises:
+            SickMachine: If they are not.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < least:
+            raise SickMachine(
+                f"{self.path}: the disk has {free // 2**20} MiB free and the embedded services need {least // 2**20} MiB; "
+                f"free some space or set {VARIABLE} to a folder on another disk."
+            )
+
+
+def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping[str, str] | None = None) -> Folder:
+    """The services' folder: ``path``, else ``VISIONLOOP_HOME``, else ``.visionloop`` in the current directory.
+
+    Raises:
+        InvalidConfig: If the path holds a character that a database URL can't.
+    """
+    environment = os.environ if environment is None else environment
+    chosen = Path(path or environment.get(VARIABLE) or DEFAULT_NAME).expanduser().absolute()
+    if any(character in str(chosen) for character in "?#%"):
+        raise InvalidConfig(
+            f"{chosen}: the folder of the embedded services holds one of ? # %, which a database URL can't name; "
+            f"set {VARIABLE} to another folder."
+        )
+    return Folder(chosen)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Writes a whole file or none, never readable by others in between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def naming_the_remedy(folder: Folder) -> Iterator[None]:
+    """Turns an operating system's error about the folder into one sentence.
+
+    Raises:
+        SickMachine: If the disk is full.
+        InvalidConfig: For every other reason: no permission, a file in the way, a read-only disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SickMachine(
+                f"{folder.path}: the disk is full; free some space or set {VARIABLE} to a folder on another disk."
+            ) from error
+        raise InvalidConfig(
+            f"{folder.path}: the folder of the embedded services can't be used ({error.strerror or error}); "
+            f"set {VARIABLE} to a folder that you can write."
+        ) from error

@@ -1,0 +1,156 @@
+"""Detached processes, recognised by process id and birth, so that a stranger's process is never signalled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+#: Seconds between SIGTERM and SIGKILL. SeaweedFS waits 15 s for its own idle streams; its data survive SIGKILL.
+PATIENCE_SECONDS = 2.0
+
+#: A log above this size, in bytes, is set aside when its service starts again.
+LONGEST_LOG = 10 * 2**20
+
+# A Popen that is collected while its process lives warns; ours outlive their starter on purpose.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process by its id and its birth (an opaque text that no later process with this id shares)."""
+
+    pid: int
+    born: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        return birth(self.pid) == self.born
+
+
+def birth(pid: int) -> str | None:
+    """When a living process was born, or None without one.
+
+    On Linux boot id and clock ticks since boot (proc(5), field 22): the wall clock's corrections do not move it.
+    """
+    for child in _started:
+        if child.pid == pid:
+            child.poll()
+    try:
+        if sys.platform == "linux":
+            # The second field is the program's name in brackets, which may hold spaces and brackets.
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except (OSError, psutil.Error):
+        return None
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def this_process() -> Process:
+    """The calling process."""
+    born = birth(os.getpid())
+    if born is None:
+        raise RuntimeError("the calling process has no birth")
+    return Process(os.getpid(), born)
+
+
+def start(command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path) -> Process | None:
+    """Starts a command in a session of its own, so that neither Ctrl-C nor the end of its starter reaches it.
+
+    Args:
+        command: The program and its arguments.
+        log: The file that its output is appended to.
+        environment: All of its variables.
+        folder: Its working folder.
+
+    Returns:
+        The process, or None if it ended at once.
+
+    Raises:
+        OSError: If the program or the log can't be opened.
+    """
+    if log.exists() and log.stat().st_size > LONGEST_LOG:
+        log.replace(log.with_suffix(".old.log"))
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(environment),
+            cwd=folder,
+            start_new_session=True,
+        )
+    _started.append(child)
+    born = birth(child.pid)
+    return Process(child.pid, born) if born else None
+
+
+def stop(process: Process, patience: float = PATIENCE_SECONDS) -> None:
+    """Ends a process that ``start`` started and all of its session: SIGTERM, then SIGKILL after ``patience`` seconds.
+
+    Does nothing when the id belongs to another process by now.
+    """
+    deadline = time.monotonic() + patience
+    how = signal.SIGTERM
+    _signal(_session(process), how)
+    while _session(process):
+        if how is signal.SIGTERM and time.monotonic() > deadline:
+            how = signal.SIGKILL
+        if how is signal.SIGKILL:
+            _signal(_session(process), how)
+        time.sleep(0.05)
+
+
+def _session(leader: Process) -> list[int]:
+    """The living processes of a leader's session; a session outlives its leader and keeps the id taken."""
+    if birth(leader.pid) not in (leader.born, None):
+        return []
+    if sys.platform == "linux" and not leader.born.startswith(f"{_boot()}:"):
+        return []
+    members = []
+    for pid in psutil.pids():
+        try:
+            if os.getsid(pid) == leader.pid and birth(pid) is not None:
+                members.append(pid)
+        except OSError:
+            continue
+    return members
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def find(argument: str) -> list[Process]:
+    """This user's processes that have ``argument`` on their command line and lead a session.
+
+    Finds what a starter killed between starting and recording left behind.
+    """
+    found = []
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        if argument not in (process.info["cmdline"] or ()) or process.info["uids"].real != os.getuid():
+            continue
+        born = birth(process.pid)
+        try:
+            if born and os.getsid(process.pid) == process.pid:
+                found.append(Process(process.pid, born))
+        except ProcessLookupError:
+            continue
+    return found

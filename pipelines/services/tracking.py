@@ -1,0 +1,150 @@
+"""The embedded MLflow: a SQLite file that stages use directly, and a server for its page and for pods."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+
+from visionloop.components.errors import InvalidConfig, SickMachine
+from visionloop.pipelines.services import store
+from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_atomically
+from visionloop.pipelines.services.ports import LOOPBACK
+
+#: Where artifacts of new experiments lie; SQLite's own default would be a folder relative to whoever asks.
+ARTIFACT_ROOT = f"s3://{store.RESULTS_BUCKET}/mlflow"
+
+
+def tracking_uri(folder: Folder) -> str:
+    """The URI of the SQLite store, for processes of this machine."""
+    return f"sqlite:///{folder.tracking_database}"
+
+
+def prepare(folder: Folder) -> None:
+    """Creates the SQLite store, or migrates it to the installed MLflow. The folder's lock must be held.
+
+    Several processes that create it at once would all die but one, so nobody gets its URI before this. It is made beside
+    its place and moved there whole, so a process killed in between leaves nothing half-made.
+
+    Raises:
+        InvalidConfig: If MLflow isn't installed, or the file is no MLflow store that this version can read.
+        SickMachine: If the disk is full.
+    """
+    try:
+        version = metadata.version("mlflow")
+    except metadata.PackageNotFoundError as error:
+        raise InvalidConfig(
+            "mlflow: the embedded MLflow isn't installed; install it with pip install 'visionloop[local]'."
+        ) from error
+    with suppress(FileNotFoundError):
+        if folder.tracking_database.exists() and folder.tracking_version.read_text() == version:
+            return
+    temporary = folder.path / "mlflow.new.db"
+    with naming_the_remedy(folder):
+        temporary.unlink(missing_ok=True)
+        if folder.tracking_database.exists():
+            temporary.write_bytes(folder.tracking_database.read_bytes())
+        log = folder.logs / "mlflow-schema.log"
+        with log.open("ab") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "visionloop.pipelines.services.schema", str(temporary), ARTIFACT_ROOT],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=quiet_environment(),
+                cwd=folder.path,
+                check=False,
+            )
+        if done.returncode != 0:
+            folder.require_space()
+            if done.returncode < 0:
+                raise SickMachine(f"{temporary}: preparing MLflow's store was killed by signal {-done.returncode}; see {log}.")
+            raise InvalidConfig(
+                f"{folder.tracking_database}: MLflow {version} can't use this store; see {log}, "
+                "or move the file away so that a new one is made."
+            )
+        temporary.chmod(0o600)
+        temporary.replace(folder.tracking_database)
+        write_atomically(folder.tracking_version, version.encode())
+
+
+def quiet_environment() -> dict[str, str]:
+    """This process's variables without those that would send MLflow or boto3 elsewhere, and with telemetry off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_"))}
+    return kept | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        # Jobs of generative models: two more processes that nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def database_argument(folder: Folder) -> str:
+    """The argument by which this folder's page is recognised among all processes."""
+    return f"--backend-store-uri={tracking_uri(folder)}"
+
+
+def command(folder: Folder, address: str, port: int) -> list[str]:
+    """The command line of MLflow's server (MLflow 3.17, ``mlflow server --help``)."""
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        database_argument(folder),
+        f"--default-artifact-root={ARTIFACT_ROOT}",
+        "--no-serve-artifacts",
+        f"--host={address}",
+        f"--port={port}",
+        "--workers=1",
+        f"--allowed-hosts={','.join(allowed_hosts(address, port))}",
+    ]
+
+
+def allowed_hosts(address: str, port: int) -> list[str]:
+    """``Host`` headers that the server answers to; it compares the whole header, port included.
+
+    On all addresses of the machine the names are unknown beforehand, so any is taken.
+    """
+    if address == "0.0.0.0":  # noqa: S104 - compared, not bound
+        return ["*"]
+    return [f"{name}:{port}" for name in dict.fromkeys((address, LOOPBACK, "localhost"))]
+
+
+def page_environment(endpoint: str, keys: store.Keys) -> dict[str, str]:
+    """The variables of MLflow's server: it reads artifacts from the results store itself."""
+    return quiet_environment() | client_variables(endpoint, keys) | without_proxy(os.environ, LOOPBACK)
+
+
+def client_variables(endpoint: str, keys: store.Keys) -> dict[str, str]:
+    """The variables by which MLflow and boto3 reach the results store."""
+    return {
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_DEFAULT_REGION": store.REGION,
+    }
+
+
+def without_proxy(environment: Mapping[str, str], *addresses: str) -> dict[str, str]:
+    """``NO_PROXY`` in both spellings, extended by addresses that no proxy can reach."""
+    before = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = [name.strip() for name in before.split(",") if name.strip()]
+    value = ",".join(dict.fromkeys([*names, *addresses, "localhost"]))
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether the page answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}:{port}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from visionloop.components.errors import AccessDenied, InvalidConfig, NotFound, Transient
+from visionloop.components.trainers import Trainer
+from visionloop.components.weights import Weights, locate, materialise, reference_kind
+
+Reader = Callable[[str], bytes]
+BYTES = b"weights"
+DIGEST = hashlib.sha256(BYTES).hexdigest()
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """An environment whose image holds no weights."""
+    return {"VISIONLOOP_IMAGE_WEIGHTS": str(tmp_path / "image")}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("yolo11n", "name"),
+        ("yolo11n.yaml", "architecture"),
+        ("resnet50.a1_in1k", "name"),
+        ("yolo11n.pt", "path"),
+        ("./yolo11n", "path"),
+        ("/models/best.pt", "path"),
+        ("s3://bucket/best.pt", "uri"),
+        ("file:///models/best.pt", "uri"),
+        ("models:/digits@champion", "registered"),
+        ("models:/digits/3", "registered"),
+    ],
+)
+def test_reference_kind(model: str, kind: str) -> None:
+    assert reference_kind(model) == kind
+
+
+def test_a_yaml_name_starts_from_scratch(toy: Trainer, reader: Reader, tmp_path: Path) -> None:
+    weights = locate("yolo11n.yaml", toy, {}, reader, tmp_path)
+    assert weights == Weights("architecture", "yolo11n.yaml")
+    assert weights.identity == "yolo11n.yaml"
+    assert materialise(weights, reader, tmp_path) is None
+
+
+@pytest.mark.parametrize("model", ["yolo99n.yaml", "/models/own.yml", "s3://bucket/own.yaml"])
+def test_an_unknown_architecture_is_refused(toy: Trainer, reader: Reader, tmp_path: Path, model: str) -> None:
+    with pytest.raises(InvalidConfig, match="no architecture that the trainer toy brings"):
+        locate(model, toy, {}, reader, tmp_path)
+
+
+def test_a_file_by_path_and_by_uri_has_one_identity(
+    toy: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path
+) -> None:
+    file = tmp_path / "my best.pt"
+    file.write_bytes(BYTES)
+    objects["s3://bucket/models/best.pt"] = BYTES
+    for model in (str(file), file.as_uri(), "s3://bucket/models/best.pt"):
+        weights = locate(model, toy, {}, reader, tmp_path)
+        assert weights == Weights("file", model, DIGEST)
+        assert weights.identity == f"sha256:{DIGEST}"
+
+
+@pytest.mark.parametrize("model", ["/nowhere/best.pt", "file:///nowhere/best.pt", "s3://bucket/none.pt", "/tmp"])
+def test_a_missing_file_is_named(toy: Trainer, reader: Reader, tmp_path: Path, model: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        locate(model, toy, {}, reader, tmp_path)
+    assert f"model names the weights {model}, where no file is" in str(caught.value)
+
+
+def test_an_empty_file_is_refused(toy: Trainer, reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "best.pt").touch()
+    with pytest.raises(InvalidConfig, match="are an empty file"):
+        locate(str(tmp_path / "best.pt"), toy, {}, reader, tmp_path)
+
+
+def test_an_address_of_another_kind_is_refused_without_its_signature(
+    toy: Trainer, reader: Reader, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        locate("https://user:word@example.org/best.pt?X-Amz-Signature=abc", toy, {}, reader, tmp_path)
+    assert "https://example.org…" in str(caught.value)
+    assert "abc" not in str(caught.value)
+    assert "word" not in str(caught.value)
+
+
+def test_the_store_s_refusal_passes_through(toy: Trainer, tmp_path: Path) -> None:
+    def refuse(uri: str) -> bytes:
+        raise AccessDenied(f"{uri} may not be read")
+
+    with pytest.raises(AccessDenied):
+        locate("s3://bucket/best.pt", toy, {}, refuse, tmp_path)
+    with pytest.raises(AccessDenied):
+        locate("yolo11n", toy, {"VISIONLOOP_WEIGHTS": "s3://bucket/weights"}, refuse, tmp_path)
+
+
+def test_a_registered_model_is_resolved_to_its_checkpoint(
+    toy: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path
+) -> None:
+    objects["s3://bucket/models/digits/3/best.pt"] = BYTES
+
+    def resolve_model(uri: str) -> str:
+        if uri != "models:/digits@champion":
+            raise NotFound(uri)
+        return "s3://bucket/models/digits/3/best.pt"
+
+    weights = locate("models:/digits@champion", toy, {}, reader, tmp_path, resolve_model)
+    assert weights == Weights("file", "s3://bucket/models/digits/3/best.pt", DIGEST)
+    with pytest.raises(InvalidConfig, match="models:/digits@retired is not registered"):
+        locate("models:/digits@retired", toy, {}, reader, tmp_path, resolve_model)
+    with pytest.raises(InvalidConfig, match="set MLFLOW_TRACKING_URI"):
+        locate("models:/digits@champion", toy, {}, reader, tmp_path)
+    objects.clear()
+    with pytest.raises(
+        InvalidConfig, match="model models:/digits@champion names the weights s3://bucket/models/digits/3"
+    ):
+        locate("models:/digits@champion", toy, {}, reader, tmp_path, resolve_model)
+
+
+def test_a_bare_name_is_looked_up_in_order(
+    downloading: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    image.mkdir()
+    environment = {
+        "VISIONLOOP_WEIGHTS": "s3://bucket/weights/",
+        "VISIONLOOP_IMAGE_WEIGHTS": str(image),
+        "VISIONLOOP_ALLOW_DOWNLOAD": "1",
+    }
+    fetched = locate("yolo11n", downloading, environment, reader, tmp_path)
+    assert Path(fetched.uri).read_bytes() == b"fetched"
+    assert fetched.sha256 == hashlib.sha256(b"fetched").hexdigest()
+    (image / "yolo11n.pth").write_bytes(b"of the image")
+    assert locate("yolo11n", downloading, environment, reader, tmp_path).uri == str(image / "yolo11n.pth")
+    objects["s3://bucket/weights/yolo11n.pt"] = BYTES
+    assert locate("yolo11n", downloading, environment, reader, tmp_path) == Weights(
+        "file", "s3://bucket/weights/yolo11n.pt", DIGEST
+    )
+    assert locate("yolo11n.pt", downloading, environment, reader, tmp_path).sha256 == DIGEST
+
+
+def test_a_folder_may_be_the_weights_store(
+    toy: Trainer, reader: Reader, tmp_path: Path, nowhere: dict[str, str]
+) -> None:
+    (tmp_path / "yolo11n.pt").write_bytes(BYTES)
+    for prefix in (str(tmp_path), f"{tmp_path}/", tmp_path.as_uri()):
+        assert locate("yolo11n", toy, {**nowhere, "VISIONLOOP_WEIGHTS": prefix}, reader, tmp_path).sha256 == DIGEST
+
+
+def test_not_found_names_the_places(toy: Trainer, reader: Reader, tmp_path: Path, nowhere: dict[str, str]) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        locate("yolo11n", toy, nowhere, reader, tmp_path)
+    for part in (
+        "VISIONLOOP_WEIGHTS (not set)",
+        f"{tmp_path}/image/yolo11n.pt (the image)",
+        "VISIONLOOP_ALLOW_DOWNLOAD=1",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(InvalidConfig, match=r"s3://bucket/yolo11n\.pt \(VISIONLOOP_WEIGHTS\)"):
+        locate("yolo11n", toy, {**nowhere, "VISIONLOOP_WEIGHTS": "s3://bucket"}, reader, tmp_path)
+
+
+def test_no_download_unless_allowed(
+    downloading: Trainer, reader: Reader, tmp_path: Path, nowhere: dict[str, str]
+) -> None:
+    for value in ({}, {"VISIONLOOP_ALLOW_DOWNLOAD": "0"}):
+        with pytest.raises(InvalidConfig, match="VISIONLOOP_ALLOW_DOWNLOAD=1 only"):
+            locate("yolo11n", downloading, {**nowhere, **value}, reader, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_finds_nothing(
+    toy: Trainer, downloading: Trainer, reader: Reader, tmp_path: Path, nowhere: dict[str, str]
+) -> None:
+    environment = {**nowhere, "VISIONLOOP_ALLOW_DOWNLOAD": "1"}
+    with pytest.raises(InvalidConfig, match="the trainer toy has none"):
+        locate("yolo11n", toy, environment, reader, tmp_path)
+    with pytest.raises(InvalidConfig, match="no weights of that name"):
+        locate("yolo99x", downloading, environment, reader, tmp_path)
+
+
+def test_materialise_writes_what_was_located(
+    toy: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path
+) -> None:
+    objects["s3://bucket/a/best.pt"] = BYTES
+    weights = locate("s3://bucket/a/best.pt", toy, {}, reader, tmp_path)
+    written = materialise(weights, reader, tmp_path)
+    assert written == tmp_path / "best.pt"
+    assert written.read_bytes() == BYTES
+    objects["s3://bucket/a/best.pt"] = b"other"
+    with pytest.raises(Transient, match="changed while"):
+        materialise(weights, reader, tmp_path)
+    objects.clear()
+    with pytest.raises(InvalidConfig, match="are gone"):
+        materialise(weights, reader, tmp_path)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    model=st.text(min_size=1)
+    | st.builds(lambda a, b: a + b, st.sampled_from(["s3://", "http://[", "models:/"]), st.text())
+)
+def test_any_model_is_found_or_refused(
+    toy: Trainer, reader: Reader, tmp_path: Path, nowhere: dict[str, str], model: str
+) -> None:
+    with pytest.raises(InvalidConfig):
+        locate(f"absent-{model}" if reference_kind(model) == "path" else model, toy, nowhere, reader, tmp_path)

@@ -1,0 +1,243 @@
+"""Fixtures that every test may use: a clean environment, a real S3 (SeaweedFS) and a workspace on S3 and on files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+#: Variables that Visionloop, its seeds and the libraries beside it read; no test inherits one from its caller.
+OURS = re.compile(
+    r"(VISIONLOOP|AWS|S3|R2|EXTERNAL|INTERNAL|MLFLOW|CONFIG|OBSERVABILITY|CLEARML|TENSORBOARD|CALLBACK|LABELER|KFP|ARGO)_.*"
+    r"|CONFIG|ADVANCED_CONFIG|JOB_ID|TRAINING_JOB_ID|TRACE_ID|MODEL_NAME|TASK_TYPE|FRAMEWORK|DATASET_.*|SNAPSHOT_ID"
+    r"|EPOCHS|BATCH_SIZE|LEARNING_RATE|IMGSZ|DEVICE|STORAGE_TYPE|OUTPUT_PATH|PRESIGNED_URLS_JSON|BACKEND_.*|TRAINING_MODE",
+)
+
+BUCKETS = ("datasets", "results")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Removes every variable that could decide something, and this machine's AWS profiles with them."""
+    for name in list(os.environ):
+        if OURS.fullmatch(name):
+            monkeypatch.delenv(name)
+    nowhere = tmp_path_factory.getbasetemp() / "no-aws-here"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """An access key and its secret."""
+
+    access: str = field(default_factory=lambda: "VL" + uuid.uuid4().hex[:18].upper())
+    secret: str = field(default_factory=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], repr=False)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server: its endpoint, keys that may do all, and keys that may only read ``datasets`` and ``results``."""
+
+    endpoint: str
+    keys: Keys
+    readonly: Keys
+
+    def variables(self, role_prefix: str, keys: Keys | None = None) -> dict[str, str]:
+        """The three variables of a role (``INTERNAL_S3_`` …) that lead to this server."""
+        keys = keys or self.keys
+        return {
+            f"{role_prefix}ENDPOINT": self.endpoint,
+            f"{role_prefix}ACCESS_KEY": keys.access,
+            f"{role_prefix}SECRET_KEY": keys.secret,
+        }
+
+    @property
+    def both_roles(self) -> dict[str, str]:
+        """The variables with which both roles' stores are this server."""
+        return self.variables("EXTERNAL_S3_") | self.variables("INTERNAL_S3_")
+
+
+def free_ports(count: int) -> list[int]:
+    """Free loopback ports below the range of outgoing connections."""
+    found: list[int] = []
+    candidate = 20000 + os.getpid() * 37 % 9000
+    while len(found) < count:
+        candidate = 20000 + (candidate - 20000 + 1) % 10000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+        found.append(candidate)
+    return found
+
+
+class _Weed:
+    """A ``weed server`` on loopback, all of its data in a folder of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="visionloop-s3-"))
+        keys, readonly = Keys(), Keys()
+        may_read = [f"{action}:{bucket}" for action in ("Read", "List") for bucket in BUCKETS]
+        identities = [
+            {"name": "all", "credentials": [_credentials(keys)], "actions": ["Admin", "Read", "List", "Write"]},
+            {"name": "readonly", "credentials": [_credentials(readonly)], "actions": may_read},
+        ]
+        (self.folder / "identities.json").write_text(json.dumps({"identities": identities}))
+        names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+        ports = free_ports(len(names) + 2)
+        command = [
+            str(Path(sys.executable).with_name("weed")),
+            "server",
+            f"-dir={self.folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            *(f"-{name}={port}" for name, port in zip(names, ports, strict=False)),
+            "-master.volumeSizeLimitMB=64",
+            "-master.telemetry=false",
+            "-volume.max=100",
+            "-volume.minFreeSpace=1",
+            "-filer",
+            "-s3",
+            f"-s3.port={ports[-1]}",
+            f"-s3.port.grpc={ports[-2]}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.config={self.folder / 'identities.json'}",
+        ]
+        self.server = S3Server(f"http://127.0.0.1:{ports[-1]}", keys, readonly)
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def wait(self) -> S3Server:
+        """Creates the buckets and waits for a real PUT and GET: the server answers before it is ready."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.server.endpoint,
+            aws_access_key_id=self.server.keys.access,
+            aws_secret_access_key=self.server.keys.secret,
+            region_name="us-east-1",
+            config=Config(signature_version="s3v4", retries={"max_attempts": 0}, connect_timeout=1),
+        )
+        until = time.monotonic() + 60
+        left = list(BUCKETS)
+        while left:
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"weed did not start: {(self.folder / 'log').read_text()[-3000:]}")
+            try:
+                client.create_bucket(Bucket=left[0])
+                client.put_object(Bucket=left[0], Key="ready", Body=b"yes")
+                client.get_object(Bucket=left[0], Key="ready")["Body"].read()
+                client.delete_object(Bucket=left[0], Key="ready")
+                left.pop(0)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+                    with_bucket = left[0]
+                    client.put_object(Bucket=with_bucket, Key="ready", Body=b"yes")
+                    client.delete_object(Bucket=with_bucket, Key="ready")
+                    left.pop(0)
+                    continue
+                time.sleep(0.1)
+            except BotoCoreError:
+                time.sleep(0.1)
+        client.close()
+        return self.server
+
+    def stop(self) -> None:
+        """Ends the server at once and removes its data."""
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _credentials(keys: Keys) -> dict[str, str]:
+    return {"accessKey": keys.access, "secretKey": keys.secret}
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 with the buckets ``datasets`` and ``results``, for the whole session."""
+    weed = _Weed()
+    try:
+        yield weed.wait()
+    finally:
+        weed.stop()
+
+
+@pytest.fixture(scope="session")
+def second_s3() -> Iterator[S3Server]:
+    """Another S3 with buckets of the same names and keys of its own."""
+    weed = _Weed()
+    try:
+        yield weed.wait()
+    finally:
+        weed.stop()
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """Both roles' variables lead to the server."""
+    for name, value in s3.both_roles.items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture
+def s3_workspace(s3_environment: S3Server) -> str:
+    """An empty prefix of its own in the bucket ``results``."""
+    return f"s3://results/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def file_workspace(tmp_path: Path) -> str:
+    """An empty folder's URI."""
+    return (tmp_path / "workspace").as_uri()
+
+
+@pytest.fixture(params=["s3", "file"])
+def workspace(request: pytest.FixtureRequest) -> str:
+    """An empty workspace's URI, once on S3 and once in a folder."""
+    return str(request.getfixturevalue(f"{request.param}_workspace"))
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> S3Store:
+    """The bucket ``results`` as a plain client sees it, past Visionloop's own code."""
+    return plain_client(s3, "results")
+
+
+def plain_client(server: S3Server, bucket: str) -> S3Store:
+    """An S3 client with all rights."""
+    return S3Store(
+        bucket,
+        endpoint=server.endpoint,
+        access_key_id=server.keys.access,
+        secret_access_key=server.keys.secret,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+
+__all__ = ["S3Server", "obstore"]

@@ -1,0 +1,136 @@
+"""A tiny detection dataset and a training on it, run in a process of its own by the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+from PIL import Image
+
+from visionloop.components.trainers import EpochReport, TrainingJob
+
+CLASSES = ("red", "blau grün", "노랑")
+COLOURS = ((220, 30, 30), (30, 120, 220), (230, 220, 40))
+
+
+def write_dataset(folder: Path, counts: dict[str, int], side: int = 64) -> Path:
+    """Images with one or two coloured squares each, and their labels."""
+    generator = numpy.random.default_rng(7)
+    for split, count in counts.items():
+        for number in range(count):
+            pixels = generator.integers(90, 130, (side, side, 3), dtype=numpy.uint8)
+            lines = []
+            for index in generator.permutation(len(CLASSES))[: 1 + number % 2]:
+                size = int(generator.integers(14, 26))
+                x, y = (int(generator.integers(0, side - size)) for _ in range(2))
+                pixels[y : y + size, x : x + size] = COLOURS[index]
+                box = [(x + size / 2) / side, (y + size / 2) / side, size / side, size / side]
+                lines.append(" ".join([str(index), *(f"{value:.6f}" for value in box)]))
+            image = folder / "images" / split / f"{number:03}.png"
+            label = folder / "labels" / split / f"{number:03}.txt"
+            for path in (image, label):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(image)
+            label.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    """The configuration of a training whose result does not depend on interruptions."""
+    return {
+        "model": "yolo11n.yaml",
+        "imgsz": 64,
+        "epochs": 3,
+        "batch": 4,
+        "lr0": 0.01,
+        "optimizer": "SGD",
+        "seed": 3,
+        "patience": 100,
+        "primary_metric": "mAP50-95",
+        "primary_metric_mode": "max",
+        "device": "cpu",
+        "workers": 0,
+        "cache": False,
+        "nbs": 4,
+        "mosaic": 0.0,
+        "close_mosaic": 0,
+        **changes,
+    }
+
+
+def job(dataset: Path, work: Path, **changes: Any) -> TrainingJob:
+    """A job on the tiny dataset; ``checkpoint``, ``weights`` and ``batch`` are the job's, all else is configuration."""
+    own = {name: changes.pop(name, None) for name in ("checkpoint", "weights")}
+    batch = changes.pop("job_batch", None)
+    config = configuration(**changes)
+    work.mkdir(parents=True, exist_ok=True)
+    return TrainingJob(
+        task="detection",
+        dataset=dataset,
+        classes=CLASSES,
+        config=config,
+        work=work,
+        batch=batch or config["batch"],
+        **own,
+    )
+
+
+class Keeping:
+    """Keeps each epoch's checkpoint beside the work folder, as the stage does, and may kill its own process."""
+
+    def __init__(self, store: Path, kill_after: int = 0, stop_after: int = 0) -> None:
+        self.store, self.kill_after, self.stop_after = store, kill_after, stop_after
+        self.reports: list[EpochReport] = []
+        self.batches: list[tuple[int, int, int]] = []
+        store.mkdir(parents=True, exist_ok=True)
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        self.batches.append((epoch, batch, batches))
+
+    def epoch(self, report: EpochReport) -> bool:
+        self.reports.append(report)
+        (self.store / f"epoch_{report.epoch}.pt").write_bytes(report.checkpoint.read_bytes())
+        if report.epoch == self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return report.epoch != self.stop_after
+
+
+def main() -> None:
+    """Trains as the JSON on the command line says, and prints the result as JSON."""
+    from visionloop.components.trainers.ultralytics import TRAINER
+
+    wanted = json.loads(sys.argv[1])
+    if wanted.pop("offline", False):
+        import socket
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("a socket was opened")
+
+        socket.socket = refuse  # type: ignore[assignment,misc]
+        socket.getaddrinfo = refuse  # type: ignore[assignment]
+    listener = Keeping(Path(wanted.pop("store")), wanted.pop("kill_after", 0))
+    paths = {name: Path(wanted.pop(name)) for name in ("dataset", "work")}
+    if wanted.get("checkpoint"):
+        wanted["checkpoint"] = Path(wanted["checkpoint"])
+    result = TRAINER.train(job(**paths, **wanted), listener)
+    print(
+        json.dumps(
+            {
+                "best": str(result.best),
+                "last": str(result.last),
+                "best_epoch": result.best_epoch,
+                "epochs": result.epochs,
+                "history": result.history,
+                "reported": [report.epoch for report in listener.reports],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
