@@ -19,9 +19,9 @@ def canonical(value: Any) -> bytes:
     """
     try:
         return bytes(rfc8785.dumps(value))
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InvalidConfig(
-            f"A value has no canonical JSON form ({error}); use finite numbers within ±2^53."
+            f"A value has no canonical JSON form ({error}); use finite numbers within ±2^53 and valid text."
         ) from error
 
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from visionloop.components.dice import Header
 from visionloop.components.errors import DatasetChanged, NotFound, SickMachine
@@ -39,7 +38,7 @@ CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What was found of one image: its header, or None where it is missing or is not what was frozen."""
+    """What was found of one image: its header (None if it can't be decoded), or why it is not the frozen one."""
 
     row: ImageRow
     header: Header | None
@@ -65,7 +64,7 @@ def inspect(
         if changed:
             return ImageCheck(row, None, changed=True)
         header = header_of(data, whole=whole)
-        if header.error and not whole and len(data) < row.size:
+        if header is None and not whole and len(data) < row.size:
             header = header_of(place.read(row.key), whole=False)
         return ImageCheck(row, header)
 
@@ -86,8 +85,8 @@ def _whole(place: Prefix, row: ImageRow) -> tuple[bytes, bool]:
     return data, len(data) != row.size or identity != row.etag
 
 
-def header_of(data: bytes, *, whole: bool) -> Header:
-    """Width and height from an image's first bytes, as stored (EXIF turns nothing), or why it can't be decoded."""
+def header_of(data: bytes, *, whole: bool) -> Header | None:
+    """Width and height from an image's first bytes, as stored (EXIF turns nothing); None if it can't be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,10 +94,8 @@ def header_of(data: bytes, *, whole: bool) -> Header:
                 if whole:
                     image.load()
                 return Header(image.width, image.height)
-    except UnidentifiedImageError:
-        return Header(error="its bytes are no known image format")
-    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-        return Header(error=" ".join(str(error).split())[:120])
+    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
+        return None
 
 
 class ImageCache:

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-import psutil
-
 from visionloop.components.errors import Silent, Terminated, TimeLimit, UserStopped, VisionloopError
 from visionloop.components.policy import SILENCE_SECONDS
+from visionloop.components.reservation import started
 
 #: The process whose death ends the stage: the local runner's (an engine has none).
 RUNNER_VARIABLE = "VISIONLOOP_RUNNER_PID"
 
 TICK_SECONDS = 1.0
 STUCK_SECONDS = 60.0
+TELL_SECONDS = 10.0
 
 
 class Limits:
@@ -37,8 +37,10 @@ class Limits:
         self._due: tuple[float, VisionloopError] | None = None
         self._finished = threading.Event()
         self._previous: dict[int, object] = {}
+        self._timer = (0.0, 0.0)
         self._runner = _runner()
         self.on_tick: Callable[[], None] = lambda: None
+        self.on_stuck: Callable[[VisionloopError], None] = lambda _: None
 
     @property
     def seconds(self) -> float:
@@ -50,6 +52,11 @@ class Limits:
         """Whether a signal or a limit has asked the stage to end."""
         return self._due is not None
 
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether somebody outside has asked the stage to end; a limit of its own is nobody's wish."""
+        return self._due is not None and isinstance(self._due[1], Terminated | UserStopped)
+
     def alive(self) -> None:
         """A piece of work is finished."""
         self._last_sign = time.monotonic()
@@ -59,7 +66,7 @@ class Limits:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 self._previous[number] = signal.signal(number, self._handle)
-            signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
         threading.Thread(target=self._end_if_stuck, name="limits", daemon=True).start()
         return self
 
@@ -67,7 +74,7 @@ class Limits:
         """Stops the timers and gives the signals back."""
         self._finished.set()
         if self._previous:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
             for number, handler in self._previous.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]
             self._previous.clear()
@@ -107,23 +114,18 @@ class Limits:
             raised = self._due is not None and time.monotonic() - self._due[0] > STUCK_SECONDS
             if raised or (overdue and self._due is None):
                 error = self._due[1] if self._due else self._check() or Silent(f"{self.stage} is stuck.")
+                # A thread of its own: telling must not get stuck as well.
+                teller = threading.Thread(target=self.on_stuck, args=(error,), name="stuck", daemon=True)
+                teller.start()
+                teller.join(TELL_SECONDS)
                 print(error.sentence, file=sys.__stderr__, flush=True)
                 os._exit(error.exit_code)
 
 
-def _runner() -> tuple[int, float] | None:
+def _runner() -> tuple[int, float | None] | None:
     value = os.environ.get(RUNNER_VARIABLE, "")
-    if not value.isdigit():
-        return None
-    try:
-        return int(value), psutil.Process(int(value)).create_time()
-    except psutil.NoSuchProcess:
-        return int(value), -1.0
+    return (int(value), started(int(value))) if value.isascii() and value.isdigit() else None
 
 
-def _lives(runner: tuple[int, float]) -> bool:
-    try:
-        process = psutil.Process(runner[0])
-        return process.create_time() == runner[1] and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _lives(runner: tuple[int, float | None]) -> bool:
+    return runner[1] is not None and started(runner[0]) == runner[1]

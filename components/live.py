@@ -18,11 +18,11 @@ def emit(kind: str, **fields: Any) -> None:
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
     try:
+        line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
         # One write in append mode: lines of several processes never mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError:
+    except (OSError, TypeError, ValueError):
         return
     try:
         os.write(descriptor, line)

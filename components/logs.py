@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from datetime import UTC, datetime
 
 import msgspec
+
+from visionloop.components.errors import InvalidConfig
 
 LOGGER = logging.getLogger("visionloop")
 
@@ -35,7 +38,10 @@ class JsonLines(logging.Formatter):
             line["metadata"] = extra
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        try:
+            return msgspec.json.encode(line).decode()
+        except (TypeError, ValueError):  # a lone surrogate from a file's name, or a value that JSON has no form for
+            return json.dumps(line, default=str)
 
 
 class PlainLines(logging.Formatter):
@@ -48,16 +54,25 @@ class PlainLines(logging.Formatter):
 
 
 def configure(*, trace_id: str, run: str, stage: str) -> None:
-    """Sends Visionloop's log lines to the process's real stderr in the form that fits it."""
+    """Sends Visionloop's log lines to the process's real stderr in the form that fits it.
+
+    Raises:
+        InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT says something else than it may.
+    """
     stream = sys.__stderr__ or sys.stderr
     handler = logging.StreamHandler(stream)
     wanted = os.environ.get("VISIONLOOP_LOG_FORMAT") or ("text" if stream.isatty() else "json")
+    if wanted not in ("text", "json"):
+        raise InvalidConfig(f"VISIONLOOP_LOG_FORMAT is '{wanted}'; give text or json.")
+    level = os.environ.get("VISIONLOOP_LOG_LEVEL", "").upper() or "INFO"
+    if level not in logging.getLevelNamesMapping():
+        raise InvalidConfig(f"VISIONLOOP_LOG_LEVEL is '{level}'; give DEBUG, INFO, WARNING or ERROR.")
     handler.setFormatter(
         PlainLines() if wanted == "text" else JsonLines({"trace_id": trace_id, "run": run, "stage": stage})
     )
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
-    LOGGER.setLevel(os.environ.get("VISIONLOOP_LOG_LEVEL", "INFO").upper())
+    LOGGER.setLevel(level)
 
 
 def notice(message: str) -> None:

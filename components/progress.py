@@ -10,6 +10,7 @@ import contextlib
 import msgspec
 
 from visionloop.components.errors import NotFound, PreconditionFailed
+from visionloop.components.receipts import finite
 from visionloop.components.storage import Prefix
 
 FILE = "progress.json"
@@ -47,6 +48,7 @@ def read(place: Prefix) -> Progress | None:
 
 def advance(place: Prefix, progress: Progress) -> Progress:
     """Records ``progress`` unless somebody is further already; returns what stands there afterwards."""
+    progress = msgspec.structs.replace(progress, metrics=finite(progress.metrics))
     data = msgspec.json.encode(progress)
     while True:
         try:

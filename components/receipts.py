@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from visionloop.components.canonical import result_digest, sha256, stage_key
-from visionloop.components.errors import InvalidReceipt, NotFound, PreconditionFailed
+from visionloop.components.errors import Defect, InvalidReceipt, NotFound, PreconditionFailed
 from visionloop.components.storage import Prefix, Role, open_prefix, split_uri
 
 SCHEMA = 1
@@ -178,6 +179,11 @@ def key_of(receipt: Receipt) -> str:
     )
 
 
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The values that are numbers: JSON knows neither NaN nor infinity, and what can't be read back is no record."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
 def look(workspace: Prefix, stage: str, key: str) -> Found | None:
     """The receipt of a key if there is a readable one, else None; outputs are not looked at."""
     place = workspace.child(f"{stage}/{key}")
@@ -217,13 +223,18 @@ def load(uri: str, stage: str, *, role: Role = "results") -> Found:
 def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
     """Creates the receipt, or replaces the one with the ETag ``replacing``; if another was first, that one is returned."""
     uri = f"{place.uri}/{FILE}"
+    ours = receipt.encode()
+    try:
+        parse(ours, uri)
+    except InvalidReceipt as error:
+        raise Defect(f"{receipt.stage} made a receipt that can't be read back ({error}); please report it.") from error
     while True:
         if replacing is None:
-            if place.create(FILE, receipt.encode()):
+            if place.create(FILE, ours):
                 return Found(receipt, uri, place)
         else:
             try:
-                place.replace(FILE, receipt.encode(), replacing)
+                place.replace(FILE, ours, replacing)
                 return Found(receipt, uri, place)
             except PreconditionFailed:
                 pass

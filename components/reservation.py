@@ -26,7 +26,10 @@ STALE_SECONDS = 60.0
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A process that nobody else can be: host, boot, process id namespace, process id and its start in seconds."""
+    """A process that nobody else can be: host, boot, process id namespace, process id and its start.
+
+    ``started`` counts from the boot where the system tells that: the wall clock's corrections do not move it.
+    """
 
     host: str
     boot: str
@@ -39,11 +42,21 @@ class Holder(msgspec.Struct, frozen=True):
         mine = this_process()
         if (self.host, self.boot, self.namespace) != (mine.host, mine.boot, mine.namespace):
             return False
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
+        return started(self.pid) != self.started
+
+
+def started(pid: int) -> float | None:
+    """When a living process was started (clock ticks since boot, else seconds); None if it is gone or a zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        if Path("/proc/self/stat").exists():
+            # proc(5): the name in brackets may hold anything; the state comes after it, the start as field 22.
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else float(fields[19])
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except (OSError, psutil.NoSuchProcess):
+        return None
 
 
 def this_process() -> Holder:
@@ -54,7 +67,7 @@ def this_process() -> Holder:
         boot.read_text().strip() if boot.exists() else "",
         namespace.stat().st_ino if namespace.exists() else 0,
         os.getpid(),
-        psutil.Process().create_time(),
+        started(os.getpid()) or 0.0,
     )
 
 
@@ -90,6 +103,8 @@ class Watcher:
         except msgspec.MsgspecError:
             self.reserved = None
             return False
+        if self.reserved.holder == this_process():
+            return False  # an earlier attempt of ours, whose release met a store that was out
         mark = f"{self.reserved.attempt}:{self.reserved.heartbeat}"
         now = time.monotonic()
         if self._seen is None or self._seen[0] != mark:
@@ -112,18 +127,12 @@ class Reservation:
     def take(self, over: str | None = None) -> bool:
         """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another was faster."""
         if over is None:
-            if not self._place.create(FILE, self._bytes()):
-                return False
+            self._place.create(FILE, self._bytes())
         else:
-            try:
+            with contextlib.suppress(PreconditionFailed):
                 self._place.replace(FILE, self._bytes(), over)
-            except PreconditionFailed:
-                return False
-        try:
-            data, self._etag = self._place.read_with_etag(FILE)
-        except NotFound:
-            return False
-        if data != self._bytes():
+        # What stands there counts: a write whose answer was lost, and that was sent again, is refused and still ours.
+        if not self._reread():
             return False
         self._thread = threading.Thread(target=self._renew, name="reservation", daemon=True)
         self._thread.start()
@@ -134,10 +143,21 @@ class Reservation:
         self._stop.set()
         if self._thread:
             self._thread.join()
-        with contextlib.suppress(NotFound, VisionloopError):
-            data = self._place.read(FILE)
-            if msgspec.json.decode(data, type=Reserved).attempt == self._attempt:
+        with contextlib.suppress(VisionloopError):
+            if self._reread():
                 self._place.delete([FILE])
+
+    def _reread(self) -> bool:
+        """Whether our own object stands there; its ETag is kept for the next renewal."""
+        try:
+            data, etag = self._place.read_with_etag(FILE)
+        except NotFound:
+            return False
+        with contextlib.suppress(msgspec.MsgspecError):
+            if msgspec.json.decode(data, type=Reserved).attempt == self._attempt:
+                self._etag = etag
+                return True
+        return False
 
     def _bytes(self) -> bytes:
         at = datetime.now(UTC).isoformat(timespec="seconds") if self._beats else ""
@@ -148,8 +168,7 @@ class Reservation:
             self._beats += 1
             # A store that is out for a while only makes the reservation look stale: the worst is work done twice.
             with contextlib.suppress(VisionloopError):
-                try:
+                with contextlib.suppress(PreconditionFailed):
                     self._place.replace(FILE, self._bytes(), self._etag)
-                    self._etag = self._place.read_with_etag(FILE)[1]
-                except (PreconditionFailed, NotFound):
+                if not self._reread():
                     return

@@ -6,6 +6,8 @@ Nothing here knows what a stage computes; nothing in a stage knows how it is fou
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 import shutil
 import tempfile
@@ -27,6 +29,7 @@ from visionloop.components.errors import (
     Defect,
     InvalidConfig,
     NotFound,
+    SickMachine,
     TimeLimit,
     Transient,
     UserStopped,
@@ -233,8 +236,8 @@ def run_stage(stage: Stage, given: Mapping[str, Any], invocation: Invocation) ->
     """
     started = time.monotonic()
     with _reported(stage, invocation) as session:
-        arguments = make_arguments(stage, given)
         session.begin(given)
+        arguments = make_arguments(stage, given)
         attempts = _attempts_here()
         for attempt in range(1, attempts + 1):
             try:
@@ -249,13 +252,15 @@ def run_stage(stage: Stage, given: Mapping[str, Any], invocation: Invocation) ->
                     f"{stage.name}: {error.sentence} Trying again in {wait:g} s (attempt {attempt + 1} of {attempts})."
                 )
                 live.emit("retry", stage=stage.name, sentence=error.sentence, attempt=attempt + 1, attempts=attempts)
-                time.sleep(wait)
+                # Nothing is computed here, so nothing is silent; a signal still ends the stage with its own error.
+                with Limits(stage.name, math.inf, 0.0, math.inf):
+                    time.sleep(wait)
     raise AssertionError("the loop above returns or raises")
 
 
 def _attempts_here() -> int:
     value = os.environ.get("VISIONLOOP_ATTEMPTS", "1")
-    if not value.isdigit() or int(value) < 1:
+    if not (value.isascii() and value.isdigit()) or int(value) < 1:
         raise InvalidConfig(f"VISIONLOOP_ATTEMPTS is '{value}'; give a whole number from 1.")
     return int(value)
 
@@ -271,6 +276,7 @@ class _Session:
         self.trace_id = invocation.trace_id or os.environ.get("TRACE_ID") or ""
         self.run_arguments: dict[str, Any] = dict(invocation.run_arguments)
         self.asked_to_end = False
+        self.recorded = False
 
     @property
     def workspace(self) -> Prefix:
@@ -338,11 +344,12 @@ class _Session:
             LOGGER.info("%s is alive", self.stage.name, extra={"fields": {"seconds": self.state.seconds}})
 
         context.on_sign_of_life = tell
+        limits.on_stuck = self.stuck
         try:
             with limits, _spent_time_recorded(self, limits):
                 outcome = self._result(context, arguments, started)
         finally:
-            self.asked_to_end = limits.stopping
+            self.asked_to_end = limits.asked_to_end
         self.state.state, self.state.reused = "succeeded", outcome.reused
         self.state.key, self.state.receipt = outcome.found.receipt.key, outcome.found.uri
         self.state.scalars = {**outcome.found.receipt.scalars, **outcome.beside}
@@ -381,7 +388,8 @@ class _Session:
             if there is not None and not self.invocation.force:
                 if there.intact():
                     return there, True
-                notice(f"{self.stage.name}: outputs of {there.uri} are gone; computing them again.")
+                if there.etag != replacing:
+                    notice(f"{self.stage.name}: outputs of {there.uri} are gone; computing them again.")
             replacing = there.etag if there is not None else None
             if watcher.look():
                 self._follow(context, place, watcher, told)
@@ -424,6 +432,11 @@ class _Session:
             computed = self.stage.compute(context, resolution, attempt)
             return publish(self.stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
 
+    def stuck(self, error: VisionloopError) -> None:
+        """Tells of a stage that does not come back from foreign code, before a thread ends it."""
+        self.failed(error, final=True)
+        write_termination_log(error.sentence)
+
     def failed(self, error: VisionloopError, *, final: bool) -> None:
         """Writes the failure into the run's record; a record that can't be written changes nothing about the error."""
         trace = "".join(tracebacks.format_exception(error.__cause__ or error)) if error.exit_code == 70 else None
@@ -441,6 +454,7 @@ class _Session:
                 self.stage.name, error, attempt=self.state.attempt, trace_id=self.trace_id, traceback=trace
             )
             self.record.write_failure(failure)
+            self.recorded = True
             self.state.state = "cancelled" if isinstance(error, UserStopped) else "failed"
             self.record.write_state(self.state)
 
@@ -476,8 +490,8 @@ def publish(
         outputs=attempt.outputs,
         digest=receipts.digest_of(attempt.outputs),
         scalars=computed.scalars,
-        metrics=computed.metrics,
-        timings={"seconds": round(seconds, 3), **computed.timings},
+        metrics=receipts.finite(computed.metrics),
+        timings=receipts.finite({"seconds": round(seconds, 3), **computed.timings}),
         versions={"visionloop": version("visionloop"), **computed.versions},
         trace_id=context.trace_id,
         tracking=computed.tracking,
@@ -488,7 +502,7 @@ def publish(
 @contextlib.contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
     """A folder of this process, removed at the end whatever happens."""
-    with writing(Path(tempfile.gettempdir())):
+    with writing(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - named in the sentence only
         folder = Path(tempfile.mkdtemp(prefix=f"visionloop-{name}-"))
     try:
         yield folder
@@ -524,20 +538,31 @@ def _reported(stage: Stage, invocation: Invocation) -> Iterator[_Session]:
         stopped = UserStopped(f"{stage.name} was stopped by the user; run it again to resume.")
         session.failed(stopped, final=True)
         raise stopped from error
-    except PermissionError as error:
-        denied = AccessDenied(
-            f"{error.filename or stage.name}: permission denied; let the stage's user read and write it."
-        )
-        session.failed(denied, final=True)
-        write_termination_log(denied.sentence)
-        raise denied from error
     except Exception as error:
+        local = _of_this_machine(stage.name, error)
+        if local is not None:
+            session.failed(local, final=True)
+            write_termination_log(local.sentence)
+            raise local from error
         defect = Defect(f"{stage.name} met a defect of Visionloop ({type(error).__name__}: {error}); please report it.")
         defect.__cause__ = error
-        LOGGER.error(defect.sentence, exc_info=error)
         session.failed(defect, final=True)
+        if not session.recorded:
+            LOGGER.error(defect.sentence, exc_info=error)
         write_termination_log(defect.sentence)
         raise defect from error
+
+
+def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
+    """The error that this machine's disk made where nobody named it better, None for any other."""
+    if not isinstance(error, OSError):
+        return None
+    where = error.filename or stage
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SickMachine(f"{where}: the machine's disk is full; free space or choose another TMPDIR.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return AccessDenied(f"{where}: permission denied; let the stage's user read and write it.")
+    return None
 
 
 def write_termination_log(sentence: str) -> None:

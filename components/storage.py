@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import os
@@ -340,9 +341,12 @@ def _locked(folder: Path) -> Iterator[None]:
 def _cause(text: str) -> str:
     """The part of a client's message that a person can use, without its retry statistics."""
     match = re.search(
-        r"(Connection refused|dns error[^,:;]*|operation timed out|tcp connect error|\b5\d\d [A-Z][\w ]+)", text
+        r"Connection refused|Connection reset|dns error|(?:operation|connection) timed out|tcp connect error"
+        r"|(?<=status code: )\d{3} [\w ]+",
+        text,
+        re.IGNORECASE,
     )
-    return match.group(1) if match else text[:160]
+    return match.group().strip() if match else text.partition(" Debug source")[0].rpartition(" - ")[2][:160]
 
 
 @contextlib.contextmanager
@@ -370,8 +374,10 @@ def normalise_uri(uri: str) -> str:
         raise InvalidConfig(
             f"The URI {uri!r} is empty or holds control characters; give s3://bucket/prefix, file:///folder or a path."
         )
-    scheme, _, rest = uri.partition("://")
-    if not _ or "/" in scheme:
+    scheme, separator, rest = uri.partition("://")
+    if not separator or "/" in scheme:
+        if re.match(r"(s3|file):", uri, re.IGNORECASE):
+            raise InvalidConfig(f"{uri}: '//' is missing after the colon; give s3://bucket/prefix or file:///folder.")
         return _file_uri(os.path.expanduser(uri))
     # Only '/' parts an S3 key and a path: '?' and '#' are characters like others.
     place, _, path = rest.partition("/")
@@ -471,9 +477,7 @@ def _s3(bucket: str, role: Role) -> S3Store:
     endpoint, pair = endpoint_of(role), credentials_of(role)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if pair:
-        # Given as a provider, so that an AWS_SESSION_TOKEN of other keys is not sent along.
-        keys = {"access_key_id": pair[0], "secret_access_key": pair[1], "token": None, "expires_at": None}
-        provider: Any = lambda: keys  # noqa: E731
+        provider: Any = functools.partial(_own_keys, *pair)
     else:
         session, provider = _standard_credentials(role)
         region = region or session.region_name
@@ -493,6 +497,11 @@ def _s3(bucket: str, role: Role) -> S3Store:
     if endpoint != AWS:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
     return S3Store(bucket, **options)
+
+
+def _own_keys(access: str, secret: str) -> dict[str, Any]:
+    """A role's own keys, as a provider: given outright, the client would add an AWS_SESSION_TOKEN of other keys."""
+    return {"access_key_id": access, "secret_access_key": secret, "token": None, "expires_at": None}
 
 
 def _standard_credentials(role: Role) -> tuple[Any, Any]:

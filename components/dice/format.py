@@ -329,9 +329,9 @@ def _got(path: str, data: bytes) -> str:
         value = msgspec.json.decode(data)
         for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
             value = value[key] if key else value[int(index)]
+        return f", got {_shown(value)}"
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, RecursionError):
         return ""
-    return f", got {_shown(value)}"
 
 
 def _wrong_json(error: Exception, data: bytes) -> str:

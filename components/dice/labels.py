@@ -230,6 +230,8 @@ def _polygon(image: Image, annotation: Annotation) -> tuple[float, ...]:
     """An object's outline as fractions of the image; empty without a usable polygon."""
     if annotation.segmentation is None or isinstance(annotation.segmentation, RunLength):
         return ()
+    if annotation.bbox is not None and min(annotation.bbox[2:]) <= 0:
+        return ()
     size = np.array([image.width, image.height], dtype=np.float64)
     usable = [polygon for polygon in annotation.segmentation if len(polygon) >= 6 and not len(polygon) % 2]
     if not usable:

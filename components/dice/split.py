@@ -227,8 +227,8 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
         if len(taken) < sum(where == "train" for where in splits.values()):
             splits.update(dict.fromkeys(taken, _narrow(split)))
             notices.append(
-                f"{dataset.file}: {split} stayed empty and got the train images of smallest hash, which may move again "
-                f"as the dataset grows: {listed(taken)}."
+                f"{dataset.file}: {split} stayed empty and got from train what has the smallest hash, {listed(taken)}; "
+                "this may move again as the dataset grows."
             )
     empty = [split for split in ("train", *wanted) if split not in splits.values()]
     if empty:

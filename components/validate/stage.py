@@ -71,7 +71,7 @@ class ValidateStage:
             raise DatasetChanged(
                 f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
             )
-        headers = {check.row.file_name: check.header for check in checks if not check.missing}
+        headers: dict[str, dice.Header | None] = {c.row.file_name: c.header for c in checks if not c.missing}
         if mode == "annotations":
             # No image is read: what the manifest says of each stands for its header.
             headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}

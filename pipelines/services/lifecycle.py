@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -314,25 +315,34 @@ def _ensure(folder: Folder, host: str | None, page: bool) -> Services:
 
 def _ensure_store(folder: Folder, keys: store.Keys) -> _Running:
     current = _read(folder).get(STORE)
-    # Twice: a port can be taken between its choice and its use.
-    for attempt in (1, 2):
-        if current is None or not current.process.alive:
-            _stop_one(folder, STORE)
-            _stop_strays(store.data_argument(folder))
-            ports = keep_ports(folder, dict.fromkeys(store.PORTS, LOOPBACK))
-            store.remove_sockets(ports)
-            current = _start(folder, STORE, store.command(folder, ports), LOOPBACK, ports, tracking.quiet_environment())
-        s3 = store.client(current.ports["s3"], keys)
-        reason = _wait(current, lambda: store.probe(s3))
-        if reason is None:
-            return current
+    if current is None or not current.process.alive:
+        current = _start_store(folder)
+    reason = _wait_for_store(current, keys)
+    if reason is not None and not current.process.alive:
+        # Once more: a port can be taken between its choice and its use.
         folder.require_space()
-        if current.process.alive or attempt == 2:
-            break
-    raise Transient(
-        f"S3 on port {current.ports['s3']} of {folder.path} did not come up within {READY_SECONDS} s "
-        f"({reason}); see {_log(folder, STORE)}."
-    )
+        current = _start_store(folder)
+        reason = _wait_for_store(current, keys)
+    if reason is not None:
+        folder.require_space()
+        raise Transient(
+            f"S3 on port {current.ports['s3']} of {folder.path} did not come up within {READY_SECONDS} s "
+            f"({reason}); see {_log(folder, STORE)}."
+        )
+    return current
+
+
+def _start_store(folder: Folder) -> _Running:
+    _stop_one(folder, STORE)
+    _stop_strays(store.data_argument(folder))
+    ports = keep_ports(folder, dict.fromkeys(store.PORTS, LOOPBACK))
+    store.remove_sockets(ports)
+    return _start(folder, STORE, store.command(folder, ports), LOOPBACK, ports, tracking.quiet_environment())
+
+
+def _wait_for_store(service: _Running, keys: store.Keys) -> str | None:
+    with closing(store.client(service.ports["s3"], keys)) as s3:
+        return _wait(service, partial(store.probe, s3))
 
 
 def _ensure_relay(folder: Folder, host: str, target: int) -> None:
@@ -343,8 +353,8 @@ def _ensure_relay(folder: Folder, host: str, target: int) -> None:
     _stop_one(folder, RELAY)
     port = keep_ports(folder, {RELAY: host})[RELAY]
     command = [sys.executable, "-m", module, host, str(port), str(target)]
-    current = _start(folder, RELAY, command, host, {"listen": port}, tracking.quiet_environment())
-    reason = _wait(current, lambda: None if _listens(host, port) else "nobody listens")
+    started = _start(folder, RELAY, command, host, {"listen": port}, tracking.quiet_environment())
+    reason = _wait(started, lambda: None if _listens(host, port) else "nobody listens")
     if reason is not None:
         raise Transient(f"The relay on {host}:{port} did not come up ({reason}); see {_log(folder, RELAY)}.")
 
@@ -365,12 +375,12 @@ def _ensure_page(folder: Folder, host: str, keys: store.Keys, endpoint: str) -> 
         port = keep_ports(folder, {PAGE: host})[PAGE]
         command = tracking.command(folder, host, port)
         current = _start(folder, PAGE, command, host, {"listen": port}, tracking.page_environment(endpoint, keys))
-    port = current.ports["listen"]
-    reason = _wait(current, lambda: None if tracking.answers(host, port) else "it does not answer")
+    answers = partial(tracking.answers, host, current.ports["listen"])
+    reason = _wait(current, lambda: None if answers() else "it does not answer")
     if reason is not None:
         folder.require_space()
         raise Transient(
-            f"MLflow's page on {host}:{port} of {folder.path} did not come up within {READY_SECONDS} s "
+            f"MLflow's page on port {current.ports['listen']} of {folder.path} did not come up within {READY_SECONDS} s "
             f"({reason}); see {_log(folder, PAGE)}."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import socket
 
@@ -71,10 +72,10 @@ def check_address(address: str) -> str:
         InvalidConfig: If it is neither.
     """
     try:
-        socket.inet_aton(address)
+        ipaddress.IPv4Address(address)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((address, 0))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InvalidConfig(
             f"--host {address}: not an IPv4 address of this machine; name one that its other machines reach, or 0.0.0.0."
         ) from error

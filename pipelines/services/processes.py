@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,19 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from visionloop.components.errors import SickMachine
+
 #: Seconds between SIGTERM and SIGKILL. SeaweedFS waits 15 s for its own idle streams; its data survive SIGKILL.
 PATIENCE_SECONDS = 2.0
 
+#: Seconds that the kernel may take to end a killed process.
+LONGEST_DEATH_SECONDS = 30.0
+
 #: A log above this size, in bytes, is set aside when its service starts again.
 LONGEST_LOG = 10 * 2**20
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_HAS_PROC = _BOOT_ID.exists()
 
 # A Popen that is collected while its process lives warns; ours outlive their starter on purpose.
 _started: list[subprocess.Popen[bytes]] = []
@@ -40,11 +47,12 @@ def birth(pid: int) -> str | None:
 
     On Linux boot id and clock ticks since boot (proc(5), field 22): the wall clock's corrections do not move it.
     """
-    for child in _started:
-        if child.pid == pid:
-            child.poll()
+    for child in list(_started):
+        # Reaps those that have ended; a zombie would keep its id.
+        if child.poll() is not None:
+            _started.remove(child)
     try:
-        if sys.platform == "linux":
+        if _HAS_PROC:
             # The second field is the program's name in brackets, which may hold spaces and brackets.
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
             return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
@@ -55,7 +63,7 @@ def birth(pid: int) -> str | None:
 
 
 def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return _BOOT_ID.read_text().strip()
 
 
 def this_process() -> Process:
@@ -102,15 +110,18 @@ def stop(process: Process, patience: float = PATIENCE_SECONDS) -> None:
     """Ends a process that ``start`` started and all of its session: SIGTERM, then SIGKILL after ``patience`` seconds.
 
     Does nothing when the id belongs to another process by now.
+
+    Raises:
+        SickMachine: If SIGKILL does not end it either, as when a disk does not answer.
     """
-    deadline = time.monotonic() + patience
-    how = signal.SIGTERM
-    _signal(_session(process), how)
-    while _session(process):
-        if how is signal.SIGTERM and time.monotonic() > deadline:
-            how = signal.SIGKILL
-        if how is signal.SIGKILL:
-            _signal(_session(process), how)
+    began = time.monotonic()
+    _signal(_session(process), signal.SIGTERM)
+    while members := _session(process):
+        waited = time.monotonic() - began
+        if waited > patience + LONGEST_DEATH_SECONDS:
+            raise SickMachine(f"Process {members[0]} does not end even by SIGKILL; restart the machine.")
+        if waited > patience:
+            _signal(members, signal.SIGKILL)
         time.sleep(0.05)
 
 
@@ -118,7 +129,7 @@ def _session(leader: Process) -> list[int]:
     """The living processes of a leader's session; a session outlives its leader and keeps the id taken."""
     if birth(leader.pid) not in (leader.born, None):
         return []
-    if sys.platform == "linux" and not leader.born.startswith(f"{_boot()}:"):
+    if _HAS_PROC and not leader.born.startswith(f"{_boot()}:"):
         return []
     members = []
     for pid in psutil.pids():

@@ -63,7 +63,9 @@ def prepare(folder: Folder) -> None:
         if done.returncode != 0:
             folder.require_space()
             if done.returncode < 0:
-                raise SickMachine(f"{temporary}: preparing MLflow's store was killed by signal {-done.returncode}; see {log}.")
+                raise SickMachine(
+                    f"{temporary}: preparing MLflow's store was killed by signal {-done.returncode}; see {log}."
+                )
             raise InvalidConfig(
                 f"{folder.tracking_database}: MLflow {version} can't use this store; see {log}, "
                 "or move the file away so that a new one is made."

@@ -228,7 +228,7 @@ def test_equal_configurations_have_equal_key_values(trainers: Trainers) -> None:
         ({"advanced_config": "[1"}, ["the argument advanced_config is not JSON", "line 1, column 3"]),
         ({"epochs": None}, ["Missing required basic config: ['epochs']", "argument"]),
         ({"epochs": ""}, ["Missing required basic config: ['epochs']"]),
-        ({"imgsz": None, "batch": ""}, ["Missing required basic config: ['imgsz', 'batch']"]),
+        ({"imgsz": None, "batch": ""}, ["Missing required basic config: ['imgsz', 'batch'], as", "are empty"]),
         ({"optimizer": " "}, ["Missing required basic config: ['optimizer']"]),
         ({"mosaic": None}, ["'mosaic' in the arguments is empty"]),
         (

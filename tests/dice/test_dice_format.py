@@ -71,7 +71,15 @@ def test_a_file_without_task_type_is_read_for_the_task_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("given_split", "split"),
-    [("train", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("test", "test"), ("", None), (None, None)],
+    [
+        ("train", "train"),
+        ("val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("test", "test"),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_splits_are_read(given_split: str | None, split: str | None) -> None:
     assert dataset(document([image(split=given_split)])).images[0].split == split
@@ -106,26 +114,35 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "annotations_detection.json: images[3].annotations[0].bbox: expected 4 numbers [x, y, width, height], "
             "got [1, 2, 3]; fix it in the labelling tool and export again.",
         ),
-        (changed("images.3.annotations.0.bbox", [1, 2, 3, "4"]), 'bbox: expected 4 numbers [x, y, width, height], got [1'),
+        (
+            changed("images.3.annotations.0.bbox", [1, 2, 3, "4"]),
+            "bbox: expected 4 numbers [x, y, width, height], got [1",
+        ),
         (changed("images.0.annotations.0.bbox_format", "xyxy"), 'bbox_format: expected xywh, got "xyxy"'),
         (changed("images.0.annotations.0.iscrowd", 2), "iscrowd: expected 0 or 1, got 2"),
         (changed("images.0.annotations.0.class_id", "car"), "class_id: expected the whole number of a class, got"),
         (changed("images.0.annotations.0.attributes", []), "images[0].annotations[0].attributes: expected an object"),
         (changed("images.1.annotations", None), "images[1].annotations: expected a list of annotations, got null"),
-        (changed("images.1.split", "dev"), 'images[1].split: expected train, val or test, or no split at all, got "dev"'),
+        (
+            changed("images.1.split", "dev"),
+            'images[1].split: expected train, val or test, or no split at all, got "dev"',
+        ),
         (changed("images.2.width", 0), "images[2].width: expected a whole number of pixels above 0, got 0"),
         (changed("images.2.height", 10.5), "images[2].height: expected a whole number of pixels above 0, got 10.5"),
         (changed("images", []), "images is empty"),
         (changed("classes", []), "classes is empty"),
         (changed("classes", [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]), "classes[1].id: 0 is already the id of"),
-        (changed("classes", [{"id": 0, "name": "a"}, {"id": 1, "name": "a"}]), 'classes[1].name: "a" is already the name'),
+        (
+            changed("classes", [{"id": 0, "name": "a"}, {"id": 1, "name": "a"}]),
+            'classes[1].name: "a" is already the name',
+        ),
         (changed("classes", [{"id": -1, "name": "a"}]), "classes[0].id: expected int >= 0"),
         (changed("classes", [{"id": 0, "name": " "}]), "classes[0].name"),
         (changed("images.2.file_name", "b.png"), 'images[2].file_name: "b.png" is already the name of images[1]'),
         (changed("format_version", "2.0"), 'format_version: "2.0" can\'t be read, only DICE 1.x'),
         (changed("format_version", "1."), "only DICE 1.x"),
         (changed("format_version", 1.0), "format_version: expected str, got float"),
-        (changed("task_type", "classification"), "the file says \"classification\", but detection was asked for"),
+        (changed("task_type", "classification"), 'the file says "classification", but detection was asked for'),
         (changed("task_type", "ocr"), 'task_type: "ocr" is no task'),
         ({"info": {}, "images": [], "annotations": [], "categories": []}, "so this is no DICE file"),
     ],
@@ -203,20 +220,22 @@ JSON = st.recursive(
 )
 
 
+FIELDS = (
+    "format_version task_type dataset_id statistics classes classes.0.id classes.0.name images images.0.id "
+    "images.0.file_name images.0.split images.0.width images.0.annotations images.0.annotations.0.bbox "
+    "images.0.annotations.0.segmentation images.0.annotations.0.keypoints images.0.annotations.0.attributes"
+).split()
+
+
 @given(
-    st.sampled_from(
-        ["format_version", "task_type", "classes", "images", "statistics", "images.0.file_name", "images.0.split"]
-        + ["images.0.width", "images.0.annotations", "images.0.annotations.0.bbox", "images.0.annotations.0.segmentation"]
-        + ["images.0.annotations.0.keypoints", "images.0.annotations.0.attributes", "images.0.id", "dataset_id"]
-    ),
+    st.sampled_from(FIELDS),
     JSON,
 )
 def test_any_value_in_a_field_is_read_or_refused_in_one_sentence(path: str, value: Any) -> None:
     data = json.dumps(changed(path, value)).encode()
     try:
         read = decode(data, FILE, None)
-    except InvalidDataset as error:
-        assert str(error).startswith(FILE)
-        assert str(error).isprintable()
+    except InvalidDataset:
+        refusal(data, None)
     else:
         assert decode(encode(read), FILE, None) == read

@@ -68,7 +68,7 @@ def architecture(model: Any) -> str:
     """The architecture of a model as JSON, without the folder that its YAML file lay in."""
     description = dict(model.yaml)
     description["yaml_file"] = Path(str(description.get("yaml_file", ""))).name
-    return json.dumps(description, sort_keys=True)
+    return json.dumps(description)
 
 
 def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
@@ -14,6 +15,8 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,19 @@ SETTINGS_OFF = (
 
 #: Fonts that the library would fetch for its plots.
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
+
+#: Families with the scripts that DejaVu Sans lacks (Korean, Chinese, Japanese), as systems name them.
+FALLBACK_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans KR",
+    "NanumGothic",
+    "UnDotum",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+)
 
 MODULES = (
     "ultralytics.data.dataset",
@@ -124,15 +140,26 @@ def _speak_on_stderr(logger: logging.Logger) -> None:
             handler.setStream(sys.stderr)
 
 
-def supply_fonts() -> None:
-    """Puts the font that matplotlib ships in the place of those that the library would fetch for a plot."""
-    import matplotlib
+@contextlib.contextmanager
+def plotting() -> Iterator[None]:
+    """Lets the library draw without fetching a font.
 
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    The font that matplotlib ships takes the place of the fetched ones, and fonts of the machine are asked for the
+    characters that it lacks; a character that none has is drawn as a box.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+
+    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     for name in FONTS:
         target = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / name
         if not target.exists():
-            shutil.copyfile(font, target)
+            shutil.copyfile(shipped, target)
+    present = {font.name for font in font_manager.fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in present)]
+    with matplotlib.rc_context({"font.sans-serif": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def mixed_precision_works(model: torch.nn.Module) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from visionloop.components.trainers import Evaluation
 from visionloop.components.trainers.ultralytics import checkpoint as files
 from visionloop.components.trainers.ultralytics.dataset import write_data_file
-from visionloop.components.trainers.ultralytics.environment import library, supply_fonts
+from visionloop.components.trainers.ultralytics.environment import library, plotting
 from visionloop.components.trainers.ultralytics.failures import translated
 from visionloop.components.trainers.ultralytics.progress import val_metrics
 from visionloop.components.trainers.ultralytics.session import resolve_device
@@ -51,9 +51,8 @@ def evaluate(
         SickMachine: If the GPU is lost.
     """
     library()
-    supply_fonts()
     batch, imgsz = int(config.get("batch", 16)), int(config.get("imgsz", 640))
-    with translated(batch, imgsz):
+    with translated(batch, imgsz), plotting():
         loaded = files.load_model(checkpoint)
         classes = tuple(loaded.names[index] for index in range(len(loaded.names)))
         work.mkdir(parents=True, exist_ok=True)

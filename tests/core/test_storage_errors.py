@@ -1,0 +1,250 @@
+"""What a store refuses or can't do ends in the one error that the table has for it, in one sentence."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests_support import is_one_sentence
+from visionloop.components.errors import (
+    AccessDenied,
+    InvalidConfig,
+    InvalidDataset,
+    NotFound,
+    SickMachine,
+    Transient,
+)
+from visionloop.components.storage import Prefix, Role, open_prefix
+
+ACTIONS: dict[str, Callable[[Prefix], object]] = {
+    "read": lambda place: place.read("403.png"),
+    "head": lambda place: place.head("a"),
+    "write": lambda place: place.write("a", b"1"),
+    "create": lambda place: place.create("a", b"1"),
+    "replace": lambda place: place.replace("a", b"1", '"0"'),
+    "list": lambda place: list(place.objects()),
+    "children": lambda place: place.children(),
+    "delete": lambda place: place.delete(["a"]),
+    "copy": lambda place: place.copy("a", "b"),
+}
+READS = ("read", "head", "list", "children")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("variable", "value"), [("SECRET_KEY", "wrong"), ("ACCESS_KEY", "unknown")])
+@pytest.mark.parametrize(("role", "prefix"), [("dataset", "EXTERNAL_S3_"), ("results", "INTERNAL_S3_")])
+def test_wrong_keys_are_access_denied(s3_environment, monkeypatch, action, variable, value, role, prefix):
+    monkeypatch.setenv(prefix + variable, value)
+    with pytest.raises(AccessDenied, match=f"{prefix}ACCESS_KEY and …SECRET_KEY") as caught:
+        ACTIONS[action](open_prefix("s3://datasets/x", role))
+    assert caught.value.exit_code == 77
+    assert is_one_sentence(caught.value, "s3://datasets/x", str(role))
+
+
+@pytest.mark.parametrize("action", ["write", "create", "delete"])
+def test_keys_that_may_only_read_are_refused_to_write(s3_environment, monkeypatch, action):
+    for name, value in s3_environment.variables("INTERNAL_S3_", s3_environment.readonly).items():
+        monkeypatch.setenv(name, value)
+    place = open_prefix("s3://results/readonly", "results")
+    assert list(place.objects()) == []
+    with pytest.raises(AccessDenied, match="refused to"):
+        ACTIONS[action](place)
+
+
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action not in ("delete", "replace")])
+def test_a_missing_bucket_is_not_found(s3_environment, action):
+    with pytest.raises(NotFound, match="s3://no-such-bucket/x"):
+        ACTIONS[action](open_prefix("s3://no-such-bucket/x", "results"))
+
+
+def test_a_missing_object_is_not_found(workspace):
+    place = open_prefix(workspace, "results")
+    place.write("folder/object", b"1")
+    for action in (
+        lambda: place.read("missing"),
+        lambda: place.read_start("missing", 10),
+        lambda: place.head("missing"),
+        lambda: place.copy("missing", "other"),
+        lambda: place.download("missing", Path("never")),
+        lambda: place.read("folder"),
+        lambda: place.read("folder/object/below"),
+    ):
+        with pytest.raises(NotFound):
+            action()
+    assert not place.exists("missing")
+    assert place.exists("folder/object")
+    assert not Path("never").exists()
+    assert place.delete(["missing"]) == 1
+
+
+@pytest.mark.parametrize("action", ["read", "create", "list"])
+def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monkeypatch, action):
+    with socket.socket() as taken:
+        # Bound and not listening: refused, and nobody else can take the port meanwhile.
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("INTERNAL_S3_ENDPOINT", endpoint)
+        began = time.monotonic()
+        with pytest.raises(Transient, match="Connection refused") as caught:
+            ACTIONS[action](open_prefix("s3://results/507", "results"))
+        assert time.monotonic() - began < 25
+    assert caught.value.exit_code == 75
+    assert is_one_sentence(caught.value, endpoint, "s3://results/507")
+
+
+def test_a_host_that_has_no_address_is_transient(s3_environment, monkeypatch):
+    monkeypatch.setenv("INTERNAL_S3_ENDPOINT", "http://store.invalid:9000")
+    with pytest.raises(Transient, match="http://store.invalid:9000"):
+        open_prefix("s3://results/x", "results").read("a")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://x", "http://", "http://a b", "http://127.0.0.1:99999", "http://h:x", "http://[x", "://", "http://h/?a"]
+)
+@pytest.mark.parametrize("name", ["INTERNAL_S3_ENDPOINT", "S3_ENDPOINT", "AWS_ENDPOINT_URL"])
+def test_an_endpoint_that_is_no_url_is_a_wrong_configuration(monkeypatch, name, endpoint):
+    monkeypatch.setenv(name, endpoint)
+    monkeypatch.setenv("INTERNAL_S3_ACCESS_KEY", "a")
+    monkeypatch.setenv("INTERNAL_S3_SECRET_KEY", "b")
+    with pytest.raises(InvalidConfig, match=name):
+        open_prefix("s3://results/x", "results")
+
+
+def test_half_a_pair_of_keys_names_the_missing_one(monkeypatch):
+    monkeypatch.setenv("EXTERNAL_S3_SECRET_KEY", "b")
+    with pytest.raises(AccessDenied, match="EXTERNAL_S3_ACCESS_KEY is not set"):
+        open_prefix("s3://datasets/x", "dataset")
+
+
+def test_no_keys_at_all_names_the_variables():
+    with pytest.raises(AccessDenied, match="EXTERNAL_S3_ACCESS_KEY and …SECRET_KEY, or an AWS profile"):
+        open_prefix("s3://datasets/x", "dataset")
+
+
+def test_an_unknown_aws_profile_is_access_denied(monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(AccessDenied, match="nobody"):
+        open_prefix("s3://datasets/x", "dataset")
+
+
+def test_a_workspace_below_a_regular_file_is_access_denied(tmp_path):
+    (tmp_path / "file").write_text("I am no folder")
+    with pytest.raises(AccessDenied, match="can't be made"):
+        open_prefix(str(tmp_path / "file" / "workspace"), "results")
+    place = open_prefix(str(tmp_path), "results")
+    for action in (place.write, place.create):
+        with pytest.raises(AccessDenied, match="choose a folder that can be written"):
+            action("file/below", b"1")
+    assert (tmp_path / "file").read_text() == "I am no folder"
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts something for the test; skipped where this user may not."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folders: list[Path] = []
+
+    def mount(*arguments: str) -> Path:
+        folder = tmp_path / f"mount{len(folders)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"this machine mounts nothing: {done.stderr.decode().strip()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_read_only_folder_is_access_denied(mounted):
+    folder = mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
+    with pytest.raises(AccessDenied, match="can't be made"):
+        open_prefix(str(folder / "workspace"), "results")
+    place = open_prefix(str(folder), "results")
+    for action in ("write", "create"):
+        with pytest.raises(AccessDenied):
+            ACTIONS[action](place)
+    assert not place.exists("a")
+
+
+def test_a_full_store_is_transient_and_leaves_nothing_half(mounted, tmp_path):
+    place = open_prefix(str(mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")), "results")
+    place.write("small", b"1")
+    large = tmp_path / "large"
+    large.write_bytes(bytes(2**21))
+    for action in (
+        lambda: place.write("large", bytes(2**21)),
+        lambda: place.create("large", bytes(2**21)),
+        lambda: place.upload(large, "large"),
+    ):
+        with pytest.raises(Transient, match="no space is left"):
+            action()
+    assert [info.key for info in place.objects()] == ["small"]
+    assert place.read("small") == b"1"
+
+
+def test_a_full_disk_of_this_machine_is_its_sickness_and_a_download_is_whole_or_nothing(mounted, workspace):
+    disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    place = open_prefix(workspace, "results")
+    place.write("large", bytes(2**21))
+    place.write("small", b"new")
+    (disk / "kept").write_bytes(b"old")
+    with pytest.raises(SickMachine, match="disk is full") as caught:
+        place.download("large", disk / "kept")
+    assert caught.value.exit_code == 71
+    assert [path.name for path in disk.iterdir()] == ["kept"]
+    assert (disk / "kept").read_bytes() == b"old"
+    place.download("small", disk / "kept")
+    assert (disk / "kept").read_bytes() == b"new"
+
+
+def test_a_download_into_an_unwritable_folder_is_access_denied(mounted, workspace):
+    place = open_prefix(workspace, "results")
+    place.write("a", b"1")
+    with pytest.raises(AccessDenied, match="TMPDIR"):
+        place.download("a", mounted("-t", "tmpfs", "-o", "ro", "tmpfs") / "a")
+
+
+HOSTILE = ["..", "x/../y", "x//y", "./x", "x/.", "tab\tx", "new\nline", "null\x00", "delete\x7f", "x" * 300, "\udc80"]
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+@pytest.mark.parametrize("action", ["read", "write", "create", "head", "delete", "objects"])
+def test_a_hostile_key_is_refused_with_one_sentence(workspace, key, action):
+    place = open_prefix(workspace, "results")
+    place.write("kept", b"1")
+    call = {
+        "read": lambda: place.read(key),
+        "write": lambda: place.write(key, b"1"),
+        "create": lambda: place.create(key, b"1"),
+        "head": lambda: place.head(key),
+        "delete": lambda: place.delete([key]),
+        "objects": lambda: list(place.objects(key)),
+    }[action]
+    # A name that is only too long is nowhere, rather than refused, when something is read.
+    allowed = (NotFound, InvalidDataset) if len(key) == 300 else InvalidDataset
+    if len(key) == 300 and action in ("delete", "objects"):
+        return
+    with pytest.raises(allowed):
+        call()
+    assert [info.key for info in place.objects()] == ["kept"]
+
+
+@pytest.mark.parametrize("role", ["dataset", "results"])
+def test_a_sentence_never_holds_a_key(s3_environment, monkeypatch, role: Role):
+    prefix = {"dataset": "EXTERNAL_S3_", "results": "INTERNAL_S3_"}[role]
+    monkeypatch.setenv(prefix + "SECRET_KEY", "not-the-right-secret")
+    with pytest.raises(AccessDenied) as caught:
+        open_prefix("s3://results/x", role).read("a")
+    text = str(caught.value)
+    assert "not-the-right-secret" not in text
+    assert s3_environment.keys.access not in text

@@ -1,0 +1,232 @@
+from typing import Any
+
+import pytest
+from dice_samples import annotation, dataset, document, documents, image
+from hypothesis import given
+
+from visionloop.components.dice import Finding, Header, check
+
+CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}]
+
+
+def labelled(task_type: str = "object_detection", classes: list[dict[str, Any]] | None = None, **fields: Any) -> Any:
+    value = document([image(annotations=[annotation(**fields)])], task_type=task_type)
+    if classes is not None:
+        value["classes"] = classes
+    return dataset(value)
+
+
+def found(value: Any, headers: dict[str, Header | None] | None = None) -> dict[str, Finding]:
+    return {finding.code: finding for finding in check(value, headers)}
+
+
+def test_a_right_dataset_has_no_findings() -> None:
+    value = document(
+        statistics={
+            "total_images": 1,
+            "total_annotations": 1,
+            "avg_annotations_per_image": 1.0,
+            "class_distribution": {"defect": 1},
+            "split_distribution": {"train": 1},
+        }
+    )
+    assert check(dataset(value), {"bottle/broken_large/000.png": Header(900, 900)}) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "sentence"),
+    [
+        (
+            {"class_id": 7},
+            "unknown_class",
+            "annotations_detection.json: images[0].annotations[0].class_id 7 is no class of the file (0); "
+            "correct the label or add the class.",
+        ),
+        (
+            {"class_name": "crack"},
+            "class_name",
+            'annotations_detection.json: images[0].annotations[0].class_name "crack" disagrees with class_id 0, '
+            'which is "defect"; correct the label.',
+        ),
+        ({"image_id": 2}, "image_id", "image_id 2 is not the id of the image that it lies in, 1"),
+        ({"bbox": None}, "missing_bbox", "images[0].annotations[0].bbox is missing; draw the box."),
+        ({"bbox": [10, 10, 0, 5]}, "empty_bbox", "bbox [10, 10, 0, 5] has no width or no height"),
+        ({"bbox": [10, 10, 5, -5]}, "empty_bbox", "has no width or no height"),
+        ({"bbox": [-2, 0, 10, 10]}, "bbox_outside", "bbox [-2, 0, 10, 10] reaches outside the image of 900 × 900"),
+        ({"bbox": [0, 0, 902, 10]}, "bbox_outside", "reaches outside the image"),
+        ({"bbox": [0, 1e308, 1e308, 1e308]}, "bbox_not_finite", "is not finite"),
+    ],
+)
+def test_a_wrong_label_is_an_error_of_its_image(fields: dict[str, Any], code: str, sentence: str) -> None:
+    finding = found(labelled(area=None, **fields))[code]
+    assert (finding.severity, finding.file_name) == ("error", "bottle/broken_large/000.png")
+    assert sentence in finding.sentence
+    assert finding.field in finding.sentence
+
+
+@pytest.mark.parametrize("bbox", [[-1, -1, 902, 902], [0, 0, 900, 900], [899.5, 0, 1.4, 1]])
+def test_a_box_may_reach_a_pixel_outside(bbox: list[float]) -> None:
+    assert check(labelled(bbox=bbox, area=None), None) == []
+
+
+@pytest.mark.parametrize(("area", "warned"), [(220255.55, False), (220254.6, False), (220300, True), (0, True)])
+def test_area_is_compared_with_a_tolerance(area: float, warned: bool) -> None:
+    findings = found(labelled(area=area))
+    assert ("area" in findings) is warned
+    assert all(finding.severity == "warning" for finding in findings.values())
+
+
+def test_dense_and_other_class_ids_are_told() -> None:
+    dense = [{"id": index, "name": str(index)} for index in range(5)]
+    assert "(0 to 4)" in found(labelled(class_id=7, classes=dense))["unknown_class"].sentence
+    other = [{"id": 3, "name": "a"}, {"id": 5, "name": "b"}]
+    assert "(3, 5)" in found(labelled(class_id=7, classes=other))["unknown_class"].sentence
+
+
+def test_images_are_compared_with_what_was_read_of_them() -> None:
+    read = dataset(document([image(f"{name}.png", index) for index, name in enumerate("abcd")]))
+    headers = {"a.png": Header(900, 900), "b.png": Header(640, 480), "c.png": None}
+    findings = [finding for finding in check(read, headers) if finding.severity == "error"]
+    assert [(finding.file_name, finding.code) for finding in findings] == [
+        ("b.png", "image_size"),
+        ("c.png", "unreadable_image"),
+        ("d.png", "missing_image"),
+    ]
+    assert "images[1].width and height say 900 × 900, but images/b.png is 640 × 480" in findings[0].sentence
+    assert "images[3].file_name images/d.png does not exist" in findings[2].sentence
+    assert not [finding for finding in check(read, None) if finding.severity == "error"]
+
+
+def test_an_image_that_no_trainer_would_read_is_an_error() -> None:
+    read = dataset(document([image("a.gif", 1), image("b", 2), image("c.JPG", 3)]))
+    errors = [finding.file_name for finding in check(read, None) if finding.code == "image_extension"]
+    assert errors == ["a.gif", "b"]
+
+
+def test_an_image_without_annotations_is_background_or_left_out() -> None:
+    value = document([image(annotations=[]), image("b.png", 2)])
+    finding = found(dataset(value))["image_without_annotations"]
+    assert (finding.severity, finding.file_name) == ("warning", "bottle/broken_large/000.png")
+    assert "kept as background" in finding.sentence
+    value["task_type"] = "classification"
+    assert "left out" in found(dataset(value))["image_without_annotations"].sentence
+
+
+def test_an_empty_class_and_missing_names_are_warnings() -> None:
+    value = document(classes=CLASSES, dataset_id=None)
+    del value["dataset_name"]
+    findings = check(dataset(value), None)
+    assert {finding.severity for finding in findings} == {"warning"}
+    assert [finding.field for finding in findings] == ["classes[1]", "dataset_id", "dataset_name"]
+
+
+def test_a_repeated_box_is_a_warning() -> None:
+    labels = [annotation(0), annotation(1, bbox=[1, 2, 3, 4], area=None), annotation(2)]
+    finding = found(dataset(document([image(annotations=labels)])))["duplicate"]
+    assert finding.field == "images[0].annotations[2]"
+    assert "repeats annotations[0]" in finding.sentence
+
+
+def test_classification_takes_one_class_an_image() -> None:
+    one = {"id": 1, "image_id": 1, "class_id": 0, "class_name": "defect", "attributes": {}}
+    value = document([image(annotations=[one, one])], classes=CLASSES, task_type="classification")
+    assert not [finding for finding in check(dataset(value), None) if finding.severity == "error"]
+    value["images"][0]["annotations"].append(one | {"class_id": 1, "class_name": "class 1"})
+    finding = found(dataset(value))["several_classes"]
+    assert "2 classes (0, 1), but an image has one" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "code"),
+    [
+        ([[1, 1, 9, 1, 9, 9]], None),
+        (None, "missing_segmentation"),
+        ([], "missing_segmentation"),
+        ([[1, 1, 9, 1]], "polygon_points"),
+        ([[1, 1, 9, 1, 9, 9], [1, 1, 9, 1, 9, 9, 4]], "polygon_points"),
+        ([[1, 1, 950, 1, 9, 9]], "polygon_outside"),
+        ({"size": [900, 900], "counts": "abc"}, "run_length_mask"),
+    ],
+)
+def test_polygons_are_checked(segmentation: Any, code: str | None) -> None:
+    read = labelled("segmentation", bbox=None, area=12, segmentation=segmentation)
+    errors = [finding.code for finding in check(read, None) if finding.severity == "error"]
+    assert errors == ([code] if code else [])
+
+
+def test_a_crowd_may_be_a_mask() -> None:
+    mask = {"size": [900, 900], "counts": [1, 2]}
+    assert check(labelled("segmentation", iscrowd=1, segmentation=mask), None) == []
+
+
+HAND = [{"id": 0, "name": "defect", "keypoints": ["tip", "root"], "flip_pairs": [[0, 1]]}]
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "code"),
+    [
+        ([1, 1, 2, 5, 5, 0], None),
+        (None, "missing_keypoints"),
+        ([1, 1, 2], "keypoints_length"),
+        ([1, 1, 2, 5, 5], "keypoints_length"),
+        ([1, 1, 2, 5, 5, 3], "keypoints_visibility"),
+        ([1, 1, 2, 950, 5, 1], "keypoint_outside"),
+    ],
+)
+def test_keypoints_are_checked(keypoints: Any, code: str | None) -> None:
+    findings = check(labelled("pose", HAND, keypoints=keypoints), None)
+    assert [finding.code for finding in findings] == ([code] if code else [])
+
+
+def test_keypoints_without_names_must_agree_with_each_other() -> None:
+    labels = [
+        annotation(0, keypoints=[1, 1, 2]),
+        annotation(1, bbox=[0, 0, 5, 5], area=25, keypoints=[1, 1, 2, 2, 2, 2]),
+    ]
+    finding = found(dataset(document([image(annotations=labels)], task_type="pose")))["keypoints_length"]
+    assert finding.field == "images[0].annotations[1].keypoints"
+
+
+def test_classes_must_agree_on_keypoints() -> None:
+    classes = [*HAND, {"id": 1, "name": "foot", "keypoints": ["heel"]}]
+    finding = found(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))["keypoints_differ"]
+    assert (finding.severity, finding.file_name) == ("error", None)
+    assert "(class 0: 2, class 1: 1)" in finding.sentence
+
+
+@pytest.mark.parametrize("pairs", [[[0, 2]], [[0, 0]], [[0, 1], [1, 0]], [[-1, 0]]])
+def test_wrong_flip_pairs_are_an_error(pairs: list[list[int]]) -> None:
+    classes = [HAND[0] | {"flip_pairs": pairs}]
+    assert "flip_pairs" in found(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "warned"),
+    [
+        ("total_images", 3, False),
+        ("total_images", 4, True),
+        ("total_annotations", 3, True),
+        ("avg_annotations_per_image", 1.33, False),
+        ("avg_annotations_per_image", 1.3, True),
+        ("class_distribution", {"defect": 4, "class 1": 0}, False),
+        ("class_distribution", {"defect": 3}, True),
+        ("split_distribution", {"train": 2, "val": 1}, False),
+        ("split_distribution", {"train": 3}, True),
+    ],
+)
+def test_statistics_are_compared(field: str, value: Any, warned: bool) -> None:
+    boxes = [annotation(0, image_id=0), annotation(1, image_id=0, bbox=[0, 0, 5, 5], area=25)]
+    images = [image("a.png", 0, annotations=boxes), image("b.png", 1), image("c.png", 2, split="val")]
+    findings = found(dataset(document(images, statistics={field: value})))
+    assert set(findings) == ({"statistics"} if warned else set())
+    if warned:
+        assert findings["statistics"].field == f"statistics.{field}"
+
+
+@given(documents())
+def test_any_valid_document_can_be_checked(value: dict[str, Any]) -> None:
+    for task in ("object_detection", "segmentation", "classification", "pose"):
+        read = dataset(value | {"task_type": task})
+        for finding in check(read, {}):
+            assert finding.sentence.startswith(f"{read.file}: ")
+            assert finding.file_name is None or finding.file_name in {one.file_name for one in read.images}
