@@ -57,6 +57,11 @@ class Limits:
         """Whether somebody outside has asked the stage to end; a limit of its own is nobody's wish."""
         return self._due is not None and isinstance(self._due[1], Terminated | UserStopped)
 
+    def give_time(self) -> None:
+        """Lets a stage that was asked to end keep what it has: the wait for it to be stuck begins anew."""
+        if self._due is not None:
+            self._due = (time.monotonic(), self._due[1])
+
     def alive(self) -> None:
         """A piece of work is finished."""
         self._last_sign = time.monotonic()

@@ -121,6 +121,8 @@ class Context:
     limits: Limits
     policy: StagePolicy
     attempt_number: int = 1
+    attempts: list[str] = field(default_factory=list)
+    force: bool = False
     planning: bool = False
     run_arguments: dict[str, Any] = field(default_factory=dict)
     on_sign_of_life: Callable[[], None] = lambda: None
@@ -335,6 +337,8 @@ class _Session:
             limits,
             self.stage.policy,
             self.state.attempt,
+            self.state.attempts,
+            self.invocation.force,
             run_arguments=self.run_arguments,
         )
 

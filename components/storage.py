@@ -278,8 +278,8 @@ class Prefix:
             raise self._denied(action, where) from error
         except (store_errors.InvalidPathError, UnicodeEncodeError) as error:
             raise _bad_key(where) from error
-        except ValueError as error:
-            if "Could not parse path" not in str(error):
+        except (ValueError, TypeError) as error:
+            if not re.match(r"Could not parse path|Expected string path", str(error)):
                 raise
             raise _bad_key(where) from error
         except (store_errors.BaseError, OSError) as error:
@@ -295,11 +295,12 @@ class Prefix:
         # A client's message holds the object's key, which may read like anything: only what is not its own is sorted.
         found = re.search(r"status code: (\d{3})", text)
         status = int(found.group(1)) if found else 0
-        found = re.search(r"<Code>(\w+)</Code>", text)
-        code = found.group(1) if found else ""
+        found = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+        code = (found.group(1) or found.group(2)) if found else ""
         found = re.search(r"\(os error (\d+)\)", text)
         number = int(found.group(1)) if found else getattr(error, "errno", None)
-        if status == 404 or code in ("NoSuchBucket", "NoSuchKey"):
+        below_a_file = number == errno.ENOTDIR and action != "write"
+        if status == 404 or code in ("NoSuchBucket", "NoSuchKey") or below_a_file:
             return NotFound(where)
         if status in (409, 412):
             return PreconditionFailed(where)
@@ -340,12 +341,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _cause(text: str) -> str:
     """The part of a client's message that a person can use, without its retry statistics."""
-    match = re.search(
-        r"Connection refused|Connection reset|dns error|(?:operation|connection) timed out|tcp connect error"
-        r"|(?<=status code: )\d{3} [\w ]+",
-        text,
-        re.IGNORECASE,
-    )
+    # From the particular to the general: a refused connection is a "tcp connect error" too.
+    for cause in ("Connection refused", "Connection reset", "dns error", r"\w+ timed out", "tcp connect error"):
+        if match := re.search(cause, text, re.IGNORECASE):
+            return match.group()
+    match = re.search(r"(?<=status code: )\d{3} [\w ]+", text)
     return match.group().strip() if match else text.partition(" Debug source")[0].rpartition(" - ")[2][:160]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from visionloop.components.dice.format import Annotation, Class, Dataset, Image, RunLength
+from visionloop.components.dice.format import Annotation, Class, Dataset, Image, RunLength, printable, shown
 
 #: A box, polygon or keypoint may lie this many pixels outside its image: rounding at export, clipped by conversion.
 OUTSIDE_PIXELS = 1.0
@@ -70,12 +70,12 @@ def _error(
     dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str = "correct the label"
 ) -> Finding:
     name = None if image is None else image.file_name
-    return Finding("error", code, name, field, f"{dataset.file}: {field} {problem}; {remedy}.")
+    return Finding("error", code, name, field, printable(f"{dataset.file}: {field} {problem}; {remedy}."))
 
 
 def _warning(dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str) -> Finding:
     name = None if image is None else image.file_name
-    return Finding("warning", code, name, field, f"{dataset.file}: {field} {problem}; {remedy}.")
+    return Finding("warning", code, name, field, printable(f"{dataset.file}: {field} {problem}; {remedy}."))
 
 
 def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> Iterator[Finding]:
@@ -166,7 +166,7 @@ def _label(
             "class_name",
             image,
             f"{place}.class_name",
-            f'"{annotation.class_name}" disagrees with class_id {annotation.class_id}, which is "{known.name}"',
+            f"{shown(annotation.class_name)} disagrees with class_id {annotation.class_id}, which is {shown(known.name)}",
         )
     if annotation.image_id is not None and image.id is not None and annotation.image_id != image.id:
         yield _error(
@@ -174,7 +174,7 @@ def _label(
             "image_id",
             image,
             f"{place}.image_id",
-            f"{annotation.image_id} is not the id of the image that it lies in, {image.id}",
+            f"{shown(annotation.image_id)} is not the id of the image that it lies in, {shown(image.id)}",
             "correct the label and export again",
         )
 
@@ -196,13 +196,18 @@ def _box(
     dataset: Dataset, image: Image, annotation: Annotation, bbox: tuple[float, float, float, float], field: str
 ) -> Iterator[Finding]:
     x, y, width, height = bbox
-    shown = f"[{x:g}, {y:g}, {width:g}, {height:g}]"
+    numbers = f"[{x:g}, {y:g}, {width:g}, {height:g}]"
     if not all(map(math.isfinite, (x + width, y + height, width, height))):
-        yield _error(dataset, "bbox_not_finite", image, field, f"{shown} is not finite", "draw the box again")
+        yield _error(dataset, "bbox_not_finite", image, field, f"{numbers} is not finite", "draw the box again")
         return
     if width <= 0 or height <= 0:
         yield _error(
-            dataset, "empty_bbox", image, field, f"{shown} has no width or no height", "draw the box again or remove it"
+            dataset,
+            "empty_bbox",
+            image,
+            field,
+            f"{numbers} has no width or no height",
+            "draw the box again or remove it",
         )
         return
     if not _inside(image, x, y) or not _inside(image, x + width, y + height):
@@ -211,7 +216,7 @@ def _box(
             "bbox_outside",
             image,
             field,
-            f"{shown} reaches outside the image of {image.width} × {image.height}",
+            f"{numbers} reaches outside the image of {image.width} × {image.height}",
             "draw the box again",
         )
     area = annotation.area
@@ -353,20 +358,20 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
                 "empty_class",
                 None,
                 f"classes[{index}]",
-                f'"{one.name}" has no annotation',
+                f"{shown(one.name)} has no annotation",
                 "label some, or remove the class",
             )
     if dataset.task != "pose":
         return
     lengths = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
     if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"class {key}: {count}" for key, count in sorted(lengths.items()))
+        counts = ", ".join(f"class {key}: {count}" for key, count in sorted(lengths.items()))
         yield _error(
             dataset,
             "keypoints_differ",
             None,
             "classes[].keypoints",
-            f"differ in number ({shown}), but a model has one number of keypoints",
+            f"differ in number ({counts}), but a model has one number of keypoints",
             "give every class the same keypoints",
         )
     for index, one in enumerate(dataset.classes):
@@ -451,5 +456,5 @@ def _ids(classes: Mapping[int, Class]) -> str:
     ids = sorted(classes)
     if len(ids) > 1 and ids[-1] - ids[0] == len(ids) - 1:
         return f"{ids[0]} to {ids[-1]}"
-    shown = ", ".join(map(str, ids[:10]))
-    return shown if len(ids) <= 10 else f"{shown} and {len(ids) - 10} more"
+    first = ", ".join(map(str, ids[:10]))
+    return first if len(ids) <= 10 else f"{first} and {len(ids) - 10} more"

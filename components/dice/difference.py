@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visionloop.components.dice.content import annotation_lines, class_line
-from visionloop.components.dice.format import Dataset
+from visionloop.components.dice.format import Dataset, shown
 from visionloop.components.dice.split import listed
 
 #: Renamed classes that are told one by one.
@@ -54,21 +54,19 @@ def _classes(old: Dataset, new: Dataset) -> list[str]:
     before = {one.id: one for one in old.classes}
     after = {one.id: one for one in new.classes}
     found = [
-        _added("class", "classes", [f'{after[key].id} "{after[key].name}"' for key in after.keys() - before], "added"),
-        _added(
-            "class", "classes", [f'{before[key].id} "{before[key].name}"' for key in before.keys() - after], "removed"
-        ),
+        _added("class", "classes", [f"{key} {shown(after[key].name)}" for key in after.keys() - before], "added"),
+        _added("class", "classes", [f"{key} {shown(before[key].name)}" for key in before.keys() - after], "removed"),
     ]
     common = sorted(before.keys() & after.keys())
     renamed = [
-        f'class {key} renamed from "{before[key].name}" to "{after[key].name}"'
+        f"class {key} renamed from {shown(before[key].name)} to {shown(after[key].name)}"
         for key in common
         if before[key].name != after[key].name
     ]
     if len(renamed) > SHOWN_RENAMINGS:
         renamed[SHOWN_RENAMINGS:] = [f"{len(renamed) - SHOWN_RENAMINGS} more classes renamed"]
     changed = [
-        f'class {key} "{after[key].name}" with changed keypoints or flip pairs'
+        f"class {key} {shown(after[key].name)} with changed keypoints or flip pairs"
         for key in common
         if before[key].name == after[key].name and class_line(before[key]) != class_line(after[key])
     ]

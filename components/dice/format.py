@@ -170,12 +170,12 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
     try:
         document = _DECODER.decode(data)
     except msgspec.ValidationError as error:
-        raise InvalidDataset(f"{file}: {_wrong_field(str(error), data)}; {REMEDY}") from None
+        raise InvalidDataset(printable(f"{file}: {_wrong_field(str(error), data)}; {REMEDY}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataset(f"{file}: {_wrong_json(error, data)}; {REMEDY}") from None
+        raise InvalidDataset(printable(f"{file}: {_wrong_json(error, data)}; {REMEDY}")) from None
     if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
         raise InvalidDataset(
-            f"{file}: format_version: {_shown(document.format_version)} can't be read, only DICE 1.x; "
+            f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
             "export the dataset as DICE 1.0."
         )
     return Dataset(
@@ -215,10 +215,10 @@ def _task(task_type: str | None, file: str, asked: str | None) -> str:
         return asked
     task = known_task(task_type)
     if task is None:
-        raise InvalidDataset(f"{file}: task_type: {_shown(task_type)} is no task that DICE knows; {REMEDY}")
+        raise InvalidDataset(f"{file}: task_type: {shown(task_type)} is no task that DICE knows; {REMEDY}")
     if asked is not None and task != asked:
         raise InvalidDataset(
-            f"{file}: task_type: the file says {_shown(task_type)}, but {asked} was asked for; "
+            f"{file}: task_type: the file says {shown(task_type)}, but {asked} was asked for; "
             f"choose --task {task}, or export the {asked} annotations."
         )
     return task
@@ -233,7 +233,7 @@ def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]
     for index, one in enumerate(classes):
         if not one.name.strip() or _CONTROL.search(one.name):
             raise InvalidDataset(
-                f"{file}: classes[{index}].name: {_shown(one.name)} is empty or holds a control character; {REMEDY}"
+                f"{file}: classes[{index}].name: {shown(one.name)} is empty or holds a control character; {REMEDY}"
             )
         first = ids.setdefault(one.id, index)
         if first != index:
@@ -243,7 +243,7 @@ def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]
         first = names.setdefault(one.name, index)
         if first != index:
             raise InvalidDataset(
-                f"{file}: classes[{index}].name: {_shown(one.name)} is already the name of classes[{first}]; {REMEDY}"
+                f"{file}: classes[{index}].name: {shown(one.name)} is already the name of classes[{first}]; {REMEDY}"
             )
     return classes
 
@@ -259,11 +259,11 @@ def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
         if not _PLAIN_NAME(name) or ".." in name or len(name) > LONGEST_FILE_NAME // 4:
             reason = _hostile(name)
             if reason:
-                raise InvalidDataset(f"{file}: images[{index}].file_name: {_shown(name)} {reason}; {REMEDY}")
+                raise InvalidDataset(f"{file}: images[{index}].file_name: {shown(name)} {reason}; {REMEDY}")
         first = first_index.setdefault(name, index)
         if first != index:
             raise InvalidDataset(
-                f"{file}: images[{index}].file_name: {_shown(name)} is already the name of images[{first}]; {REMEDY}"
+                f"{file}: images[{index}].file_name: {shown(name)} is already the name of images[{first}]; {REMEDY}"
             )
         if image.split in _SPLIT_ALIASES:
             respelled[index] = msgspec.structs.replace(image, split=_SPLIT_ALIASES[image.split])
@@ -296,10 +296,14 @@ def _hostile(name: str) -> str | None:
     return None
 
 
-def _shown(value: object) -> str:
-    """A value of the file for a sentence: as JSON, on one line, shortened."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = "".join(character if character.isprintable() else "�" for character in text)
+def printable(text: str) -> str:
+    """A text of the file for a sentence: what would break a line, or turn its direction, is replaced."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
+
+
+def shown(value: object) -> str:
+    """A value of the file for a sentence: as JSON, printable, shortened."""
+    text = printable(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
@@ -329,7 +333,7 @@ def _got(path: str, data: bytes) -> str:
         value = msgspec.json.decode(data)
         for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
             value = value[key] if key else value[int(index)]
-        return f", got {_shown(value)}"
+        return f", got {shown(value)}"
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, RecursionError):
         return ""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from visionloop.components.dice.format import Annotation, Dataset, Image, RunLength
+from visionloop.components.dice.format import Annotation, Dataset, Image, RunLength, printable
 from visionloop.components.errors import InvalidDataset
 
 #: Longest name of a folder or file in bytes; most file systems take 255, and a label's suffix must fit too.
@@ -89,7 +89,7 @@ def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
             continue
         if annotation.class_id not in class_index:
             raise InvalidDataset(
-                f"{image.file_name}: class_id {annotation.class_id} is no class of the dataset; "
+                f"{printable(image.file_name)}: class_id {annotation.class_id} is no class of the dataset; "
                 "correct the label or add the class."
             )
         if task == "segmentation":
@@ -113,7 +113,9 @@ def image_folder_class(image: Image) -> int:
     ids = sorted({annotation.class_id for annotation in image.annotations})
     if len(ids) != 1:
         shown = f"{len(ids)} classes ({', '.join(map(str, ids))})" if ids else "no class"
-        raise InvalidDataset(f"{image.file_name}: the annotations give the image {shown}; keep exactly one label.")
+        raise InvalidDataset(
+            f"{printable(image.file_name)}: the annotations give the image {shown}; keep exactly one label."
+        )
     return ids[0]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import rfc8785
 
-from visionloop.components.dice.format import SPLITS, Dataset, Split
+from visionloop.components.dice.format import SPLITS, Dataset, Split, printable
 from visionloop.components.errors import Defect, InvalidConfig, InvalidDataset
 
 #: The fractions of a rule sum to 1 within this.
@@ -241,7 +241,7 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
 
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first names in alphabetical order, and how many more there are."""
-    first = ", ".join(sorted(names)[:shown])
+    first = printable(", ".join(sorted(names)[:shown]))
     return first if len(names) <= shown else f"{first} and {len(names) - shown} more"
 
 

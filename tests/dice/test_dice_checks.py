@@ -76,6 +76,12 @@ def test_area_is_compared_with_a_tolerance(area: float, warned: bool) -> None:
     assert all(finding.severity == "warning" for finding in findings.values())
 
 
+def test_a_hostile_class_name_cannot_break_the_line() -> None:
+    sentence = found(labelled(class_name="\x1b[2J\ndefect\u202e" + "x" * 999))["class_name"].sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 300
+
+
 def test_dense_and_other_class_ids_are_told() -> None:
     dense = [{"id": index, "name": str(index)} for index in range(5)]
     assert "(0 to 4)" in found(labelled(class_id=7, classes=dense))["unknown_class"].sentence
@@ -229,4 +235,5 @@ def test_any_valid_document_can_be_checked(value: dict[str, Any]) -> None:
         read = dataset(value | {"task_type": task})
         for finding in check(read, {}):
             assert finding.sentence.startswith(f"{read.file}: ")
+            assert finding.sentence.isprintable()
             assert finding.file_name is None or finding.file_name in {one.file_name for one in read.images}

@@ -220,11 +220,25 @@ JSON = st.recursive(
 )
 
 
-FIELDS = (
-    "format_version task_type dataset_id statistics classes classes.0.id classes.0.name images images.0.id "
-    "images.0.file_name images.0.split images.0.width images.0.annotations images.0.annotations.0.bbox "
-    "images.0.annotations.0.segmentation images.0.annotations.0.keypoints images.0.annotations.0.attributes"
-).split()
+FIELDS = [
+    "format_version",
+    "task_type",
+    "dataset_id",
+    "statistics",
+    "classes",
+    "classes.0.id",
+    "classes.0.name",
+    "images",
+    "images.0.id",
+    "images.0.file_name",
+    "images.0.split",
+    "images.0.width",
+    "images.0.annotations",
+    "images.0.annotations.0.bbox",
+    "images.0.annotations.0.segmentation",
+    "images.0.annotations.0.keypoints",
+    "images.0.annotations.0.attributes",
+]
 
 
 @given(

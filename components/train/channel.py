@@ -1,0 +1,108 @@
+"""What the train stage and its child process say to each other: JSON lines over a socket pair.
+
+The child tells finished work and its end; the stage answers each finished epoch once its checkpoint is durable.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+
+class Batch(msgspec.Struct, tag="batch", frozen=True):
+    """A batch is done."""
+
+    epoch: int
+    batch: int
+    batches: int
+
+
+class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
+    """An epoch is done and its checkpoint lies in a file."""
+
+    epoch: int
+    train_metrics: dict[str, float]
+    val_metrics: dict[str, float]
+    checkpoint: str
+    best_epoch: int
+    best_value: float
+    stopping: bool
+
+
+class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
+    """Training has ended; the files lie in the job's work folder."""
+
+    best: str
+    last: str
+    best_epoch: int
+    epochs: int
+    history: list[dict[str, Any]]
+    plots: list[str]
+    batch: int | None
+    versions: dict[str, str]
+    devices: list[str]
+
+
+class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
+    """Training ended with an error; ``traceback`` for a defect only."""
+
+    exit_code: int
+    error_code: str
+    sentence: str
+    traceback: str | None = None
+
+
+Message = Batch | Epoch | Done | Failed
+
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The stage's answer to an epoch: whether to go on."""
+
+    proceed: bool
+
+
+class Channel:
+    """One end of the pair."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Takes over the socket."""
+        self._socket = end
+        self._buffer = b""
+
+    def send(self, message: Message | Answer) -> None:
+        """Sends one message. Raises BrokenPipeError if nobody listens any more."""
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
+
+    def lines(self, timeout: float | None) -> Iterator[bytes | None]:
+        """Yields each line as it comes, None whenever ``timeout`` seconds bring none; ends when the other end closes."""
+        self._socket.settimeout(timeout)
+        while True:
+            line, found, rest = self._buffer.partition(b"\n")
+            if found:
+                self._buffer = rest
+                yield line
+                continue
+            try:
+                block = self._socket.recv(65536)
+            except TimeoutError:
+                yield None
+                continue
+            except ConnectionResetError:
+                return
+            if not block:
+                return
+            self._buffer += block
+
+    def close(self) -> None:
+        """Closes this end."""
+        self._socket.close()
+
+
+def decode(line: bytes) -> Message:
+    """A message of the child."""
+    return _DECODER.decode(line)

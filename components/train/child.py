@@ -1,0 +1,131 @@
+"""The child process: runs a trainer on a job and tells the stage what it finished."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from visionloop.components import catalog
+from visionloop.components.errors import Transient, VisionloopError
+from visionloop.components.train import channel
+from visionloop.components.trainers import EpochReport, TrainingJob
+
+_PR_SET_PDEATHSIG = 1
+
+
+class JobFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A training job as JSON; paths as text."""
+
+    trainer: str
+    task: str
+    dataset: str
+    classes: list[str]
+    config: dict[str, bool | int | float | str | None]
+    weights: str | None
+    work: str
+    checkpoint: str | None
+    batch: int
+
+    def job(self) -> TrainingJob:
+        """The job for the trainer."""
+        return TrainingJob(
+            task=self.task,
+            dataset=Path(self.dataset),
+            classes=tuple(self.classes),
+            config=self.config,
+            weights=Path(self.weights) if self.weights else None,
+            work=Path(self.work),
+            checkpoint=Path(self.checkpoint) if self.checkpoint else None,
+            batch=self.batch,
+        )
+
+
+class ChannelListener:
+    """Tells the stage."""
+
+    def __init__(self, end: channel.Channel) -> None:
+        """``end`` is this process's end of the channel."""
+        self._channel = end
+        self._answers = end.lines(None)
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        """Tells a sign of life."""
+        self._channel.send(channel.Batch(epoch, batch, batches))
+
+    def epoch(self, report: EpochReport) -> bool:
+        """Tells an epoch and waits until its checkpoint is durable."""
+        self._channel.send(
+            channel.Epoch(
+                epoch=report.epoch,
+                train_metrics=dict(report.train_metrics),
+                val_metrics=dict(report.val_metrics),
+                checkpoint=str(report.checkpoint),
+                best_epoch=report.best_epoch,
+                best_value=report.best_value,
+                stopping=report.stopping,
+            )
+        )
+        answer = next(self._answers, None)
+        return answer is not None and msgspec.json.decode(answer, type=channel.Answer).proceed
+
+
+def main(job_file: str, descriptor: int) -> int:
+    """Trains; returns the process's exit code."""
+    _die_with_parent()
+    end = channel.Channel(socket.socket(fileno=descriptor))
+    job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
+    trainer = catalog.trainer(job.trainer)
+    try:
+        result = trainer.train(job.job(), ChannelListener(end))
+        versions = dict(line.split("==", 1) for line in trainer.requirements() if "==" in line)
+        end.send(
+            channel.Done(
+                best=str(result.best),
+                last=str(result.last),
+                best_epoch=result.best_epoch,
+                epochs=result.epochs,
+                history=[dict(entry) for entry in result.history],
+                plots=[str(path) for path in result.plots],
+                batch=result.batch,
+                versions=versions,
+                devices=_devices(),
+            )
+        )
+    except BrokenPipeError:
+        return VisionloopError.exit_code  # the stage is gone, and with it whoever would hear more
+    except VisionloopError as error:
+        end.send(channel.Failed(exit_code=error.exit_code, error_code=error.error_code, sentence=error.sentence))
+        return error.exit_code
+    except MemoryError:
+        text = "The machine's memory is used up; give the stage more memory or lower batch, imgsz or workers."
+        end.send(channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text))
+        return Transient.exit_code
+    except Exception as error:  # noqa: BLE001 - whatever it is, the stage must hear of it
+        text = f"train met a defect of Visionloop or {job.trainer} ({type(error).__name__}: {error}); please report it."
+        end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=traceback.format_exc()))
+        return 70
+    return 0
+
+
+def _devices() -> list[str]:
+    """The GPUs that torch sees in this process, by name; none without torch or a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the stage is killed, and leaves Ctrl-C to the stage."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:
+            sys.exit(VisionloopError.exit_code)

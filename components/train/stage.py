@@ -1,0 +1,378 @@
+"""The train stage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visionloop.components import catalog, configuration, images, live, progress, receipts, weights
+from visionloop.components.convert.converted import Converted
+from visionloop.components.errors import (
+    CheckpointUploadFailed,
+    InvalidConfig,
+    InvalidReceipt,
+    NotFound,
+    OutOfMemory,
+    TimeLimit,
+    Transient,
+    UserStopped,
+    VisionloopError,
+)
+from visionloop.components.logs import LOGGER, notice
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Parameter
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument, key_of, publish
+from visionloop.components.storage import open_prefix, read_uri
+from visionloop.components.train import channel
+from visionloop.components.train.child import JobFile
+from visionloop.components.train.supervisor import supervise
+from visionloop.components.train.tracked import TrackedTraining
+
+#: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
+UPLOAD_TRIES = 3
+UPLOAD_BACKOFF_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What train is told."""
+
+    converted: str = argument("URI of the convert receipt.")
+    snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
+    set: list[str] = argument("A setting, KEY=VALUE; may be given many times.", default=(), repeated=True)
+    model_name: str | None = argument("The name the model will be registered under; for tracking only.", default=None)
+    run_name: str | None = argument("A name for people; for tracking only.", default=None)
+    description: str | None = argument("A description for people; for tracking only.", default=None)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` found out."""
+
+    arguments: Arguments
+    converted: Converted
+    snapshot: Snapshot
+    config: configuration.Resolved
+    weights: weights.Weights
+
+
+class TrainStage:
+    """Trains in a child process; a retry, a second run or another machine goes on from the last durable checkpoint."""
+
+    name = "train"
+    logic_version = 1
+    policy = POLICIES["train"]
+    arguments = Arguments
+    description = "Trains a model on a converted dataset, resuming whatever an earlier attempt left behind."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Resolves the configuration and finds the starting weights before anything is downloaded."""
+        converted_receipt = receipts.load(arguments.converted, "convert")
+        snapshot_receipt = receipts.load(arguments.snapshot, "snapshot")
+        if converted_receipt.receipt.inputs["snapshot"].digest != snapshot_receipt.receipt.digest:
+            raise InvalidReceipt(
+                f"{arguments.snapshot}: not the snapshot that {arguments.converted} was converted from; give that one."
+            )
+        converted, snapshot = Converted(converted_receipt), Snapshot(snapshot_receipt)
+        config = configuration.resolve(parse_settings(arguments.set), catalog.trainers(), os.environ, converted.task)
+        trainer = catalog.trainer(config.trainer)
+        model = str(config.values["model"])
+        configuration.check_model_task(model, converted.task, trainer)
+        if converted.task not in trainer.tasks:
+            raise InvalidConfig(
+                f"task {converted.task}: the trainer {trainer.name} trains {', '.join(sorted(trainer.tasks))}; "
+                "choose another --task or trainer."
+            )
+        with tempfile.TemporaryDirectory(prefix="visionloop-weights-") as folder:
+            located = weights.locate(model, trainer, os.environ, read_weights, Path(folder), None)
+        parameters = {
+            name: Parameter(value, config.sources.get(name, "default")) for name, value in config.key_values().items()
+        }
+        parameters["model"] = Parameter(located.identity, f"{config.sources.get('model', 'default')}: {model}")
+        parameters["trainer_version"] = Parameter(trainer.logic_version, "trainer")
+        return Resolution(
+            inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},
+            parameters=parameters,
+            loaded=Loaded(arguments, converted, snapshot, config, located),
+        )
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Trains, or finalises a training that was killed after its last epoch."""
+        training = Training(context, resolution, attempt)
+        try:
+            return training.run()
+        except (UserStopped, TimeLimit) as error:
+            self._keep_best(context, resolution, training, error)
+            raise
+        except OutOfMemory as error:
+            error.batch = max(1, training.batch // 2)  # type: ignore[attr-defined]
+            raise
+        except VisionloopError as error:
+            error.last_successful_epoch = training.last_epoch or None  # type: ignore[attr-defined]
+            raise
+        finally:
+            training.close()
+
+    def _keep_best(self, context: Context, resolution: Resolution, training: Training, error: VisionloopError) -> None:
+        """Publishes the best checkpoint so far under a key of its own, with the epoch: never that of the full run."""
+        epoch = training.last_epoch
+        error.last_successful_epoch = epoch or None  # type: ignore[attr-defined]
+        if not epoch:
+            return
+        # The signal that stopped the stage has been heard; finalising takes some seconds more.
+        context.limits.give_time()
+        why = "time limit" if isinstance(error, TimeLimit) else "stopped by the user"
+        stopped = Resolution(
+            inputs=resolution.inputs,
+            parameters={**resolution.parameters, "stopped_after_epoch": Parameter(epoch, why)},
+            loaded=resolution.loaded,
+        )
+        key = key_of(self, stopped)
+        place = context.workspace.child(f"{self.name}/{key}")
+        attempt = Attempt(place, training.attempt.name, training.attempt.work, context.alive)
+        with contextlib.suppress(VisionloopError):
+            computed = training.finalise(epoch, attempt)
+            found = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
+            error.receipt = found.uri  # type: ignore[attr-defined]
+            notice(
+                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {found.uri}"
+            )
+
+
+class Training:
+    """One attempt at a training."""
+
+    def __init__(self, context: Context, resolution: Resolution, attempt: Attempt) -> None:
+        """Nothing is done yet."""
+        self.context, self.resolution, self.attempt = context, resolution, attempt
+        loaded: Loaded = resolution.loaded
+        self.loaded = loaded
+        self.epochs = int(str(loaded.config.values["epochs"]))
+        self.batch = _batch(context, loaded)
+        self.last_epoch = 0
+        self.started = time.monotonic()
+        self._uploaded: list[progress.Checkpoint] = []
+        self._tracked: TrackedTraining | None = None
+        self._dataset = attempt.work / "dataset"
+        self._local: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this attempt began."""
+        return time.monotonic() - self.started
+
+    def run(self) -> Computed:
+        """Trains to the end."""
+        place = self.attempt.key_place
+        there = self._earlier_progress()
+        checkpoint = self._fetch_checkpoint(there) if there else None
+        finished = there is not None and there.finished and checkpoint is not None
+        if not finished:
+            self._make_view()
+        if there and checkpoint:
+            self.last_epoch = there.epoch
+            notice(
+                f"train: resuming after epoch {there.epoch} of {self.epochs}, from {place.uri}/{there.checkpoints[0].path}"
+            )
+        self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
+        done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
+        computed = self._publish_outputs(done, self.attempt)
+        self._tracked.finish("FINISHED", computed.metrics)
+        computed.tracking = self._tracked.record()
+        return computed
+
+    def finalise(self, epoch: int, attempt: Attempt) -> Computed:
+        """Makes best and last out of the newest durable checkpoint, as if ``epoch`` had been the last."""
+        there = progress.read(self.attempt.key_place)
+        checkpoint = self._fetch_checkpoint(there) if there else None
+        done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
+        computed = self._publish_outputs(done, attempt)
+        if self._tracked:
+            self._tracked.finish("KILLED", computed.metrics)
+            computed.tracking = self._tracked.record()
+        return computed
+
+    def close(self) -> None:
+        """Ends tracking of an attempt that did not get to its end; the next attempt goes on in the same run."""
+        if self._tracked:
+            self._tracked.close()
+
+    def _supervise(self, checkpoint: Path | None, config: Mapping[str, Any], *, listening: bool) -> channel.Done:
+        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
+        work = folder / "work"
+        work.mkdir()
+        located = weights.materialise(self.loaded.weights, read_weights, folder)
+        job = JobFile(
+            trainer=self.loaded.config.trainer,
+            task=self.loaded.converted.task,
+            dataset=str(self._dataset),
+            classes=list(self.loaded.converted.classes),
+            config=dict(config),
+            weights=str(located) if located else None,
+            work=str(work),
+            checkpoint=str(checkpoint) if checkpoint else None,
+            batch=self.batch,
+        )
+        return supervise(
+            job, folder, on_batch=self._on_batch, on_epoch=self._on_epoch if listening else lambda _: False
+        )
+
+    def _on_batch(self, batch: channel.Batch) -> None:
+        self.context.alive()
+        live.emit(
+            "batch", stage="train", epoch=batch.epoch, epochs=self.epochs, batch=batch.batch, batches=batch.batches
+        )
+
+    def _on_epoch(self, epoch: channel.Epoch) -> bool:
+        """Makes the checkpoint durable, then tells everybody."""
+        self.context.alive()
+        metrics = {**epoch.train_metrics, **epoch.val_metrics}
+        finished = epoch.stopping or epoch.epoch >= self.epochs
+        self._keep(epoch, metrics, finished)
+        self.last_epoch = max(self.last_epoch, epoch.epoch)
+        LOGGER.info(
+            "epoch %d/%d: %s",
+            epoch.epoch,
+            self.epochs,
+            ", ".join(f"{name} {value:.4g}" for name, value in epoch.val_metrics.items()),
+            extra={"fields": {"epoch": epoch.epoch, "total_epochs": self.epochs, "metrics": metrics}},
+        )
+        live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
+        live.argo_progress(epoch.epoch, self.epochs)
+        if self._tracked:
+            self._tracked.log_epoch(epoch.epoch, metrics)
+        return True
+
+    def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:
+        local = Path(epoch.checkpoint)
+        path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
+        place = self.attempt.key_place
+        wait = UPLOAD_BACKOFF_SECONDS
+        for attempt in range(1, UPLOAD_TRIES + 1):
+            try:
+                sent = place.upload(local, path, self.context.alive)
+                break
+            except Transient as error:
+                if attempt == UPLOAD_TRIES:
+                    raise CheckpointUploadFailed(
+                        f"{place.uri}/{path}: the checkpoint of epoch {epoch.epoch} could not be uploaded ({error.sentence})"
+                    ) from error
+                time.sleep(wait)
+                wait *= 2
+        self._uploaded.insert(0, progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256))
+        kept, dropped = self._uploaded[: progress.GENERATIONS], self._uploaded[progress.GENERATIONS :]
+        progress.advance(
+            place,
+            progress.Progress(
+                attempt=self.attempt.name,
+                epoch=epoch.epoch,
+                epochs=self.epochs,
+                checkpoints=kept,
+                metrics=metrics,
+                best_epoch=epoch.best_epoch,
+                finished=finished,
+            ),
+        )
+        self._uploaded = kept
+        place.delete(checkpoint.path for checkpoint in dropped)
+        # The newest stays: the trainer makes its result out of it.
+        if self._local and self._local != local:
+            self._local.unlink(missing_ok=True)
+        self._local = local
+
+    def _earlier_progress(self) -> progress.Progress | None:
+        """What an earlier attempt left, unless this run was told to compute anew and has not begun to."""
+        place = self.attempt.key_place
+        there = progress.read(place)
+        if there is not None and self.context.force and there.attempt not in self.context.attempts:
+            place.delete([progress.FILE])
+            return None
+        return there
+
+    def _fetch_checkpoint(self, there: progress.Progress) -> Path | None:
+        """The newest checkpoint that is there and whole, in a local file."""
+        for checkpoint in there.checkpoints:
+            local = self.attempt.work / f"resume_{checkpoint.epoch}.pt"
+            try:
+                sent = self.attempt.key_place.download(checkpoint.path, local, self.context.alive)
+            except NotFound:
+                continue
+            if sent.sha256 == checkpoint.sha256:
+                self._uploaded = [entry for entry in there.checkpoints if entry.epoch <= checkpoint.epoch]
+                return local
+            LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)
+        return None
+
+    def _make_view(self) -> None:
+        dataset = open_prefix(self.loaded.snapshot.dataset, "dataset")
+        cache = images.ImageCache.of_environment()
+        began = time.monotonic()
+        count = self.loaded.converted.view(dataset, self._dataset, cache, ("train", "val"), self.context.alive)
+        LOGGER.info(
+            "%d images in %.1f s, %d of them fetched (%.1f MB)",
+            count,
+            time.monotonic() - began,
+            cache.fetched,
+            cache.fetched_bytes / 1e6,
+        )
+
+    def _publish_outputs(self, done: channel.Done, attempt: Attempt) -> Computed:
+        self.context.alive()
+        attempt.upload("best", "best.pt", Path(done.best), result=True)
+        attempt.upload("last", "last.pt", Path(done.last), result=True)
+        attempt.write("history", "history.json", msgspec.json.encode({"epochs": done.history}), result=True)
+        for plot in done.plots:
+            attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
+        metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
+        best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
+        gpu_hours = len(done.devices) and self.seconds / 3600
+        return Computed(
+            scalars={
+                "best_epoch": done.best_epoch,
+                "epochs": done.epochs,
+                "primary_metric": self.loaded.config.values["primary_metric"],
+                "batch_used": done.batch or self.batch,
+            },
+            metrics={**best, **{f"final_{name}": value for name, value in final.items()}},
+            timings={"gpu_hours": round(float(gpu_hours), 4)},
+            versions=done.versions,
+        )
+
+
+def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
+    """``KEY=VALUE`` pairs as a mapping. Raises InvalidConfig for one of another form or given twice."""
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, found, value = pair.partition("=")
+        if not found or not name.strip():
+            raise InvalidConfig(f"--set {pair}: give KEY=VALUE, such as epochs=20.")
+        if name.strip() in values:
+            raise InvalidConfig(f"--set {name.strip()} is given twice; give it once.")
+        values[name.strip()] = value
+    return values
+
+
+def read_weights(uri: str) -> bytes:
+    """Starting weights at a URI, from the results store. Raises NotFound."""
+    return read_uri(uri, "results")
+
+
+def _batch(context: Context, loaded: Loaded) -> int:
+    """The batch to use: the configured one, less after this run's GPU memory ran out."""
+    configured = int(str(loaded.config.values["batch"]))
+    failure = context.run.failure("train")
+    if failure is not None and failure.exit_code == OutOfMemory.exit_code and failure.batch:
+        return min(configured, failure.batch)
+    return configured
+
+
+STAGE = TrainStage()

@@ -1,0 +1,117 @@
+"""Starts the child process, hears of its work, and turns every way in which it can end into a result or an error."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from visionloop.components.errors import Defect, Killed, SickMachine, Terminated, Transient, by_code
+from visionloop.components.train import channel
+from visionloop.components.train.child import JobFile
+
+#: Seconds that a child is given between SIGTERM and SIGKILL (FACTS §7: terminate, wait 10 s).
+TERMINATE_SECONDS = 10
+
+#: The child's program. Not ``-m``: the package imports the module before it would be run.
+START = "import sys; from visionloop.components.train.child import main; sys.exit(main(sys.argv[1], int(sys.argv[2])))"
+
+
+def supervise(
+    job: JobFile,
+    folder: Path,
+    *,
+    on_batch: Callable[[channel.Batch], None],
+    on_epoch: Callable[[channel.Epoch], bool],
+) -> channel.Done:
+    """Runs a job in a child process to its end.
+
+    Args:
+        job: What to train.
+        folder: Where the job file is put.
+        on_batch: Called for each finished batch.
+        on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
+
+    Raises:
+        VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that nobody sent.
+    """
+    job_file = folder / "job.json"
+    job_file.write_bytes(msgspec.json.encode(job))
+    failed: channel.Failed | None = None
+    done: channel.Done | None = None
+    with _child(job_file) as (process, end):
+        for line in end.lines(0.5):
+            if line is None:
+                if process.poll() is not None:
+                    break
+                continue
+            match channel.decode(line):
+                case channel.Batch() as batch:
+                    on_batch(batch)
+                case channel.Epoch() as epoch:
+                    proceed = on_epoch(epoch)
+                    with contextlib.suppress(BrokenPipeError):
+                        end.send(channel.Answer(proceed))
+                case channel.Failed() as failed:
+                    pass
+                case channel.Done() as done:
+                    pass
+        code = process.wait()
+    if failed is not None:
+        raise _told(failed)
+    if done is None or code != 0:
+        raise _ended(code)
+    return done
+
+
+@contextlib.contextmanager
+def _child(job_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-c", START, str(job_file), str(theirs.fileno())]
+    # The child's chatter goes where the stage's log goes; stdout belongs to one line of the stage.
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+    theirs.close()
+    end = channel.Channel(ours)
+    try:
+        yield process, end
+    finally:
+        end.close()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(TERMINATE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _told(failed: channel.Failed) -> Exception:
+    error = by_code(failed.exit_code, failed.error_code)(failed.sentence)
+    if failed.traceback:
+        error.__cause__ = RuntimeError(failed.traceback)
+    return error
+
+
+def _ended(code: int) -> Exception:
+    """The error of a child that said nothing at its end."""
+    if code == -signal.SIGKILL:
+        return Killed(
+            "The training process was killed (SIGKILL), mostly for want of memory; give it more, or lower batch or workers."
+        )
+    if code == -signal.SIGTERM:
+        return Terminated("The training process was ended by SIGTERM that the stage did not send; it is tried again.")
+    if code == -signal.SIGBUS:
+        return Transient(
+            "The training process met a bus error, mostly for want of /dev/shm; give it more shared memory or lower workers."
+        )
+    if code < 0:
+        return SickMachine(
+            f"The training process crashed with {signal.Signals(-code).name}; another machine may do better."
+        )
+    return Defect(f"The training process ended with code {code} and said nothing; please report it with its log.")

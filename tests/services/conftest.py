@@ -1,0 +1,79 @@
+"""Folders for real services, stopped whatever a test left running."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from visionloop.pipelines import services
+from visionloop.pipelines.services import tracking
+from visionloop.pipelines.services.folder import Folder
+
+# Uses the services until its input ends.
+HOLDER = """
+import sys
+from visionloop.pipelines import services
+with services.session(sys.argv[1]) as running:
+    print(running.endpoint, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A folder with an MLflow store, made once: each takes MLflow some seconds."""
+    folder = Folder(tmp_path_factory.mktemp("prepared") / "home")
+    folder.create()
+    with folder.lock():
+        tracking.prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def make_home(tmp_path: Path, prepared: Folder) -> Iterator[Callable[[str], Path]]:
+    """Makes folders with an MLflow store; their services are stopped at the end."""
+    homes: list[Path] = []
+
+    def make(name: str) -> Path:
+        folder = Folder(tmp_path / name)
+        folder.create()
+        shutil.copy(prepared.tracking_database, folder.tracking_database)
+        shutil.copy(prepared.tracking_version, folder.tracking_version)
+        homes.append(folder.path)
+        return folder.path
+
+    yield make
+    for home in homes:
+        for lease in (home / "leases").glob("*"):
+            lease.unlink()
+        assert not services.down(home).running
+
+
+@pytest.fixture
+def home(make_home: Callable[[str], Path]) -> Path:
+    """A folder with an MLflow store and no services yet. Its name has a space, as people's have."""
+    return make_home("a home")
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts other processes that use a folder's services until their input is closed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(home: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            if process.stdin and not process.stdin.closed:
+                process.stdin.close()

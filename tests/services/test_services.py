@@ -1,0 +1,351 @@
+"""Real servers: started, shared, killed and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from visionloop.components.errors import InvalidConfig, Transient
+from visionloop.pipelines import services
+from visionloop.pipelines.services import store, tracking
+from visionloop.pipelines.services.folder import Folder
+from visionloop.pipelines.services.ports import LOOPBACK, keep_ports
+from visionloop.pipelines.services.processes import Process, birth, find, start
+
+Hold = Callable[[Path], subprocess.Popen[str]]
+
+
+@contextmanager
+def s3_client(endpoint: str, keys: store.Keys) -> Iterator[Any]:
+    """A client as any user would make it, with no setting of ours."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    with closing(client):
+        yield client
+
+
+def pid_of(home: Path, name: str = "store") -> int:
+    (pid,) = [service.pid for service in services.status(home).services if service.name == name]
+    assert pid is not None
+    return pid
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports on which a process or one of its children listens."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    connections = [connection for process in family for connection in process.net_connections("tcp")]
+    return {(c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN}
+
+
+def test_a_session_gives_a_store_that_reads_what_was_written_and_ends_with_it(home: Path) -> None:
+    assert not services.status(home).running
+    with services.session(home) as running:
+        with s3_client(running.endpoint, running.keys) as s3:
+            assert {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]} == {"datasets", "visionloop"}
+            s3.put_object(Bucket="datasets", Key="a/b", Body=b"content")
+            with pytest.raises(ClientError, match="NoSuchBucket"):
+                s3.put_object(Bucket="datasest", Key="a", Body=b"")
+        with (
+            s3_client(running.endpoint, store.Keys(running.keys.access_key, "wrong")) as s3,
+            pytest.raises(ClientError, match="403|SignatureDoesNotMatch|AccessDenied"),
+        ):
+            s3.get_object(Bucket="datasets", Key="a/b")
+        environment = running.environment()
+        assert environment["EXTERNAL_S3_ENDPOINT"] == environment["INTERNAL_S3_ENDPOINT"] == running.endpoint
+        assert environment["INTERNAL_S3_SECRET_KEY"] == running.keys.secret_key
+        assert environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{home}/mlflow.db"
+        pid = pid_of(home)
+        assert psutil.Process(pid).cmdline().count("-master.telemetry=false") == 1
+        addresses = listening(pid)
+        assert {address for address, _ in addresses} == {LOOPBACK}
+        assert len(addresses) == len(store.PORTS)
+        # A run inside a run: the same server, and its end ends nothing.
+        with services.session(home) as again:
+            assert again == running
+        assert pid_of(home) == pid
+        assert services.status(home).holders == (os.getpid(),)
+        assert services.status(home).connected == running
+    assert birth(pid) is None
+    assert not services.status(home).running
+    assert services.status(home).connected is None
+    # Data, keys and ports outlive the server; so does nothing else.
+    with services.session(home) as running, s3_client(running.endpoint, running.keys) as s3:
+        assert environment == running.environment()
+        assert s3.get_object(Bucket="datasets", Key="a/b")["Body"].read() == b"content"
+    assert len(list((home / "store").glob("m[0-9]*"))) == 1
+
+
+def test_two_stores_at_once_do_not_know_each_others_keys(make_home: Callable[[str], Path]) -> None:
+    with services.session(make_home("one")) as one, services.session(make_home("two")) as two:
+        assert one.endpoint != two.endpoint
+        with s3_client(one.endpoint, one.keys) as s3:
+            s3.put_object(Bucket="visionloop", Key="mine", Body=b"1")
+        with s3_client(two.endpoint, two.keys) as s3, pytest.raises(ClientError, match="NoSuchKey"):
+            s3.get_object(Bucket="visionloop", Key="mine")
+        with s3_client(one.endpoint, two.keys) as s3, pytest.raises(ClientError, match="InvalidAccessKeyId|403"):
+            s3.get_object(Bucket="visionloop", Key="mine")
+
+
+def test_services_stay_for_another_run_and_go_with_the_last(home: Path, hold: Hold) -> None:
+    with services.session(home) as running:
+        other = hold(home)
+        assert other.stdout
+        assert other.stdin
+        assert other.stdout.readline().strip() == running.endpoint
+        pid = pid_of(home)
+        assert set(services.status(home).holders) == {os.getpid(), other.pid}
+    assert birth(pid) is not None
+    assert services.down(home).holders == (other.pid,)
+    assert birth(pid) is not None
+    other.stdin.close()
+    assert other.wait() == 0
+    assert birth(pid) is None
+
+
+def test_a_killed_run_leaves_services_that_the_next_uses_and_stops(home: Path, hold: Hold) -> None:
+    killed = hold(home)
+    assert killed.stdout
+    endpoint = killed.stdout.readline().strip()
+    pid = pid_of(home)
+    # As Ctrl-C and kill -9 reach a run: its whole group for the one, it alone for the other.
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert birth(pid) is not None
+    assert services.status(home).holders == ()
+    with services.session(home) as running:
+        assert running.endpoint == endpoint
+        assert pid_of(home) == pid
+    assert birth(pid) is None
+
+
+def test_a_killed_server_comes_back_with_its_data(home: Path) -> None:
+    with services.session(home) as running:
+        with s3_client(running.endpoint, running.keys) as s3:
+            for number in range(20):
+                s3.put_object(Bucket="visionloop", Key=f"k{number}", Body=bytes([number]) * 10_000)
+        pid = pid_of(home)
+        os.kill(pid, signal.SIGKILL)
+        while birth(pid) is not None:
+            pass
+        assert not services.status(home).running
+        with services.session(home) as again:
+            assert again == running
+            assert pid_of(home) != pid
+            with s3_client(again.endpoint, again.keys) as s3:
+                for number in range(20):
+                    body = s3.get_object(Bucket="visionloop", Key=f"k{number}")["Body"].read()
+                    assert body == bytes([number]) * 10_000
+
+
+def test_a_server_that_nobody_recorded_is_replaced(home: Path) -> None:
+    # What a starter leaves that is killed between starting the server and writing that down.
+    folder = Folder(home)
+    store.load_keys(folder)
+    command = store.command(folder, keep_ports(folder, dict.fromkeys(store.PORTS, LOOPBACK)))
+    stray = start(command, folder.logs / "store.log", {"HOME": str(home)}, home)
+    assert stray is not None
+    with services.session(home):
+        assert not stray.alive
+        assert [process.pid for process in find(store.data_argument(folder))] == [pid_of(home)]
+
+
+def test_a_port_that_somebody_took_is_replaced_and_data_stay(home: Path) -> None:
+    with services.session(home) as running, s3_client(running.endpoint, running.keys) as s3:
+        s3.put_object(Bucket="datasets", Key="a", Body=b"content")
+    with socket.create_server((LOOPBACK, int(running.endpoint.rpartition(":")[2]))), services.session(home) as moved:
+        assert moved.endpoint != running.endpoint
+        with s3_client(moved.endpoint, moved.keys) as s3:
+            assert s3.get_object(Bucket="datasets", Key="a")["Body"].read() == b"content"
+
+
+def test_a_record_that_names_a_strangers_process_harms_nobody(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as stranger:
+        try:
+            for born in ("earlier", f"{birth(stranger.pid)}0"):
+                record = (
+                    f'{{"store": {{"process": {{"pid": {stranger.pid}, "born": "{born}"}}, "command": [], '
+                    f'"address": "127.0.0.1", "ports": {{{",".join(f"{chr(34)}{p}{chr(34)}: 1" for p in store.PORTS)}}}}}}}'
+                )
+                (home / "services.json").write_text(record)
+                assert not services.status(home).running
+                assert not services.down(home).running
+                assert stranger.poll() is None
+                assert not Process(stranger.pid, born).alive
+        finally:
+            stranger.kill()
+
+
+# Opens MLflow's store as soon as it may, as the stages of a run do.
+OPENER = """
+import sys
+from visionloop.pipelines import services
+with services.session(sys.argv[1]) as running:
+    from mlflow import MlflowClient
+    experiment = MlflowClient(running.tracking_uri).create_experiment(sys.argv[2], "s3://visionloop/mlflow/x")
+    print(running.endpoint, experiment)
+"""
+
+
+def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", OPENER, str(home), name], stdout=subprocess.PIPE, text=True)
+        for name in ("a", "b", "c")
+    ]
+    told = [run.communicate()[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert len({endpoint for endpoint, _ in told}) == 1
+    assert len({experiment for _, experiment in told}) == 3
+    assert not services.status(home).running
+    assert list((home / "leases").iterdir()) == []
+    assert find(store.data_argument(Folder(home))) == []
+
+
+def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) -> None:
+    host = "127.0.0.2"
+    up = services.up(home, host=host)
+    assert up.page_url
+    assert up.page_url.startswith(f"http://{host}:")
+    assert up.host_endpoint
+    assert up.host_endpoint.startswith(f"http://{host}:")
+    with urllib.request.urlopen(up.page_url) as page:
+        assert b"<title>MLflow</title>" in page.read()
+    foreign = urllib.request.Request(
+        f"{up.page_url}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"}
+    )
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+        urllib.request.urlopen(foreign)
+    refused.value.close()
+
+    # Pods reach S3 with their own Host header, and nothing of SeaweedFS but S3.
+    pod = up.pod_environment()
+    content = os.urandom(3_000_000)
+    with s3_client(pod["INTERNAL_S3_ENDPOINT"], up.keys) as s3:
+        s3.put_object(Bucket="visionloop", Key="large", Body=content)
+        assert s3.get_object(Bucket="visionloop", Key="large")["Body"].read() == content
+    exposed = {
+        port
+        for service in ("store", "page", "relay")
+        for at, port in listening(pid_of(home, service))
+        if at != LOOPBACK
+    }
+    assert exposed == {int(url.rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
+
+    # A run uses what is up and leaves it so.
+    pids = [pid_of(home, name) for name in ("store", "page", "relay")]
+    with services.session(home, page=True) as running:
+        assert running == up
+    assert services.status(home).permanent
+    assert [pid_of(home, name) for name in ("store", "page", "relay")] == pids
+
+    # Up again without an address: loopback only.
+    local = services.up(home)
+    assert local.host is None
+    assert local.page_url
+    assert local.page_url.startswith(f"http://{LOOPBACK}:")
+    assert pid_of(home) == pids[0]
+    assert birth(pids[2]) is None
+    with pytest.raises(Transient, match=r"visionloop up --host ADDRESS"):
+        local.pod_environment()
+
+    down = services.down(home)
+    assert not down.running
+    assert not down.permanent
+    assert all(birth(pid) is None for pid in pids)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(local.page_url)
+
+
+def test_the_page_shows_artifacts_of_the_results_store(home: Path) -> None:
+    # A client of its own, as a person who looks at the model: nothing but the variables told by the services.
+    script = """
+import mlflow, urllib.request, sys
+mlflow.set_experiment(experiment_id=mlflow.create_experiment("shown", sys.argv[2]))
+with mlflow.start_run() as run:
+    mlflow.log_text("hello", "report.txt")
+print(urllib.request.urlopen(f"{sys.argv[1]}/get-artifact?run_uuid={run.info.run_id}&path=report.txt").read().decode())
+"""
+    with services.session(home, page=True) as running:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(running.page_url), f"{tracking.ARTIFACT_ROOT}/shown"],
+            env=tracking.quiet_environment() | running.client_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.splitlines()[-1] == "hello", done.stderr
+        page = pid_of(home, "page")
+    assert birth(page) is None
+
+
+def test_a_tracking_store_that_is_none_is_named_and_stays(home: Path) -> None:
+    database, version = home / "mlflow.db", home / "mlflow.version"
+    database.write_bytes(b"not a database" * 100)
+    version.unlink()
+    with (
+        pytest.raises(InvalidConfig, match=r"mlflow\.db: MLflow .* can't use this store; see .*mlflow-schema\.log"),
+        services.session(home),
+    ):
+        pass
+    assert database.read_bytes() == b"not a database" * 100
+    assert services.status(home).holders == ()
+
+
+def test_an_older_tracking_store_is_migrated_with_its_experiments(home: Path) -> None:
+    (home / "mlflow.version").write_text("3.0.0")
+    before = (home / "mlflow.db").stat().st_ino
+    folder = Folder(home)
+    with folder.lock():
+        tracking.prepare(folder)
+    assert (home / "mlflow.db").stat().st_ino != before
+    assert (home / "mlflow.version").read_text() != "3.0.0"
+    migrated = (home / "mlflow.db").stat().st_ino
+    with folder.lock():
+        tracking.prepare(folder)
+    assert (home / "mlflow.db").stat().st_ino == migrated
+
+
+def test_an_address_of_another_machine_starts_nothing(home: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"--host 192\.0\.2\.1: not an IPv4 address of this machine"):
+        services.up(home, host="192.0.2.1")
+    status = services.status(home)
+    assert not status.running
+    assert not status.permanent
+
+
+def test_a_server_that_does_not_come_up_is_told_with_its_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A real program that ends at once, in the place of the server.
+    monkeypatch.setattr(store, "find_program", lambda: Path("/bin/false"))
+    with pytest.raises(Transient, match=r"see .*store\.log"), services.session(home):
+        pass
+    assert services.status(home).holders == ()
+
+
+def test_status_and_down_of_a_folder_that_is_not_there_create_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "absent"
+    assert not services.status(home).running
+    assert not services.down(home).running
+    assert not home.exists()

@@ -1,0 +1,398 @@
+"""The Ultralytics trainer training: resumed to equal bytes, offline, stopped, diverged, evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ultralytics_training as tiny
+
+from visionloop.components.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
+from visionloop.components.trainers import Evaluation, SilentListener, TrainingJob, TrainingResult
+from visionloop.components.trainers.ultralytics import TRAINER
+
+SCRIPT = Path(tiny.__file__)
+
+
+def sha256(path: Path | str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_dataset(tmp_path_factory.mktemp("dataset"), {"train": 10, "val": 4, "test": 4})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training in a process of its own: what it printed, what it kept, and where it ran."""
+
+    output: dict[str, Any]
+    store: Path
+    here: Path
+    home: Path
+
+
+def train_in_process(folder: Path, dataset: Path, expect: int = 0, **wanted: Any) -> Finished:
+    """Trains in a process whose working directory and HOME are empty, with another hash seed each time."""
+    here, home = folder / "here", folder / "home"
+    for path in (here, home):
+        path.mkdir(parents=True)
+    arguments = {"dataset": str(dataset), "work": str(folder / "work"), "store": str(folder / "store"), **wanted}
+    environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "YOLO_CONFIG_DIR")}
+    environment |= {"HOME": str(home), "PYTHONHASHSEED": str(len(str(folder)))}
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT), json.dumps(arguments)],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == expect, process.stderr
+    return Finished(json.loads(process.stdout) if expect == 0 else {}, folder / "store", here, home)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return train_in_process(tmp_path_factory.mktemp("uninterrupted"), dataset, offline=True)
+
+
+def test_a_training_touches_no_network_and_no_foreign_folder(uninterrupted: Finished, dataset: Path) -> None:
+    assert uninterrupted.output["reported"] == [1, 2, 3]
+    assert files(uninterrupted.here) == set()
+    assert files(uninterrupted.home) == set()
+    assert {Path(name).suffix for name in files(dataset)} == {".png", ".txt"}
+
+
+def test_killed_and_resumed_is_the_same_training(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+    """SIGKILL after epoch 1, resumed, SIGKILL after epoch 2, resumed: equal bytes, equal history."""
+    first = train_in_process(tmp_path / "first", dataset, expect=-9, kill_after=1)
+    second = train_in_process(
+        tmp_path / "the second", dataset, expect=-9, kill_after=2, checkpoint=str(first.store / "epoch_1.pt")
+    )
+    third = train_in_process(tmp_path / "and a third", dataset, checkpoint=str(second.store / "epoch_2.pt"))
+    assert third.output["reported"] == [3]
+    for name in ("best", "last"):
+        assert sha256(third.output[name]) == sha256(uninterrupted.output[name])
+    for name in ("history", "best_epoch", "epochs"):
+        assert third.output[name] == uninterrupted.output[name]
+
+
+def test_a_checkpoint_after_the_last_epoch_is_only_finalised(
+    uninterrupted: Finished, dataset: Path, tmp_path: Path
+) -> None:
+    listener = tiny.Keeping(tmp_path / "store")
+    job = tiny.job(dataset, tmp_path / "work", checkpoint=uninterrupted.store / "epoch_3.pt")
+    result = TRAINER.train(job, listener)
+    assert (listener.reports, listener.batches) == ([], [])
+    assert (result.epochs, result.best_epoch) == (3, uninterrupted.output["best_epoch"])
+    assert sha256(result.best) == sha256(uninterrupted.output["best"])
+    assert sha256(result.last) == sha256(uninterrupted.output["last"])
+    assert list(result.history) == uninterrupted.output["history"]
+    assert [path.suffix for path in result.plots] == [".png"]
+
+
+def test_a_model_file_holds_nothing_of_the_run(uninterrupted: Finished) -> None:
+    import torch
+
+    from visionloop.components.trainers.ultralytics import checkpoint
+
+    model = checkpoint.load_model(Path(uninterrupted.output["best"]))
+    assert model.task == "detect"
+    assert model.names == dict(enumerate(tiny.CLASSES))
+    content = torch.load(uninterrupted.output["best"], weights_only=False)
+    assert set(content) == {"epoch", "license", "model", "train_args"}
+    assert content["train_args"] == {"task": "detect", "imgsz": 64, "single_cls": False}
+    assert {value.dtype for value in content["model"].parameters()} == {torch.float16}
+    data = Path(uninterrupted.output["best"]).read_bytes()
+    for foreign in (b"/tmp", b"/work", str(Path.home()).encode(), b"optimizer", b"date", b"git"):
+        assert foreign not in re.sub(rb"PK\x03\x04.{26}", b"", data) or foreign in (b"date", b"git"), foreign
+
+
+def test_histories_have_the_names_of_the_seeds(uninterrupted: Finished) -> None:
+    history = uninterrupted.output["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    for entry in history:
+        assert set(entry["train_metrics"]) == {"loss", "box_loss", "cls_loss", "dfl_loss", "lr"}
+        assert {"mAP50", "mAP50-95", "precision", "recall", "val_loss"} <= set(entry["val_metrics"])
+    assert history[0]["train_metrics"]["loss"] > history[-1]["train_metrics"]["loss"] > 0
+
+
+def interrupted_and_not(dataset: Path, folder: Path, **changes: Any) -> tuple[TrainingResult, TrainingResult]:
+    """A training of 3 epochs, and the same one resumed from its first epoch's checkpoint, in this process."""
+    listener = tiny.Keeping(folder / "store")
+    whole = TRAINER.train(tiny.job(dataset, folder / "whole", **changes), listener)
+    resumed = TRAINER.train(
+        tiny.job(dataset, folder / "resumed", checkpoint=folder / "store" / "epoch_1.pt", **changes), SilentListener()
+    )
+    return whole, resumed
+
+
+def test_mosaic_its_closing_accumulation_and_epoch_wise_gains_resume_exactly(dataset: Path, tmp_path: Path) -> None:
+    """10 images in batches of 4, a step each 20 images: gradients are left over at each epoch's end."""
+    import torch
+
+    whole, resumed = interrupted_and_not(
+        dataset,
+        tmp_path,
+        model="yolo26n.yaml",
+        optimizer="AdamW",
+        lr0=0.002,
+        nbs=20,
+        mosaic=1.0,
+        mixup=0.5,
+        close_mosaic=1,
+        warmup_epochs=0.5,
+        multi_scale=0.5,
+    )
+    state = torch.load(tmp_path / "store" / "epoch_1.pt", weights_only=True)
+    assert state["since_step"] > 0
+    assert state["gradients"]
+    assert sha256(whole.last) == sha256(resumed.last)
+    assert whole.history == resumed.history
+
+
+def test_a_smaller_batch_keeps_the_effective_batch(dataset: Path, tmp_path: Path) -> None:
+    """Half the batch after an epoch: twice the accumulation, so as many optimizer and EMA updates."""
+    import torch
+
+    store = tmp_path / "store"
+    TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=1, batch=8, nbs=8), tiny.Keeping(store))
+    job = tiny.job(
+        dataset,
+        tmp_path / "b",
+        epochs=3,
+        batch=8,
+        nbs=8,
+        job_batch=2,
+        warmup_epochs=0.0,
+        checkpoint=store / "epoch_1.pt",
+    )
+    listener = tiny.Keeping(store)
+    result = TRAINER.train(job, listener)
+    updates = [torch.load(store / f"epoch_{epoch}.pt", weights_only=True)["updates"] for epoch in (1, 2, 3)]
+    assert updates[0] == 2  # 8 and 2 images
+    assert updates[2] == 2 + 10 // 4  # 10 batches of 2, a step each 4
+    assert result.batch == 2
+    assert {batches for _, _, batches in listener.batches} == {5 + 1}
+
+
+def test_every_batch_and_epoch_is_heard(dataset: Path, tmp_path: Path) -> None:
+    listener = tiny.Keeping(tmp_path / "store", stop_after=2)
+    result = TRAINER.train(tiny.job(dataset, tmp_path / "work", epochs=5), listener)
+    assert listener.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    assert [(report.epoch, report.stopping) for report in listener.reports] == [(1, False), (2, False)]
+    assert result.epochs == 2
+    assert [entry["epoch"] for entry in result.history] == [1, 2]
+    assert files(tmp_path / "work" / "checkpoints") == {"epoch_2.pt"}
+
+
+def test_the_primary_metric_decides_the_best_epoch_and_the_stop(dataset: Path, tmp_path: Path) -> None:
+    """The validation loss falls, so its largest value is the first, and a patience of 1 ends after the second epoch."""
+    listener = SilentListener()
+    changes = {"primary_metric": "val_loss", "primary_metric_mode": "max", "patience": 1, "epochs": 5}
+    result = TRAINER.train(tiny.job(dataset, tmp_path / "work", **changes), listener)
+    losses = [report.val_metrics["val_loss"] for report in listener.epochs]
+    assert losses[0] > losses[1]
+    assert (result.best_epoch, result.epochs) == (1, 2)
+    assert [report.stopping for report in listener.epochs] == [False, True]
+    assert listener.epochs[-1].best_value == losses[0]
+    assert sha256(result.best) != sha256(result.last)
+
+
+def test_a_checkpoint_of_an_early_stop_is_only_finalised(dataset: Path, tmp_path: Path) -> None:
+    changes = {"primary_metric": "val_loss", "primary_metric_mode": "max", "patience": 1, "epochs": 5}
+    whole = TRAINER.train(tiny.job(dataset, tmp_path / "a", **changes), tiny.Keeping(tmp_path / "store"))
+    listener = SilentListener()
+    again = TRAINER.train(
+        tiny.job(dataset, tmp_path / "b", checkpoint=tmp_path / "store" / "epoch_2.pt", **changes), listener
+    )
+    assert listener.epochs == []
+    assert (sha256(again.best), sha256(again.last)) == (sha256(whole.best), sha256(whole.last))
+
+
+def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "yolov5n"
+    weights.write_bytes(Path(uninterrupted.output["best"]).read_bytes())
+    listener = SilentListener()
+    TRAINER.train(tiny.job(dataset, tmp_path / "work", model="yolov5n", epochs=1, weights=weights), listener)
+    started = listener.epochs[0].train_metrics["loss"]
+    assert started < uninterrupted.output["history"][0]["train_metrics"]["loss"]
+
+
+def test_weights_that_are_none_are_refused(dataset: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"nothing")
+    with pytest.raises(InvalidConfig, match="weights"):
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), SilentListener())
+
+
+def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: Path) -> None:
+    job = tiny.job(dataset, tmp_path / "work", model="yolo11.yaml", epochs=1, single_cls=True)
+    result = TRAINER.train(job, SilentListener())
+    assert TRAINER.predictor(result.best).classes == ("item",)
+
+
+def test_a_diverged_training_reports_no_checkpoint(dataset: Path, tmp_path: Path) -> None:
+    import torch
+
+    from visionloop.components.trainers.ultralytics import checkpoint
+
+    store = tmp_path / "store"
+    TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=1), tiny.Keeping(store))
+    state = checkpoint.read(store / "epoch_1.pt")
+    next(iter(state["model"].values())).fill_(torch.inf)
+    checkpoint.write(
+        {name: value for name, value in state.items() if name != "finished"} | {"finished": False}, store / "bad.pt"
+    )
+    listener = SilentListener()
+    with pytest.raises(InvalidConfig, match=r"diverged in epoch 2: .*lower lr0 \(now 0\.01\)"):
+        TRAINER.train(tiny.job(dataset, tmp_path / "b", checkpoint=store / "bad.pt"), listener)
+    assert listener.epochs == []
+
+
+def test_memory_that_runs_out_is_told_at_once(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own halving of the batch, in the first epoch of each start, is off."""
+    import torch
+
+    from visionloop.components.trainers.ultralytics.environment import library
+
+    calls = []
+
+    def too_much(*_: object) -> None:
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(library().nn.tasks.BaseModel, "loss", too_much)
+    with pytest.raises(OutOfMemory, match=r"CUDA out of memory\. Try reducing batch size: batch is 4, imgsz 64\."):
+        TRAINER.train(tiny.job(dataset, tmp_path), SilentListener())
+    assert len(calls) == 1
+
+
+def test_other_tasks_and_foreign_checkpoints_are_refused(dataset: Path, tmp_path: Path) -> None:
+    job = tiny.job(dataset, tmp_path)
+    with pytest.raises(InvalidConfig, match="segmentation"):
+        TRAINER.train(TrainingJob(**{**vars(job), "task": "segmentation"}), SilentListener())
+    foreign = tmp_path / "epoch_1.pt"
+    foreign.write_bytes(b"none")
+    with pytest.raises(InvalidReceipt, match=r"epoch_1\.pt"):
+        TRAINER.train(tiny.job(dataset, tmp_path, checkpoint=foreign), SilentListener())
+
+
+@pytest.mark.parametrize(("changes", "match"), [({"device": "0,1"}, "one device"), ({"momentum": 3.0}, "momentum")])
+def test_settings_that_do_not_fit_are_refused(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=match):
+        TRAINER.train(tiny.job(dataset, tmp_path, **changes), SilentListener())
+
+
+def test_a_dataset_without_a_usable_label_is_refused(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(dataset)
+    empty = tiny.write_dataset(tmp_path / "empty", {"train": 2, "val": 2})
+    for label in (empty / "labels" / "train").iterdir():
+        label.unlink()
+    with pytest.raises(InvalidDataset, match="No labels found"):
+        TRAINER.train(tiny.job(empty, tmp_path / "work"), SilentListener())
+
+
+# Evaluation and prediction
+
+
+def evaluate(model: Path | str, dataset: Path, work: Path, **config: Any) -> tuple[Evaluation, list[tuple[int, int]]]:
+    heard: list[tuple[int, int]] = []
+    settings = {"imgsz": 64, "batch": 2, "device": "cpu", **config}
+    evaluation = TRAINER.evaluate(
+        Path(model), dataset, "test", settings, work, lambda done, total: heard.append((done, total))
+    )
+    return evaluation, heard
+
+
+def test_an_evaluation(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+    evaluation, heard = evaluate(uninterrupted.output["best"], dataset, tmp_path / "evaluation")
+    assert heard == [(1, 2), (2, 2)]
+    assert evaluation.images == 4
+    assert set(evaluation.metrics) == {"mAP50", "mAP50-95", "precision", "recall"}
+    labels = [
+        int(line.split()[0])
+        for path in (dataset / "labels" / "test").iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    columns = [sum(column) for column in zip(*evaluation.confusion, strict=True)]
+    assert columns[:3] == [labels.count(index) for index in range(3)]
+    assert set(evaluation.per_class) == {tiny.CLASSES[index] for index in set(labels)}
+    for metrics in evaluation.per_class.values():
+        assert set(metrics) == {"mAP50", "mAP50-95", "precision", "recall"}
+    assert "confusion_matrix.png" in {path.name for path in evaluation.plots}
+    assert {path.read_bytes()[:4] for path in evaluation.plots} == {b"\x89PNG"}
+
+
+def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished, tmp_path: Path) -> None:
+    only = tiny.write_dataset(tmp_path / "only", {"test": 2})
+    for label in (only / "labels" / "test").iterdir():
+        label.write_text("")
+    evaluation, _ = evaluate(uninterrupted.output["best"], only, tmp_path / "evaluation")
+    assert evaluation.images == 2
+    assert evaluation.per_class == {}
+    assert evaluation.metrics["mAP50"] == 0.0
+
+
+def test_an_evaluation_of_a_missing_split_is_refused(uninterrupted: Finished, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match="test has no image"):
+        evaluate(uninterrupted.output["best"], tmp_path, tmp_path / "evaluation")
+
+
+def test_predictions_in_order(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+    predictor = TRAINER.predictor(Path(uninterrupted.output["best"]))
+    assert predictor.classes == tiny.CLASSES
+    images = sorted((dataset / "images" / "test").iterdir())
+    forwards = list(predictor.predict(images, confidence=0.0005))
+    assert any(forwards)
+    for detections in forwards:
+        confidences = [detection.confidence for detection in detections]
+        assert confidences == sorted(confidences, reverse=True)
+        for detection in detections:
+            x1, y1, x2, y2 = detection.box
+            assert 0 <= x1 <= x2 <= 64
+            assert 0 <= y1 <= y2 <= 64
+            assert detection.class_index in range(3)
+    assert list(predictor.predict(images[::-1], confidence=0.0005)) == forwards[::-1]
+    assert not any(predictor.predict(images, confidence=1.0))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(InvalidDataset, match=r"broken\.png"):
+        list(predictor.predict([images[0], broken]))
+
+
+@pytest.mark.gpu
+def test_a_gpus_checkpoint_resumes_on_the_processor(dataset: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    changes = {"optimizer": "AdamW", "lr0": 0.002, "amp": True}
+    TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=2, device="0", **changes), tiny.Keeping(store, stop_after=1))
+    for device in ("cpu", "0"):
+        listener = SilentListener()
+        job = tiny.job(
+            dataset, tmp_path / f"on {device}", epochs=2, device=device, checkpoint=store / "epoch_1.pt", **changes
+        )
+        TRAINER.train(job, listener)
+        assert [report.epoch for report in listener.epochs] == [2]
+
+
+@pytest.mark.gpu
+def test_a_gpus_memory_runs_out(dataset: Path, tmp_path: Path) -> None:
+    large = tiny.write_dataset(tmp_path / "large", {"train": 600, "val": 2}, side=64)
+    with pytest.raises(OutOfMemory, match="batch is 600, imgsz 4096"):
+        TRAINER.train(tiny.job(large, tmp_path / "work", device="0", batch=600, nbs=600, imgsz=4096), SilentListener())
