@@ -25,6 +25,9 @@ FINISHED_POD_SECONDS = 3600
 #: The share of a dataset's images that may be quarantined before the dataset itself is refused.
 QUARANTINE_LIMIT = 0.05
 
+#: Days after which checkpoints of a training that never finished are removed.
+ABANDONED_CHECKPOINT_DAYS = 30
+
 #: The node-wide image cache's size in bytes.
 CACHE_BYTES = 50 * 10**9
 

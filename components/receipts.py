@@ -159,6 +159,11 @@ def parse(data: bytes, uri: str) -> Receipt:
         raise InvalidReceipt(
             f"{uri}: schema is {receipt.schema}, this version reads {SCHEMA}; use the Visionloop that wrote it."
         )
+    for name, entry in receipt.outputs.items():
+        if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
+            raise InvalidReceipt(
+                f"{uri}: outputs.{name}.path leads out of the key's folder; run the stage again with --force."
+            )
     if receipt.digest != digest_of(receipt.outputs) or receipt.key != key_of(receipt):
         raise InvalidReceipt(f"{uri}: key or digest is not that of its content; run the stage again with --force.")
     return receipt

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from visionloop.components import live, progress, receipts, runs
 from visionloop.components.canonical import stage_key
@@ -111,6 +111,19 @@ class Stage(Protocol):
         """Does the work, with its outputs put into ``attempt``."""
 
 
+@runtime_checkable
+class Action(Protocol):
+    """A stage that has no key and no receipt, for what it does is about the world: cleanup."""
+
+    name: str
+    policy: StagePolicy
+    arguments: type[Any]
+    description: str
+
+    def act(self, context: Context, arguments: Any) -> dict[str, Any]:
+        """Does it; returns scalars. Doing it twice does nothing more."""
+
+
 @dataclass
 class Context:
     """What a stage knows of where it runs. None of it is part of a key."""
@@ -160,26 +173,37 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished stage: its receipt, whether it was there already, and how long this call took in seconds."""
+    """A finished stage: its receipt (None for an action), whether it was there already, seconds that this call took.
+
+    ``beside`` holds scalars of this run alone.
+    """
 
     stage: str
-    found: Found
+    found: Found | None
     reused: bool
     seconds: float
     beside: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt, or None for an action."""
+        return self.found.receipt if self.found else None
+
+    @property
+    def scalars(self) -> dict[str, Any]:
+        """The receipt's scalars and this run's."""
+        return {**(self.found.receipt.scalars if self.found else {}), **self.beside}
+
     def summary(self) -> dict[str, Any]:
         """The JSON object that ends stdout."""
-        receipt = self.found.receipt
         return {
             "stage": self.stage,
-            "key": receipt.key,
-            "receipt": self.found.uri,
+            "key": self.found.receipt.key if self.found else None,
+            "receipt": self.found.uri if self.found else None,
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
-            **receipt.scalars,
-            **self.beside,
-            "metrics": receipt.metrics,
+            **self.scalars,
+            "metrics": self.found.receipt.metrics if self.found else {},
         }
 
 
@@ -198,7 +222,9 @@ class Invocation:
     run_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make_arguments(stage: Stage, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Any:
+def make_arguments(
+    stage: Stage | Action, given: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Any:
     """A stage's arguments from what a target passed: None and "" mean not given, a variable stands in for an absent one.
 
     Raises:
@@ -230,7 +256,7 @@ def _required(entry: Any) -> bool:
     return entry.default is MISSING and entry.default_factory is MISSING
 
 
-def run_stage(stage: Stage, given: Mapping[str, Any], invocation: Invocation) -> Outcome:
+def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invocation) -> Outcome:
     """Runs one stage to its receipt, trying again in place as often as VISIONLOOP_ATTEMPTS says.
 
     Raises:
@@ -270,7 +296,7 @@ def _attempts_here() -> int:
 class _Session:
     """One call of ``run_stage``: the run's record, and the attempts made in it."""
 
-    def __init__(self, stage: Stage, invocation: Invocation) -> None:
+    def __init__(self, stage: Stage | Action, invocation: Invocation) -> None:
         self.stage, self.invocation = stage, invocation
         self._workspace: Prefix | None = None
         self._record: runs.RunRecord | None = None
@@ -355,8 +381,9 @@ class _Session:
         finally:
             self.asked_to_end = limits.asked_to_end
         self.state.state, self.state.reused = "succeeded", outcome.reused
-        self.state.key, self.state.receipt = outcome.found.receipt.key, outcome.found.uri
-        self.state.scalars = {**outcome.found.receipt.scalars, **outcome.beside}
+        if outcome.found:
+            self.state.key, self.state.receipt = outcome.found.receipt.key, outcome.found.uri
+        self.state.scalars = outcome.scalars
         self.record.write_state(self.state)
         self.record.clear_failure(self.stage.name)
         live.emit(
@@ -365,25 +392,31 @@ class _Session:
         return outcome
 
     def _result(self, context: Context, arguments: Any, started: float) -> Outcome:
-        resolution = self.stage.resolve(context, arguments)
+        if isinstance(self.stage, Action):
+            scalars = self.stage.act(context, arguments)
+            return Outcome(self.stage.name, None, False, time.monotonic() - started, scalars)
+        stage = self.stage
+        resolution = stage.resolve(context, arguments)
         for text in resolution.notices:
             notice(text)
             live.emit("notice", stage=self.stage.name, text=text)
         self.state.notices = list(resolution.notices)
-        key = key_of(self.stage, resolution)
+        key = key_of(stage, resolution)
         self.state.key = key
         self.record_state()
         place = context.workspace.child(f"{self.stage.name}/{key}")
         found, reused = resolution.existing, True
         if found is None:
-            found, reused = self._find_or_compute(context, resolution, place, key)
+            found, reused = self._find_or_compute(stage, context, resolution, place, key)
         return Outcome(self.stage.name, found, reused, time.monotonic() - started, resolution.beside)
 
     def record_state(self) -> None:
         """Writes the stage's state."""
         self.record.write_state(self.state)
 
-    def _find_or_compute(self, context: Context, resolution: Resolution, place: Prefix, key: str) -> tuple[Found, bool]:
+    def _find_or_compute(
+        self, stage: Stage, context: Context, resolution: Resolution, place: Prefix, key: str
+    ) -> tuple[Found, bool]:
         watcher = Watcher(place)
         told = False
         replacing: str | None = None
@@ -411,7 +444,7 @@ class _Session:
                     return there, True
             self.state.attempts.append(name)
             self.record_state()
-            return self._compute(context, resolution, place, key, name, replacing), False
+            return self._compute(stage, context, resolution, place, key, name, replacing), False
         finally:
             reservation.release()
 
@@ -428,13 +461,20 @@ class _Session:
         time.sleep(FOLLOW_SECONDS)
 
     def _compute(
-        self, context: Context, resolution: Resolution, place: Prefix, key: str, name: str, replacing: str | None
+        self,
+        stage: Stage,
+        context: Context,
+        resolution: Resolution,
+        place: Prefix,
+        key: str,
+        name: str,
+        replacing: str | None,
     ) -> Found:
         with temporary_folder(self.stage.name) as work:
             attempt = Attempt(place, name, work, context.alive)
             began = time.monotonic()
-            computed = self.stage.compute(context, resolution, attempt)
-            return publish(self.stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
+            computed = stage.compute(context, resolution, attempt)
+            return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
 
     def stuck(self, error: VisionloopError) -> None:
         """Tells of a stage that does not come back from foreign code, before a thread ends it."""
@@ -523,7 +563,7 @@ def _spent_time_recorded(session: _Session, limits: Limits) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reported(stage: Stage, invocation: Invocation) -> Iterator[_Session]:
+def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Session]:
     """Every way out of a stage that is no receipt: the record and the termination log tell it, one class raises it."""
     session = _Session(stage, invocation)
     configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)

@@ -18,6 +18,11 @@ from visionloop.components.errors import Defect, InvalidConfig, InvalidDataset
 #: The fractions of a rule sum to 1 within this.
 TOLERANCE = 1e-9
 
+#: Train comes first: it is filled first if it is empty, and gives first.
+_FILLING_ORDER: tuple[Split, ...] = ("train", "test", "val")
+
+_SPLITS_BY_NAME: dict[str, Split] = {split: split for split in SPLITS}
+
 _KEYS = ("train", "val", "test", "seed", "group")
 
 
@@ -178,8 +183,8 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
     name, or of the group where the image has one. Without a rule the ``split`` field counts, none meaning train; if no
     image is in val or test, that split is filled from the train images by ``FILL``.
 
-    A split that should have images and stays empty (a small dataset) gets the train image, or group, of smallest u. So
-    an image never moves as the dataset grows, except one that was taken this way.
+    A split that should have images and stays empty (a small dataset) gets the image, or group, of smallest u, from train
+    if train keeps another. So an image never moves as the dataset grows, except one that was taken this way.
 
     Args:
         dataset: The decoded annotations.
@@ -194,43 +199,38 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
     names = [image.file_name for image in dataset.images]
     notices: list[str] = []
     splits: dict[str, Split] = {}
-    keys = dict(groups) if rule is not None and rule.group is not None and groups is not None else {}
+    keys = groups if rule is not None and rule.group is not None and groups is not None else {}
+    wanted: list[Split]
     if rule is not None:
-        seed = rule.seed
         splits = {name: rule.of(keys.get(name, name)) for name in names}
-        wanted = [split for split in ("test", "val") if rule.canonical()[split]]
+        wanted = [split for split in _FILLING_ORDER if getattr(rule, split)]
+        movable = names
         alone = [name for name in names if name not in keys]
         if keys and alone:
+            verbs = "has no {}, and is" if len(alone) == 1 else "have no {}, and are"
             notices.append(
-                f"{_images(alone)} no {rule.group}, and {'is' if len(alone) == 1 else 'are'} split by file name: "
-                f"{listed(alone)}."
+                f"{dataset.file}: {len(alone)} {'image' if len(alone) == 1 else 'images'} {verbs.format(rule.group)} "
+                f"split by file name: {listed(alone)}."
             )
     else:
-        seed = FILL.seed
-        for image in dataset.images:
-            splits[image.file_name] = "train" if image.split is None or image.split == "train" else _narrow(image.split)
-        used = set(splits.values())
-        wanted = [split for split in ("test", "val") if split not in used]
-        candidates = [name for name in names if splits[name] == "train"]
-        for split in wanted:
-            moved = [name for name in candidates if FILL.of(name) == split]
-            splits.update(dict.fromkeys(moved, _narrow(split)))
+        splits = {image.file_name: _SPLITS_BY_NAME.get(image.split or "train", "train") for image in dataset.images}
+        movable = [name for name in names if splits[name] == "train"]
+        wanted = list(_FILLING_ORDER)
+        for split in [split for split in wanted if split not in splits.values()]:
+            moved = [name for name in movable if FILL.of(name) == split]
+            splits.update(dict.fromkeys(moved, split))
             if moved:
                 notices.append(
                     f"{dataset.file}: no image is in {split}; by the hash of their file names it got {len(moved)} of "
-                    f"{len(candidates)} train images: {listed(moved)}."
+                    f"{len(movable)} train images: {listed(moved)}."
                 )
+    together: dict[str, list[str]] = {}
+    for name in movable:
+        together.setdefault(keys.get(name, name), []).append(name)
     for split in wanted:
-        if split in splits.values():
-            continue
-        taken = _smallest(splits, keys, seed)
-        if len(taken) < sum(where == "train" for where in splits.values()):
-            splits.update(dict.fromkeys(taken, _narrow(split)))
-            notices.append(
-                f"{dataset.file}: {split} stayed empty and got from train what has the smallest hash, {listed(taken)}; "
-                "this may move again as the dataset grows."
-            )
-    empty = [split for split in ("train", *wanted) if split not in splits.values()]
+        if split not in splits.values():
+            notices += _fill_empty(split, splits, together, (rule or FILL).seed, dataset.file)
+    empty = [split for split in wanted if split not in splits.values()]
     if empty:
         raise InvalidDataset(
             f"{dataset.file}: images[].split: the {len(names)} images leave {' and '.join(empty)} empty; "
@@ -239,30 +239,26 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
     return Assignment(splits, tuple(notices))
 
 
+def _fill_empty(
+    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], seed: int, file: str
+) -> list[str]:
+    """Gives an empty split the group (or the one image) of smallest u, from train if that keeps another."""
+    for donor in _FILLING_ORDER:
+        spare = [key for key, members in together.items() if splits[members[0]] == donor]
+        if len(spare) > 1:
+            taken = together[min(spare, key=lambda key: (fraction(key, seed), key))]
+            splits.update(dict.fromkeys(taken, split))
+            return [
+                f"{file}: {split} stayed empty and got from {donor} what has the smallest hash, {listed(taken)}; "
+                "this may move again as the dataset grows."
+            ]
+    return []
+
+
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first names in alphabetical order, and how many more there are."""
     first = printable(", ".join(sorted(names)[:shown]))
     return first if len(names) <= shown else f"{first} and {len(names) - shown} more"
-
-
-def _smallest(splits: Mapping[str, Split], keys: Mapping[str, str], seed: int) -> list[str]:
-    """The train images of the group (or the one image) with the smallest u."""
-    by_key: dict[str, list[str]] = {}
-    for name, split in splits.items():
-        if split == "train":
-            by_key.setdefault(keys.get(name, name), []).append(name)
-    return by_key[min(by_key, key=lambda key: (fraction(key, seed), key))] if by_key else []
-
-
-def _images(names: Sequence[str]) -> str:
-    return "1 image has" if len(names) == 1 else f"{len(names)} images have"
-
-
-def _narrow(split: str) -> Split:
-    for known in SPLITS:
-        if known == split:
-            return known
-    raise Defect(f"{split!r} is no split.")
 
 
 def _parsed_number(text: str, key: str) -> float | int:

@@ -29,6 +29,7 @@ from visionloop.components.errors import (
 from visionloop.components.logs import LOGGER, notice
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import Parameter
+from visionloop.components.registry import resolve_model
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument, key_of, publish
 from visionloop.components.storage import open_prefix, read_uri
@@ -93,7 +94,7 @@ class TrainStage:
                 "choose another --task or trainer."
             )
         with tempfile.TemporaryDirectory(prefix="visionloop-weights-") as folder:
-            located = weights.locate(model, trainer, os.environ, read_weights, Path(folder), None)
+            located = weights.locate(model, trainer, os.environ, read_weights, Path(folder), registered)
         parameters = {
             name: Parameter(value, config.sources.get(name, "default")) for name, value in config.key_values().items()
         }
@@ -119,8 +120,6 @@ class TrainStage:
         except VisionloopError as error:
             error.last_successful_epoch = training.last_epoch or None  # type: ignore[attr-defined]
             raise
-        finally:
-            training.close()
 
     def _keep_best(self, context: Context, resolution: Resolution, training: Training, error: VisionloopError) -> None:
         """Publishes the best checkpoint so far under a key of its own, with the epoch: never that of the full run."""
@@ -186,7 +185,7 @@ class Training:
         self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
         computed = self._publish_outputs(done, self.attempt)
-        self._tracked.finish("FINISHED", computed.metrics)
+        self._tracked.finish("succeeded", computed.metrics)
         computed.tracking = self._tracked.record()
         return computed
 
@@ -197,14 +196,9 @@ class Training:
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
-            self._tracked.finish("KILLED", computed.metrics)
+            self._tracked.finish("cancelled", computed.metrics)
             computed.tracking = self._tracked.record()
         return computed
-
-    def close(self) -> None:
-        """Ends tracking of an attempt that did not get to its end; the next attempt goes on in the same run."""
-        if self._tracked:
-            self._tracked.close()
 
     def _supervise(self, checkpoint: Path | None, config: Mapping[str, Any], *, listening: bool) -> channel.Done:
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
@@ -364,6 +358,11 @@ def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
 def read_weights(uri: str) -> bytes:
     """Starting weights at a URI, from the results store. Raises NotFound."""
     return read_uri(uri, "results")
+
+
+def registered(reference: str) -> str:
+    """The URI of a registered model's checkpoint (``models:/NAME@alias``). Raises NotFound."""
+    return resolve_model(reference, os.environ)
 
 
 def _batch(context: Context, loaded: Loaded) -> int:

@@ -1,22 +1,87 @@
-"""Placeholder until tracking lands."""
+"""A training's run in the tracker: one MLflow run for a key, however many attempts it takes."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from visionloop.components.receipts import NOT_TRACKED
+import msgspec
+
+from visionloop.components.errors import NotFound, VisionloopError
+from visionloop.components.logs import LOGGER
+from visionloop.components.names import sanitise
+from visionloop.components.stage import Attempt, Context, Resolution
+from visionloop.components.tracking import open_tracker
+
+if TYPE_CHECKING:
+    from visionloop.components.train.stage import Loaded
+
+#: Beside the receipt: which run of which tracker this key's training is told to.
+FILE = "tracking.json"
 
 
 class TrackedTraining:
-    """Tracks nothing."""
+    """Tells a training to its tracker; a later attempt at the same key goes on in the same run."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, context: Context, resolution: Resolution, attempt: Attempt, loaded: Loaded) -> None:
+        """Opens the tracker's run, or the one that an earlier attempt opened."""
+        self._place = attempt.key_place
+        arguments = loaded.arguments
+        experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
+        known = _known(self._read())
+        # KFP 2.17 may have made a run for this task already.
+        run_id = known or os.environ.get("MLFLOW_RUN_ID")
+        self._tracker = open_tracker(os.environ, experiment, workspace=context.workspace.uri, run_id=run_id)
+        tags = {
+            "visionloop.run": context.run.name,
+            "visionloop.trace_id": context.trace_id,
+            "visionloop.snapshot_id": loaded.snapshot.id,
+            "visionloop.training_key": attempt.key_place.uri.rsplit("/", 1)[-1],
+        }
+        for name, reference in resolution.inputs.items():
+            tags[f"visionloop.receipt.{name}"] = reference.receipt or ""
+        if arguments.description:
+            tags["mlflow.note.content"] = arguments.description
+        self._tracker.start(
+            arguments.run_name or context.run.name,
+            {name: parameter.value for name, parameter in resolution.parameters.items()},
+            tags,
+            loaded.snapshot.identity.dataset_hash,
+            loaded.snapshot.dataset,
+        )
+        if self._tracker.run_id and self._tracker.run_id != known:
+            self._write()
 
-    def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None: ...
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs a finished epoch."""
+        self._tracker.log_epoch(epoch, metrics)
 
-    def finish(self, status: str, metrics: dict[str, float]) -> None: ...
-
-    def close(self) -> None: ...
+    def finish(self, status: str, metrics: Mapping[str, float]) -> None:
+        """Ends the run."""
+        self._tracker.finish(status, metrics)
 
     def record(self) -> dict[str, Any] | str:
-        return NOT_TRACKED
+        """What the receipt says of it."""
+        return self._tracker.record()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            value = msgspec.json.decode(self._place.read(FILE))
+        except (NotFound, msgspec.MsgspecError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _write(self) -> None:
+        record = self._tracker.record()
+        if isinstance(record, dict):
+            try:
+                self._place.write(FILE, msgspec.json.encode(record))
+            except VisionloopError as error:
+                LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
+
+
+def _known(record: Mapping[str, Any]) -> str | None:
+    entry = record.get("mlflow")
+    run_id = entry.get("run_id") if isinstance(entry, dict) else None
+    return run_id if isinstance(run_id, str) else None

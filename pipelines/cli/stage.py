@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from visionloop.components import catalog
-from visionloop.components.stage import Argument, Invocation, Outcome, Stage, run_stage
+from visionloop.components.stage import Action, Argument, Invocation, Outcome, Stage, run_stage
 
 #: Options that every stage takes, beside its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {
@@ -41,7 +41,7 @@ def application(arguments: list[str]) -> typer.Typer:
     return app
 
 
-def example(stage: Stage) -> str:
+def example(stage: Stage | Action) -> str:
     """A call of the stage with its required arguments."""
     words = [f"--{entry.name.replace('_', '-')} {_sample(entry.name)}" for entry in fields(stage.arguments) if _is_required(entry)]
     if stage.name == "snapshot":
@@ -57,7 +57,7 @@ def _is_required(entry: Any) -> bool:
     return entry.default is MISSING and entry.default_factory is MISSING
 
 
-def _command(stage: Stage) -> Callable[..., None]:
+def _command(stage: Stage | Action) -> Callable[..., None]:
     def command(**given: Any) -> None:
         common = {name: given.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
@@ -114,15 +114,9 @@ def clean_stdout() -> Iterator[Any]:
 def write_outputs(outcome: Outcome, folder: Path) -> None:
     """Writes receipt, key, digest and each scalar into a folder, one file each: an engine's output parameters."""
     folder.mkdir(parents=True, exist_ok=True)
-    receipt = outcome.found.receipt
-    values = {
-        "receipt": outcome.found.uri,
-        "key": receipt.key,
-        "digest": receipt.digest,
-        "reused": outcome.reused,
-        **receipt.scalars,
-        **outcome.beside,
-    }
+    summary = outcome.summary()
+    summary.pop("metrics")
+    values = {**summary, "digest": outcome.found.receipt.digest if outcome.found else None}
     for name, value in values.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         (folder / name).write_text("" if value is None else text)

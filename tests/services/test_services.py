@@ -68,7 +68,7 @@ def test_a_session_gives_a_store_that_reads_what_was_written_and_ends_with_it(ho
                 s3.put_object(Bucket="datasest", Key="a", Body=b"")
         with (
             s3_client(running.endpoint, store.Keys(running.keys.access_key, "wrong")) as s3,
-            pytest.raises(ClientError, match="403|SignatureDoesNotMatch|AccessDenied"),
+            pytest.raises(ClientError, match=r"403|SignatureDoesNotMatch|AccessDenied"),
         ):
             s3.get_object(Bucket="datasets", Key="a/b")
         environment = running.environment()
@@ -103,7 +103,7 @@ def test_two_stores_at_once_do_not_know_each_others_keys(make_home: Callable[[st
             s3.put_object(Bucket="visionloop", Key="mine", Body=b"1")
         with s3_client(two.endpoint, two.keys) as s3, pytest.raises(ClientError, match="NoSuchKey"):
             s3.get_object(Bucket="visionloop", Key="mine")
-        with s3_client(one.endpoint, two.keys) as s3, pytest.raises(ClientError, match="InvalidAccessKeyId|403"):
+        with s3_client(one.endpoint, two.keys) as s3, pytest.raises(ClientError, match=r"InvalidAccessKeyId|403"):
             s3.get_object(Bucket="visionloop", Key="mine")
 
 
@@ -196,30 +196,38 @@ def test_a_record_that_names_a_strangers_process_harms_nobody(home: Path) -> Non
             stranger.kill()
 
 
-# Opens MLflow's store as soon as it may, as the stages of a run do.
+# Reads MLflow's store as soon as it may, as the stages of a run do.
 OPENER = """
-import sys
+import sqlite3, sys
 from visionloop.pipelines import services
 with services.session(sys.argv[1]) as running:
-    from mlflow import MlflowClient
-    experiment = MlflowClient(running.tracking_uri).create_experiment(sys.argv[2], "s3://visionloop/mlflow/x")
-    print(running.endpoint, experiment)
+    with sqlite3.connect(running.tracking_uri.removeprefix("sqlite:///")) as database:
+        print(running.endpoint, *database.execute("SELECT name, artifact_location FROM experiments").fetchone())
 """
 
 
 def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_path: Path) -> None:
     home = tmp_path / "home"
     runs = [
-        subprocess.Popen([sys.executable, "-c", OPENER, str(home), name], stdout=subprocess.PIPE, text=True)
-        for name in ("a", "b", "c")
+        subprocess.Popen([sys.executable, "-c", OPENER, str(home)], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
     told = [run.communicate()[0].split() for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0]
-    assert len({endpoint for endpoint, _ in told}) == 1
-    assert len({experiment for _, experiment in told}) == 3
+    assert [run.returncode for run in runs] == [0] * 4
+    assert {tuple(words[1:]) for words in told} == {("Default", "s3://visionloop/mlflow/0")}
+    assert len({words[0] for words in told}) == 1
     assert not services.status(home).running
     assert list((home / "leases").iterdir()) == []
     assert find(store.data_argument(Folder(home))) == []
+
+
+# A client of its own, as a person who looks at a model: nothing but the variables told by the services.
+CLIENT = """
+import mlflow, sys
+mlflow.set_experiment(experiment_id=mlflow.create_experiment("shown", sys.argv[1]))
+with mlflow.start_run() as run:
+    mlflow.log_text("hello", "report.txt")
+print(run.info.run_id)
+"""
 
 
 def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) -> None:
@@ -252,6 +260,19 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     }
     assert exposed == {int(url.rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
 
+    # The page reads the results store itself.
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, f"{tracking.ARTIFACT_ROOT}/shown"],
+        env=tracking.quiet_environment() | up.client_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run = done.stdout.splitlines()[-1]
+    with urllib.request.urlopen(f"{up.page_url}/get-artifact?run_uuid={run}&path=report.txt") as artifact:
+        assert artifact.read() == b"hello"
+
     # A run uses what is up and leaves it so.
     pids = [pid_of(home, name) for name in ("store", "page", "relay")]
     with services.session(home, page=True) as running:
@@ -275,28 +296,6 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     assert all(birth(pid) is None for pid in pids)
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(local.page_url)
-
-
-def test_the_page_shows_artifacts_of_the_results_store(home: Path) -> None:
-    # A client of its own, as a person who looks at the model: nothing but the variables told by the services.
-    script = """
-import mlflow, urllib.request, sys
-mlflow.set_experiment(experiment_id=mlflow.create_experiment("shown", sys.argv[2]))
-with mlflow.start_run() as run:
-    mlflow.log_text("hello", "report.txt")
-print(urllib.request.urlopen(f"{sys.argv[1]}/get-artifact?run_uuid={run.info.run_id}&path=report.txt").read().decode())
-"""
-    with services.session(home, page=True) as running:
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(running.page_url), f"{tracking.ARTIFACT_ROOT}/shown"],
-            env=tracking.quiet_environment() | running.client_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout.splitlines()[-1] == "hello", done.stderr
-        page = pid_of(home, "page")
-    assert birth(page) is None
 
 
 def test_a_tracking_store_that_is_none_is_named_and_stays(home: Path) -> None:
@@ -334,14 +333,18 @@ def test_an_address_of_another_machine_starts_nothing(home: Path) -> None:
     assert not status.permanent
 
 
-def test_a_server_that_does_not_come_up_is_told_with_its_log(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    # A real program that ends at once, in the place of the server.
-    monkeypatch.setattr(store, "find_program", lambda: Path("/bin/false"))
-    with pytest.raises(Transient, match=r"see .*store\.log"), services.session(home):
+def test_a_server_that_does_not_come_up_is_told_with_its_log(home: Path) -> None:
+    # SeaweedFS keeps names in this folder; a file in its place ends the server.
+    (home / "store" / "filerldb2").write_text("")
+    with (
+        pytest.raises(
+            Transient, match=r"S3 on port \d+ of .* did not come up .*the process has ended.*see .*store\.log"
+        ),
+        services.session(home),
+    ):
         pass
     assert services.status(home).holders == ()
+    assert (home / "logs" / "store.log").stat().st_size > 0
 
 
 def test_status_and_down_of_a_folder_that_is_not_there_create_nothing(tmp_path: Path) -> None:

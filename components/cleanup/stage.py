@@ -1,0 +1,85 @@
+"""The cleanup stage. It has no key and no receipt: what it does depends on the world, and doing it twice does nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from visionloop.components import receipts
+from visionloop.components.logs import LOGGER
+from visionloop.components.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
+from visionloop.components.reservation import Watcher
+from visionloop.components.runs import StageState
+from visionloop.components.stage import Context, argument
+from visionloop.components.storage import Prefix
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What cleanup is told."""
+
+    abandoned_days: str = argument(
+        "Age in days from which checkpoints of a training that never finished are removed.",
+        default=str(ABANDONED_CHECKPOINT_DAYS),
+    )
+
+
+class CleanupStage:
+    """Removes attempts that are no result, and checkpoints that nothing will resume from."""
+
+    name = "cleanup"
+    logic_version = 1
+    policy = POLICIES["cleanup"]
+    arguments = Arguments
+    description = "Removes what a run left behind: attempts that did not win, checkpoints of finished trainings."
+
+    def act(self, context: Context, arguments: Arguments) -> dict[str, int]:
+        """Cleans up behind the stages that this run has begun. Returns how many objects and bytes were removed."""
+        removed = size = 0
+        for state in context.run.stages():
+            if state.stage == self.name or not state.key:
+                continue
+            place = context.workspace.child(f"{state.stage}/{state.key}")
+            found = receipts.look(context.workspace, state.stage, state.key)
+            doomed = _doomed(place, state, found, float(arguments.abandoned_days))
+            removed += place.delete(key for key, _ in doomed)
+            size += sum(bytes_ for _, bytes_ in doomed)
+            context.alive()
+        LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
+        return {"removed": removed, "removed_bytes": size}
+
+
+def _doomed(
+    place: Prefix, state: StageState, found: receipts.Found | None, abandoned_days: float
+) -> list[tuple[str, int]]:
+    """Objects of a key that belong to no result: key relative to the key's folder, and size in bytes.
+
+    With a receipt: everything but the receipt and the outputs that it names, unless somebody is computing there now.
+    Without one: the objects of this run's own attempts, but never checkpoints younger than the retention.
+    """
+    if Watcher(place).look():
+        return []
+    kept = {entry.path for entry in found.receipt.outputs.values()} if found else set()
+    oldest = time.time() - abandoned_days * 86400
+    doomed = []
+    for info in place.objects():
+        attempt, _, rest = info.key.partition("/")
+        if not rest:
+            # Beside the attempts lie the receipt, a stale reservation and the progress record.
+            if found and info.key == "progress.json":
+                doomed.append((info.key, info.size))
+            continue
+        if found:
+            if info.key not in kept:
+                doomed.append((info.key, info.size))
+        elif rest.startswith(f"{CHECKPOINTS}/"):
+            if info.modified and info.modified < oldest:
+                doomed.append((info.key, info.size))
+        elif attempt in state.attempts:
+            doomed.append((info.key, info.size))
+    return doomed
+
+
+STAGE = CleanupStage()

@@ -1,0 +1,191 @@
+"""What a KFP component calls: a stage run from the component's parameters, its artifacts filled from the receipt.
+
+The components themselves are a signature, a docstring and one call, because a lightweight component's source travels in the
+compiled pipeline. Only this module knows what an artifact is; no stage does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kfp import dsl
+
+from visionloop.components import catalog, lookup
+from visionloop.components.configuration.settings import BASIC, display
+from visionloop.components.errors import VisionloopError
+from visionloop.components.policy import POLICIES, REGISTRY
+from visionloop.components.receipts import Found
+from visionloop.components.receipts import load as load_receipt
+from visionloop.components.stage import Invocation, Outcome
+from visionloop.components.stage import run_stage as run_to_receipt
+
+#: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
+RUN_VARIABLE = "VISIONLOOP_RUN"
+
+#: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
+FORCE_VARIABLE = "VISIONLOOP_FORCE"
+
+#: The setting that decides the image as well, so an engine's form always gives it.
+TRAINER = "trainer"
+
+
+def base_image(stage: str) -> str:
+    """The image that a component is declared with; a pipeline puts its target's in its place."""
+    return f"{REGISTRY}/{POLICIES[stage].image}:{version('visionloop')}"
+
+
+def run_stage(
+    stage: str,
+    workspace: str,
+    run: str,
+    trace_id: str,
+    given: Mapping[str, Any],
+    artifacts: Sequence[dsl.Artifact] = (),
+    returns: Sequence[str] = (),
+    ahead: Sequence[str] | None = None,
+) -> tuple[Any, ...]:
+    """Runs a stage for a component.
+
+    Args:
+        stage: The stage's name.
+        workspace: Where results lie.
+        run: The engine's id of the run; the local runner's own name for it goes before.
+        trace_id: The trace id, or "" for the run's.
+        given: The stage's arguments by name; None and "" mean not given.
+        artifacts: The component's output artifacts.
+        returns: The scalars that the component returns after the receipt's URI.
+        ahead: What the later stages are told, as ``lookup.look_ahead`` takes it; their finds stand beside the scalars.
+
+    Returns:
+        The receipt's URI ("" for a stage without one) and the scalars named in ``returns``, None as "".
+
+    Raises:
+        SystemExit: With the stage's exit code, its sentence being the last line on stderr.
+    """
+    local = os.environ.get(RUN_VARIABLE)
+    forced = tuple(name for name in os.environ.get(FORCE_VARIABLE, "").split(",") if name)
+    invocation = Invocation(
+        workspace=workspace,
+        run=local or run or None,
+        trace_id=trace_id or None,
+        force=stage in forced,
+        honour_failures=not local,
+    )
+    try:
+        outcome = run_to_receipt(catalog.stage(stage), given, invocation)
+        if ahead is not None and outcome.found is not None:
+            found = lookup.look_ahead(outcome, str(given["snapshot"]), ahead, replace(invocation, force=False), forced)
+            outcome = replace(outcome, beside={**outcome.beside, **found})
+    except VisionloopError as error:
+        print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
+        raise SystemExit(error.exit_code) from None
+    print(msgspec.json.encode(outcome.summary()).decode(), flush=True)  # noqa: T201
+    return _finish(outcome, artifacts, returns)
+
+
+def reuse(
+    stage: str, receipt: str, artifacts: Sequence[dsl.Artifact] = (), returns: Sequence[str] = ()
+) -> tuple[Any, ...]:
+    """Hands on a result that is there already, with the artifacts that the stage itself would have shown.
+
+    Raises:
+        SystemExit: With 65 if the receipt or an output of it is gone.
+    """
+    try:
+        found = load_receipt(receipt, stage)
+    except VisionloopError as error:
+        print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
+        raise SystemExit(error.exit_code) from None
+    return _finish(Outcome(stage, found, True, 0.0), artifacts, returns)
+
+
+def settings(values: Mapping[str, Any]) -> list[str]:
+    """What a form holds as the ``set`` argument of train: ``KEY=VALUE``, left out where it is empty or the form's default.
+
+    A form always holds every field, so a default in it is nobody's wish: the variables of the pod, the trainer's own
+    default and the advanced object count before it. The trainer is given all the same on a cluster, where its image was
+    chosen by it.
+
+    Args:
+        values: Settings by name; ``advanced_config`` is an object, others are as the engine converted them.
+    """
+    pairs = []
+    for name, value in values.items():
+        if name == "advanced_config":
+            if value:
+                pairs.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+        elif value not in (None, "") and (value != BASIC[name].default or _decides_image(name)):
+            pairs.append(f"{name}={display(value)}")
+    return pairs
+
+
+def _decides_image(name: str) -> bool:
+    return name == TRAINER and RUN_VARIABLE not in os.environ
+
+
+def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequence[str]) -> tuple[Any, ...]:
+    found = outcome.found
+    if found is not None:
+        for artifact in artifacts:
+            fill(artifact, found)
+    scalars = outcome.summary()
+    values = ["" if scalars.get(name) is None else scalars[name] for name in returns]
+    return (found.uri if found is not None else "", *values)
+
+
+def fill(artifact: dsl.Artifact, found: Found) -> None:
+    """Fills an output artifact from a receipt.
+
+    The file at its path is a copy of the receipt, or the page for an HTML artifact; its own URI stays the engine's (KFP
+    refuses one outside the pipeline root), the real URIs stand in its metadata.
+    """
+    receipt = found.receipt
+    artifact.metadata.update(
+        {
+            "stage": receipt.stage,
+            "receipt": found.uri,
+            "key": receipt.key,
+            "digest": receipt.digest,
+            "trace_id": receipt.trace_id,
+            **{f"{name}_uri": found.output_uri(name) for name in receipt.outputs},
+            **{name: value for name, value in receipt.scalars.items() if value is not None},
+        }
+    )
+    data = receipt.encode()
+    if isinstance(artifact, dsl.HTML):
+        data = _page(found) or data
+    elif isinstance(artifact, dsl.ClassificationMetrics):
+        _confusion(artifact, found)
+    elif isinstance(artifact, dsl.Metrics):
+        for name, value in receipt.metrics.items():
+            artifact.log_metric(name, value)
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _page(found: Found) -> bytes | None:
+    """The receipt's first page."""
+    pages = [name for name, output in found.receipt.outputs.items() if output.path.endswith(".html")]
+    return found.read(pages[0]) if pages else None
+
+
+def _confusion(artifact: dsl.ClassificationMetrics, found: Found) -> None:
+    """The confusion matrix of an evaluation that has one; rows of KFP's are the true classes, ours the predicted."""
+    if "metrics" not in found.receipt.outputs:
+        return
+    measured = msgspec.json.decode(found.read("metrics"))
+    matrix, classes = measured.get("confusion"), measured.get("classes")
+    if matrix and classes:
+        names = [str(name) for name in classes]
+        if len(matrix) == len(names) + 1:
+            names.append("background")
+        artifact.log_confusion_matrix(names, [list(column) for column in zip(*matrix, strict=True)])

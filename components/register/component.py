@@ -1,0 +1,41 @@
+"""The register stage as a KFP component."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.kubeflow import base_image
+
+
+@dsl.component(base_image=base_image("register"), install_kfp_package=False)
+def register(
+    workspace: str,
+    evaluation: str,
+    model_name: str,
+    registered_model: dsl.Output[dsl.Model],
+    storage: str = "",
+    run: str = "",
+    trace_id: str = "",
+) -> NamedTuple("Registration", [("receipt", str), ("version", str), ("alias", str)]):  # type: ignore[valid-type]
+    """Registers an evaluated model in MLflow and moves the alias that the verdict gives it.
+
+    Args:
+        workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
+        evaluation: URI of the evaluate receipt.
+        model_name: The name to register the model under.
+        registered_model: The registration's receipt, with name, version and URIs as metadata.
+        storage: Where the model's files go; empty takes models/NAME/VERSION/ in the workspace.
+        run: The run that this stage belongs to; empty makes a new one.
+        trace_id: The trace id; empty takes the run's.
+
+    Returns:
+        receipt: URI of the receipt.
+        version: The registered version.
+        alias: champion or challenger.
+    """
+    from visionloop.components.kubeflow import run_stage
+
+    given = {"evaluation": evaluation, "model_name": model_name, "storage": storage}
+    returns = ("version", "alias")
+    receipt, version, alias = run_stage("register", workspace, run, trace_id, given, (registered_model,), returns)
+    return receipt, str(version), alias

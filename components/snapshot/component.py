@@ -1,0 +1,40 @@
+"""The snapshot stage as a KFP component."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.kubeflow import base_image
+
+
+@dsl.component(base_image=base_image("snapshot"), install_kfp_package=False)
+def snapshot(
+    workspace: str,
+    frozen_dataset: dsl.Output[dsl.Dataset],
+    dataset: str = "",
+    snapshot: str = "",
+    task: str = "",
+    split: str = "",
+    run: str = "",
+    trace_id: str = "",
+) -> NamedTuple("Snapshot", [("receipt", str), ("snapshot_id", str)]):  # type: ignore[valid-type]
+    """Freezes a dataset: what it holds, its task and its split; no image is copied.
+
+    Args:
+        workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
+        frozen_dataset: The snapshot's receipt, with its URIs as metadata.
+        dataset: The DICE dataset: s3://…, file://… or a path.
+        snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
+        task: detection, segmentation, classification or pose; empty when the dataset has only one.
+        split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; empty, the dataset decides.
+        run: The run that this stage belongs to; empty makes a new one.
+        trace_id: The trace id; empty takes the run's.
+
+    Returns:
+        receipt: URI of the receipt.
+        snapshot_id: snap_ and 12 hex digits over content and split.
+    """
+    from visionloop.components.kubeflow import run_stage
+
+    given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
+    return run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), ("snapshot_id",))

@@ -1,0 +1,41 @@
+"""The validate stage as a KFP component."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.kubeflow import base_image
+
+
+@dsl.component(base_image=base_image("validate"), install_kfp_package=False)
+def validate(
+    workspace: str,
+    snapshot: str,
+    report: dsl.Output[dsl.HTML],
+    mode: str = "headers",
+    on_error: str = "fail",
+    run: str = "",
+    trace_id: str = "",
+    frozen_dataset: dsl.Input[dsl.Dataset] = None,
+) -> NamedTuple("Report", [("receipt", str), ("errors", int), ("quarantined", int)]):  # type: ignore[valid-type]
+    """Checks a snapshot's annotations and images, and says which are usable.
+
+    Args:
+        workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
+        snapshot: URI of the snapshot's receipt.
+        report: The validation report as a page.
+        mode: annotations (no image is read), headers, or full (every image is decoded).
+        on_error: fail, or quarantine: leave the images with errors out.
+        run: The run that this stage belongs to; empty makes a new one.
+        trace_id: The trace id; empty takes the run's.
+        frozen_dataset: The snapshot's artifact, for the lineage only.
+
+    Returns:
+        receipt: URI of the receipt.
+        errors: Number of errors found.
+        quarantined: Number of images left out.
+    """
+    from visionloop.components.kubeflow import run_stage
+
+    given = {"snapshot": snapshot, "mode": mode, "on_error": on_error}
+    return run_stage("validate", workspace, run, trace_id, given, (report,), ("errors", "quarantined"))

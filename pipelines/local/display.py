@@ -1,0 +1,101 @@
+"""What a person sees of a local run: a line per stage and epoch, and on a terminal a bar for the epoch under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: The validation metrics that a line for an epoch shows, as far as the task has them.
+SHOWN = ("mAP50-95", "mAP50", "accuracy_top1")
+
+
+class Display:
+    """Turns live events into lines. Everything goes to stderr: stdout belongs to the result."""
+
+    def __init__(self, stages: tuple[str, ...]) -> None:
+        """``stages`` in the order of the pipeline, for the width of their names."""
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._width = max(map(len, stages))
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._last_epoch: dict[str, int] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Shows one event."""
+        match event.get("kind"):
+            case "stage":
+                self._stage(event)
+            case "batch":
+                self._batch(event)
+            case "epoch":
+                self._epoch(event)
+            case "notice":
+                self._line(str(event["stage"]), f"note: {event['text']}", once=True)
+            case "follow":
+                self._line(str(event["stage"]), f"run {event['run']} computes the same already; following it")
+            case "retry":
+                self._line(
+                    str(event["stage"]),
+                    f"{event['sentence']} Trying again ({event['attempt']} of {event['attempts']}).",
+                )
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _stage(self, event: Mapping[str, Any]) -> None:
+        stage = str(event["stage"])
+        match event["state"]:
+            case "running":
+                if self.console.is_terminal:
+                    return
+                self._line(stage, "…", once=True)
+            case "succeeded":
+                self.close()
+                self._line(stage, "reused" if event["reused"] else f"done in {event['seconds']:g} s", mark="✓")
+            case "failed":
+                self.close()
+                self._line(stage, str(event["sentence"]), mark="✗")
+
+    def _batch(self, event: Mapping[str, Any]) -> None:
+        if not self.console.is_terminal:
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(40),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
+        epochs, batches = int(event["epochs"]), max(1, int(event["batches"]))
+        done = (int(event["epoch"]) - 1 + min(1.0, int(event["batch"]) / batches)) / max(1, epochs)
+        self._bar.update(self._task, completed=done, description=f"epoch {event['epoch']}/{epochs}")
+
+    def _epoch(self, event: Mapping[str, Any]) -> None:
+        stage, epoch = str(event["stage"]), int(event["epoch"])
+        if self._last_epoch.get(stage) == epoch:
+            return
+        self._last_epoch[stage] = epoch
+        metrics = event["metrics"]
+        parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+        parts += [f"{name} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
+        self._line(stage, f"epoch {epoch}/{event['epochs']}  {'  '.join(parts)}")
+
+    def _line(self, stage: str, text: str, *, mark: str = " ", once: bool = False) -> None:
+        if once and (stage, text) in self._told:
+            return
+        self._told.add((stage, text))
+        # markup off: what comes from data is shown as it is
+        self.console.print(f"{mark} {stage:<{self._width}}  {text}", markup=False)

@@ -1,0 +1,212 @@
+"""Starts a runner, follows it, and tells how the run ended: with a result, or with the failed stage's own error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from visionloop.components import live
+from visionloop.components.errors import Defect, Terminated, UserStopped, VisionloopError, by_code
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import load
+from visionloop.components.runs import Run, RunRecord, StageState
+from visionloop.components.storage import Prefix, open_prefix
+from visionloop.pipelines.local.display import Display
+from visionloop.pipelines.local.runner import Job
+
+#: Variables that tell a stage which run it belongs to and how it is retried, where no engine does.
+RUN_VARIABLE = "VISIONLOOP_RUN"
+FORCE_VARIABLE = "VISIONLOOP_FORCE"
+
+#: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
+STOP_SECONDS = 60.0
+
+_START = "import sys; from visionloop.pipelines.local.runner import main; sys.exit(main(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A pipeline to run here: ``module:function`` that makes it, its arguments, its stages in order, and names."""
+
+    pipeline: str
+    arguments: Mapping[str, Any]
+    stages: tuple[str, ...]
+    workspace: str
+    run: str
+    trace_id: str | None
+    logs: Path
+    force: str | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended well."""
+
+    run: Run
+    stages: dict[str, StageState]
+    seconds: float
+    workspace: Prefix
+
+    def summary(self) -> dict[str, Any]:
+        """The JSON object that ends stdout (docs/contract.md, "Commands")."""
+        evaluate, register = self.stages.get("evaluate"), self.stages.get("register")
+        registered = register.scalars if register else {}
+        return {
+            "run": self.run.run,
+            "trace_id": self.run.trace_id,
+            "model_name": registered.get("name") or self.run.arguments.get("model_name"),
+            "version": registered.get("version"),
+            "alias": registered.get("alias"),
+            "verdict": evaluate.scalars.get("verdict") if evaluate else None,
+            "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
+            "seconds": round(self.seconds, 3),
+            "stages": {
+                name: {
+                    "key": state.key,
+                    "receipt": state.receipt,
+                    "reused": bool(state.reused),
+                    "seconds": state.seconds,
+                }
+                for name, state in self.stages.items()
+            },
+        }
+
+
+def run_pipeline(local: LocalRun) -> RunResult:
+    """Runs a pipeline on this machine.
+
+    Raises:
+        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C, Terminated after SIGTERM.
+    """
+    started = time.monotonic()
+    workspace = open_prefix(local.workspace, "results")
+    record = RunRecord(workspace, local.run)
+    run = record.open(
+        {name: value for name, value in local.arguments.items() if value not in ("", None)}, local.trace_id
+    )
+    local.logs.mkdir(parents=True, exist_ok=True)
+    log = local.logs / f"{local.run}.log"
+    display = Display(local.stages)
+    with tempfile.TemporaryDirectory(prefix="visionloop-run-") as folder:
+        events = Path(folder, "events.jsonl")
+        events.touch()
+        process = _start(local, run, Path(folder), events, log)
+        try:
+            with _stopping(process):
+                for event in _events(events, process):
+                    display.event(event)
+        finally:
+            display.close()
+    states = {state.stage: state for state in record.stages()}
+    if process.returncode != 0:
+        raise _failure(record, log)
+    return RunResult(run, states, time.monotonic() - started, workspace)
+
+
+def _start(local: LocalRun, run: Run, folder: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:
+    job = folder / "job.json"
+    job.write_bytes(
+        msgspec.json.encode(Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(folder / "kfp")))
+    )
+    environment = {
+        **os.environ,
+        live.VARIABLE: str(events),
+        RUN_VARIABLE: run.run,
+        "TRACE_ID": run.trace_id,
+        "VISIONLOOP_LOG_FORMAT": "json",
+        "PYTHONUNBUFFERED": "1",
+        # On a laptop nobody else retries: each stage tries itself again, as often as the table says.
+        "VISIONLOOP_ATTEMPTS": str(POLICIES["train"].attempts),
+    }
+    if local.force:
+        environment[FORCE_VARIABLE] = local.force
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", _START, str(job)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            # A session of its own: Ctrl-C reaches the stages through us alone, and whatever is left can be found.
+            start_new_session=True,
+        )
+
+
+def _events(file: Path, process: subprocess.Popen[bytes]) -> Iterator[Mapping[str, Any]]:
+    """The events as they come, until the runner has ended and all are read."""
+    rest = b""
+    with file.open("rb") as stream:
+        while True:
+            ended = process.poll() is not None
+            rest += stream.read()
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                yield msgspec.json.decode(line)
+            if ended:
+                return
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _stopping(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ends everything that the runner started when this process is asked to end."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated("The run was asked to end by SIGTERM; start it again to resume.")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end(process, signal.SIGINT)
+        raise UserStopped("The run was stopped by the user; start it again to resume.") from None
+    except BaseException:
+        _end(process, signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Asks every process of the runner's session to end, the stages first, and kills what is left after a while."""
+    members = _session(process.pid)
+    for member in members:
+        # Shells between runner and stage would die first and leave the stage's end unheard.
+        with contextlib.suppress(psutil.Error):
+            if "python" in member.name() and member.pid != process.pid:
+                member.send_signal(number)
+    with contextlib.suppress(KeyboardInterrupt):
+        psutil.wait_procs([member for member in members if member.pid != process.pid], STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
+def _failure(record: RunRecord, log: Path) -> VisionloopError:
+    """The error of the stage that failed first."""
+    failures = sorted(record.failures(), key=lambda failure: failure.written_at)
+    if not failures:
+        return Defect(f"The pipeline's runner ended without a stage's error; its log is {log}.")
+    first = failures[0]
+    return by_code(first.exit_code, first.error_code)(first.error_message)

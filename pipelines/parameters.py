@@ -1,0 +1,134 @@
+"""The pipelines' parameters: one table, from which both engines make the form that a person fills in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.components.configuration.settings import BASIC, allowed_values, display
+
+#: The bytes that a KFP parameter holds at most.
+LONGEST_VALUE = 10_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One field of the form.
+
+    ``default`` None makes it required. ``choices`` are the values that a form offers; KFP's has none, so the description
+    names them too.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str | None:
+        """The default as Argo holds it: text, objects as JSON."""
+        if self.default is None:
+            return None
+        return json.dumps(self.default) if isinstance(self.default, dict) else display(self.default)
+
+
+def _setting(name: str) -> Parameter:
+    setting = BASIC[name]
+    choices = ("true", "false") if setting.kind is bool else setting.choices
+    meaning = f"{setting.description[0].upper()}{setting.description[1:]}: {allowed_values(setting)}."
+    return Parameter(name, setting.kind, setting.default, meaning, choices)
+
+
+#: The settings that have a parameter of their own; all others go into ``advanced_config``.
+SETTINGS = (
+    "trainer",
+    "model",
+    "imgsz",
+    "epochs",
+    "batch",
+    "lr0",
+    "optimizer",
+    "augment",
+    "primary_metric",
+    "primary_metric_mode",
+)
+
+_TABLE = (
+    Parameter("workspace", str, None, "Where results lie: s3://bucket/prefix, file:///folder or a path."),
+    Parameter("model_name", str, None, "The name to register the model under; its champion is what is compared with."),
+    Parameter("dataset", str, "", "The DICE dataset: s3://bucket/prefix, file:///folder or a path."),
+    Parameter("snapshot", str, "", "An earlier snapshot (snap_…) to train on again, in place of dataset."),
+    Parameter(
+        "task",
+        str,
+        "",
+        "detection, segmentation, classification or pose; empty when the dataset has only one.",
+        ("", "detection", "segmentation", "classification", "pose"),
+    ),
+    Parameter(
+        "split", str, "", "train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; empty, the dataset or its images decide."
+    ),
+    Parameter("run_name", str, "", "A name for people; outside every key."),
+    Parameter("description", str, "", "A description for people; outside every key."),
+    Parameter(
+        "gate",
+        str,
+        "",
+        'The gate as a JSON object such as {"floor": 0.5, "epsilon": 0.01}, or the URI of a file with one; empty takes 0 and 0.',
+    ),
+    *(_setting(name) for name in SETTINGS),
+    Parameter(
+        "advanced_config",
+        dict,
+        {},
+        "Further settings of the trainer, a JSON object; one that has a parameter of its own may stand in either, not in both.",
+    ),
+)
+
+#: The train pipeline's parameters by name.
+TRAIN: Mapping[str, Parameter] = {parameter.name: parameter for parameter in _TABLE}
+
+
+def documented(description: str, parameters: Mapping[str, Parameter] = TRAIN) -> Callable[[Any], Any]:
+    """A decorator that writes a pipeline function's docstring, from which KFP takes the form's texts."""
+
+    def decorate(function: Any) -> Any:
+        lines = [f"    {parameter.name}: {parameter.description}" for parameter in parameters.values()]
+        function.__doc__ = "\n".join([description, "", "Args:", *lines])
+        return function
+
+    return decorate
+
+
+def arguments_for(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Explicit settings as arguments of a pipeline.
+
+    A form's default is nobody's wish (``visionloop.components.kubeflow.settings``), so a setting that somebody gave and that
+    equals it goes into ``advanced_config``, where it counts as given.
+
+    Args:
+        settings: Settings by name, as text or as JSON values.
+    """
+    arguments: dict[str, Any] = {}
+    advanced: dict[str, Any] = {}
+    for name, value in settings.items():
+        parameter = TRAIN[name] if name in SETTINGS else None
+        typed = _typed(value, parameter.kind) if parameter else None
+        if parameter is None or typed is None or typed == parameter.default:
+            advanced[name] = value
+        else:
+            arguments[name] = typed
+    return arguments | ({"advanced_config": advanced} if advanced else {})
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """A value as the engine's form types it, or None where it has no such form: the stage then says what is wrong."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(str(value).lower())
+    try:
+        return kind(str(value)) if kind is not str else str(value)
+    except ValueError:
+        return None

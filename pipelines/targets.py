@@ -1,0 +1,62 @@
+"""What a pipeline is compiled for: where its images come from, which policy rows hold, and whether an engine places pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+
+from visionloop.components import catalog
+from visionloop.components.configuration.settings import BASIC
+from visionloop.components.policy import REGISTRY, StagePolicy
+
+#: The stages of a pipeline in the order in which a person reads them.
+STAGES = ("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup")
+
+#: The trainer that a form names by default; its rows are the DAG's plain ones.
+DEFAULT_TRAINER = str(BASIC["trainer"].default)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine with its images and policies.
+
+    Attributes:
+        policies: The row of each stage.
+        trainers: The train row of each trainer, the default one first; its image serves evaluate too.
+        registry: The images' registry.
+        tag: The images' tag, the package's version unless told otherwise.
+        places: Whether an engine places pods and retries them. On a laptop nothing does: kfp.local would honour a retry
+            with real sleeps, whatever the exit code, so a stage retries itself there.
+    """
+
+    policies: Mapping[str, StagePolicy]
+    trainers: Mapping[str, StagePolicy]
+    registry: str = REGISTRY
+    tag: str = field(default_factory=lambda: version("visionloop"))
+    places: bool = True
+
+    def image(self, policy: StagePolicy) -> str:
+        """A row's image."""
+        return f"{self.registry}/{policy.image}:{self.tag}"
+
+    def evaluate(self, trainer: str) -> StagePolicy:
+        """evaluate's row, in the image of the trainer that wrote the checkpoint."""
+        return replace(self.policies["evaluate"], image=self.trainers[trainer].image)
+
+
+def cluster(registry: str = REGISTRY, tag: str | None = None) -> Target:
+    """A cluster with the rows of every installed stage and trainer."""
+    trainers = catalog.trainers()
+    names = sorted(trainers, key=lambda name: (name != DEFAULT_TRAINER, name))
+    return Target(
+        policies={name: catalog.stage(name).policy for name in STAGES},
+        trainers={name: trainers[name].policy for name in names},
+        registry=registry,
+        tag=tag or version("visionloop"),
+    )
+
+
+def laptop() -> Target:
+    """This machine."""
+    return replace(cluster(), places=False)

@@ -1,0 +1,1 @@
+"""The training pipeline on each engine: dataset to registered model."""

@@ -1,0 +1,247 @@
+"""Receipts: the only thing that makes outputs a result."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from test_canonical import DIGESTS, JSON, NAMES
+from visionloop.components import receipts
+from visionloop.components.canonical import sha256
+from visionloop.components.errors import Defect, InvalidReceipt
+from visionloop.components.receipts import FILE, InputReference, Output, Parameter, Receipt
+from visionloop.components.storage import Prefix, open_prefix
+
+DATA = {"labels": b"labels", "index": b"the index", "report": b"<html>"}
+
+
+def make(attempt: str = "attempt1", **changes) -> Receipt:
+    """A receipt of ``DATA``; the report is a decoration."""
+    values = {
+        "stage": "convert",
+        "logic_version": 1,
+        "key": "",
+        "attempt": attempt,
+        "inputs": {"snapshot": InputReference("s3://w/snapshot/k/receipt.json", "ab" * 32)},
+        "parameters": {"format": Parameter("yolo", "default")},
+        "outputs": {
+            name: Output(f"{attempt}/{name}", len(data), sha256(data), name != "report") for name, data in DATA.items()
+        },
+        "digest": "",
+        "scalars": {"images": 3},
+        "metrics": {"mAP50": 0.5},
+        "timings": {"seconds": 1.0},
+        "versions": {"visionloop": "0.1.0"},
+        "trace_id": "t",
+    } | changes
+    receipt = Receipt(**values)
+    return msgspec.structs.replace(
+        receipt,
+        key=changes.get("key") or receipts.key_of(receipt),
+        digest=changes.get("digest") or receipts.digest_of(receipt.outputs),
+    )
+
+
+def store(workspace: str, receipt: Receipt | None = None) -> tuple[Prefix, receipts.Found]:
+    """Writes outputs and publishes their receipt."""
+    receipt = receipt or make()
+    place = open_prefix(workspace, "results").child(f"{receipt.stage}/{receipt.key}")
+    for name, data in DATA.items():
+        place.write(f"{receipt.attempt}/{name}", data)
+    return place, receipts.publish(place, receipt, None)
+
+
+@given(
+    st.dictionaries(NAMES, JSON, max_size=4),
+    st.dictionaries(NAMES, DIGESTS, max_size=3),
+    st.dictionaries(NAMES, JSON, max_size=3),
+    st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+)
+def test_a_receipt_reads_back_as_it_was_written(parameters, inputs, scalars, metrics):
+    receipt = make(
+        parameters={name: Parameter(value, "given") for name, value in parameters.items()},
+        inputs={name: InputReference(None, digest) for name, digest in inputs.items()},
+        scalars=scalars,
+        metrics=metrics,
+    )
+    assert receipts.parse(receipt.encode(), "uri") == receipt
+
+
+def test_the_fields_of_a_receipt_are_the_contracts():
+    fields = msgspec.json.decode(make().encode())
+    assert set(fields) == {
+        *("schema", "stage", "logic_version", "key", "attempt", "inputs", "parameters", "outputs", "digest"),
+        *("scalars", "metrics", "timings", "versions", "trace_id", "tracking"),
+    }
+    assert fields["schema"] == 1
+    assert fields["tracking"] == "not tracked"
+    assert set(fields["inputs"]["snapshot"]) == {"receipt", "digest"}
+    assert set(fields["parameters"]["format"]) == {"value", "source"}
+    assert set(fields["outputs"]["labels"]) == {"path", "size", "sha256", "result"}
+
+
+def test_the_digest_covers_results_alone():
+    receipt = make()
+    for name, entry in receipt.outputs.items():
+        outputs = receipt.outputs | {name: msgspec.structs.replace(entry, sha256="0" * 64)}
+        assert (receipts.digest_of(outputs) != receipt.digest) == (name != "report")
+    moved = {name: msgspec.structs.replace(entry, path=f"elsewhere/{name}") for name, entry in receipt.outputs.items()}
+    assert receipts.digest_of(moved) == receipt.digest
+    renamed = {f"{name}2": entry for name, entry in receipt.outputs.items()}
+    assert receipts.digest_of(renamed) != receipt.digest
+
+
+ALTERATIONS = [
+    ("schema", 2),
+    ("stage", "train"),
+    ("logic_version", 2),
+    ("key", "0" * 64),
+    ("digest", "0" * 64),
+    ("inputs.snapshot.digest", "0" * 64),
+    ("inputs.other", {"receipt": None, "digest": "none"}),
+    ("parameters.format.value", "imagefolder"),
+    ("parameters.other", {"value": 1, "source": "default"}),
+    ("outputs.labels.sha256", "0" * 64),
+    ("outputs.labels.result", False),
+    ("outputs.report.result", True),
+    ("outputs.other", {"path": "a/b", "size": 1, "sha256": "0" * 64, "result": True}),
+    ("metrics.mAP50", "high"),
+    ("logic_version", "1"),
+    ("outputs", []),
+    ("trace_id", None),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ALTERATIONS)
+def test_an_altered_receipt_is_refused(workspace, field, value):
+    place, found = store(workspace)
+    content = msgspec.json.decode(place.read(FILE))
+    *path, last = field.split(".")
+    inner = content
+    for name in path:
+        inner = inner[name]
+    assert inner.get(last) != value
+    inner[last] = value
+    place.write(FILE, msgspec.json.encode(content))
+    with pytest.raises(InvalidReceipt) as caught:
+        receipts.load(found.uri, "convert")
+    assert caught.value.exit_code == 65
+    assert found.uri in str(caught.value)
+    assert receipts.look(open_prefix(workspace, "results"), "convert", found.receipt.key) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"{", b"\xff\xfe", make().encode()[:-10]])
+def test_what_is_no_receipt_is_refused(data):
+    with pytest.raises(InvalidReceipt, match="somewhere: not a receipt"):
+        receipts.parse(data, "somewhere")
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("damage", ["gone", "shorter"])
+def test_a_receipt_whose_outputs_are_gone_or_cut_is_not_intact(workspace, name, damage):
+    place, found = store(workspace)
+    assert found.intact()
+    if damage == "gone":
+        place.delete([f"attempt1/{name}"])
+    else:
+        place.write(f"attempt1/{name}", DATA[name][:-1])
+    assert not found.intact()
+    with pytest.raises(InvalidReceipt, match="gone or altered"):
+        receipts.load(found.uri, "convert")
+
+
+def test_an_altered_sample_is_noticed_and_every_altered_output_when_it_is_read(workspace, tmp_path):
+    place, found = store(workspace)
+    place.write("attempt1/labels", b"LABELS")
+    assert not found.intact()
+    place.write("attempt1/labels", DATA["labels"])
+    assert found.intact()
+    place.write("attempt1/index", b"THE INDEX")
+    for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
+        with pytest.raises(InvalidReceipt, match="not the one that the receipt names"):
+            read()
+    place.delete(["attempt1/index"])
+    for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
+        with pytest.raises(InvalidReceipt, match="is gone from the store"):
+            read()
+    assert list(tmp_path.glob("*index*")) == []
+    assert found.read("labels") == b"labels"
+    assert found.fetch("labels", tmp_path / "labels").read_bytes() == b"labels"
+
+
+def test_a_path_that_leads_out_of_the_key_is_no_output(workspace):
+    receipt = make()
+    entry = msgspec.structs.replace(receipt.outputs["labels"], path="../../secret")
+    place, found = store(workspace)
+    place.write(FILE, make(outputs=receipt.outputs | {"labels": entry}).encode())
+    with pytest.raises(InvalidReceipt):
+        receipts.load(found.uri, "convert")
+
+
+@pytest.mark.parametrize("uri", ["", "s3://w/convert/k", "s3://w/convert/k/other.json"])
+def test_a_uri_that_names_no_receipt(uri):
+    with pytest.raises(InvalidReceipt, match="not the URI of a convert receipt"):
+        receipts.load(uri, "convert")
+
+
+def test_an_input_of_another_stage_or_without_a_receipt(workspace):
+    _, found = store(workspace)
+    with pytest.raises(InvalidReceipt, match="of stage 'convert', where one of 'train' is needed"):
+        receipts.load(found.uri, "train")
+    with pytest.raises(InvalidReceipt, match="has not finished"):
+        receipts.load(found.uri.replace(found.receipt.key, "0" * 64), "convert")
+    loaded = receipts.load(found.uri, "convert")
+    assert loaded.receipt == found.receipt
+    assert loaded.uri == found.uri
+    assert loaded.reference == InputReference(found.uri, found.receipt.digest)
+    assert loaded.output_uri("labels") == f"{found.place.uri}/attempt1/labels"
+    with pytest.raises(InvalidReceipt, match="has no 'weights'"):
+        loaded.output("weights")
+
+
+def test_of_racing_publishers_one_wins_and_all_take_its_receipt(workspace):
+    racers = [make(f"attempt{number}") for number in range(8)]
+    place = open_prefix(workspace, "results").child("convert/race")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda receipt: receipts.publish(place, receipt, None), racers))
+    stored = receipts.parse(place.read(FILE), "uri")
+    assert {entry.receipt.attempt for entry in found} == {stored.attempt}
+
+
+def test_a_late_finisher_takes_the_winners_receipt(workspace):
+    place, first = store(workspace)
+    late = receipts.publish(place, make("attempt2"), None)
+    assert late.receipt == first.receipt
+    assert place.read(FILE) == first.receipt.encode()
+
+
+def test_a_forced_one_replaces_exactly_the_receipt_it_saw(workspace):
+    place, _ = store(workspace)
+    seen = place.read_with_etag(FILE)[1]
+    assert receipts.publish(place, make("attempt2"), seen).receipt.attempt == "attempt2"
+    assert receipts.publish(place, make("attempt3"), seen).receipt.attempt == "attempt2"
+    place.delete([FILE])
+    assert receipts.publish(place, make("attempt4"), seen).receipt.attempt == "attempt4"
+    assert receipts.parse(place.read(FILE), "uri").attempt == "attempt4"
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"schema": 1,'])
+def test_a_torn_object_gives_way_to_a_receipt(workspace, torn):
+    place, _ = store(workspace)
+    place.write(FILE, torn)
+    assert receipts.publish(place, make("attempt2"), None).receipt.attempt == "attempt2"
+    assert receipts.parse(place.read(FILE), "uri").attempt == "attempt2"
+
+
+def test_what_could_not_be_read_back_is_never_published(workspace):
+    place = open_prefix(workspace, "results")
+    for receipt in (make(metrics={"mAP50": math.nan}), make(digest="0" * 64)):
+        with pytest.raises(Defect, match="can't be read back"):
+            receipts.publish(place, receipt, None)
+    assert not place.exists(FILE)
+    assert receipts.finite({"a": 1.0, "b": math.nan, "c": math.inf}) == {"a": 1.0}
