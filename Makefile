@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 export MLFLOW_DISABLE_TELEMETRY := true
+# uv brings its own certificates; the system's hold a company's own as well.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types golden golden-check ci bench chaos cluster-test gpu-test images constraints clean

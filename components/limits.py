@@ -6,12 +6,13 @@ so it comes ten minutes later. A stage stuck in foreign code that never returns 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from visionloop.components.errors import Silent, Terminated, TimeLimit, UserStopped, VisionloopError
@@ -125,6 +126,20 @@ class Limits:
                 teller.join(TELL_SECONDS)
                 print(error.sentence, file=sys.__stderr__, flush=True)
                 os._exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Lets a stage that ends tell why: Ctrl-C reaches it twice, from the terminal and from whoever started it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _runner() -> tuple[int, float | None] | None:

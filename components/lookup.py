@@ -77,7 +77,12 @@ def look_ahead(
     finds["training_receipt"] = training.uri
     if not told.get("model_name"):
         return finds
-    evaluate = {"training": training.uri, "snapshot": snapshot, "model_name": told["model_name"], "gate": told.get("gate")}
+    evaluate = {
+        "training": training.uri,
+        "snapshot": snapshot,
+        "model_name": told["model_name"],
+        "gate": told.get("gate"),
+    }
     evaluation = _find("evaluate", evaluate, invocation, forced)
     if evaluation is not None:
         finds |= {"evaluation_receipt": evaluation.uri, "verdict": str(evaluation.receipt.scalars.get("verdict") or "")}
@@ -124,4 +129,6 @@ def _context(stage: str, invocation: Invocation) -> Context:
     policy = catalog.stage(stage).policy
     workspace = open_prefix(invocation.workspace, "results")
     record = runs.RunRecord(workspace, runs.run_name(invocation.run))
-    return Context(workspace, record, invocation.trace_id or "", Limits(stage, policy.timeout, 0.0), policy, planning=True)
+    return Context(
+        workspace, record, invocation.trace_id or "", Limits(stage, policy.timeout, 0.0), policy, planning=True
+    )

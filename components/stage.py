@@ -36,7 +36,7 @@ from visionloop.components.errors import (
     VisionloopError,
     by_code,
 )
-from visionloop.components.limits import Limits
+from visionloop.components.limits import Limits, undisturbed
 from visionloop.components.logs import LOGGER, configure, notice
 from visionloop.components.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
 from visionloop.components.receipts import Found, InputReference, Output, Parameter, Receipt
@@ -109,6 +109,14 @@ class Stage(Protocol):
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
         """Does the work, with its outputs put into ``attempt``."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A stage that can say more of a differing parameter than its old and new value."""
+
+    def explain(self, found: Found, resolution: Resolution) -> dict[str, list[str]]:
+        """Short texts by the name of the parameter; an empty list leaves the parameter out."""
 
 
 @runtime_checkable
@@ -493,7 +501,7 @@ class _Session:
         )
         if self._record is None or getattr(error, "already_recorded", False):
             return
-        with contextlib.suppress(VisionloopError, NotFound):
+        with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
             failure = runs.describe_failure(
                 self.stage.name, error, attempt=self.state.attempt, trace_id=self.trace_id, traceback=trace
             )

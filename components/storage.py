@@ -460,13 +460,6 @@ def open_prefix(uri: str, role: Role) -> Prefix:
     uri = normalise_uri(uri)
     folder = local_path(uri)
     if folder is not None:
-        if role == "results":
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise AccessDenied(
-                    f"{uri}: the workspace's folder can't be made ({error.strerror}); choose one that can be written."
-                ) from error
         # The store is rooted at / so that a folder that does not exist yet is an empty one.
         return Prefix(uri, role, LocalStore("/"), str(folder).strip("/"))
     bucket, _, path = uri.removeprefix("s3://").partition("/")

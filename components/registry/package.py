@@ -14,14 +14,16 @@ from typing import Any
 import msgspec
 import yaml
 
-from visionloop.components.errors import InvalidReceipt, NotFound, VisionloopError
-from visionloop.components.registry import detector_code
+from visionloop.components.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.components.storage import open_prefix
 from visionloop.components.tracking.connection import mlflow_errors, quiet_import
 from visionloop.components.trainers import Trainer
 
 DESCRIPTION_FILE = "MLmodel"
 CHECKPOINT = "checkpoint"
+
+#: What MLflow runs when the model is loaded; never imported here, for it imports mlflow.
+CODE = Path(__file__).with_name("detector_code.py")
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ def build(
 
         mlflow.pyfunc.save_model(
             path=str(folder),
-            python_model=detector_code.__file__,
+            python_model=str(CODE),
             artifacts={CHECKPOINT: str(checkpoint)},
             model_config={"trainer": description.trainer, "classes": description.classes},
             # Named, not inferred: inferring imports the model and takes seconds.
@@ -88,7 +90,9 @@ def read(uri: str) -> Description:
         value: Any = yaml.safe_load(open_prefix(uri, "results").read(DESCRIPTION_FILE))
         return msgspec.convert(value["metadata"]["visionloop"], Description)
     except (KeyError, TypeError, yaml.YAMLError, msgspec.ValidationError) as error:
-        raise InvalidReceipt(f"{uri}/{DESCRIPTION_FILE}: not a model that Visionloop registered; register it.") from error
+        raise InvalidReceipt(
+            f"{uri}/{DESCRIPTION_FILE}: not a model that Visionloop registered; register it."
+        ) from error
 
 
 def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
@@ -100,18 +104,20 @@ def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
     try:
         sent = open_prefix(uri, "results").download(description.checkpoint, local)
     except NotFound:
-        raise InvalidReceipt(f"{uri}/{description.checkpoint}: the checkpoint is gone; register the model again.") from None
+        raise InvalidReceipt(
+            f"{uri}/{description.checkpoint}: the checkpoint is gone; register the model again."
+        ) from None
     if sent.sha256 != description.checkpoint_sha256:
         raise InvalidReceipt(f"{uri}/{description.checkpoint}: the checkpoint was altered; register the model again.")
     return local
 
 
 def is_complete(uri: str) -> bool:
-    """Whether a model and its checkpoint lie at ``uri``."""
+    """Whether a model of Visionloop's and its checkpoint lie at ``uri``; False for a kind of URI that is not read."""
     try:
         description = read(uri)
         return open_prefix(uri, "results").exists(description.checkpoint)
-    except (NotFound, VisionloopError):
+    except (NotFound, InvalidReceipt, InvalidConfig):
         return False
 
 

@@ -10,7 +10,7 @@ from visionloop.components import dice, receipts
 from visionloop.components.configuration import split_strategy
 from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Parameter
+from visionloop.components.receipts import Found, Parameter
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Identity, ImageRow, Snapshot, encode
@@ -108,6 +108,21 @@ class SnapshotStage:
         attempt.write("annotations", "annotations.json", dice.encode(loaded.dataset.annotations), result=False)
         index.add(context.workspace, identity.id, f"{attempt.key_place.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
+
+    def explain(self, found: Found, resolution: Resolution) -> dict[str, list[str]]:
+        """What differs between an earlier snapshot and the dataset as it is."""
+        loaded: Loaded = resolution.loaded
+        snapshot = Snapshot(found)
+        changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
+        before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
+        now = loaded.dataset.identities
+        changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
+        if changed:
+            changes.append(f"{changed} image{'s' if changed > 1 else ''} changed in the store")
+        if snapshot.identity.split["rule"] != loaded.identity.split["rule"]:
+            changes.append("another split")
+        # The split's hash follows from the images; what a person wants to hear stands above.
+        return {"dataset_hash": changes, "split": []}
 
 
 def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str, Any]:

@@ -21,7 +21,22 @@ def application(arguments: list[str]) -> typer.Typer:
         help="Retrain vision models from annotated image datasets.",
     )
     app.add_typer(stage.application(arguments), name="stage")
+    # The entry point of every container imports nothing of what only a person's machine needs.
+    if arguments[:1] != ["stage"]:
+        _add_people_commands(app)
     return app
+
+
+def _add_people_commands(app: typer.Typer) -> None:
+    from visionloop.pipelines.cli import compile, demo, plan, run, services
+
+    app.add_typer(run.application, name="run")
+    app.add_typer(plan.application, name="plan")
+    app.command("demo")(demo.demo)
+    app.command("compile")(compile.compile_)
+    app.command("up")(services.up)
+    app.command("down")(services.down)
+    app.command("status")(services.status)
 
 
 def main() -> None:

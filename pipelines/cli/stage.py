@@ -43,7 +43,11 @@ def application(arguments: list[str]) -> typer.Typer:
 
 def example(stage: Stage | Action) -> str:
     """A call of the stage with its required arguments."""
-    words = [f"--{entry.name.replace('_', '-')} {_sample(entry.name)}" for entry in fields(stage.arguments) if _is_required(entry)]
+    words = [
+        f"--{entry.name.replace('_', '-')} {_sample(entry.name)}"
+        for entry in fields(stage.arguments)
+        if _is_required(entry)
+    ]
     if stage.name == "snapshot":
         words = ["--dataset s3://datasets/digits"]
     return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/work"])
@@ -66,7 +70,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
             outcome = run_stage(stage, given, invocation)
         if outputs:
             write_outputs(outcome, outputs)
-        print(msgspec.json.encode(outcome.summary()).decode(), file=stdout, flush=True)  # noqa: T201
+        print(msgspec.json.encode(outcome.summary()).decode(), file=stdout, flush=True)
 
     parameters = []
     for entry in fields(stage.arguments):

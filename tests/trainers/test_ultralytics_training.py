@@ -165,27 +165,16 @@ def test_mosaic_its_closing_accumulation_and_epoch_wise_gains_resume_exactly(dat
     assert whole.history == resumed.history
 
 
-def test_a_smaller_batch_keeps_the_effective_batch(dataset: Path, tmp_path: Path) -> None:
-    """Half the batch after an epoch: twice the accumulation, so as many optimizer and EMA updates."""
+def test_a_smaller_batch_keeps_the_effective_batch(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+    """Half the batch after an epoch: twice the accumulation, so a step for as many images as before."""
     import torch
 
-    store = tmp_path / "store"
-    TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=1, batch=8, nbs=8), tiny.Keeping(store))
-    job = tiny.job(
-        dataset,
-        tmp_path / "b",
-        epochs=3,
-        batch=8,
-        nbs=8,
-        job_batch=2,
-        warmup_epochs=0.0,
-        checkpoint=store / "epoch_1.pt",
-    )
-    listener = tiny.Keeping(store)
+    job = tiny.job(dataset, tmp_path / "work", job_batch=2, checkpoint=uninterrupted.store / "epoch_1.pt")
+    listener = tiny.Keeping(tmp_path / "store")
     result = TRAINER.train(job, listener)
-    updates = [torch.load(store / f"epoch_{epoch}.pt", weights_only=True)["updates"] for epoch in (1, 2, 3)]
-    assert updates[0] == 2  # 8 and 2 images
-    assert updates[2] == 2 + 10 // 4  # 10 batches of 2, a step each 4
+    first, last = (uninterrupted.store / "epoch_1.pt", tmp_path / "store" / "epoch_3.pt")
+    updates = [torch.load(path, weights_only=True)["updates"] for path in (first, last)]
+    assert updates == [3, 3 + 10 // 2]  # 4 + 4 + 2 images, then 10 batches of 2
     assert result.batch == 2
     assert {batches for _, _, batches in listener.batches} == {5 + 1}
 
@@ -202,26 +191,21 @@ def test_every_batch_and_epoch_is_heard(dataset: Path, tmp_path: Path) -> None:
 
 def test_the_primary_metric_decides_the_best_epoch_and_the_stop(dataset: Path, tmp_path: Path) -> None:
     """The validation loss falls, so its largest value is the first, and a patience of 1 ends after the second epoch."""
-    listener = SilentListener()
+    listener = tiny.Keeping(tmp_path / "store")
     changes = {"primary_metric": "val_loss", "primary_metric_mode": "max", "patience": 1, "epochs": 5}
-    result = TRAINER.train(tiny.job(dataset, tmp_path / "work", **changes), listener)
-    losses = [report.val_metrics["val_loss"] for report in listener.epochs]
+    result = TRAINER.train(tiny.job(dataset, tmp_path / "a", **changes), listener)
+    losses = [report.val_metrics["val_loss"] for report in listener.reports]
     assert losses[0] > losses[1]
     assert (result.best_epoch, result.epochs) == (1, 2)
-    assert [report.stopping for report in listener.epochs] == [False, True]
-    assert listener.epochs[-1].best_value == losses[0]
+    assert [report.stopping for report in listener.reports] == [False, True]
+    assert listener.reports[-1].best_value == losses[0]
     assert sha256(result.best) != sha256(result.last)
-
-
-def test_a_checkpoint_of_an_early_stop_is_only_finalised(dataset: Path, tmp_path: Path) -> None:
-    changes = {"primary_metric": "val_loss", "primary_metric_mode": "max", "patience": 1, "epochs": 5}
-    whole = TRAINER.train(tiny.job(dataset, tmp_path / "a", **changes), tiny.Keeping(tmp_path / "store"))
-    listener = SilentListener()
-    again = TRAINER.train(
-        tiny.job(dataset, tmp_path / "b", checkpoint=tmp_path / "store" / "epoch_2.pt", **changes), listener
-    )
-    assert listener.epochs == []
-    assert (sha256(again.best), sha256(again.last)) == (sha256(whole.best), sha256(whole.last))
+    # Its checkpoint is a finished training's.
+    silent = SilentListener()
+    stopped = tiny.job(dataset, tmp_path / "b", checkpoint=tmp_path / "store" / "epoch_2.pt", **changes)
+    again = TRAINER.train(stopped, silent)
+    assert silent.epochs == []
+    assert (sha256(again.best), sha256(again.last)) == (sha256(result.best), sha256(result.last))
 
 
 def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
@@ -233,11 +217,15 @@ def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished,
     assert started < uninterrupted.output["history"][0]["train_metrics"]["loss"]
 
 
-def test_weights_that_are_none_are_refused(dataset: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pt"
-    weights.write_bytes(b"nothing")
-    with pytest.raises(InvalidConfig, match="weights"):
-        TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), SilentListener())
+def test_weights_that_do_not_fit_are_refused(dataset: Path, tmp_path: Path) -> None:
+    from visionloop.components.trainers.ultralytics.environment import library
+
+    nothing, masks = tmp_path / "nothing.pt", tmp_path / "masks.pt"
+    nothing.write_bytes(b"nothing")
+    library().YOLO("yolo11n-seg.yaml").save(masks)
+    for weights, match in ((nothing, r"nothing\.pt"), (masks, "task segment, not for detect")):
+        with pytest.raises(InvalidConfig, match=match):
+            TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), SilentListener())
 
 
 def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: Path) -> None:
@@ -246,21 +234,17 @@ def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: P
     assert TRAINER.predictor(result.best).classes == ("item",)
 
 
-def test_a_diverged_training_reports_no_checkpoint(dataset: Path, tmp_path: Path) -> None:
+def test_a_diverged_training_reports_no_checkpoint(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     import torch
 
     from visionloop.components.trainers.ultralytics import checkpoint
 
-    store = tmp_path / "store"
-    TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=1), tiny.Keeping(store))
-    state = checkpoint.read(store / "epoch_1.pt")
+    state = checkpoint.read(uninterrupted.store / "epoch_1.pt")
     next(iter(state["model"].values())).fill_(torch.inf)
-    checkpoint.write(
-        {name: value for name, value in state.items() if name != "finished"} | {"finished": False}, store / "bad.pt"
-    )
+    checkpoint.write(state, tmp_path / "epoch_1.pt")
     listener = SilentListener()
     with pytest.raises(InvalidConfig, match=r"diverged in epoch 2: .*lower lr0 \(now 0\.01\)"):
-        TRAINER.train(tiny.job(dataset, tmp_path / "b", checkpoint=store / "bad.pt"), listener)
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", checkpoint=tmp_path / "epoch_1.pt"), listener)
     assert listener.epochs == []
 
 

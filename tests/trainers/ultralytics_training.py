@@ -100,19 +100,26 @@ class Keeping:
         return report.epoch != self.stop_after
 
 
+def _close_the_network() -> None:
+    import socket
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SystemExit("the network was used")
+
+    class Closed(socket.socket):
+        connect = connect_ex = sendto = bind = refuse  # type: ignore[assignment]
+
+    socket.socket = Closed  # type: ignore[misc]
+    socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse  # type: ignore[assignment]
+
+
 def main() -> None:
     """Trains as the JSON on the command line says, and prints the result as JSON."""
     from visionloop.components.trainers.ultralytics import TRAINER
 
     wanted = json.loads(sys.argv[1])
     if wanted.pop("offline", False):
-        import socket
-
-        def refuse(*_: object, **__: object) -> None:
-            raise AssertionError("a socket was opened")
-
-        socket.socket = refuse  # type: ignore[assignment,misc]
-        socket.getaddrinfo = refuse  # type: ignore[assignment]
+        _close_the_network()
     listener = Keeping(Path(wanted.pop("store")), wanted.pop("kill_after", 0))
     paths = {name: Path(wanted.pop(name)) for name in ("dataset", "work")}
     if wanted.get("checkpoint"):

@@ -124,6 +124,7 @@ def _keep_from_dataset(ultralytics: Any) -> None:
         raise FileNotFoundError(path)
 
     ultralytics.data.dataset.load_dataset_cache_file = no_cache
+
     def save_nothing(prefix: str, path: Path, labels: dict[str, Any], version: str) -> None:
         labels["version"] = version  # all that the caller needs of it
 

@@ -164,8 +164,8 @@ def _session_class(task: str) -> Any:
             self.step_delay = 0
             super().__init__(overrides=arguments)
             if self.device.type == "cpu":
-                # The library takes the host's cores, not the process's share.
-                torch.set_num_threads(min(available_cpus(), MOST_THREADS))
+                # The library counts the host's cores, not the process's share; like it, one is left to others.
+                torch.set_num_threads(min(max(available_cpus() - 1, 1), MOST_THREADS))
             self.add_callback("on_val_batch_end", self.on_val_batch_end)
 
         # Surroundings
@@ -184,11 +184,22 @@ def _session_class(task: str) -> Any:
             return data
 
         def setup_model(self) -> Any:
-            """The model; starting weights must be for the task."""
-            found = super().setup_model()
-            task = getattr(self.model, "task", None) or (found or {}).get("train_args", {}).get("task")
-            if found is not None and task not in (None, self.args.task):
-                raise InvalidConfig(f"The starting weights are for {task}, not for {self.args.task}: choose others.")
+            """The model; starting weights must be the library's, and for the task."""
+            try:
+                found = super().setup_model()
+            except (TypeError, ModuleNotFoundError) as error:
+                if self.job.weights is None:
+                    raise
+                raise InvalidConfig(
+                    f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
+                    "loads: give a .pt file of its own, or an architecture's YAML name."
+                ) from error
+            task = getattr((found or {}).get("ema") or (found or {}).get("model"), "task", self.args.task)
+            if task != self.args.task:
+                raise InvalidConfig(
+                    f"The starting weights {self.job.config['model']} are for the library's task {task}, "
+                    f"not for {self.args.task}: choose others."
+                )
             return found
 
         def plot_training_labels(self) -> None:

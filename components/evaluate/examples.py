@@ -1,0 +1,76 @@
+"""Predictions on the images of a split: what slices count, and the pictures of the report."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionloop.components import dice
+from visionloop.components.evaluate.slices import Slices
+from visionloop.components.trainers import Detection
+
+#: Images that are predicted on for slices and pictures, the first by file name; metrics are of all.
+LIMIT = 2000
+
+#: Pictures in the report: as many of each, the first images and those with the most mistakes.
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with its true objects and the detections on it."""
+
+    file_name: str
+    path: Path
+    truth: tuple[Detection, ...]
+    predicted: tuple[Detection, ...]
+    mistakes: int
+
+
+class Examples:
+    """Filled image by image; holds the pictures' images only."""
+
+    def __init__(self, dataset: dice.Dataset, limit: int = LIMIT) -> None:
+        """``dataset`` has the true objects."""
+        self.limit = limit
+        self.slices = Slices()
+        self.first: list[Example] = []
+        self._worst: list[tuple[int, str, Example]] = []
+        index = dice.class_index(dataset)
+        self._truth = {
+            image.file_name: tuple(
+                Detection(index[one.class_id], 1.0, _corners(one.bbox, image.width, image.height))
+                for one in image.annotations
+                if one.bbox is not None and not one.iscrowd
+            )
+            for image in dataset.images
+        }
+
+    def add(self, file_name: str, path: Path, predicted: Sequence[Detection]) -> None:
+        """Counts an image and keeps it if it is to be shown."""
+        truth = self._truth[file_name]
+        mistakes = self.slices.add(truth, predicted)
+        example = Example(file_name, path, truth, tuple(predicted), mistakes)
+        if len(self.first) < PICTURES:
+            self.first.append(example)
+        else:
+            heapq.heappush(self._worst, (mistakes, file_name, example))
+            if len(self._worst) > PICTURES:
+                heapq.heappop(self._worst)
+
+    @property
+    def worst(self) -> list[Example]:
+        """Of the other images those with the most mistakes, the most first."""
+        return [example for mistakes, _, example in sorted(self._worst, reverse=True) if mistakes]
+
+
+def _corners(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 inside the image of a box x, y, width, height."""
+    return (
+        max(0.0, box[0]),
+        max(0.0, box[1]),
+        min(float(width), box[0] + box[2]),
+        min(float(height), box[1] + box[3]),
+    )

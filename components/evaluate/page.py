@@ -1,0 +1,136 @@
+"""The evaluation as a page: candidate beside champion, classes, confusion, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from visionloop.components import reports
+from visionloop.components.evaluate.examples import Example, Examples
+from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.registry import Version
+from visionloop.components.stage import Resolution
+from visionloop.components.trainers import Evaluation
+
+#: Classes beyond which the confusion matrix is not drawn, and beyond which the table of classes is cut.
+CONFUSION_CLASSES = 30
+CLASSES = 100
+
+#: What each verdict means, and the colour of the page's template.
+MEANINGS = {
+    "promote": ("it becomes the champion", "good"),
+    "keep": ("the champion stays; it is registered as challenger", "warn"),
+    "reject": ("it is not registered", "bad"),
+}
+
+
+def render(
+    result: EvaluationResult,
+    candidate: Evaluation,
+    examples: Examples,
+    classes: Sequence[str],
+    champion: Version | None,
+    resolution: Resolution,
+) -> bytes:
+    """The page's HTML."""
+    meaning, colour = MEANINGS[result.verdict]
+    theirs = result.champion_metrics or {}
+    metric = result.gate["primary_metric"]
+    values: dict[str, Any] = {
+        "name": resolution.parameters["model_name"].value,
+        "result": result,
+        "meaning": meaning,
+        "colour": colour,
+        "champion": champion.label if champion else None,
+        "metrics": [_row(name, value, theirs.get(name), primary=name == metric) for name, value in _ordered(result)],
+        "class_metric": _class_metric(result),
+        "classes": _classes(result)[:CLASSES],
+        "more_classes": max(0, len(result.per_class) - CLASSES),
+        "slices": [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()],
+        "confusion": _confusion(candidate, classes),
+        "first": [_figure(example, classes) for example in examples.first],
+        "worst": [_figure(example, classes) for example in examples.worst],
+    }
+    return reports.page("evaluate.html", values)
+
+
+def _ordered(result: EvaluationResult) -> list[tuple[str, float]]:
+    """The metrics, the primary one first."""
+    return sorted(result.metrics.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
+
+
+def _row(name: str, value: float, theirs: float | None, *, primary: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": f"{value:.4f}",
+        "champion": None if theirs is None else f"{theirs:.4f}",
+        "difference": None if theirs is None else f"{value - theirs:+.4f}",
+        "primary": primary,
+    }
+
+
+def _class_metric(result: EvaluationResult) -> str | None:
+    """The metric that the bars of the classes show: the primary one if classes have it."""
+    names = [name for values in result.per_class.values() for name in values]
+    wanted = result.gate["primary_metric"]
+    return wanted if wanted in names else next(iter(names), None)
+
+
+def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
+    metric = _class_metric(result)
+    if metric is None:
+        return []
+    rows = []
+    largest = max((values.get(metric, 0.0) for values in result.per_class.values()), default=0.0)
+    scale = max(1.0, largest)
+    for name, values in result.per_class.items():
+        theirs = (result.champion_per_class or {}).get(name, {}).get(metric)
+        value = values.get(metric)
+        rows.append(
+            {
+                "name": name,
+                "value": None if value is None else f"{value:.3f}",
+                "share": round(100 * max(0.0, value or 0.0) / scale, 1),
+                "champion": None if theirs is None else f"{theirs:.3f}",
+                "champion_share": None if theirs is None else round(100 * max(0.0, theirs) / scale, 1),
+            }
+        )
+    return rows
+
+
+def _confusion(candidate: Evaluation, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The confusion matrix as rows of counts, each with its share of its column: of what is true, what was predicted."""
+    matrix = candidate.confusion
+    if not matrix or len(classes) > CONFUSION_CLASSES:
+        return None
+    names = [*classes, "background"][: len(matrix)]
+    totals = [sum(row[column] for row in matrix) or 1 for column in range(len(matrix))]
+    return {
+        "names": names,
+        "rows": [
+            {
+                "name": name,
+                "cells": [
+                    {"count": count, "share": round(count / totals[column], 3)} for column, count in enumerate(row)
+                ],
+            }
+            for name, row in zip(names, matrix, strict=True)
+        ],
+    }
+
+
+def _figure(example: Example, classes: Sequence[str]) -> dict[str, Any]:
+    boxes = [reports.Box(_sides(one.box), "", 2, dashed=True) for one in example.truth]
+    boxes += [
+        reports.Box(_sides(one.box), f"{classes[one.class_index]} {one.confidence:.2f}", one.class_index)
+        for one in example.predicted
+    ]
+    return {
+        "source": reports.picture(example.path.read_bytes(), boxes),
+        "name": example.file_name,
+        "note": f"{len(example.truth)} true, {len(example.predicted)} detected, {example.mistakes} wrong",
+    }
+
+
+def _sides(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]

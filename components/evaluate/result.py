@@ -1,0 +1,61 @@
+"""``evaluation.json``: what evaluate found out and decided. No time, host or run id is in it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from visionloop.components.canonical import canonical
+from visionloop.components.errors import InvalidReceipt
+from visionloop.components.receipts import Found
+
+OUTPUT = "evaluation"
+
+
+class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation.
+
+    Attributes:
+        training: The training's result digest.
+        snapshot: The snapshot's.
+        champion: The champion's training digest, ``NAME/VERSION`` of one that Visionloop did not register, or ``none``.
+        split: The split that was evaluated.
+        images: Its images.
+        metrics: The candidate's metrics over all.
+        per_class: By class name.
+        slices: Precision and recall by the objects' size.
+        sliced_images: How many of the images the slices are of, the first by file name.
+        champion_metrics: The champion's metrics on the same images; None where there are none.
+        verdict: promote, keep or reject.
+        reason: Why.
+        gate: The gate's resolved content.
+    """
+
+    schema: int = 1
+    training: str
+    snapshot: str
+    champion: str
+    split: str
+    images: int
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    slices: dict[str, dict[str, float]] = {}
+    sliced_images: int = 0
+    champion_metrics: dict[str, float] | None = None
+    champion_per_class: dict[str, dict[str, float]] | None = None
+    verdict: Literal["promote", "keep", "reject"]
+    reason: str
+    gate: dict[str, Any]
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return canonical(msgspec.to_builtins(self))
+
+
+def read(found: Found) -> EvaluationResult:
+    """The result of an evaluate receipt. Raises InvalidReceipt."""
+    try:
+        return msgspec.json.decode(found.read(OUTPUT), type=EvaluationResult)
+    except msgspec.MsgspecError as error:
+        raise InvalidReceipt(f"{found.uri}: evaluation.json is not one ({error}); evaluate again.") from error

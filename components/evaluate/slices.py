@@ -1,0 +1,103 @@
+"""Precision and recall of parts of a split: small, medium and large objects (COCO's areas), from predictions alone.
+
+Detections of at least 0.25 confidence are matched greedily, the most confident first, to true boxes of the same class with
+an intersection over union of at least 0.5, as for a confusion matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from visionloop.components.trainers import Detection
+
+#: COCO's bounds of small, medium and large, in square pixels (https://cocodataset.org/#detection-eval).
+SMALL_AREA = 32**2
+MEDIUM_AREA = 96**2
+
+CONFIDENCE = 0.25
+OVERLAP = 0.5
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Counts:
+    """What was found of a slice: true objects, those that were found, and detections that match none."""
+
+    objects: int = 0
+    found: int = 0
+    false: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """Counts, recall (of the true objects) and precision (of the detections); those that exist."""
+        values: dict[str, float] = {"objects": self.objects, "detections": self.found + self.false}
+        if self.objects:
+            values["recall"] = self.found / self.objects
+        if self.found + self.false:
+            values["precision"] = self.found / (self.found + self.false)
+        return values
+
+
+@dataclass
+class Slices:
+    """Counts by slice, filled image by image."""
+
+    counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in ("small", "medium", "large")})
+    images: int = 0
+
+    def add(self, truth: Sequence[Detection], predicted: Sequence[Detection]) -> int:
+        """Counts one image. Returns its mistakes: objects that were missed and detections that match none."""
+        self.images += 1
+        unmatched = match(truth, predicted)
+        missed = set(unmatched[0])
+        for index, box in enumerate(truth):
+            counts = self.counts[size_of(box.box)]
+            counts.objects += 1
+            counts.found += index not in missed
+        for index in unmatched[1]:
+            self.counts[size_of(predicted[index].box)].false += 1
+        return len(unmatched[0]) + len(unmatched[1])
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Metrics by slice; slices with neither objects nor detections are left out."""
+        return {
+            f"size:{name}": counts.metrics() for name, counts in self.counts.items() if counts.objects or counts.false
+        }
+
+
+def match(truth: Sequence[Detection], predicted: Sequence[Detection]) -> tuple[list[int], list[int]]:
+    """Indices of true objects that were missed, and of detections that match none."""
+    missed = list(range(len(truth)))
+    wrong = []
+    for index in sorted(range(len(predicted)), key=lambda index: -predicted[index].confidence):
+        one = predicted[index]
+        candidates = [other for other in missed if truth[other].class_index == one.class_index]
+        best = max(candidates, key=lambda other: overlap(truth[other].box, one.box), default=None)
+        if best is not None and overlap(truth[best].box, one.box) >= OVERLAP:
+            missed.remove(best)
+        else:
+            wrong.append(index)
+    return missed, sorted(wrong)
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes x1, y1, x2, y2; 0 for boxes without area."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    union = area(first) + area(second) - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+def area(box: Box) -> float:
+    """A box's area in square pixels."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def size_of(box: Box) -> str:
+    """``small``, ``medium`` or ``large``."""
+    value = area(box)
+    return "small" if value < SMALL_AREA else "medium" if value < MEDIUM_AREA else "large"

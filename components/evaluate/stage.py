@@ -1,0 +1,270 @@
+"""The evaluate stage."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionloop.components import catalog, images, live, receipts
+from visionloop.components.convert.converted import Converted, IndexEntry
+from visionloop.components.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, VisionloopError
+from visionloop.components.evaluate.examples import Examples
+from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
+from visionloop.components.evaluate.output import stdout_to_stderr
+from visionloop.components.evaluate.page import render
+from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
+from visionloop.components.logs import LOGGER, notice
+from visionloop.components.names import sanitise
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Found, InputReference, Parameter
+from visionloop.components.registry import NO_CHAMPION, Registry, Version, package
+from visionloop.components.registry import resolve as places
+from visionloop.components.registry.registry import EVALUATION
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.components.storage import open_prefix
+from visionloop.components.trainers import Evaluation, Trainer
+
+SPLIT = "test"
+
+#: Settings that say how a model is measured rather than what it is: the champion is measured by the candidate's.
+MEASURING = ("conf", "iou", "max_det")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What evaluate is told."""
+
+    training: str = argument("URI of the train receipt.")
+    snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
+    model_name: str = argument("The name under which the model is registered.")
+    gate: str | None = argument(
+        "The gate: a file (path or URI), or a JSON object: floor, epsilon, primary_metric, primary_metric_mode, incomparable.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` found out."""
+
+    training: Found
+    snapshot: Snapshot
+    trainer: Trainer
+    config: dict[str, Any]
+    gate: Gate
+    registry: Registry
+    champion: Version | None
+
+
+class EvaluateStage:
+    """Evaluates the candidate and the champion on the same images, and decides by the gate."""
+
+    name = "evaluate"
+    logic_version = 1
+    policy = POLICIES["evaluate"]
+    arguments = Arguments
+    description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Asks the registry for the champion: its training's digest is part of the key."""
+        training = receipts.load(arguments.training, "train")
+        snapshot = receipts.load(arguments.snapshot, "snapshot")
+        if training.receipt.inputs["snapshot"].digest != snapshot.receipt.digest:
+            raise InvalidReceipt(
+                f"{arguments.snapshot}: not the snapshot that {arguments.training} was trained on; give that one."
+            )
+        name = sanitise(arguments.model_name)
+        config = {key: entry.value for key, entry in training.receipt.parameters.items()}
+        trainer = catalog.trainer(str(config["trainer"]))
+        gate = resolve_gate(
+            arguments.gate, str(config["primary_metric"]), str(config.get("primary_metric_mode", "max"))
+        )
+        registry = Registry(os.environ, self.name)
+        registry.check_name(name, arguments.model_name)
+        champion = registry.champion(name)
+        resolution = Resolution(
+            inputs={
+                "training": training.reference,
+                "snapshot": snapshot.reference,
+                "champion": _reference(champion),
+            },
+            parameters={
+                "model_name": Parameter(name, "argument"),
+                "gate": Parameter(gate.content(), "argument" if arguments.gate else "default"),
+                "split": Parameter(SPLIT, "default"),
+                "trainer": Parameter([trainer.name, trainer.logic_version], "training"),
+                "config": Parameter(config, "training"),
+            },
+            loaded=Loaded(training, Snapshot(snapshot), trainer, config, gate, registry, champion),
+            beside={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
+        )
+        if champion is not None and champion.training_digest == training.receipt.digest and not context.force:
+            resolution.existing = self._promoting(champion, resolution)
+        return resolution
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Evaluates both, decides, writes result and report."""
+        loaded: Loaded = resolution.loaded
+        converted = _converted(loaded.training)
+        view = attempt.work / "dataset"
+        dataset = open_prefix(loaded.snapshot.dataset, "dataset")
+        count = converted.view(dataset, view, images.ImageCache.of_environment(), (SPLIT,), context.alive)
+        if not count:
+            raise InvalidDataset(
+                f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."
+            )
+        checkpoint = loaded.training.fetch("best", attempt.work / "candidate.pt")
+        with stdout_to_stderr():
+            candidate = _evaluate(loaded.trainer, checkpoint, view, loaded.config, attempt.work / "candidate", context)
+            champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work)
+            entries = [entry for entry in converted.index() if entry.split == SPLIT]
+            examples = _examples(loaded, checkpoint, entries, view, context)
+        verdict, reason = decide(loaded.gate, candidate.metrics, champion.metrics if champion else None, obstacle)
+        LOGGER.info("verdict %s: %s", verdict, reason)
+        result = EvaluationResult(
+            training=loaded.training.receipt.digest,
+            snapshot=loaded.snapshot.found.receipt.digest,
+            champion=resolution.inputs["champion"].digest,
+            split=SPLIT,
+            images=count,
+            metrics=dict(candidate.metrics),
+            per_class={name: dict(values) for name, values in candidate.per_class.items()},
+            slices=examples.slices.metrics(),
+            sliced_images=examples.slices.images,
+            champion_metrics=dict(champion.metrics) if champion else None,
+            champion_per_class={name: dict(values) for name, values in champion.per_class.items()}
+            if champion
+            else None,
+            verdict=verdict,
+            reason=reason,
+            gate=loaded.gate.content(),
+        )
+        attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
+        page = render(result, candidate, examples, converted.classes, loaded.champion, resolution)
+        attempt.write("report", "report.html", page, result=False)
+        return Computed(
+            scalars={"verdict": verdict, "reason": reason, "images": count},
+            metrics=dict(candidate.metrics),
+        )
+
+    def _promoting(self, champion: Version, resolution: Resolution) -> Found | None:
+        """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
+        with contextlib.suppress(VisionloopError):
+            found = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
+            receipt = found.receipt
+            others = ("training", "snapshot")
+            if (
+                receipt.logic_version == self.logic_version
+                and all(receipt.inputs[name].digest == resolution.inputs[name].digest for name in others)
+                and {name: entry.value for name, entry in receipt.parameters.items()}
+                == {name: entry.value for name, entry in resolution.parameters.items()}
+            ):
+                return found
+        return None
+
+    def _champion(
+        self,
+        context: Context,
+        loaded: Loaded,
+        candidate: Evaluation,
+        converted: Converted,
+        view: Path,
+        work: Path,
+    ) -> tuple[Evaluation | None, str | None]:
+        """The champion's evaluation on the same images, or why there is none though there is a champion."""
+        champion = loaded.champion
+        if champion is None:
+            return None, None
+        if champion.training_digest == loaded.training.receipt.digest:
+            return candidate, None
+        try:
+            uri, description = places.describe(champion, loaded.registry)
+            checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt")
+            trainer = catalog.trainer(description.trainer)
+        except (InvalidReceipt, InvalidConfig) as error:
+            return None, _obstacle(champion, error.sentence)
+        if tuple(description.classes) != converted.classes:
+            return None, _obstacle(champion, f"{champion.label} was trained on other classes than this dataset's")
+        if description.task != converted.task:
+            return None, _obstacle(champion, f"{champion.label} was trained for {description.task}")
+        measured = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
+        config = {**description.config, **measured}
+        return _evaluate(trainer, checkpoint, view, config, work / "champion", context), None
+
+
+def _reference(champion: Version | None) -> InputReference:
+    if champion is None:
+        return InputReference(None, NO_CHAMPION)
+    return InputReference(champion.training_receipt, champion.identity)
+
+
+def _obstacle(champion: Version, why: str) -> str:
+    notice(f"evaluate: the champion {champion.label} can't be evaluated: {why}")
+    return why.rstrip(".")
+
+
+def _converted(training: Found) -> Converted:
+    """The dataset that a training was on."""
+    reference = training.receipt.inputs["converted"]
+    found = receipts.load(reference.receipt or "", "convert")
+    if found.receipt.digest != reference.digest:
+        raise InvalidReceipt(
+            f"{found.uri}: converted anew since {training.uri} was trained on it; train again on this one."
+        )
+    return Converted(found)
+
+
+def _evaluate(
+    trainer: Trainer, checkpoint: Path, view: Path, config: Mapping[str, Any], work: Path, context: Context
+) -> Evaluation:
+    """Evaluates one model, with half the batch whenever the GPU's memory runs out. Metrics without a value are left out."""
+    batch = int(config.get("batch") or 1)
+
+    def on_batch(done: int, total: int) -> None:
+        context.alive()
+        live.argo_progress(done, total)
+        live.emit("batch", stage="evaluate", epoch=0, epochs=0, batch=done, batches=total)
+
+    while True:
+        used = {**config, "batch": batch, "device": os.environ.get("DEVICE") or None}
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            found = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
+        except OutOfMemory:
+            if batch == 1:
+                raise
+            batch //= 2
+            notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
+            continue
+        return Evaluation(
+            _finite(found.metrics),
+            {name: _finite(values) for name, values in found.per_class.items()},
+            found.images,
+            found.confusion,
+            found.plots,
+        )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def _examples(loaded: Loaded, checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context) -> Examples:
+    """Predicts on the split for slices and pictures; other tasks than detection have neither yet."""
+    examples = Examples(loaded.snapshot.annotations)
+    if loaded.snapshot.task == "detection":
+        predictor = loaded.trainer.predictor(checkpoint)
+        shown = entries[: examples.limit]
+        for entry, predicted in zip(shown, predictor.predict([view / entry.path for entry in shown]), strict=True):
+            examples.add(entry.file_name, view / entry.path, predicted)
+            context.alive()
+    return examples
+
+
+STAGE = EvaluateStage()

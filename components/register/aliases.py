@@ -1,0 +1,85 @@
+"""Moves the aliases champion and challenger, and leaves alone what a person did with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.registry import CHALLENGER, CHAMPION, NO_CHAMPION, Registry, Version
+from visionloop.components.registry.registry import EVALUATION, PROMOTED, SUPERSEDED_BY
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The alias that a version ended with, and why it is not the one that the verdict asked for."""
+
+    alias: str
+    reason: str | None = None
+
+
+def move(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
+    """Gives a version the alias of its verdict. The lock of the model's name must be held.
+
+    The champion's alias moves only if the champion still is the one that was compared, and never to a version that a
+    person took it from.
+
+    Args:
+        registry: The registry.
+        version: The version.
+        result: Its evaluation, whose verdict is promote or keep.
+        evaluation: The evaluate receipt's URI.
+    """
+    version = registry.version(version.name, version.number) or version
+    champion = registry.champion(version.name)
+    if champion is not None and champion.number == version.number:
+        return _already(registry, version, result, evaluation)
+    reason = None
+    if result.verdict == "promote":
+        reason = _obstacle(version, champion, result)
+        if reason is None:
+            return _promote(registry, version, champion, evaluation)
+    challenger = registry.by_alias(version.name, CHALLENGER)
+    if challenger is None or challenger.number != version.number:
+        registry.set_alias(version, CHALLENGER)
+    return Placed(CHALLENGER, reason)
+
+
+def _obstacle(version: Version, champion: Version | None, result: EvaluationResult) -> str | None:
+    """Why the alias does not move, or None."""
+    if PROMOTED in version.tags and SUPERSEDED_BY not in version.tags:
+        where = f"is {champion.label} now" if champion else "was taken away"
+        return f"{version.label} was the champion once and the alias {where}: a rollback is not undone, set the alias by hand."
+    now = champion.identity if champion else NO_CHAMPION
+    if now != result.champion:
+        where = f"is {champion.label} now" if champion else "is gone"
+        return f"The champion {where}, which is not the one that was compared; evaluate again to compare with it."
+    return None
+
+
+def _promote(registry: Registry, version: Version, champion: Version | None, evaluation: str) -> Placed:
+    """Moves the alias first: killed after it, a rerun finds the alias there and sets the rest."""
+    registry.set_alias(version, CHAMPION)
+    if champion is not None:
+        registry.tag(champion, {SUPERSEDED_BY: str(version.number)})
+    _mark(registry, version, evaluation)
+    return Placed(CHAMPION)
+
+
+def _already(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
+    """The version is the champion: by an attempt that was killed after the alias, or because it was all along."""
+    if PROMOTED not in version.tags and result.verdict == "promote":
+        for other in registry.of_training(version.name, result.champion) if result.champion != NO_CHAMPION else []:
+            registry.tag(other, {SUPERSEDED_BY: str(version.number)})
+        _mark(registry, version, evaluation)
+    reason = "A person made it the champion." if result.verdict == "keep" else None
+    return Placed(CHAMPION, reason)
+
+
+def _mark(registry: Registry, version: Version, evaluation: str) -> None:
+    """Writes down that register promoted the version, by which evaluation; it is no challenger any more."""
+    if SUPERSEDED_BY in version.tags:
+        registry.untag(version, SUPERSEDED_BY)
+    challenger = registry.by_alias(version.name, CHALLENGER)
+    if challenger is not None and challenger.number == version.number:
+        registry.remove_alias(version.name, CHALLENGER)
+    registry.tag(version, {EVALUATION: evaluation, PROMOTED: evaluation})

@@ -1,0 +1,294 @@
+"""The register stage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionloop.components import catalog, receipts
+from visionloop.components.canonical import canonical
+from visionloop.components.convert.converted import Converted
+from visionloop.components.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.evaluate.result import read as read_evaluation
+from visionloop.components.logs import notice
+from visionloop.components.names import sanitise
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Found, Output, Parameter
+from visionloop.components.register.aliases import Placed, move
+from visionloop.components.registry import Registry, Version, package, registry
+from visionloop.components.registry.lock import locked
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument, key_of
+from visionloop.components.storage import Sent, normalise_uri, open_prefix
+
+#: The folder of an attempt in which the model lies.
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What register is told."""
+
+    evaluation: str = argument("URI of the evaluate receipt.")
+    model_name: str = argument("The name under which the model is registered.")
+    storage: str | None = argument(
+        "Where the registered files are copied to, as {storage}/{name}/{version}/; {workspace}/models unless given.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` found out."""
+
+    evaluation: Found
+    result: EvaluationResult
+    training: Found
+    name: str
+    given: str
+    storage: str
+    registry: Registry
+
+
+class RegisterStage:
+    """One version for each name and training, however often it is killed or raced; the receipt comes last."""
+
+    name = "register"
+    logic_version = 1
+    policy = POLICIES["register"]
+    arguments = Arguments
+    description = "Registers an evaluated model in MLflow and moves its alias."
+
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+        """Refuses a rejected model, and looks whether the version that an earlier receipt names is still registered."""
+        evaluation = receipts.load(arguments.evaluation, "evaluate")
+        result = read_evaluation(evaluation)
+        if result.verdict == "reject":
+            raise InvalidConfig(
+                f"{arguments.evaluation}: the evaluation's verdict is reject ({result.reason.rstrip('.')}); "
+                "train a better model, or evaluate again with another --gate."
+            )
+        name = sanitise(arguments.model_name)
+        evaluated_for = evaluation.receipt.parameters["model_name"].value
+        if name != evaluated_for:
+            raise InvalidConfig(
+                f"--model-name {arguments.model_name!r}: the evaluation compared with the champion of '{evaluated_for}'; give that name, or evaluate for '{name}'."
+            )
+        reference = evaluation.receipt.inputs["training"]
+        training = receipts.load(reference.receipt or "", "train")
+        if training.receipt.digest != reference.digest:
+            raise InvalidReceipt(
+                f"{training.uri}: trained anew since {arguments.evaluation} was made; evaluate it again."
+            )
+        models = Registry(os.environ, self.name)
+        storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
+        if models.on_server and context.workspace.on_files:
+            raise InvalidConfig(
+                f"--workspace {context.workspace.uri}: an MLflow server can't read models from a folder; use an s3:// workspace or a sqlite:/// MLFLOW_TRACKING_URI."
+            )
+        resolution = Resolution(
+            inputs={"evaluation": evaluation.reference},
+            parameters={
+                "model_name": Parameter(name, "argument"),
+                "storage": Parameter(
+                    storage if arguments.storage else None, "argument" if arguments.storage else "default"
+                ),
+                "registration": Parameter(1, "registry"),
+            },
+            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models),
+        )
+        self._see_registered(context, resolution)
+        return resolution
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        """Builds the model, makes sure of the version, copies the files, moves the alias."""
+        loaded: Loaded = resolution.loaded
+        models = loaded.registry
+        models.ensure_model(loaded.name, loaded.given)
+        training_digest = loaded.result.training
+        subject = (loaded.name, training_digest)
+        with locked(context.workspace, subject, context.run.name, context.alive):
+            folder = attempt.work / MODEL
+            version = one_version(models, loaded.name, training_digest)
+            if version is None:
+                self._build(loaded, folder, attempt.work)
+                source = f"{attempt.key_place.uri}/{attempt.name}/{MODEL}"
+                _put(folder, source, context)
+                version = models.create_version(loaded.name, source, self._tags(context, loaded), _sentence(loaded))
+                version = one_version(models, loaded.name, training_digest, mine=version) or version
+            self._restore(loaded, version, folder, attempt.work, context)
+            copy = f"{loaded.storage}/{loaded.name}/{version.number}"
+            sent = _put(folder, copy, context)
+            if version.tags.get(registry.STORAGE_URI) != copy:
+                models.tag(version, {registry.STORAGE_URI: copy})
+            _list_outputs(attempt, version, folder, sent)
+        with locked(context.workspace, (loaded.name,), context.run.name, context.alive):
+            placed = move(models, version, loaded.result, loaded.evaluation.uri)
+        if placed.reason:
+            notice(f"register: {placed.reason}")
+        return self._finish(loaded, attempt, version, placed, copy)
+
+    def _see_registered(self, context: Context, resolution: Resolution) -> None:
+        """Believes an earlier receipt only if its version is still registered.
+
+        Another MLflow, or a deleted version, makes it a registration anew, under a key of its own. What evaluate saw in
+        this run a moment ago is not asked again: a reused stage need not import mlflow.
+        """
+        loaded: Loaded = resolution.loaded
+        seen = context.run.state("evaluate").scalars
+        while True:
+            there = receipts.look(context.workspace, self.name, key_of(self, resolution))
+            if there is None or context.force:
+                loaded.registry.check_name(loaded.name, loaded.given)
+                return
+            number, alias = int(there.receipt.scalars["version"]), there.receipt.scalars["alias"]
+            if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.given):
+                if alias != registry.CHAMPION:
+                    resolution.beside = {"alias": registry.CHAMPION, "reason": "A person made it the champion."}
+                return
+            loaded.registry.check_name(loaded.name, loaded.given)
+            version = loaded.registry.version(loaded.name, number)
+            if version is not None and version.training_digest == loaded.result.training:
+                resolution.beside = _present_alias(version, alias)
+                return
+            again = int(resolution.parameters["registration"].value) + 1
+            resolution.parameters["registration"] = Parameter(again, "registry: the version is not registered any more")
+            resolution.notices = [f"{loaded.name}/{number} is not registered any more; it is registered anew."]
+
+    def _build(self, loaded: Loaded, folder: Path, work: Path) -> None:
+        """Makes the model's folder from the training's best checkpoint."""
+        parameters = {name: entry.value for name, entry in loaded.training.receipt.parameters.items()}
+        trainer = catalog.trainer(str(parameters["trainer"]))
+        converted = receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert")
+        checkpoint = Path(work, "checkpoint", Path(loaded.training.output("best").path).name)
+        checkpoint.parent.mkdir(exist_ok=True)
+        loaded.training.fetch("best", checkpoint)
+        dataset = Converted(converted)
+        description = package.Description(
+            trainer=trainer.name,
+            task=dataset.task,
+            classes=list(dataset.classes),
+            training_digest=loaded.result.training,
+            checkpoint=f"artifacts/{checkpoint.name}",
+            checkpoint_sha256=loaded.training.output("best").sha256,
+            config={name: value for name, value in parameters.items() if not isinstance(value, dict | list)},
+        )
+        package.build(folder, checkpoint, trainer, description)
+
+    def _restore(self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context) -> None:
+        """Brings this machine's folder and the version's source to the same whole model."""
+        if package.is_complete(version.source):
+            if _same_place(folder, version):
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            source = open_prefix(version.source, "results")
+            for info in source.objects():
+                local = folder / info.key
+                local.parent.mkdir(parents=True, exist_ok=True)
+                source.download(info.key, local, context.alive)
+            return
+        if not folder.exists():
+            self._build(loaded, folder, work)
+        _put(folder, version.source, context)
+
+    def _tags(self, context: Context, loaded: Loaded) -> dict[str, str]:
+        """The tags of a new version (docs/contract.md, "Gate and registration"), and its metrics."""
+        snapshot_uri = loaded.evaluation.receipt.inputs["snapshot"].receipt or ""
+        snapshot = Snapshot(receipts.load(snapshot_uri, "snapshot"))
+        tracking = loaded.training.receipt.tracking
+        run = tracking.get("mlflow", {}).get("run_id") if isinstance(tracking, dict) else None
+        tags = {
+            registry.NAME: loaded.given,
+            registry.TRAINING_KEY: loaded.training.receipt.key,
+            registry.TRAINING_DIGEST: loaded.result.training,
+            registry.EVALUATION: loaded.evaluation.uri,
+            registry.SNAPSHOT_ID: snapshot.id,
+            registry.DATASET_HASH: snapshot.identity.dataset_hash,
+            registry.TRACE_ID: context.trace_id,
+        }
+        if run:
+            tags[registry.MLFLOW_RUN_ID] = str(run)
+        return tags | {
+            f"{registry.METRIC}{name}": f"{value:.6g}" for name, value in sorted(loaded.result.metrics.items())
+        }
+
+    def _finish(self, loaded: Loaded, attempt: Attempt, version: Version, placed: Placed, copy: str) -> Computed:
+        result: dict[str, Any] = {
+            "schema": 1,
+            "model_name": loaded.name,
+            "training": loaded.result.training,
+            "version": version.number,
+            "alias": placed.alias,
+            "reason": placed.reason,
+        }
+        attempt.write("registration", "registration.json", canonical(result), result=True)
+        scalars = {
+            "model_name": loaded.name,
+            "version": version.number,
+            "alias": placed.alias,
+            "model_uri": version.uri,
+            "storage_uri": copy,
+        }
+        if placed.reason:
+            scalars["reason"] = placed.reason
+        return Computed(scalars=scalars, metrics=dict(loaded.result.metrics))
+
+
+def one_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
+    """The one version of a training, the oldest; ``mine``, just created beside another's, is deleted again."""
+    there = models.of_training(name, training_digest)
+    if not there:
+        return None
+    if mine is not None and mine.number != there[0].number:
+        models.delete_version(mine)
+    return there[0]
+
+
+def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
+    """What differs from the receipt in this run: the alias may have been moved since, and a rerun leaves it so."""
+    now = next((alias for alias in (registry.CHAMPION, registry.CHALLENGER) if alias in version.aliases), None)
+    if now == recorded:
+        return {}
+    return {"alias": now, "reason": f"It was registered as {recorded}; the alias was moved since and is left as it is."}
+
+
+def _same_place(folder: Path, version: Version) -> bool:
+    """Whether the local folder is the very model that lies at the version's source: we have just sent it."""
+    if not folder.exists():
+        return False
+    with contextlib.suppress(NotFound):
+        return (
+            open_prefix(version.source, "results").read(package.DESCRIPTION_FILE)
+            == (folder / package.DESCRIPTION_FILE).read_bytes()
+        )
+    return False
+
+
+def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
+    """Sends a model's files; the one that makes it complete comes last."""
+    place = open_prefix(uri, "results")
+    return {name: place.upload(folder / name, name, context.alive) for name in package.files(folder)}
+
+
+def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mapping[str, Sent]) -> None:
+    """Names the source's files as the receipt's outputs where they lie under this key, be it an earlier attempt's."""
+    start = f"{attempt.key_place.uri}/"
+    if version.source.startswith(start):
+        path = version.source.removeprefix(start)
+        for name in package.files(folder):
+            attempt.outputs[f"{MODEL}/{name}"] = Output(f"{path}/{name}", sent[name].size, sent[name].sha256, False)
+
+
+def _sentence(loaded: Loaded) -> str:
+    metric = loaded.result.gate["primary_metric"]
+    value = loaded.result.metrics.get(metric, float("nan"))
+    return f"{metric} {value:.4f} on {loaded.result.images} images of the split {loaded.result.split}."
+
+
+STAGE = RegisterStage()

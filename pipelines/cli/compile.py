@@ -1,0 +1,27 @@
+"""``visionloop compile``: writes a pipeline in an engine's own form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionloop.components.policy import REGISTRY
+from visionloop.pipelines.cli.services import say
+
+
+def compile_(
+    engine: Annotated[str, typer.Option(help="argo or kfp.")],
+    out: Annotated[Path, typer.Option(help="The folder to write into.")],
+    registry: Annotated[str, typer.Option(help="The images' registry.")] = REGISTRY,
+    tag: Annotated[str | None, typer.Option(help="The images' tag (default: this package's version).")] = None,
+) -> None:
+    """Write the pipelines for an engine.
+
+    Example: visionloop compile --engine argo --out build/argo --registry registry.example.com/vision
+    """
+    from visionloop.pipelines.compile import compile_engine
+
+    for path in compile_engine(engine, out, registry, tag):
+        say(str(path))

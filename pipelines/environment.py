@@ -1,0 +1,76 @@
+"""Which embedded services a run on this machine needs, and the variables that hand them to its stages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from visionloop.components.storage import VARIABLES, Role
+from visionloop.pipelines import services
+
+#: Standard AWS variables any of which says that a store is configured.
+_AWS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+
+
+@contextlib.contextmanager
+def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Starts what a run needs and nothing else configures, and sets its variables for the time of the run.
+
+    A store is embedded where an ``s3://`` URI names none that is configured; MLflow is where MLFLOW_TRACKING_URI is not set.
+    """
+    needed = needs(arguments)
+    if not needed:
+        yield
+        return
+    with services.session() as embedded:
+        found = embedded.environment()
+        wanted = {
+            name: value
+            for name, value in found.items()
+            if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", "MLFLOW_TRACKING_URI"))
+            or any(name.startswith(prefix) for prefix in needed)
+        }
+        with _set(wanted):
+            yield
+
+
+def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Prefixes of the variables that embedded services must supply for these arguments."""
+    found = []
+    if _on_s3(arguments.get("workspace")) and not configured("results"):
+        found.append("INTERNAL_S3_")
+    # A snapshot says only in the workspace where its dataset lies, so its store is supplied as well.
+    if (_on_s3(arguments.get("dataset")) or arguments.get("snapshot")) and not configured("dataset"):
+        found.append("EXTERNAL_S3_")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        found.append("MLFLOW_TRACKING_URI")
+    return tuple(found)
+
+
+def configured(role: Role) -> bool:
+    """Whether the environment says where a role's store is: its own variables, or the standard AWS ones."""
+    own = (f"{prefix}{name}" for prefix in VARIABLES[role] for name in ("ENDPOINT", "ACCESS_KEY"))
+    home = os.environ.get("HOME", "")
+    files = (os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or f"{home}/.aws/credentials",)
+    return any(os.environ.get(name) for name in (*own, *_AWS)) or any(Path(file).is_file() for file in files)
+
+
+def _on_s3(uri: Any) -> bool:
+    return isinstance(uri, str) and uri.startswith("s3://")
+
+
+@contextlib.contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,166 @@
+"""Says beforehand what a run would reuse, what it would compute, and which of a key's inputs are the reason."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from visionloop.components import catalog, receipts
+from visionloop.components.limits import Limits
+from visionloop.components.receipts import Found
+from visionloop.components.runs import RunRecord
+from visionloop.components.stage import Context, Explains, Resolution, Stage, key_of, make_arguments
+from visionloop.components.storage import Prefix, open_prefix
+
+Action = Literal["reuse", "run", "follows"]
+
+#: Earlier results of a stage that are compared, newest first.
+COMPARED = 200
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What will happen to one stage, and why. ``nearest`` is the receipt that the reasons compare with."""
+
+    stage: str
+    action: Action
+    key: str | None = None
+    receipt: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    nearest: str | None = None
+
+
+#: How each stage of the train pipeline is called, from the pipeline's arguments and the receipts of the stages before.
+Calls = Mapping[str, Callable[[Mapping[str, Any], Mapping[str, str]], dict[str, Any]]]
+
+TRAIN: Calls = {
+    "snapshot": lambda given, _: {name: given.get(name) for name in ("dataset", "snapshot", "task", "split")},
+    "validate": lambda _, found: {"snapshot": found["snapshot"]},
+    "convert": lambda _, found: {"snapshot": found["snapshot"], "report": found["validate"]},
+    "train": lambda given, found: {
+        "converted": found["convert"],
+        "snapshot": found["snapshot"],
+        "set": given["settings"],
+        "model_name": given["model_name"],
+    },
+    "evaluate": lambda given, found: {
+        "training": found["train"],
+        "snapshot": found["snapshot"],
+        "model_name": given["model_name"],
+        "gate": given.get("gate"),
+    },
+    "register": lambda given, found: {"evaluation": found["evaluate"], "model_name": given["model_name"]},
+}
+
+
+def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
+    """The plan of a train pipeline; nothing is written.
+
+    Args:
+        given: The command's arguments: workspace, dataset or snapshot, task, split, model_name, gate, and ``settings`` as
+            KEY=VALUE pairs.
+
+    Raises:
+        VisionloopError: What the run itself would end with before it computes anything.
+    """
+    workspace = open_prefix(str(given["workspace"]), "results")
+    found: dict[str, str] = {}
+    plans: list[StagePlan] = []
+    for name, call in TRAIN.items():
+        if plans and plans[-1].action != "reuse":
+            plans.append(StagePlan(name, "follows"))
+            continue
+        if name == "register" and _verdict(found["evaluate"]) == "reject":
+            break
+        plan = _plan(catalog.stage(name), call(given, found), workspace)
+        if plan.receipt:
+            found[name] = plan.receipt
+        plans.append(plan)
+    return plans
+
+
+def _verdict(evaluation: str) -> Any:
+    return receipts.load(evaluation, "evaluate").receipt.scalars.get("verdict")
+
+
+def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> StagePlan:
+    run = RunRecord(workspace, f"plan-{uuid.uuid4().hex[:12]}")
+    context = Context(workspace, run, "", Limits(stage.name, stage.policy.timeout, 0.0), stage.policy, planning=True)
+    resolution = stage.resolve(context, make_arguments(stage, arguments))
+    key = key_of(stage, resolution)
+    there = resolution.existing or receipts.look(workspace, stage.name, key)
+    if there is not None and there.intact():
+        return StagePlan(stage.name, "reuse", there.receipt.key, there.uri)
+    if there is not None:
+        return StagePlan(stage.name, "run", key, None, ["its outputs are gone"], there.uri)
+    nearest = _nearest(stage, resolution, workspace)
+    if nearest is None:
+        return StagePlan(stage.name, "run", key, None, ["no earlier result"])
+    return StagePlan(stage.name, "run", key, None, _reasons(stage, resolution, nearest), nearest.uri)
+
+
+def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Found | None:
+    """The earlier result with the fewest differing inputs, the newest of several."""
+    keys, _ = workspace.children(stage.name)
+    place = workspace.child(stage.name)
+    dated = []
+    for key, modified in zip(keys, place.map(lambda key: _modified(place, key), keys), strict=True):
+        if modified is not None:
+            dated.append((modified, key))
+    candidates = [receipts.look(workspace, stage.name, key) for _, key in sorted(dated, reverse=True)[:COMPARED]]
+    known = [found for found in candidates if found is not None]
+    return min(known, key=lambda found: len(_differing(stage, resolution, found)), default=None)
+
+
+def _modified(place: Prefix, key: str) -> float | None:
+    from visionloop.components.errors import NotFound
+
+    try:
+        return place.head(f"{key}/{receipts.FILE}").modified
+    except NotFound:
+        return None
+
+
+def _differing(stage: Stage, resolution: Resolution, found: Found) -> list[str]:
+    """Names of the parameters and inputs that differ."""
+    old, new = found.receipt.parameters, resolution.parameters
+    names = [name for name in {**old, **new} if _value(old.get(name)) != _value(new.get(name))]
+    before, now = found.receipt.inputs, resolution.inputs
+    names += [f"input {name}" for name in {**before, **now} if _digest(before.get(name)) != _digest(now.get(name))]
+    if found.receipt.logic_version != stage.logic_version:
+        names.append("logic_version")
+    return names
+
+
+def _reasons(stage: Stage, resolution: Resolution, found: Found) -> list[str]:
+    """One short text for each difference; a stage may explain some of its own."""
+    explained = stage.explain(found, resolution) if isinstance(stage, Explains) else {}
+    reasons: list[str] = []
+    for name in _differing(stage, resolution, found):
+        if name in explained:
+            reasons += explained[name]
+        elif name == "logic_version":
+            reasons.append(f"the stage's logic {found.receipt.logic_version} → {stage.logic_version}")
+        elif name.startswith("input "):
+            reasons.append(f"another {name.removeprefix('input ')}")
+        else:
+            old, new = found.receipt.parameters.get(name), resolution.parameters.get(name)
+            reasons.append(f"{name} {_shown(old)} → {_shown(new)}")
+    return reasons or ["its receipt is gone"]
+
+
+def _value(parameter: receipts.Parameter | None) -> Any:
+    return (parameter is not None, parameter.value if parameter else None)
+
+
+def _digest(reference: receipts.InputReference | None) -> str | None:
+    return reference.digest if reference else None
+
+
+def _shown(parameter: receipts.Parameter | None) -> str:
+    if parameter is None:
+        return "(none)"
+    text = str(parameter.value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
