@@ -256,7 +256,7 @@ def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
     respelled: dict[int, Image] = {}
     for index, image in enumerate(images):
         name = image.file_name
-        if not _PLAIN_NAME(name) or ".." in name or len(name) > LONGEST_FILE_NAME // 4:
+        if not _PLAIN_NAME(name) or len(name) > LONGEST_FILE_NAME // 4:
             reason = _hostile(name)
             if reason:
                 raise InvalidDataset(f"{file}: images[{index}].file_name: {shown(name)} {reason}; {REMEDY}")

@@ -19,7 +19,7 @@ from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.targets import STAGES
 
 #: What makes the pipeline in the runner's process.
-TRAIN_PIPELINE = "visionloop.pipelines.train.kubeflow:local_pipeline"
+TRAIN_PIPELINE = "visionloop.pipelines.train.kubeflow:train_pipeline"
 
 Dataset = Annotated[str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.")]
 Snapshot = Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…) in place of a dataset.")]

@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner is asked to run: ``module:function`` that makes the pipeline, its arguments, KFP's own folder."""
+    """What the runner is asked to run: ``module:function`` that makes a target's pipeline, its arguments, KFP's own folder."""
 
     pipeline: str
     arguments: dict[str, Any]
@@ -35,13 +35,15 @@ def main(job_file: str) -> int:
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
     from kfp import local
 
+    from visionloop.pipelines.targets import laptop
+
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=job.root,
         raise_on_error=True,
     )
     module, _, name = job.pipeline.partition(":")
-    pipeline = getattr(importlib.import_module(module), name)()
+    pipeline = getattr(importlib.import_module(module), name)(laptop())
     try:
         pipeline(**job.arguments)
     except RuntimeError as error:

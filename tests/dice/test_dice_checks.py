@@ -76,6 +76,10 @@ def test_area_is_compared_with_a_tolerance(area: float, warned: bool) -> None:
     assert all(finding.severity == "warning" for finding in findings.values())
 
 
+def test_the_area_of_polygons_is_not_compared_with_the_box() -> None:
+    assert check(labelled(area=9, segmentation=[[1, 1, 9, 1, 9, 9]]), None) == []
+
+
 def test_a_hostile_class_name_cannot_break_the_line() -> None:
     sentence = found(labelled(class_name="\x1b[2J\ndefect\u202e" + "x" * 999))["class_name"].sentence
     assert sentence.isprintable()
@@ -172,6 +176,7 @@ HAND = [{"id": 0, "name": "defect", "keypoints": ["tip", "root"], "flip_pairs": 
     ("keypoints", "code"),
     [
         ([1, 1, 2, 5, 5, 0], None),
+        ([1, 1, 2, -9, -9, 0], None),
         (None, "missing_keypoints"),
         ([1, 1, 2], "keypoints_length"),
         ([1, 1, 2, 5, 5], "keypoints_length"),

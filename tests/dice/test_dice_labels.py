@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import json
 import os
@@ -207,6 +208,12 @@ def test_stems_are_unique_because_labels_are_named_by_them() -> None:
         "a/x.png": "a/x-1308aee6.png",
         "b/x.png": "b/x.png",
     }
+
+
+def test_a_name_made_to_meet_a_neighbours_stem_gets_a_longer_one() -> None:
+    digest = hashlib.sha256(b"a.png").hexdigest()
+    views = view_names(["a.jpg", "a.png", f"a-{digest[:8]}.jpg"])
+    assert views["a.png"] == f"a-{digest[:16]}.png"
 
 
 def test_a_file_and_a_folder_of_one_name_live_beside_each_other(tmp_path: Path) -> None:

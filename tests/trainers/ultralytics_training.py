@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,11 @@ def _close_the_network() -> None:
     import socket
 
     def refuse(*_: object, **__: object) -> None:
-        raise SystemExit("the network was used")
+        traceback.print_stack()
+        raise SystemExit("the network was used")  # no library swallows this one
 
     class Closed(socket.socket):
-        connect = connect_ex = sendto = bind = refuse  # type: ignore[assignment]
+        connect = connect_ex = sendto = refuse  # type: ignore[assignment]
 
     socket.socket = Closed  # type: ignore[misc]
     socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse  # type: ignore[assignment]

@@ -1,0 +1,270 @@
+"""A stage as an Argo template, from its arguments and its policy row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+import yaml
+from hera.workflows import Container, Parameter, models
+from hera.workflows.models import (
+    Backoff,
+    Capabilities,
+    ConfigMapEnvSource,
+    EmptyDirVolumeSource,
+    EnvFromSource,
+    EnvVar,
+    PersistentVolumeClaimVolumeSource,
+    PodSecurityContext,
+    Quantity,
+    ResourceRequirements,
+    SeccompProfile,
+    SecretEnvSource,
+    SecurityContext,
+    ValueFrom,
+    VolumeMount,
+)
+from hera.workflows.retry_strategy import RetryStrategy
+
+from visionloop.components.errors import RETRYABLE
+from visionloop.components.policy import StagePolicy, Toleration
+from visionloop.components.stage import Action, Argument, Stage
+from visionloop.pipelines import pods
+from visionloop.pipelines.parameters import SETTINGS, TRAIN
+from visionloop.pipelines.targets import Target
+
+#: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
+OUTPUTS = f"{pods.SCRATCH}/outputs"
+
+#: Retries a lost pod, which has no exit code, and a failed one by its exit code (docs/contract.md, "Retries").
+RETRY_EXPRESSION = f"lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in {list(RETRYABLE)}"
+
+#: A person's name as a label's or a lock's, in Argo's expression language.
+SANITISED = "sprig.trimAll('-', sprig.trunc(63, sprig.regexReplaceAll('[^a-z0-9]+', sprig.lower({}), '-')))"
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input of a template: its default as text (None makes it required), meaning and choices."""
+
+    name: str
+    default: str | None
+    description: str
+    choices: tuple[str, ...] = ()
+
+    def parameter(self) -> Parameter:
+        """The template's input."""
+        given: dict[str, Any] = {} if self.default is None else {"default": self.default}
+        return Parameter(name=self.name, description=self.description, enum=self._enum(), **given)
+
+    def argument(self) -> Parameter:
+        """The workflow's argument: a field of the form."""
+        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, description=self.description, enum=self._enum(), **given)
+
+    def _enum(self) -> list[str] | None:
+        return list(self.choices) or None
+
+
+#: What every stage is told.
+COMMON = (
+    Field("workspace", None, "Where results lie: s3://bucket/prefix, file:///folder or a path."),
+    Field("trace_id", "", "The trace id; empty takes the run's."),
+)
+
+#: A template's input that replaces an argument of the stage which no form can show.
+FORM = tuple(
+    Field(name, parameter.text, parameter.description, parameter.choices)
+    for name, parameter in TRAIN.items()
+    if name in (*SETTINGS, "advanced_config")
+)
+
+
+def inputs_of(stage: Stage | Action) -> list[Field]:
+    """A stage's own arguments as inputs, but for repeated ones."""
+    found = []
+    for entry in fields(stage.arguments):
+        told: Argument = entry.metadata["argument"]
+        if not told.repeated:
+            required = entry.default is MISSING
+            found.append(Field(entry.name, None if required else str(entry.default or ""), told.description))
+    return found
+
+
+def gpus(policy: StagePolicy) -> list[Field]:
+    """The input that says how many GPUs a stage's pod takes, for a row with some."""
+    if not policy.gpus:
+        return []
+    return [Field("gpus", str(policy.gpus), "GPUs of the pod; 0 runs it on the CPU, on any node.")]
+
+
+def given_settings(flag: str) -> list[str]:
+    """The form's settings as repeated options, empty where the form holds its default, which is nobody's wish.
+
+    The trainer is given all the same: its image was chosen by it.
+    """
+    words = []
+    for field in FORM:
+        value = f"inputs.parameters.{field.name}"
+        nothing = "''" if field.name == "trainer" else f"'{field.default}', ''"
+        words.append(f"{flag}={{{{={value} in [{nothing}] ? '' : '{field.name}=' + {value}}}}}")
+    return words
+
+
+def stage_template(
+    stage: Stage | Action,
+    policy: StagePolicy,
+    target: Target,
+    *,
+    outputs: Sequence[str],
+    inputs: Iterable[Field] = (),
+    words: Sequence[str] = (),
+    name: str | None = None,
+    image: str | None = None,
+    synchronization: models.Synchronization | None = None,
+) -> Container:
+    """A container template that runs ``visionloop stage NAME``.
+
+    Args:
+        stage: The stage; its arguments become inputs and options.
+        policy: Its row.
+        target: Where the images come from.
+        outputs: The output parameters: receipt and scalars.
+        inputs: Further inputs.
+        words: Further words of the command line.
+        name: The template's name, the stage's unless told otherwise.
+        image: The image, if not the row's.
+        synchronization: Locks that the template waits for.
+    """
+    own = inputs_of(stage)
+    every = [*COMMON, *own, *inputs, *gpus(policy)]
+    command = [
+        "stage",
+        stage.name,
+        *(f"--{field.name.replace('_', '-')}={{{{inputs.parameters.{field.name}}}}}" for field in (*COMMON, *own)),
+        *words,
+        "--run={{workflow.uid}}",
+        f"--outputs={OUTPUTS}",
+    ]
+    return Container(
+        name=name or stage.name,
+        inputs=[field.parameter() for field in every],
+        outputs=[Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs],
+        image=image or target.image(policy),
+        image_pull_policy=policy.image_pull_policy,
+        command=["visionloop"],
+        args=command,
+        env=[EnvVar(name=name, value=value) for name, value in pods.environment(policy).items()],
+        env_from=[
+            EnvFromSource(config_map_ref=ConfigMapEnvSource(name=pods.CONFIG_MAP, optional=True)),
+            EnvFromSource(secret_ref=SecretEnvSource(name=pods.SECRET, optional=True)),
+        ],
+        resources=ResourceRequirements(
+            requests={"cpu": Quantity(policy.cpu_request), "memory": Quantity(policy.memory_request)},
+            limits={"cpu": Quantity(policy.cpu_limit), "memory": Quantity(policy.memory_limit)},
+        ),
+        volumes=[_volume(volume) for volume in pods.volumes(policy)],
+        volume_mounts=[VolumeMount(name=volume.name, mount_path=volume.path) for volume in pods.volumes(policy)],
+        security_context=_security(),
+        pod_security_context=PodSecurityContext(
+            run_as_non_root=True, fs_group=pods.VOLUME_GROUP, seccomp_profile=SeccompProfile(type="RuntimeDefault")
+        ),
+        labels=pods.labels(stage.name),
+        active_deadline_seconds=policy.engine_deadline,
+        retry_strategy=_retries(policy),
+        priority_class_name=policy.priority_class,
+        node_selector=None if policy.gpus else dict(policy.node_selector) or None,
+        tolerations=None if policy.gpus else [_toleration(one) for one in policy.tolerations] or None,
+        pod_spec_patch=pod_spec_patch(policy),
+        synchronization=synchronization,
+    )
+
+
+def pod_spec_patch(policy: StagePolicy) -> str:
+    """What a template has no field for, in YAML.
+
+    Argo's own containers get the security context that Pod Security ``restricted`` asks for. GPU limit, selector and
+    toleration hang on the input ``gpus``.
+    """
+    security = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    patch: dict[str, Any] = {"terminationGracePeriodSeconds": policy.grace_period}
+    if policy.image_pull_secret:
+        patch["imagePullSecrets"] = [{"name": policy.image_pull_secret}]
+    patch["initContainers"] = [{"name": "init", "securityContext": security}]
+    patch["containers"] = [{"name": "wait", "securityContext": security}]
+    text = yaml.safe_dump(patch, sort_keys=False, default_flow_style=None, width=200)
+    if not policy.gpus:
+        return text
+    tolerations = json.dumps([_plain(one) for one in policy.tolerations])
+    lines = [
+        "- name: main",
+        f"  resources: {{limits: {_if_gpus(f'''{{\"{pods.GPU}\": \"' + inputs.parameters.gpus + '\"}}''', '{}')} }}",
+        f"tolerations: {_if_gpus(tolerations, '[]')}",
+        f"nodeSelector: {_if_gpus(json.dumps(dict(policy.node_selector)), '{}')}",
+    ]
+    return text + "\n".join(lines) + "\n"
+
+
+def _if_gpus(value: str, otherwise: str) -> str:
+    return f"{{{{=asInt(inputs.parameters.gpus) > 0 ? '{value}' : '{otherwise}'}}}}"
+
+
+def _retries(policy: StagePolicy) -> RetryStrategy | None:
+    if policy.attempts < 2:
+        return None
+    return RetryStrategy(
+        limit=str(policy.attempts - 1),
+        # Always, stated: with an expression Argo means it silently. The expression alone decides.
+        retry_policy="Always",
+        expression=RETRY_EXPRESSION,
+        backoff=Backoff(
+            duration=f"{policy.backoff_first}s",
+            factor=models.IntOrString(root=f"{policy.backoff_factor:g}"),
+            cap=f"{policy.backoff_longest}s",
+        ),
+    )
+
+
+def _security() -> SecurityContext:
+    return SecurityContext(
+        allow_privilege_escalation=False,
+        capabilities=Capabilities(drop=["ALL"]),
+        read_only_root_filesystem=True,
+        run_as_non_root=True,
+        seccomp_profile=SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def _volume(volume: pods.Volume) -> models.Volume:
+    if volume.claim:
+        return models.Volume(
+            name=volume.name, persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name=volume.claim)
+        )
+    return models.Volume(
+        name=volume.name,
+        empty_dir=EmptyDirVolumeSource(
+            medium="Memory" if volume.memory else None, size_limit=Quantity(volume.size) if volume.size else None
+        ),
+    )
+
+
+def _toleration(toleration: Toleration) -> models.Toleration:
+    return models.Toleration(**_plain(toleration))
+
+
+def _plain(toleration: Toleration) -> dict[str, str]:
+    plain = {"key": toleration.key, "operator": "Exists", "effect": toleration.effect}
+    return plain if toleration.value is None else plain | {"operator": "Equal", "value": toleration.value}
+
+
+def annotations(title: str, description: str) -> Mapping[str, str]:
+    """What Argo's page shows of a template."""
+    return {"workflows.argoproj.io/title": title, "workflows.argoproj.io/description": description}

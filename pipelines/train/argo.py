@@ -1,0 +1,233 @@
+"""The training pipeline on Argo Workflows: one reusable template a stage, and the DAG over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate, models
+from hera.workflows.models import LabelValueFrom, Mutex, PodGC, Synchronization, TemplateRef, TTLStrategy, WorkflowMetadata
+
+from visionloop.components import catalog
+from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
+from visionloop.pipelines import pods
+from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, given_settings, stage_template
+from visionloop.pipelines.parameters import TRAIN
+from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
+
+NAME = "visionloop-train"
+DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
+
+#: Each stage's output parameters.
+OUTPUTS: Mapping[str, Sequence[str]] = {
+    "snapshot": ("receipt", "snapshot_id"),
+    "validate": ("receipt", "errors", "quarantined"),
+    "convert": ("receipt", "training_receipt", "evaluation_receipt", "verdict"),
+    "train": ("receipt",),
+    "evaluate": ("receipt", "verdict"),
+    "register": ("receipt", "version", "alias"),
+    "cleanup": (),
+}
+
+#: The label under which ``argo list -l`` finds a model's runs.
+MODEL_LABEL = "visionloop/model"
+
+
+def train_templates(target: Target) -> list[WorkflowTemplate]:
+    """The pipeline's template and those of its stages; train's own lies in the pipeline's, which bears its name."""
+    return [train_template(target), *(_reusable(name, target) for name in OUTPUTS if name != "train")]
+
+
+def train_template(target: Target) -> WorkflowTemplate:
+    """The DAG, with a train template for each trainer: its row and image are the trainer's."""
+    rows = target.trainers
+    number = Field("gpus", str(rows[DEFAULT_TRAINER].gpus), "GPUs of training and evaluation; 0 runs them on the CPU.")
+    form = [
+        Field(name, parameter.text, parameter.description, tuple(rows) if name == "trainer" else parameter.choices)
+        for name, parameter in TRAIN.items()
+    ]
+    with WorkflowTemplate(
+        name=NAME,
+        annotations=dict(annotations("Visionloop: train", DESCRIPTION)),
+        labels={"app.kubernetes.io/name": "visionloop"},
+        entrypoint="pipeline",
+        on_exit="exit",
+        arguments=[field.argument() for field in (*form, number)],
+        active_deadline_seconds=RUN_DEADLINE_SECONDS,
+        **_housekeeping(),
+        workflow_metadata=WorkflowMetadata(
+            labels={"app.kubernetes.io/name": "visionloop"},
+            labels_from={MODEL_LABEL: LabelValueFrom(expression=SANITISED.format("workflow.parameters.model_name"))},
+        ),
+    ) as template:
+        for trainer, row in rows.items():
+            stage_template(
+                catalog.stage("train"),
+                row,
+                target,
+                name=_train(trainer),
+                outputs=OUTPUTS["train"],
+                inputs=FORM,
+                words=given_settings("--set"),
+                synchronization=Synchronization(
+                    mutexes=[Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")]
+                ),
+            )
+        with DAG(name="pipeline"):
+            _tasks(target)
+        with Steps(name="exit"):
+            Step(name="cleanup", template_ref=_reference("cleanup"), arguments=_common())
+    return template
+
+
+def _tasks(target: Target) -> None:
+    snapshot, report, converted = _output("snapshot"), _output("validate"), _output("convert")
+    settings = {name: f"{{{{workflow.parameters.{name}}}}}" for name in (field.name for field in FORM)}
+    _task("snapshot", (), _parameters("dataset", "snapshot", "task", "split"))
+    _task("validate", ("snapshot",), {"snapshot": snapshot})
+    _task(
+        "convert",
+        ("snapshot", "validate"),
+        {"snapshot": snapshot, "report": report, **_parameters("model_name", "gate"), **settings},
+    )
+    found, before = _reference_to("convert", "training_receipt"), _reference_to("convert", "evaluation_receipt")
+    trains = [_train(trainer) for trainer in target.trainers]
+    for trainer in target.trainers:
+        _task(
+            "train",
+            ("snapshot", "convert"),
+            {
+                "snapshot": snapshot,
+                "converted": converted,
+                **_parameters("model_name", "run_name", "description", "gpus"),
+                **settings,
+            },
+            name=_train(trainer),
+            when=f"{{{{={before} == '' && {found} == '' && {_chosen(trainer, target)}}}}}",
+            template=_train(trainer),
+        )
+    trained = found
+    for trainer in reversed(target.trainers):
+        # Only the branch that holds is looked up, so a skipped task's output is never asked for.
+        trained = f"({found} == '' && {_chosen(trainer, target)}) ? {_reference_to(_train(trainer), 'receipt')} : ({trained})"
+    _task(
+        "evaluate",
+        ("snapshot", "convert", *trains),
+        {
+            "training": f"{{{{={trained}}}}}",
+            "snapshot": snapshot,
+            **_parameters("model_name", "gate", "gpus"),
+            "image": _evaluation_image(target),
+        },
+        when=f"{{{{={before} == ''}}}}",
+    )
+    pick = f"{before} == '' ? {{}} : {{}}"
+    verdict = pick.format(_reference_to("evaluate", "verdict"), _reference_to("convert", "verdict"))
+    _task(
+        "register",
+        ("convert", "evaluate"),
+        {
+            "evaluation": f"{{{{={pick.format(_reference_to('evaluate', 'receipt'), before)}}}}}",
+            **_parameters("model_name"),
+        },
+        when=f"{{{{=({verdict}) != 'reject'}}}}",
+    )
+
+
+def _reusable(name: str, target: Target) -> WorkflowTemplate:
+    """One stage's template, which other workflows refer to or a person submits alone."""
+    stage = catalog.stage(name)
+    policy = target.policies[name]
+    more: dict[str, Any] = {}
+    if name == "convert":
+        own = [Field("model_name", "", "As evaluate takes it."), Field("gate", "", "As evaluate takes it.")]
+        told = [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own]
+        more = {"inputs": [*own, *FORM], "words": [*told, *given_settings("--ahead")]}
+    if name == "evaluate":
+        image = target.image(target.evaluate(DEFAULT_TRAINER))
+        more = {
+            "inputs": [Field("image", image, "The image of the trainer that wrote the checkpoint.")],
+            "image": "{{inputs.parameters.image}}",
+        }
+    with WorkflowTemplate(
+        name=f"visionloop-{name}",
+        annotations=dict(annotations(f"Visionloop: {name}", stage.description)),
+        labels={"app.kubernetes.io/name": "visionloop", pods.STAGE_LABEL: name},
+        entrypoint=name,
+        **_housekeeping(),
+    ) as template:
+        container = stage_template(stage, policy, target, outputs=OUTPUTS[name], **more)
+    template.arguments = [
+        Field(one.name, one.default, one.description or "", tuple(one.enum or ())).argument()
+        for one in container._build_inputs().parameters
+    ]
+    return template
+
+
+def _housekeeping() -> dict[str, Any]:
+    return {
+        "pod_gc": PodGC(strategy="OnPodCompletion", delete_delay_duration=f"{FINISHED_POD_SECONDS}s"),
+        "ttl_strategy": TTLStrategy(seconds_after_completion=FINISHED_POD_SECONDS),
+    }
+
+
+def _task(
+    stage: str,
+    after: Sequence[str],
+    arguments: Mapping[str, str],
+    *,
+    name: str | None = None,
+    when: str | None = None,
+    template: str | None = None,
+) -> Task:
+    return Task(
+        name=name or stage,
+        depends=" && ".join(after) or None,
+        when=when,
+        template=template,
+        template_ref=None if template else _reference(stage),
+        arguments=_common() | dict(arguments),
+    )
+
+
+def _reference(stage: str) -> TemplateRef:
+    return TemplateRef(name=f"visionloop-{stage}", template=stage)
+
+
+def _common() -> dict[str, str]:
+    return _parameters("workspace")
+
+
+def _parameters(*names: str) -> dict[str, str]:
+    return {name: f"{{{{workflow.parameters.{name}}}}}" for name in names}
+
+
+def _output(task: str, name: str = "receipt") -> str:
+    return f"{{{{tasks.{task}.outputs.parameters.{name}}}}}"
+
+
+def _reference_to(task: str, output: str) -> str:
+    return f"tasks['{task}'].outputs.parameters.{output}"
+
+
+def _train(trainer: str) -> str:
+    return "train" if trainer == DEFAULT_TRAINER else f"train-{trainer}"
+
+
+def _chosen(trainer: str, target: Target) -> str:
+    """Whether a trainer is the form's: the default one takes whatever name is left, and says itself that it knows none such."""
+    if trainer != DEFAULT_TRAINER:
+        return f"workflow.parameters.trainer == '{trainer}'"
+    others = [f"'{name}'" for name in target.trainers if name != DEFAULT_TRAINER]
+    return f"workflow.parameters.trainer not in [{', '.join(others)}]" if others else "true"
+
+
+def _evaluation_image(target: Target) -> str:
+    image = f"'{target.image(target.evaluate(DEFAULT_TRAINER))}'"
+    for trainer in target.trainers:
+        if trainer != DEFAULT_TRAINER:
+            image = f"{_chosen(trainer, target)} ? '{target.image(target.evaluate(trainer))}' : ({image})"
+    return f"{{{{={image}}}}}"
+
+
+__all__ = ["OUTPUTS", "models", "train_template", "train_templates"]
