@@ -33,6 +33,9 @@ RUN_VARIABLE = "VISIONLOOP_RUN"
 #: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
 FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
+#: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
+CONFUSION = "confusion"
+
 #: The setting that decides the image as well, so an engine's form always gives it.
 TRAINER = "trainer"
 
@@ -179,13 +182,9 @@ def _page(found: Found) -> bytes | None:
 
 
 def _confusion(artifact: dsl.ClassificationMetrics, found: Found) -> None:
-    """The confusion matrix of an evaluation that has one; rows of KFP's are the true classes, ours the predicted."""
-    if "metrics" not in found.receipt.outputs:
+    """The confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
+    if CONFUSION not in found.receipt.outputs:
         return
-    measured = msgspec.json.decode(found.read("metrics"))
-    matrix, classes = measured.get("confusion"), measured.get("classes")
-    if matrix and classes:
-        names = [str(name) for name in classes]
-        if len(matrix) == len(names) + 1:
-            names.append("background")
-        artifact.log_confusion_matrix(names, [list(column) for column in zip(*matrix, strict=True)])
+    measured = msgspec.json.decode(found.read(CONFUSION))
+    names = [*(str(name) for name in measured["classes"]), "background"]
+    artifact.log_confusion_matrix(names, [list(column) for column in zip(*measured["confusion"], strict=True)])

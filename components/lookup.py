@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionloop.components import catalog, receipts, runs
+from visionloop.components import catalog, live, receipts, runs
 from visionloop.components.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.components.limits import Limits
 from visionloop.components.logs import LOGGER
@@ -35,12 +35,17 @@ def look_up(stage: str, given: Mapping[str, Any], context: Context) -> Found | N
     Raises:
         VisionloopError: As the stage would for these arguments and inputs.
     """
+    return _look_up(stage, given, context)[0]
+
+
+def _look_up(stage: str, given: Mapping[str, Any], context: Context) -> tuple[Found | None, Mapping[str, Any]]:
+    """The receipt, and the scalars of this run alone that stand beside it."""
     found_stage = catalog.stage(stage)
     resolution = found_stage.resolve(context, make_arguments(found_stage, given))
     found = resolution.existing
     if found is None:
         found = receipts.look(context.workspace, stage, key_of(found_stage, resolution))
-    return found if found is not None and found.intact() else None
+    return found if found is not None and found.intact() else None, resolution.beside
 
 
 def look_ahead(
@@ -108,7 +113,7 @@ def _find(stage: str, given: Mapping[str, Any], invocation: Invocation, forced: 
         return None
     try:
         context = _context(stage, invocation)
-        found = look_up(stage, given, context)
+        found, beside = _look_up(stage, given, context)
     except (VisionloopError, NotFound) as error:
         LOGGER.info("looking ahead for %s found nothing: %s", stage, error)
         return None
@@ -118,10 +123,11 @@ def _find(stage: str, given: Mapping[str, Any], invocation: Invocation, forced: 
     if found is not None and context.run.read() is not None:
         state = context.run.state(stage)
         state.state, state.reused, state.key, state.receipt = "succeeded", True, found.receipt.key, found.uri
-        state.scalars = dict(found.receipt.scalars)
+        state.scalars = {**found.receipt.scalars, **beside}
         state.started_at = state.started_at or runs.now()
         with contextlib.suppress(VisionloopError):
             context.run.write_state(state)
+        live.emit("stage", stage=stage, state="succeeded", reused=True, seconds=0.0)
     return found
 
 

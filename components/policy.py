@@ -77,7 +77,8 @@ class StagePolicy:
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after ``attempt`` (1 for the first) failed."""
-        return min(self.backoff_first * self.backoff_factor ** (attempt - 1), self.backoff_longest)
+        # A power beyond any wait would overflow.
+        return min(self.backoff_first * self.backoff_factor ** min(attempt - 1, 64), self.backoff_longest)
 
 
 _DATA = StagePolicy()

@@ -567,7 +567,7 @@ def _spent_time_recorded(session: _Session, limits: Limits) -> Iterator[None]:
     try:
         yield
     finally:
-        session.state.seconds = round(limits.seconds, 1)
+        session.state.seconds = round(limits.seconds, 3)
 
 
 @contextlib.contextmanager
@@ -612,7 +612,7 @@ def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
     where = error.filename or stage
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SickMachine(f"{where}: the machine's disk is full; free space or choose another TMPDIR.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return AccessDenied(f"{where}: permission denied; let the stage's user read and write it.")
     return None
 

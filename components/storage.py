@@ -455,7 +455,7 @@ def open_prefix(uri: str, role: Role) -> Prefix:
 
     Raises:
         InvalidConfig: If the URI is of no known kind.
-        AccessDenied: If half a pair of keys is set, or a folder can't be made.
+        AccessDenied: If there are no keys, or half a pair of them.
     """
     uri = normalise_uri(uri)
     folder = local_path(uri)

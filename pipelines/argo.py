@@ -55,17 +55,13 @@ class Field:
     choices: tuple[str, ...] = ()
 
     def parameter(self) -> Parameter:
-        """The template's input."""
-        given: dict[str, Any] = {} if self.default is None else {"default": self.default}
-        return Parameter(name=self.name, description=self.description, enum=self._enum(), **given)
+        """The template's input; its meaning stands in the form alone, for each node's status repeats what stands here."""
+        return Parameter(name=self.name, **({} if self.default is None else {"default": self.default}))
 
     def argument(self) -> Parameter:
         """The workflow's argument: a field of the form."""
         given: dict[str, Any] = {} if self.default is None else {"value": self.default}
-        return Parameter(name=self.name, description=self.description, enum=self._enum(), **given)
-
-    def _enum(self) -> list[str] | None:
-        return list(self.choices) or None
+        return Parameter(name=self.name, description=self.description, enum=list(self.choices) or None, **given)
 
 
 #: What every stage is told.
@@ -98,6 +94,11 @@ def gpus(policy: StagePolicy) -> list[Field]:
     if not policy.gpus:
         return []
     return [Field("gpus", str(policy.gpus), "GPUs of the pod; 0 runs it on the CPU, on any node.")]
+
+
+def fields_of(stage: Stage | Action, policy: StagePolicy, more: Iterable[Field] = ()) -> list[Field]:
+    """Every input of a stage's template."""
+    return [*COMMON, *inputs_of(stage), *more, *gpus(policy)]
 
 
 def given_settings(flag: str) -> list[str]:
@@ -139,7 +140,6 @@ def stage_template(
         synchronization: Locks that the template waits for.
     """
     own = inputs_of(stage)
-    every = [*COMMON, *own, *inputs, *gpus(policy)]
     command = [
         "stage",
         stage.name,
@@ -150,8 +150,10 @@ def stage_template(
     ]
     return Container(
         name=name or stage.name,
-        inputs=[field.parameter() for field in every],
-        outputs=[Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs],
+        inputs=[field.parameter() for field in fields_of(stage, policy, inputs)],
+        outputs=[
+            Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs
+        ],
         image=image or target.image(policy),
         image_pull_policy=policy.image_pull_policy,
         command=["visionloop"],
@@ -200,17 +202,28 @@ def pod_spec_patch(policy: StagePolicy) -> str:
         patch["imagePullSecrets"] = [{"name": policy.image_pull_secret}]
     patch["initContainers"] = [{"name": "init", "securityContext": security}]
     patch["containers"] = [{"name": "wait", "securityContext": security}]
-    text = yaml.safe_dump(patch, sort_keys=False, default_flow_style=None, width=200)
+    text = yaml.dump(patch, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=200)
     if not policy.gpus:
         return text
     tolerations = json.dumps([_plain(one) for one in policy.tolerations])
+    limits = f'{{"{pods.GPU}": "' + "' + inputs.parameters.gpus + '" + '"}'
     lines = [
         "- name: main",
-        f"  resources: {{limits: {_if_gpus(f'''{{\"{pods.GPU}\": \"' + inputs.parameters.gpus + '\"}}''', '{}')} }}",
-        f"tolerations: {_if_gpus(tolerations, '[]')}",
-        f"nodeSelector: {_if_gpus(json.dumps(dict(policy.node_selector)), '{}')}",
+        f"  resources: {{limits: {_if_gpus(limits, '{}')} }}",
     ]
+    if policy.tolerations:
+        lines.append(f"tolerations: {_if_gpus(tolerations, '[]')}")
+    if policy.node_selector:
+        lines.append(f"nodeSelector: {_if_gpus(json.dumps(dict(policy.node_selector)), '{}')}")
     return text + "\n".join(lines) + "\n"
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Writes what stands twice out twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whatever it is."""
+        return True
 
 
 def _if_gpus(value: str, otherwise: str) -> str:

@@ -26,7 +26,7 @@ def convert(
     augment: bool = True,
     primary_metric: str = "mAP50-95",
     primary_metric_mode: str = "max",
-    advanced_config: dict = {},  # noqa: B006, RUF012 - KFP reads the default from the signature
+    advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
     run: str = "",
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,

@@ -12,7 +12,14 @@ from typing import Any
 
 from visionloop.components import catalog, images, live, receipts
 from visionloop.components.convert.converted import Converted, IndexEntry
-from visionloop.components.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, VisionloopError
+from visionloop.components.errors import (
+    AccessDenied,
+    InvalidConfig,
+    InvalidDataset,
+    InvalidReceipt,
+    OutOfMemory,
+    VisionloopError,
+)
 from visionloop.components.evaluate.examples import Examples
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
 from visionloop.components.evaluate.output import stdout_to_stderr
@@ -188,6 +195,10 @@ class EvaluateStage:
             checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt")
             trainer = catalog.trainer(description.trainer)
         except (InvalidReceipt, InvalidConfig) as error:
+            return None, _obstacle(champion, error.sentence)
+        except AccessDenied as error:
+            if champion.training_digest:
+                raise  # ours to read: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
         if tuple(description.classes) != converted.classes:
             return None, _obstacle(champion, f"{champion.label} was trained on other classes than this dataset's")

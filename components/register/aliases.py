@@ -67,9 +67,11 @@ def _promote(registry: Registry, version: Version, champion: Version | None, eva
 
 def _already(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
     """The version is the champion: by an attempt that was killed after the alias, or because it was all along."""
-    if PROMOTED not in version.tags and result.verdict == "promote":
-        for other in registry.of_training(version.name, result.champion) if result.champion != NO_CHAMPION else []:
-            registry.tag(other, {SUPERSEDED_BY: str(version.number)})
+    unfinished = PROMOTED not in version.tags or SUPERSEDED_BY in version.tags
+    if unfinished and result.verdict == "promote":
+        if result.champion not in (NO_CHAMPION, version.identity):
+            for other in registry.of_training(version.name, result.champion):
+                registry.tag(other, {SUPERSEDED_BY: str(version.number)})
         _mark(registry, version, evaluation)
     reason = "A person made it the champion." if result.verdict == "keep" else None
     return Placed(CHAMPION, reason)

@@ -183,11 +183,12 @@ class RegisterStage:
 
     def _restore(self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context) -> None:
         """Brings this machine's folder and the version's source to the same whole model."""
-        if package.is_complete(version.source):
-            if _same_place(folder, version):
+        uri = loaded.registry.download_uri(version)
+        if package.is_complete(uri):
+            if _is_copy(folder, uri):
                 return
             shutil.rmtree(folder, ignore_errors=True)
-            source = open_prefix(version.source, "results")
+            source = open_prefix(uri, "results")
             for info in source.objects():
                 local = folder / info.key
                 local.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +196,7 @@ class RegisterStage:
             return
         if not folder.exists():
             self._build(loaded, folder, work)
-        _put(folder, version.source, context)
+        _put(folder, uri, context)
 
     def _tags(self, context: Context, loaded: Loaded) -> dict[str, str]:
         """The tags of a new version (docs/contract.md, "Gate and registration"), and its metrics."""
@@ -258,15 +259,11 @@ def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
     return {"alias": now, "reason": f"It was registered as {recorded}; the alias was moved since and is left as it is."}
 
 
-def _same_place(folder: Path, version: Version) -> bool:
-    """Whether the local folder is the very model that lies at the version's source: we have just sent it."""
-    if not folder.exists():
-        return False
+def _is_copy(folder: Path, uri: str) -> bool:
+    """Whether the local folder is the very model that lies at ``uri``: we have just sent it."""
+    local = folder / package.DESCRIPTION_FILE
     with contextlib.suppress(NotFound):
-        return (
-            open_prefix(version.source, "results").read(package.DESCRIPTION_FILE)
-            == (folder / package.DESCRIPTION_FILE).read_bytes()
-        )
+        return local.exists() and open_prefix(uri, "results").read(package.DESCRIPTION_FILE) == local.read_bytes()
     return False
 
 

@@ -7,10 +7,12 @@
 import contextlib
 import io
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
 def _images(model_input: Any) -> list[Any]:
@@ -47,38 +49,38 @@ def _write(image: Any, path: Path) -> None:
         Image.fromarray(image).convert("RGB").save(path)
 
 
-with warnings.catch_warnings():
-    # MLflow asks for type hints that its own schemas can't express for images.
-    warnings.simplefilter("ignore")
-    from mlflow.models import set_model
-    from mlflow.pyfunc import PythonModel
+class _Detection:
+    """Loads and predicts. A class of its own: MLflow warns of each ``predict`` in a model's class without type hints, and
+    has none for images."""
 
-    class Detector(PythonModel):  # type: ignore[misc]
-        """Detects objects with the trainer that trained the model."""
+    def load_context(self, context: Any) -> None:
+        """Loads the checkpoint."""
+        from visionloop.components import catalog
 
-        def load_context(self, context: Any) -> None:
-            """Loads the checkpoint."""
-            from visionloop.components import catalog
+        trainer = catalog.trainer(context.model_config["trainer"])
+        self.predictor = trainer.predictor(Path(context.artifacts["checkpoint"]))
 
-            trainer = catalog.trainer(context.model_config["trainer"])
-            self.predictor = trainer.predictor(Path(context.artifacts["checkpoint"]))
-
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            """Detections of each image: class name, class index, confidence, box x1, y1, x2, y2 in pixels."""
-            confidence = float((params or {}).get("confidence", 0.25))
-            classes = self.predictor.classes
-            with _files(_images(model_input)) as paths:
-                return [
-                    [
-                        {
-                            "class": classes[found.class_index],
-                            "class_index": found.class_index,
-                            "confidence": found.confidence,
-                            "box": list(found.box),
-                        }
-                        for found in detections
-                    ]
-                    for detections in self.predictor.predict(paths, confidence)
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Detections of each image: class name, class index, confidence, box x1, y1, x2, y2 in pixels."""
+        confidence = float((params or {}).get("confidence", 0.25))
+        classes = self.predictor.classes
+        with _files(_images(model_input)) as paths:
+            return [
+                [
+                    {
+                        "class": classes[found.class_index],
+                        "class_index": found.class_index,
+                        "confidence": found.confidence,
+                        "box": list(found.box),
+                    }
+                    for found in detections
                 ]
+                for detections in self.predictor.predict(paths, confidence)
+            ]
 
-    set_model(Detector())
+
+class Detector(_Detection, PythonModel):  # type: ignore[misc]
+    """The model that MLflow serves."""
+
+
+set_model(Detector())

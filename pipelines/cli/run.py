@@ -79,7 +79,8 @@ def train(
     )
     with services_for(arguments):
         result = run_local(arguments, run=run, trace_id=trace_id, force=force)
-    print(msgspec.json.encode(result.summary()).decode())  # noqa: T201
+        summary = result.summary()
+    print(msgspec.json.encode(summary).decode())  # noqa: T201
 
 
 def pipeline_arguments(*, settings: list[str], gate: str | None, **given: str | None) -> dict[str, Any]:

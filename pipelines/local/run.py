@@ -66,7 +66,7 @@ class RunResult:
         return {
             "run": self.run.run,
             "trace_id": self.run.trace_id,
-            "model_name": registered.get("name") or self.run.arguments.get("model_name"),
+            "model_name": registered.get("model_name") or self.run.arguments.get("model_name"),
             "version": registered.get("version"),
             "alias": registered.get("alias"),
             "verdict": evaluate.scalars.get("verdict") if evaluate else None,
@@ -109,7 +109,8 @@ def run_pipeline(local: LocalRun) -> RunResult:
                     display.event(event)
         finally:
             display.close()
-    states = {state.stage: state for state in record.stages()}
+    recorded = {state.stage: state for state in record.stages()}
+    states = {name: recorded[name] for name in (*local.stages, *recorded) if name in recorded}
     if process.returncode != 0:
         raise _failure(record, log)
     return RunResult(run, states, time.monotonic() - started, workspace)

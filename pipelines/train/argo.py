@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate, models
-from hera.workflows.models import LabelValueFrom, Mutex, PodGC, Synchronization, TemplateRef, TTLStrategy, WorkflowMetadata
+from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate
+from hera.workflows.models import (
+    LabelValueFrom,
+    Mutex,
+    PodGC,
+    Synchronization,
+    TemplateRef,
+    TTLStrategy,
+    WorkflowMetadata,
+)
 
 from visionloop.components import catalog
 from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines import pods
-from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, given_settings, stage_template
+from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, fields_of, given_settings, stage_template
 from visionloop.pipelines.parameters import TRAIN
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
@@ -70,7 +78,9 @@ def train_template(target: Target) -> WorkflowTemplate:
                 inputs=FORM,
                 words=given_settings("--set"),
                 synchronization=Synchronization(
-                    mutexes=[Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")]
+                    mutexes=[
+                        Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")
+                    ]
                 ),
             )
         with DAG(name="pipeline"):
@@ -92,6 +102,7 @@ def _tasks(target: Target) -> None:
     )
     found, before = _reference_to("convert", "training_receipt"), _reference_to("convert", "evaluation_receipt")
     trains = [_train(trainer) for trainer in target.trainers]
+    nothing_found = {trainer: f"{found} == ''{_and_chosen(trainer, target)}" for trainer in target.trainers}
     for trainer in target.trainers:
         _task(
             "train",
@@ -103,13 +114,13 @@ def _tasks(target: Target) -> None:
                 **settings,
             },
             name=_train(trainer),
-            when=f"{{{{={before} == '' && {found} == '' && {_chosen(trainer, target)}}}}}",
+            when=f"{{{{={before} == '' && {nothing_found[trainer]}}}}}",
             template=_train(trainer),
         )
     trained = found
     for trainer in reversed(target.trainers):
         # Only the branch that holds is looked up, so a skipped task's output is never asked for.
-        trained = f"({found} == '' && {_chosen(trainer, target)}) ? {_reference_to(_train(trainer), 'receipt')} : ({trained})"
+        trained = f"{nothing_found[trainer]} ? {_reference_to(_train(trainer), 'receipt')} : ({trained})"
     _task(
         "evaluate",
         ("snapshot", "convert", *trains),
@@ -154,13 +165,10 @@ def _reusable(name: str, target: Target) -> WorkflowTemplate:
         annotations=dict(annotations(f"Visionloop: {name}", stage.description)),
         labels={"app.kubernetes.io/name": "visionloop", pods.STAGE_LABEL: name},
         entrypoint=name,
+        arguments=[field.argument() for field in fields_of(stage, policy, more.get("inputs", ()))],
         **_housekeeping(),
     ) as template:
-        container = stage_template(stage, policy, target, outputs=OUTPUTS[name], **more)
-    template.arguments = [
-        Field(one.name, one.default, one.description or "", tuple(one.enum or ())).argument()
-        for one in container._build_inputs().parameters
-    ]
+        stage_template(stage, policy, target, outputs=OUTPUTS[name], **more)
     return template
 
 
@@ -214,20 +222,20 @@ def _train(trainer: str) -> str:
     return "train" if trainer == DEFAULT_TRAINER else f"train-{trainer}"
 
 
-def _chosen(trainer: str, target: Target) -> str:
-    """Whether a trainer is the form's: the default one takes whatever name is left, and says itself that it knows none such."""
+def _and_chosen(trainer: str, target: Target) -> str:
+    """That a trainer is the form's: the default one takes whatever name is left, and says itself that it knows none such."""
     if trainer != DEFAULT_TRAINER:
-        return f"workflow.parameters.trainer == '{trainer}'"
-    others = [f"'{name}'" for name in target.trainers if name != DEFAULT_TRAINER]
-    return f"workflow.parameters.trainer not in [{', '.join(others)}]" if others else "true"
+        return f" && workflow.parameters.trainer == '{trainer}'"
+    return "".join(f" && workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer)
 
 
 def _evaluation_image(target: Target) -> str:
-    image = f"'{target.image(target.evaluate(DEFAULT_TRAINER))}'"
-    for trainer in target.trainers:
-        if trainer != DEFAULT_TRAINER:
-            image = f"{_chosen(trainer, target)} ? '{target.image(target.evaluate(trainer))}' : ({image})"
-    return f"{{{{={image}}}}}"
-
-
-__all__ = ["OUTPUTS", "models", "train_template", "train_templates"]
+    image = target.image(target.evaluate(DEFAULT_TRAINER))
+    others = [trainer for trainer in target.trainers if trainer != DEFAULT_TRAINER]
+    if not others:
+        return image
+    picked = f"'{image}'"
+    for trainer in others:
+        own = target.image(target.evaluate(trainer))
+        picked = f"workflow.parameters.trainer == '{trainer}' ? '{own}' : ({picked})"
+    return f"{{{{={picked}}}}}"

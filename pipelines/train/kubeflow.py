@@ -1,6 +1,6 @@
 """The training pipeline on Kubeflow Pipelines."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kfp import dsl
@@ -25,6 +25,7 @@ DEFAULT = {name: parameter.default for name, parameter in TRAIN.items()}
 def train_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
     row = target.policies
+    register_unless_rejected = _registration(target)
 
     @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")  # type: ignore[untyped-decorator]
     @documented(DESCRIPTION)
@@ -85,12 +86,17 @@ def train_pipeline(target: Target) -> Any:
             )
             place(converted, "convert", row["convert"], target)
 
-            judged = []
+            # No value is picked across these branches: a dsl.OneOf that only a condition reads is lost by the compiler.
             with dsl.If(converted.outputs["evaluation_receipt"] != "", name="evaluated-before"):
                 known = reuse_evaluation(receipt=converted.outputs["evaluation_receipt"])
-                judged.append(place(known, "reuse evaluation", row["convert"], target))
-            for name, condition in _branches(target, trainer):
-                with condition:
+                place(known, "reuse evaluation", row["convert"], target)
+                with dsl.If(converted.outputs["verdict"] != "reject", name="good-enough-before"):
+                    again = register(
+                        evaluation=converted.outputs["evaluation_receipt"], model_name=model_name, **common
+                    )
+                    place(again, "register", row["register"], target)
+            for name, branch in _branches(target, trainer):
+                with branch:
                     with dsl.If(converted.outputs["training_receipt"] != "", name="trained-before"):
                         kept = reuse_training(receipt=converted.outputs["training_receipt"])
                         place(kept, "reuse training", row["convert"], target)
@@ -111,19 +117,32 @@ def train_pipeline(target: Target) -> Any:
                         snapshot=frozen.outputs["receipt"],
                         model_name=model_name,
                         gate=gate,
-                        trained_model=dsl.OneOf(kept.outputs["trained_model"], trained.outputs["trained_model"]),
                         **common,
                     )
-                    judged.append(place(evaluated, "evaluate", target.evaluate(name), target))
-
-            verdict = dsl.OneOf(*(task.outputs["verdict"] for task in judged))
-            with dsl.If(verdict != "reject", name="good-enough"):
-                registered = register(
-                    evaluation=dsl.OneOf(*(task.outputs["receipt"] for task in judged)), model_name=model_name, **common
-                )
-                place(registered, "register", row["register"], target)
+                    place(evaluated, "evaluate", target.evaluate(name), target)
+                    with dsl.If(evaluated.outputs["verdict"] != "reject", name="good-enough"):
+                        registered = register(evaluation=evaluated.outputs["receipt"], model_name=model_name, **common)
+                        place(registered, "register", row["register"], target)
 
     return visionloop_train
+
+
+def _registration(target: Target) -> Callable[..., Any]:
+    """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
+
+    def conditional(verdict: Any, evaluation: Any, model_name: Any, workspace: Any, run: Any) -> None:
+        with dsl.If(verdict != "reject", name="good-enough"):
+            registered = register(evaluation=evaluation, model_name=model_name, workspace=workspace, run=run)
+            place(registered, "register", target.policies["register"], target)
+
+    if target.places:
+        return conditional
+
+    @dsl.pipeline(name="register-unless-rejected")  # type: ignore[untyped-decorator]
+    def register_if_good(verdict: str, evaluation: str, model_name: str, workspace: str, run: str) -> None:
+        conditional(verdict, evaluation, model_name, workspace, run)
+
+    return register_if_good  # type: ignore[no-any-return]
 
 
 def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, Any]]:

@@ -121,6 +121,13 @@ def test_work_that_swallows_its_end_is_ended():
     assert "asked to end by SIGTERM" in errors
 
 
+def be_terminated() -> None:
+    with Limits("toy", 60, 10) as limited:
+        assert limited.seconds >= 10
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
 def test_the_signals_and_the_timer_are_given_back():
     def mine(*_):
         raise AssertionError
@@ -130,10 +137,8 @@ def test_the_signals_and_the_timer_are_given_back():
     try:
         signal.signal(signal.SIGALRM, mine)
         signal.setitimer(signal.ITIMER_REAL, 1000, 2000)
-        with pytest.raises(Terminated), Limits("toy", 60, 10) as limited:
-            assert limited.seconds >= 10
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+        with pytest.raises(Terminated):
+            be_terminated()
         assert signal.getsignal(signal.SIGALRM) is mine
         left, interval = signal.getitimer(signal.ITIMER_REAL)
         assert 900 < left <= 1000

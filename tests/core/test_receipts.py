@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from test_canonical import DIGESTS, JSON, NAMES
+
 from visionloop.components import receipts
 from visionloop.components.canonical import sha256
 from visionloop.components.errors import Defect, InvalidReceipt

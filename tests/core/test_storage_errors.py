@@ -7,11 +7,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from tests_support import is_one_sentence
+
 from visionloop.components.errors import (
     AccessDenied,
     InvalidConfig,
@@ -83,29 +84,36 @@ def test_a_missing_object_is_not_found(workspace):
     assert place.delete(["missing"]) == 1
 
 
-@pytest.mark.parametrize("action", ["read", "create", "list"])
-def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monkeypatch, action):
+def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monkeypatch):
     with socket.socket() as taken:
         # Bound and not listening: refused, and nobody else can take the port meanwhile.
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("INTERNAL_S3_ENDPOINT", endpoint)
+        place = open_prefix("s3://results/507", "results")
+
+        def refused(action: str) -> Transient:
+            with pytest.raises(Transient, match="Connection refused") as caught:
+                ACTIONS[action](place)
+            return caught.value
+
         began = time.monotonic()
-        with pytest.raises(Transient, match="Connection refused") as caught:
-            ACTIONS[action](open_prefix("s3://results/507", "results"))
+        with ThreadPoolExecutor(len(ACTIONS)) as pool:
+            found = list(pool.map(refused, ACTIONS))
         assert time.monotonic() - began < 25
-    assert caught.value.exit_code == 75
-    assert is_one_sentence(caught.value, endpoint, "s3://results/507")
+    assert {error.exit_code for error in found} == {75}
+    assert all(is_one_sentence(error, endpoint, "s3://results/507") for error in found)
 
 
 def test_a_host_that_has_no_address_is_transient(s3_environment, monkeypatch):
     monkeypatch.setenv("INTERNAL_S3_ENDPOINT", "http://store.invalid:9000")
-    with pytest.raises(Transient, match="http://store.invalid:9000"):
+    with pytest.raises(Transient, match=r"http://store\.invalid:9000"):
         open_prefix("s3://results/x", "results").read("a")
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["ftp://x", "http://", "http://a b", "http://127.0.0.1:99999", "http://h:x", "http://[x", "://", "http://h/?a"]
+    "endpoint",
+    ["ftp://x", "http://", "http://a b", "http://127.0.0.1:99999", "http://h:x", "http://[x", "://", "http://h/?a"],
 )
 @pytest.mark.parametrize("name", ["INTERNAL_S3_ENDPOINT", "S3_ENDPOINT", "AWS_ENDPOINT_URL"])
 def test_an_endpoint_that_is_no_url_is_a_wrong_configuration(monkeypatch, name, endpoint):
@@ -135,12 +143,11 @@ def test_an_unknown_aws_profile_is_access_denied(monkeypatch):
 
 def test_a_workspace_below_a_regular_file_is_access_denied(tmp_path):
     (tmp_path / "file").write_text("I am no folder")
-    with pytest.raises(AccessDenied, match="can't be made"):
-        open_prefix(str(tmp_path / "file" / "workspace"), "results")
-    place = open_prefix(str(tmp_path), "results")
-    for action in (place.write, place.create):
+    place = open_prefix(str(tmp_path / "file" / "workspace"), "results")
+    assert not place.exists("a")
+    for action in ("write", "create"):
         with pytest.raises(AccessDenied, match="choose a folder that can be written"):
-            action("file/below", b"1")
+            ACTIONS[action](place)
     assert (tmp_path / "file").read_text() == "I am no folder"
 
 
@@ -167,13 +174,11 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 def test_a_read_only_folder_is_access_denied(mounted):
     folder = mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
-    with pytest.raises(AccessDenied, match="can't be made"):
-        open_prefix(str(folder / "workspace"), "results")
-    place = open_prefix(str(folder), "results")
-    for action in ("write", "create"):
-        with pytest.raises(AccessDenied):
-            ACTIONS[action](place)
-    assert not place.exists("a")
+    for place in (open_prefix(str(folder), "results"), open_prefix(str(folder / "workspace"), "results")):
+        for action in ("write", "create"):
+            with pytest.raises(AccessDenied, match="folder that can be written"):
+                ACTIONS[action](place)
+        assert not place.exists("a")
 
 
 def test_a_full_store_is_transient_and_leaves_nothing_half(mounted, tmp_path):

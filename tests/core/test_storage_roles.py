@@ -30,9 +30,7 @@ def test_a_roles_keys_do_not_open_the_other_store(s3, second_s3, monkeypatch):
         open_prefix("s3://datasets/x", "dataset").read("a")
 
 
-@pytest.mark.parametrize(
-    ("prefix", "role"), [("EXTERNAL_STORAGE_", "dataset"), ("S3_", "dataset"), ("S3_", "results")]
-)
+@pytest.mark.parametrize(("prefix", "role"), [("EXTERNAL_STORAGE_", "dataset"), ("S3_", "dataset"), ("S3_", "results")])
 def test_older_names_of_the_variables(s3, monkeypatch, prefix, role):
     for name, value in s3.variables(prefix).items():
         monkeypatch.setenv(name, value)

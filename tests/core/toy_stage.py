@@ -2,7 +2,7 @@
 
 TOY_COUNT is a folder that gets one file for each execution. TOY_FAIL names the error to end with (TOY_TIMES times,
 always unless set), TOY_WAIT a file that must exist before it goes on, TOY_SLEEP the seconds between outputs,
-TOY_LIMIT the stage's time limit.
+TOY_LIMIT the stage's time limit, TOY_BACKOFF the seconds between attempts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Toy:
     @property
     def policy(self) -> StagePolicy:
         limit = int(os.environ.get("TOY_LIMIT", "600"))
-        return replace(StagePolicy(), timeout=limit, backoff_first=0, backoff_longest=0)
+        wait = int(os.environ.get("TOY_BACKOFF", "0"))
+        return replace(StagePolicy(), timeout=limit, backoff_first=wait, backoff_longest=wait)
 
     def resolve(self, context: Context, arguments: ToyArguments) -> Resolution:
         inputs = {name: InputReference(None, name) for name in arguments.inputs.split(",")}
@@ -86,8 +87,8 @@ def executions() -> int:
 
 def make_error(name: str) -> BaseException:
     """An error by its class's name."""
-    if name == "ENOSPC":
-        return OSError(errno.ENOSPC, "No space left on device", "/somewhere/file")
+    if hasattr(errno, name):
+        return OSError(getattr(errno, name), "Told so", "/somewhere/file")
     kind: Any = getattr(errors, name, None) or getattr(builtins, name)
     error: BaseException = kind("The toy failed\nas it was told; run it again.")
     if isinstance(error, errors.OutOfMemory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -75,6 +76,8 @@ def test_a_session_gives_a_store_that_reads_what_was_written_and_ends_with_it(ho
         assert environment["EXTERNAL_S3_ENDPOINT"] == environment["INTERNAL_S3_ENDPOINT"] == running.endpoint
         assert environment["INTERNAL_S3_SECRET_KEY"] == running.keys.secret_key
         assert environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{home}/mlflow.db"
+        assert running.client_environment()["AWS_SECRET_ACCESS_KEY"] == running.keys.secret_key
+        assert "AWS_SECRET_ACCESS_KEY" not in environment
         pid = pid_of(home)
         assert psutil.Process(pid).cmdline().count("-master.telemetry=false") == 1
         addresses = listening(pid)
@@ -220,14 +223,11 @@ def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_pat
     assert find(store.data_argument(Folder(home))) == []
 
 
-# A client of its own, as a person who looks at a model: nothing but the variables told by the services.
-CLIENT = """
-import mlflow, sys
-mlflow.set_experiment(experiment_id=mlflow.create_experiment("shown", sys.argv[1]))
-with mlflow.start_run() as run:
-    mlflow.log_text("hello", "report.txt")
-print(run.info.run_id)
-"""
+def post(url: str, **body: str) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        answer: dict[str, Any] = json.loads(response.read())
+    return answer
 
 
 def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) -> None:
@@ -261,16 +261,12 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     assert exposed == {int(url.rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
 
     # The page reads the results store itself.
-    done = subprocess.run(
-        [sys.executable, "-c", CLIENT, f"{tracking.ARTIFACT_ROOT}/shown"],
-        env=tracking.quiet_environment() | up.client_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    run = done.stdout.splitlines()[-1]
-    with urllib.request.urlopen(f"{up.page_url}/get-artifact?run_uuid={run}&path=report.txt") as artifact:
+    run = post(f"{up.page_url}/api/2.0/mlflow/runs/create", experiment_id="0")["run"]["info"]
+    bucket, _, key = run["artifact_uri"].removeprefix("s3://").partition("/")
+    assert bucket == services.RESULTS_BUCKET
+    with s3_client(up.endpoint, up.keys) as s3:
+        s3.put_object(Bucket=bucket, Key=f"{key}/report.txt", Body=b"hello")
+    with urllib.request.urlopen(f"{up.page_url}/get-artifact?run_uuid={run['run_id']}&path=report.txt") as artifact:
         assert artifact.read() == b"hello"
 
     # A run uses what is up and leaves it so.

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,11 @@ def load_model(path: Path) -> Any:
         InvalidReceipt: If the file is no model that the library loads.
     """
     loader = library().YOLO
-    try:
-        return loader(str(path.absolute()))
-    except (TypeError, RuntimeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise InvalidReceipt(f"The model {path} can't be loaded: train it again.") from error
+    with tempfile.TemporaryDirectory(prefix="visionloop-model-") as folder:
+        # The library tells kinds of files, and old weights, by their names.
+        link = Path(folder) / "model.pt"
+        link.symlink_to(path.absolute())
+        try:
+            return loader(str(link))
+        except (TypeError, RuntimeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, OSError) as error:
+            raise InvalidReceipt(f"The model {path} can't be loaded: train it again.") from error

@@ -12,8 +12,8 @@ import importlib
 import json
 import logging
 import os
+import re
 import shutil
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.components.errors import Defect
+from visionloop.components.logs import LOGGER
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,10 @@ VARIABLES = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
 }
+
+#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise. The library's own choice, kept whatever was
+#: imported before: the number of threads decides in which order sums are made, and so a result's last bits.
+THREADS = 1
 
 #: The library's settings that send, track or advertise something.
 SETTINGS_OFF = (
@@ -98,9 +103,12 @@ def library() -> Any:
         )
     known = ultralytics.utils.SETTINGS
     known.update({name: False for name in SETTINGS_OFF if name in known})
+    _keep_from_network(ultralytics)
     _keep_from_dataset(ultralytics)
     ultralytics.engine.trainer.check_amp = mixed_precision_works
-    _speak_on_stderr(ultralytics.utils.LOGGER)
+    _forward_warnings(ultralytics.utils.LOGGER)
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    importlib.import_module("torch").set_num_threads(int(threads) if threads.isdecimal() else THREADS)
     return ultralytics
 
 
@@ -115,6 +123,16 @@ def _private_folder() -> Path:
 
     atexit.register(remove)
     return folder
+
+
+def _keep_from_network(ultralytics: Any) -> None:
+    """Nothing is fetched: what a training needs was put in place before."""
+
+    def refuse(url: str | Path, *_: object, **__: object) -> None:
+        raise Defect(f"The library tried to fetch {url}.")
+
+    ultralytics.utils.downloads.safe_download = refuse
+    ultralytics.data.utils.check_font = lambda *_: None  # asked for before any plot is drawn
 
 
 def _keep_from_dataset(ultralytics: Any) -> None:
@@ -132,13 +150,19 @@ def _keep_from_dataset(ultralytics: Any) -> None:
     ultralytics.data.utils._replace_image = lambda *_: None
 
 
-def _speak_on_stderr(logger: logging.Logger) -> None:
-    """Warnings only, and on stderr: stdout belongs to the stage's result."""
+class _Forward(logging.Handler):
+    """Hands the library's warnings to Visionloop's log, without their colours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        message = re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
+        LOGGER.log(record.levelno, "ultralytics: %s", message, extra={"source": "trainer"})
+
+
+def _forward_warnings(logger: logging.Logger) -> None:
+    """Warnings only, and not on stdout, which belongs to the stage's result."""
     logger.setLevel(logging.WARNING)
-    for handler in logger.handlers:
-        handler.setLevel(logging.WARNING)
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stderr)
+    logger.handlers[:] = [_Forward()]
 
 
 @contextlib.contextmanager

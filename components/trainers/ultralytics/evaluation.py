@@ -96,7 +96,7 @@ def evaluate(
 def _validator_class() -> Any:
     base = library().models.yolo.detect.DetectionValidator
 
-    class Validation(base):  # type: ignore[misc]
+    class Validation(base):  # type: ignore[misc,valid-type]
         def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
             super().__init__(**arguments)
             self.callbacks.clear()  # no integration's

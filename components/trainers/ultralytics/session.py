@@ -29,9 +29,6 @@ from visionloop.components.trainers.ultralytics.workers import available_cpus, f
 #: The library's names of our tasks.
 LIBRARY_TASKS = {"detection": "detect", "segmentation": "segment", "classification": "classify", "pose": "pose"}
 
-#: Threads of a training on the CPU, at most.
-MOST_THREADS = 8
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -69,7 +66,9 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
 def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
     """The library's arguments for a job: every setting by its name, and what is fixed here."""
     config = dict(job.config)
-    arguments = {name: config.get(name, setting.default) for name, setting in settings(job.task).items()}
+    arguments: dict[str, Any] = {
+        name: config.get(name, setting.default) for name, setting in settings(job.task).items()
+    }
     if arguments.get("auto_augment") == "none":
         arguments["auto_augment"] = None
     # The configured batch decides how many images make a step; a smaller batch accumulates up to as many.
@@ -150,7 +149,7 @@ def _session_class(task: str) -> Any:
     detect = library().models.yolo.detect
     base = {"detection": detect.DetectionTrainer}[task]
 
-    class Session(base):  # type: ignore[misc]
+    class Session(base):  # type: ignore[misc,valid-type]
         """The hooks are named as the library's events and methods; epochs are 0-based here, 1-based in reports."""
 
         def __init__(self, arguments: dict[str, Any], plan: Plan) -> None:
@@ -162,10 +161,8 @@ def _session_class(task: str) -> Any:
             self.position = -1  # of the current batch, counted over all epochs
             self.last_step = -1  # position of the last optimizer step
             self.step_delay = 0
+            self.stop = False
             super().__init__(overrides=arguments)
-            if self.device.type == "cpu":
-                # The library counts the host's cores, not the process's share; like it, one is left to others.
-                torch.set_num_threads(min(max(available_cpus() - 1, 1), MOST_THREADS))
             self.add_callback("on_val_batch_end", self.on_val_batch_end)
 
         # Surroundings

@@ -1,0 +1,113 @@
+"""Compiles the pipelines for an engine. Only ``make golden`` lets it write into ``manifests/``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.components.logs import notice
+from visionloop.components.policy import REGISTRY
+from visionloop.pipelines.targets import Target, cluster
+
+#: The engines that pipelines are compiled for.
+ENGINES = ("argo", "kfp")
+
+#: The list of an Argo folder's files, for ``kubectl apply -k``.
+KUSTOMIZATION = "kustomization.yaml"
+
+
+def compile_engine(engine: str, out: Path, registry: str = REGISTRY, tag: str | None = None) -> list[Path]:
+    """Writes an engine's files into a folder, and says what the engine can't express.
+
+    Args:
+        engine: argo or kfp.
+        out: The folder, made if it is not there.
+        registry: The images' registry.
+        tag: The images' tag, the package's version unless given.
+
+    Returns:
+        The files written, sorted.
+
+    Raises:
+        InvalidConfig: If there is no such engine.
+    """
+    if engine not in ENGINES:
+        raise InvalidConfig(f"--engine {engine}: give one of {', '.join(ENGINES)}.")
+    target = cluster(registry, tag)
+    out.mkdir(parents=True, exist_ok=True)
+    files = argo_files(target) if engine == "argo" else kfp_files(target)
+    for name, text in files.items():
+        (out / name).write_text(text, encoding="utf-8")
+    for sentence in unexpressed(engine, target):
+        notice(f"{engine} can't express: {sentence}")
+    return sorted(out / name for name in files)
+
+
+def argo_files(target: Target) -> dict[str, str]:
+    """Every WorkflowTemplate by file name, and the kustomization that lists them."""
+    from visionloop.pipelines.train.argo import train_templates
+
+    files = {f"{template.name}.yaml": argo_yaml(template) for template in train_templates(target)}
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": sorted(files),
+    }
+    return dict(sorted(files.items())) | {KUSTOMIZATION: dump(kustomization)}
+
+
+def argo_yaml(template: Any) -> str:
+    """A Hera template as YAML."""
+    return dump(template.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False))
+
+
+def kfp_files(target: Target) -> dict[str, str]:
+    """Every pipeline's IR by file name."""
+    from visionloop.pipelines.train.kubeflow import NAME, train_pipeline
+
+    return {f"{NAME}.yaml": kfp_yaml(train_pipeline(target))}
+
+
+def kfp_yaml(pipeline: Any) -> str:
+    """A KFP pipeline's IR and platform specification as YAML."""
+    from kfp import compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(pipeline, str(path))
+        return path.read_text(encoding="utf-8")
+
+
+def unexpressed(engine: str, target: Target) -> list[str]:
+    """What gets lost of the policies on an engine, one sentence part each."""
+    if engine == "argo":
+        return []
+    from visionloop.pipelines import kubeflow
+
+    rows: Iterable[tuple[str, Any]] = [
+        *target.policies.items(),
+        *((f"train ({name})", row) for name, row in target.trainers.items()),
+    ]
+    lost = [f"{name}'s {field}" for name, row in rows if name != "train" for field in kubeflow.unexpressed(row)]
+    return [*kubeflow.UNEXPRESSED, *lost]
+
+
+class _Plain(yaml.SafeDumper):
+    """Texts of several lines as blocks, everything in the order given."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Plain.add_representer(str, _text)
+
+
+def dump(value: Any) -> str:
+    """YAML that is the same for equal values."""
+    return str(yaml.dump(value, Dumper=_Plain, sort_keys=True, allow_unicode=True, width=120))

@@ -1,0 +1,68 @@
+"""A real MLflow on SQLite, created once, and a workspace that is prepared as far as training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy_detector
+
+from visionloop.components.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store, made as the embedded one is."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "visionloop.pipelines.services.schema",
+            f"{folder}/mlflow.db",
+            (folder / "none").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_uri(mlflow_database: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The store's URI, set as everybody's."""
+    uri = f"sqlite:///{mlflow_database}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@pytest.fixture
+def registry(mlflow_uri: str) -> Registry:
+    """The store's registry."""
+    return Registry({"MLFLOW_TRACKING_URI": mlflow_uri})
+
+
+@pytest.fixture
+def name() -> str:
+    """A model name that no other test uses."""
+    return f"model-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[toy_detector.ToyTrainer]:
+    """The toy trainer, installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield toy_detector.install(patch)
+
+
+@pytest.fixture
+def prepared(toy: toy_detector.ToyTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> toy_detector.Prepared:
+    """A workspace in a folder."""
+    monkeypatch.setenv("VISIONLOOP_CACHE", str(tmp_path / "cache"))
+    workspace = (tmp_path / "workspace").as_uri()
+    return toy_detector.prepare(toy_detector.write_dataset(tmp_path / "dataset"), workspace)

@@ -1,0 +1,177 @@
+"""The evaluate stage against a real MLflow, with a toy detector that really detects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toy_detector import Prepared, ToyTrainer, prepare, write_dataset
+
+from visionloop.components import receipts
+from visionloop.components.errors import InvalidConfig, InvalidReceipt
+from visionloop.components.evaluate.result import read
+from visionloop.components.registry import Registry
+from visionloop.components.stage import Outcome
+
+pytestmark = pytest.mark.usefixtures("mlflow_uri")
+
+
+def verdict(outcome: Outcome) -> str:
+    return str(outcome.summary()["verdict"])
+
+
+def promoted(prepared: Prepared, name: str, offset: int) -> str:
+    """A champion of that offset; returns its training."""
+    training = prepared.train(offset)
+    outcome = prepared.register(prepared.evaluate(training, name), name)
+    assert outcome.summary()["alias"] == "champion"
+    return training
+
+
+def test_the_first_model_is_promoted_and_its_result_says_why(
+    prepared: Prepared, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outcome = prepared.evaluate(prepared.train(2), name)
+    result = read(outcome.found)
+    assert result.verdict == "promote"
+    assert "no champion" in result.reason
+    assert result.champion == "none"
+    assert result.images == 2
+    assert 0 < result.metrics["mAP50-95"] < 1
+    assert "lost" not in result.metrics  # a metric without a value
+    assert result.slices["size:small"] == {"objects": 4, "detections": 4, "recall": 1.0, "precision": 1.0}
+    assert set(result.per_class) == {"dim", "bright"}
+    assert capfd.readouterr().out == ""
+    page = outcome.found.read("report").decode()
+    assert "mAP50-95" in page
+    assert page.count("<img") == 2
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("offset", "gate", "expected"),
+    [
+        (1, None, "promote"),  # better than 3
+        (5, None, "keep"),  # worse
+        (5, {"epsilon": 0.5}, "promote"),  # worse, but not by more than epsilon
+        (5, {"floor": 0.99}, "reject"),
+        (1, {"floor": 0.99}, "reject"),  # better than the champion, and below the floor all the same
+        (1, {"primary_metric": "box_loss"}, "promote"),
+        (5, {"primary_metric": "box_loss"}, "keep"),
+        (5, {"primary_metric": "box_loss", "epsilon": 0.5}, "promote"),
+        (1, {"primary_metric": "box_loss", "floor": 0.01}, "reject"),
+    ],
+)
+def test_the_verdict_against_a_champion(
+    prepared: Prepared, name: str, offset: int, gate: dict[str, object] | None, expected: str
+) -> None:
+    promoted(prepared, name, 3)
+    outcome = prepared.evaluate(prepared.train(offset), name, gate=json.dumps(gate) if gate else None)
+    assert verdict(outcome) == expected
+    assert read(outcome.found).champion_metrics is not None
+
+
+def test_equal_metrics_are_not_worse(prepared: Prepared, name: str) -> None:
+    champion = promoted(prepared, name, 3)
+    other = prepared.train(3, seed=1)
+    outcome = prepared.evaluate(other, name)
+    result = read(outcome.found)
+    assert result.training != result.champion == receipts.load(champion, "train").receipt.digest
+    assert result.metrics == result.champion_metrics
+    assert result.verdict == "promote"
+
+
+def test_a_metric_that_the_evaluation_does_not_yield_is_refused(prepared: Prepared, name: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"primary_metric is accuracy, .* one of .*mAP50"):
+        prepared.evaluate(prepared.train(1), name, gate='{"primary_metric": "accuracy"}')
+
+
+def test_a_metric_without_a_value_counts_as_missing(prepared: Prepared, name: str) -> None:
+    with pytest.raises(InvalidConfig, match="primary_metric is lost"):
+        prepared.evaluate(prepared.train(1), name, gate='{"primary_metric": "lost"}')
+
+
+def test_without_mlflow_it_says_what_to_set(prepared: Prepared, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(InvalidConfig, match="MLFLOW_TRACKING_URI"):
+        prepared.evaluate(prepared.train(1), name)
+
+
+def test_running_again_reuses_the_result(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
+    training = prepared.train(2)
+    first = prepared.evaluate(training, name)
+    evaluated = len(toy.evaluated)
+    again = prepared.evaluate(training, name)
+    assert again.reused
+    assert again.found.uri == first.found.uri
+    assert len(toy.evaluated) == evaluated
+
+
+def test_the_champions_own_evaluation_is_the_result(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
+    training = prepared.train(2)
+    first = prepared.evaluate(training, name)
+    prepared.register(first, name)
+    evaluated = len(toy.evaluated)
+    again = prepared.evaluate(training, name)
+    assert again.reused
+    assert again.found.uri == first.found.uri
+    assert again.summary()["champion"] == f"{name}/1"
+    assert len(toy.evaluated) == evaluated
+    # Another gate is another question: the champion is measured once and compared with itself.
+    other = prepared.evaluate(training, name, gate='{"floor": 0.1}')
+    assert not other.reused
+    assert verdict(other) == "promote"
+    assert len(toy.evaluated) == evaluated + 1
+
+
+def test_force_evaluates_the_champion_again(prepared: Prepared, name: str) -> None:
+    training = promoted(prepared, name, 2)
+    assert not prepared.evaluate(training, name, force=True).reused
+
+
+def test_another_champion_makes_another_key(prepared: Prepared, name: str) -> None:
+    promoted(prepared, name, 5)
+    candidate = prepared.train(4)
+    before = prepared.evaluate(candidate, name)
+    promoted(prepared, name, 3)
+    after = prepared.evaluate(candidate, name)
+    assert before.found.receipt.key != after.found.receipt.key
+    assert [verdict(before), verdict(after)] == ["promote", "keep"]
+
+
+@pytest.mark.parametrize(("gate", "expected"), [(None, "keep"), ('{"incomparable": "promote"}', "promote")])
+def test_a_champion_of_other_classes_is_left_to_a_person(
+    prepared: Prepared, name: str, tmp_path: Path, gate: str | None, expected: str
+) -> None:
+    promoted(prepared, name, 3)
+    other = prepare(write_dataset(tmp_path / "other", classes=("dark", "light")), prepared.workspace)
+    outcome = other.evaluate(other.train(1, classes="dark,light"), name, gate=gate)
+    assert verdict(outcome) == expected
+    assert "other classes" in outcome.summary()["reason"]
+
+
+def test_a_champion_that_visionloop_did_not_register_enters_by_its_version(
+    prepared: Prepared, registry: Registry, name: str
+) -> None:
+    registry.ensure_model(name, name)
+    foreign = registry.create_version(name, "s3://elsewhere/model", {}, "made by hand")
+    registry.set_alias(foreign, "champion")
+    outcome = prepared.evaluate(prepared.train(1), name)
+    assert outcome.found.receipt.inputs["champion"].digest == f"{name}/1"
+    assert verdict(outcome) == "keep"
+
+
+def test_a_training_on_another_snapshot_is_refused(prepared: Prepared, name: str, tmp_path: Path) -> None:
+    other = prepare(write_dataset(tmp_path / "other", images=12), prepared.workspace)
+    with pytest.raises(InvalidReceipt, match="not the snapshot"):
+        other.evaluate(prepared.train(1), name)
+
+
+def test_results_hold_nothing_of_the_moment(prepared: Prepared, name: str) -> None:
+    """A forced second evaluation has the same digest, so nothing downstream runs again."""
+    training = prepared.train(2)
+    first = prepared.evaluate(training, name)
+    again = prepared.evaluate(training, name, force=True)
+    assert not again.reused
+    assert first.found.receipt.digest == again.found.receipt.digest

@@ -1,0 +1,60 @@
+"""The one naming function."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.components.names import LONGEST, sanitise
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+@pytest.mark.parametrize(
+    ("given_name", "expected"),
+    [
+        ("digits", "digits"),
+        ("Digits Detector", "digits-detector"),
+        ("  Bolts & nuts, v2.1 ", "bolts-nuts-v2-1"),
+        ("snake_case__name", "snake-case-name"),
+        ("Größe", "gro-e"),
+        ("café", "cafe"),
+        ("7", "7"),
+        ("ＡＢＣ", "abc"),
+    ],
+)
+def test_examples(given_name: str, expected: str) -> None:
+    assert sanitise(given_name) == expected
+
+
+@pytest.mark.parametrize("nothing", ["", "   ", "---", "결함", "日本", "!?"])
+def test_a_name_of_which_nothing_is_left_is_refused(nothing: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"--model-name .*nothing is left"):
+        sanitise(nothing)
+
+
+@given(st.text(max_size=200), st.integers(10, LONGEST))
+def test_the_result_fits_everywhere_and_stays_as_it_is(name: str, longest: int) -> None:
+    try:
+        result = sanitise(name, longest=longest)
+    except InvalidConfig:
+        return
+    assert LABEL.fullmatch(result)
+    assert "--" not in result
+    assert len(result) <= longest
+    assert sanitise(result, longest=longest) == result
+    assert sanitise(name.upper().lower(), longest=longest)
+
+
+@given(st.text("abc", min_size=64, max_size=80), st.text("abc", min_size=64, max_size=80))
+def test_long_names_stay_apart(first: str, second: str) -> None:
+    assert (sanitise(first) == sanitise(second)) == (first == second)
+
+
+def test_the_longest_name_keeps_its_length() -> None:
+    assert sanitise("a" * LONGEST) == "a" * LONGEST
+    assert len(sanitise("a" * (LONGEST + 1))) == LONGEST

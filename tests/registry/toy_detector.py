@@ -1,0 +1,253 @@
+"""A toy detector that really detects, its trainer and its train stage, and a dataset for it: rectangles on black.
+
+A checkpoint is a JSON file. ``offset`` shifts every box by so many pixels, so models differ in how good they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionloop.components import catalog, receipts
+from visionloop.components.evaluate.slices import match, overlap
+from visionloop.components.policy import POLICIES
+from visionloop.components.receipts import Parameter
+from visionloop.components.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
+from visionloop.components.trainers import Detection, Evaluation
+
+CLASSES = ("dim", "bright")
+BRIGHTNESS = {100: 0, 200: 1}
+SIZE = 96
+
+
+class ToyPredictor:
+    """Finds one rectangle of each brightness."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        value = json.loads(checkpoint.read_text())
+        self.classes = tuple(value["classes"])
+        self._offset = value["offset"]
+
+    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
+        for path in images:
+            with Image.open(path) as opened:
+                pixels = np.asarray(opened.convert("L"))
+            found = []
+            for brightness, index in BRIGHTNESS.items():
+                rows, columns = np.nonzero(pixels == brightness)
+                if len(rows):
+                    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
+                    found.append(Detection(index, 0.9, tuple(map(float, box))))
+            yield [one for one in found if one.confidence >= confidence]
+
+
+class ToyTrainer:
+    """The protocol's part that evaluate and register use."""
+
+    name = "toy"
+    logic_version = 1
+    tasks = frozenset({"detection"})
+    metrics: ClassVar = {"detection": ("mAP50-95", "mAP50", "box_loss")}
+
+    def __init__(self) -> None:
+        self.evaluated: list[Path] = []
+
+    def evaluate(
+        self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path, on_batch: Any
+    ) -> Evaluation:
+        print("chatter on stdout")
+        self.evaluated.append(checkpoint)
+        predictor = ToyPredictor(checkpoint)
+        images = sorted((dataset / "images" / split).iterdir())
+        overlaps, found, objects = [], 0, 0
+        confusion = [[0] * 3 for _ in range(3)]
+        for number, (path, predicted) in enumerate(zip(images, predictor.predict(images), strict=True)):
+            label = dataset / "labels" / split / f"{path.stem}.txt"
+            truth = [_true(line) for line in label.read_text().splitlines()]
+            missed, _ = match(truth, predicted)
+            objects += len(truth)
+            found += len(truth) - len(missed)
+            for one in truth:
+                best = max((overlap(one.box, other.box) for other in predicted), default=0.0)
+                overlaps.append(best)
+                confusion[one.class_index if best >= 0.5 else 2][one.class_index] += 1
+            on_batch(number + 1, len(images))
+        mean = float(np.mean(overlaps))
+        metrics = {"mAP50": found / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
+        return Evaluation(metrics, {name: {"mAP50-95": mean} for name in predictor.classes}, len(images), confusion)
+
+    def predictor(self, checkpoint: Path) -> ToyPredictor:
+        return ToyPredictor(checkpoint)
+
+    def requirements(self) -> list[str]:
+        return ["numpy"]
+
+
+def _true(line: str) -> Detection:
+    index, x, y, width, height = (float(value) for value in line.split())
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return Detection(int(index), 1.0, tuple(SIZE * value for value in corners))
+
+
+@dataclass(frozen=True)
+class _EntryPoint:
+    name: str
+    value: Any
+
+    def load(self) -> Any:
+        return self.value
+
+
+def install(patch: pytest.MonkeyPatch, trainer: ToyTrainer | None = None) -> ToyTrainer:
+    """Adds the trainer as an entry point of its own would."""
+    trainer = trainer or ToyTrainer()
+    real = catalog.entry_points
+
+    def entry_points(**wanted: Any) -> list[Any]:
+        extra = [_EntryPoint("toy", trainer)] if wanted["group"] == catalog.TRAINERS else []
+        return [*real(**wanted), *(entry for entry in extra if wanted.get("name", entry.name) == entry.name)]
+
+    patch.setattr(catalog, "entry_points", entry_points)
+    catalog._load.cache_clear()
+    return trainer
+
+
+@dataclass(frozen=True)
+class ToyArguments:
+    converted: str = argument("The convert receipt.")
+    snapshot: str = argument("The snapshot's receipt.")
+    offset: int = argument("How far off the boxes are.", default=0)
+    primary_metric: str = argument("The primary metric.", default="mAP50-95")
+    mode: str = argument("Its mode.", default="max")
+    seed: int = argument("Another training, with an equally good model.", default=0)
+    classes: str = argument("Names of other classes.", default=",".join(CLASSES))
+
+
+class ToyTrainStage:
+    """Makes what the train stage makes: the receipt of a training."""
+
+    name = "train"
+    logic_version = 1
+    policy = replace(POLICIES["train"], gpus=0)
+    arguments = ToyArguments
+    description = "Trains the toy detector."
+
+    def resolve(self, context: Context, arguments: ToyArguments) -> Resolution:
+        values = {
+            "trainer": "toy",
+            "primary_metric": arguments.primary_metric,
+            "primary_metric_mode": arguments.mode,
+            "imgsz": SIZE,
+            "batch": 4,
+            "conf": 0.001,
+            "seed": arguments.seed,
+            "offset": arguments.offset,
+        }
+        return Resolution(
+            inputs={
+                "converted": receipts.load(arguments.converted, "convert").reference,
+                "snapshot": receipts.load(arguments.snapshot, "snapshot").reference,
+            },
+            parameters={name: Parameter(value, "argument") for name, value in values.items()},
+            loaded=arguments,
+        )
+
+    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+        arguments: ToyArguments = resolution.loaded
+        checkpoint = {"classes": arguments.classes.split(","), "offset": arguments.offset}
+        attempt.write("best", "best.pt", msgspec.json.encode(checkpoint), result=True)
+        last = msgspec.json.encode({**checkpoint, "seed": arguments.seed})
+        attempt.write("last", "last.pt", last, result=True)
+        return Computed(scalars={"best_epoch": 1}, tracking={"mlflow": {"run_id": "0" * 32, "url": None}})
+
+
+def write_dataset(folder: Path, *, images: int = 8, classes: Sequence[str] = CLASSES) -> Path:
+    """A DICE dataset for detection: each image has one rectangle of each class; every fourth image is test."""
+    entries = []
+    for number in range(images):
+        pixels = np.zeros((SIZE, SIZE), np.uint8)
+        annotations = []
+        for brightness, index in BRIGHTNESS.items():
+            x, y, width, height = 4 + 45 * index + number % 3, 10 + 2 * number, 20, 24 + 4 * index
+            pixels[y : y + height, x : x + width] = brightness
+            annotations.append(
+                {
+                    "id": 2 * number + index,
+                    "class_id": index,
+                    "class_name": classes[index],
+                    "bbox": [x, y, width, height],
+                }
+                | {"bbox_format": "xywh", "area": width * height, "iscrowd": 0}
+            )
+        split = ("train", "val", "train", "test")[number % 4]
+        path = folder / "images" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        entries.append(
+            {"id": number, "file_name": path.name, "width": SIZE, "height": SIZE, "split": split}
+            | {"annotations": annotations}
+        )
+    document = {
+        "format_version": "1.0",
+        "dataset_id": "rectangles",
+        "task_type": "object_detection",
+        "classes": [{"id": index, "name": name} for index, name in enumerate(classes)],
+        "images": entries,
+    }
+    (folder / "annotations_detection.json").write_text(json.dumps(document))
+    return folder
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace with a snapshot and a converted dataset in it."""
+
+    workspace: str
+    snapshot: str
+    converted: str
+
+    def train(self, offset: int = 0, **given: Any) -> str:
+        """The URI of a training's receipt; the smaller the offset, the better the model."""
+        arguments = {"converted": self.converted, "snapshot": self.snapshot, "offset": offset, **given}
+        return run(ToyTrainStage(), arguments, self.workspace).found.uri
+
+    def evaluate(self, training: str, name: str, **given: Any) -> Outcome:
+        """Evaluates a training."""
+        from visionloop.components.evaluate import STAGE
+
+        force = given.pop("force", False)
+        arguments = {"training": training, "snapshot": self.snapshot, "model_name": name, **given}
+        return run(STAGE, arguments, self.workspace, force=force)
+
+    def register(self, evaluation: Outcome | str, name: str, **given: Any) -> Outcome:
+        """Registers an evaluated training."""
+        from visionloop.components.register import STAGE
+
+        force, name_of_run = given.pop("force", False), given.pop("run", None)
+        uri = evaluation if isinstance(evaluation, str) else evaluation.found.uri
+        arguments = {"evaluation": uri, "model_name": name, **given}
+        return run(STAGE, arguments, self.workspace, force=force, run=name_of_run)
+
+
+def run(
+    stage: Any, arguments: Mapping[str, Any], workspace: str, *, force: bool = False, run: str | None = None
+) -> Outcome:
+    """Runs one stage as a target does."""
+    return run_stage(stage, arguments, Invocation(workspace=workspace, force=force, run=run))
+
+
+def prepare(folder: Path, workspace: str) -> Prepared:
+    """Takes a dataset as far as convert."""
+    from visionloop.components import convert, snapshot, validate
+
+    taken = run(snapshot.STAGE, {"dataset": str(folder)}, workspace).found.uri
+    report = run(validate.STAGE, {"snapshot": taken}, workspace).found.uri
+    return Prepared(workspace, taken, run(convert.STAGE, {"snapshot": taken, "report": report}, workspace).found.uri)

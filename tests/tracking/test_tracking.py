@@ -1,0 +1,240 @@
+"""Tracking against a real MLflow on SQLite."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionloop.components.logs import LOGGER
+from visionloop.components.tracking import NullTracker, Tracker, open_tracker
+from visionloop.components.tracking.connection import connect, describe, shown
+
+HASH = "ab" * 32
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What Visionloop's own log says."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    with caplog.at_level(logging.INFO, logger=LOGGER.name):
+        yield caplog
+
+
+@pytest.fixture
+def experiment() -> str:
+    return f"experiment-{uuid.uuid4().hex[:8]}"
+
+
+def started(environment: dict[str, str], experiment: str, run_id: str | None = None, **params: Any) -> Tracker:
+    tracker = open_tracker(environment, experiment, workspace="s3://results/workspace", run_id=run_id)
+    tracker.start(
+        "run 1",
+        {"epochs": 3, "lr0": 0.01, "model": "yolo11n", **params},
+        {"visionloop.trace_id": "trace", "visionloop.snapshot": "s3://results/snapshot/receipt.json"},
+        HASH,
+        "s3://datasets/bolts",
+    )
+    return tracker
+
+
+def history(environment: dict[str, str], run_id: str | None, name: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in connect(environment).get_metric_history(run_id, name)]
+
+
+def test_a_training_is_one_run_with_everything(environment: dict[str, str], experiment: str) -> None:
+    tracker = started(environment, experiment)
+    for epoch in (1, 2, 3):
+        tracker.log_epoch(epoch, {"mAP50-95": epoch / 10, "box_loss": 1 / epoch, "metrics/mAP50(B)": 0.5})
+    tracker.finish("succeeded", {"mAP50-95": 0.3})
+    client = connect(environment)
+    run = client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run 1"
+    assert run.data.params == {"epochs": "3", "lr0": "0.01", "model": "yolo11n"}
+    assert run.data.tags["visionloop.trace_id"] == "trace"
+    assert run.data.tags["visionloop.snapshot"] == "s3://results/snapshot/receipt.json"
+    assert run.data.metrics["final/mAP50-95"] == 0.3
+    assert history(environment, tracker.run_id, "mAP50-95") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert history(environment, tracker.run_id, "metrics/mAP50_B_") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "bolts"
+    assert json.loads(dataset.dataset.source) == {"uri": "s3://datasets/bolts", "sha256": HASH}
+    assert HASH.startswith(dataset.dataset.digest)
+    there = client.get_experiment(run.info.experiment_id)
+    assert there.name == experiment
+    assert there.artifact_location == "s3://results/workspace/mlflow"
+    assert tracker.record() == {"mlflow": {"run_id": tracker.run_id, "url": None}}
+
+
+def test_a_retried_training_goes_on_in_its_run(environment: dict[str, str], experiment: str) -> None:
+    first = started(environment, experiment)
+    first.log_epoch(1, {"mAP50": 0.1})
+    first.log_epoch(2, {"mAP50": 0.2})
+    # Killed here; the next attempt resumes from the checkpoint of epoch 1 and does epoch 2 again.
+    second = started(environment, experiment, first.run_id, epochs=99)
+    assert second.run_id == first.run_id
+    second.log_epoch(2, {"mAP50": 0.2})
+    second.log_epoch(3, {"mAP50": 0.3})
+    second.finish("succeeded", {"mAP50": 0.3})
+    second.finish("succeeded", {"mAP50": 0.3})
+    assert history(environment, first.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert history(environment, first.run_id, "final/mAP50") == [(3, 0.3)]
+    run = connect(environment).get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["epochs"] == "3"  # what was logged can't be changed
+    assert len(run.inputs.dataset_inputs) == 1
+
+
+@pytest.mark.parametrize("gone", ["f" * 32, "no-run-id", "deleted"])
+def test_a_run_that_is_gone_is_opened_anew(environment: dict[str, str], experiment: str, gone: str) -> None:
+    if gone == "deleted":
+        gone = str(started(environment, experiment).run_id)
+        connect(environment).delete_run(gone)
+    tracker = started(environment, experiment, gone)
+    assert tracker.run_id not in (None, gone)
+
+
+@pytest.mark.parametrize(("status", "expected"), [("failed", "FAILED"), ("cancelled", "KILLED"), ("KILLED", "KILLED")])
+def test_the_end_is_told(environment: dict[str, str], experiment: str, status: str, expected: str) -> None:
+    tracker = started(environment, experiment)
+    tracker.finish(status, {})
+    assert connect(environment).get_run(tracker.run_id).info.status == expected
+
+
+def test_a_run_that_kfp_injected_becomes_the_parent(environment: dict[str, str], experiment: str) -> None:
+    parent = started(environment, experiment)
+    child = started({**environment, "MLFLOW_RUN_ID": str(parent.run_id)}, "another")
+    run = connect(environment).get_run(child.run_id)
+    assert child.run_id != parent.run_id
+    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert run.info.experiment_id == connect(environment).get_experiment_by_name(experiment).experiment_id
+
+
+def test_an_injected_run_of_another_mlflow_is_passed_over(environment: dict[str, str], experiment: str) -> None:
+    tracker = started({**environment, "MLFLOW_RUN_ID": "f" * 32}, experiment)
+    assert "mlflow.parentRunId" not in connect(environment).get_run(tracker.run_id).data.tags
+
+
+def test_values_that_no_metric_has_are_told_too(environment: dict[str, str], experiment: str) -> None:
+    tracker = started(environment, experiment)
+    tracker.log_epoch(1, {"box_loss": math.nan})
+    assert math.isnan(history(environment, tracker.run_id, "box_loss")[0][1])
+
+
+def test_many_and_long_parameters_and_tags(environment: dict[str, str], experiment: str) -> None:
+    many = {f"setting {number} (odd)": "x" * 7000 for number in range(150)}
+    tracker = started(environment, experiment, **many)
+    params = connect(environment).get_run(tracker.run_id).data.params
+    assert len(params) == 153
+    assert len(params["setting 7 _odd_"]) == 6000
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI"),
+        ({"MLFLOW_ENABLED": "False"}, "MLFLOW_ENABLED"),
+        ({"OBSERVABILITY_BACKENDS": "database, tensorboard"}, "OBSERVABILITY_BACKENDS"),
+    ],
+)
+def test_not_tracked_is_said(
+    environment: dict[str, str], lines: pytest.LogCaptureFixture, variables: dict[str, str], why: str
+) -> None:
+    tracker = started({**environment, **variables}, "experiment")
+    assert isinstance(tracker, NullTracker)
+    tracker.log_epoch(1, {"mAP50": 0.1})
+    tracker.finish("succeeded", {})
+    assert tracker.record() == "not tracked"
+    (line,) = lines.messages
+    assert line.startswith("not tracked: ")
+    assert why in line
+
+
+def test_tracked_is_said_once(environment: dict[str, str], experiment: str, lines: pytest.LogCaptureFixture) -> None:
+    tracker = started({**environment, "OBSERVABILITY_BACKENDS": "database, MLflow"}, experiment)
+    tracker.log_epoch(1, {"mAP50": 0.1})
+    assert [line for line in lines.messages if "track" in line] == [f"tracked: mlflow run {tracker.run_id}"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:9",
+        "sqlite:////nowhere/at/all/mlflow.db",
+        "nonsense://somewhere",
+        "http://user:secret@127.0.0.1:9",
+    ],
+)
+def test_a_tracker_that_fails_never_fails_a_training(
+    uri: str, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracker = started({"MLFLOW_TRACKING_URI": uri}, "experiment")
+    tracker.log_epoch(1, {"mAP50": 0.1})
+    tracker.finish("succeeded", {})
+    assert tracker.record() == "not tracked"
+    failures = [line for line in lines.messages if line.startswith("tracking failed: ")]
+    assert len(failures) == 1
+    assert "secret" not in failures[0]
+
+
+def test_what_a_tracker_missed_is_told_when_it_is_back(
+    environment: dict[str, str], experiment: str, tracking_database: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    tracker = started(environment, experiment)
+    tracker.log_epoch(1, {"mAP50": 0.1})
+    # The store refuses for a while: its table of metrics is gone, as after a failed migration.
+    import sqlite3
+
+    with sqlite3.connect(tracking_database) as database:
+        database.execute("ALTER TABLE metrics RENAME TO away")
+    tracker.log_epoch(2, {"mAP50": 0.2})
+    tracker.log_epoch(3, {"mAP50": 0.3})
+    assert sum(line.startswith("tracking failed: ") for line in lines.messages) == 1
+    with sqlite3.connect(tracking_database) as database:
+        database.execute("ALTER TABLE away RENAME TO metrics")
+    database.close()
+    tracker.finish("succeeded", {})
+    assert history(environment, tracker.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert connect(environment).get_run(tracker.run_id).info.status == "FINISHED"
+
+
+def test_nothing_imports_mlflow_before_somebody_asks() -> None:
+    """A reused stage must not pay the seconds that the import takes."""
+    code = (
+        "import sys; import visionloop.components.tracking, visionloop.components.registry,"
+        " visionloop.components.evaluate, visionloop.components.register, visionloop.components.train;"
+        " print([name for name in ('mlflow', 'torch', 'ultralytics', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_telemetry_is_off_before_mlflow_is_imported(environment: dict[str, str], tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from visionloop.components.tracking.connection import connect; connect(os.environ);"
+        " from mlflow.telemetry import get_telemetry_client; from mlflow.telemetry.utils import is_telemetry_disabled;"
+        " print(is_telemetry_disabled(), get_telemetry_client())"
+    )
+    # MLflow switches its telemetry off by itself in what looks like a test or a build server: none of that here.
+    passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=passed | environment, cwd=tmp_path
+    )
+    assert done.stdout == "True None\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_are_shown_without_their_secrets() -> None:
+    assert shown("https://user:secret@host:5000/path?token=x") == "https://host:5000/path"
+    assert "secret" not in describe(ValueError("failed at https://user:secret@host/ now"))
