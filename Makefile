@@ -3,8 +3,13 @@
 PYTHON ?= python3
 REGISTRY ?= localhost
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool))))
+# The first that is there and answers: a docker client without an engine builds nothing.
+BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
+BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg VERSION=$(TAG) \
+  $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
 UV_VERSION := 0.13.8
+PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --overrides overrides.txt \
+  --no-annotate --no-header --no-emit-index-url
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,19 +83,21 @@ cluster-test: venv ## Test on the cluster that KUBECONFIG names
 gpu-test: venv ## Test on this machine's GPU
 	$(BIN)/python -m pytest -m gpu
 
-images: ## Build the images, REGISTRY=localhost TAG=version
-	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found; install one or name it with make images BUILDER=…"; exit 1; }
-	$(BUILDER) build -t $(REGISTRY)/visionloop-stage:$(TAG) -f images/stage/Dockerfile .
-	$(BUILDER) build -t $(REGISTRY)/visionloop-trainer:$(TAG) -f images/trainer/Dockerfile .
+images: ## Build the images, REGISTRY=localhost TAG=version [BASE=…] [INDEX=…] [BUILD_FLAGS=…]
+	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found that works; install one or name it with make images BUILDER=…"; exit 1; }
+	$(BUILD_IMAGE) --build-arg IMAGE=stage -t $(REGISTRY)/visionloop-stage:$(TAG) .
+	$(BUILD_IMAGE) --build-arg IMAGE=trainer --build-arg LICENSES="Apache-2.0 AND AGPL-3.0-only" -t $(REGISTRY)/visionloop-trainer:$(TAG) .
 
 # Addresses stay out: the header and the index lines are left away. Hashes hold whatever index serves the files.
-constraints: $(VENV)/bin/python ## Pin the newest versions in constraints.txt
+constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
 	@mkdir -p build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --upgrade --generate-hashes \
-	  --overrides overrides.txt --no-annotate --no-header --no-emit-index-url --output-file build/constraints.txt
+	$(PIN) pyproject.toml --all-extras --upgrade --output-file build/constraints.txt
 	@{ echo "# All packages with versions and hashes, for every platform. Refreshed by: make constraints"; \
 	  cat build/constraints.txt; } > constraints.txt
+	$(PIN) pyproject.toml --constraints constraints.txt --output-file images/stage/requirements.txt
+	$(PIN) pyproject.toml --constraints constraints.txt --extra ultralytics --output-file images/trainer/requirements.txt
+	$(PIN) images/builder.in --constraints constraints.txt --upgrade --output-file images/builder.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

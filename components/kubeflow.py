@@ -140,7 +140,7 @@ def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequen
         for artifact in artifacts:
             fill(artifact, found)
     scalars = outcome.summary()
-    values = ["" if scalars.get(name) is None else scalars[name] for name in returns]
+    values = ["" if scalars.get(name) is None else scalars.get(name) for name in returns]
     return (found.uri if found is not None else "", *values)
 
 

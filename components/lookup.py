@@ -17,8 +17,11 @@ from visionloop.components.storage import open_prefix
 #: The stage whose pod looks for the results of the expensive ones after it.
 LOOKS_AHEAD = "convert"
 
-#: What ``look_ahead`` finds, each "" where there is nothing.
-FINDS = ("training_receipt", "evaluation_receipt", "verdict")
+#: What ``look_ahead`` tells: the stage that has to run next, and what it found, each "" where there is nothing.
+FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict")
+
+#: ``next`` when an evaluation is there and its verdict is to reject.
+NOTHING = "nothing"
 
 #: What ``look_ahead`` is told that is no setting of the training.
 _EVALUATION_ARGUMENTS = ("model_name", "gate")
@@ -65,9 +68,9 @@ def look_ahead(
         forced: Stages that compute again whatever there is.
 
     Returns:
-        FINDS by name. What was found is recorded in the run as reused, for its stage will not start.
+        FINDS by name; ``next`` is train, evaluate, register or NOTHING. What was found is recorded in the run as reused, for its stage will not start.
     """
-    finds = dict.fromkeys(FINDS, "")
+    finds = dict.fromkeys(FINDS, "") | {"next": "train"}
     if outcome.found is None:
         return finds
     told = _pairs(ahead)
@@ -79,7 +82,7 @@ def look_ahead(
     training = _find("train", train, invocation, forced)
     if training is None:
         return finds
-    finds["training_receipt"] = training.uri
+    finds |= {"next": "evaluate", "training_receipt": training.uri}
     if not told.get("model_name"):
         return finds
     evaluate = {
@@ -90,7 +93,9 @@ def look_ahead(
     }
     evaluation = _find("evaluate", evaluate, invocation, forced)
     if evaluation is not None:
-        finds |= {"evaluation_receipt": evaluation.uri, "verdict": str(evaluation.receipt.scalars.get("verdict") or "")}
+        verdict = str(evaluation.receipt.scalars.get("verdict") or "")
+        left = NOTHING if verdict == "reject" else "register"
+        finds |= {"next": left, "evaluation_receipt": evaluation.uri, "verdict": verdict}
     return finds
 
 

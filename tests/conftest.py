@@ -16,9 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import obstore
 import pytest
-from obstore.store import S3Store
 
 #: Variables that Visionloop, its seeds and the libraries beside it read; no test inherits one from its caller.
 OURS = re.compile(
@@ -121,6 +119,8 @@ class _Weed:
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
             f"-s3.config={self.folder / 'identities.json'}",
+            f"-filer.localSocket={self.folder / 'filer.sock'}",
+            f"-s3.localSocket={self.folder / 's3.sock'}",
         ]
         self.server = S3Server(f"http://127.0.0.1:{ports[-1]}", keys, readonly)
         with (self.folder / "log").open("wb") as log:
@@ -141,22 +141,21 @@ class _Weed:
             config=Config(signature_version="s3v4", retries={"max_attempts": 0}, connect_timeout=1),
         )
         until = time.monotonic() + 60
-        left = list(BUCKETS)
+        left, created = list(BUCKETS), set[str]()
         while left:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"weed did not start: {(self.folder / 'log').read_text()[-3000:]}")
             try:
-                client.create_bucket(Bucket=left[0])
+                if left[0] not in created:
+                    client.create_bucket(Bucket=left[0])
                 client.put_object(Bucket=left[0], Key="ready", Body=b"yes")
                 client.get_object(Bucket=left[0], Key="ready")["Body"].read()
                 client.delete_object(Bucket=left[0], Key="ready")
                 left.pop(0)
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
-                    with_bucket = left[0]
-                    client.put_object(Bucket=with_bucket, Key="ready", Body=b"yes")
-                    client.delete_object(Bucket=with_bucket, Key="ready")
-                    left.pop(0)
+                    # Made by an earlier try whose answer was lost, or that failed at the PUT.
+                    created.add(left[0])
                     continue
                 time.sleep(0.1)
             except BotoCoreError:
@@ -219,25 +218,3 @@ def file_workspace(tmp_path: Path) -> str:
 def workspace(request: pytest.FixtureRequest) -> str:
     """An empty workspace's URI, once on S3 and once in a folder."""
     return str(request.getfixturevalue(f"{request.param}_workspace"))
-
-
-@pytest.fixture
-def bucket(s3: S3Server) -> S3Store:
-    """The bucket ``results`` as a plain client sees it, past Visionloop's own code."""
-    return plain_client(s3, "results")
-
-
-def plain_client(server: S3Server, bucket: str) -> S3Store:
-    """An S3 client with all rights."""
-    return S3Store(
-        bucket,
-        endpoint=server.endpoint,
-        access_key_id=server.keys.access,
-        secret_access_key=server.keys.secret,
-        region="us-east-1",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
-
-
-__all__ = ["S3Server", "obstore"]

@@ -31,7 +31,7 @@ def convert(
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Converted", [("receipt", str), ("training_receipt", str), ("evaluation_receipt", str), ("verdict", str)]
+    "Converted", [("receipt", str), ("next", str), ("training_receipt", str), ("evaluation_receipt", str)]
 ):
     """Converts a snapshot's annotations to YOLO labels or an image folder's layout.
 
@@ -62,16 +62,16 @@ def convert(
 
     Returns:
         receipt: URI of the receipt.
+        next: What is left to do: train, evaluate, register or nothing; empty without look_ahead.
         training_receipt: URI of the training's receipt if it is there already, else empty.
         evaluation_receipt: URI of that training's evaluation if it is there already, else empty.
-        verdict: That evaluation's verdict, else empty.
     """
     from visionloop.components.kubeflow import run_stage, settings
 
     form = {"trainer": trainer, "model": model, "imgsz": imgsz, "epochs": epochs, "batch": batch, "lr0": lr0}
     form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
     form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
-    ahead = [f"model_name={model_name}", f"gate={gate}", *settings(form)] if look_ahead else []
+    ahead = [f"model_name={model_name}", f"gate={gate}", *settings(form)] if look_ahead else None
     given = {"snapshot": snapshot, "report": report}
-    returns = ("training_receipt", "evaluation_receipt", "verdict")
+    returns = ("next", "training_receipt", "evaluation_receipt")
     return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, ahead)

@@ -16,7 +16,7 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components import catalog
+from visionloop.components import catalog, lookup
 from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines import pods
 from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, fields_of, given_settings, stage_template
@@ -30,7 +30,7 @@ DESCRIPTION = "Retrains a vision model from an annotated image dataset and regis
 OUTPUTS: Mapping[str, Sequence[str]] = {
     "snapshot": ("receipt", "snapshot_id"),
     "validate": ("receipt", "errors", "quarantined"),
-    "convert": ("receipt", "training_receipt", "evaluation_receipt", "verdict"),
+    "convert": ("receipt", *lookup.FINDS),
     "train": ("receipt",),
     "evaluate": ("receipt", "verdict"),
     "register": ("receipt", "version", "alias"),
@@ -100,10 +100,9 @@ def _tasks(target: Target) -> None:
         ("snapshot", "validate"),
         {"snapshot": snapshot, "report": report, **_parameters("model_name", "gate"), **settings},
     )
-    found, before = _reference_to("convert", "training_receipt"), _reference_to("convert", "evaluation_receipt")
-    trains = [_train(trainer) for trainer in target.trainers]
-    nothing_found = {trainer: f"{found} == ''{_and_chosen(trainer, target)}" for trainer in target.trainers}
-    for trainer in target.trainers:
+    left, trains = _reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
+    chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
+    for trainer, task in trains.items():
         _task(
             "train",
             ("snapshot", "convert"),
@@ -113,35 +112,31 @@ def _tasks(target: Target) -> None:
                 **_parameters("model_name", "run_name", "description", "gpus"),
                 **settings,
             },
-            name=_train(trainer),
-            when=f"{{{{={before} == '' && {nothing_found[trainer]}}}}}",
-            template=_train(trainer),
+            name=task,
+            when=f"{{{{={chosen[trainer]}}}}}",
+            template=task,
         )
-    trained = found
-    for trainer in reversed(target.trainers):
-        # Only the branch that holds is looked up, so a skipped task's output is never asked for.
-        trained = f"{nothing_found[trainer]} ? {_reference_to(_train(trainer), 'receipt')} : ({trained})"
+    # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
+    training = _reference_to("convert", "training_receipt")
+    for trainer, task in trains.items():
+        training = f"{chosen[trainer]} ? {_reference_to(task, 'receipt')} : ({training})"
     _task(
         "evaluate",
-        ("snapshot", "convert", *trains),
+        ("snapshot", "convert", *trains.values()),
         {
-            "training": f"{{{{={trained}}}}}",
+            "training": f"{{{{={training}}}}}",
             "snapshot": snapshot,
             **_parameters("model_name", "gate", "gpus"),
             "image": _evaluation_image(target),
         },
-        when=f"{{{{={before} == ''}}}}",
+        when=f"{{{{={left} in ['train', 'evaluate']}}}}",
     )
-    pick = f"{before} == '' ? {{}} : {{}}"
-    verdict = pick.format(_reference_to("evaluate", "verdict"), _reference_to("convert", "verdict"))
+    known, receipt = _reference_to("convert", "evaluation_receipt"), _reference_to("evaluate", "receipt")
     _task(
         "register",
         ("convert", "evaluate"),
-        {
-            "evaluation": f"{{{{={pick.format(_reference_to('evaluate', 'receipt'), before)}}}}}",
-            **_parameters("model_name"),
-        },
-        when=f"{{{{=({verdict}) != 'reject'}}}}",
+        {"evaluation": f"{{{{={left} == 'register' ? {known} : {receipt}}}}}", **_parameters("model_name")},
+        when=f"{{{{={left} == 'register' || ({left} != '{lookup.NOTHING}' && {_reference_to('evaluate', 'verdict')} != 'reject')}}}}",
     )
 
 

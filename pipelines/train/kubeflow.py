@@ -1,10 +1,12 @@
 """The training pipeline on Kubeflow Pipelines."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kfp import dsl
 
+from visionloop.components import lookup
 from visionloop.components.cleanup.component import cleanup
 from visionloop.components.convert.component import convert
 from visionloop.components.evaluate.component import evaluate
@@ -26,6 +28,12 @@ def train_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
     row = target.policies
     register_unless_rejected = _registration(target)
+
+    def judge(name: str, training: Any, frozen: Any, model_name: Any, gate: Any, common: dict[str, Any]) -> None:
+        evaluated = evaluate(training=training, snapshot=frozen, model_name=model_name, gate=gate, **common)
+        place(evaluated, "evaluate", target.evaluate(name), target)
+        verdict, evaluation = evaluated.outputs["verdict"], evaluated.outputs["receipt"]
+        register_unless_rejected(verdict=verdict, evaluation=evaluation, model_name=model_name, **common)
 
     @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")  # type: ignore[untyped-decorator]
     @documented(DESCRIPTION)
@@ -86,21 +94,25 @@ def train_pipeline(target: Target) -> Any:
             )
             place(converted, "convert", row["convert"], target)
 
-            # No value is picked across these branches: a dsl.OneOf that only a condition reads is lost by the compiler.
-            with dsl.If(converted.outputs["evaluation_receipt"] != "", name="evaluated-before"):
-                known = reuse_evaluation(receipt=converted.outputs["evaluation_receipt"])
-                place(known, "reuse evaluation", row["convert"], target)
-                with dsl.If(converted.outputs["verdict"] != "reject", name="good-enough-before"):
-                    again = register(
-                        evaluation=converted.outputs["evaluation_receipt"], model_name=model_name, **common
-                    )
-                    place(again, "register", row["register"], target)
-            for name, branch in _branches(target, trainer):
-                with branch:
-                    with dsl.If(converted.outputs["training_receipt"] != "", name="trained-before"):
-                        kept = reuse_training(receipt=converted.outputs["training_receipt"])
-                        place(kept, "reuse training", row["convert"], target)
-                    with dsl.Else(name="train-anew"):
+            left = converted.outputs["next"]
+            known_training, known_evaluation = (
+                converted.outputs["training_receipt"],
+                converted.outputs["evaluation_receipt"],
+            )
+            with dsl.If(left == lookup.NOTHING, name="rejected-before"):
+                place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
+            with dsl.Elif(left == "register", name="evaluated-before"):
+                place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
+                again = register(evaluation=known_evaluation, model_name=model_name, **common)
+                place(again, "register", row["register"], target)
+            with dsl.Elif(left == "evaluate", name="trained-before"):
+                place(reuse_training(receipt=known_training), "reuse training", row["convert"], target)
+                for name, branch in _branches(target, trainer):
+                    with branch:
+                        judge(name, known_training, frozen.outputs["receipt"], model_name, gate, common)
+            with dsl.Else(name="train-anew"):
+                for name, branch in _branches(target, trainer):
+                    with branch:
                         trained = train(
                             converted=converted.outputs["receipt"],
                             snapshot=frozen.outputs["receipt"],
@@ -112,17 +124,7 @@ def train_pipeline(target: Target) -> Any:
                             **common,
                         )
                         place(trained, "train", target.trainers[name], target)
-                    evaluated = evaluate(
-                        training=dsl.OneOf(kept.outputs["receipt"], trained.outputs["receipt"]),
-                        snapshot=frozen.outputs["receipt"],
-                        model_name=model_name,
-                        gate=gate,
-                        **common,
-                    )
-                    place(evaluated, "evaluate", target.evaluate(name), target)
-                    with dsl.If(evaluated.outputs["verdict"] != "reject", name="good-enough"):
-                        registered = register(evaluation=evaluated.outputs["receipt"], model_name=model_name, **common)
-                        place(registered, "register", row["register"], target)
+                        judge(name, trained.outputs["receipt"], frozen.outputs["receipt"], model_name, gate, common)
 
     return visionloop_train
 
@@ -145,9 +147,10 @@ def _registration(target: Target) -> Callable[..., Any]:
     return register_if_good  # type: ignore[no-any-return]
 
 
-def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, Any]]:
+def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
     """A branch for each trainer; the default one takes whatever name is left, and says itself that it knows no such trainer."""
-    for name in target.trainers:
-        if name != DEFAULT_TRAINER:
-            yield name, dsl.Elif(trainer == name, name=f"evaluate-with-{name}")
-    yield DEFAULT_TRAINER, dsl.Else(name="evaluate-anew")
+    others = [name for name in target.trainers if name != DEFAULT_TRAINER]
+    for position, name in enumerate(others):
+        kind = dsl.Elif if position else dsl.If
+        yield name, kind(trainer == name, name=f"with-{name}")
+    yield DEFAULT_TRAINER, dsl.Else(name=f"with-{DEFAULT_TRAINER}") if others else nullcontext()

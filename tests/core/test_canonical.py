@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionloop.components.canonical import canonical, result_digest, sha256, stage_key
@@ -71,6 +71,7 @@ def test_the_objects_of_the_rfc():
     assert list(json.loads(canonical(names)).values()) == [1, 2, 3, 4, 5, 6, 7]
 
 
+@settings(max_examples=60)
 @given(JSON)
 def test_the_canonical_form_says_the_same_and_is_stable(value):
     data = canonical(value)
@@ -90,12 +91,14 @@ ARGUMENTS = st.tuples(
 )
 
 
+@settings(max_examples=40)
 @given(ARGUMENTS, ARGUMENTS)
 def test_keys_are_equal_exactly_when_all_that_decides_is(one, other):
     same = canonical(list(one)) == canonical(list(other))
     assert (stage_key(*one) == stage_key(*other)) == same
 
 
+@settings(max_examples=40)
 @given(ARGUMENTS, NAMES, JSON, DIGESTS)
 def test_a_key_changes_with_each_part(arguments, name, value, digest):
     stage, version, inputs, parameters = arguments

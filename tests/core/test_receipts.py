@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_canonical import DIGESTS, JSON, NAMES
 
@@ -56,6 +56,7 @@ def store(workspace: str, receipt: Receipt | None = None) -> tuple[Prefix, recei
     return place, receipts.publish(place, receipt, None)
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(NAMES, JSON, max_size=4),
     st.dictionaries(NAMES, DIGESTS, max_size=3),

@@ -150,8 +150,17 @@ def test_a_damaged_result_is_computed_again_and_replaced(workspace, damage):
     assert run(workspace).reused
 
 
+@pytest.mark.parametrize("name", ["InvalidDataset", "Transient", "Defect"])
+def test_an_error_is_told_and_leaves_the_workspace_usable_on_each_store(workspace, monkeypatch, tmp_path, name):
+    check_failure(workspace, monkeypatch, tmp_path, name)
+
+
 @pytest.mark.parametrize("name", FAILURES)
-def test_every_error_is_told_and_leaves_the_workspace_usable(workspace, monkeypatch, tmp_path, name):
+def test_every_error_is_told_and_leaves_the_workspace_usable(file_workspace, monkeypatch, tmp_path, name):
+    check_failure(file_workspace, monkeypatch, tmp_path, name)
+
+
+def check_failure(workspace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     log = tmp_path / "termination-log"
     log.touch()
     monkeypatch.setattr(stage, "TERMINATION_LOG", log)

@@ -42,7 +42,8 @@ class Toys:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"VISIONLOOP_EVENTS": str(self.events)} | variables,
+            # A killed process leaves its temporary folder behind: here in the test's own.
+            env=os.environ | {"VISIONLOOP_EVENTS": str(self.events), "TMPDIR": str(self.folder)} | variables,
         )
         self.started.append(process)
         return process

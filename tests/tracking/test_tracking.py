@@ -170,16 +170,17 @@ def test_tracked_is_said_once(environment: dict[str, str], experiment: str, line
     "uri",
     [
         "http://127.0.0.1:9",
-        "sqlite:////nowhere/at/all/mlflow.db",
+        "sqlite:///{file}/mlflow.db",
         "nonsense://somewhere",
         "http://user:secret@127.0.0.1:9",
     ],
 )
 def test_a_tracker_that_fails_never_fails_a_training(
-    uri: str, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    uri: str, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracker = started({"MLFLOW_TRACKING_URI": uri}, "experiment")
+    (tmp_path / "file").touch()
+    tracker = started({"MLFLOW_TRACKING_URI": uri.format(file=tmp_path / "file")}, "experiment")
     tracker.log_epoch(1, {"mAP50": 0.1})
     tracker.finish("succeeded", {})
     assert tracker.record() == "not tracked"

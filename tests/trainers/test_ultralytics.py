@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -338,6 +340,35 @@ def test_memory_that_is_really_used_up() -> None:
         translated(8, 64),
     ):
         torch.empty(2**58, dtype=torch.uint8)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_disk_that_is_really_full() -> None:
+    import torch
+
+    with pytest.raises(SickMachine, match="written whole"), translated(8, 64):
+        torch.serialization.save({"weights": torch.zeros(1_000_000)}, "/dev/full")
+    with pytest.raises(SickMachine, match="No space is left"), translated(8, 64):
+        Path("/dev/full").write_bytes(b"0" * 100_000)
+
+
+class Killed:
+    """A dataset whose reader dies, as the kernel ends a process that takes too much memory."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_that_really_dies() -> None:
+    from torch.utils.data import DataLoader
+
+    with pytest.raises(Transient, match="process that loads images died"), translated(8, 64):
+        next(iter(DataLoader(Killed(), num_workers=1)))  # type: ignore[arg-type]
 
 
 # Best epoch

@@ -34,6 +34,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_dataset(tmp_path_factory.mktemp("dataset"), {"train": 10, "val": 4, "test": 4})
 
 
+class Planted:
+    """Unpickling it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A training in a process of its own: what it printed, what it kept, and where it ran."""
@@ -232,15 +242,21 @@ def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished,
     assert all(torch.equal(started[name], ended[name]) for name in learned)
 
 
-def test_weights_that_do_not_fit_are_refused(dataset: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused_and_run_no_code(dataset: Path, tmp_path: Path) -> None:
+    import torch
+
     from visionloop.components.trainers.ultralytics.environment import library
 
-    nothing, masks = tmp_path / "nothing.pt", tmp_path / "masks.pt"
+    nothing, masks, planted = tmp_path / "nothing.pt", tmp_path / "masks.pt", tmp_path / "planted.pt"
     nothing.write_bytes(b"nothing")
     library().YOLO("yolo11n-seg.yaml").save(masks)
-    for weights, match in ((nothing, r"nothing\.pt"), (masks, "task segment, not for detect")):
+    torch.save({"model": Planted(tmp_path / "trace")}, planted)
+    for weights, match in ((nothing, r"nothing\.pt"), (planted, r"planted\.pt"), (masks, "segment, not for detect")):
         with pytest.raises(InvalidConfig, match=match):
             TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), SilentListener())
+    with pytest.raises(InvalidReceipt, match=r"planted\.pt"):
+        TRAINER.predictor(planted)
+    assert not (tmp_path / "trace").exists()
 
 
 def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: Path) -> None:
@@ -291,22 +307,15 @@ def test_other_tasks_and_foreign_checkpoints_are_refused(dataset: Path, tmp_path
         TRAINER.train(tiny.job(dataset, tmp_path, checkpoint=foreign), SilentListener())
 
 
-@pytest.mark.parametrize(("changes", "match"), [({"device": "0,1"}, "one device"), ({"momentum": 3.0}, "momentum")])
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [({"device": "0,1"}, "one device"), ({"device": "99"}, "device=99"), ({"momentum": 3.0}, "momentum")],
+)
 def test_settings_that_do_not_fit_are_refused(
     dataset: Path, tmp_path: Path, changes: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(InvalidConfig, match=match):
         TRAINER.train(tiny.job(dataset, tmp_path, **changes), SilentListener())
-
-
-class Planted:
-    """Unpickling it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.trace,)
 
 
 def test_a_dataset_without_labels_is_refused_and_no_pickle_in_it_is_read(tmp_path: Path) -> None:

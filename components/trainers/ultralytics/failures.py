@@ -48,6 +48,9 @@ _DEVICE = (
 #: A kernel's own assertion is a wrong input or a defect, not the machine.
 _NOT_THE_DEVICE = ("device-side assert",)
 
+#: torch's words for a file that could not be written whole.
+_DISK = ("unexpected pos", "PytorchStreamWriter failed")
+
 _WORKER = ("DataLoader worker", "Pin memory thread exited")
 
 #: The library's words for a dataset that it can't use.
@@ -105,6 +108,8 @@ def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | 
         return SickMachine(
             f"No space is left on this machine's disk ({error.filename or text}): free some, or use another."
         )
+    if isinstance(error, RuntimeError) and _has(everything, _DISK):
+        return SickMachine(f"A file could not be written whole on this machine ({text}): free space, or use another.")
     if _has(everything, _WORKER):
         return Transient(
             f"A process that loads images died ({text}): it is tried again; give more memory or /dev/shm, or fewer workers."

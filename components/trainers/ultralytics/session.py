@@ -96,7 +96,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         "pretrained": job.weights is not None,
         "device": device,
         "workers": workers,
-        "project": str(job.work),
+        "project": str(job.work.absolute()),
         "name": "session",
         "exist_ok": True,
         "verbose": False,
@@ -129,7 +129,7 @@ def starting_point(job: TrainingJob) -> str:
     if job.weights is None:
         model = str(job.config["model"])
         return model if model.endswith((".yaml", ".yml")) else f"{model}.yaml"
-    link = job.work / f"start{'.pt' if job.weights.suffix not in ('.yaml', '.yml') else job.weights.suffix}"
+    link = job.work.absolute() / f"start{'.pt' if job.weights.suffix not in ('.yaml', '.yml') else job.weights.suffix}"
     link.unlink(missing_ok=True)
     link.symlink_to(job.weights.absolute())
     return str(link)

@@ -1,0 +1,158 @@
+"""Writes the tables of docs/ that say what the code holds; tests/docs checks that they are current.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. Run ``.venv/bin/python docs/tables.py`` after a change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from visionloop.components import catalog, errors
+from visionloop.components.configuration import BASIC, describe, settings_of
+from visionloop.components.policy import POLICIES
+from visionloop.components.trainers import Setting
+from visionloop.pipelines.cli.stage import COMMON
+from visionloop.pipelines.parameters import TRAIN
+from visionloop.pipelines.targets import STAGES
+
+FOLDER = Path(__file__).parent
+
+#: A marked place of a page: its opening mark, the table's name, what stands there, its closing mark.
+BLOCK = re.compile(r"(<!-- table: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def exit_codes() -> str:
+    """Every exit code with the causes that have it."""
+    rows = [["0", "", "Done.", ""], ["2", "", "The command line is mistyped.", "never"]]
+    known = sorted(errors.all_errors()[1:], key=lambda error: error.exit_code)
+    for error in known:
+        again = "yes" if error.exit_code in errors.RETRYABLE else "never"
+        rows.append([str(error.exit_code), f"`{error.error_code}`", _first_line(error), again])
+    return table(("exit", "code", "meaning and remedy", "retried by an engine"), rows)
+
+
+def _first_line(error: type[errors.VisionloopError]) -> str:
+    return (error.__doc__ or "").strip().splitlines()[0]
+
+
+def arguments(name: str) -> str:
+    """The arguments of a stage beside the common ones."""
+    rows = []
+    for entry in fields(catalog.stage(name).arguments):
+        told = entry.metadata["argument"]
+        if told.repeated:
+            default = "none"
+        elif entry.default is MISSING:
+            default = "required"
+        else:
+            default = "none" if entry.default is None else f"`{entry.default}`"
+        variable = f"`{told.variable}`" if told.variable else ""
+        rows.append([f"`--{entry.name.replace('_', '-')}`", default, variable, told.description])
+    return table(("option", "default", "variable", "meaning"), rows)
+
+
+def common_arguments() -> str:
+    """The arguments that every stage takes."""
+    return table(
+        ("option", "meaning"), ([f"`--{name.replace('_', '-')}`", text] for name, (_, _, text) in COMMON.items())
+    )
+
+
+def parameters() -> str:
+    """The pipelines' form."""
+    rows = (
+        [f"`{one.name}`", "required" if one.text is None else f"`{one.text}`" if one.text else "empty", one.description]
+        for one in TRAIN.values()
+    )
+    return table(("parameter", "default", "meaning"), rows)
+
+
+def settings(chosen: dict[str, Setting]) -> str:
+    """Settings of a training."""
+    rows = (
+        [f"`{one.name}`", f"`{one.default}`", one.allowed, one.meaning, "yes" if one.in_key else "no"]
+        for one in describe(chosen)
+    )
+    return table(("setting", "default", "takes", "meaning", "in the key"), rows)
+
+
+def advanced(task: str) -> str:
+    """What a task's settings have beside the basic ones and those of detection."""
+    trainer = catalog.trainer("ultralytics")
+    every = settings_of(trainer, task)
+    detection = settings_of(trainer, "detection") if task != "detection" else {}
+    return settings({name: one for name, one in every.items() if name not in BASIC and name not in detection})
+
+
+def policies() -> str:
+    """The policy table."""
+    rows = [
+        [
+            name,
+            row.image,
+            f"{row.cpu_request} to {row.cpu_limit}",
+            f"{row.memory_request} to {row.memory_limit}",
+            str(row.gpus),
+            row.shared_memory or "",
+            duration(row.timeout),
+            str(row.attempts),
+            f"{row.backoff_first} s to {row.backoff_longest} s",
+        ]
+        for name, row in POLICIES.items()
+    ]
+    head = ("stage", "image", "CPU", "memory", "GPUs", "`/dev/shm`", "limit", "attempts", "wait between")
+    return table(head, rows)
+
+
+def duration(seconds: int) -> str:
+    """A limit as people say it."""
+    return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "exit codes": exit_codes,
+    "common arguments": common_arguments,
+    "parameters": parameters,
+    "basic settings": lambda: settings(dict(BASIC)),
+    "policies": policies,
+    **{f"arguments of {name}": lambda name=name: arguments(name) for name in STAGES},
+    **{
+        f"advanced settings of {task}": lambda task=task: advanced(task)
+        for task in ("detection", "segmentation", "pose", "classification")
+    },
+}
+
+
+def pages() -> list[Path]:
+    """The pages that hold a table."""
+    return [page for page in sorted(FOLDER.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def current(text: str) -> str:
+    """A page's text with its tables as they should be."""
+
+    def fill(found: re.Match[str]) -> Any:
+        return f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def main() -> None:
+    """Rewrites every table."""
+    for page in pages():
+        page.write_text(current(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""register killed with SIGKILL at every step of its work, and run again: one version, the right alias, whole files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
+
+import pytest
+from toy_detector import Prepared
+
+from visionloop.components.registry import Registry, package
+from visionloop.components.stage import Outcome
+from visionloop.components.storage import local_path
+
+#: Seconds within which a step must be seen.
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Starts processes that have imported everything already, from a process without threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed_register"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        # The server looks for what it preloads on PYTHONPATH alone (Python 3.11).
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        ensure_running()
+    return context
+
+
+class Registration:
+    """A registration in a process of its own."""
+
+    def __init__(self, context: ForkServerContext, prepared: Prepared, evaluation: str, name: str, told: Path) -> None:
+        from killed_register import work
+
+        variables = {key: os.environ[key] for key in ("MLFLOW_TRACKING_URI", "VISIONLOOP_CACHE")}
+        self.told = told
+        self.process: ForkServerProcess = context.Process(
+            target=work, args=(variables, prepared.workspace, evaluation, name, str(told))
+        )
+        self.process.start()
+
+    def kill_when(self, seen: Callable[[], bool]) -> bool:
+        """Kills the process once something is seen. False if it had ended by then."""
+        until = time.monotonic() + PATIENCE
+        while self.process.is_alive() and not seen():
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        self.process.kill()
+        self.process.join()
+        return self.process.exitcode == -9
+
+    def succeed(self) -> None:
+        """Waits for its end."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == 0, self.told.read_text()
+
+
+@pytest.fixture
+def steps(prepared: Prepared, registry: Registry, name: str) -> tuple[Outcome, dict[str, Callable[[], bool]]]:
+    """A champion, the evaluation of a better model, and how each step of its registration is seen."""
+    prepared.register(prepared.evaluate(prepared.train(4), name), name)
+    training = prepared.train(2)
+    evaluation = prepared.evaluate(training, name)
+    root = local_path(prepared.workspace)
+    assert root is not None
+
+    def tags() -> dict[str, str]:
+        version = registry.version(name, 2)
+        return dict(version.tags) if version else {}
+
+    return (
+        evaluation,
+        {
+            "reserved": lambda: len(list(root.glob("register/*/reservation.json"))) > 0,
+            "locked": lambda: len(list(root.glob("locks/register/*/reservation.json"))) > 0,
+            "model uploaded": lambda: len(list(root.glob("register/*/*/model/MLmodel"))) > 1,
+            "version created": lambda: registry.version(name, 2) is not None,
+            "copy begun": lambda: (root / "models" / name / "2").exists(),
+            "copy done": lambda: (root / "models" / name / "2" / "MLmodel").exists(),
+            "copy tagged": lambda: "visionloop.storage_uri" in tags(),
+            "alias moved": lambda: (champion := registry.champion(name)) is not None and champion.number == 2,
+            "marked": lambda: "visionloop.promoted" in tags(),
+        },
+    )
+
+
+def test_killed_at_each_step_it_ends_with_one_version(
+    processes: ForkServerContext,
+    prepared: Prepared,
+    registry: Registry,
+    name: str,
+    steps: tuple[Outcome, dict[str, Callable[[], bool]]],
+    tmp_path: Path,
+) -> None:
+    evaluation, seen = steps
+    killed = []
+    for step, is_seen in seen.items():
+        registration = Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told")
+        if registration.kill_when(is_seen):
+            killed.append(step)
+    assert {"locked", "model uploaded", "version created"} <= set(killed)
+    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
+    check(prepared, registry, evaluation, name)
+
+
+def test_two_processes_at_once_and_one_of_them_killed(
+    processes: ForkServerContext,
+    prepared: Prepared,
+    registry: Registry,
+    name: str,
+    steps: tuple[Outcome, dict[str, Callable[[], bool]]],
+    tmp_path: Path,
+) -> None:
+    """Two evaluations of one training have two keys, so both register: the survivor takes the lock over."""
+    evaluation, seen = steps
+    training = evaluation.found.receipt.inputs["training"].receipt
+    assert training is not None
+    other = prepared.evaluate(training, name, gate='{"floor": 0.01}')
+    first = Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first")
+    second = Registration(processes, prepared, other.found.uri, name, tmp_path / "second")
+    first.kill_when(seen["version created"])
+    second.succeed()
+    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first").succeed()
+    check(prepared, registry, evaluation, name)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_random_moments(
+    processes: ForkServerContext,
+    prepared: Prepared,
+    registry: Registry,
+    name: str,
+    steps: tuple[Outcome, dict[str, Callable[[], bool]]],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    evaluation, _ = steps
+    generator = random.Random(seed)
+    for _ in range(3):
+        until = time.monotonic() + generator.uniform(0.05, 1.5)
+        Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").kill_when(
+            lambda until=until: time.monotonic() > until  # type: ignore[misc]
+        )
+    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
+    check(prepared, registry, evaluation, name)
+
+
+def check(prepared: Prepared, registry: Registry, evaluation: Outcome, name: str) -> None:
+    """One version, champion, loadable from its source and from its copy, and a rerun finds nothing to do."""
+    digest = evaluation.found.receipt.inputs["training"].digest
+    assert [version.number for version in registry.of_training(name, digest)] == [2]
+    champion, before = registry.champion(name), registry.version(name, 1)
+    assert champion is not None
+    assert before is not None
+    assert champion.number == 2
+    assert before.tags["visionloop.superseded_by"] == "2"
+    assert "visionloop.superseded_by" not in champion.tags
+    assert champion.tags["visionloop.promoted"]
+    source, copy = champion.source, champion.tags["visionloop.storage_uri"]
+    for uri in (source, copy):
+        description = package.read(uri)
+        folder = local_path(uri)
+        assert folder is not None
+        package.fetch_checkpoint(uri, description, folder.parent / "checked")
+    assert _contents(source) == _contents(copy)
+    again = prepared.register(evaluation, name)
+    assert again.reused
+    assert (again.summary()["version"], again.summary()["alias"]) == (2, "champion")
+    assert again.found.intact()
+
+
+def _contents(uri: str) -> dict[str, bytes]:
+    folder = local_path(uri)
+    assert folder is not None
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
