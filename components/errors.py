@@ -11,12 +11,14 @@ from typing import ClassVar
 class VisionloopError(Exception):
     """The base of all. Its text is one sentence that names the file, the field and the remedy.
 
-    ``exit_code`` is the process's exit code, ``error_code`` the seeds' short code and ``error_type`` its family.
+    ``exit_code`` is the process's exit code, ``error_code`` the seeds' short code, ``error_type`` its family and ``remedy``
+    what to do about any error of the class.
     """
 
     exit_code: ClassVar[int] = 70
     error_code: ClassVar[str] = "INTERNAL"
     error_type: ClassVar[str] = "INTERNAL_ERROR"
+    remedy: ClassVar[str] = "Report it with the log: it is a defect of Visionloop."
 
     @property
     def sentence(self) -> str:
@@ -30,6 +32,7 @@ class InvalidDataset(VisionloopError):
     exit_code = 65
     error_code = "INVALID_DATASET"
     error_type = "DATASET_ERROR"
+    remedy = "Correct the dataset, then start a new run."
 
 
 class DatasetNotFound(InvalidDataset):
@@ -60,6 +63,7 @@ class SickMachine(VisionloopError):
     exit_code = 71
     error_code = "MACHINE"
     error_type = "RESOURCE_ERROR"
+    remedy = "Look at the node: GPU, driver, disk; the stage is retried on another one."
 
 
 class Transient(VisionloopError):
@@ -68,6 +72,7 @@ class Transient(VisionloopError):
     exit_code = 75
     error_code = "TRANSIENT"
     error_type = "STORAGE_ERROR"
+    remedy = "See that the store, the tracker and the network answer; the stage is retried."
 
 
 class CheckpointUploadFailed(Transient):
@@ -82,6 +87,7 @@ class OutOfMemory(VisionloopError):
     exit_code = 76
     error_code = "OOM"
     error_type = "RESOURCE_ERROR"
+    remedy = "Lower batch or imgsz; the stage is retried with half the batch."
 
 
 class AccessDenied(VisionloopError):
@@ -90,6 +96,7 @@ class AccessDenied(VisionloopError):
     exit_code = 77
     error_code = "ACCESS_DENIED"
     error_type = "ACCESS_ERROR"
+    remedy = "Correct the keys or the rights, then retry."
 
 
 class InvalidConfig(VisionloopError):
@@ -98,6 +105,7 @@ class InvalidConfig(VisionloopError):
     exit_code = 78
     error_code = "INVALID_CONFIG"
     error_type = "CONFIG_ERROR"
+    remedy = "Correct the configuration, then start a new run."
 
 
 class TimeLimit(VisionloopError):
@@ -106,6 +114,7 @@ class TimeLimit(VisionloopError):
     exit_code = 79
     error_code = "TIMEOUT"
     error_type = "TIMEOUT_ERROR"
+    remedy = "Raise the stage's timeout in the policy or train less; the best so far is kept."
 
 
 class Silent(VisionloopError):
@@ -114,6 +123,7 @@ class Silent(VisionloopError):
     exit_code = 124
     error_code = "TIMEOUT"
     error_type = "TIMEOUT_ERROR"
+    remedy = "Look for a hanging disk, store or GPU; the stage is retried and resumes."
 
 
 class UserStopped(VisionloopError):
@@ -122,6 +132,7 @@ class UserStopped(VisionloopError):
     exit_code = 130
     error_code = "USER_STOPPED"
     error_type = "INTERRUPTED"
+    remedy = "Start the run again to resume; the best so far is kept."
 
 
 class Killed(VisionloopError):
@@ -130,6 +141,7 @@ class Killed(VisionloopError):
     exit_code = 137
     error_code = "KILLED"
     error_type = "INTERRUPTED"
+    remedy = "Give the stage more memory if it happens again; it is retried and resumes."
 
 
 class Terminated(VisionloopError):
@@ -138,6 +150,7 @@ class Terminated(VisionloopError):
     exit_code = 143
     error_code = "TERMINATED"
     error_type = "INTERRUPTED"
+    remedy = "Nothing to do: the stage is retried and resumes."
 
 
 class PreconditionFailed(Exception):

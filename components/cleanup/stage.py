@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from visionloop.components import receipts
 from visionloop.components.logs import LOGGER
+from visionloop.components.notify import notify
 from visionloop.components.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
 from visionloop.components.reservation import Watcher
 from visionloop.components.runs import StageState
@@ -24,6 +26,9 @@ class Arguments:
         "Age in days from which checkpoints of a training that never finished are removed.",
         default=str(ABANDONED_CHECKPOINT_DAYS),
     )
+    engine_status: str | None = argument(
+        "What the engine says of the run's end (Succeeded, Failed, Error).", default=None
+    )
 
 
 class CleanupStage:
@@ -35,8 +40,9 @@ class CleanupStage:
     arguments = Arguments
     description = "Removes what a run left behind: attempts that did not win, checkpoints of finished trainings."
 
-    def act(self, context: Context, arguments: Arguments) -> dict[str, int]:
-        """Cleans up behind the stages that this run has begun. Returns how many objects and bytes were removed."""
+    def act(self, context: Context, arguments: Arguments) -> dict[str, Any]:
+        """Tells how the run ended, and cleans up behind its stages. Returns how many objects and bytes were removed."""
+        notified = notify(context.run, arguments.engine_status)
         removed = size = 0
         for state in context.run.stages():
             if state.stage == self.name or not state.key:
@@ -48,7 +54,7 @@ class CleanupStage:
             size += sum(bytes_ for _, bytes_ in doomed)
             context.alive()
         LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
-        return {"removed": removed, "removed_bytes": size}
+        return {"removed": removed, "removed_bytes": size, "notified": notified}
 
 
 def _doomed(

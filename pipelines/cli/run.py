@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from visionloop.components import names, runs
-from visionloop.components.errors import InvalidConfig
+from visionloop.components.errors import Defect, InvalidConfig
 from visionloop.components.train.stage import parse_settings
 from visionloop.pipelines.environment import services_for
 from visionloop.pipelines.local import LocalRun, RunResult, run_pipeline
@@ -115,7 +115,7 @@ def run_local(
     if force and force not in STAGES:
         raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(STAGES)}.")
     sys.stdout.flush()
-    return run_pipeline(
+    result = run_pipeline(
         LocalRun(
             pipeline=TRAIN_PIPELINE,
             arguments=arguments,
@@ -127,3 +127,13 @@ def run_local(
             force=force,
         )
     )
+    _check_end(result)
+    return result
+
+
+def _check_end(result: RunResult) -> None:
+    """Success is the receipt, never the engine's word: what should have been registered must be."""
+    evaluate, register = result.stages.get("evaluate"), result.stages.get("register")
+    verdict = evaluate.scalars.get("verdict") if evaluate else None
+    if verdict != "reject" and not (register and register.state == "succeeded" and register.receipt):
+        raise Defect(f"The engine called run {result.run.run} a success, but register has no receipt; please report it.")
