@@ -9,14 +9,14 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("pipeline.svg")
 
-WIDTH, HEIGHT = 880, 452
+WIDTH, HEIGHT = 880, 424
 BOX, GAP, LEFT = 120, 24, 20
-STORES, STAGES, RECEIPTS, CLEANUP = 44, 164, 298, 400
+STORES, STAGES, RECEIPTS, CLEANUP = 20, 140, 274, 374
 
 #: Each stage and, in two short lines, what it does.
 TOLD = {
     "snapshot": ("freezes content,", "task and split"),
-    "validate": ("says which images", "are usable"),
+    "validate": ("finds the usable", "images"),
     "convert": ("writes labels", "and an index"),
     "train": ("resumes from its", "last checkpoint"),
     "evaluate": ("compares with", "the champion"),
@@ -99,8 +99,8 @@ def stores() -> list[str]:
         label(middle + 38, "metrics"),
         arrow(center("evaluate") + 20, bottom, center("evaluate") + 20, STAGES),
         label(center("evaluate") + 28, "champion"),
-        arrow(center("register") + 12, STAGES, center("register") + 12, bottom),
-        label(center("register") + 20, "version"),
+        arrow(center("register"), STAGES, center("register"), bottom),
+        label(center("register") + 8, "version"),
     ]
 
 

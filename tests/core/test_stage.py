@@ -13,7 +13,7 @@ import pytest
 import toy_stage
 from toy_stage import executions, run
 
-from visionloop.components import errors, receipts, runs, stage
+from visionloop.components import errors, limits, receipts, runs, stage
 from visionloop.components.errors import (
     RETRYABLE,
     RETRYABLE_IN_PLACE,
@@ -22,11 +22,13 @@ from visionloop.components.errors import (
     InvalidConfig,
     InvalidDataset,
     SickMachine,
+    Silent,
     TimeLimit,
     Transient,
     VisionloopError,
     all_errors,
 )
+from visionloop.components.limits import Limits
 from visionloop.components.runs import RunRecord
 from visionloop.components.stage import Invocation, Outcome, make_arguments, run_stage
 from visionloop.components.storage import open_prefix
@@ -217,6 +219,26 @@ def test_only_what_is_transient_is_tried_again_in_place(file_workspace, monkeypa
         with pytest.raises(kind):
             run(file_workspace, run="one")
         assert executions() == 1
+
+
+class Impatient(Limits):
+    """Hears silence after a moment."""
+
+    def __init__(self, stage: str, limit: float, used: float, silence: float = 0.2) -> None:
+        super().__init__(stage, limit, used, silence)
+
+
+def test_a_silent_attempt_is_followed_by_another(file_workspace, monkeypatch):
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(stage, "Limits", Impatient)
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
+    monkeypatch.setenv("TOY_SILENT", "1")
+    assert not run(file_workspace, run="one").reused
+    assert executions() == 2
+    monkeypatch.setenv("TOY_SILENT", "9")
+    with pytest.raises(Silent):
+        run(file_workspace, value=2.0, run="two")
+    assert executions() == 4
 
 
 def test_after_the_last_attempt_the_error_stands(file_workspace, monkeypatch):

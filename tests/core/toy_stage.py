@@ -2,7 +2,7 @@
 
 TOY_COUNT is a folder that gets one file for each execution. TOY_FAIL names the error to end with (TOY_TIMES times,
 always unless set), TOY_WAIT a file that must exist before it goes on, TOY_SLEEP the seconds between outputs,
-TOY_LIMIT the stage's time limit, TOY_BACKOFF the seconds between attempts.
+TOY_SILENT how many executions finish no work, TOY_LIMIT the stage's time limit, TOY_BACKOFF the seconds between attempts.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Toy:
             data = f"{name} {resolution.parameters['value'].value}".encode()
             attempt.write(name, f"{name}.txt", data, result=True)
             time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+        if count < int(os.environ.get("TOY_SILENT", "0")):
+            time.sleep(60)
         while (wait := os.environ.get("TOY_WAIT")) and not Path(wait).exists():
             context.alive()
             time.sleep(0.01)

@@ -1,0 +1,1 @@
+"""A third party's distribution: one stage and one trainer."""

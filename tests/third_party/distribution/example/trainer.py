@@ -1,0 +1,260 @@
+"""A trainer from outside the package: softmax regression on the pixels of each object, in seconds and without torch.
+
+It is a real training: momentum, a moving average of the weights and the state of its random numbers are carried from epoch
+to epoch, so a resume that loses one of them ends with other bytes. ``fault`` makes an attempt that does not resume go wrong
+after ``fault_after`` epochs; ``hold_until`` names a file that must exist before it goes on after ``hold_after`` epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionloop.components.errors import InvalidConfig, OutOfMemory
+from visionloop.components.policy import POLICIES, StagePolicy
+from visionloop.components.trainers import (
+    Detection,
+    EpochReport,
+    Evaluation,
+    Listener,
+    Predictor,
+    Setting,
+    TrainingJob,
+    TrainingResult,
+)
+
+SIDE = 8
+MOVING_AVERAGE = 0.9
+ARCHITECTURE = "softmax"
+FAULTS = ("none", "silent", "killed", "terminated", "crashed", "diverged", "defect")
+
+Array = NDArray[np.float64]
+
+
+class ToyTrainer:
+    """The protocol is `visionloop.components.trainers.Trainer`."""
+
+    name = "toy"
+    logic_version = 1
+    tasks = frozenset({"detection"})
+    policy: StagePolicy = replace(POLICIES["train"], image="example-trainer", gpus=0)
+    metrics: Mapping[str, tuple[str, ...]] = {"detection": ("mAP50-95", "mAP50", "val_loss")}
+
+    def settings(self, task: str) -> Mapping[str, Setting]:
+        """Beside the basic ones: the momentum, and what goes wrong, which decides no result."""
+        return {
+            "model": Setting(str, ARCHITECTURE, "the architecture"),
+            "momentum": Setting(float, 0.9, "momentum", minimum=0, maximum=1),
+            "fault": Setting(str, "none", "what goes wrong", choices=FAULTS, affects_result=False),
+            "fault_after": Setting(int, 1, "epochs before it goes wrong", minimum=0, affects_result=False),
+            "fits": Setting(int, 65_536, "the largest batch that fits", minimum=1, affects_result=False),
+            "hold_after": Setting(int, 1, "epochs before it waits", minimum=0, affects_result=False),
+            "hold_until": Setting(str, None, "a file to wait for", optional=True, affects_result=False),
+        }
+
+    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
+        """Nothing is spelled otherwise here."""
+        return values
+
+    def model_task(self, model: str) -> str | None:
+        """Its one architecture is for detection."""
+        return "detection" if model == ARCHITECTURE else None
+
+    def weights_names(self, model: str) -> tuple[str, ...]:
+        """It has no weights to start from."""
+        return ()
+
+    def is_architecture(self, model: str) -> bool:
+        """Whether it is the one that there is."""
+        return model == ARCHITECTURE
+
+    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
+        """Trains, or makes the result of a checkpoint that is a finished training's."""
+        state = json.loads(job.checkpoint.read_text()) if job.checkpoint else None
+        path = job.checkpoint
+        if state is None or state["epoch"] < int(job.config["epochs"]):
+            state, path = _train(job, listener, state)
+        assert path is not None
+        best = _write({"classes": list(job.classes), "weights": state["best"]}, job.work / "best.pt")
+        last = _write({"classes": list(job.classes), "weights": state["average"]}, job.work / "last.pt")
+        plot = job.work / "loss.txt"
+        plot.write_text("\n".join(str(entry["val_metrics"]["val_loss"]) for entry in state["history"]))
+        return TrainingResult(
+            best=best,
+            last=last,
+            best_epoch=state["best_epoch"],
+            epochs=state["epoch"],
+            history=state["history"],
+            plots=[plot],
+            batch=state["batch"],
+        )
+
+    def evaluate(
+        self,
+        checkpoint: Path,
+        dataset: Path,
+        split: str,
+        config: Mapping[str, Any],
+        work: Path,
+        on_batch: Callable[[int, int], None],
+    ) -> Evaluation:
+        """How often an object's class is the likeliest one."""
+        model = json.loads(checkpoint.read_text())
+        pixels, truth = _objects(dataset, split)
+        print("a library's chatter on stdout")
+        metrics = _measure(np.array(model["weights"]), pixels, truth)
+        on_batch(1, 1)
+        images = sum(1 for _ in (dataset / "images" / split).rglob("*.png"))
+        return Evaluation(metrics, {name: {"mAP50": metrics["mAP50"]} for name in model["classes"]}, images)
+
+    def predictor(self, checkpoint: Path) -> Predictor:
+        """Loads a model file."""
+        return ToyPredictor(checkpoint)
+
+    def requirements(self) -> list[str]:
+        """What loading a model needs."""
+        return [f"numpy=={np.__version__}"]
+
+
+class ToyPredictor:
+    """Sees one object in each image: all of it."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        model = json.loads(checkpoint.read_text())
+        self.classes = tuple(model["classes"])
+        self._weights: Array = np.array(model["weights"])
+
+    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
+        """Yields at most one detection an image."""
+        for path in images:
+            with Image.open(path) as image:
+                chances = _chances(self._weights, _features(image.convert("L"))[None])[0]
+                found = Detection(int(chances.argmax()), float(chances.max()), (0.0, 0.0, *map(float, image.size)))
+            yield [found] if found.confidence >= confidence else []
+
+
+def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> tuple[dict[str, Any], Path]:
+    config, fresh = job.config, state is None
+    if job.batch > config["fits"]:
+        raise OutOfMemory(f"A batch of {job.batch} does not fit; {config['fits']} does.")
+    pixels, truth = _objects(job.dataset, "train")
+    held_out = _objects(job.dataset, "val")
+    chance = np.random.default_rng(int(config["seed"]))
+    shape = (pixels.shape[1], len(job.classes))
+    if state is None:
+        weights = chance.normal(0, 0.01, shape)
+        state = {"epoch": 0, "weights": weights.tolist(), "average": weights.tolist(), "history": [], "best_epoch": 0}
+        state |= {"velocity": np.zeros(shape).tolist(), "batch": job.batch, "best": weights.tolist()}
+    else:
+        chance.bit_generator.state = state["chance"]
+    weights, velocity, average = (np.array(state[name]) for name in ("weights", "velocity", "average"))
+    path = job.work / "none"
+    for epoch in range(state["epoch"] + 1, int(config["epochs"]) + 1):
+        if fresh and epoch == config["fault_after"] + 1:
+            _go_wrong(config["fault"])
+        rate = config["lr0"] / epoch
+        order = chance.permutation(len(pixels))
+        batches = [order[start : start + job.batch] for start in range(0, len(order), job.batch)]
+        for number, batch in enumerate(batches, 1):
+            error = _chances(weights, pixels[batch])
+            error[np.arange(len(batch)), truth[batch]] -= 1
+            velocity = config["momentum"] * velocity - rate * pixels[batch].T @ error / len(batch)
+            weights = weights + velocity
+            average = MOVING_AVERAGE * average + (1 - MOVING_AVERAGE) * weights
+            listener.batch(epoch, number, len(batches))
+        measured = _measure(average, *held_out)
+        better = measured["val_loss"] < min((e["val_metrics"]["val_loss"] for e in state["history"]), default=np.inf)
+        history = [*state["history"], {"epoch": epoch, "train_metrics": {"lr": rate}, "val_metrics": measured}]
+        state = {
+            "epoch": epoch,
+            "weights": weights.tolist(),
+            "velocity": velocity.tolist(),
+            "average": average.tolist(),
+            "best": average.tolist() if better else state["best"],
+            "best_epoch": epoch if better else state["best_epoch"],
+            "history": history,
+            "chance": chance.bit_generator.state,
+            "batch": job.batch,
+        }
+        path = _write(state, job.work / f"epoch_{epoch}.json")
+        report = EpochReport(epoch, {"lr": rate}, measured, path, state["best_epoch"], measured["mAP50-95"])
+        if not listener.epoch(report):
+            break
+        _hold(config, epoch, listener)
+    return state, path
+
+
+def _go_wrong(fault: str) -> None:
+    match fault:
+        case "silent":
+            time.sleep(3600)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "terminated":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "crashed":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "diverged":
+            raise InvalidConfig("Training diverged; lower lr0.")
+        case "defect":
+            raise ZeroDivisionError("the toy's own")
+        case _:
+            pass
+
+
+def _hold(config: Mapping[str, Any], epoch: int, listener: Listener) -> None:
+    while config["hold_until"] and epoch >= config["hold_after"] and not Path(config["hold_until"]).exists():
+        listener.batch(epoch, 1, 1)
+        time.sleep(0.1)
+
+
+def _objects(dataset: Path, split: str) -> tuple[Array, NDArray[np.int64]]:
+    """Features and class indices of a split's objects, in the order of file names."""
+    features, truth = [], []
+    for label in sorted((dataset / "labels" / split).rglob("*.txt")):
+        picture = dataset / "images" / label.relative_to(dataset / "labels").with_suffix(".png")
+        with Image.open(picture) as opened:
+            image = opened.convert("L")
+        for line in label.read_text().splitlines():
+            index, x, y, width, height = (float(value) for value in line.split())
+            box = ((x - width / 2), (y - height / 2), (x + width / 2), (y + height / 2))
+            sides = (image.width, image.height, image.width, image.height)
+            features.append(_features(image.crop(tuple(round(a * b) for a, b in zip(box, sides, strict=True)))))
+            truth.append(int(index))
+    return np.array(features), np.array(truth)
+
+
+def _features(image: Image.Image) -> Array:
+    return 1 - np.asarray(image.resize((SIDE, SIDE)), dtype=np.float64).ravel() / 255
+
+
+def _chances(weights: Array, pixels: Array) -> Array:
+    scores = pixels @ weights
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _measure(weights: Array, pixels: Array, truth: NDArray[np.int64]) -> dict[str, float]:
+    chances = _chances(weights, pixels)
+    right = float((chances.argmax(axis=1) == truth).mean())
+    loss = float(-np.log(chances[np.arange(len(truth)), truth]).mean())
+    return {"mAP50": right, "mAP50-95": right / 2, "val_loss": loss}
+
+
+def _write(value: Mapping[str, Any], path: Path) -> Path:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value))
+    return partial.replace(path)
+
+
+TRAINER = ToyTrainer()
