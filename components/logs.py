@@ -75,6 +75,15 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
     LOGGER.setLevel(level)
 
 
+def configure_for_people() -> None:
+    """Sends notices and warnings to stderr as plain lines, for the commands that a person calls."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainLines())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO)
+
+
 def notice(message: str) -> None:
     """Says something that a person should know and that is no error."""
     LOGGER.info(message, extra={"fields": {"kind": "notice"}})

@@ -34,16 +34,20 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def exit_codes() -> str:
     """Every exit code with the causes that have it."""
-    rows = [["0", "", "Done.", ""], ["2", "", "The command line is mistyped.", "never"]]
+    rows = [
+        ["0", "", "Done.", "", ""],
+        ["2", "", "The command line is mistyped.", "Read the usage that it prints.", "never"],
+    ]
     known = sorted(errors.all_errors()[1:], key=lambda error: error.exit_code)
     for error in known:
         again = "yes" if error.exit_code in errors.RETRYABLE else "never"
-        rows.append([str(error.exit_code), f"`{error.error_code}`", _first_line(error), again])
-    return table(("exit", "code", "meaning and remedy", "retried by an engine"), rows)
+        rows.append([str(error.exit_code), f"`{error.error_code}`", _meaning(error), error.remedy, again])
+    return table(("exit", "code", "meaning", "remedy", "retried by an engine"), rows)
 
 
-def _first_line(error: type[errors.VisionloopError]) -> str:
-    return (error.__doc__ or "").strip().splitlines()[0]
+def _meaning(error: type[errors.VisionloopError]) -> str:
+    """The docstring's first sentence."""
+    return (error.__doc__ or "").strip().splitlines()[0].split(". ")[0].rstrip(".") + "."
 
 
 def arguments(name: str) -> str:

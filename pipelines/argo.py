@@ -33,6 +33,7 @@ from visionloop.components.policy import StagePolicy, Toleration
 from visionloop.components.stage import Action, Argument, Stage
 from visionloop.pipelines import pods
 from visionloop.pipelines.parameters import SETTINGS, TRAIN
+from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.targets import Target
 
 #: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
@@ -54,6 +55,11 @@ class Field:
     description: str
     choices: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, parameter: FormParameter) -> Field:
+        """A field of the pipelines' form."""
+        return cls(parameter.name, parameter.text, parameter.description, parameter.choices)
+
     def parameter(self) -> Parameter:
         """The template's input; its meaning stands in the form alone, for each node's status repeats what stands here."""
         return Parameter(name=self.name, **({} if self.default is None else {"default": self.default}))
@@ -71,11 +77,7 @@ COMMON = (
 )
 
 #: A template's input that replaces an argument of the stage which no form can show.
-FORM = tuple(
-    Field(name, parameter.text, parameter.description, parameter.choices)
-    for name, parameter in TRAIN.items()
-    if name in (*SETTINGS, "advanced_config")
-)
+FORM = tuple(Field.of(TRAIN[name]) for name in (*SETTINGS, "advanced_config"))
 
 
 def inputs_of(stage: Stage | Action) -> list[Field]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visionloop.components.configuration.settings import BASIC, allowed_values, display
@@ -92,7 +92,14 @@ _TABLE = (
 TRAIN: Mapping[str, Parameter] = {parameter.name: parameter for parameter in _TABLE}
 
 
-def documented(description: str, parameters: Mapping[str, Parameter] = TRAIN) -> Callable[[Any], Any]:
+def form(trainers: Iterable[str]) -> dict[str, Parameter]:
+    """The train pipeline's parameters where these trainers are installed."""
+    names = tuple(trainers)
+    trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
+    return {**TRAIN, "trainer": trainer}
+
+
+def documented(description: str, parameters: Mapping[str, Parameter]) -> Callable[[Any], Any]:
     """A decorator that writes a pipeline function's docstring, from which KFP takes the form's texts."""
 
     def decorate(function: Any) -> Any:

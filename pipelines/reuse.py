@@ -15,11 +15,11 @@ def reuse_training(
 
     Args:
         receipt: URI of the train receipt.
-        trained_model: The training's receipt, with the checkpoints' URIs as metadata.
-        training_metrics: The training's metrics.
 
     Returns:
         receipt: URI of the receipt.
+        trained_model: The training's receipt, with the checkpoints' URIs as metadata.
+        training_metrics: The training's metrics.
     """
     from visionloop.components.kubeflow import reuse
 
@@ -37,13 +37,13 @@ def reuse_evaluation(
 
     Args:
         receipt: URI of the evaluate receipt.
-        report: The evaluation report as a page.
-        evaluation_metrics: The metrics on the held-out images.
-        confusion_matrix: Predicted against true classes.
 
     Returns:
         receipt: URI of the receipt.
         verdict: promote, keep or reject.
+        report: The evaluation report as a page.
+        evaluation_metrics: The metrics on the held-out images.
+        confusion_matrix: Predicted against true classes.
     """
     from visionloop.components.kubeflow import reuse
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -27,6 +27,8 @@ from visionloop.components.receipts import Found, Receipt
 from visionloop.components.runs import RunRecord
 from visionloop.components.storage import Prefix
 from visionloop.pipelines import sample
+
+Result = TypeVar("Result")
 
 TESTS = Path(__file__).parent
 THIRD_PARTY = TESTS / "third_party" / "distribution"
@@ -137,7 +139,7 @@ class Command:
         self.process.wait()
 
 
-def wait_for[Result](look: Callable[[], Result | None], command: Command | None = None) -> Result:
+def wait_for(look: Callable[[], Result | None], command: Command | None = None) -> Result:
     """The first true result; a command that ends before is a failure."""
     until = time.monotonic() + PATIENCE
     while not (found := look()):
@@ -149,3 +151,272 @@ def wait_for[Result](look: Callable[[], Result | None], command: Command | None 
         assert time.monotonic() < until, f"waited in vain{f': {command.stderr}' if command else ''}"
         time.sleep(0.02)
     return found
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A DICE dataset that a test may change."""
+
+    place: Prefix
+
+    @property
+    def uri(self) -> str:
+        """Its URI."""
+        return self.place.uri
+
+    def put(self, objects: Mapping[str, bytes]) -> Dataset:
+        """Writes objects."""
+        for _ in self.place.map(lambda key: self.place.write(key, objects[key]), objects):
+            pass
+        return self
+
+    def annotations(self, task: str = "detection") -> dict[str, Any]:
+        """The annotation file, decoded."""
+        value = json.loads(self.place.read(f"annotations_{task}.json"))
+        assert isinstance(value, dict)
+        return value
+
+    def write_annotations(self, value: Any, task: str = "detection") -> Dataset:
+        """Replaces the annotation file."""
+        self.place.write(f"annotations_{task}.json", json.dumps(value).encode())
+        return self
+
+
+def sample_objects(train: int = 16, val: int = 8, test: int = 8) -> dict[str, bytes]:
+    """The sample dataset's objects by key."""
+    objects: dict[str, bytes] = {}
+    sample.write(objects.__setitem__, train=train, val=val, test=test)
+    return objects
+
+
+def s3_place(server: Server, bucket: str, path: str = "", role: Any = "results") -> Prefix:
+    """A prefix on a server, whatever the environment says."""
+    store = S3Store(
+        bucket,
+        endpoint=server.endpoint,
+        access_key_id=server.keys.access,
+        secret_access_key=server.keys.secret,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    return Prefix("/".join(filter(None, [f"s3://{bucket}", path])), role, store, path)
+
+
+def file_place(folder: Path, role: Any = "results") -> Prefix:
+    """A folder."""
+    return Prefix(folder.as_uri(), role, LocalStore("/"), str(folder).strip("/"))
+
+
+@dataclass
+class Laptop:
+    """A folder to work in, a workspace, a registry, and the variables that lead to them."""
+
+    folder: Path
+    workspace: Prefix
+    variables: dict[str, str]
+    started: list[Command] = field(default_factory=list)
+
+    @cached_property
+    def mark(self) -> str:
+        """What all processes of this laptop have in their environment."""
+        return uuid.uuid4().hex
+
+    @property
+    def database(self) -> Path:
+        """MLflow's SQLite file."""
+        return self.folder / "home" / "mlflow.db"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a command: nothing of the caller's own decides anything."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        return kept | {
+            "HOME": str(self.folder),
+            "PYTHONPATH": os.pathsep.join(map(str, (CLOSED_NETWORK, THIRD_PARTY))),
+            "VISIONLOOP_HOME": str(self.folder / "home"),
+            "VISIONLOOP_CACHE": str(self.folder / "cache"),
+            "VISIONLOOP_TEST_MARK": self.mark,
+            "VISIONLOOP_TEST_REFUSED": str(self.folder / "refused"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Two tests' trainings at once are faster with a core each.
+            "OMP_NUM_THREADS": "1",
+            **self.variables,
+        }
+
+    def start(self, *arguments: str, variables: Mapping[str, str | None] | None = None) -> Command:
+        """Starts a command; a variable that is None is taken away."""
+        folder = self.folder / "commands" / str(len(self.started))
+        folder.mkdir(parents=True)
+        environment = {**self.environment, **(variables or {})}
+        with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(
+                [str(VISIONLOOP), *arguments],
+                env={name: value for name, value in environment.items() if value is not None},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        command = Command(process, folder)
+        self.started.append(command)
+        return command
+
+    def run(self, *arguments: str, variables: Mapping[str, str | None] | None = None) -> Ended:
+        """Runs a command to its end."""
+        return self.start(*arguments, variables=variables).end()
+
+    def stage(
+        self, name: str, *arguments: str, settings: tuple[str, ...] = (), variables: Mapping[str, str | None] | None = None
+    ) -> Ended:
+        """Runs one stage."""
+        return self.run(*self.stage_command(name, *arguments, settings=settings), variables=variables)
+
+    def stage_command(self, name: str, *arguments: str, settings: tuple[str, ...] = ()) -> list[str]:
+        """The command line of a stage."""
+        return ["stage", name, "--workspace", self.workspace.uri, *arguments, *sets(settings)]
+
+    def train_command(self, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY) -> list[str]:
+        """The command line of a whole run."""
+        told = ["--dataset", dataset, "--workspace", self.workspace.uri, "--model-name", "Tiny Digits"]
+        return ["run", "train", *told, *arguments, *sets(settings)]
+
+    def train(self, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY) -> Ended:
+        """Runs the whole pipeline to its end."""
+        return self.run(*self.train_command(dataset, *arguments, settings=settings))
+
+    def prepare(self, dataset: str) -> dict[str, str]:
+        """Takes a dataset as far as convert, and returns the receipts' URIs by stage."""
+        snapshot = self.stage("snapshot", "--dataset", dataset).expect().summary["receipt"]
+        report = self.stage("validate", "--snapshot", snapshot).expect().summary["receipt"]
+        converted = self.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary["receipt"]
+        return {"snapshot": snapshot, "validate": report, "convert": converted}
+
+    def found(self, stage: str, key: str) -> Found:
+        """A receipt of the workspace, all of its outputs there."""
+        found = receipts.look(self.workspace, stage, key)
+        assert found is not None, f"no receipt of {stage} {key}"
+        assert found.intact()
+        return found
+
+    def receipt(self, stage: str, key: str) -> Receipt:
+        """What it says."""
+        return self.found(stage, key).receipt
+
+    def keys(self, stage: str) -> list[str]:
+        """The keys of a stage that have a receipt."""
+        return [
+            info.key.split("/")[1] for info in self.workspace.objects(stage) if info.key.endswith("/receipt.json")
+        ]
+
+    def progress(self) -> progress.Progress | None:
+        """The training's progress, while there is one key only."""
+        keys, _ = self.workspace.children("train")
+        return progress.read(self.workspace.child(f"train/{keys[0]}")) if keys else None
+
+    def record(self, run: str) -> RunRecord:
+        """A run's record."""
+        return RunRecord(self.workspace, run)
+
+    def listing(self) -> dict[str, tuple[int, str]]:
+        """Every object of the workspace with size and ETag."""
+        return {info.key: (info.size, info.etag) for info in self.workspace.objects()}
+
+    def versions(self) -> list[tuple[str, int]]:
+        """Every registered version, by name and number."""
+        return [(name, int(number)) for name, number in self._query("SELECT name, version FROM model_versions")]
+
+    def aliases(self) -> dict[tuple[str, int], str]:
+        """The alias of each version that has one."""
+        rows = self._query("SELECT name, version, alias FROM registered_model_aliases")
+        return {(name, int(number)): alias for name, number, alias in rows}
+
+    def tags(self, name: str, number: int) -> dict[str, str]:
+        """The tags of a version."""
+        rows = self._query("SELECT name, version, key, value FROM model_version_tags")
+        return {key: value for model, version, key, value in rows if (model, int(version)) == (name, number)}
+
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            return [row for row in connection.execute(query) if "Deleted_Internal" not in row]
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that a command of this laptop started."""
+        return list(_marked(self.mark))
+
+    def refused(self) -> list[str]:
+        """Every address beyond this machine that a command asked for."""
+        file = self.folder / "refused"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def close(self) -> None:
+        """Ends whatever a test left running."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for command in self.started:
+            command.process.wait()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run of the whole pipeline."""
+
+    laptop: Laptop
+    dataset: Dataset
+    ended: Ended
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its last line on stdout."""
+        return self.ended.summary
+
+    def key(self, stage: str) -> str:
+        """The key of one of its stages."""
+        return str(self.summary["stages"][stage]["key"])
+
+    def receipt_uri(self, stage: str) -> str:
+        """The URI of one of its receipts."""
+        return str(self.summary["stages"][stage]["receipt"])
+
+
+def sets(settings: tuple[str, ...]) -> list[str]:
+    """Settings as options."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("VISIONLOOP_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def make_registry(folder: Path) -> Path:
+    """An empty MLflow store, made as the embedded one is; some seconds' work, so it is made once and copied."""
+    from visionloop.pipelines.services import tracking
+    from visionloop.pipelines.services.folder import Folder
+
+    home = Folder(folder / "home")
+    home.create()
+    with home.lock():
+        tracking.prepare(home)
+    return home.path
+
+
+def make_laptop(folder: Path, registry: Path, workspace: Prefix, variables: Mapping[str, str]) -> Laptop:
+    """A laptop with an empty registry of its own. ``variables`` lead to its stores."""
+    home = folder / "home"
+    home.mkdir(parents=True)
+    for name in ("mlflow.db", "mlflow.version"):
+        shutil.copy(registry / name, home / name)
+    return Laptop(folder, workspace, {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", **variables})
+
+
+def port_of(server: Server) -> int:
+    """The port of a server on loopback."""
+    port = urlsplit(server.endpoint).port
+    assert port is not None
+    return port

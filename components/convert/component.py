@@ -41,7 +41,6 @@ def convert(
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         snapshot: URI of the snapshot's receipt.
         report: URI of the validate receipt.
-        converted_dataset: The converted dataset's receipt, with its URIs as metadata.
         look_ahead: Whether to look for the training and its evaluation, of which the arguments up to advanced_config tell.
         model_name: As evaluate takes it.
         gate: As evaluate takes it.
@@ -65,6 +64,7 @@ def convert(
         next: What is left to do: train, evaluate, register or nothing; empty without look_ahead.
         training_receipt: URI of the training's receipt if it is there already, else empty.
         evaluation_receipt: URI of that training's evaluation if it is there already, else empty.
+        converted_dataset: The converted dataset's receipt, with its URIs as metadata.
     """
     from visionloop.components.kubeflow import run_stage, settings
 

@@ -27,9 +27,6 @@ def evaluate(
         training: URI of the train receipt.
         snapshot: URI of the snapshot's receipt: it says where the images are read from.
         model_name: The registered model whose champion it is compared with.
-        report: The evaluation report as a page.
-        evaluation_metrics: The metrics on the held-out images.
-        confusion_matrix: Predicted against true classes.
         gate: The gate as a JSON object, or the URI of a file with one; empty takes floor 0 and epsilon 0.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
@@ -37,6 +34,9 @@ def evaluate(
     Returns:
         receipt: URI of the receipt.
         verdict: promote, keep or reject.
+        report: The evaluation report as a page.
+        evaluation_metrics: The metrics on the held-out images.
+        confusion_matrix: Predicted against true classes.
     """
     from visionloop.components.kubeflow import run_stage
 

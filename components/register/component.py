@@ -23,7 +23,6 @@ def register(
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         evaluation: URI of the evaluate receipt.
         model_name: The name to register the model under.
-        registered_model: The registration's receipt, with name, version and URIs as metadata.
         storage: Where the model's files go; empty takes models/NAME/VERSION/ in the workspace.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
@@ -32,6 +31,7 @@ def register(
         receipt: URI of the receipt.
         version: The registered version.
         alias: champion or challenger.
+        registered_model: The registration's receipt, with name, version and URIs as metadata.
     """
     from visionloop.components.kubeflow import run_stage
 

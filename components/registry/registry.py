@@ -199,6 +199,7 @@ class Registry:
                     run_id=self._known_run(tags.get(MLFLOW_RUN_ID)),
                     tags=dict(tags),
                     description=description,
+                    await_creation_for=0,  # it is ready at once where a source is only named
                 )
             except Exception as error:
                 if "Invalid model version source" in str(error):

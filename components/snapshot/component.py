@@ -22,7 +22,6 @@ def snapshot(
 
     Args:
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
-        frozen_dataset: The snapshot's receipt, with its URIs as metadata.
         dataset: The DICE dataset: s3://…, file://… or a path.
         snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
         task: detection, segmentation, classification or pose; empty when the dataset has only one.
@@ -33,6 +32,7 @@ def snapshot(
     Returns:
         receipt: URI of the receipt.
         snapshot_id: snap_ and 12 hex digits over content and split.
+        frozen_dataset: The snapshot's receipt, with its URIs as metadata.
     """
     from visionloop.components.kubeflow import run_stage
 

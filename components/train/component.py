@@ -38,8 +38,6 @@ def train(
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         converted: URI of the convert receipt.
         snapshot: URI of the snapshot's receipt: it says where the images are read from.
-        trained_model: The training's receipt, with the checkpoints' URIs as metadata.
-        training_metrics: The training's metrics.
         model_name: The name the model will be registered under; for tracking only.
         run_name: A name for people; for tracking only.
         description: A description for people; for tracking only.
@@ -60,6 +58,8 @@ def train(
 
     Returns:
         receipt: URI of the receipt.
+        trained_model: The training's receipt, with the checkpoints' URIs as metadata.
+        training_metrics: The training's metrics.
     """
     from visionloop.components.kubeflow import run_stage, settings
 

@@ -23,7 +23,6 @@ def validate(
     Args:
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         snapshot: URI of the snapshot's receipt.
-        report: The validation report as a page.
         mode: annotations (no image is read), headers, or full (every image is decoded).
         on_error: fail, or quarantine: leave the images with errors out.
         run: The run that this stage belongs to; empty makes a new one.
@@ -34,6 +33,7 @@ def validate(
         receipt: URI of the receipt.
         errors: Number of errors found.
         quarantined: Number of images left out.
+        report: The validation report as a page.
     """
     from visionloop.components.kubeflow import run_stage
 

@@ -130,7 +130,12 @@ def receipts() -> list[str]:
     """The results store with a receipt for each stage."""
     parts = [
         box("store", LEFT - 8, RECEIPTS - 14, WIDTH - 2 * (LEFT - 8), 88),
-        text("small quiet", WIDTH / 2, RECEIPTS + 62, "results store:  {workspace}/{stage}/{key}/receipt.json, written last and looked for first"),
+        text(
+            "small quiet",
+            WIDTH / 2,
+            RECEIPTS + 62,
+            "results store:  {workspace}/{stage}/{key}/receipt.json, written last and looked for first",
+        ),
     ]
     for name in TOLD:
         x = left(name)

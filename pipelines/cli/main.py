@@ -8,6 +8,7 @@ import sys
 import typer
 
 from visionloop.components.errors import UserStopped, VisionloopError
+from visionloop.components.logs import configure_for_people
 from visionloop.pipelines.cli import stage
 
 
@@ -28,6 +29,7 @@ def application(arguments: list[str]) -> typer.Typer:
 
 
 def _add_people_commands(app: typer.Typer) -> None:
+    configure_for_people()
     from visionloop.pipelines.cli import compile, demo, plan, run, services
 
     app.add_typer(run.application, name="run")

@@ -20,7 +20,7 @@ from visionloop.components import catalog, lookup
 from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines import pods
 from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, fields_of, given_settings, stage_template
-from visionloop.pipelines.parameters import TRAIN
+from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
 NAME = "visionloop-train"
@@ -50,17 +50,14 @@ def train_template(target: Target) -> WorkflowTemplate:
     """The DAG, with a train template for each trainer: its row and image are the trainer's."""
     rows = target.trainers
     number = Field("gpus", str(rows[DEFAULT_TRAINER].gpus), "GPUs of training and evaluation; 0 runs them on the CPU.")
-    form = [
-        Field(name, parameter.text, parameter.description, tuple(rows) if name == "trainer" else parameter.choices)
-        for name, parameter in TRAIN.items()
-    ]
+    fields = [Field.of(parameter) for parameter in form(rows).values()]
     with WorkflowTemplate(
         name=NAME,
         annotations=dict(annotations("Visionloop: train", DESCRIPTION)),
         labels={"app.kubernetes.io/name": "visionloop"},
         entrypoint="pipeline",
         on_exit="exit",
-        arguments=[field.argument() for field in (*form, number)],
+        arguments=[field.argument() for field in (*fields, number)],
         active_deadline_seconds=RUN_DEADLINE_SECONDS,
         **_housekeeping(),
         workflow_metadata=WorkflowMetadata(

@@ -15,7 +15,7 @@ from visionloop.components.snapshot.component import snapshot as freeze
 from visionloop.components.train.component import train
 from visionloop.components.validate.component import validate
 from visionloop.pipelines.kubeflow import place
-from visionloop.pipelines.parameters import TRAIN, documented
+from visionloop.pipelines.parameters import TRAIN, documented, form
 from visionloop.pipelines.reuse import reuse_evaluation, reuse_training
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
@@ -36,7 +36,7 @@ def train_pipeline(target: Target) -> Any:
         register_unless_rejected(verdict=verdict, evaluation=evaluation, model_name=model_name, **common)
 
     @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")  # type: ignore[untyped-decorator]
-    @documented(DESCRIPTION)
+    @documented(DESCRIPTION, form(target.trainers))
     def visionloop_train(
         workspace: str,
         model_name: str,

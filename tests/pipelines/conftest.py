@@ -25,7 +25,10 @@ def write_distribution(folder: Path, groups: dict[str, dict[str, str]]) -> None:
     metadata = folder / "visionloop_toys-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: visionloop-toys\nVersion: 1.0\n")
-    lines = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in found.items()) for group, found in groups.items()]
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in found.items())
+        for group, found in groups.items()
+    ]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
 
 
@@ -39,17 +42,33 @@ class ToyRuns:
     def workspace(self) -> Path:
         return self.folder / "workspace"
 
-    def run(self, name: str, *, variables: dict[str, str] | None = None, **arguments: Any) -> tuple[int, str, list[str]]:
+    def run(
+        self, name: str, *, variables: dict[str, str] | None = None, **arguments: Any
+    ) -> tuple[int, str, list[str]]:
         """Exit status, output, and the stages that computed."""
         log = self.folder / f"{name}.log"
         job = self.folder / f"{name}.json"
         told = {"workspace": str(self.workspace), "model_name": "Toy Model", "dataset": "somewhere"} | arguments
         pipeline = "visionloop.pipelines.train.kubeflow:train_pipeline"
-        job.write_bytes(msgspec.json.encode({"pipeline": pipeline, "arguments": told, "root": str(self.folder / "kfp" / name)}))
+        job.write_bytes(
+            msgspec.json.encode({"pipeline": pipeline, "arguments": told, "root": str(self.folder / "kfp" / name)})
+        )
         path = f"{self.folder / 'toys'}{os.pathsep}{Path(toy_pipeline.__file__).parent}"
-        environment = {**os.environ, "PYTHONPATH": path, "TOY_LOG": str(log), "VISIONLOOP_RUN": name, **(variables or {})}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "TOY_LOG": str(log),
+            "VISIONLOOP_RUN": name,
+            **(variables or {}),
+        }
         done = subprocess.run(
-            [sys.executable, "-c", RUNNER, str(job)], env=environment, cwd=self.folder, capture_output=True, text=True, timeout=240, check=False
+            [sys.executable, "-c", RUNNER, str(job)],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         return done.returncode, done.stdout + done.stderr, log.read_text().split() if log.exists() else []
 
@@ -62,7 +81,9 @@ class ToyRuns:
         """The receipt that a stage of a run ended with."""
         state = self.state(run, stage)
         assert state is not None
-        return msgspec.json.decode((self.workspace / stage / str(state.key) / "receipt.json").read_bytes(), type=Receipt)
+        return msgspec.json.decode(
+            (self.workspace / stage / str(state.key) / "receipt.json").read_bytes(), type=Receipt
+        )
 
 
 @pytest.fixture(scope="session")

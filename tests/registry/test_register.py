@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared
 
-from visionloop.components.errors import InvalidConfig, NotFound
+from visionloop.components.errors import InvalidConfig, NotFound, Transient
 from visionloop.components.registry import Registry, package, resolve_model
 from visionloop.components.storage import local_path, open_prefix, read_uri
 
@@ -293,3 +293,17 @@ def _tracking_uri() -> str:
     import os
 
     return os.environ["MLFLOW_TRACKING_URI"]
+
+
+def test_what_evaluate_saw_in_this_run_is_not_asked_again(
+    prepared: Prepared, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rerun's register believes its receipt without MLflow, whose import takes seconds."""
+    training = prepared.train(2)
+    prepared.register(prepared.evaluate(training, name, run="first"), name, run="first")
+    evaluation = prepared.evaluate(training, name, run="second")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert prepared.register(evaluation, name, run="second").reused
+    with pytest.raises(Transient):
+        prepared.register(evaluation, name, run="third")  # which has seen nothing

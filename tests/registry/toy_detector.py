@@ -176,7 +176,7 @@ def write_dataset(folder: Path, *, images: int = 8, classes: Sequence[str] = CLA
         pixels = np.zeros((SIZE, SIZE), np.uint8)
         annotations = []
         for brightness, index in BRIGHTNESS.items():
-            x, y, width, height = 4 + 45 * index + number % 3, 10 + 2 * number, 20, 24 + 4 * index
+            x, y, width, height = 4 + 45 * index + number % 3, 10 + 2 * (number % 20), 20, 24 + 4 * index
             pixels[y : y + height, x : x + width] = brightness
             annotations.append(
                 {
@@ -223,9 +223,9 @@ class Prepared:
         """Evaluates a training."""
         from visionloop.components.evaluate import STAGE
 
-        force = given.pop("force", False)
+        force, name_of_run = given.pop("force", False), given.pop("run", None)
         arguments = {"training": training, "snapshot": self.snapshot, "model_name": name, **given}
-        return run(STAGE, arguments, self.workspace, force=force)
+        return run(STAGE, arguments, self.workspace, force=force, run=name_of_run)
 
     def register(self, evaluation: Outcome | str, name: str, **given: Any) -> Outcome:
         """Registers an evaluated training."""

@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
@@ -18,17 +16,16 @@ SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.p
 HOLDERS = re.compile(r"(?:os\.|self\._)?environ(?:ment)?")
 
 
-@pytest.fixture(scope="session")
-def tables() -> ModuleType:
-    """The generator docs/tables.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec and spec.loader
+def load(path: str) -> ModuleType:
+    """A script of docs/, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.fixture(scope="session")
 def variables_read() -> set[str]:
     """Every variable that a source asks its environment for by a literal or by a constant of its module."""
     found: set[str] = set()
@@ -37,7 +34,9 @@ def variables_read() -> set[str]:
         constants = {
             target.id: node.value.value
             for node in ast.walk(tree)
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
             for target in node.targets
             if isinstance(target, ast.Name)
         }
@@ -67,3 +66,14 @@ def _asked(node: ast.AST) -> ast.expr | None:
 
 def _is_environment(holder: ast.expr) -> bool:
     return bool(HOLDERS.fullmatch(ast.unparse(holder)))
+
+
+def page(name: str) -> str:
+    """A page's text."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(name: str, head: str, number: int = 0) -> list[list[str]]:
+    """The rows of the page's table with this first heading, the ``number``-th of several."""
+    found = re.findall(rf"^\| {re.escape(head)} \|.*\n\| -.*\n((?:\|.*\n)+)", page(name), re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found[number].splitlines()]

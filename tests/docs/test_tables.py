@@ -1,0 +1,154 @@
+"""What the documents say of the code is what the code holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from types import ModuleType
+from typing import Any
+
+from documents import ROOT, SOURCES, load, page, rows, variables_read
+
+from visionloop.components import images, names, policy, receipts, reservation, runs
+from visionloop.components.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
+from visionloop.components.dice.split import FILL
+from visionloop.components.errors import RETRYABLE
+from visionloop.components.evaluate.gate import GateFile
+from visionloop.components.receipts import Receipt
+from visionloop.components.registry import registry
+from visionloop.components.storage import VARIABLES
+from visionloop.pipelines.targets import STAGES
+
+tables: ModuleType = load("docs/tables.py")
+
+
+def test_every_table_is_current() -> None:
+    pages = tables.pages()
+    assert {found.name for found in pages} == {"contract.md", "configuration.md"}
+    for found in pages:
+        text = found.read_text(encoding="utf-8")
+        assert tables.current(text) == text, f"{found.name}: run .venv/bin/python docs/tables.py"
+
+
+def test_every_table_stands_somewhere() -> None:
+    used = {match[2] for found in tables.pages() for match in tables.BLOCK.finditer(found.read_text(encoding="utf-8"))}
+    assert used == set(tables.TABLES)
+
+
+def test_a_table_notices_a_change() -> None:
+    text = page("docs/contract.md").replace("| 76 | `OOM` |", "| 99 | `OOM` |")
+    assert tables.current(text) != text
+
+
+def test_the_retried_exit_codes_are_those_of_the_errors() -> None:
+    assert f"in {list(RETRYABLE)}`" in page("docs/contract.md")
+
+
+def test_the_receipt_has_the_fields_that_the_contract_tells() -> None:
+    assert [row[0] for row in rows("docs/contract.md", "field")] == ticked(Receipt.__struct_fields__)
+
+
+def test_the_gate_has_the_fields_that_the_contract_tells() -> None:
+    assert [row[0] for row in rows("docs/contract.md", "field", 1)] == ticked(GateFile.__struct_fields__)
+
+
+def test_a_failure_has_the_fields_that_the_contract_tells() -> None:
+    (sentence,) = re.findall(r"failure\.json` holds (.+?)\n\n", page("docs/contract.md"), re.DOTALL)
+    assert re.findall(r"`(\w+)`", sentence) == list(runs.Failure.__struct_fields__)
+
+
+def test_a_version_has_the_tags_that_the_contract_tells() -> None:
+    told = {row[0].split("`")[1] for row in rows("docs/contract.md", "tag")}
+    tags = [value for name, value in vars(registry).items() if name.isupper() and isinstance(value, str)]
+    assert told == {value for value in tags if value.startswith("visionloop.")}
+
+
+def test_every_stage_has_a_part_in_the_contract() -> None:
+    headings = re.findall(r"^### (\w+)$", page("docs/contract.md"), re.MULTILINE)
+    assert [name for name in headings if name in STAGES] == list(STAGES)
+
+
+def test_the_outputs_are_those_that_the_stages_write() -> None:
+    told = {row[0]: set(re.findall(r"`([\w.]+)`", " ".join(row[1:]))) for row in rows("docs/contract.md", "stage")}
+    written: dict[str, set[str]] = {}
+    for name in told:
+        source = (ROOT / "components" / name / "stage.py").read_text(encoding="utf-8")
+        written[name] = set(re.findall(r'attempt\.(?:write|upload)\("?\w+"?, "([\w.]+)"', source))
+    assert told == written
+
+
+def test_the_headings_that_sources_name_exist() -> None:
+    text = " ".join(" ".join(source.read_text(encoding="utf-8").split()) for source in SOURCES)
+    named = set(re.findall(r'(docs/\w+\.md), "([^"]+)"', text))
+    assert named
+    for name, heading in named:
+        assert re.search(rf"^#+ {re.escape(heading)}$", page(name), re.MULTILINE), f"{name} has no heading {heading}"
+
+
+def test_the_findings_are_those_of_the_checks() -> None:
+    told = {row[0].strip("`"): row[1] for row in rows("docs/dice.md", "finding")}
+    tree = ast.parse((ROOT / "components" / "dice" / "checks.py").read_text(encoding="utf-8"))
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="_error" | "_warning" as kind), args=[_, ast.Constant(value=str(code)), *_]):
+                found[code] = kind.removeprefix("_")
+    assert told == found
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    told, read = documented(), variables_read()
+    assert len(read) > 30
+    assert read - told == set()
+    assert {*SINGLE_VARIABLES, *OLD_VARIABLES} - told == set()
+    for prefix in {prefix for prefixes in VARIABLES.values() for prefix in prefixes}:
+        assert {f"{prefix}{name}" for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")} <= told
+
+
+def test_no_variable_is_documented_that_nothing_names() -> None:
+    known = variables_read() | {*SINGLE_VARIABLES, *OLD_VARIABLES}
+    sources = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES)
+    prefixes = tuple(prefix for found in VARIABLES.values() for prefix in found)
+    for name in documented() - known:
+        assert name.startswith(prefixes) or f'"{name}"' in sources, f"{name} is read by nothing"
+
+
+def documented() -> set[str]:
+    """The variables that docs/configuration.md tells of."""
+    text = page("docs/configuration.md").partition("\n## Settings")[0]
+    return {
+        name for name in re.findall(r"`([A-Za-z][A-Za-z0-9_]+)`", text) if name.isupper() or name == "no_proxy"
+    } - NOT_VARIABLES
+
+
+#: Words in capitals on that page that are no variables.
+NOT_VARIABLES = {"DEBUG", "INFO", "WARNING", "ERROR"}
+
+
+def ticked(names: Any) -> list[str]:
+    return [f"`{name}`" for name in names]
+
+
+def test_the_picture_is_current() -> None:
+    module = load("docs/images/draw.py")
+    assert module.FILE.read_text(encoding="utf-8") == module.draw()
+    assert (*module.TOLD, "cleanup") == STAGES
+
+
+def test_the_figures_of_the_contract_are_those_of_the_code() -> None:
+    text = " ".join(page("docs/contract.md").split())
+    for told in (
+        f"A reservation is renewed every {reservation.RENEW_SECONDS:g} s",
+        f"a reader saw no change for {reservation.STALE_SECONDS:g} s",
+        f"not older than {runs.FAILURE_COUNTS_SECONDS // 60} minutes",
+        f"at most {policy.QUARANTINE_LIMIT * 100:g} % of them",
+        f"no finished work for {policy.SILENCE_SECONDS} s",
+        f"told at most every {policy.SIGN_OF_LIFE_SECONDS} s",
+        f"the stage's limit plus {policy.ENGINE_DEADLINE_MARGIN // 60} minutes",
+        f"The whole run's limit is {policy.RUN_DEADLINE_SECONDS // 3600} h",
+        f"the first {images.HEADER_BYTES // 2**10} KB of each",
+        f"the rule above with {FILL.train}, {FILL.val}, {FILL.test} and seed {FILL.seed}",
+        f"at most {names.LONGEST} characters",
+        f"`schema` | {receipts.SCHEMA};",
+    ):
+        assert told in text, told

@@ -1,0 +1,144 @@
+"""What a run does again, and what plan says of it beforehand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+
+import laptop as machine
+import pytest
+from laptop import TOY, Dataset, Laptop, Trained
+
+ADDED = "3 images added (train/000017.png, train/000018.png, train/000019.png)"
+STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
+
+
+def plan(laptop: Laptop, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY) -> dict[str, tuple[str, list[str]]]:
+    """Action and reasons by stage; nothing may be written for it."""
+
+    def state() -> tuple[object, str]:
+        return laptop.listing(), hashlib.sha256(laptop.database.read_bytes()).hexdigest()
+
+    before = state()
+    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", dataset, *arguments]
+    ended = laptop.run("plan", "train", "--json", *told, *machine.sets(settings)).expect()
+    assert state() == before
+    return {entry["stage"]: (entry["action"], entry["reasons"]) for entry in ended.summary["stages"]}
+
+
+def follows(*stages: str) -> dict[str, tuple[str, list[str]]]:
+    return dict.fromkeys(stages, ("follows", []))
+
+
+@pytest.fixture
+def grown(toy_trained: Trained) -> Iterator[Dataset]:
+    """The toy's dataset with three more images, for a while."""
+    dataset = toy_trained.dataset
+    before = dataset.place.read("annotations_detection.json")
+    dataset.put(machine.sample_objects(train=19))
+    yield dataset
+    dataset.place.write("annotations_detection.json", before)
+
+
+@pytest.fixture
+def altered(toy_trained: Trained) -> Iterator[str]:
+    """The key of an image whose bytes are others for a while."""
+    place, key = toy_trained.dataset.place, "images/train/000003.png"
+    before = place.read(key)
+    place.write(key, place.read("images/train/000004.png"))
+    yield key
+    place.write(key, before)
+
+
+def test_before_the_first_run_there_is_nothing_to_compare_with(make_laptop: Callable[..., Laptop], digits: Dataset):
+    laptop = make_laptop()
+    assert plan(laptop, digits.uri) == {"snapshot": ("run", ["no earlier result"]), **follows(*STAGES[1:])}
+    assert laptop.listing() == {}
+
+
+def test_after_a_run_all_will_be_reused(toy_trained: Trained):
+    found = plan(toy_trained.laptop, toy_trained.dataset.uri)
+    assert found == dict.fromkeys(STAGES, ("reuse", []))
+
+
+def test_a_changed_setting_is_the_reason(toy_trained: Trained):
+    settings = (*TOY[:1], "epochs=6", *TOY[2:])
+    found = plan(toy_trained.laptop, toy_trained.dataset.uri, settings=settings)
+    assert [action for action, _ in found.values()] == ["reuse"] * 3 + ["run"] + ["follows"] * 2
+    assert found["train"] == ("run", ["epochs 4 → 6"])
+
+
+def test_added_images_are_the_reason(toy_trained: Trained, grown: Dataset):
+    assert plan(toy_trained.laptop, grown.uri) == {"snapshot": ("run", [ADDED]), **follows(*STAGES[1:])}
+
+
+def test_plan_speaks_to_people_too(toy_trained: Trained, grown: Dataset):
+    told = ["--workspace", toy_trained.laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", grown.uri]
+    ended = toy_trained.laptop.run("plan", "train", *told).expect()
+    assert ended.stdout.splitlines()[:2] == [f"snapshot  run      {ADDED}", "validate  follows"]
+
+
+def test_another_setting_retrains_train_and_what_follows_alone(toy_trained: Trained):
+    """Under another name, so that the champion of the other tests stays."""
+    settings = (*TOY[:1], "epochs=5", *TOY[2:])
+    ended = toy_trained.laptop.train(toy_trained.dataset.uri, "--model-name", "Five Epochs", settings=settings).expect()
+    reused = [told["reused"] for stage, told in ended.summary["stages"].items() if stage != "cleanup"]
+    assert reused == [True] * 3 + [False] * 3
+    assert [stage for stage in STAGES[:3] if ended.summary["stages"][stage]["key"] != toy_trained.key(stage)] == []
+    assert ended.summary["stages"]["train"]["key"] != toy_trained.key("train")
+    assert ended.summary["model_name"] == "five-epochs"
+    assert sorted(toy_trained.laptop.versions()) == [("five-epochs", 1), ("tiny-digits", 1)]
+
+
+def test_an_earlier_snapshot_is_trained_on_after_the_dataset_grew(toy_trained: Trained, grown: Dataset):
+    laptop = toy_trained.laptop
+    snapshot = laptop.receipt("snapshot", toy_trained.key("snapshot")).scalars["snapshot_id"]
+    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--snapshot", snapshot]
+    ended = laptop.run("run", "train", *told, *machine.sets(TOY)).expect()
+    assert [told["reused"] for stage, told in ended.summary["stages"].items() if stage != "cleanup"] == [True] * 6
+    assert {stage: ended.summary["stages"][stage]["key"] for stage in STAGES} == {
+        stage: toy_trained.key(stage) for stage in STAGES
+    }
+    (note,) = [line for line in ended.stderr.splitlines() if "note:" in line]
+    assert f"the dataset has moved on since {snapshot} ({ADDED})" in note
+
+
+def test_a_changed_image_is_refused_by_whoever_reads_it(toy_trained: Trained, altered: str):
+    laptop = toy_trained.laptop
+    uris = {stage: toy_trained.receipt_uri(stage) for stage in STAGES}
+    snapshot = laptop.receipt("snapshot", toy_trained.key("snapshot")).scalars["snapshot_id"]
+    train = ["--converted", uris["convert"], "--snapshot", uris["snapshot"], "--force"]
+    empty = {"VISIONLOOP_CACHE": str(laptop.folder / "empty")}
+    for ended in (
+        laptop.stage("snapshot", "--snapshot", snapshot),
+        laptop.stage("validate", "--snapshot", uris["snapshot"], "--force"),
+        laptop.stage("train", *train, settings=TOY, variables=empty),
+    ):
+        sentence = ended.refused(65)
+        assert altered in sentence
+        assert "changed" in sentence
+    assert laptop.found("train", toy_trained.key("train")).uri == uris["train"]
+
+
+def test_a_dataset_that_changes_in_a_run_is_refused_with_the_differences(toy_trained: Trained, grown: Dataset):
+    sentence = toy_trained.laptop.stage("validate", "--snapshot", toy_trained.receipt_uri("snapshot")).refused(65)
+    assert "the dataset changed since its snapshot" in sentence
+    assert f"({ADDED})" in sentence
+
+
+def test_force_computes_one_stage_again_and_what_it_gives_is_the_same(toy_trained: Trained):
+    laptop = toy_trained.laptop
+    before = laptop.receipt("train", toy_trained.key("train"))
+    ended = laptop.train(toy_trained.dataset.uri, "--force", "train").expect()
+    assert [stage for stage, told in ended.summary["stages"].items() if not told["reused"]] == ["train", "cleanup"]
+    after = laptop.receipt("train", toy_trained.key("train"))
+    assert (after.key, after.digest) == (before.key, before.digest)
+    assert after.attempt != before.attempt
+    assert ended.summary["version"] == 1
+    assert ("tiny-digits", 2) not in laptop.versions()
+
+
+def test_force_of_no_stage_is_refused(toy_trained: Trained):
+    sentence = toy_trained.laptop.train(toy_trained.dataset.uri, "--force", "training").refused(78)
+    assert json.dumps(STAGES)[1:-1].replace('"', "") in sentence

@@ -1,0 +1,116 @@
+"""Killed at any moment, or run twice at once: the next run goes on, and ends as one that nobody disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from laptop import TINY, TOY, Command, Dataset, Laptop, Trained, wait_for
+
+SAME = ("snapshot", "validate", "convert", "train")
+
+
+def kill_when(command: Command, moment: Callable[[], object]) -> None:
+    """Kills all of a command once something is so; there must be something to kill then."""
+    wait_for(moment, command)
+    assert command.process.poll() is None, command.end()
+    command.kill()
+
+
+def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained, laptop: Laptop):
+    """Before the first checkpoint, after an epoch, and between the last epoch and the receipt."""
+    uris = laptop.prepare(trained.dataset.uri)
+    train = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
+    command = laptop.stage_command("train", *train, settings=TINY)
+
+    first = laptop.start(*command)
+    first.descendant("visionloop.components.train.child")
+    kill_when(first, lambda: True)
+    assert laptop.progress() is None
+
+    kill_when(laptop.start(*command), lambda: (there := laptop.progress()) and there.epoch >= 1)
+    kill_when(laptop.start(*command), lambda: (there := laptop.progress()) and there.finished)
+    assert laptop.keys("train") == []
+
+    ended = laptop.run(*command).expect()
+    assert any("resuming after epoch 2 of 2" in line["message"] for line in ended.log)
+    receipt = laptop.receipt("train", ended.summary["key"])
+    uninterrupted = trained.laptop.receipt("train", trained.key("train"))
+    assert {**{stage: uri.split("/")[-2] for stage, uri in uris.items()}, "train": receipt.key} == {
+        stage: trained.key(stage) for stage in SAME
+    }
+    assert receipt.digest == uninterrupted.digest
+    assert receipt.metrics == uninterrupted.metrics
+
+
+def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(toy_trained: Trained, laptop: Laptop):
+    def begun(stage: str, place: str) -> Callable[[], object]:
+        return lambda: any(info.key.startswith(place) for info in laptop.workspace.objects(stage))
+
+    command = laptop.train_command(toy_trained.dataset.uri)
+    kill_when(laptop.start(*command), begun("validate", "validate/"))
+    kill_when(laptop.start(*command), begun("evaluate", "evaluate/"))
+    kill_when(laptop.start(*command), lambda: laptop.versions())
+    ended = laptop.run(*command).expect()
+    assert {stage: ended.summary["stages"][stage]["key"] for stage in SAME} == {
+        stage: toy_trained.key(stage) for stage in SAME
+    }
+    before, after = (
+        one.receipt("train", toy_trained.key("train")).digest for one in (toy_trained.laptop, laptop)
+    )
+    assert before == after
+    assert laptop.versions() == [("tiny-digits", 1)]
+    assert laptop.aliases() == {("tiny-digits", 1): "champion"}
+    assert (ended.summary["version"], ended.summary["alias"]) == (1, "champion")
+
+
+def test_of_three_at_once_one_trains_and_when_it_is_killed_the_second_takes_over(laptop: Laptop, digits: Dataset):
+    gate = laptop.folder / "gate"
+    command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
+    first = laptop.start(*command)
+    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    second = laptop.start(*command, "--run", "second")
+    wait_for(lambda: "computes the same already; following it" in second.stderr, second)
+    first.kill()
+    attempts = wait_for(lambda: laptop.record("second").state("train").attempts, second)
+    third = laptop.start(*command, "--run", "third")
+    wait_for(lambda: "run second computes the same already" in third.stderr, third)
+    gate.touch()
+    two, three = second.end().expect(), third.end().expect()
+    for stage in (*SAME, "evaluate", "register"):
+        assert two.summary["stages"][stage]["receipt"] == three.summary["stages"][stage]["receipt"]
+    assert two.summary["version"] == three.summary["version"] == 1
+    assert laptop.receipt("train", two.summary["stages"]["train"]["key"]).attempt in attempts
+    assert laptop.record("third").state("train").attempts == []
+    log = (laptop.folder / "home" / "logs" / "runs" / "second.log").read_text()
+    assert "resuming after epoch 1 of 4" in log
+    assert laptop.versions() == [("tiny-digits", 1)]
+
+
+def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: Laptop, digits: Dataset):
+    gate = laptop.folder / "gate"
+    command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
+    first = laptop.start(*command, "--run", "first")
+    runner = first.descendant("visionloop.pipelines.local.runner")
+    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    runner.kill()
+    sentence = first.end().refused(143)
+    assert sentence == "train ends because the run that started it is gone; run it again to resume."
+    assert wait_for(lambda: not laptop.processes())
+    gate.touch()
+    second = laptop.start(*command, "--run", "second").end().expect()
+    assert second.summary["version"] == 1
+    log = (laptop.folder / "home" / "logs" / "runs" / "second.log").read_text()
+    assert "resuming after epoch 1 of 4" in log
+
+
+def test_a_killed_command_takes_everything_along(laptop: Laptop, digits: Dataset):
+    command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={laptop.folder / 'gate'}"))
+    first = laptop.start(*command, "--run", "first")
+    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    first.process.kill()
+    first.process.wait()
+    assert wait_for(lambda: not laptop.processes())
+    failure = laptop.record("first").failure("train")
+    assert failure is not None
+    assert (failure.exit_code, failure.last_successful_epoch) == (143, 1)
+    assert not [info for info in laptop.workspace.objects("train") if info.key.endswith("reservation.json")]

@@ -1,0 +1,152 @@
+"""The whole loop with the real trainer: trained once, reused ever after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from laptop import TINY, Dataset, Trained
+
+from visionloop.components.canonical import result_digest, stage_key
+from visionloop.components.receipts import Receipt
+
+STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
+
+
+def receipts_of(trained: Trained) -> dict[str, Receipt]:
+    return {stage: trained.laptop.receipt(stage, trained.key(stage)) for stage in STAGES}
+
+
+def test_the_run_tells_what_it_made(trained: Trained):
+    summary = trained.summary
+    assert list(summary) == [
+        *("run", "trace_id", "model_name", "version", "alias", "verdict", "metrics", "seconds", "stages")
+    ]
+    named = ("model_name", "version", "alias", "verdict")
+    assert [summary[name] for name in named] == ["tiny-digits", 1, "champion", "promote"]
+    assert {"mAP50", "mAP50-95", "precision", "recall"} <= set(summary["metrics"])
+    assert list(summary["stages"]) == [*STAGES, "cleanup"]
+    for stage, told in summary["stages"].items():
+        assert list(told) == ["key", "receipt", "reused", "seconds"]
+        if stage == "cleanup":
+            assert (told["key"], told["receipt"]) == (None, None)
+        else:
+            assert told["receipt"] == f"{trained.laptop.workspace.uri}/{stage}/{told['key']}/receipt.json"
+        assert told["reused"] is False
+    assert len(trained.ended.stdout.splitlines()) == 1
+
+
+def test_a_line_tells_each_stage_and_epoch_and_none_is_a_traceback(trained: Trained):
+    lines = trained.ended.stderr.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("✓")] == [*STAGES, "cleanup"]
+    assert [line.split()[2] for line in lines if " epoch " in line] == ["1/2", "2/2"]
+    assert "Traceback" not in trained.ended.stderr
+
+
+def test_receipts_chain_back_to_the_snapshot(trained: Trained):
+    found = receipts_of(trained)
+    chain = {
+        "snapshot": [],
+        "validate": ["snapshot"],
+        "convert": ["snapshot", "report"],
+        "train": ["converted", "snapshot"],
+        "evaluate": ["training", "snapshot", "champion"],
+        "register": ["evaluation"],
+    }
+    stage_of = {"report": "validate", "converted": "convert", "training": "train", "evaluation": "evaluate"}
+    assert {stage: list(receipt.inputs) for stage, receipt in found.items()} == chain
+    for receipt in found.values():
+        for name, reference in receipt.inputs.items():
+            if name == "champion":
+                assert (reference.receipt, reference.digest) == (None, "none")
+                continue
+            source = stage_of.get(name, name)
+            assert (reference.receipt, reference.digest) == (trained.receipt_uri(source), found[source].digest)
+
+
+def test_keys_and_digests_follow_from_the_receipts(trained: Trained):
+    for stage, receipt in receipts_of(trained).items():
+        inputs = {name: reference.digest for name, reference in receipt.inputs.items()}
+        parameters = {name: parameter.value for name, parameter in receipt.parameters.items()}
+        assert receipt.key == trained.key(stage) == stage_key(stage, receipt.logic_version, inputs, parameters)
+        results = {name: output.sha256 for name, output in receipt.outputs.items() if output.result}
+        assert receipt.digest == result_digest(results)
+
+
+def test_the_trace_id_is_in_every_receipt_log_line_and_tag(trained: Trained):
+    trace_id = trained.summary["trace_id"]
+    assert {receipt.trace_id for receipt in receipts_of(trained).values()} == {trace_id}
+    log = trained.laptop.folder / "home" / "logs" / "runs" / f"{trained.summary['run']}.log"
+    lines = [line[line.index('{"timestamp"') :] for line in log.read_text().splitlines() if '{"timestamp"' in line]
+    told = [json.loads(line) for line in lines]
+    assert {line["stage"] for line in told} >= {"train", "evaluate"}
+    assert {line["trace_id"] for line in told} == {trace_id}
+    assert trained.laptop.tags("tiny-digits", 1)["visionloop.trace_id"] == trace_id
+    run = trained.laptop.record(trained.summary["run"]).read()
+    assert run is not None
+    assert run.trace_id == trace_id
+
+
+def test_the_version_says_where_it_came_from(trained: Trained):
+    found = receipts_of(trained)
+    tags = trained.laptop.tags("tiny-digits", 1)
+    expected = {
+        "visionloop.name": "Tiny Digits",
+        "visionloop.training_key": found["train"].key,
+        "visionloop.training_digest": found["train"].digest,
+        "visionloop.evaluation": trained.receipt_uri("evaluate"),
+        "visionloop.snapshot_id": found["snapshot"].scalars["snapshot_id"],
+        "visionloop.dataset_hash": found["snapshot"].scalars["dataset_hash"],
+        "visionloop.mlflow_run_id": found["train"].tracking["mlflow"]["run_id"],
+        "visionloop.storage_uri": f"{trained.laptop.workspace.uri}/models/tiny-digits/1",
+    }
+    assert expected.items() <= tags.items()
+    assert trained.laptop.workspace.exists("models/tiny-digits/1/MLmodel")
+
+
+def test_nothing_is_left_but_results(trained: Trained):
+    """No reservation, no checkpoint, no progress: cleanup ran."""
+    listing = trained.laptop.listing()
+    assert not [key for key in listing if "/checkpoints/" in key or key.endswith(("reservation.json", "progress.json"))]
+
+
+@pytest.fixture
+def re_exported(trained: Trained) -> Dataset:
+    """The same dataset written again, with other dates, another order and other people."""
+    document = trained.dataset.annotations()
+    document |= {"last_modified_at": "2026-01-02T03:04:05.678901+09:00", "version": 7, "statistics": {}}
+    document["images"].reverse()
+    document["classes"].reverse()
+    for image in document["images"]:
+        image["metadata"] |= {"labeled_by": "another@example.com", "labeled_at": "2026-01-01T00:00:00+09:00"}
+        image["annotations"].reverse()
+    return trained.dataset.write_annotations(document)
+
+
+def test_a_second_run_reuses_everything_though_the_dataset_was_exported_again(trained: Trained, re_exported: Dataset):
+    ended = trained.laptop.train(re_exported.uri, settings=TINY).expect()
+    assert {stage: told["reused"] for stage, told in ended.summary["stages"].items()} == {
+        **dict.fromkeys(STAGES, True),
+        "cleanup": False,
+    }
+    for stage in STAGES:
+        assert ended.summary["stages"][stage]["key"] == trained.key(stage)
+    assert [ended.summary[name] for name in ("version", "alias", "verdict")] == [1, "champion", "promote"]
+    assert " epoch " not in ended.stderr
+    assert trained.laptop.versions() == [("tiny-digits", 1)]
+
+
+def test_the_same_content_elsewhere_trains_nothing_anew(
+    trained: Trained, make_dataset: Callable[..., Dataset]
+):
+    elsewhere = make_dataset()
+    ended = trained.laptop.train(elsewhere.uri, settings=TINY).expect()
+    reused = {stage: told["reused"] for stage, told in ended.summary["stages"].items()}
+    assert reused == {**dict.fromkeys(STAGES, True), "snapshot": False, "cleanup": False}
+    assert trained.laptop.versions() == [("tiny-digits", 1)]
+
+
+def test_nothing_beyond_this_machine_was_asked_for(trained: Trained):
+    """Every command runs with all addresses but loopback refused, so what is here would have been fetched."""
+    assert trained.laptop.refused() == []

@@ -1,0 +1,260 @@
+"""The two compiled forms of the train pipeline read back into one: rows of the policy table, and edges between stages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from visionloop.components.errors import RETRYABLE
+from visionloop.components.policy import ENGINE_DEADLINE_MARGIN
+from visionloop.pipelines.targets import STAGES
+
+#: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.
+SHOWN = ("reuse-training", "reuse-evaluation")
+
+Row = dict[str, Any]
+
+
+def seconds(text: str) -> int:
+    """``10s`` as 10."""
+    return int(text.removesuffix("s"))
+
+
+class Argo:
+    """WorkflowTemplates by file name, as ``argo_files`` writes them."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.documents = {name: yaml.safe_load(text) for name, text in files.items()}
+        self.templates = {
+            (document["metadata"]["name"], template["name"]): template
+            for document in self.documents.values()
+            if document["kind"] == "WorkflowTemplate"
+            for template in document["spec"]["templates"]
+        }
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        """The train pipeline's specification."""
+        specification: dict[str, Any] = self.documents["visionloop-train.yaml"]["spec"]
+        return specification
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The DAG's tasks by name."""
+        return {task["name"]: task for task in self.templates["visionloop-train", "pipeline"]["dag"]["tasks"]}
+
+    def template(self, task: dict[str, Any]) -> dict[str, Any]:
+        """The template of a task or step."""
+        reference = task.get("templateRef") or {"name": "visionloop-train", "template": task["template"]}
+        template: dict[str, Any] = self.templates[reference["name"], reference["template"]]
+        return template
+
+    def image(self, task: str) -> str:
+        """The image that a task's pod runs."""
+        found = self.tasks()[task]
+        image: str = self.template(found)["container"]["image"]
+        if image != "{{inputs.parameters.image}}":
+            return image
+        return next(one["value"] for one in found["arguments"]["parameters"] if one["name"] == "image")
+
+    def edges(self) -> set[tuple[str, str]]:
+        """What each task waits for, and whose outputs it or its condition reads; a trainer's own task is train."""
+        found = set()
+        for name, task in self.tasks().items():
+            before = set(re.findall(r"[a-z][a-z-]*", task.get("depends", "")))
+            before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(task)))
+            found |= {(_plain(one), _plain(name)) for one in before}
+        return found
+
+    def exit_stage(self) -> str:
+        """The stage that runs at the end, whatever happened."""
+        ((step,),) = self.templates["visionloop-train", self.pipeline["onExit"]]["steps"]
+        name: str = self.template(step)["name"]
+        return name
+
+    def row(self, workflow_template: str, name: str) -> Row:
+        """A template's row of the policy table."""
+        template = self.templates[workflow_template, name]
+        container, patch = template["container"], _patch(template["podSpecPatch"])
+        main = next((one for one in patch["containers"] if one["name"] == "main"), {})
+        retry, volumes = template["retryStrategy"], {one["name"]: one for one in template["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+        assert retry["retryPolicy"] == "Always"
+        assert retry["expression"].startswith("lastRetry.status == 'Error' || ")
+        assert json.loads(re.search(r"\[.*\]", retry["expression"])[0]) == list(RETRYABLE)  # type: ignore[index]
+        memory = volumes.get("shared-memory", {}).get("emptyDir", {})
+        assert memory.get("medium") in (None, "Memory")
+        return {
+            "image": container["image"],
+            "cpu_request": container["resources"]["requests"]["cpu"],
+            "cpu_limit": container["resources"]["limits"]["cpu"],
+            "memory_request": container["resources"]["requests"]["memory"],
+            "memory_limit": container["resources"]["limits"]["memory"],
+            "gpus": int(main.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)),
+            "timeout": template["activeDeadlineSeconds"] - ENGINE_DEADLINE_MARGIN,
+            "attempts": int(retry["limit"]) + 1,
+            "backoff_first": seconds(retry["backoff"]["duration"]),
+            "backoff_factor": float(retry["backoff"]["factor"]),
+            "backoff_longest": seconds(retry["backoff"]["cap"]),
+            "grace_period": patch["terminationGracePeriodSeconds"],
+            "node_selector": template.get("nodeSelector") or patch.get("nodeSelector") or {},
+            "tolerations": template.get("tolerations") or patch.get("tolerations") or [],
+            "shared_memory": memory.get("sizeLimit"),
+            "cache_volume": "cache" in volumes,
+            "cache_claim": volumes.get("cache", {}).get("persistentVolumeClaim", {}).get("claimName"),
+            "image_pull_policy": container["imagePullPolicy"],
+            "image_pull_secret": next((one["name"] for one in patch.get("imagePullSecrets", [])), None),
+            "priority_class": template.get("priorityClassName"),
+        }
+
+
+def _patch(text: str) -> Any:
+    """A pod's patch as it is with one GPU or more: each expression's first branch, with the input's default."""
+    default = re.sub(r"\{\{=asInt\(inputs\.parameters\.gpus\) > 0 \? '(.*?)' : '[^']*'\}\}", r"\1", text)
+    return yaml.safe_load(default)
+
+
+def with_gpus(text: str, gpus: int) -> str:
+    """A patch's text with the input ``gpus`` filled in, the joining of texts in it done."""
+    return text.replace("' + inputs.parameters.gpus + '", str(gpus))
+
+
+def _plain(task: str) -> str:
+    return "train" if task.startswith("train-") else task
+
+
+class Kubeflow:
+    """A pipeline's IR and platform specification, as ``kfp_files`` writes them."""
+
+    def __init__(self, text: str) -> None:
+        self.specification, platform = yaml.safe_load_all(text)
+        self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+    @cached_property
+    def components(self) -> dict[str, Any]:
+        """Every component, the pipeline itself as ``root``."""
+        return {**self.specification["components"], "root": self.specification["root"]}
+
+    def tasks(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Component of the graph, name and task, all graphs."""
+        for graph, component in self.components.items():
+            for name, task in component.get("dag", {}).get("tasks", {}).items():
+                yield graph, name, task
+
+    def leaves(self) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
+        """The tasks that run a container, by their stage (or the name of a shown result)."""
+        found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+        for graph, name, task in self.tasks():
+            if "executorLabel" in self.components[task["componentRef"]["name"]]:
+                found.setdefault(re.sub(r"-\d+$", "", name), []).append((graph, name, task))
+        return found
+
+    def executor(self, task: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A task's container and its platform settings."""
+        label = self.components[task["componentRef"]["name"]]["executorLabel"]
+        container: dict[str, Any] = self.specification["deploymentSpec"]["executors"][label]["container"]
+        return container, self.platform.get(label, {})
+
+    def edges(self) -> set[tuple[str, str]]:
+        """Whose outputs each stage or a condition around it reads, followed through the nested graphs."""
+        found = set()
+        for stage, tasks in self.leaves().items():
+            for graph, name, _ in tasks:
+                for source in self._sources(graph, name):
+                    found.add((source, stage))
+        return {(before, after) for before, after in found if not {before, after} & set(SHOWN)}
+
+    def exit_stage(self) -> str:
+        """The stage that runs whatever happened."""
+        (found,) = [
+            name
+            for _, name, task in self.tasks()
+            if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+        ]
+        return found
+
+    def row(self, task: dict[str, Any]) -> Row:
+        """A task's row of the policy table, but for what the engine has no field for."""
+        container, platform = self.executor(task)
+        resources, retry = container["resources"], task["retryPolicy"]
+        mounts = {one["volumeName"]: one for one in platform["emptyDirMounts"]}
+        claims = [one["constant"] for one in platform.get("pvcMount", [])]
+        memory = mounts.get("shared-memory", {})
+        assert memory.get("medium") in (None, "Memory")
+        accelerator = resources.get("accelerator", {})
+        assert accelerator.get("resourceType") in (None, "nvidia.com/gpu")
+        return {
+            "image": container["image"],
+            "cpu_request": resources["resourceCpuRequest"],
+            "cpu_limit": resources["resourceCpuLimit"],
+            "memory_request": resources["resourceMemoryRequest"],
+            "memory_limit": resources["resourceMemoryLimit"],
+            "gpus": int(accelerator.get("resourceCount", 0)),
+            "timeout": int(platform["activeDeadlineSeconds"]) - ENGINE_DEADLINE_MARGIN,
+            "attempts": retry["maxRetryCount"] + 1,
+            "backoff_first": seconds(retry["backoffDuration"]),
+            "backoff_factor": retry["backoffFactor"],
+            "node_selector": platform.get("nodeSelector", {}).get("labels", {}),
+            "tolerations": platform.get("tolerations", []),
+            "shared_memory": memory.get("sizeLimit"),
+            "cache_volume": "cache" in mounts or bool(claims),
+            "cache_claim": next(iter(claims), None),
+            "image_pull_policy": platform["imagePullPolicy"],
+            "image_pull_secret": next((one["secretName"] for one in platform.get("imagePullSecret", [])), None),
+        }
+
+    def _sources(self, graph: str, name: str) -> set[str]:
+        """The stages whose outputs a task reads, or on which it or a graph around it waits."""
+        task = self.components[graph]["dag"]["tasks"][name]
+        found = set()
+        for kind in ("parameters", "artifacts"):
+            for value in task.get("inputs", {}).get(kind, {}).values():
+                found |= self._source(graph, value)
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        for inner in re.findall(r"parameter_values\['([^']+)'\]", condition):
+            found |= self._source(graph, task["inputs"]["parameters"][inner])
+        found |= {stage for before in task.get("dependentTasks", ()) if (stage := _stage(before))}
+        for outer, around, one in self.tasks():
+            if one["componentRef"]["name"] == graph and outer != "root":
+                conditions = one.get("triggerPolicy", {}).get("condition", "")
+                for inner in re.findall(r"parameter_values\['([^']+)'\]", conditions):
+                    found |= self._source(outer, one["inputs"]["parameters"][inner])
+                if "condition" in around:
+                    found |= self._around(outer, around)
+        return found
+
+    def _around(self, graph: str, name: str) -> set[str]:
+        """What the graphs around a graph wait for through their conditions."""
+        found = set()
+        for outer, around, one in self.tasks():
+            if one["componentRef"]["name"] == graph and outer != "root":
+                for inner in re.findall(
+                    r"parameter_values\['([^']+)'\]", one.get("triggerPolicy", {}).get("condition", "")
+                ):
+                    found |= self._source(outer, one["inputs"]["parameters"][inner])
+                found |= self._around(outer, around)
+        return found
+
+    def _source(self, graph: str, value: dict[str, Any]) -> set[str]:
+        """The stage that a value comes from, followed outwards through the graphs' inputs."""
+        for kind in ("taskOutputParameter", "taskOutputArtifact"):
+            if kind in value:
+                stage = _stage(value[kind]["producerTask"])
+                return {stage} if stage else set()
+        name = value.get("componentInputParameter") or value.get("componentInputArtifact")
+        found: set[str] = set()
+        if name and graph != "root":
+            for outer, _, one in self.tasks():
+                if one["componentRef"]["name"] == graph:
+                    inputs = {**one["inputs"].get("parameters", {}), **one["inputs"].get("artifacts", {})}
+                    found |= self._source(outer, inputs[name])
+        return found
+
+
+def _stage(task: str) -> str | None:
+    name = re.sub(r"-\d+$", "", task)
+    return name if name in STAGES else None

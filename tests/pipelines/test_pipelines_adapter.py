@@ -1,0 +1,295 @@
+"""What stands between a KFP component and its stage: arguments, artifacts, errors; and the look ahead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_pipeline
+from kfp import dsl
+
+from visionloop.components import catalog, kubeflow, lookup, runs
+from visionloop.components.kubeflow import FORCE_VARIABLE, RUN_VARIABLE, reuse, run_stage
+from visionloop.components.limits import Limits
+from visionloop.components.policy import POLICIES
+from visionloop.components.stage import Context, Invocation, Outcome
+from visionloop.components.storage import open_prefix
+
+TOYS = {name: getattr(toy_pipeline, name.upper()) for name in toy_pipeline.ARGUMENTS}
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The toys are the installed stages; returns the log of what computed."""
+    monkeypatch.setattr(catalog, "stage", lambda name: TOYS[name])
+    log = tmp_path / "log"
+    log.touch()
+    monkeypatch.setenv("TOY_LOG", str(log))
+    return log
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    return str(tmp_path / "workspace")
+
+
+class Chain:
+    """Runs the stages up to one, each told what its component would be."""
+
+    def __init__(self, workspace: str, run: str = "one") -> None:
+        self.workspace, self.run = workspace, run
+        self.receipts: dict[str, str] = {}
+
+    def stage(self, name: str, given: dict[str, Any], *more: Any, **keywords: Any) -> tuple[Any, ...]:
+        values = run_stage(name, self.workspace, self.run, "", given, *more, **keywords)
+        self.receipts[name] = values[0]
+        return values
+
+    def converted(self) -> str:
+        self.stage("snapshot", {"dataset": "somewhere", "task": "", "split": None})
+        self.stage("validate", {"snapshot": self.receipts["snapshot"]})
+        self.stage("convert", {"snapshot": self.receipts["snapshot"], "report": self.receipts["validate"]})
+        return self.receipts["convert"]
+
+    def train(self, *settings: str) -> str:
+        given = {"converted": self.receipts["convert"], "snapshot": self.receipts["snapshot"], "set": list(settings)}
+        self.stage("train", given)
+        return self.receipts["train"]
+
+    def evaluate(self, gate: str = "") -> str:
+        given = {"training": self.receipts["train"], "snapshot": self.receipts["snapshot"], "model_name": "cats"}
+        self.stage("evaluate", given | {"gate": gate})
+        return self.receipts["evaluate"]
+
+    def look(self, *ahead: str, forced: tuple[str, ...] = (), run: str = "two") -> dict[str, str]:
+        found = catalog.stage("convert")
+        outcome = Outcome("convert", lookup.receipts.load(self.receipts["convert"], "convert"), True, 0.0)
+        assert found.name == lookup.LOOKS_AHEAD
+        runs.RunRecord(open_prefix(self.workspace, "results"), run).open({}, None)
+        return lookup.look_ahead(outcome, self.receipts["snapshot"], ahead, Invocation(self.workspace, run), forced)
+
+
+def artifact(kind: type[Any], folder: Path, name: str) -> Any:
+    return kind(name=name, uri=str(folder / "root" / name), metadata={})
+
+
+def test_a_component_returns_the_receipt_and_the_scalars_it_names(place: str) -> None:
+    receipt, snapshot_id, unknown = run_stage(
+        "snapshot", place, "one", "", {"dataset": "here", "task": ""}, (), ("snapshot_id", "nothing")
+    )
+    assert Path(receipt.removeprefix("file://")).name == "receipt.json"
+    assert (snapshot_id, unknown) == ("snap_0123456789ab", "")
+
+
+def test_an_artifact_holds_the_receipt_and_its_own_uri_stays(place: str, tmp_path: Path) -> None:
+    dataset = artifact(dsl.Dataset, tmp_path, "frozen")
+    (receipt,) = run_stage("snapshot", place, "one", "", {"dataset": "here"}, (dataset,))
+    assert dataset.uri == str(tmp_path / "root" / "frozen")
+    assert Path(dataset.path).read_bytes() == Path(receipt.removeprefix("file://")).read_bytes()
+    there = json.loads(Path(dataset.path).read_text())
+    assert dataset.metadata["receipt"] == receipt
+    assert (dataset.metadata["key"], dataset.metadata["digest"]) == (there["key"], there["digest"])
+    assert dataset.metadata["snapshot_id"] == "snap_0123456789ab"
+    assert Path(dataset.metadata["told_uri"].removeprefix("file://")).exists()
+    json.dumps(dataset.metadata)
+
+
+def test_a_page_metrics_and_a_confusion_matrix_are_shown(place: str, tmp_path: Path) -> None:
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+    page, metrics, matrix = (
+        artifact(kind, tmp_path, kind.__name__) for kind in (dsl.HTML, dsl.Metrics, dsl.ClassificationMetrics)
+    )
+    given = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
+    for _ in range(2):  # computed, and reused
+        assert chain.stage("evaluate", given, (page, metrics, matrix), ("verdict",))[1] == "promote"
+    assert Path(page.path).read_text() == "<h1>evaluate</h1>"
+    assert metrics.metadata["mAP50"] == 0.75
+    shown = matrix.metadata["confusionMatrix"]
+    assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog", "background"]
+    # Ours has the predicted classes as rows (two cats taken for dogs: row dog, column cat), KFP's the true ones.
+    assert [row["row"] for row in shown["rows"]] == [[5, 2, 0], [1, 6, 1], [0, 1, 0]]
+
+
+def test_what_is_there_is_handed_on_with_its_artifacts(place: str, tmp_path: Path, toys: Path) -> None:
+    chain = Chain(place)
+    chain.converted()
+    receipt = chain.train()
+    before = toys.read_text()
+    model = artifact(dsl.Model, tmp_path, "model")
+    assert reuse("train", receipt, (model,)) == (receipt,)
+    assert model.metadata["stage"] == "train"
+    assert toys.read_text() == before
+
+
+def test_handing_on_what_is_gone_ends_with_65(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = f"file://{place}/train/0/receipt.json"
+    with pytest.raises(SystemExit) as ended:
+        reuse("train", missing)
+    assert ended.value.code == 65
+    assert missing in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_failure_ends_with_its_code_and_its_sentence_alone(
+    place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAIL", "snapshot")
+    with pytest.raises(SystemExit) as ended:
+        run_stage("snapshot", place, "one", "", {"dataset": "here"})
+    assert ended.value.code == 65
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "annotations.json: images[3] has no file_name; add it."
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_a_remaining_attempt_on_a_cluster_ends_at_once_and_on_a_laptop_tries(
+    place: str, toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAIL", "snapshot")
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            run_stage("snapshot", place, "one", "", {"dataset": "here"})
+        assert ended.value.code == 65
+    assert toys.read_text().split() == ["snapshot"]
+    monkeypatch.setenv(RUN_VARIABLE, "one")
+    with pytest.raises(SystemExit):
+        run_stage("snapshot", place, "another", "", {"dataset": "here"})
+    assert toys.read_text().split() == ["snapshot"] * 2
+
+
+def test_the_local_runners_name_goes_before_the_engines(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, "mine")
+    run_stage("snapshot", place, "12345", "", {"dataset": "here"})
+    assert [path.name for path in Path(place, "runs").iterdir()] == ["mine"]
+
+
+def test_a_forced_stage_computes_again(place: str, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FORCE_VARIABLE, "snapshot")
+    for _ in range(2):
+        run_stage("snapshot", place, "one", "", {"dataset": "here"})
+    assert toys.read_text().split() == ["snapshot"] * 2
+
+
+def test_base_image_is_the_policy_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeflow, "version", lambda _: "1.2.3")
+    assert kubeflow.base_image("snapshot") == "localhost/visionloop-stage:1.2.3"
+    assert kubeflow.base_image("train") == "localhost/visionloop-trainer:1.2.3"
+
+
+# --- the look ahead ---
+
+
+def test_nothing_there_means_train_next(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    assert chain.look("model_name=cats", "epochs=3") == {
+        "next": "train",
+        "training_receipt": "",
+        "evaluation_receipt": "",
+        "verdict": "",
+    }
+
+
+def test_the_key_it_looks_for_is_the_stages_own(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    receipt = chain.train("epochs=3")
+    assert chain.look("model_name=cats", "", "epochs=3")["training_receipt"] == receipt
+    assert chain.look("model_name=cats", "epochs=4")["next"] == "train"
+    found = chain.look("model_name=cats", "epochs=3")
+    assert (found["next"], found["evaluation_receipt"]) == ("evaluate", "")
+
+
+@pytest.mark.parametrize(("verdict", "left"), [("promote", "register"), ("keep", "register"), ("reject", "nothing")])
+def test_an_evaluation_that_is_there_leaves_the_registration(
+    verdict: str, left: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_VERDICT", verdict)
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+    receipt = chain.evaluate('{"floor": 0.5}')
+    found = chain.look("model_name=cats", 'gate={"floor": 0.5}')
+    assert (found["next"], found["evaluation_receipt"], found["verdict"]) == (left, receipt, verdict)
+    assert chain.look("model_name=cats", "gate=")["next"] == "evaluate"
+    assert chain.look()["next"] == "evaluate"
+
+
+def test_what_is_found_is_recorded_as_reused_for_its_stage_will_not_start(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    receipt = chain.train()
+    chain.look("model_name=cats", run="later")
+    record = runs.RunRecord(open_prefix(place, "results"), "later")
+    state = record.state("train")
+    assert (state.state, state.reused, state.receipt) == ("succeeded", True, receipt)
+    assert record.state("evaluate").state == "pending"
+
+
+def test_a_forced_stage_is_not_found(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+    chain.evaluate()
+    assert chain.look("model_name=cats", forced=("train",))["next"] == "train"
+    assert chain.look("model_name=cats", forced=("evaluate",))["next"] == "evaluate"
+    assert chain.look("model_name=cats", forced=("snapshot",))["next"] == "register"
+
+
+def test_a_training_whose_outputs_are_gone_is_not_found(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+    next(Path(place, "train").glob("*/*/told.json")).unlink()
+    assert chain.look("model_name=cats")["next"] == "train"
+
+
+def test_a_look_that_fails_is_no_find(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer that only its own image holds, or a defect in somebody's stage: the stage itself tells, in its pod."""
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+
+    def broken(self: Any, context: Any, arguments: Any) -> Any:
+        raise ImportError("no module named torch")
+
+    monkeypatch.setattr(toy_pipeline.ToyStage, "resolve", broken)
+    assert chain.look("model_name=cats")["next"] == "train"
+
+
+def test_looking_up_writes_nothing(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    receipt = chain.train("epochs=3")
+    before = sorted(Path(place).rglob("*"))
+    workspace = open_prefix(place, "results")
+    record = runs.RunRecord(workspace, "plan")
+    context = Context(workspace, record, "", Limits("train", 60, 0), POLICIES["train"], planning=True)
+    given = {"converted": chain.receipts["convert"], "snapshot": chain.receipts["snapshot"], "set": ["epochs=3"]}
+    found = lookup.look_up("train", given, context)
+    assert found is not None
+    assert found.uri == receipt
+    assert lookup.look_up("train", given | {"set": []}, context) is None
+    assert sorted(Path(place).rglob("*")) == before
+
+
+@pytest.mark.parametrize("pair", ["epochs", "=3"])
+def test_a_pair_of_another_form_is_refused(pair: str, place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    with pytest.raises(lookup.InvalidConfig, match=r"--ahead"):
+        chain.look(pair)
+
+
+def test_a_component_that_looks_ahead_returns_what_it_found(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    receipt = chain.train("epochs=3")
+    given = {"snapshot": chain.receipts["snapshot"], "report": chain.receipts["validate"]}
+    returns = ("next", "training_receipt")
+    assert chain.stage("convert", given, (), returns, ["model_name=cats", "epochs=3"])[1:] == ("evaluate", receipt)
+    assert chain.stage("convert", given, (), returns)[1:] == ("", "")

@@ -1,0 +1,378 @@
+"""The compiled files: current, whole, without secrets and small."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compiled import Kubeflow
+from hera.shared._pydantic import APIBaseModel
+from hera.workflows.models import Container, WorkflowTemplate
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.pipelines import pods
+from visionloop.pipelines.compile import ENGINES, argo_files, compile_engine, dump, kfp_files
+from visionloop.pipelines.targets import STAGES, cluster
+
+ROOT = Path(__file__).parents[2]
+GOLDENS = ROOT / "manifests"
+
+#: Bytes that a compiled pipeline may have: KFP hands it to Argo in one object, which etcd takes up to 1.5 MB of; an Argo
+#: template is copied into each workflow's status.
+BUDGET = {"kfp": 200_000, "argo": 24_000}
+
+#: What a value that should be a reference looks like: keys of the known kinds, tokens, a password in a URL, PEM.
+CREDENTIAL = re.compile(
+    r"AKIA[0-9A-Z]{16}|eyJ[\w-]{20,}\.[\w-]+|://[^/\s:@]+:[^/\s@]+@|-----BEGIN|gh[pousr]_\w{20,}|\bhf_\w{20,}"
+    r"|(?i:secret|password|token|key)[\"']?\s*[:=]\s*[\"'][A-Za-z0-9+/_-]{16,}[\"']"
+)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, dict[str, str]]:
+    target = cluster()
+    return {"argo": argo_files(target), "kfp": kfp_files(target)}
+
+
+def structures(text: str) -> list[Any]:
+    return list(yaml.safe_load_all(text))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_goldens_are_what_the_sources_compile_to(engine: str, files: dict[str, dict[str, str]]) -> None:
+    folder = GOLDENS / engine
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    assert there == set(files[engine]), f"manifests/{engine}: run 'make golden' and commit the result"
+    for name, text in files[engine].items():
+        golden = (folder / name).read_text(encoding="utf-8")
+        assert structures(golden) == structures(text), (
+            f"manifests/{engine}/{name}: run 'make golden' and commit the result"
+        )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_compiling_again_gives_the_same_text(
+    engine: str, files: dict[str, dict[str, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="visionloop")
+    written = compile_engine(engine, tmp_path / "new" / "folder")
+    assert {path.name: path.read_text(encoding="utf-8") for path in written} == files[engine]
+    assert written == sorted(written)
+    assert ("kfp can't express: retries by exit code" in caplog.text) == (engine == "kfp")
+    assert "argo can't express" not in caplog.text
+
+
+def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
+    for engine in ENGINES:
+        for path in compile_engine(engine, tmp_path / engine, "registry.example.com/vision", "9.8.7"):
+            images = re.findall(
+                r"(\S+)/(?:visionloop-stage|visionloop-trainer):(\S+)", path.read_text(encoding="utf-8")
+            )
+            assert images or path.name == "kustomization.yaml"
+            assert {(registry.split("'")[-1], tag.strip("'}")) for registry, tag in images} <= {
+                ("registry.example.com/vision", "9.8.7")
+            }
+
+
+def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"--engine airflow: give one of argo, kfp\."):
+        compile_engine("airflow", tmp_path)
+
+
+def test_the_argo_folder_lists_its_files(files: dict[str, dict[str, str]]) -> None:
+    names = {f"visionloop-{stage}.yaml" for stage in STAGES}
+    assert set(files["argo"]) == {*names, "kustomization.yaml"}
+    assert structures(files["argo"]["kustomization.yaml"])[0]["resources"] == sorted(names)
+    for name in names:
+        (document,) = structures(files["argo"][name])
+        assert document["metadata"]["name"] == name.removesuffix(".yaml")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_compiled_files_stay_small(engine: str, files: dict[str, dict[str, str]]) -> None:
+    for name, text in files[engine].items():
+        size = sum(len(json.dumps(document)) for document in structures(text))
+        assert size <= BUDGET[engine], f"{name} has {size} bytes as JSON, {BUDGET[engine]} are its budget"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_is_installed_and_nothing_secret_is_held(engine: str, files: dict[str, dict[str, str]]) -> None:
+    for name, text in files[engine].items():
+        assert not re.search(r"pip3?\s+install|python3? -m pip|apt-get|curl |wget ", text), name
+        assert not CREDENTIAL.search(text), name
+
+
+def test_the_credential_pattern_finds_credentials() -> None:
+    for text in (
+        "AKIA" + "A" * 16,
+        "https://user:" + "word@host",
+        "secret: '" + "a1b2c3d4" * 4 + "'",
+        "-----BEGIN RSA PRIVATE KEY",
+    ):
+        assert CREDENTIAL.search(text)
+
+
+def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, str]]) -> None:
+    secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|NOTIFY_URL")
+    assert [name for name in pods.CONFIG_VARIABLES if secret.search(name)] == []
+    assert [name for name in pods.SECRET_VARIABLES if not secret.search(name)] == []
+    (ir,) = files["kfp"].values()
+    platform = Kubeflow(ir).platform
+    assert platform
+    for executor in platform.values():
+        for kind, names in (("secretAsEnv", pods.SECRET_VARIABLES), ("configMapAsEnv", pods.CONFIG_VARIABLES)):
+            (taken,) = executor[kind]
+            assert taken["optional"] is True
+            assert tuple(one["envVar"] for one in taken["keyToEnv"]) == names
+    for text in files["argo"].values():
+        for document in structures(text):
+            for template in document.get("spec", {}).get("templates", ()):
+                if "container" in template:
+                    sources = template["container"]["envFrom"]
+                    references = [reference for source in sources for reference in source.values()]
+                    assert references == [{"name": "visionloop", "optional": True}] * 2
+
+
+# --- Kubeflow Pipelines ---
+
+
+def test_every_reference_in_the_ir_names_something_that_is_there(files: dict[str, dict[str, str]]) -> None:
+    """KFP's compiler drops a dsl.OneOf that only a condition reads, and nothing complains before the run does nothing."""
+    (ir,) = files["kfp"].values()
+    kfp = Kubeflow(ir)
+    checked = 0
+    for graph, name, task in kfp.tasks():
+        siblings = kfp.components[graph]["dag"]["tasks"]
+        inputs = kfp.components[graph].get("inputDefinitions", {})
+        for kind, output, parent in (
+            ("parameters", "taskOutputParameter", "componentInputParameter"),
+            ("artifacts", "taskOutputArtifact", "componentInputArtifact"),
+        ):
+            for value in task.get("inputs", {}).get(kind, {}).values():
+                if output in value:
+                    producer = siblings[value[output]["producerTask"]]
+                    key = "outputParameterKey" if kind == "parameters" else "outputArtifactKey"
+                    defined = kfp.components[producer["componentRef"]["name"]]["outputDefinitions"][kind]
+                    assert value[output][key] in defined, (graph, name)
+                    checked += 1
+                elif parent in value:
+                    assert value[parent] in inputs[kind], (graph, name)
+                    checked += 1
+        for read in re.findall(r"parameter_values\['([^']+)'\]", task.get("triggerPolicy", {}).get("condition", "")):
+            assert read in task["inputs"]["parameters"], (graph, name)
+            checked += 1
+        for before in task.get("dependentTasks", ()):
+            assert before in siblings, (graph, name)
+    assert checked > 50
+
+
+def test_no_task_uses_the_engines_cache(files: dict[str, dict[str, str]]) -> None:
+    (ir,) = files["kfp"].values()
+    tasks = [task for tasks in Kubeflow(ir).leaves().values() for _, _, task in tasks]
+    assert tasks
+    assert [task for task in tasks if task["cachingOptions"] != {}] == []
+    for text in files["kfp"].values():
+        assert "memoize" not in text
+    assert [name for name, text in files["argo"].items() if "memoize" in text] == []
+
+
+def component_functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
+    for path in [*sorted(ROOT.glob("components/*/component.py")), ROOT / "pipelines" / "reuse.py"]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef):
+                yield path, node
+
+
+def test_a_component_is_a_signature_a_docstring_and_one_call() -> None:
+    found = list(component_functions())
+    assert {path.parent.name for path, _ in found} == {*STAGES, "pipelines"}
+    for path, function in found:
+        docstring, *body = function.body
+        assert ast.get_docstring(function), path
+        assert "from __future__" not in path.read_text(encoding="utf-8")
+        lines = (body[-1].end_lineno or 0) - (docstring.end_lineno or 0)
+        assert 0 < lines < 20, f"{path}: {function.name} has {lines} lines"
+        calls = [
+            node
+            for node in ast.walk(ast.Module(body, []))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"run_stage", "reuse"}
+        ]
+        assert len(calls) == 1, path
+        assert [node for node in body if isinstance(node, ast.If | ast.For | ast.While | ast.Try)] == [], path
+
+
+def test_every_input_and_output_of_a_component_is_described(files: dict[str, dict[str, str]]) -> None:
+    (ir,) = files["kfp"].values()
+    kfp = Kubeflow(ir)
+    for stage, tasks in kfp.leaves().items():
+        for _, _, task in tasks:
+            component = kfp.components[task["componentRef"]["name"]]
+            for side in ("inputDefinitions", "outputDefinitions"):
+                for kind, entries in component.get(side, {}).items():
+                    for name, entry in entries.items():
+                        assert entry.get("description"), f"{stage}: {side}.{kind}.{name}"
+
+
+def test_artifacts_are_typed(files: dict[str, dict[str, str]]) -> None:
+    (ir,) = files["kfp"].values()
+    kfp = Kubeflow(ir)
+    found = {
+        stage: {
+            entry["artifactType"]["schemaTitle"].removeprefix("system.")
+            for _, _, task in tasks
+            for entry in kfp.components[task["componentRef"]["name"]]
+            .get("outputDefinitions", {})
+            .get("artifacts", {})
+            .values()
+        }
+        for stage, tasks in kfp.leaves().items()
+    }
+    assert found == {
+        "snapshot": {"Dataset"},
+        "validate": {"HTML"},
+        "convert": {"Dataset"},
+        "train": {"Model", "Metrics"},
+        "reuse-training": {"Model", "Metrics"},
+        "evaluate": {"Metrics", "ClassificationMetrics", "HTML"},
+        "reuse-evaluation": {"Metrics", "ClassificationMetrics", "HTML"},
+        "register": {"Model"},
+        "cleanup": set(),
+    }
+
+
+# --- Argo ---
+
+
+def test_every_field_written_in_hera_arrives(monkeypatch: pytest.MonkeyPatch, files: dict[str, dict[str, str]]) -> None:
+    """Hera's models drop an unknown field in silence: here each refuses one, and the files survive a round trip."""
+    original = APIBaseModel.__init__
+
+    def strict(self: Any, **data: Any) -> None:
+        known = {name for name, field in type(self).model_fields.items()}
+        known |= {str(field.alias) for field in type(self).model_fields.values() if field.alias}
+        assert set(data) <= known, f"{type(self).__name__} has no {sorted(set(data) - known)}"
+        original(self, **data)
+
+    monkeypatch.setattr(APIBaseModel, "__init__", strict)
+    with pytest.raises(AssertionError, match="Container has no"):
+        Container(commandd=["x"])
+    assert argo_files(cluster()) == files["argo"]
+    monkeypatch.undo()
+    for name, text in files["argo"].items():
+        (document,) = structures(text)
+        if document["kind"] == "WorkflowTemplate":
+            again = WorkflowTemplate.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True)
+            assert again == document, name
+
+
+def test_a_misspelt_field_does_not_survive_the_round_trip(files: dict[str, dict[str, str]]) -> None:
+    (document,) = structures(files["argo"]["visionloop-snapshot.yaml"])
+    document["spec"]["templates"][0]["container"]["commandd"] = ["x"]
+    assert (
+        WorkflowTemplate.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True) != document
+    )
+
+
+def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, dict[str, str]]) -> None:
+    from dataclasses import fields
+
+    from visionloop.components import catalog, lookup
+
+    for stage in STAGES:
+        (document,) = structures(files["argo"][f"visionloop-{stage}.yaml"])
+        (template,) = [one for one in document["spec"]["templates"] if one["name"] == stage]
+        words = template["container"]["args"]
+        assert words[:2] == ["stage", stage]
+        options = {word.split("=", 1)[0] for word in words[2:]}
+        own = {f"--{entry.name.replace('_', '-')}" for entry in fields(catalog.stage(stage).arguments)}
+        extra = {"--ahead"} if stage == lookup.LOOKS_AHEAD else set()
+        assert options == own | extra | {"--workspace", "--trace-id", "--run", "--outputs"}
+        inputs = {one["name"] for one in template["inputs"]["parameters"]}
+        read = set(re.findall(r"inputs\.parameters\.(\w+)", json.dumps(template)))
+        assert read == inputs, f"{stage}: an input is not used, or not declared"
+        for output in template.get("outputs", {}).get("parameters", ()):
+            assert output["valueFrom"] == {"path": f"/tmp/outputs/{output['name']}", "default": ""}
+
+
+def test_each_dag_task_gives_its_template_what_it_needs(files: dict[str, dict[str, str]]) -> None:
+    documents = {name: structures(text)[0] for name, text in files["argo"].items() if name != "kustomization.yaml"}
+    specification = documents["visionloop-train.yaml"]["spec"]
+    arguments = {one["name"] for one in specification["arguments"]["parameters"]}
+    templates = {template["name"]: template for template in specification["templates"]}
+    given_somewhere: set[str] = set()
+    for task in [*templates["pipeline"]["dag"]["tasks"], *templates["exit"]["steps"][0]]:
+        if "templateRef" in task:
+            reference = task["templateRef"]
+            other = documents[f"{reference['name']}.yaml"]["spec"]["templates"]
+            (template,) = [one for one in other if one["name"] == reference["template"]]
+        else:
+            template = templates[task["template"]]
+        inputs = {one["name"]: one for one in template["inputs"]["parameters"]}
+        given = {one["name"] for one in task["arguments"]["parameters"]}
+        assert given <= set(inputs), task["name"]
+        required = {name for name, one in inputs.items() if "default" not in one}
+        assert required <= given, task["name"]
+        read = set(re.findall(r"workflow\.parameters\.(\w+)", json.dumps(task)))
+        assert read <= arguments, task["name"]
+        given_somewhere |= read
+    assert given_somewhere == arguments, "a parameter of the form reaches no stage"
+
+
+def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> None:
+    needed = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    found = 0
+    for text in files["argo"].values():
+        for document in structures(text):
+            for template in document.get("spec", {}).get("templates", ()):
+                if "container" not in template:
+                    continue
+                found += 1
+                assert template["container"]["securityContext"] == needed
+                assert template["securityContext"]["runAsNonRoot"] is True
+                patch = yaml.safe_load(re.sub(r"\{\{=.*?\}\}", "{}", template["podSpecPatch"]))
+                (init,), wait = patch["initContainers"], patch["containers"][0]
+                assert (init["name"], wait["name"]) == ("init", "wait")
+                assert init["securityContext"] == wait["securityContext"] == needed
+                kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
+                assert kinds <= {"emptyDir", "persistentVolumeClaim"}
+                variables = {one["name"]: one["value"] for one in template["container"]["env"]}
+                assert variables["HOME"] == "/tmp"
+                assert set(template["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/component"}
+    assert found == len(STAGES)
+
+
+def argo_binary() -> str | None:
+    return os.environ.get("ARGO_BIN") or shutil.which("argo")
+
+
+#: Read before any test takes the variables away.
+ARGO = argo_binary()
+
+
+@pytest.mark.skipif(ARGO is None, reason="no argo command: set ARGO_BIN or put it on the PATH to lint the templates")
+def test_argo_lint_is_clean(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    for name, text in files["argo"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [str(ARGO), "lint", "--offline", "--kinds=workflowtemplates", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = structures(files["argo"]["visionloop-train.yaml"])[0]
+    first["spec"]["templates"][1]["dag"]["tasks"][1]["depends"] = "nobody"
+    (tmp_path / "visionloop-train.yaml").write_text(dump(first), encoding="utf-8")
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0

@@ -1,0 +1,276 @@
+"""The two compiled train pipelines are one: edge by edge, policy by policy, and parameter by parameter."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from compiled import Argo, Kubeflow, Row, with_gpus
+
+from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
+from visionloop.pipelines import kubeflow
+from visionloop.pipelines.compile import argo_files, kfp_files, unexpressed
+from visionloop.pipelines.parameters import form
+from visionloop.pipelines.targets import STAGES, Target, cluster
+
+#: Fields that Kubeflow Pipelines has no place for; the compiler says so.
+LOST_ON_KFP = {"grace_period", "priority_class", "backoff_longest"}
+
+#: The graph: whose outputs, or a condition on them, each stage waits for.
+EDGES = {
+    ("snapshot", "validate"),
+    ("snapshot", "convert"),
+    ("validate", "convert"),
+    ("snapshot", "train"),
+    ("convert", "train"),
+    ("snapshot", "evaluate"),
+    ("convert", "evaluate"),
+    ("train", "evaluate"),
+    ("convert", "register"),
+    ("evaluate", "register"),
+}
+
+#: The parameters of the pipelines, docs/contract.md.
+NAMES = """
+    dataset snapshot workspace model_name task split run_name description gate
+    trainer model imgsz epochs batch lr0 optimizer augment primary_metric primary_metric_mode advanced_config
+""".split()  # noqa: SIM905 - as the contract lists them
+
+REGISTRY, TAG = "registry.example.com/vision", "1.2.3"
+
+
+def telling(number: int, **more: Any) -> StagePolicy:
+    """A row in which every field has a value that no other row and no default has."""
+    row = StagePolicy(
+        image=f"image-{number}",
+        cpu_request=f"{100 + number}m",
+        cpu_limit=f"{200 + number}m",
+        memory_request=f"{300 + number}Mi",
+        memory_limit=f"{400 + number}Mi",
+        gpus=2 + number,
+        timeout=1000 + number,
+        attempts=4 + number,
+        backoff_first=20 + number,
+        backoff_factor=3.0 + number,
+        backoff_longest=5000 + number,
+        grace_period=60 + number,
+        node_selector=((f"zone-{number}", f"near-{number}"), ("pool", f"fast-{number}")),
+        tolerations=(Toleration(f"taint-{number}", f"value-{number}", "NoExecute"), Toleration(f"other-{number}")),
+        shared_memory=f"{500 + number}Mi",
+        cache_volume=True,
+        cache_claim=f"claim-{number}",
+        image_pull_policy="Always",
+        image_pull_secret=f"pull-{number}",
+        priority_class=f"priority-{number}",
+    )
+    return replace(row, **more)
+
+
+def expected(row: StagePolicy, image: str) -> Row:
+    """A row as the compiled forms hold it."""
+    found: Row = {field.name: getattr(row, field.name) for field in fields(row)}
+    found["image"] = f"{REGISTRY}/{image}:{TAG}"
+    found["node_selector"] = dict(row.node_selector)
+    found["tolerations"] = [
+        {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
+        if one.value
+        else {"key": one.key, "operator": "Exists", "effect": one.effect}
+        for one in row.tolerations
+    ]
+    return found
+
+
+def compiled(target: Target) -> tuple[Argo, Kubeflow]:
+    files = {name: with_gpus(text, gpus(target, name)) for name, text in argo_files(target).items()}
+    (ir,) = kfp_files(target).values()
+    return Argo(files), Kubeflow(ir)
+
+
+def gpus(target: Target, file: str) -> int:
+    """What an Argo file's patches hold when the input ``gpus`` has its default."""
+    name = file.removeprefix("visionloop-").removesuffix(".yaml")
+    row = target.trainers["ultralytics"] if name == "train" else target.policies.get(name)
+    return row.gpus if row else 0
+
+
+@pytest.fixture(scope="module")
+def told() -> Target:
+    rows = {name: telling(number) for number, name in enumerate(STAGES)}
+    return Target(policies=rows, trainers={"ultralytics": rows["train"]}, registry=REGISTRY, tag=TAG)
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Argo, Kubeflow]:
+    """The pipelines of what is installed."""
+    return compiled(cluster())
+
+
+@pytest.fixture(scope="module")
+def both(told: Target) -> tuple[Argo, Kubeflow]:
+    return compiled(told)
+
+
+def test_every_field_of_the_telling_row_differs_from_the_default() -> None:
+    row, default = telling(0), StagePolicy()
+    assert [field.name for field in fields(row) if getattr(row, field.name) == getattr(default, field.name)] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_field_of_a_row_arrives_in_both_compiled_forms(
+    stage: str, told: Target, both: tuple[Argo, Kubeflow]
+) -> None:
+    argo, kfp = both
+    row = told.policies[stage]
+    image = told.policies["train"].image if stage == "evaluate" else row.image
+    wanted = expected(row, image)
+    found = argo.row("visionloop-train" if stage == "train" else f"visionloop-{stage}", stage)
+    if stage == "evaluate":
+        found["image"] = argo.image(stage)
+    assert found == wanted
+    tasks = kfp.leaves()[stage]
+    assert tasks
+    for _, _, task in tasks:
+        assert kfp.row(task) == {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
+
+
+def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> None:
+    said = unexpressed("kfp", told)
+    for field, word in {
+        "grace_period": "grace period",
+        "priority_class": "priority class",
+        "backoff_longest": "backoff",
+    }.items():
+        assert field in LOST_ON_KFP
+        assert any(word in sentence for sentence in kubeflow.UNEXPRESSED)
+    for name, row in told.policies.items():
+        if name != "train":
+            assert f"{name}'s priority_class {row.priority_class}" in said
+            assert f"{name}'s grace_period {row.grace_period}" in said
+    assert f"train (ultralytics)'s priority_class {told.policies['train'].priority_class}" in said
+    assert unexpressed("argo", told) == []
+
+
+def test_the_longest_backoff_is_mentioned_where_it_cuts_a_wait() -> None:
+    assert kubeflow.unexpressed(StagePolicy(attempts=3, backoff_first=8, backoff_longest=10)) == ["backoff_longest 10"]
+    assert kubeflow.unexpressed(StagePolicy(attempts=3, backoff_first=5, backoff_longest=10)) == []
+
+
+def test_a_row_that_loses_nothing_is_not_mentioned() -> None:
+    assert kubeflow.unexpressed(StagePolicy()) == []
+    assert kubeflow.unexpressed(StagePolicy(attempts=1)) == []
+
+
+def test_a_row_without_retries_gpu_and_volumes_has_none_of_them_anywhere() -> None:
+    bare = StagePolicy(attempts=1)
+    target = Target(policies=dict.fromkeys(STAGES, bare), trainers={"ultralytics": bare})
+    argo, kfp = compiled(target)
+    for (_, name), template in argo.templates.items():
+        if name in STAGES:
+            assert "retryStrategy" not in template
+            assert "nvidia.com/gpu" not in template["podSpecPatch"]
+            assert [volume["name"] for volume in template["volumes"]] == ["scratch"]
+    for stage in STAGES:
+        for _, _, task in kfp.leaves()[stage]:
+            container, platform = kfp.executor(task)
+            assert "retryPolicy" not in task
+            assert "accelerator" not in container["resources"]
+            assert [mount["volumeName"] for mount in platform["emptyDirMounts"]] == ["scratch"]
+
+
+def test_the_two_graphs_have_the_same_edges(real: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = real
+    assert argo.edges() == kfp.edges()
+    assert argo.edges() == EDGES
+    assert argo.exit_stage() == kfp.exit_stage() == "cleanup"
+
+
+def test_the_two_graphs_have_the_same_edges_with_a_second_trainer(told: Target) -> None:
+    argo, kfp = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}))
+    assert argo.edges() == kfp.edges()
+
+
+def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
+    toy = telling(50, gpus=told.trainers["ultralytics"].gpus)
+    target = replace(told, trainers={**told.trainers, "toy": toy})
+    argo, kfp = compiled(target)
+    wanted = expected(toy, toy.image)
+    assert argo.row("visionloop-train", "train-toy") == wanted
+    assert argo.tasks()["train-toy"]["when"].endswith("&& workflow.parameters.trainer == 'toy'}}")
+    assert argo.tasks()["train"]["when"].endswith("&& workflow.parameters.trainer != 'toy'}}")
+    assert f"workflow.parameters.trainer == 'toy' ? '{wanted['image']}'" in argo.image("evaluate")
+    lost = {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
+    assert [kfp.row(task) for _, _, task in kfp.leaves()["train"]].count(lost) == 1
+    images = {kfp.row(task)["image"] for _, _, task in kfp.leaves()["evaluate"]}
+    assert images == {f"{REGISTRY}/{told.trainers['ultralytics'].image}:{TAG}", wanted["image"]}
+    trainer = next(one for one in argo.pipeline["arguments"]["parameters"] if one["name"] == "trainer")
+    assert trainer["enum"] == ["ultralytics", "toy"]
+
+
+def test_no_pod_with_a_gpu_starts_where_training_and_evaluation_are_found(real: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = real
+    assert argo.tasks()["train"]["when"] == "{{=tasks['convert'].outputs.parameters.next == 'train'}}"
+    assert argo.tasks()["evaluate"]["when"] == "{{=tasks['convert'].outputs.parameters.next in ['train', 'evaluate']}}"
+    with_gpu = {
+        (graph, stage)
+        for stage, tasks in kfp.leaves().items()
+        for graph, _, task in tasks
+        if "accelerator" in kfp.executor(task)[0]["resources"]
+    }
+    conditions = {
+        one["componentRef"]["name"]: one["triggerPolicy"]["condition"]
+        for _, _, one in kfp.tasks()
+        if "condition" in one.get("triggerPolicy", {})
+    }
+    left = "inputs.parameter_values['pipelinechannel--convert-next']"
+    assert {stage for _, stage in with_gpu} == {"train", "evaluate"}
+    for graph, stage in with_gpu:
+        condition = conditions[graph]
+        assert f"!({left} == 'nothing') && !({left} == 'register')" in condition
+        if stage == "train":
+            assert condition.endswith(f"!({left} == 'evaluate')")
+
+
+def test_both_forms_hold_the_parameters_of_the_contract(real: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = real
+    forms = kfp.specification["root"]["inputDefinitions"]["parameters"]
+    arguments = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
+    assert sorted(forms) == sorted(NAMES)
+    assert sorted(arguments) == sorted([*NAMES, "gpus"])
+    kinds = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", dict: "STRUCT"}
+    for name, parameter in form(cluster().trainers).items():
+        field, argument = forms[name], arguments[name]
+        assert field["parameterType"] == kinds[parameter.kind]
+        assert field["description"] == argument["description"] == parameter.description
+        assert argument.get("enum", []) == list(parameter.choices)
+        if parameter.default is None:
+            assert "defaultValue" not in field
+            assert not field.get("isOptional")
+            assert "value" not in argument
+        else:
+            assert field["defaultValue"] == parameter.default
+            assert argument["value"] == parameter.text
+        for choice in parameter.choices:
+            assert choice in parameter.description
+
+
+def test_the_whole_run_and_its_leftovers_have_their_limits(real: tuple[Argo, Kubeflow]) -> None:
+    specification = real[0].pipeline
+    assert specification["activeDeadlineSeconds"] == RUN_DEADLINE_SECONDS == 90_000
+    assert specification["ttlStrategy"] == {"secondsAfterCompletion": 3600}
+    assert specification["podGC"] == {"strategy": "OnPodCompletion", "deleteDelayDuration": "3600s"}
+
+
+def test_kubeflow_pipelines_goes_on_retrying_for_the_whole_run(real: tuple[Argo, Kubeflow]) -> None:
+    """Its backoff_max_duration ends all retrying that long after the first attempt began, so it is not the longest wait."""
+    _, kfp = real
+    retried = [task["retryPolicy"] for _, _, task in kfp.tasks() if "retryPolicy" in task]
+    assert retried
+    assert {policy["backoffMaxDuration"] for policy in retried} == {f"{RUN_DEADLINE_SECONDS}s"}
+
+
+def test_one_training_at_a_time_for_each_model_name(real: tuple[Argo, Kubeflow]) -> None:
+    train = real[0].templates["visionloop-train", "train"]
+    (mutex,) = train["synchronization"]["mutexes"]
+    assert re.fullmatch(r"visionloop-train-\{\{=.*inputs\.parameters\.model_name.*\}\}", mutex["name"])
