@@ -78,6 +78,7 @@ def look_ahead(
         "converted": outcome.found.uri,
         "snapshot": snapshot,
         "set": [f"{name}={value}" for name, value in told.items() if name not in _EVALUATION_ARGUMENTS],
+        "model_name": told.get("model_name"),
     }
     training = _find("train", train, invocation, forced)
     if training is None:

@@ -280,6 +280,6 @@ def _plain(toleration: Toleration) -> dict[str, str]:
     return plain if toleration.value is None else plain | {"operator": "Equal", "value": toleration.value}
 
 
-def annotations(title: str, description: str) -> Mapping[str, str]:
+def shown_as(title: str, description: str) -> Mapping[str, str]:
     """What Argo's page shows of a template."""
     return {"workflows.argoproj.io/title": title, "workflows.argoproj.io/description": description}

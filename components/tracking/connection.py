@@ -119,7 +119,9 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
         return AccessDenied(
             f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN."
         )
-    if "unable to open database file" in text or "readonly database" in text:
+    # MLflow makes the folder of a SQLite file, and says nothing of its own where it can't.
+    no_folder = isinstance(error, OSError) and not is_server(uri)
+    if no_folder or "unable to open database file" in text or "readonly database" in text:
         return InvalidConfig(
             f"MLFLOW_TRACKING_URI {shown(uri)}: the database can't be opened or written; correct the path or its permissions."
         )

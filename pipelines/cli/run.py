@@ -136,4 +136,6 @@ def _check_end(result: RunResult) -> None:
     evaluate, register = result.stages.get("evaluate"), result.stages.get("register")
     verdict = evaluate.scalars.get("verdict") if evaluate else None
     if verdict != "reject" and not (register and register.state == "succeeded" and register.receipt):
-        raise Defect(f"The engine called run {result.run.run} a success, but register has no receipt; please report it.")
+        raise Defect(
+            f"The engine called run {result.run.run} a success, but register has no receipt; please report it."
+        )

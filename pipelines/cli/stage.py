@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from visionloop.components import catalog
+from visionloop.components.lookup import LOOKS_AHEAD, look_ahead
 from visionloop.components.stage import Action, Argument, Invocation, Outcome, Stage, run_stage
 
 #: Options that every stage takes, beside its own arguments.
@@ -26,6 +27,11 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     "force": (bool, False, "Compute again although there is a receipt."),
     "outputs": (Path | None, None, "A folder to write receipt, key and each scalar into, one file each (for Argo)."),
 }
+
+AHEAD = (
+    "KEY=VALUE, may be given many times: model_name, gate and the training's settings. With it the stage also tells what "
+    "is left to do after it: train, evaluate, register or nothing."
+)
 
 
 def application(arguments: list[str]) -> typer.Typer:
@@ -65,9 +71,15 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
     def command(**given: Any) -> None:
         common = {name: given.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
+        ahead = given.pop("ahead", [])
         with clean_stdout() as stdout:
             invocation = Invocation(**common)
             outcome = run_stage(stage, given, invocation)
+            if ahead:
+                told = replace(invocation, force=False)
+                outcome = replace(
+                    outcome, beside={**outcome.beside, **look_ahead(outcome, given["snapshot"], ahead, told)}
+                )
         if outputs:
             write_outputs(outcome, outputs)
         print(msgspec.json.encode(outcome.summary()).decode(), file=stdout, flush=True)
@@ -81,6 +93,8 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
             default = entry.default
         text = f"{told.description}{f' [env: {told.variable}]' if told.variable else ''}"
         parameters.append(_option(entry.name, kind, default, text))
+    if stage.name == LOOKS_AHEAD:
+        parameters.append(_option("ahead", list[str], [], AHEAD))
     parameters += [_option(name, kind, default, text) for name, (kind, default, text) in COMMON.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

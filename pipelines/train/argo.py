@@ -19,7 +19,7 @@ from hera.workflows.models import (
 from visionloop.components import catalog, lookup
 from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines import pods
-from visionloop.pipelines.argo import FORM, SANITISED, Field, annotations, fields_of, given_settings, stage_template
+from visionloop.pipelines.argo import FORM, SANITISED, Field, fields_of, given_settings, shown_as, stage_template
 from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
@@ -53,7 +53,7 @@ def train_template(target: Target) -> WorkflowTemplate:
     fields = [Field.of(parameter) for parameter in form(rows).values()]
     with WorkflowTemplate(
         name=NAME,
-        annotations=dict(annotations("Visionloop: train", DESCRIPTION)),
+        annotations=dict(shown_as("Visionloop: train", DESCRIPTION)),
         labels={"app.kubernetes.io/name": "visionloop"},
         entrypoint="pipeline",
         on_exit="exit",
@@ -154,7 +154,7 @@ def _reusable(name: str, target: Target) -> WorkflowTemplate:
         }
     with WorkflowTemplate(
         name=f"visionloop-{name}",
-        annotations=dict(annotations(f"Visionloop: {name}", stage.description)),
+        annotations=dict(shown_as(f"Visionloop: {name}", stage.description)),
         labels={"app.kubernetes.io/name": "visionloop", pods.STAGE_LABEL: name},
         entrypoint=name,
         arguments=[field.argument() for field in fields_of(stage, policy, more.get("inputs", ()))],

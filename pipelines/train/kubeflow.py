@@ -35,7 +35,7 @@ def train_pipeline(target: Target) -> Any:
         verdict, evaluation = evaluated.outputs["verdict"], evaluated.outputs["receipt"]
         register_unless_rejected(verdict=verdict, evaluation=evaluation, model_name=model_name, **common)
 
-    @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")  # type: ignore[untyped-decorator]
+    @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")
     @documented(DESCRIPTION, form(target.trainers))
     def visionloop_train(
         workspace: str,
@@ -140,7 +140,7 @@ def _registration(target: Target) -> Callable[..., Any]:
     if target.places:
         return conditional
 
-    @dsl.pipeline(name="register-unless-rejected")  # type: ignore[untyped-decorator]
+    @dsl.pipeline(name="register-unless-rejected")
     def register_if_good(verdict: str, evaluation: str, model_name: str, workspace: str, run: str) -> None:
         conditional(verdict, evaluation, model_name, workspace, run)
 

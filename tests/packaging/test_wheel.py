@@ -26,7 +26,12 @@ def test_the_wheel_holds_every_file_of_components_and_pipelines(tmp_path: Path) 
         (source / name).write_bytes((ROOT / name).read_bytes())
     program = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     built = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], cwd=source, capture_output=True, text=True, check=False, env={**os.environ}
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ},
     )
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")

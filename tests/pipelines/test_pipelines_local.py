@@ -3,70 +3,113 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import ToyRuns
 
+from visionloop.components.runs import StageState
+
 ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
+STRICT = '{"floor": 0.9}'
 
 
-def artifacts(runs: ToyRuns, name: str) -> dict[str, Path]:
-    """The files of a run's artifacts by name."""
-    return {path.name: path for path in (runs.folder / "kfp" / name).glob("*/*/*") if path.is_file()}
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: exit status, output, and the stages that computed."""
+
+    status: int
+    output: str
+    computed: list[str]
 
 
-def told(runs: ToyRuns, stage: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(next((runs.workspace / stage).glob("*/*/told.json")).read_text())
+@dataclass
+class History:
+    """Runs in one workspace, one after the other."""
+
+    toys: ToyRuns
+    runs: dict[str, Ended]
+
+    def state(self, run: str, stage: str) -> StageState:
+        state = self.toys.state(run, stage)
+        assert state is not None
+        return state
+
+    def artifact(self, run: str, name: str) -> str:
+        """The file of a run's artifact."""
+        (path,) = (self.toys.folder / "kfp" / run).glob(f"*/*/{name}")
+        return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def history(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
+    folder = tmp_path_factory.mktemp("history")
+    (folder / "toys").symlink_to(toys / "toys")
+    found = History(ToyRuns(folder), {})
+    settings: dict[str, Any] = {"epochs": 3, "advanced_config": {"mosaic": 0}}
+    reject = {"TOY_VERDICT": "reject"}
+    found.runs["first"] = Ended(*found.toys.run("first", **settings))
+    found.runs["again"] = Ended(*found.toys.run("again", **settings))
+    found.runs["strict"] = Ended(*found.toys.run("strict", gate=STRICT, variables=reject, **settings))
+    found.runs["strict-again"] = Ended(*found.toys.run("strict-again", gate=STRICT, **settings))
+    found.runs["forced"] = Ended(*found.toys.run("forced", variables={"VISIONLOOP_FORCE": "train"}, **settings))
     return found
 
 
-def test_each_stage_runs_once_and_the_second_time_everything_is_reused(toy_runs: ToyRuns) -> None:
-    status, output, computed = toy_runs.run("first", epochs=3, advanced_config={"mosaic": 0}, gate='{"floor": 0.1}')
-    assert status == 0, output
-    assert computed == ALL
-    assert told(toy_runs, "train")["set"] == ['advanced_config={"mosaic": 0}', "epochs=3"]
-    assert told(toy_runs, "evaluate") == {"model_name": "Toy Model", "gate": '{"floor": 0.1}'}
-    shown = artifacts(toy_runs, "first")
-    assert shown["trained_model"].read_text() == shown["training_metrics"].read_text()
-    assert json.loads(shown["trained_model"].read_text())["stage"] == "train"
-    status, output, computed = toy_runs.run("second", epochs=3, advanced_config={"mosaic": 0}, gate='{"floor": 0.1}')
-    assert status == 0, output
-    assert computed == []
-    for stage in ("train", "evaluate", "register"):
-        state = toy_runs.state("second", stage)
-        assert state is not None
+def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> None:
+    ended = history.runs["first"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == ALL
+    told = {
+        stage: json.loads(next((history.toys.workspace / stage).glob("*/*/told.json")).read_text())
+        for stage in ("snapshot", "validate", "train")
+    }
+    assert told["snapshot"] == {"dataset": "somewhere", "snapshot": "", "task": "", "split": ""}
+    assert told["validate"] == {"mode": "headers", "on_error": "fail"}
+    assert told["train"] == {"set": ['advanced_config={"mosaic": 0.0}', "epochs=3"], "model_name": "Toy Model"}
+    assert json.loads(history.artifact("first", "trained_model"))["stage"] == "train"
+    assert history.artifact("first", "training_metrics") == history.artifact("first", "trained_model")
+
+
+def test_the_second_time_everything_is_reused(history: History) -> None:
+    ended = history.runs["again"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == []
+    for stage in ALL:
+        state = history.state("again", stage)
         assert (state.state, state.reused) == ("succeeded", True)
-        assert toy_runs.receipt("first", stage) == toy_runs.receipt("second", stage)
-    assert "reuse-training" not in output  # the evaluation alone says all
-    page = next(path for path in (toy_runs.folder / "kfp" / "second").glob("*/reuse-evaluation*/report"))
+        assert history.toys.receipt("first", stage) == history.toys.receipt("again", stage)
+    assert "'reuse-training'" not in ended.output  # the evaluation alone says all
+    pages = (history.toys.folder / "kfp" / "again").rglob("report")
+    (page,) = [path for path in pages if path.parent.name.startswith("reuse-evaluation")]
     assert page.read_text() == "<h1>evaluate</h1>"
 
 
-def test_another_gate_evaluates_again_without_training(toy_runs: ToyRuns) -> None:
-    assert toy_runs.run("first")[2] == ALL
-    status, output, computed = toy_runs.run("second", gate='{"floor": 0.1}')
-    assert status == 0, output
-    assert computed == ["evaluate", "register"]
-    assert json.loads(artifacts(toy_runs, "second")["trained_model"].read_text())["stage"] == "train"
+def test_another_gate_evaluates_again_without_training_and_a_rejected_model_is_not_registered(
+    history: History,
+) -> None:
+    ended = history.runs["strict"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == ["evaluate"]
+    assert json.loads(history.artifact("strict", "trained_model"))["stage"] == "train"
+    assert history.state("strict", "evaluate").scalars["verdict"] == "reject"
+    assert history.toys.state("strict", "register") is None
 
 
-def test_a_rejected_model_is_not_registered_then_or_later(toy_runs: ToyRuns) -> None:
-    for name, wanted in (("first", ALL[:-1]), ("second", [])):
-        status, output, computed = toy_runs.run(name, variables={"TOY_VERDICT": "reject"})
-        assert status == 0, output
-        assert computed == wanted
-        assert toy_runs.state(name, "register") is None
-        state = toy_runs.state(name, "evaluate")
-        assert state is not None
-        assert state.scalars["verdict"] == "reject"
+def test_a_model_that_was_rejected_before_is_not_registered_either(history: History) -> None:
+    ended = history.runs["strict-again"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == []
+    assert history.state("strict-again", "evaluate").reused
+    assert history.toys.state("strict-again", "register") is None
 
 
-def test_a_forced_training_is_not_found_beforehand(toy_runs: ToyRuns) -> None:
-    toy_runs.run("first")
-    status, output, computed = toy_runs.run("second", variables={"VISIONLOOP_FORCE": "train"})
-    assert status == 0, output
-    assert computed[0] == "train"
+def test_a_forced_training_is_not_found_beforehand(history: History) -> None:
+    ended = history.runs["forced"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == ["train"]
 
 
 def test_a_failing_stage_stops_what_follows_and_cleanup_runs_all_the_same(toy_runs: ToyRuns) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from visionloop.components import catalog, configuration
@@ -41,12 +42,19 @@ def resolved(pairs: list[str], environment: dict[str, str]) -> configuration.Res
     return configuration.resolve(parse_settings(pairs), catalog.trainers(), environment, "detection")
 
 
+@configure(deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES), st.booleans())
 def test_explicit_settings_reach_the_stage_whatever_the_variables_say(given: dict[str, Any], as_text: bool) -> None:
-    environment = {"EPOCHS": "7", "CONFIG": '{"imgsz": 96, "advanced_config": {"mosaic": 0.25}}', "CONFIG_BATCH": "3"}
+    environment = {"EPOCHS": "7", "CONFIG": '{"imgsz": 96, "advanced_config": {"patience": 25}}', "CONFIG_BATCH": "3"}
     told = {name: _text(value) if as_text else value for name, value in given.items()}
+    pairs = [f"{name}={_text(value)}" for name, value in given.items()]
+    try:
+        wanted = resolved(pairs, environment)
+    except InvalidConfig:
+        with pytest.raises(InvalidConfig):
+            resolved(settings(form(arguments_for(told))), environment)
+        return
     found = resolved(settings(form(arguments_for(told))), environment)
-    wanted = resolved([f"{name}={_text(value)}" for name, value in given.items()], environment)
     assert found.values == wanted.values
     for name in given:
         assert found.sources[name].startswith("argument")

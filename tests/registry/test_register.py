@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared
 
-from visionloop.components.errors import InvalidConfig, NotFound, Transient
+from visionloop.components.errors import InvalidConfig, NotFound
 from visionloop.components.registry import Registry, package, resolve_model
 from visionloop.components.storage import local_path, open_prefix, read_uri
 
@@ -296,14 +296,14 @@ def _tracking_uri() -> str:
 
 
 def test_what_evaluate_saw_in_this_run_is_not_asked_again(
-    prepared: Prepared, name: str, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A rerun's register believes its receipt without MLflow, whose import takes seconds."""
     training = prepared.train(2)
     prepared.register(prepared.evaluate(training, name, run="first"), name, run="first")
     evaluation = prepared.evaluate(training, name, run="second")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
     assert prepared.register(evaluation, name, run="second").reused
-    with pytest.raises(Transient):
+    with pytest.raises(InvalidConfig, match="the database can't be opened"):
         prepared.register(evaluation, name, run="third")  # which has seen nothing

@@ -80,6 +80,12 @@ class UltralyticsTrainer:
 
         return prediction.DetectionPredictor(checkpoint)
 
+    def download_weights(self, model: str, folder: Path) -> Path:
+        """Fetches the weights of a bare model name; called only where VISIONLOOP_ALLOW_DOWNLOAD=1."""
+        from visionloop.components.trainers.ultralytics.download import download_weights
+
+        return download_weights(model, folder)
+
     def requirements(self) -> list[str]:
         """The pinned pip requirements that loading a model file needs."""
         return [f"{name}=={version(name)}" for name in REQUIREMENTS]
