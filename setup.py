@@ -5,7 +5,11 @@ from setuptools import find_packages, setup
 FOLDERS = ("components", "pipelines")
 
 setup(
-    packages=[f"visionloop.{name}" for folder in FOLDERS for name in (folder, *(f"{folder}.{sub}" for sub in find_packages(folder)))],
+    packages=[
+        f"visionloop.{name}"
+        for folder in FOLDERS
+        for name in (folder, *(f"{folder}.{sub}" for sub in find_packages(folder)))
+    ],
     package_dir={f"visionloop.{folder}": folder for folder in FOLDERS},
     package_data={"": ["*.html", "templates/*.html", "*.json", "*.yaml", "py.typed"]},
 )

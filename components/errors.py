@@ -11,7 +11,7 @@ from typing import ClassVar
 class VisionloopError(Exception):
     """The base of all. Its text is one sentence that names the file, the field and the remedy.
 
-    ``exit_code`` is the process's exit code, ``error_code`` the seeds' short code, ``error_type`` its family and ``remedy``
+    ``exit_code`` is the process's exit code, ``error_code`` a short code, ``error_type`` its family and ``remedy``
     what to do about any error of the class.
     """
 

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("visionloop")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, with the fields of the seeds' log events (FACTS §4) and the trace id."""
+    """One JSON object a line, with the fields of the log events of the backend that this replaces and the trace id."""
 
     def __init__(self, context: dict[str, str]) -> None:
         """``context`` goes into every line (trace_id, run, stage)."""

@@ -98,7 +98,7 @@ _GPU = StagePolicy(
     cache_volume=True,
 )
 
-#: One row a stage. Limits and attempts are the seeds' (FACTS: validate 5 min, train 24 h, cleanup 5 min, 3 attempts).
+#: One row a stage. Limits and attempts are those of the backend that this replaces (validate 5 min, train 24 h, cleanup 5 min, 3 attempts).
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": _DATA,
     "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),

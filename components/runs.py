@@ -21,7 +21,7 @@ Kind = TypeVar("Kind")
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 
-#: What people see of a run's and a stage's state (FACTS §5), and the names that events carry for the same states.
+#: What people see of a run's and a stage's state, and the names that events carry for the same states.
 EVENT_NAMES = {"succeeded": "completed", "failed": "failed", "cancelled": "stopped"}
 
 
@@ -55,7 +55,7 @@ class StageState(msgspec.Struct, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """``{stage}.failure.json``: the seeds' fields of a failed completion (FACTS §4)."""
+    """``{stage}.failure.json``: the fields of a failed completion event."""
 
     stage: str
     exit_code: int

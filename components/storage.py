@@ -39,7 +39,7 @@ from visionloop.components.errors import (
 
 Role = Literal["dataset", "results"]
 
-#: Prefixes of the variables `…ENDPOINT`, `…ACCESS_KEY`, `…SECRET_KEY`, by role, newest name first (FACTS §1).
+#: Prefixes of the variables `…ENDPOINT`, `…ACCESS_KEY`, `…SECRET_KEY`, by role, newest name first.
 VARIABLES: dict[Role, tuple[str, ...]] = {
     "dataset": ("EXTERNAL_S3_", "EXTERNAL_STORAGE_", "S3_"),
     "results": ("INTERNAL_S3_", "S3_"),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-#: Variables that Visionloop, its seeds and the libraries beside it read; no test inherits one from its caller.
+#: Variables that Visionloop and the libraries beside it read; no test inherits one from its caller.
 OURS = re.compile(
     r"(VISIONLOOP|AWS|S3|R2|EXTERNAL|INTERNAL|MLFLOW|CONFIG|OBSERVABILITY|CLEARML|TENSORBOARD|CALLBACK|LABELER|KFP|ARGO)_.*"
     r"|CONFIG|ADVANCED_CONFIG|JOB_ID|TRAINING_JOB_ID|TRACE_ID|MODEL_NAME|TASK_TYPE|FRAMEWORK|DATASET_.*|SNAPSHOT_ID"

@@ -269,7 +269,11 @@ class Laptop:
         return self.start(*arguments, variables=variables).end()
 
     def stage(
-        self, name: str, *arguments: str, settings: tuple[str, ...] = (), variables: Mapping[str, str | None] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        settings: tuple[str, ...] = (),
+        variables: Mapping[str, str | None] | None = None,
     ) -> Ended:
         """Runs one stage."""
         return self.run(*self.stage_command(name, *arguments, settings=settings), variables=variables)
@@ -307,9 +311,7 @@ class Laptop:
 
     def keys(self, stage: str) -> list[str]:
         """The keys of a stage that have a receipt."""
-        return [
-            info.key.split("/")[1] for info in self.workspace.objects(stage) if info.key.endswith("/receipt.json")
-        ]
+        return [info.key.split("/")[1] for info in self.workspace.objects(stage) if info.key.endswith("/receipt.json")]
 
     def progress(self) -> progress.Progress | None:
         """The training's progress, while there is one key only."""

@@ -52,7 +52,7 @@ def resolve(
     """Resolves the training configuration.
 
     The order is: explicit argument, single variable, ``CONFIG``, ``CONFIG_*`` and ``ADVANCED_CONFIG``, ``CONFIG_PATH``,
-    default (seeds 002 and 003 §4).
+    default (docs/contract.md, "Configuration").
 
     Args:
         arguments: What was given explicitly, by setting, and ``advanced_config`` (an object or its JSON). Texts are
@@ -155,7 +155,7 @@ def _may_be_empty(setting: Setting | None) -> bool:
 def _map(
     given: dict[str, object], sources: dict[str, str], settings: Mapping[str, Setting], trainer: Trainer, task: str
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Lets the trainer map seed-style values, and follows where the mapped ones came from."""
+    """Lets the trainer map values of older configurations, and follows where the mapped ones came from."""
     plain: dict[str, object] = {}
     for name, value in given.items():
         if isinstance(value, dict | list | tuple):

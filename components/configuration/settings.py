@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from visionloop.components.trainers import Setting, Trainer, Value
 
-#: imgsz must be a multiple of this (the deepest stride of the detectors, FACTS §2).
+#: imgsz must be a multiple of this (the deepest stride of the detectors).
 IMGSZ_MULTIPLE = 32
 
-#: Basic settings with the seeds' defaults; ranges are those outside which no training makes sense. A trainer's setting
+#: Basic settings with their documented defaults; ranges are those outside which no training makes sense. A trainer's setting
 #: of the same name replaces one of these (other default model, fewer optimizers).
 BASIC: Mapping[str, Setting] = {
     "trainer": Setting(str, "ultralytics", "the training library, by the name of its entry point"),
@@ -49,10 +49,10 @@ BASIC: Mapping[str, Setting] = {
 #: Other names of settings, accepted wherever the settings are.
 ALIASES: Mapping[str, str] = {"batch_size": "batch", "learning_rate": "lr0"}
 
-#: Other names in the objects that the seeds' backend writes; elsewhere ``model_name`` is the registered model's name.
+#: Other names in the objects that the backend that this replaces writes; elsewhere ``model_name`` is the registered model's name.
 REQUEST_ALIASES: Mapping[str, str] = {**ALIASES, "model_name": "model", "framework": "trainer"}
 
-#: The settings whose absence the seeds report by name, all that can't be empty.
+#: The settings whose absence are reported by name, all that can't be empty.
 REQUIRED: tuple[str, ...] = tuple(name for name, setting in BASIC.items() if not setting.optional)
 
 

@@ -11,7 +11,7 @@ from visionloop.components.configuration.settings import ALIASES, REQUEST_ALIASE
 from visionloop.components.configuration.values import shown
 from visionloop.components.errors import InvalidConfig
 
-#: Variables that hold one setting each, and their older names (FACTS §1).
+#: Variables that hold one setting each, and their older names.
 SINGLE_VARIABLES: Mapping[str, str] = {
     "MODEL_NAME": "model",
     "FRAMEWORK": "trainer",
@@ -30,7 +30,7 @@ OLD_VARIABLES: Mapping[str, str] = {
     "CONFIG_AUGMENT": "augment",
 }
 
-#: Fields that the seeds' backend writes beside the settings: read elsewhere (split_strategy, the task), or without
+#: Fields that the backend that this replaces writes beside the settings: read elsewhere (split_strategy, the task), or without
 #: meaning here (each epoch's checkpoint is kept, so save_period changes nothing).
 OTHER_FIELDS = frozenset(
     {
@@ -45,7 +45,7 @@ OTHER_FIELDS = frozenset(
     }
 )
 
-#: Fields of CONFIG that the seeds' backend always writes, null where the user gave nothing (003 §4.4.1).
+#: Fields of CONFIG that the backend that this replaces always writes, null where the user gave nothing.
 NULL_IS_ABSENT = frozenset(
     {"primary_metric", "primary_metric_mode", "advanced_config", "augmentation", "early_stopping"}
 )

@@ -56,7 +56,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """``snap_`` and 12 hex digits over content and split (FACTS §8)."""
+        """``snap_`` and 12 hex digits over content and split."""
         return f"snap_{sha256(self.encode())[:12]}"
 
 

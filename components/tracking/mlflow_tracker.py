@@ -1,4 +1,4 @@
-"""The MLflow adapter (FACTS §11): one MLflow run for a training, whatever number of attempts it takes."""
+"""The MLflow adapter: one MLflow run for a training, whatever number of attempts it takes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class MlflowTracker:
         """Connects to nothing; ``run_id`` is the run that an earlier attempt opened."""
         self._environment, self._experiment, self._workspace = environment, experiment, workspace
         self._uri = tracking_uri(environment)
-        self._wanted = run_id
+        # A run that an engine injected is never ours to go on in, whoever hands it in.
+        self._wanted = run_id if run_id != environment.get("MLFLOW_RUN_ID") else None
         self._client: Any = None
         self._experiment_id = ""
         self._logged: set[int] = set()

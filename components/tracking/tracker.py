@@ -34,7 +34,7 @@ class Tracker(Protocol):
         """
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs a finished epoch (1-based) by the seeds' metric names; one that is there already is left as it is."""
+        """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that is there already is left as it is."""
 
     def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
         """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own."""
@@ -138,7 +138,7 @@ def open_tracker(
 
     Args:
         environment: The process's variables: MLFLOW_TRACKING_URI turns MLflow on, MLFLOW_ENABLED=false and an
-            OBSERVABILITY_BACKENDS without mlflow turn it off (FACTS §1).
+            OBSERVABILITY_BACKENDS without mlflow turn it off.
         experiment: The experiment's name, unless MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME says otherwise.
         workspace: The results' URI: a new experiment's artifacts lie under ``{workspace}/mlflow``.
         run_id: The run that an earlier attempt opened, to go on in it.

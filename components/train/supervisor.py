@@ -16,7 +16,7 @@ from visionloop.components.errors import Defect, Killed, SickMachine, Terminated
 from visionloop.components.train import channel
 from visionloop.components.train.child import JobFile
 
-#: Seconds that a child is given between SIGTERM and SIGKILL (FACTS §7: terminate, wait 10 s).
+#: Seconds that a child is given between SIGTERM and SIGKILL.
 TERMINATE_SECONDS = 10
 
 #: The child's program. Not ``-m``: the package imports the module before it would be run.

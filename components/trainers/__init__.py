@@ -64,7 +64,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """A finished epoch: 1-based number, metrics by the seeds' names, and a file from which training can be resumed.
+    """A finished epoch: 1-based number, metrics by the names of docs/contract.md, and a file from which training can be resumed.
 
     ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch. ``stopping`` says that the trainer ends
     after this epoch (all done, or early stopping).
@@ -117,7 +117,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the seeds' names.
+    """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the names of docs/contract.md.
 
     ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
     """
@@ -154,7 +154,7 @@ class Trainer(Protocol):
         """The advanced settings of a task, beside the basic ones of ``visionloop.components.configuration``."""
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps seed-style values to what the library takes (FACTS §13), before types and ranges are checked.
+        """Maps values of older configurations to what the library takes, before types and ranges are checked.
 
         Raises:
             InvalidConfig: If a value has no meaning here.

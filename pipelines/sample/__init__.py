@@ -1,6 +1,6 @@
 """The sample dataset of the demo: scenes of real handwritten digits, written as DICE 1.0.
 
-Format: seed 003 §3.2 (docs/contract.md, "DICE"): annotations nested in their image, `split` in each image, statistics,
+Format (docs/dice.md): annotations nested in their image, `split` in each image, statistics,
 and people and dates in `metadata`. Nothing in it comes from a clock, so writing it again gives equal bytes.
 """
 

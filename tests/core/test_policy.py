@@ -1,4 +1,4 @@
-"""The policy table: the seeds' numbers, and what is derived from them."""
+"""The policy table: its numbers, and what is derived from them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ ADDED = "3 images added (train/000017.png, train/000018.png, train/000019.png)"
 STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 
 
-def plan(laptop: Laptop, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY) -> dict[str, tuple[str, list[str]]]:
+def plan(
+    laptop: Laptop, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY
+) -> dict[str, tuple[str, list[str]]]:
     """Action and reasons by stage; nothing may be written for it."""
 
     def state() -> tuple[object, str]:

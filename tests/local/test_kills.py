@@ -54,9 +54,7 @@ def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(to
     assert {stage: ended.summary["stages"][stage]["key"] for stage in SAME} == {
         stage: toy_trained.key(stage) for stage in SAME
     }
-    before, after = (
-        one.receipt("train", toy_trained.key("train")).digest for one in (toy_trained.laptop, laptop)
-    )
+    before, after = (one.receipt("train", toy_trained.key("train")).digest for one in (toy_trained.laptop, laptop))
     assert before == after
     assert laptop.versions() == [("tiny-digits", 1)]
     assert laptop.aliases() == {("tiny-digits", 1): "champion"}

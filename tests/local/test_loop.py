@@ -137,9 +137,7 @@ def test_a_second_run_reuses_everything_though_the_dataset_was_exported_again(tr
     assert trained.laptop.versions() == [("tiny-digits", 1)]
 
 
-def test_the_same_content_elsewhere_trains_nothing_anew(
-    trained: Trained, make_dataset: Callable[..., Dataset]
-):
+def test_the_same_content_elsewhere_trains_nothing_anew(trained: Trained, make_dataset: Callable[..., Dataset]):
     elsewhere = make_dataset()
     ended = trained.laptop.train(elsewhere.uri, settings=TINY).expect()
     reused = {stage: told["reused"] for stage, told in ended.summary["stages"].items()}

@@ -61,7 +61,7 @@ def test_what_was_written_is_counted() -> None:
     assert told.size == sum(len(content) for content in objects.values())
     statistics = json.loads(objects[sample.ANNOTATIONS_KEY])["statistics"]
     assert told.boxes == statistics["total_annotations"]
-    # As in the seeds' samples, only splits that exist appear.
+    # Only splits that exist appear.
     assert statistics["split_distribution"] == {"train": 4, "test": 2}
 
 

@@ -111,13 +111,20 @@ def test_the_end_is_told(environment: dict[str, str], experiment: str, status: s
     assert connect(environment).get_run(tracker.run_id).info.status == expected
 
 
-def test_a_run_that_kfp_injected_becomes_the_parent(environment: dict[str, str], experiment: str) -> None:
+@pytest.mark.parametrize("handed_in", [True, False])
+def test_a_run_that_kfp_injected_becomes_the_parent(
+    environment: dict[str, str], experiment: str, handed_in: bool
+) -> None:
     parent = started(environment, experiment)
-    child = started({**environment, "MLFLOW_RUN_ID": str(parent.run_id)}, "another")
+    run_id = parent.run_id if handed_in else None
+    injected = {**environment, "MLFLOW_RUN_ID": str(parent.run_id)}
+    child = started(injected, "another", run_id)
     run = connect(environment).get_run(child.run_id)
     assert child.run_id != parent.run_id
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
     assert run.info.experiment_id == connect(environment).get_experiment_by_name(experiment).experiment_id
+    child.finish("succeeded", {})
+    assert connect(environment).get_run(parent.run_id).info.status == "RUNNING"
 
 
 def test_an_injected_run_of_another_mlflow_is_passed_over(environment: dict[str, str], experiment: str) -> None:

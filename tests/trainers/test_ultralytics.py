@@ -150,7 +150,7 @@ def test_any_name_is_answered(name: str) -> None:
 
 def test_defaults_of_the_seeds() -> None:
     settings = TRAINER.settings("detection")
-    seeds = {
+    defaults = {
         "mosaic": 1.0,
         "mixup": 0.0,
         "copy_paste": 0.0,
@@ -166,7 +166,7 @@ def test_defaults_of_the_seeds() -> None:
         "conf": 0.001,
         "iou": 0.7,
     }
-    assert {name: settings[name].default for name in seeds} == seeds
+    assert {name: settings[name].default for name in defaults} == defaults
 
 
 @pytest.mark.parametrize("task", TASKS)

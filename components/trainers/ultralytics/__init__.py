@@ -38,7 +38,7 @@ class UltralyticsTrainer:
         return configuration.settings(task)
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps seed-style values to the library's; see `settings.normalise`."""
+        """Maps values of older configurations to the library's; see `settings.normalise`."""
         return configuration.normalise(values, task)
 
     def model_task(self, model: str) -> str | None:

@@ -44,13 +44,13 @@ class Best:
 
 
 def train_metrics(losses: dict[str, Any], learning_rate: float) -> dict[str, float]:
-    """The seeds' names of an epoch's mean losses: ``loss`` is their sum."""
+    """Our names of an epoch's mean losses: ``loss`` is their sum."""
     items = {name: float(value) for name, value in losses.items()}
     return {"loss": sum(items.values()), **items, "lr": learning_rate}
 
 
 def val_metrics(results: dict[str, float]) -> dict[str, float]:
-    """The seeds' names of the library's validation results.
+    """Our names of the library's validation results.
 
     ``metrics/mAP50(B)`` → ``mAP50``, ``metrics/mAP50(M)`` → ``mask_mAP50``, ``metrics/mAP50(P)`` → ``pose_mAP50``,
     ``val/box_loss`` → ``val_box_loss``, and their sum ``val_loss``.

@@ -1,4 +1,4 @@
-"""The advanced settings of a task, and seed-style values mapped to what the library takes (FACTS §2, §13)."""
+"""The advanced settings of a task, and values of older configurations mapped to what the library takes."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ _BY_TASK: dict[str, dict[str, Setting]] = {
 
 
 def settings(task: str) -> dict[str, Setting]:
-    """The advanced settings of a task by name, with the seeds' defaults and the library's ranges."""
+    """The advanced settings of a task by name, with their documented defaults and the library's ranges."""
     return dict(_BY_TASK[task])
 
 
 def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
-    """Maps seed-style values to the library's.
+    """Maps values of older configurations to the library's.
 
     - ``nms`` with a number is the IoU threshold: ``iou``.
     - ``multi_scale: false`` is 0.0; ``true`` has no meaning as a share and is refused.
