@@ -176,6 +176,7 @@ def stage_template(
             run_as_non_root=True, fs_group=pods.VOLUME_GROUP, seccomp_profile=SeccompProfile(type="RuntimeDefault")
         ),
         labels=pods.labels(stage.name),
+        service_account_name=pods.service_account(stage.name),
         active_deadline_seconds=policy.engine_deadline,
         retry_strategy=_retries(policy),
         priority_class_name=policy.priority_class,

@@ -19,6 +19,7 @@ UNEXPRESSED = (
     "the priority class: pods have the namespace's default",
     "the whole run's limit and how long finished pods stay: the installation decides",
     "a read-only root file system and the volumes' group: the installation's pod settings decide",
+    "a service account for each group of stages: pods have the installation's",
     "one training for each model name at a time: two runs with the same key follow each other all the same",
     "more memory after a kill for memory: each attempt has the same limit",
     "a value picked from a task that was skipped: a task of its own hands it on",

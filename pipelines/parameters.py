@@ -38,8 +38,10 @@ class Parameter:
 def _setting(name: str) -> Parameter:
     setting = BASIC[name]
     choices = ("true", "false") if setting.kind is bool else setting.choices
-    meaning = f"{setting.description[0].upper()}{setting.description[1:]}: {allowed_values(setting)}."
-    return Parameter(name, setting.kind, setting.default, meaning, choices)
+    meaning = f"{setting.description[0].upper()}{setting.description[1:]}"
+    if setting.kind is not str or setting.choices:
+        meaning += f": {allowed_values(setting)}"
+    return Parameter(name, setting.kind, setting.default, f"{meaning}.", choices)
 
 
 #: The settings that have a parameter of their own; all others go into ``advanced_config``.

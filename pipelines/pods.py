@@ -98,6 +98,10 @@ GPU = "nvidia.com/gpu"
 #: The group that owns a pod's volumes, so that a user without root may write to them.
 VOLUME_GROUP = 65532
 
+#: The service account of each stage's pods (manifests/base); a third party's stage has the first.
+SERVICE_ACCOUNT = "visionloop-data"
+SERVICE_ACCOUNTS = {"train": "visionloop-train", "evaluate": "visionloop-train", "register": "visionloop-register"}
+
 #: The label that names the stage on each of its pods.
 STAGE_LABEL = "app.kubernetes.io/component"
 
@@ -131,3 +135,8 @@ def environment(policy: StagePolicy) -> dict[str, str]:
 def labels(stage: str) -> dict[str, str]:
     """The labels of a stage's pods."""
     return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: stage}
+
+
+def service_account(stage: str) -> str:
+    """The service account of a stage's pods."""
+    return SERVICE_ACCOUNTS.get(stage, SERVICE_ACCOUNT)

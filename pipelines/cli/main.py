@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
 
-from visionloop.components.errors import UserStopped, VisionloopError
+from visionloop.components.errors import Terminated, UserStopped, VisionloopError
 from visionloop.components.logs import configure_for_people
 from visionloop.pipelines.cli import stage
 
@@ -41,10 +42,25 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.command("status")(services.status)
 
 
+def _end_by_signals() -> None:
+    """Turns SIGTERM, and a closed terminal's SIGHUP, into an error, so that whatever was started is stopped."""
+
+    def end(number: int, _: object) -> None:
+        raise Terminated(f"visionloop was asked to end by {signal.Signals(number).name}; run it again to resume.")
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup has it ignored, and so it stays.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def main() -> None:
     """Runs the command line; the exit code is that of the error's class."""
+    arguments = sys.argv[1:]
     try:
-        application(sys.argv[1:])()
+        if arguments[:1] != ["stage"]:
+            _end_by_signals()
+        application(arguments)()
     except VisionloopError as error:
         sys.stdout.flush()
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import msgspec
 import psutil
 
 from visionloop.components import live
-from visionloop.components.errors import Defect, Terminated, UserStopped, VisionloopError, by_code
+from visionloop.components.errors import Defect, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import load
-from visionloop.components.runs import Run, RunRecord, StageState
+from visionloop.components.runs import Run, RunRecord, StageState, now
 from visionloop.components.storage import Prefix, open_prefix
 from visionloop.pipelines.local.display import Display
 from visionloop.pipelines.local.runner import Job
@@ -88,9 +89,9 @@ def run_pipeline(local: LocalRun) -> RunResult:
     """Runs a pipeline on this machine.
 
     Raises:
-        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C, Terminated after SIGTERM.
+        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
     """
-    started = time.monotonic()
+    started, since = time.monotonic(), now()
     workspace = open_prefix(local.workspace, "results")
     record = RunRecord(workspace, local.run)
     run = record.open(
@@ -109,10 +110,16 @@ def run_pipeline(local: LocalRun) -> RunResult:
                     display.event(event)
         finally:
             display.close()
-    recorded = {state.stage: state for state in record.stages()}
-    states = {name: recorded[name] for name in (*local.stages, *recorded) if name in recorded}
     if process.returncode != 0:
-        raise _failure(record, log)
+        # A runner that was killed leaves its stage, which ends itself and tells why.
+        _, left = psutil.wait_procs(_session(process.pid), STOP_SECONDS)
+        for member in left:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        raise _failure(record, since, process.returncode, log)
+    # A run's name may be used again: what an earlier call recorded is not this one's.
+    recorded = {state.stage: state for state in record.stages() if (state.updated_at or "") >= since}
+    states = {name: recorded[name] for name in (*local.stages, *recorded) if name in recorded}
     return RunResult(run, states, time.monotonic() - started, workspace)
 
 
@@ -163,11 +170,6 @@ def _events(file: Path, process: subprocess.Popen[bytes]) -> Iterator[Mapping[st
 @contextlib.contextmanager
 def _stopping(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Ends everything that the runner started when this process is asked to end."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated("The run was asked to end by SIGTERM; start it again to resume.")
-
-    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt:
@@ -176,8 +178,6 @@ def _stopping(process: subprocess.Popen[bytes]) -> Iterator[None]:
     except BaseException:
         _end(process, signal.SIGTERM)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -188,7 +188,8 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         with contextlib.suppress(psutil.Error):
             if "python" in member.name() and member.pid != process.pid:
                 member.send_signal(number)
-    with contextlib.suppress(KeyboardInterrupt):
+    # Asked a second time, it waits no longer.
+    with contextlib.suppress(KeyboardInterrupt, Terminated):
         psutil.wait_procs([member for member in members if member.pid != process.pid], STOP_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -204,10 +205,13 @@ def _session(leader: int) -> list[psutil.Process]:
     return found
 
 
-def _failure(record: RunRecord, log: Path) -> VisionloopError:
-    """The error of the stage that failed first."""
-    failures = sorted(record.failures(), key=lambda failure: failure.written_at)
-    if not failures:
-        return Defect(f"The pipeline's runner ended without a stage's error; its log is {log}.")
-    first = failures[0]
-    return by_code(first.exit_code, first.error_code)(first.error_message)
+def _failure(record: RunRecord, since: str, code: int, log: Path) -> VisionloopError:
+    """The error of the stage that failed first since a time (as ``runs.now`` tells it)."""
+    began = datetime.fromisoformat(since).timestamp()
+    failures = [failure for failure in record.failures() if failure.written_at >= began]
+    if failures:
+        first = min(failures, key=lambda failure: failure.written_at)
+        return by_code(first.exit_code, first.error_code)(first.error_message)
+    if code == -signal.SIGKILL:
+        return Killed("The pipeline's runner was killed (SIGKILL); start the run again to resume.")
+    return Defect(f"The pipeline's runner ended without a stage's error; its log is {log}.")

@@ -357,6 +357,21 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
     assert found == len(STAGES)
 
 
+def test_pods_run_under_the_service_account_of_their_group(files: dict[str, dict[str, str]]) -> None:
+    found = {
+        template["name"]: template["serviceAccountName"]
+        for text in files["argo"].values()
+        for document in structures(text)
+        for template in document.get("spec", {}).get("templates", ())
+        if "container" in template
+    }
+    data = dict.fromkeys(("snapshot", "validate", "convert", "cleanup"), "visionloop-data")
+    training = dict.fromkeys(("train", "evaluate"), "visionloop-train")
+    assert found == {**data, **training, "register": "visionloop-register"}
+    there = structures((GOLDENS / "base" / "service-accounts.yaml").read_text(encoding="utf-8"))
+    assert set(found.values()) <= {document["metadata"]["name"] for document in there}
+
+
 def argo_binary() -> str | None:
     return os.environ.get("ARGO_BIN") or shutil.which("argo")
 

@@ -71,7 +71,7 @@ class ToyStage:
                 found = receipts.load(value, STAGE_OF.get(entry.name, entry.name))
                 resolution.inputs[entry.name] = found.reference
             elif entry.name not in OUTSIDE_THE_KEY:
-                given = sorted(value) if isinstance(value, list | tuple) else value
+                given = sorted(filter(None, value)) if isinstance(value, list | tuple) else value
                 resolution.parameters[entry.name] = Parameter(given, "argument")
         return resolution
 

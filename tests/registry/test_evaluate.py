@@ -9,10 +9,11 @@ import pytest
 from toy_detector import Prepared, ToyTrainer, prepare, write_dataset
 
 from visionloop.components import receipts
-from visionloop.components.errors import InvalidConfig, InvalidReceipt
+from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.components.evaluate.result import read
 from visionloop.components.registry import Registry
 from visionloop.components.stage import Outcome
+from visionloop.components.storage import local_path
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
 
@@ -175,3 +176,49 @@ def test_results_hold_nothing_of_the_moment(prepared: Prepared, name: str) -> No
     again = prepared.evaluate(training, name, force=True)
     assert not again.reused
     assert first.found.receipt.digest == again.found.receipt.digest
+
+
+def test_a_champion_whose_files_are_gone_is_left_to_a_person(prepared: Prepared, registry: Registry, name: str) -> None:
+    promoted(prepared, name, 3)
+    champion = registry.champion(name)
+    assert champion is not None
+    for uri in (champion.source, champion.tags["visionloop.storage_uri"]):
+        folder = local_path(uri)
+        assert folder is not None
+        (folder / "artifacts" / "best.pt").unlink()
+    outcome = prepared.evaluate(prepared.train(1), name)
+    assert verdict(outcome) == "keep"
+    assert f"models:/{name}/1: no model of Visionloop's lies at" in outcome.summary()["reason"]
+
+
+def test_the_champion_is_measured_by_the_candidates_settings(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
+    promoted(prepared, name, 3)
+    prepared.evaluate(prepared.train(1, conf=0.01), name)
+    candidate, champion = toy.configs[-2:]
+    assert (candidate["conf"], candidate["offset"]) == (0.01, 1)
+    assert (champion["conf"], champion["offset"]) == (0.01, 3)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
+    toy.largest_batch = 1
+    assert verdict(prepared.evaluate(prepared.train(1), name)) == "promote"
+    assert [config["batch"] for config in toy.configs] == [4, 2, 1]
+
+
+def test_a_split_of_which_every_image_was_left_out_is_refused(toy: ToyTrainer, name: str, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "dataset", images=24)
+    document = json.loads((folder / "annotations_detection.json").read_text())
+    for image in document["images"]:
+        image["split"] = "test" if image["id"] == 3 else "val" if image["id"] % 4 == 1 else "train"
+    (folder / "annotations_detection.json").write_text(json.dumps(document))
+    (folder / "images" / "3.png").unlink()
+    prepared = prepare(folder, (tmp_path / "workspace").as_uri(), on_error="quarantine")
+    with pytest.raises(InvalidDataset, match="no usable image is in the split 'test'"):
+        prepared.evaluate(prepared.train(1), name)
+
+
+def test_an_image_that_changed_since_the_snapshot_is_refused(prepared: Prepared, name: str, tmp_path: Path) -> None:
+    image = tmp_path / "dataset" / "images" / "3.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(DatasetChanged, match=r"images/3\.png: the image changed"):
+        prepared.evaluate(prepared.train(1), name)

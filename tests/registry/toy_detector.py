@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from visionloop.components import catalog, receipts
+from visionloop.components.errors import OutOfMemory
 from visionloop.components.evaluate.slices import match, overlap
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import Parameter
@@ -59,11 +60,16 @@ class ToyTrainer:
 
     def __init__(self) -> None:
         self.evaluated: list[Path] = []
+        self.configs: list[dict[str, Any]] = []
+        self.largest_batch = 16
 
     def evaluate(
         self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path, on_batch: Any
     ) -> Evaluation:
         print("chatter on stdout")
+        self.configs.append(dict(config))
+        if config["batch"] > self.largest_batch:
+            raise OutOfMemory("The GPU's memory is used up; lower batch.")
         self.evaluated.append(checkpoint)
         predictor = ToyPredictor(checkpoint)
         images = sorted((dataset / "images" / split).iterdir())
@@ -127,6 +133,7 @@ class ToyArguments:
     offset: int = argument("How far off the boxes are.", default=0)
     primary_metric: str = argument("The primary metric.", default="mAP50-95")
     mode: str = argument("Its mode.", default="max")
+    conf: float = argument("Least confidence that counts.", default=0.001)
     seed: int = argument("Another training, with an equally good model.", default=0)
     classes: str = argument("Names of other classes.", default=",".join(CLASSES))
 
@@ -147,7 +154,7 @@ class ToyTrainStage:
             "primary_metric_mode": arguments.mode,
             "imgsz": SIZE,
             "batch": 4,
-            "conf": 0.001,
+            "conf": arguments.conf,
             "seed": arguments.seed,
             "offset": arguments.offset,
         }
@@ -244,10 +251,10 @@ def run(
     return run_stage(stage, arguments, Invocation(workspace=workspace, force=force, run=run))
 
 
-def prepare(folder: Path, workspace: str) -> Prepared:
+def prepare(folder: Path, workspace: str, on_error: str = "fail") -> Prepared:
     """Takes a dataset as far as convert."""
     from visionloop.components import convert, snapshot, validate
 
     taken = run(snapshot.STAGE, {"dataset": str(folder)}, workspace).found.uri
-    report = run(validate.STAGE, {"snapshot": taken}, workspace).found.uri
+    report = run(validate.STAGE, {"snapshot": taken, "on_error": on_error}, workspace).found.uri
     return Prepared(workspace, taken, run(convert.STAGE, {"snapshot": taken, "report": report}, workspace).found.uri)

@@ -16,7 +16,7 @@ from visionloop.components.trainers.ultralytics import settings as configuration
 #: What loading a model file needs.
 REQUIREMENTS = ("ultralytics", "torch", "torchvision", "opencv-python-headless")
 
-_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall", "val_loss")
+_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
 
 
 class UltralyticsTrainer:
@@ -30,7 +30,7 @@ class UltralyticsTrainer:
         "detection": _BOX_METRICS,
         "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
         "pose": (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
-        "classification": ("accuracy_top1", "accuracy_top5", "val_loss"),
+        "classification": ("accuracy_top1", "accuracy_top5"),
     }
 
     def settings(self, task: str) -> Mapping[str, Setting]:

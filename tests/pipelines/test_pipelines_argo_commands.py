@@ -1,0 +1,159 @@
+"""The Argo templates' own commands, run here in the order of the DAG: options, outputs, conditions and the look ahead."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_pipeline
+from compiled import Argo
+
+from visionloop.pipelines.argo import OUTPUTS
+from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.targets import cluster
+
+VISIONLOOP = Path(sys.executable).with_name("visionloop")
+ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
+
+
+def evaluate(expression: str, look: Callable[[str], str]) -> Any:
+    """An expression of the templates: ``? :``, ``&&``, ``||``, comparisons, ``in`` and references."""
+    expression = expression.strip()
+    if expression.startswith("(") and _top_level(expression[1:], ")") == len(expression) - 2:
+        return evaluate(expression[1:-1], look)
+    question = _top_level(expression, "?")
+    if question >= 0:
+        colon = question + 1 + _top_level(expression[question + 1 :], ":")
+        chosen = (question + 1, colon) if evaluate(expression[:question], look) else (colon + 1, len(expression))
+        return evaluate(expression[slice(*chosen)], look)
+    reference = re.compile(r"tasks\['[\w-]+'\]\.outputs\.parameters\.\w+|(?:workflow|inputs)\.parameters\.\w+")
+    text = reference.sub(lambda found: repr(look(found[0])), expression)
+    return eval(text.replace("&&", " and ").replace("||", " or "), {"__builtins__": {}})
+
+
+def _top_level(expression: str, sign: str) -> int:
+    depth, quoted = 0, False
+    for position, character in enumerate(expression):
+        quoted ^= character == "'"
+        if not quoted:
+            if character == sign and depth == 0:
+                return position
+            depth += (character in "([") - (character in ")]")
+    return -1
+
+
+def substitute(text: str, look: Callable[[str], str]) -> str:
+    """A template's text as Argo fills it in."""
+
+    def fill(found: re.Match[str]) -> str:
+        inner = found[1]
+        if inner.startswith("="):
+            value = evaluate(inner[1:], look)
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        return look(re.sub(r"^tasks\.([\w-]+)\.", r"tasks['\1'].", inner))
+
+    return re.sub(r"\{\{(.*?)\}\}", fill, text)
+
+
+class Workflow:
+    """Runs the DAG of ``visionloop-train`` with the toys, one command after the other."""
+
+    def __init__(self, argo: Argo, toys: Path, folder: Path) -> None:
+        self.argo, self.folder = argo, folder
+        path = f"{toys / 'toys'}{os.pathsep}{Path(toy_pipeline.__file__).parent}"
+        self.environment = {**os.environ, "PYTHONPATH": path}
+
+    def run(self, uid: str, arguments: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """The stages whose command ran, and those that computed."""
+        log = self.folder / f"{uid}.log"
+        log.touch()
+        values = {
+            f"workflow.parameters.{one['name']}": one.get("value")
+            for one in self.argo.pipeline["arguments"]["parameters"]
+        }
+        values |= {f"workflow.parameters.{name}": value for name, value in arguments.items()} | {"workflow.uid": uid}
+
+        def look(name: str) -> str:
+            value = values[name]
+            assert value is not None, name
+            return str(value)
+
+        ran = []
+        for name, task in self.argo.tasks().items():
+            template = self.argo.template(task)
+            if "when" in task and substitute(task["when"], look) != "true":
+                for output in template["outputs"]["parameters"]:  # a skipped task has its outputs' defaults
+                    values[f"tasks['{name}'].outputs.parameters.{output['name']}"] = output["valueFrom"]["default"]
+                continue
+            inputs = {one["name"]: one.get("default") for one in template["inputs"]["parameters"]}
+            inputs |= {one["name"]: substitute(one["value"], look) for one in task["arguments"]["parameters"]}
+            local = values | {f"inputs.parameters.{one}": value for one, value in inputs.items()}
+
+            def look_inside(name: str, local: Mapping[str, Any] = local) -> str:
+                value = local[name]
+                assert value is not None, name
+                return str(value)
+
+            place = self.folder / uid / name
+            words = [substitute(word, look_inside) for word in template["container"]["args"]]
+            words = [word.replace(OUTPUTS, str(place)) for word in words]
+            done = subprocess.run(
+                [str(VISIONLOOP), *words],
+                env={**self.environment, "TOY_LOG": str(log)},
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout.splitlines()[-1])["stage"] == template["name"]
+            for output in template["outputs"]["parameters"]:
+                file = place / output["name"]
+                assert file.exists(), f"{name} wrote no {output['name']}"
+                values[f"tasks['{name}'].outputs.parameters.{output['name']}"] = file.read_text()
+            ran.append(name)
+        return ran, log.read_text().split()
+
+
+@pytest.fixture
+def workflow(toys: Path, tmp_path: Path) -> Workflow:
+    return Workflow(Argo(argo_files(cluster())), toys, tmp_path)
+
+
+def test_the_commands_of_the_dag_make_a_run_and_a_second_one_starts_no_training(
+    workflow: Workflow, tmp_path: Path
+) -> None:
+    told = {"workspace": str(tmp_path / "work"), "model_name": 'Toy\'s "model"', "dataset": "somewhere", "epochs": "3"}
+    told |= {"advanced_config": '{"mosaic": 0}', "description": "a = b", "gate": '{"floor": 0.1}'}
+    ran, computed = workflow.run("first", told)
+    assert ran == computed == ALL
+    train = json.loads(next((tmp_path / "work" / "train").glob("*/*/told.json")).read_text())
+    assert train["set"] == ['advanced_config={"mosaic": 0}', "epochs=3", "trainer=ultralytics"]
+    assert train["model_name"] == 'Toy\'s "model"'
+    ran, computed = workflow.run("second", told)
+    assert ran == ["snapshot", "validate", "convert", "register"]
+    assert computed == []
+    ran, computed = workflow.run("third", told | {"gate": ""})
+    assert ran == ["snapshot", "validate", "convert", "evaluate", "register"]
+    assert computed == ["evaluate", "register"]
+
+
+def test_the_small_evaluator_of_expressions_reads_what_the_templates_hold() -> None:
+    values = {"workflow.parameters.a": "x", "tasks['t'].outputs.parameters.b": "it's"}
+    look = values.__getitem__
+    assert substitute("{{workflow.parameters.a}}/{{tasks.t.outputs.parameters.b}}", look) == "x/it's"
+    assert (
+        substitute("{{=workflow.parameters.a == 'y' ? 'no' : (workflow.parameters.a in ['x'] ? 'yes' : '')}}", look)
+        == "yes"
+    )
+    assert (
+        substitute("{{=workflow.parameters.a == 'x' && tasks['t'].outputs.parameters.b != 'reject'}}", look) == "true"
+    )
