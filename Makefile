@@ -11,6 +11,9 @@ UV_VERSION := 0.13.8
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --overrides overrides.txt \
   --no-annotate --no-header --no-emit-index-url
 
+# Tests wait for servers and processes more than they compute.
+TEST_PROCESSES ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -41,7 +44,7 @@ demo: venv ## Train the sample dataset end to end on this machine
 	@$(BIN)/visionloop demo
 
 test: venv ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: venv ## Check style
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -417,8 +418,22 @@ def make_laptop(folder: Path, registry: Path, workspace: Prefix, variables: Mapp
     return Laptop(folder, workspace, {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", **variables})
 
 
-def port_of(server: Server) -> int:
-    """The port of a server on loopback."""
+@contextlib.contextmanager
+def relay(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A way to a server that a test can cut: the process that relays, and the endpoint that it listens on."""
     port = urlsplit(server.endpoint).port
-    assert port is not None
-    return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        own = probe.getsockname()[1]
+    module = "visionloop.pipelines.services.relay"
+    with subprocess.Popen([sys.executable, "-m", module, "127.0.0.1", str(own), str(port)]) as process:
+        try:
+            wait_for(lambda: _listens(own))
+            yield process, f"http://127.0.0.1:{own}"
+        finally:
+            process.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -174,13 +174,12 @@ class Training:
         place = self.attempt.key_place
         there = self._earlier_progress()
         checkpoint = self._fetch_checkpoint(there) if there else None
-        finished = there is not None and there.finished and checkpoint is not None
-        if not finished:
+        # From an older generation of a finished training, the last epoch is trained again.
+        if there is None or not there.finished or self.last_epoch < there.epoch:
             self._make_view()
-        if there and checkpoint:
-            self.last_epoch = there.epoch
+        if checkpoint:
             notice(
-                f"train: resuming after epoch {there.epoch} of {self.epochs}, from {place.uri}/{there.checkpoints[0].path}"
+                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {place.uri}/{self._uploaded[0].path}"
             )
         self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
@@ -258,7 +257,7 @@ class Training:
             except Transient as error:
                 if attempt == UPLOAD_TRIES:
                     raise CheckpointUploadFailed(
-                        f"{place.uri}/{path}: the checkpoint of epoch {epoch.epoch} could not be uploaded ({error.sentence})"
+                        f"The checkpoint of epoch {epoch.epoch} could not be uploaded: {error.sentence}"
                     ) from error
                 time.sleep(wait)
                 wait *= 2
@@ -302,6 +301,7 @@ class Training:
                 continue
             if sent.sha256 == checkpoint.sha256:
                 self._uploaded = [entry for entry in there.checkpoints if entry.epoch <= checkpoint.epoch]
+                self.last_epoch = checkpoint.epoch
                 return local
             LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)
         return None

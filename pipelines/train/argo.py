@@ -17,7 +17,7 @@ from hera.workflows.models import (
 )
 
 from visionloop.components import catalog, lookup
-from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
+from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines import pods
 from visionloop.pipelines.argo import FORM, SANITISED, Field, fields_of, given_settings, shown_as, stage_template
 from visionloop.pipelines.parameters import form
@@ -49,7 +49,7 @@ def train_templates(target: Target) -> list[WorkflowTemplate]:
 def train_template(target: Target) -> WorkflowTemplate:
     """The DAG, with a train template for each trainer: its row and image are the trainer's."""
     rows = target.trainers
-    number = Field("gpus", str(rows[DEFAULT_TRAINER].gpus), "GPUs of training and evaluation; 0 runs them on the CPU.")
+    number = Field("gpus", "", "GPUs of training and evaluation; empty takes the policy's, 0 runs them on the CPU.")
     fields = [Field.of(parameter) for parameter in form(rows).values()]
     with WorkflowTemplate(
         name=NAME,
@@ -106,7 +106,8 @@ def _tasks(target: Target) -> None:
             {
                 "snapshot": snapshot,
                 "converted": converted,
-                **_parameters("model_name", "run_name", "description", "gpus"),
+                **_parameters("model_name", "run_name", "description"),
+                **_gpus(target.trainers[trainer]),
                 **settings,
             },
             name=task,
@@ -123,7 +124,8 @@ def _tasks(target: Target) -> None:
         {
             "training": f"{{{{={training}}}}}",
             "snapshot": snapshot,
-            **_parameters("model_name", "gate", "gpus"),
+            **_parameters("model_name", "gate"),
+            **_gpus(target.policies["evaluate"]),
             "image": _evaluation_image(target),
         },
         when=f"{{{{={left} in ['train', 'evaluate']}}}}",
@@ -200,6 +202,13 @@ def _common() -> dict[str, str]:
 
 def _parameters(*names: str) -> dict[str, str]:
     return {name: f"{{{{workflow.parameters.{name}}}}}" for name in names}
+
+
+def _gpus(policy: StagePolicy) -> dict[str, str]:
+    """The form's number of GPUs for a row that has some, else the row's."""
+    if not policy.gpus:
+        return {}
+    return {"gpus": f"{{{{=workflow.parameters.gpus == '' ? '{policy.gpus}' : workflow.parameters.gpus}}}}"}
 
 
 def _output(task: str, name: str = "receipt") -> str:

@@ -61,6 +61,17 @@ class Argo:
             return image
         return next(one["value"] for one in found["arguments"]["parameters"] if one["name"] == "image")
 
+    def gpus(self, task: str) -> int:
+        """The GPUs of a task's pod when the form says nothing of them."""
+        given = {one["name"]: one["value"] for one in self.tasks()[task]["arguments"]["parameters"]}
+        if "gpus" not in given:
+            return 0
+        found = re.fullmatch(
+            r"\{\{=workflow\.parameters\.gpus == '' \? '(\d+)' : workflow\.parameters\.gpus\}\}", given["gpus"]
+        )
+        assert found is not None, given["gpus"]
+        return int(found[1])
+
     def edges(self) -> set[tuple[str, str]]:
         """What each task waits for, and whose outputs it or its condition reads; a trainer's own task is train."""
         found = set()
@@ -79,7 +90,8 @@ class Argo:
     def row(self, workflow_template: str, name: str) -> Row:
         """A template's row of the policy table."""
         template = self.templates[workflow_template, name]
-        container, patch = template["container"], _patch(template["podSpecPatch"])
+        defaults = {one["name"]: one.get("default") for one in template["inputs"]["parameters"]}
+        container, patch = template["container"], _patch(template["podSpecPatch"], defaults.get("gpus", "0"))
         main = next((one for one in patch["containers"] if one["name"] == "main"), {})
         retry, volumes = template["retryStrategy"], {one["name"]: one for one in template["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
@@ -112,15 +124,11 @@ class Argo:
         }
 
 
-def _patch(text: str) -> Any:
-    """A pod's patch as it is with one GPU or more: each expression's first branch, with the input's default."""
+def _patch(text: str, gpus: str) -> Any:
+    """A pod's patch as it is with one GPU or more: each expression's first branch, the number of GPUs filled in."""
+    text = text.replace("' + inputs.parameters.gpus + '", gpus)
     default = re.sub(r"\{\{=asInt\(inputs\.parameters\.gpus\) > 0 \? '(.*?)' : '[^']*'\}\}", r"\1", text)
     return yaml.safe_load(default)
-
-
-def with_gpus(text: str, gpus: int) -> str:
-    """A patch's text with the input ``gpus`` filled in, the joining of texts in it done."""
-    return text.replace("' + inputs.parameters.gpus + '", str(gpus))
 
 
 def _plain(task: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ToyRuns
+from toy_runs import ToyRuns
 
 from visionloop.components.runs import StageState
 

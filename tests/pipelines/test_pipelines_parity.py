@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from compiled import Argo, Kubeflow, Row, with_gpus
+from compiled import Argo, Kubeflow, Row
+from toy_pipeline import TOY_TRAINER
+from toy_runs import write_distribution
 
+from visionloop.components import catalog
 from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
 from visionloop.pipelines import kubeflow
 from visionloop.pipelines.compile import argo_files, kfp_files, unexpressed
@@ -83,16 +87,8 @@ def expected(row: StagePolicy, image: str) -> Row:
 
 
 def compiled(target: Target) -> tuple[Argo, Kubeflow]:
-    files = {name: with_gpus(text, gpus(target, name)) for name, text in argo_files(target).items()}
     (ir,) = kfp_files(target).values()
-    return Argo(files), Kubeflow(ir)
-
-
-def gpus(target: Target, file: str) -> int:
-    """What an Argo file's patches hold when the input ``gpus`` has its default."""
-    name = file.removeprefix("visionloop-").removesuffix(".yaml")
-    row = target.trainers["ultralytics"] if name == "train" else target.policies.get(name)
-    return row.gpus if row else 0
+    return Argo(argo_files(target)), Kubeflow(ir)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +125,8 @@ def test_every_field_of_a_row_arrives_in_both_compiled_forms(
     if stage == "evaluate":
         found["image"] = argo.image(stage)
     assert found == wanted
+    if stage in ("train", "evaluate"):
+        assert argo.gpus(stage) == row.gpus
     tasks = kfp.leaves()[stage]
     assert tasks
     for _, _, task in tasks:
@@ -192,11 +190,12 @@ def test_the_two_graphs_have_the_same_edges_with_a_second_trainer(told: Target) 
 
 
 def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
-    toy = telling(50, gpus=told.trainers["ultralytics"].gpus)
+    toy = telling(50)
     target = replace(told, trainers={**told.trainers, "toy": toy})
     argo, kfp = compiled(target)
     wanted = expected(toy, toy.image)
     assert argo.row("visionloop-train", "train-toy") == wanted
+    assert argo.gpus("train-toy") == toy.gpus != argo.gpus("train")
     assert argo.tasks()["train-toy"]["when"].endswith("&& workflow.parameters.trainer == 'toy'}}")
     assert argo.tasks()["train"]["when"].endswith("&& workflow.parameters.trainer != 'toy'}}")
     assert f"workflow.parameters.trainer == 'toy' ? '{wanted['image']}'" in argo.image("evaluate")
@@ -274,3 +273,37 @@ def test_one_training_at_a_time_for_each_model_name(real: tuple[Argo, Kubeflow])
     train = real[0].templates["visionloop-train", "train"]
     (mutex,) = train["synchronization"]["mutexes"]
     assert re.fullmatch(r"visionloop-train-\{\{=.*inputs\.parameters\.model_name.*\}\}", mutex["name"])
+
+
+def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_distribution(tmp_path, {catalog.TRAINERS: {"toy": "toy_pipeline:TOY_TRAINER"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    target = cluster(REGISTRY, TAG)
+    assert list(target.trainers) == ["ultralytics", "toy"]
+    argo, kfp = compiled(target)
+    assert argo.row("visionloop-train", "train-toy") == expected(TOY_TRAINER.policy, "toy-trainer")
+    toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if "toy-trainer" in kfp.row(task)["image"]]
+    assert [(one["image"], one["gpus"], one["timeout"]) for one in toys] == [(f"{REGISTRY}/toy-trainer:{TAG}", 2, 7200)]
+    form = kfp.specification["root"]["inputDefinitions"]["parameters"]["trainer"]
+    assert form["description"] == "The training library: ultralytics or toy."
+
+
+def test_a_third_partys_stage_brings_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = catalog.stage
+
+    class Other:
+        """The snapshot stage with another row, as another distribution's entry would bring it."""
+
+        policy = telling(70, gpus=0)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(original("snapshot"), name)
+
+    monkeypatch.setattr(catalog, "stage", lambda name: Other() if name == "snapshot" else original(name))
+    argo, kfp = compiled(cluster(REGISTRY, TAG))
+    wanted = expected(Other.policy, Other.policy.image)
+    assert argo.row("visionloop-snapshot", "snapshot") == wanted
+    ((_, _, task),) = kfp.leaves()["snapshot"]
+    assert kfp.row(task) == {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}

@@ -1,0 +1,212 @@
+"""How train survives what can happen to its child, its store and its time: with a trainer that fails as it is told."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import laptop as machine
+import pytest
+from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
+
+from visionloop.components import catalog, errors
+from visionloop.components import stage as stages
+from visionloop.components.limits import Limits
+from visionloop.components.stage import Invocation, Outcome, run_stage
+from visionloop.components.train.stage import TrainStage
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A laptop on which a dataset is converted, and how it trains there."""
+
+    laptop: Laptop
+    uris: dict[str, str]
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["--converted", self.uris["convert"], "--snapshot", self.uris["snapshot"]]
+
+    def train(self, *settings: str, run: str = "supervised", **variables: str) -> Ended:
+        """``visionloop stage train``."""
+        return self.laptop.stage("train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=variables)
+
+    def train_here(self, *settings: str, run: str = "supervised") -> Outcome:
+        """The same in this process, where a test can make its limits small."""
+        given = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": [*TOY, *settings]}
+        return run_stage(catalog.stage("train"), given, Invocation(self.laptop.workspace.uri, run=run))
+
+    def failure(self, run: str = "supervised") -> Any:
+        found = self.laptop.record(run).failure("train")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def prepared(laptop: Laptop, toy_trained: Trained) -> Prepared:
+    """A workspace of its own, prepared as far as convert."""
+    return Prepared(laptop, laptop.prepare(toy_trained.dataset.uri))
+
+
+@pytest.fixture
+def here(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepared]:
+    """The same with this process's environment set, the third party's distribution installed, and no wait between attempts."""
+    for name, value in prepared.laptop.environment.items():
+        if name.startswith(("EXTERNAL_", "INTERNAL_", "VISIONLOOP_CACHE", "PYTHONPATH", "OMP_")):
+            monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(machine.THIRD_PARTY))
+    monkeypatch.setattr(TrainStage, "policy", replace(TrainStage.policy, backoff_first=0, backoff_longest=0))
+    catalog._load.cache_clear()
+    yield prepared
+    catalog._load.cache_clear()
+
+
+def digest(ended: Ended, laptop: Laptop) -> str:
+    return laptop.receipt("train", ended.summary["key"]).digest
+
+
+def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(prepared: Prepared, toy_trained: Trained):
+    ended = prepared.train("fault=killed", VISIONLOOP_ATTEMPTS="3").expect()
+    messages = [line["message"] for line in ended.log]
+    assert any("was killed (SIGKILL)" in text and "attempt 2 of 3" in text for text in messages)
+    assert any("resuming after epoch 1 of 4" in text for text in messages)
+    uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
+    assert (ended.summary["key"], digest(ended, prepared.laptop)) == (uninterrupted.key, uninterrupted.digest)
+    assert prepared.laptop.record("supervised").failure("train") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        ("killed", 137, "The training process was killed (SIGKILL)"),
+        ("terminated", 143, "The training process was ended by SIGTERM that the stage did not send"),
+        ("crashed", 71, "The training process crashed with SIGSEGV"),
+        ("diverged", 78, "Training diverged; lower lr0."),
+    ],
+)
+def test_what_ended_the_child_is_the_stages_error(prepared: Prepared, fault: str, code: int, sentence: str):
+    ended = prepared.train(f"fault={fault}")
+    assert ended.refused(code).startswith(sentence)
+    assert prepared.failure().exit_code == code
+    assert prepared.failure().last_successful_epoch == 1
+    assert prepared.laptop.keys("train") == []
+    assert prepared.laptop.processes() == []
+
+
+def test_a_defect_of_the_trainer_is_told_with_its_traceback_in_the_record_alone(prepared: Prepared):
+    sentence = prepared.train("fault=defect").refused(70)
+    assert sentence == "train met a defect of Visionloop or toy (ZeroDivisionError: the toy's own); please report it."
+    assert "ZeroDivisionError: the toy's own" in prepared.failure().traceback
+
+
+def test_half_the_batch_is_tried_until_it_fits(prepared: Prepared):
+    ended = prepared.train("fits=3", VISIONLOOP_ATTEMPTS="3").expect()
+    assert ended.summary["batch_used"] == 2
+    receipt = prepared.laptop.receipt("train", ended.summary["key"])
+    assert receipt.parameters["batch"].value == 8
+    retries = [line["message"] for line in ended.log if "Trying again" in line["message"]]
+    assert [text.partition(" does not fit")[0] for text in retries] == ["train: A batch of 8", "train: A batch of 4"]
+
+
+def test_the_next_attempt_of_an_engine_takes_half_the_batch_too(prepared: Prepared):
+    """An engine starts a new process for each attempt; what it needs to know stands in failure.json."""
+    prepared.train("fits=4").refused(76)
+    assert (prepared.failure().batch, prepared.failure().exit_code) == (4, 76)
+    ended = prepared.train("fits=4").expect()
+    assert ended.summary["batch_used"] == 4
+    # Another run starts with what is configured.
+    prepared.train("fits=4", "seed=1", run="another").refused(76)
+
+
+def test_a_silent_child_is_ended_and_the_next_attempt_resumes(here: Prepared, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stages, "Limits", functools.partial(Limits, silence=4.0))
+    with pytest.raises(errors.Silent, match=r"train finished no work for 4 s; it is tried again\."):
+        here.train_here("fault=silent")
+    assert (here.failure().exit_code, here.failure().last_successful_epoch) == (124, 1)
+    assert here.laptop.processes() == []
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
+    outcome = here.train_here("fault=silent", "seed=1", run="again")
+    assert outcome.scalars["epochs"] == 4
+    assert len(here.laptop.record("again").state("train").attempts) == 2
+
+
+def test_time_counts_over_all_attempts_and_the_best_so_far_is_kept(here: Prepared, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(TrainStage, "policy", replace(TrainStage.policy, timeout=8))
+    gate = here.laptop.folder / "gate"
+    with pytest.raises(errors.TimeLimit) as raised:
+        here.train_here(f"hold_until={gate}")
+    assert str(raised.value).startswith("train used up its time limit of 8 s over all attempts")
+    failure = here.failure()
+    assert (failure.exit_code, failure.last_successful_epoch) == (79, 1)
+    (key,) = here.laptop.keys("train")
+    kept = here.laptop.receipt("train", key)
+    assert failure.receipt == f"{here.laptop.workspace.uri}/train/{key}/receipt.json"
+    assert (kept.parameters["stopped_after_epoch"].value, kept.scalars["epochs"]) == (1, 1)
+    # Somebody raises the limit and tries again: the full training goes on where it was, under its own key.
+    monkeypatch.setattr(TrainStage, "policy", replace(TrainStage.policy, timeout=600))
+    gate.touch()
+    outcome = here.train_here(f"hold_until={gate}")
+    assert outcome.receipt is not None
+    assert outcome.receipt.key != key
+    assert outcome.scalars["epochs"] == 4
+
+
+def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Prepared, s3: Server):
+    gate = prepared.laptop.folder / "gate"
+    with machine.relay(s3) as (process, endpoint):
+        variables = {"INTERNAL_S3_ENDPOINT": endpoint}
+        told = [*prepared.arguments, "--run", "cut"]
+        settings = (*TOY, f"hold_until={gate}")
+        command = prepared.laptop.start(
+            *prepared.laptop.stage_command("train", *told, settings=settings), variables=variables
+        )
+        wait_for(lambda: (there := prepared.laptop.progress()) and there.epoch >= 1, command)
+        process.kill()
+        process.wait()
+        gate.touch()
+        ended = command.end()
+    sentence = ended.refused(75)
+    assert "the checkpoint of epoch 2 could not be uploaded" in sentence
+    assert endpoint in sentence
+    there = prepared.laptop.progress()
+    assert there is not None
+    assert there.epoch == 1
+    again = prepared.train(run="cut").expect()
+    assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
+
+
+def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prepared, toy_trained: Trained):
+    prepared.train("fault=killed", "fault_after=2").refused(137)
+    there = prepared.laptop.progress()
+    assert there is not None
+    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [2, 1]
+    keys, _ = prepared.laptop.workspace.children("train")
+    place = prepared.laptop.workspace.child(f"train/{keys[0]}")
+    place.write(there.checkpoints[0].path, place.read(there.checkpoints[0].path)[:-100])
+    ended = prepared.train().expect()
+    messages = [line["message"] for line in ended.log]
+    assert any(f"{there.checkpoints[0].path} is torn" in text for text in messages)
+    assert any("resuming after epoch 1 of 4" in text and there.checkpoints[1].path in text for text in messages)
+    assert digest(ended, prepared.laptop) == toy_trained.laptop.receipt("train", toy_trained.key("train")).digest
+
+
+def test_checkpoints_of_an_unfinished_training_survive_cleanup(prepared: Prepared):
+    prepared.train("fault=killed", "fault_after=2").refused(137)
+    prepared.laptop.stage("cleanup", "--run", "supervised").expect()
+    there = prepared.laptop.progress()
+    assert there is not None
+    keys, _ = prepared.laptop.workspace.children("train")
+    place = prepared.laptop.workspace.child(f"train/{keys[0]}")
+    assert all(place.exists(checkpoint.path) for checkpoint in there.checkpoints)
+    aged = prepared.laptop.stage("cleanup", "--run", "supervised", "--abandoned-days", "0").expect().summary
+    assert aged["removed"] == 2
+    assert not any(place.exists(checkpoint.path) for checkpoint in there.checkpoints)
+
+
+def test_a_training_in_the_middle_of_its_work_leaves_its_chatter_on_stderr(prepared: Prepared):
+    ended = prepared.train().expect()
+    assert json.loads(ended.stdout)["epochs"] == 4
+    assert ended.stdout.count("\n") == 1
