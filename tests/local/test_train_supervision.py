@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,13 @@ from visionloop.components import stage as stages
 from visionloop.components.limits import Limits
 from visionloop.components.stage import Invocation, Outcome, run_stage
 from visionloop.components.train.stage import TrainStage
+
+
+class ShortSilence(Limits):
+    """Limits with four seconds in place of five minutes."""
+
+    def __init__(self, stage: str, limit: float, used: float, silence: float = 4.0) -> None:
+        super().__init__(stage, limit, used, silence)
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class Prepared:
 
 @pytest.fixture
 def prepared(laptop: Laptop, toy_trained: Trained) -> Prepared:
-    """A workspace of its own, prepared as far as convert."""
-    return Prepared(laptop, laptop.prepare(toy_trained.dataset.uri))
+    """A workspace of its own; what train reads lies in another one, and its key is the same."""
+    return Prepared(laptop, {stage: toy_trained.receipt_uri(stage) for stage in ("snapshot", "convert")})
 
 
 @pytest.fixture
@@ -64,18 +71,19 @@ def here(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepar
     catalog._load.cache_clear()
 
 
-def digest(ended: Ended, laptop: Laptop) -> str:
-    return laptop.receipt("train", ended.summary["key"]).digest
-
-
-def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(prepared: Prepared, toy_trained: Trained):
-    ended = prepared.train("fault=killed", VISIONLOOP_ATTEMPTS="3").expect()
-    messages = [line["message"] for line in ended.log]
-    assert any("was killed (SIGKILL)" in text and "attempt 2 of 3" in text for text in messages)
-    assert any("resuming after epoch 1 of 4" in text for text in messages)
+def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(
+    here: Prepared, toy_trained: Trained, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "3")
+    receipt = here.train_here("fault=killed").receipt
+    said = capfd.readouterr().err
+    assert "was killed (SIGKILL)" in said
+    assert "(attempt 2 of 3)" in said
+    assert "resuming after epoch 1 of 4" in said
     uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
-    assert (ended.summary["key"], digest(ended, prepared.laptop)) == (uninterrupted.key, uninterrupted.digest)
-    assert prepared.laptop.record("supervised").failure("train") is None
+    assert receipt is not None
+    assert (receipt.key, receipt.digest) == (uninterrupted.key, uninterrupted.digest)
+    assert here.laptop.record("supervised").failure("train") is None
 
 
 @pytest.mark.parametrize(
@@ -102,13 +110,15 @@ def test_a_defect_of_the_trainer_is_told_with_its_traceback_in_the_record_alone(
     assert "ZeroDivisionError: the toy's own" in prepared.failure().traceback
 
 
-def test_half_the_batch_is_tried_until_it_fits(prepared: Prepared):
-    ended = prepared.train("fits=3", VISIONLOOP_ATTEMPTS="3").expect()
-    assert ended.summary["batch_used"] == 2
-    receipt = prepared.laptop.receipt("train", ended.summary["key"])
-    assert receipt.parameters["batch"].value == 8
-    retries = [line["message"] for line in ended.log if "Trying again" in line["message"]]
-    assert [text.partition(" does not fit")[0] for text in retries] == ["train: A batch of 8", "train: A batch of 4"]
+def test_half_the_batch_is_tried_until_it_fits(
+    here: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "3")
+    outcome = here.train_here("fits=3")
+    assert outcome.scalars["batch_used"] == 2
+    assert outcome.receipt is not None
+    assert outcome.receipt.parameters["batch"].value == 8
+    assert re.findall(r"train: A batch of (\d) does not fit", capfd.readouterr().err) == ["8", "4"]
 
 
 def test_the_next_attempt_of_an_engine_takes_half_the_batch_too(prepared: Prepared):
@@ -122,7 +132,7 @@ def test_the_next_attempt_of_an_engine_takes_half_the_batch_too(prepared: Prepar
 
 
 def test_a_silent_child_is_ended_and_the_next_attempt_resumes(here: Prepared, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stages, "Limits", functools.partial(Limits, silence=4.0))
+    monkeypatch.setattr(stages, "Limits", ShortSilence)
     with pytest.raises(errors.Silent, match=r"train finished no work for 4 s; it is tried again\."):
         here.train_here("fault=silent")
     assert (here.failure().exit_code, here.failure().last_successful_epoch) == (124, 1)
@@ -169,7 +179,7 @@ def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Pre
         gate.touch()
         ended = command.end()
     sentence = ended.refused(75)
-    assert "the checkpoint of epoch 2 could not be uploaded" in sentence
+    assert sentence.startswith("The checkpoint of epoch 2 could not be uploaded: ")
     assert endpoint in sentence
     there = prepared.laptop.progress()
     assert there is not None
@@ -178,19 +188,30 @@ def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Pre
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
 
 
-def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prepared, toy_trained: Trained):
-    prepared.train("fault=killed", "fault_after=2").refused(137)
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prepared, toy_trained: Trained, epoch: int):
+    """The torn one may be that of the last epoch, when there was nothing left but to make the result of it."""
+    if epoch == 4:
+        gate = f"hold_until={prepared.laptop.folder / 'gate'}"
+        told = prepared.laptop.stage_command("train", *prepared.arguments, settings=(*TOY, "hold_after=4", gate))
+        command = prepared.laptop.start(*told)
+        wait_for(lambda: (there := prepared.laptop.progress()) and there.finished, command)
+        command.kill()
+    else:
+        prepared.train("fault=killed", "fault_after=2").refused(137)
     there = prepared.laptop.progress()
     assert there is not None
-    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [2, 1]
-    keys, _ = prepared.laptop.workspace.children("train")
-    place = prepared.laptop.workspace.child(f"train/{keys[0]}")
-    place.write(there.checkpoints[0].path, place.read(there.checkpoints[0].path)[:-100])
+    newest, before = there.checkpoints
+    assert (newest.epoch, before.epoch) == (epoch, epoch - 1)
+    (key,) = prepared.laptop.workspace.children("train")[0]
+    place = prepared.laptop.workspace.child(f"train/{key}")
+    place.write(newest.path, place.read(newest.path)[:-100])
     ended = prepared.train().expect()
     messages = [line["message"] for line in ended.log]
-    assert any(f"{there.checkpoints[0].path} is torn" in text for text in messages)
-    assert any("resuming after epoch 1 of 4" in text and there.checkpoints[1].path in text for text in messages)
-    assert digest(ended, prepared.laptop) == toy_trained.laptop.receipt("train", toy_trained.key("train")).digest
+    assert f"{newest.path} is torn; the checkpoint before it is used." in messages
+    assert f"train: resuming after epoch {epoch - 1} of 4, from {place.uri}/{before.path}" in messages
+    uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
+    assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
 
 
 def test_checkpoints_of_an_unfinished_training_survive_cleanup(prepared: Prepared):
