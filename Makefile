@@ -60,9 +60,11 @@ types: venv ## Check types
 	@ln -sfn ../../../pipelines build/types/visionloop/pipelines
 	$(BIN)/mypy -p visionloop.components -p visionloop.pipelines
 
-golden: venv ## Compile the pipelines into manifests/
+golden: venv ## Write what is compared: compiled pipelines, tables of the docs, hashes of the logic
 	$(BIN)/visionloop compile --engine argo --out manifests/argo
 	$(BIN)/visionloop compile --engine kfp --out manifests/kfp
+	$(BIN)/python docs/tables.py
+	$(BIN)/python tests/core/logic.py
 
 golden-check: venv ## Check that the compiled pipelines are current
 	@rm -rf build/golden

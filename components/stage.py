@@ -246,6 +246,9 @@ def make_arguments(
     for name, entry in known.items():
         value = given.get(name)
         told: Argument = entry.metadata["argument"]
+        if told.repeated and value:
+            # An engine's form passes what was left alone as an empty text.
+            value = [element for element in value if element]
         if value in (None, "", (), []) and told.variable:
             value = environment.get(told.variable)
         if value not in (None, "", (), []):

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
+import pytest
 from obstore.store import LocalStore, S3Store
 
 from visionloop.components import progress, receipts
@@ -402,14 +403,15 @@ def make_registry(folder: Path) -> Path:
     from visionloop.pipelines.services import tracking
     from visionloop.pipelines.services.folder import Folder
 
-    home = Folder(folder / "home")
-    home.create()
-    with home.lock():
-        tracking.prepare(home)
+    home = Folder(folder)
+    if not home.tracking_version.exists():
+        home.create()
+        with home.lock():
+            tracking.prepare(home)
     return home.path
 
 
-def make_laptop(folder: Path, registry: Path, workspace: Prefix, variables: Mapping[str, str]) -> Laptop:
+def build(folder: Path, registry: Path, workspace: Prefix, variables: Mapping[str, str]) -> Laptop:
     """A laptop with an empty registry of its own. ``variables`` lead to its stores."""
     home = folder / "home"
     home.mkdir(parents=True)
@@ -437,3 +439,65 @@ def relay(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# Fixtures: a conftest imports those that its tests use.
+
+
+@pytest.fixture(scope="session")
+def registry_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store to copy, one for all folders of tests."""
+    return make_registry(tmp_path_factory.getbasetemp() / "registry")
+
+
+@pytest.fixture(scope="session")
+def make_laptop(
+    tmp_path_factory: pytest.TempPathFactory, registry_template: Path, s3: Server
+) -> Iterator[Callable[..., Laptop]]:
+    """Makes laptops whose workspace lies on S3; what they left running is ended."""
+    made: list[Laptop] = []
+
+    def make(**variables: str) -> Laptop:
+        folder = tmp_path_factory.mktemp("laptop")
+        stores = s3.variables("EXTERNAL_S3_") | s3.variables("INTERNAL_S3_")
+        workspace = s3_place(s3, "results", f"work-{uuid.uuid4().hex[:8]}")
+        made.append(build(folder, registry_template, workspace, stores | variables))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def laptop(make_laptop: Callable[..., Laptop]) -> Iterator[Laptop]:
+    """A laptop of the test's own, its workspace on S3."""
+    made = make_laptop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def file_laptop(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
+    """A laptop whose workspace is a folder."""
+    workspace = file_place(tmp_path / "workspace")
+    made = build(tmp_path / "laptop", registry_template, workspace, {})
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def make_dataset(s3: Server) -> Callable[..., Dataset]:
+    """Writes sample datasets to S3, each under a prefix of its own."""
+
+    def make(**counts: int) -> Dataset:
+        place = s3_place(s3, "datasets", f"digits-{uuid.uuid4().hex[:8]}", "dataset")
+        return Dataset(place).put(sample_objects(**counts))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits(make_dataset: Callable[..., Dataset]) -> Dataset:
+    """A dataset that no test changes."""
+    return make_dataset()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from visionloop.components import catalog, images, live, receipts
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.errors import (
@@ -155,6 +157,10 @@ class EvaluateStage:
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         page = render(result, candidate, examples, converted.classes, loaded.champion, resolution)
         attempt.write("report", "report.html", page, result=False)
+        # Beside the result, for the engine's own picture of it: rows predicted, columns true, the background last.
+        confusion = {"classes": list(converted.classes), "confusion": [list(row) for row in candidate.confusion]}
+        if candidate.confusion:
+            attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": count},
             metrics=dict(candidate.metrics),

@@ -24,7 +24,7 @@ def at_first_epoch(laptop: Laptop, dataset: str, *arguments: str) -> Command:
 @pytest.fixture
 def embedded(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
     """A laptop on which no MLflow is configured: a run starts the embedded services and stops them."""
-    made = machine.make_laptop(tmp_path / "laptop", registry_template, machine.file_place(tmp_path / "workspace"), {})
+    made = machine.build(tmp_path / "laptop", registry_template, machine.file_place(tmp_path / "workspace"), {})
     del made.variables["MLFLOW_TRACKING_URI"]
     yield made
     made.close()

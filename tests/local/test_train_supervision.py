@@ -19,6 +19,10 @@ from visionloop.components.stage import Invocation, Outcome, run_stage
 from visionloop.components.train.stage import TrainStage
 
 
+#: Importing mlflow is most of what a toy's training takes.
+UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
+
+
 class ShortSilence(Limits):
     """Limits with four seconds in place of five minutes."""
 
@@ -39,7 +43,7 @@ class Prepared:
 
     def train(self, *settings: str, run: str = "supervised", **variables: str) -> Ended:
         """``visionloop stage train``."""
-        return self.laptop.stage("train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=variables)
+        return self.laptop.stage("train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=UNTRACKED | variables)
 
     def train_here(self, *settings: str, run: str = "supervised") -> Outcome:
         """The same in this process, where a test can make its limits small."""
@@ -167,7 +171,7 @@ def test_time_counts_over_all_attempts_and_the_best_so_far_is_kept(here: Prepare
 def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Prepared, s3: Server):
     gate = prepared.laptop.folder / "gate"
     with machine.relay(s3) as (process, endpoint):
-        variables = {"INTERNAL_S3_ENDPOINT": endpoint}
+        variables = UNTRACKED | {"INTERNAL_S3_ENDPOINT": endpoint}
         told = [*prepared.arguments, "--run", "cut"]
         settings = (*TOY, f"hold_until={gate}")
         command = prepared.laptop.start(
@@ -194,7 +198,7 @@ def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prep
     if epoch == 4:
         gate = f"hold_until={prepared.laptop.folder / 'gate'}"
         told = prepared.laptop.stage_command("train", *prepared.arguments, settings=(*TOY, "hold_after=4", gate))
-        command = prepared.laptop.start(*told)
+        command = prepared.laptop.start(*told, variables=UNTRACKED)
         wait_for(lambda: (there := prepared.laptop.progress()) and there.finished, command)
         command.kill()
     else:

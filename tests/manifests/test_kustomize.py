@@ -1,0 +1,102 @@
+"""The overlays render where kubectl is present, and what they render keeps its promises."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+OVERLAYS = ("kind", "production")
+CREDENTIAL = re.compile(
+    r"AKIA[0-9A-Z]{16}|-----BEGIN|(?i:password|secret_key|access_key|token):\s*['\"]?[A-Za-z0-9+/]{12,}"
+)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl is not installed: nothing can be rendered"
+)
+
+
+@functools.cache
+def rendered(folder: str) -> str:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(MANIFESTS / folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def objects(overlay: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(rendered(f"overlays/{overlay}")) if one]
+
+
+def named(overlay: str, kind: str, name: str) -> dict[str, Any]:
+    (found,) = [one for one in objects(overlay) if one["kind"] == kind and one["metadata"]["name"] == name]
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_lies_in_one_restricted_namespace(overlay: str) -> None:
+    (namespace,) = [one for one in objects(overlay) if one["kind"] == "Namespace"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    placed = {one["metadata"].get("namespace") for one in objects(overlay) if one["kind"] != "Namespace"}
+    assert placed == {namespace["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_template_names_an_account_that_is_there(overlay: str) -> None:
+    accounts = {one["metadata"]["name"] for one in objects(overlay) if one["kind"] == "ServiceAccount"}
+    used = {
+        template["serviceAccountName"]
+        for one in objects(overlay)
+        if one["kind"] == "WorkflowTemplate"
+        for template in one["spec"]["templates"]
+        if "container" in template
+    }
+    assert used
+    assert used <= accounts
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_and_no_wildcard_right_is_in_what_is_applied(overlay: str) -> None:
+    assert CREDENTIAL.search(rendered(f"overlays/{overlay}")) is None
+    assert not [one for one in objects(overlay) if one["kind"] == "Secret"]
+    rules = [rule for one in objects(overlay) if one["kind"] == "Role" for rule in one["rules"]]
+    assert rules
+    assert all("*" not in (*rule["verbs"], *rule["resources"], *rule["apiGroups"]) for rule in rules)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_are_denied_all_traffic_that_is_not_named(overlay: str) -> None:
+    deny = named(overlay, "NetworkPolicy", "visionloop-deny")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_a_machine_without_a_gpu_trains_without_one() -> None:
+    template = named("kind", "WorkflowTemplate", "visionloop-train")["spec"]
+    values = {one["name"]: one.get("value") for one in template["arguments"]["parameters"]}
+    assert values["gpus"] == "0"
+    requests = template["templates"][0]["container"]["resources"]["requests"]
+    assert requests == {"cpu": "500m", "memory": "2Gi"}
+
+
+def test_retries_go_to_another_node_only_in_production() -> None:
+    affinity = {"nodeAntiAffinity": {}}
+    production = named("production", "WorkflowTemplate", "visionloop-train")["spec"]["templates"][0]["retryStrategy"]
+    kind = named("kind", "WorkflowTemplate", "visionloop-train")["spec"]["templates"][0]["retryStrategy"]
+    assert production["affinity"] == affinity
+    assert "affinity" not in kind
+
+
+def test_production_shares_a_cache_volume() -> None:
+    (claim,) = [one for one in objects("production") if one["kind"] == "PersistentVolumeClaim"]
+    for name in ("visionloop-train", "visionloop-evaluate"):
+        volumes = named("production", "WorkflowTemplate", name)["spec"]["templates"][0]["volumes"]
+        cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+        assert cache in volumes
