@@ -44,7 +44,7 @@ demo: venv ## Train the sample dataset end to end on this machine
 	@$(BIN)/visionloop demo
 
 test: venv ## Run the tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 lint: venv ## Check style
 	$(BIN)/ruff check .

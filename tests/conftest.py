@@ -28,6 +28,17 @@ OURS = re.compile(
 BUCKETS = ("datasets", "results")
 
 
+#: Fixtures of the session that train: the tests that want one of them run in one process, so that it is made once.
+TRAININGS = ("trained", "toy_trained")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups the tests for several processes: by the training that they share, else by file."""
+    for item in items:
+        wanted = [name for name in TRAININGS if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(wanted[0] if wanted else item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Removes every variable that could decide something, and this machine's AWS profiles with them."""

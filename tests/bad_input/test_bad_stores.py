@@ -1,0 +1,128 @@
+"""Stores that can't be used: wrong keys, no answer, no room, no right to write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import laptop as machine
+import pytest
+from laptop import Dataset, Laptop, Server
+
+WRONG = {
+    "wrong secret": {"EXTERNAL_S3_SECRET_KEY": "wrong"},
+    "wrong key": {"EXTERNAL_S3_ACCESS_KEY": "wrong"},
+    "half a pair": {"EXTERNAL_S3_SECRET_KEY": None},
+    "no keys": {"EXTERNAL_S3_ACCESS_KEY": None, "EXTERNAL_S3_SECRET_KEY": None},
+}
+
+
+@pytest.mark.parametrize("variables", WRONG.values(), ids=WRONG)
+def test_keys_that_do_not_open_the_dataset(laptop: Laptop, digits: Dataset, s3: Server, variables: dict[str, str | None]):
+    ended = laptop.stage("snapshot", "--dataset", digits.uri, variables=variables)
+    sentence = ended.refused(77)
+    assert "EXTERNAL_S3_" in sentence
+    assert not any(secret in ended.stderr for secret in (s3.keys.secret, s3.keys.access))
+    laptop.stage("snapshot", "--dataset", digits.uri).expect()
+    assert laptop.versions() == []
+
+
+@pytest.mark.parametrize("variables", WRONG.values(), ids=WRONG)
+def test_keys_that_do_not_open_the_workspace(laptop: Laptop, digits: Dataset, variables: dict[str, str | None]):
+    renamed = {name.replace("EXTERNAL", "INTERNAL"): value for name, value in variables.items()}
+    sentence = laptop.stage("snapshot", "--dataset", digits.uri, variables=renamed).refused(77)
+    assert "INTERNAL_S3_" in sentence
+    assert laptop.listing() == {}
+
+
+def test_a_workspace_that_may_only_be_read(laptop: Laptop, digits: Dataset, s3: Server):
+    readonly: dict[str, str | None] = dict(s3.variables("INTERNAL_S3_", s3.readonly))
+    sentence = laptop.stage("snapshot", "--dataset", digits.uri, variables=readonly).refused(77)
+    assert "the results store refused to write" in sentence
+    assert laptop.listing() == {}
+    # As a dataset's keys they are enough: nothing is ever written there.
+    told: dict[str, str | None] = dict(s3.variables("EXTERNAL_S3_", s3.readonly))
+    laptop.stage("snapshot", "--dataset", digits.uri, variables=told).expect()
+
+
+@pytest.mark.parametrize("role", ["EXTERNAL", "INTERNAL"])
+def test_an_endpoint_where_nobody_listens(laptop: Laptop, digits: Dataset, role: str):
+    """The command's own patience bounds it: ``Laptop.run`` gives up after some minutes."""
+    nobody: dict[str, str | None] = {f"{role}_S3_ENDPOINT": "http://127.0.0.1:9"}
+    sentence = laptop.stage("snapshot", "--dataset", digits.uri, variables=nobody).refused(75)
+    assert "http://127.0.0.1:9" in sentence
+    laptop.stage("snapshot", "--dataset", digits.uri).expect()
+
+
+def test_an_endpoint_that_is_none(laptop: Laptop, digits: Dataset):
+    sentence = laptop.stage("snapshot", "--dataset", digits.uri, variables={"EXTERNAL_S3_ENDPOINT": "not a url"}).refused(78)
+    assert "EXTERNAL_S3_ENDPOINT" in sentence
+
+
+def test_a_workspace_whose_bucket_is_not_there(laptop: Laptop, digits: Dataset):
+    told = ["stage", "snapshot", "--dataset", digits.uri, "--workspace", "s3://no-such-bucket/work"]
+    sentence = laptop.run(*told).refused(78)
+    assert "s3://no-such-bucket/work" in sentence
+
+
+@pytest.mark.parametrize("uri", ["ftp://somewhere/work", "s3:/one-slash", "s3://", "", "s3://bucket/../up", "file://host/x"])
+def test_a_workspace_that_is_no_place(laptop: Laptop, digits: Dataset, uri: str):
+    laptop.run("stage", "snapshot", "--dataset", digits.uri, "--workspace", uri).refused(78)
+
+
+def test_a_workspace_below_a_file(file_laptop: Laptop, digits_folder: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "file" / "work")]
+    assert str(tmp_path / "file") in file_laptop.run(*told).refused(77)
+
+
+@pytest.fixture
+def digits_folder(tmp_path: Path) -> Path:
+    """A small dataset in a folder."""
+    Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
+    return tmp_path / "digits"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the test with another user")
+def test_a_folder_that_may_not_be_written(file_laptop: Laptop, digits_folder: Path, tmp_path: Path):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "closed")]
+    assert str(tmp_path / "closed") in file_laptop.run(*told).refused(77)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    if os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("only root mounts a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", folder], capture_output=True).returncode:
+        pytest.skip("this container mounts nothing")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
+    (small_disk / "filler").write_bytes(b"0" * 90_000)
+    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(small_disk / "work")]
+    first = file_laptop.run(*told)
+    assert "no space is left in the results store" in first.refused(75)
+    (small_disk / "filler").unlink()
+    file_laptop.run(*told).expect()
+
+
+def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
+    uris = file_laptop.prepare(str(digits_folder))
+    told = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
+    full: dict[str, str | None] = {"VISIONLOOP_CACHE": str(small_disk / "cache"), "MLFLOW_TRACKING_URI": None}
+    (small_disk / "filler").write_bytes(b"0" * 110_000)
+    settings = ("trainer=toy", "epochs=1", "batch=4")
+    sentence = file_laptop.stage("train", *told, settings=settings, variables=full).refused(71)
+    assert "the machine's disk is full" in sentence
+    assert str(small_disk) in sentence
+    (small_disk / "filler").unlink()
+    file_laptop.stage("train", *told, settings=settings, variables=full).expect()

@@ -1,0 +1,63 @@
+"""Runs command lines as ``visionloop`` does, each in a fork of a process that has imported everything already.
+
+Importing is nearly all that a small command takes, so hundreds of them fit into a test run. One JSON object a line on
+stdin says what to run, in which environment and where its output goes; the exit code comes back on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import boto3  # noqa: F401
+import jinja2  # noqa: F401
+import obstore.store  # noqa: F401
+import PIL.PngImagePlugin  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+
+import visionloop.components.evaluate
+import visionloop.components.register
+import visionloop.components.train
+import visionloop.components.validate.page
+import visionloop.pipelines.cli.plan
+import visionloop.pipelines.plan  # noqa: F401
+from visionloop.pipelines.cli import main
+
+
+def run(told: dict[str, Any]) -> int:
+    """In the fork: becomes the command."""
+    os.setsid()
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(told[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.argv = ["visionloop", *told["arguments"]]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def serve() -> None:
+    """One command after the other."""
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            code = 70
+            try:
+                code = run(json.loads(line))
+                sys.stdout.flush()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
