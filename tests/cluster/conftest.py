@@ -1,0 +1,68 @@
+"""The namespace and the dataset of the cluster tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, Cluster, kubectl
+
+from visionloop.components.storage import open_prefix
+from visionloop.pipelines import sample, services
+
+
+@pytest.fixture(scope="session")
+def argo() -> None:
+    """Skips, with a sentence, without a cluster that runs Argo Workflows."""
+    if not KUBECONFIG:
+        pytest.skip("KUBECONFIG is not set: there is no cluster to test on")
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    if not HOST:
+        pytest.skip("VISIONLOOP_CLUSTER_HOST is not set: pods would not find this machine's S3 and MLflow")
+    if "workflows.argoproj.io" not in kubectl("get", "crd", "-o", "name"):
+        pytest.skip("the cluster has no Argo Workflows: its CRDs are missing")
+
+
+@pytest.fixture(scope="session")
+def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The namespace, gone at the end."""
+    folder = tmp_path_factory.mktemp("cluster")
+    namespace = f"visionloop-test-{uuid.uuid4().hex[:6]}"
+    overlay = os.path.relpath(MANIFESTS / "overlays" / "kind", folder)
+    (folder / "kustomization.yaml").write_text(f"namespace: {namespace}\nresources: [{overlay}]\n")
+    with services.session(folder / "services", host=HOST, page=True) as embedded:
+        kubectl("create", "namespace", namespace)
+        try:
+            kubectl("apply", "-k", str(folder))
+            found = Cluster(namespace, embedded)
+            pods = embedded.pod_environment()
+            secrets = {name: value for name, value in pods.items() if "KEY" in name}
+            named = {"name": "visionloop"}
+            found.apply(
+                {"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": secrets},
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": named,
+                    "data": {name: value for name, value in pods.items() if name not in secrets},
+                },
+            )
+            yield found
+        finally:
+            kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def dataset(cluster: Cluster) -> str:
+    """A small dataset in the embedded S3."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.services.environment().items():
+            patch.setenv(name, value)
+        uri = f"s3://{services.DATASETS_BUCKET}/tiny"
+        place = open_prefix(uri, "results")
+        sample.write(place.write, train=24, val=8, test=8)
+    return uri

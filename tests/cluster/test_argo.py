@@ -1,0 +1,96 @@
+"""The train workflow on a real Argo, with the real images, under Pod Security ``restricted``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from kubernetes_cluster import Cluster, kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+SETTINGS = {
+    "workspace": "s3://visionloop/argo",
+    "model_name": "Tiny Digits",
+    "model": "yolo11n.yaml",
+    "imgsz": "64",
+    "epochs": "2",
+    "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
+}
+
+
+def steps(workflow: dict[str, Any], template: str) -> list[dict[str, Any]]:
+    """The pods that a workflow ran for a stage, first try first."""
+    nodes = [node for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
+    found = [node for node in nodes if (node.get("templateName") or node["templateRef"]["template"]) == template]
+    return sorted(found, key=lambda node: str(node["startedAt"]))
+
+
+def outputs(node: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in node["outputs"]["parameters"]}
+
+
+@pytest.fixture(scope="module")
+def trained(cluster: Cluster, dataset: str) -> dict[str, Any]:
+    return cluster.wait(cluster.submit(dataset=dataset, **SETTINGS))
+
+
+def test_a_run_ends_with_a_registered_champion(trained: dict[str, Any]) -> None:
+    assert trained["status"]["phase"] == "Succeeded", trained["status"].get("message")
+    (register,) = steps(trained, "register")
+    assert {name: outputs(register)[name] for name in ("version", "alias")} == {"version": "1", "alias": "champion"}
+    assert len(steps(trained, "cleanup")) == 1
+
+
+def test_a_second_run_starts_no_pod_for_training(cluster: Cluster, trained: dict[str, Any], dataset: str) -> None:
+    again = cluster.wait(cluster.submit(dataset=dataset, **SETTINGS))
+    assert again["status"]["phase"] == "Succeeded"
+    assert steps(again, "train") == steps(again, "evaluate") == []
+    assert outputs(steps(again, "register")[0]) == outputs(steps(trained, "register")[0])
+
+
+def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:
+    failed = cluster.wait(cluster.submit(dataset="s3://datasets/nothing", **SETTINGS))
+    assert failed["status"]["phase"] == "Failed"
+    (snapshot,) = steps(failed, "snapshot")
+    assert "Error (exit code 65): s3://datasets/nothing: no dataset lies there" in snapshot["message"]
+    assert len(steps(failed, "cleanup")) == 1
+
+
+def test_runs_are_found_by_their_model(cluster: Cluster, trained: dict[str, Any]) -> None:
+    listed = kubectl("-n", cluster.namespace, "get", "workflows", "-l", "visionloop/model=tiny-digits", "-o", "name")
+    assert trained["metadata"]["name"] in listed
+
+
+def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluster, dataset: str) -> None:
+    name = cluster.submit(dataset=dataset, **(SETTINGS | {"epochs": "6", "model_name": "Deleted"}))
+    pod = _running(cluster, name, "train")
+    # Gracefully: a pod that is force-deleted from the API runs on to its end, and its result is taken.
+    kubectl("-n", cluster.namespace, "delete", "pod", pod, "--wait=false")
+    ended = cluster.wait(name)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    assert len(steps(ended, "train")) == 2
+
+
+def _running(cluster: Cluster, workflow: str, stage: str) -> str:
+    """The name of a stage's pod, once it runs."""
+    import time
+
+    selector = f"workflows.argoproj.io/workflow={workflow},app.kubernetes.io/component={stage}"
+    for _ in range(150):
+        wanted = (
+            "-n",
+            cluster.namespace,
+            "get",
+            "pods",
+            "-l",
+            selector,
+            "--field-selector=status.phase=Running",
+            "-o",
+            "name",
+        )
+        if found := kubectl(*wanted).split():
+            return found[0].removeprefix("pod/")
+        time.sleep(1)
+    raise AssertionError(f"no pod of {stage} ran")
