@@ -95,16 +95,25 @@ class RunRecord:
 
     def __init__(self, workspace: Prefix, run: str) -> None:
         """``workspace`` is the results' prefix; nothing is read yet."""
-        self.name = run
+        self.name, self.workspace = run, workspace
         self.place = workspace.child(f"runs/{run}")
         self.uri = self.place.uri
 
     def open(self, arguments: Mapping[str, Any], trace_id: str | None) -> Run:
-        """Creates ``run.json`` unless it is there. The trace id: the given one, else ``TRACE_ID``, else the record's, else new."""
+        """Creates ``run.json`` unless it is there. The trace id: the given one, else ``TRACE_ID``, else the record's, else new.
+
+        Raises:
+            InvalidConfig: If the workspace's bucket does not exist.
+        """
         wanted = trace_id or os.environ.get("TRACE_ID")
         run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=dict(arguments), created_at=now())
-        if self.place.create("run.json", msgspec.json.encode(run)):
-            return run
+        try:
+            if self.place.create("run.json", msgspec.json.encode(run)):
+                return run
+        except NotFound:
+            raise InvalidConfig(
+                f"{self.workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
+            ) from None
         there = self.read()
         if there is None:
             return run

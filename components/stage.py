@@ -339,12 +339,7 @@ class _Session:
         self._workspace = open_prefix(self.invocation.workspace, "results")
         self._record = runs.RunRecord(self.workspace, name)
         plain = {key: value for key, value in given.items() if value not in (None, "", ())}
-        try:
-            run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
-        except NotFound:
-            raise InvalidConfig(
-                f"{self.workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
-            ) from None
+        run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
         self.trace_id, self.run_arguments = run.trace_id, run.arguments
         configure(trace_id=self.trace_id, run=name, stage=self.stage.name)
         if self.invocation.honour_failures:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from visionloop.components import catalog, receipts
+from visionloop.components.errors import InvalidConfig, NotFound
 from visionloop.components.limits import Limits
 from visionloop.components.receipts import Found
 from visionloop.components.runs import RunRecord
@@ -103,7 +104,12 @@ def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> StagePl
 
 def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Found | None:
     """The earlier result with the fewest differing inputs, the newest of several."""
-    keys, _ = workspace.children(stage.name)
+    try:
+        keys, _ = workspace.children(stage.name)
+    except NotFound:
+        raise InvalidConfig(
+            f"{workspace.uri}: the workspace does not exist and can't be made there; create its bucket or correct --workspace."
+        ) from None
     place = workspace.child(stage.name)
     dated = []
     for key, modified in zip(keys, place.map(lambda key: _modified(place, key), keys), strict=True):
@@ -115,8 +121,6 @@ def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Found |
 
 
 def _modified(place: Prefix, key: str) -> float | None:
-    from visionloop.components.errors import NotFound
-
     try:
         return place.head(f"{key}/{receipts.FILE}").modified
     except NotFound:

@@ -540,3 +540,17 @@ def make_dataset(s3: Server) -> Callable[..., Dataset]:
 def digits(make_dataset: Callable[..., Dataset]) -> Dataset:
     """A dataset that no test changes."""
     return make_dataset()
+
+
+@pytest.fixture(scope="session")
+def trained(make_laptop: Callable[..., Laptop], make_dataset: Callable[..., Dataset]) -> Trained:
+    """The real trainer's model, registered by ``visionloop run train``. Tests add to its workspace, and change its dataset back."""
+    laptop, dataset = make_laptop(), make_dataset()
+    return Trained(laptop, dataset, laptop.train(dataset.uri, settings=TINY).expect())
+
+
+@pytest.fixture(scope="session")
+def toy_trained(make_laptop: Callable[..., Laptop], make_dataset: Callable[..., Dataset]) -> Trained:
+    """The toy trainer's model. Tests add to its workspace, and change its dataset back."""
+    laptop, dataset = make_laptop(), make_dataset()
+    return Trained(laptop, dataset, laptop.train(dataset.uri).expect())

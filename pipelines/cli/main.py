@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 import typer
 
-from visionloop.components.errors import Terminated, UserStopped, VisionloopError
+from visionloop.components.errors import Defect, Terminated, UserStopped, VisionloopError
 from visionloop.components.logs import configure_for_people
 from visionloop.pipelines.cli import stage
 
@@ -71,3 +72,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - whatever is left is a defect, with its traceback and its own exit code
+        traceback.print_exc()
+        print(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.", file=sys.stderr)  # noqa: T201
+        sys.exit(Defect.exit_code)

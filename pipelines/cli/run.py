@@ -10,7 +10,10 @@ import msgspec
 import typer
 
 from visionloop.components import names, runs
+from visionloop.components.configuration.settings import BASIC
 from visionloop.components.errors import Defect, InvalidConfig
+from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.storage import normalise_uri
 from visionloop.components.train.stage import parse_settings
 from visionloop.pipelines.environment import services_for
 from visionloop.pipelines.local import LocalRun, RunResult, run_pipeline
@@ -87,14 +90,20 @@ def pipeline_arguments(*, settings: list[str], gate: str | None, **given: str | 
     """A pipeline's arguments from the command line's; what is wrong before anything starts is refused here.
 
     Raises:
-        InvalidConfig: If neither or both of dataset and snapshot are given, or a name or setting can't be used.
+        InvalidConfig: If neither or both of dataset and snapshot are given, or a URI, name, gate or setting can't be used.
     """
     if bool(given.get("dataset")) == bool(given.get("snapshot")):
         raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
     names.sanitise(str(given["model_name"]))
     found = {name: value for name, value in given.items() if value}
+    for name in ("workspace", "dataset"):
+        if given.get(name) is not None:
+            found[name] = normalise_uri(str(given[name]))
     if gate:
         found["gate"] = gate_text(gate)
+        if "://" not in gate:
+            # A mistake in it costs a sentence here, and a whole training later on.
+            resolve_gate(found["gate"], str(BASIC["primary_metric"].default), "max")
     return {**found, **arguments_for(parse_settings(settings))}
 
 

@@ -47,7 +47,6 @@ def converted(make_laptop: Callable[..., Laptop], digits: Dataset) -> tuple[Lapt
         ("advanced_config=[1]", ["advanced_config"]),
         ("advanced_config={", ["advanced_config"]),
         ('advanced_config={"epochs": 3}', ["epochs"]),
-        ("device=0,1,", ["device"]),
         ("no value", ["--set no value", "KEY=VALUE"]),
     ],
 )
@@ -163,7 +162,9 @@ def test_a_gate_that_is_none(laptop: Laptop, digits: Dataset, gate: str):
     assert laptop.keys("train") == []
 
 
-@pytest.mark.parametrize("split", ["train=1.2", "train=0.5", "train=a", "nonsense", "train=0.8,val=0.1,test=0.1,seed=x"])
+@pytest.mark.parametrize(
+    "split", ["train=1.2", "train=0.5", "train=a", "nonsense", "train=0.8,val=0.1,test=0.1,seed=x"]
+)
 def test_a_split_that_is_none(laptop: Laptop, digits: Dataset, split: str):
     assert "--split" in laptop.stage("snapshot", "--dataset", digits.uri, "--split", split).refused(78)
 

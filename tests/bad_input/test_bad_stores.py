@@ -21,7 +21,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("variables", WRONG.values(), ids=WRONG)
-def test_keys_that_do_not_open_the_dataset(laptop: Laptop, digits: Dataset, s3: Server, variables: dict[str, str | None]):
+def test_keys_that_do_not_open_the_dataset(
+    laptop: Laptop, digits: Dataset, s3: Server, variables: dict[str, str | None]
+):
     ended = laptop.stage("snapshot", "--dataset", digits.uri, variables=variables)
     sentence = ended.refused(77)
     assert "EXTERNAL_S3_" in sentence
@@ -58,7 +60,9 @@ def test_an_endpoint_where_nobody_listens(laptop: Laptop, digits: Dataset, role:
 
 
 def test_an_endpoint_that_is_none(laptop: Laptop, digits: Dataset):
-    sentence = laptop.stage("snapshot", "--dataset", digits.uri, variables={"EXTERNAL_S3_ENDPOINT": "not a url"}).refused(78)
+    sentence = laptop.stage(
+        "snapshot", "--dataset", digits.uri, variables={"EXTERNAL_S3_ENDPOINT": "not a url"}
+    ).refused(78)
     assert "EXTERNAL_S3_ENDPOINT" in sentence
 
 
@@ -68,7 +72,9 @@ def test_a_workspace_whose_bucket_is_not_there(laptop: Laptop, digits: Dataset):
     assert "s3://no-such-bucket/work" in sentence
 
 
-@pytest.mark.parametrize("uri", ["ftp://somewhere/work", "s3:/one-slash", "s3://", "", "s3://bucket/../up", "file://host/x"])
+@pytest.mark.parametrize(
+    "uri", ["ftp://somewhere/work", "s3:/one-slash", "s3://", "", "s3://bucket/../up", "file://host/x"]
+)
 def test_a_workspace_that_is_no_place(laptop: Laptop, digits: Dataset, uri: str):
     laptop.run("stage", "snapshot", "--dataset", digits.uri, "--workspace", uri).refused(78)
 
@@ -107,7 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
-    (small_disk / "filler").write_bytes(b"0" * 90_000)
+    (small_disk / "filler").write_bytes(b"0" * 112_000)
     told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(small_disk / "work")]
     first = file_laptop.run(*told)
     assert "no space is left in the results store" in first.refused(75)
@@ -126,3 +132,27 @@ def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small
     assert str(small_disk) in sentence
     (small_disk / "filler").unlink()
     file_laptop.stage("train", *told, settings=settings, variables=full).expect()
+
+
+@pytest.mark.parametrize(
+    ("workspace", "codes"),
+    [
+        ("s3://no-such-bucket/work", (78, 78)),
+        ("/dev/null/work", (77, 78)),
+        ("ftp://somewhere/work", (78, 78)),
+        ("", (78, 78)),
+    ],
+)
+def test_run_and_plan_refuse_a_workspace_that_is_no_place(
+    laptop: Laptop, digits: Dataset, workspace: str, codes: tuple[int, int]
+):
+    told = ["--dataset", digits.uri, "--workspace", workspace, "--model-name", "digits"]
+    for command, code in zip(("run", "plan"), codes, strict=True):
+        laptop.run(command, "train", *told).refused(code)
+
+
+def test_run_and_plan_refuse_keys_that_open_nothing(laptop: Laptop, digits: Dataset):
+    told = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
+    for command in ("run", "plan"):
+        ended = laptop.run(command, "train", *told, variables={"INTERNAL_S3_SECRET_KEY": "wrong"})
+        assert "INTERNAL_S3_ACCESS_KEY" in ended.refused(77)

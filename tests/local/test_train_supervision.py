@@ -18,7 +18,6 @@ from visionloop.components.limits import Limits
 from visionloop.components.stage import Invocation, Outcome, run_stage
 from visionloop.components.train.stage import TrainStage
 
-
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
 
@@ -43,7 +42,9 @@ class Prepared:
 
     def train(self, *settings: str, run: str = "supervised", **variables: str) -> Ended:
         """``visionloop stage train``."""
-        return self.laptop.stage("train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=UNTRACKED | variables)
+        return self.laptop.stage(
+            "train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=UNTRACKED | variables
+        )
 
     def train_here(self, *settings: str, run: str = "supervised") -> Outcome:
         """The same in this process, where a test can make its limits small."""

@@ -1,0 +1,141 @@
+"""Paired timings, printed with their ratio. Run by ``make bench``. They assert what was done, never how long it took."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import laptop as machine
+import pytest
+from botocore.config import Config
+from laptop import Dataset, Laptop, Server
+
+from visionloop.components.storage import PARALLEL_TRANSFERS, Prefix
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+
+ROUNDS = 3
+IMAGES = 2000
+IMAGE_BYTES = 100_000
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def tell(capsys: pytest.CaptureFixture[str], name: str, **seconds: list[float]) -> None:
+    """Prints the medians of two ways, their spread and how often the one goes into the other."""
+    (one, first), (other, second) = seconds.items()
+    medians = [statistics.median(values) for values in (first, second)]
+    with capsys.disabled():
+        print(f"\n{name}")
+        for label, values, median in zip((one, other), (first, second), medians, strict=True):
+            print(f"  {label:<12} {median:8.2f} s  ({min(values):.2f} to {max(values):.2f}, {len(values)} rounds)")
+        print(f"  {one} / {other} = {medians[0] / medians[1]:.2f}")
+
+
+@pytest.fixture
+def bulk(s3: Server) -> Prefix:
+    """Many objects of an image's size."""
+    place = machine.s3_place(s3, "datasets", f"bulk-{uuid.uuid4().hex[:8]}", "dataset")
+    data = bytes(range(256)) * (IMAGE_BYTES // 256)
+    for _ in place.map(lambda key: place.write(key, data + key.encode()), [f"{n:06d}" for n in range(IMAGES)]):
+        pass
+    return place
+
+
+def test_fetching_many_images(bulk: Prefix, s3: Server, capsys: pytest.CaptureFixture[str]):
+    """What the store's module does, beside boto3 with as many threads."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.keys.access,
+        aws_secret_access_key=s3.keys.secret,
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", max_pool_connections=PARALLEL_TRANSFERS),
+    )
+    keys = [info.key for info in bulk.objects()]
+    assert len(keys) == IMAGES
+
+    def ours() -> None:
+        assert sum(len(data) for data in bulk.map(bulk.read, keys)) > IMAGES * IMAGE_BYTES * 0.99
+
+    def boto() -> None:
+        def fetch(key: str) -> bytes:
+            return bytes(client.get_object(Bucket="datasets", Key=f"{bulk.path}/{key}")["Body"].read())
+
+        with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
+            assert sum(len(data) for data in pool.map(fetch, keys)) > IMAGES * IMAGE_BYTES * 0.99
+
+    pairs = [(timed(boto), timed(ours)) for _ in range(ROUNDS)]
+    tell(
+        capsys,
+        f"{IMAGES} objects of {IMAGE_BYTES // 1000} kB",
+        boto3=[pair[0] for pair in pairs],
+        visionloop=[pair[1] for pair in pairs],
+    )
+
+
+def test_freezing_against_copying(
+    make_laptop: Callable[..., Laptop],
+    make_dataset: Callable[..., Dataset],
+    s3: Server,
+    capsys: pytest.CaptureFixture[str],
+):
+    """A snapshot lists a dataset; a copy on the server moves it."""
+    dataset = make_dataset(train=IMAGES // 2, val=20, test=20)
+    keys = [info.key for info in dataset.place.objects()]
+    freezing, copying = [], []
+    for _ in range(ROUNDS):
+        laptop = make_laptop()
+        freezing.append(timed(lambda laptop=laptop: laptop.stage("snapshot", "--dataset", dataset.uri).expect()))
+        target = machine.s3_place(s3, "datasets")
+        name = f"copy-{uuid.uuid4().hex[:8]}"
+
+        def copy(key: str, target: Prefix = target, name: str = name) -> None:
+            target.copy(f"{dataset.place.path}/{key}", f"{name}/{key}")
+
+        copying.append(timed(lambda copy=copy: list(dataset.place.map(copy, keys))))
+    tell(capsys, f"freezing {len(keys)} objects (with the command's start)", copy=copying, snapshot=freezing)
+
+
+def test_a_reused_run_against_the_first(
+    make_laptop: Callable[..., Laptop], digits: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    """The toy trainer's training takes no time, so this is what all the rest costs."""
+    first, again = [], []
+    for _ in range(ROUNDS):
+        laptop = make_laptop()
+        first.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))
+        again.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))
+        assert laptop.versions() == [("tiny-digits", 1)]
+    tell(capsys, "a whole run on a laptop", first=first, reused=again)
+
+
+def test_a_resumed_training_against_a_new_one(
+    make_laptop: Callable[..., Laptop], digits: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    """The real trainer, killed after its last epoch, then run again."""
+    settings = (*(entry for entry in machine.TINY if not entry.startswith("epochs")), "epochs=6")
+    new, resumed = [], []
+    for _ in range(ROUNDS):
+        laptop = make_laptop()
+        uris = laptop.prepare(digits.uri)
+        inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
+        words = laptop.stage_command("train", *inputs, settings=settings)
+        command = laptop.start(*words)
+        machine.wait_for(lambda laptop=laptop: (there := laptop.progress()) and there.finished, command)
+        command.kill()
+        resumed.append(timed(lambda laptop=laptop, words=words: laptop.run(*words).expect()))
+        (key,) = laptop.keys("train")
+        digest = laptop.receipt("train", key).digest
+        new.append(timed(lambda laptop=laptop, words=words: laptop.run(*words, "--force").expect()))
+        assert laptop.receipt("train", key).digest == digest
+    tell(capsys, "a training of six tiny epochs", new=new, resumed=resumed)
