@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Says for each stage whether it will be reused or run, and if it runs, what differs from the nearest earlier result.
 
-    Example: visionloop plan train --dataset s3://datasets/digits --workspace s3://visionloop/work --model-name digits
+    Example: visionloop plan train --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
     """
     from visionloop.pipelines.plan import plan_train
 

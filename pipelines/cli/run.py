@@ -66,7 +66,7 @@ def train(
 ) -> None:
     """Trains, evaluates and registers a model.
 
-    Example: visionloop run train --dataset s3://datasets/digits --workspace s3://visionloop/work --model-name digits
+    Example: visionloop run train --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
     """
     arguments = pipeline_arguments(
         dataset=dataset,

@@ -56,11 +56,11 @@ def example(stage: Stage | Action) -> str:
     ]
     if stage.name == "snapshot":
         words = ["--dataset s3://datasets/digits"]
-    return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/work"])
+    return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/results"])
 
 
 def _sample(name: str) -> str:
-    return "digits" if name == "model_name" else f"s3://visionloop/work/{name}/…/receipt.json"
+    return "digits" if name == "model_name" else f"s3://visionloop/results/{name}/…/receipt.json"
 
 
 def _is_required(entry: Any) -> bool:

@@ -49,7 +49,9 @@ def logic_hash(stage: str) -> str:
 
 def current() -> dict[str, dict[str, object]]:
     """Version and hash of each stage as the code is."""
-    return {stage: {"logic_version": catalog.stage(stage).logic_version, "sha256": logic_hash(stage)} for stage in SHARED}
+    return {
+        stage: {"logic_version": catalog.stage(stage).logic_version, "sha256": logic_hash(stage)} for stage in SHARED
+    }
 
 
 if __name__ == "__main__":
