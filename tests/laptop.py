@@ -143,9 +143,9 @@ class Command:
         self.process.wait()
 
 
-def wait_for(look: Callable[[], Result | None], command: Command | None = None) -> Result:
+def wait_for(look: Callable[[], Result | None], command: Command | None = None, patience: float = PATIENCE) -> Result:
     """The first true result; a command that ends before is a failure."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while not (found := look()):
         if command is not None and command.process.poll() is not None:
             # It may have ended right after what was waited for.
@@ -362,6 +362,14 @@ class Laptop:
         """Every address beyond this machine that a command asked for."""
         file = self.folder / "refused"
         return file.read_text().splitlines() if file.exists() else []
+
+    def wait_until_quiet(self) -> None:
+        """Waits until nothing that a command started lives any more; says what does."""
+        try:
+            wait_for(lambda: not self.processes(), patience=60)
+        except AssertionError:
+            left = [(process.pid, process.status(), process.cmdline()) for process in self.processes()]
+            raise AssertionError(f"still there: {left}") from None
 
     def close(self) -> None:
         """Ends whatever a test left running."""

@@ -40,7 +40,6 @@ def test_links_lead_somewhere(text: tuple[str, str]) -> None:
             continue
         file, _, heading = target.partition("#")
         path = (ROOT / name).parent / unquote(file) if file else ROOT / name
-        relative = str(path.resolve().relative_to(ROOT))
         assert path.exists(), f"{name}: {target} leads nowhere"
         if heading and path.exists():
             assert heading in anchors(path.read_text(encoding="utf-8")), f"{name}: {target} is no heading"

@@ -93,7 +93,7 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     runner.kill()
     sentence = first.end().refused(143)
     assert sentence == "train ends because the run that started it is gone; run it again to resume."
-    assert wait_for(lambda: not laptop.processes())
+    laptop.wait_until_quiet()
     gate.touch()
     second = laptop.start(*command, "--run", "second").end().expect()
     assert second.summary["version"] == 1
@@ -107,7 +107,7 @@ def test_a_killed_command_takes_everything_along(laptop: Laptop, digits: Dataset
     wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
     first.process.kill()
     first.process.wait()
-    assert wait_for(lambda: not laptop.processes())
+    laptop.wait_until_quiet()
     failure = laptop.record("first").failure("train")
     assert failure is not None
     assert (failure.exit_code, failure.last_successful_epoch) == (143, 1)
