@@ -36,6 +36,7 @@ class Limits:
         self.started = time.monotonic()
         self._last_sign = self.started
         self._due: tuple[float, VisionloopError] | None = None
+        self._may_go_on = False
         self._finished = threading.Event()
         self._previous: dict[int, object] = {}
         self._timer = (0.0, 0.0)
@@ -62,10 +63,15 @@ class Limits:
         """Lets a stage that was asked to end keep what it has: the wait for it to be stuck begins anew."""
         if self._due is not None:
             self._due = (time.monotonic(), self._due[1])
+            self._may_go_on = True
 
     def alive(self) -> None:
-        """A piece of work is finished."""
+        """A piece of work is finished. Raises what the stage was asked to end with, if it works on all the same."""
         self._last_sign = time.monotonic()
+        in_main = threading.current_thread() is threading.main_thread()
+        if self._due is not None and in_main and not self._may_go_on:
+            # A library's own `except` had swallowed it.
+            raise self._due[1]
 
     def __enter__(self) -> Limits:
         """Starts the timers; does nothing outside the main thread, where Python delivers no signals."""
@@ -76,14 +82,16 @@ class Limits:
         threading.Thread(target=self._end_if_stuck, name="limits", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stops the timers and gives the signals back."""
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Stops the timers and gives the signals back. What the stage was asked to end with is its error, whatever was made of it."""
         self._finished.set()
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, *self._timer)
             for number, handler in self._previous.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]
             self._previous.clear()
+        if self._due is not None and isinstance(error, Exception) and error is not self._due[1]:
+            raise self._due[1] from error
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._due is not None:
@@ -124,7 +132,9 @@ class Limits:
                 teller = threading.Thread(target=self.on_stuck, args=(error,), name="stuck", daemon=True)
                 teller.start()
                 teller.join(TELL_SECONDS)
-                print(error.sentence, file=sys.__stderr__, flush=True)
+                # Whoever read what this process says may be gone.
+                with contextlib.suppress(OSError, ValueError):
+                    print(error.sentence, file=sys.__stderr__, flush=True)
                 os._exit(error.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components.errors import Terminated
+from visionloop.components.errors import Terminated, Transient
 from visionloop.components.limits import RUNNER_VARIABLE, Limits
 
 SCRIPT = Path(__file__).with_name("limited.py")
@@ -147,3 +148,66 @@ def test_the_signals_and_the_timer_are_given_back():
         signal.signal(signal.SIGALRM, before[signal.SIGALRM])
         signal.setitimer(signal.ITIMER_REAL, *timer)
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def ask_to_end() -> None:
+    """SIGTERM, and the error swallowed as a library's own ``except Exception`` does."""
+    with contextlib.suppress(Exception):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def work_on() -> None:
+    with Limits("toy", 60, 0) as limited:
+        ask_to_end()
+        limited.alive()
+        raise AssertionError
+
+
+def fail_for_another_reason() -> None:
+    with Limits("toy", 60, 0):
+        ask_to_end()
+        raise Transient("MLflow does not answer.")
+
+
+def keep_something() -> None:
+    with Limits("toy", 60, 0) as limited:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Terminated:
+            limited.give_time()
+            limited.alive()
+            raise EOFError from None  # reached only if the line before raises nothing
+
+
+def test_an_end_that_a_library_swallowed_is_raised_again_at_the_next_finished_work():
+    with pytest.raises(Terminated, match="toy was asked to end"):
+        work_on()
+
+
+def test_an_end_that_a_library_made_into_another_error_is_still_the_end():
+    with pytest.raises(Terminated, match="toy was asked to end") as raised:
+        fail_for_another_reason()
+    assert isinstance(raised.value.__cause__, Transient)
+
+
+def test_a_stage_that_keeps_what_it_has_is_given_time():
+    with pytest.raises(Terminated) as raised:
+        keep_something()
+    assert isinstance(raised.value.__cause__, EOFError)
+
+
+def test_work_that_was_finished_all_the_same_is_a_success():
+    with Limits("toy", 60, 0):
+        ask_to_end()
+
+
+def test_a_stuck_stage_ends_though_nobody_reads_what_it_says():
+    """A runner that was killed leaves a pipe without a reader."""
+    process = start("stuck-silent")
+    assert process.stderr is not None
+    process.stderr.close()
+    process.stderr = None
+    assert process.wait(30) == 124
+    process.communicate()
