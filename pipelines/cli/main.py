@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -67,8 +68,12 @@ def main() -> None:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("Stopped by the user.", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(UserStopped.exit_code)
+        _stopped()
+    except SystemExit as ended:
+        # Typer takes a Ctrl-C that nobody else took for itself, and says nothing.
+        if ended.code == UserStopped.exit_code:
+            _stopped()
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
@@ -76,3 +81,8 @@ def main() -> None:
         traceback.print_exc()
         print(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.", file=sys.stderr)  # noqa: T201
         sys.exit(Defect.exit_code)
+
+
+def _stopped() -> NoReturn:
+    print("visionloop was stopped by the user; run it again to resume.", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(UserStopped.exit_code)

@@ -1,7 +1,11 @@
-"""Paired timings, printed with their ratio. Run by ``make bench``. They assert what was done, never how long it took."""
+"""Paired timings, printed with their ratio. Run by ``make bench``. They assert what was done, never how long it took.
+
+BENCH_ROUNDS is the number of pairs of each.
+"""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 import uuid
@@ -18,7 +22,7 @@ from visionloop.components.storage import PARALLEL_TRANSFERS, Prefix
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 IMAGES = 2000
 IMAGE_BYTES = 100_000
 
