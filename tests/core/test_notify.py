@@ -1,0 +1,117 @@
+"""One message about a run's end, sent to a real receiver; nothing about it ever fails the run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from visionloop.components.errors import InvalidConfig, InvalidDataset
+from visionloop.components.notify import message_of, notify, payload
+from visionloop.components.runs import RunRecord, StageState, describe_failure
+from visionloop.components.storage import open_prefix
+
+
+class Receiver(HTTPServer):
+    """Keeps what is posted and answers with ``status``."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: list[dict[str, Any]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("VISIONLOOP_NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/hook")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def failed(workspace: str) -> RunRecord:
+    record = RunRecord(open_prefix(workspace, "results"), "night")
+    record.open({"model_name": "bottles"}, "trace-1")
+    record.write_state(StageState(stage="snapshot", state="succeeded", receipt="s3://w/snapshot/k/receipt.json"))
+    record.write_state(StageState(stage="validate", state="failed"))
+    error = InvalidDataset("annotations_detection.json: images[3] <is> wrong & bad; correct it.")
+    record.write_failure(describe_failure("validate", error, attempt=1, trace_id="trace-1", traceback=None))
+    return record
+
+
+def test_a_failure_is_told_once_with_its_sentence_remedy_link_and_what_is_kept(
+    failed: RunRecord, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_RUN_URL", "https://argo.example.com/{run}")
+    assert notify(failed)
+    assert not notify(failed)
+    (body,) = receiver.bodies
+    assert body["status"] == "failed"
+    assert body["title"] == "bottles: validate failed"
+    assert body["text"] == "annotations_detection.json: images[3] <is> wrong & bad; correct it."
+    assert body["remedy"] == InvalidDataset.remedy
+    assert "snapshot" in body["kept"]
+    assert body["link"] == "https://argo.example.com/night"
+
+
+def test_slack_and_teams_get_their_own_form(failed: RunRecord) -> None:
+    message = message_of(failed)
+    assert "images[3] &lt;is&gt; wrong &amp; bad" in payload(message, "slack")["text"]
+    card = payload(message, "teams")["attachments"][0]["content"]
+    assert {"title": "stage", "value": "validate"} in card["body"][2]["facts"]
+    with pytest.raises(InvalidConfig, match="slack, teams or json"):
+        payload(message, "fax")
+
+
+def test_a_success_tells_version_verdict_and_alias(workspace: str) -> None:
+    record = RunRecord(open_prefix(workspace, "results"), "day")
+    record.open({}, None)
+    record.write_state(StageState(stage="evaluate", state="succeeded", scalars={"verdict": "promote"}))
+    scalars = {"model_name": "bottles", "version": 7, "alias": "champion"}
+    record.write_state(StageState(stage="register", state="succeeded", scalars=scalars))
+    message = message_of(record, "Succeeded")
+    assert (message.status, message.title) == ("completed", "bottles: version 7")
+    assert message.text == "Version 7 is registered as champion."
+    assert message.facts["verdict"] == "promote"
+
+
+def test_an_engine_that_ended_the_run_without_a_stages_failure_is_told(workspace: str) -> None:
+    record = RunRecord(open_prefix(workspace, "results"), "lost")
+    record.open({}, None)
+    assert message_of(record, "Failed").status == "failed"
+    assert message_of(record, "Succeeded").status == "completed"
+
+
+def test_a_receiver_that_refuses_or_is_gone_fails_nothing(
+    failed: RunRecord, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.status = 404
+    assert not notify(failed)
+    monkeypatch.setattr("visionloop.components.notify.TRIES", 1)
+    monkeypatch.setenv("VISIONLOOP_NOTIFY_URL", "http://127.0.0.1:9/secret-token")
+    assert not notify(failed)
+    monkeypatch.delenv("VISIONLOOP_NOTIFY_URL")
+    assert not notify(failed)
+    assert not failed.place.exists("notified.json")
