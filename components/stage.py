@@ -9,8 +9,6 @@ import contextlib
 import errno
 import math
 import os
-import shutil
-import tempfile
 import time
 import traceback as tracebacks
 import uuid
@@ -36,12 +34,13 @@ from visionloop.components.errors import (
     VisionloopError,
     by_code,
 )
+from visionloop.components.folders import temporary_folder
 from visionloop.components.limits import Limits, undisturbed
 from visionloop.components.logs import LOGGER, configure, notice
 from visionloop.components.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
 from visionloop.components.receipts import Found, InputReference, Output, Parameter, Receipt
 from visionloop.components.reservation import Reservation, Watcher
-from visionloop.components.storage import Prefix, open_prefix, writing
+from visionloop.components.storage import Prefix, open_prefix
 from visionloop.components.workspace import probe
 
 FOLLOW_SECONDS = 1.0
@@ -547,17 +546,6 @@ def publish(
         tracking=computed.tracking,
     )
     return receipts.publish(attempt.key_place, receipt, replacing)
-
-
-@contextlib.contextmanager
-def temporary_folder(name: str) -> Iterator[Path]:
-    """A folder of this process, removed at the end whatever happens."""
-    with writing(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - named in the sentence only
-        folder = Path(tempfile.mkdtemp(prefix=f"visionloop-{name}-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

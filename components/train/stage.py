@@ -26,6 +26,7 @@ from visionloop.components.errors import (
     UserStopped,
     VisionloopError,
 )
+from visionloop.components.folders import temporary_folder
 from visionloop.components.logs import LOGGER, notice
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import Parameter
@@ -93,8 +94,8 @@ class TrainStage:
                 f"task {converted.task}: the trainer {trainer.name} trains {', '.join(sorted(trainer.tasks))}; "
                 "choose another --task or trainer."
             )
-        with tempfile.TemporaryDirectory(prefix="visionloop-weights-") as folder:
-            located = weights.locate(model, trainer, os.environ, read_weights, Path(folder), registered)
+        with temporary_folder("weights") as folder:
+            located = weights.locate(model, trainer, os.environ, read_weights, folder, registered)
         parameters = {
             name: Parameter(value, config.sources.get(name, "default")) for name, value in config.key_values().items()
         }

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ import psutil
 
 from visionloop.components import live
 from visionloop.components.errors import Defect, Killed, Terminated, UserStopped, VisionloopError, by_code
+from visionloop.components.folders import temporary_folder
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import load
 from visionloop.components.runs import Run, RunRecord, StageState, now
@@ -100,22 +100,19 @@ def run_pipeline(local: LocalRun) -> RunResult:
     local.logs.mkdir(parents=True, exist_ok=True)
     log = local.logs / f"{local.run}.log"
     display = Display(local.stages)
-    with tempfile.TemporaryDirectory(prefix="visionloop-run-") as folder:
-        events = Path(folder, "events.jsonl")
+    with temporary_folder("run") as folder:
+        events = folder / "events.jsonl"
         events.touch()
-        process = _start(local, run, Path(folder), events, log)
         try:
-            with _stopping(process):
+            with _running(lambda: _start(local, run, folder, events, log)) as process:
                 for event in _events(events, process):
                     display.event(event)
         finally:
             display.close()
     if process.returncode != 0:
         # A runner that was killed leaves its stage, which ends itself and tells why.
-        _, left = psutil.wait_procs(_session(process.pid), STOP_SECONDS)
-        for member in left:
-            with contextlib.suppress(psutil.Error):
-                member.kill()
+        psutil.wait_procs(_session(process.pid), STOP_SECONDS)
+        _kill(process.pid)
         raise _failure(record, since, process.returncode, log)
     # A run's name may be used again: what an earlier call recorded is not this one's.
     recorded = {state.stage: state for state in record.stages() if (state.updated_at or "") >= since}
@@ -168,10 +165,13 @@ def _events(file: Path, process: subprocess.Popen[bytes]) -> Iterator[Mapping[st
 
 
 @contextlib.contextmanager
-def _stopping(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ends everything that the runner started when this process is asked to end."""
+def _running(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+    """The started runner; when this process is asked to end, everything that the runner started ends first."""
+    process = None
     try:
-        yield
+        with _signals_held():
+            process = start()
+        yield process
     except KeyboardInterrupt:
         _end(process, signal.SIGINT)
         raise UserStopped("The run was stopped by the user; start it again to resume.") from None
@@ -180,8 +180,27 @@ def _stopping(process: subprocess.Popen[bytes]) -> Iterator[None]:
         raise
 
 
-def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that come meanwhile are handled at the end: a process that nobody knows yet could not be ended."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for arrived in came:
+            signal.raise_signal(arrived)
+
+
+def _end(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
     """Asks every process of the runner's session to end, the stages first, and kills what is left after a while."""
+    if process is None:
+        return
     members = _session(process.pid)
     for member in members:
         # Shells between runner and stage would die first and leave the stage's end unheard.
@@ -191,9 +210,19 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     # Asked a second time, it waits no longer.
     with contextlib.suppress(KeyboardInterrupt, Terminated):
         psutil.wait_procs([member for member in members if member.pid != process.pid], STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
+    _kill(process.pid)
+
+
+def _kill(leader: int) -> None:
+    """Kills what is left of a session: with its leader gone, nothing new is started in it."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (left := _session(leader)) and time.monotonic() < deadline:
+        for member in left:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        psutil.wait_procs(left, 1)
 
 
 def _session(leader: int) -> list[psutil.Process]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import laptop as machine
 import pytest
 from laptop import TOY, Command, Dataset, Laptop, wait_for
 
+from visionloop.components.errors import UserStopped
 from visionloop.pipelines import services
+from visionloop.pipelines.local import run
 
 
 def at_first_epoch(laptop: Laptop, dataset: str, *arguments: str) -> Command:
@@ -93,3 +97,43 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_running_either(laptop: Laptop
 def runs(laptop: Laptop) -> list[str]:
     names, _ = laptop.workspace.children("runs")
     return names
+
+
+def test_ctrl_c_while_the_runner_is_being_started_ends_it_too():
+    started = []
+
+    def start() -> subprocess.Popen[bytes]:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        started.append(child)
+        signal.raise_signal(signal.SIGINT)
+        return child
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(UserStopped), run._running(start):
+        pytest.fail("the run went on")
+    (child,) = started
+    assert child.poll() == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_whatever_the_runner_starts_while_it_is_ended_is_ended_with_it():
+    endless = """if True:
+        import subprocess, sys, time
+        while True:
+            subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+            time.sleep(0.01)
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", endless], start_new_session=True)
+
+    def fail() -> None:
+        with run._running(start) as process:
+            leaders.append(process.pid)
+            wait_for(lambda: len(run._session(process.pid)) > 3)
+            raise ZeroDivisionError
+
+    leaders: list[int] = []
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert run._session(*leaders) == []

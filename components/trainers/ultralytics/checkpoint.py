@@ -10,12 +10,12 @@ import io
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.components.errors import InvalidReceipt
+from visionloop.components.folders import temporary_folder
 from visionloop.components.trainers.ultralytics.environment import library
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def load_model(path: Path) -> Any:
         InvalidReceipt: If the file is no model that the library loads.
     """
     loader = library().YOLO
-    with tempfile.TemporaryDirectory(prefix="visionloop-model-") as folder:
+    with temporary_folder("model") as folder:
         # The library tells kinds of files, and old weights, by their names.
-        link = Path(folder) / "model.pt"
+        link = folder / "model.pt"
         link.symlink_to(path.absolute())
         try:
             return loader(str(link))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from visionloop.components.errors import NotFound, Transient
+from visionloop.components.folders import temporary_folder
 from visionloop.components.trainers.ultralytics.environment import VARIABLES
 from visionloop.components.trainers.ultralytics.names import weights_names
 
@@ -30,12 +30,12 @@ def download_weights(model: str, folder: Path) -> Path:
     if not names:
         raise NotFound(model)
     target = folder / names[0]
-    with tempfile.TemporaryDirectory(prefix="visionloop-download-") as settings:
+    with temporary_folder("download") as settings:
         environment = {
             **os.environ,
             **VARIABLES,
             "YOLO_OFFLINE": "false",
-            "YOLO_CONFIG_DIR": settings,
+            "YOLO_CONFIG_DIR": str(settings),
         }
         try:
             done = subprocess.run(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import importlib
@@ -14,13 +13,13 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.components.errors import Defect
+from visionloop.components.folders import process_folder
 from visionloop.components.logs import LOGGER
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def library() -> Any:
         Defect: If something else imported the library before, with settings of its own.
     """
     os.environ.update(VARIABLES)
-    folder = _private_folder()
+    folder = process_folder("ultralytics")
     os.environ["YOLO_CONFIG_DIR"] = str(folder)
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     settings = folder / "Ultralytics" / "settings.json"
@@ -110,19 +109,6 @@ def library() -> Any:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     importlib.import_module("torch").set_num_threads(int(threads) if threads.isdecimal() else THREADS)
     return ultralytics
-
-
-def _private_folder() -> Path:
-    """A folder of this process, gone with it: settings and fonts, never shared, never in HOME."""
-    folder = Path(tempfile.mkdtemp(prefix="visionloop-ultralytics-"))
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # not from a forked worker
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder
 
 
 def _keep_from_network(ultralytics: Any) -> None:
