@@ -14,6 +14,7 @@ from visionloop.components.receipts import Found
 from visionloop.components.runs import RunRecord
 from visionloop.components.stage import Context, Explains, Resolution, Stage, key_of, make_arguments
 from visionloop.components.storage import Prefix, open_prefix
+from visionloop.components.train.stage import resolve_settings
 
 Action = Literal["reuse", "run", "follows"]
 
@@ -75,7 +76,10 @@ def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
             continue
         if name == "register" and _verdict(found["evaluate"]) == "reject":
             break
-        plan = _plan(catalog.stage(name), call(given, found), workspace)
+        plan, resolution = _plan(catalog.stage(name), call(given, found), workspace)
+        if name == "snapshot":
+            # A mistake in the settings costs a sentence here, and the stages before the training later on.
+            resolve_settings(given["settings"], str(resolution.parameters["task"].value))
         if plan.receipt:
             found[name] = plan.receipt
         plans.append(plan)
@@ -86,10 +90,14 @@ def _verdict(evaluation: str) -> Any:
     return receipts.load(evaluation, "evaluate").receipt.scalars.get("verdict")
 
 
-def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> StagePlan:
+def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[StagePlan, Resolution]:
     run = RunRecord(workspace, f"plan-{uuid.uuid4().hex[:12]}")
     context = Context(workspace, run, "", Limits(stage.name, stage.policy.timeout, 0.0), stage.policy, planning=True)
     resolution = stage.resolve(context, make_arguments(stage, arguments))
+    return _compare(stage, resolution, workspace), resolution
+
+
+def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePlan:
     key = key_of(stage, resolution)
     there = resolution.existing or receipts.look(workspace, stage.name, key)
     if there is not None and there.intact():

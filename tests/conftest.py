@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,13 @@ BUCKETS = ("datasets", "results")
 
 #: Fixtures of the session that train: the tests that want one of them run in one process, so that it is made once.
 TRAININGS = ("trained", "toy_trained")
+
+
+def pytest_configure() -> None:
+    """Takes Ctrl-C and a closed terminal as a person's shell does: a job in the background is told to ignore them."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

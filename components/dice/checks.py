@@ -17,6 +17,8 @@ OUTSIDE_PIXELS = 1.0
 #: Relative tolerance between a box's ``area`` and width × height: the tool computes it before rounding the box.
 AREA_TOLERANCE = 1e-4
 
+Severity = Literal["error", "warning"]
+
 #: Extensions of images that the trainers read; a file with another one would be passed over in silence.
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -37,7 +39,7 @@ class Finding:
     the annotation file, ``sentence`` what a person reads.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     code: str
     file_name: str | None
     field: str
@@ -69,13 +71,20 @@ def check(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> list
 def _error(
     dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str = "correct the label"
 ) -> Finding:
-    name = None if image is None else image.file_name
-    return Finding("error", code, name, field, printable(f"{dataset.file}: {field} {problem}; {remedy}."))
+    return _finding("error", dataset, code, image, field, problem, remedy)
 
 
 def _warning(dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str) -> Finding:
+    return _finding("warning", dataset, code, image, field, problem, remedy)
+
+
+def _finding(
+    severity: Severity, dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str
+) -> Finding:
     name = None if image is None else image.file_name
-    return Finding("warning", code, name, field, printable(f"{dataset.file}: {field} {problem}; {remedy}."))
+    # An export in another order has other positions, so the image is found by its name.
+    where = field if name is None or name in problem else f"{name}: {field}"
+    return Finding(severity, code, name, field, printable(f"{dataset.file}: {where} {problem}; {remedy}."))
 
 
 def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> Iterator[Finding]:

@@ -38,6 +38,7 @@ from visionloop.components.train import channel
 from visionloop.components.train.child import JobFile
 from visionloop.components.train.supervisor import supervise
 from visionloop.components.train.tracked import TrackedTraining
+from visionloop.components.trainers import Trainer
 
 #: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
 UPLOAD_TRIES = 3
@@ -85,15 +86,8 @@ class TrainStage:
                 f"{arguments.snapshot}: not the snapshot that {arguments.converted} was converted from; give that one."
             )
         converted, snapshot = Converted(converted_receipt), Snapshot(snapshot_receipt)
-        config = configuration.resolve(parse_settings(arguments.set), catalog.trainers(), os.environ, converted.task)
-        trainer = catalog.trainer(config.trainer)
+        config, trainer = resolve_settings(arguments.set, converted.task)
         model = str(config.values["model"])
-        configuration.check_model_task(model, converted.task, trainer)
-        if converted.task not in trainer.tasks:
-            raise InvalidConfig(
-                f"task {converted.task}: the trainer {trainer.name} trains {', '.join(sorted(trainer.tasks))}; "
-                "choose another --task or trainer."
-            )
         with temporary_folder("weights") as folder:
             located = weights.locate(model, trainer, os.environ, read_weights, folder, registered)
         parameters = {
@@ -341,6 +335,27 @@ class Training:
             timings={"gpu_hours": round(float(gpu_hours), 4)},
             versions=done.versions,
         )
+
+
+def resolve_settings(settings: list[str] | tuple[str, ...], task: str) -> tuple[configuration.Resolved, Trainer]:
+    """The configuration of a training for a task, and its trainer; nothing of the dataset is read.
+
+    Args:
+        settings: ``KEY=VALUE`` pairs.
+        task: The dataset's task.
+
+    Raises:
+        InvalidConfig: If a setting can't be used, or the trainer or model is one for another task.
+    """
+    config = configuration.resolve(parse_settings(settings), catalog.trainers(), os.environ, task)
+    trainer = catalog.trainer(config.trainer)
+    configuration.check_model_task(str(config.values["model"]), task, trainer)
+    if task not in trainer.tasks:
+        raise InvalidConfig(
+            f"task {task}: the trainer {trainer.name} trains {', '.join(sorted(trainer.tasks))}; "
+            "choose another --task or trainer."
+        )
+    return config, trainer
 
 
 def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:

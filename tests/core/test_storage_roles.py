@@ -66,7 +66,9 @@ def test_standard_aws_variables(s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.keys.access)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.keys.secret)
     for role in ("dataset", "results"):
-        open_prefix("s3://results/aws", role).write("object", b"1")
+        open_prefix("s3://results/aws", role).write(role, role.encode())
+    assert open_prefix("s3://results/aws", "results").read("dataset") == b"dataset"
+    assert open_prefix("s3://results/aws", "dataset").read("results") == b"results"
 
 
 @pytest.mark.parametrize("profile", [None, "loop"])

@@ -39,13 +39,13 @@ def test_a_right_dataset_has_no_findings() -> None:
         (
             {"class_id": 7},
             "unknown_class",
-            "annotations_detection.json: images[0].annotations[0].class_id 7 is no class of the file (0); "
+            "annotations_detection.json: bottle/broken_large/000.png: images[0].annotations[0].class_id 7 is no class of the file (0); "
             "correct the label or add the class.",
         ),
         (
             {"class_name": "crack"},
             "class_name",
-            'annotations_detection.json: images[0].annotations[0].class_name "crack" disagrees with class_id 0, '
+            'annotations_detection.json: bottle/broken_large/000.png: images[0].annotations[0].class_name "crack" disagrees with class_id 0, '
             'which is "defect"; correct the label.',
         ),
         ({"image_id": 2}, "image_id", "image_id 2 is not the id of the image that it lies in, 1"),

@@ -75,6 +75,15 @@ def test_added_images_are_the_reason(toy_trained: Trained, grown: Dataset):
     assert plan(toy_trained.laptop, grown.uri) == {"snapshot": ("run", [ADDED]), **follows(*STAGES[1:])}
 
 
+def test_plan_refuses_settings_of_a_training_that_is_still_far_away(
+    make_laptop: Callable[..., Laptop], digits: Dataset
+):
+    laptop = make_laptop()
+    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", digits.uri]
+    sentence = laptop.run("plan", "train", *told, *machine.sets(("imgsz=100",))).refused(78)
+    assert sentence.startswith("imgsz must be multiple of 32")
+
+
 def test_plan_speaks_to_people_too(toy_trained: Trained, grown: Dataset):
     told = ["--workspace", toy_trained.laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", grown.uri]
     ended = toy_trained.laptop.run("plan", "train", *told).expect()
