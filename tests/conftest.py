@@ -237,3 +237,22 @@ def file_workspace(tmp_path: Path) -> str:
 def workspace(request: pytest.FixtureRequest) -> str:
     """An empty workspace's URI, once on S3 and once in a folder."""
     return str(request.getfixturevalue(f"{request.param}_workspace"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store, made as the embedded one is."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "visionloop.pipelines.services.schema",
+            f"{folder}/mlflow.db",
+            (folder / "none").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    return folder / "mlflow.db"

@@ -1,9 +1,7 @@
-"""A real MLflow on SQLite, created once, and a workspace that is prepared as far as training."""
+"""A registry on a real MLflow, and a workspace that is prepared as far as training."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,25 +10,6 @@ import pytest
 import toy_detector
 
 from visionloop.components.registry import Registry
-
-
-@pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store, made as the embedded one is."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "visionloop.pipelines.services.schema",
-            f"{folder}/mlflow.db",
-            (folder / "none").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
-    return folder / "mlflow.db"
 
 
 @pytest.fixture

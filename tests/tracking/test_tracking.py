@@ -197,19 +197,19 @@ def test_a_tracker_that_fails_never_fails_a_training(
 
 
 def test_what_a_tracker_missed_is_told_when_it_is_back(
-    environment: dict[str, str], experiment: str, tracking_database: Path, lines: pytest.LogCaptureFixture
+    environment: dict[str, str], experiment: str, mlflow_database: Path, lines: pytest.LogCaptureFixture
 ) -> None:
     tracker = started(environment, experiment)
     tracker.log_epoch(1, {"mAP50": 0.1})
     # The store refuses for a while: its table of metrics is gone, as after a failed migration.
     import sqlite3
 
-    with sqlite3.connect(tracking_database) as database:
+    with sqlite3.connect(mlflow_database) as database:
         database.execute("ALTER TABLE metrics RENAME TO away")
     tracker.log_epoch(2, {"mAP50": 0.2})
     tracker.log_epoch(3, {"mAP50": 0.3})
     assert sum(line.startswith("tracking failed: ") for line in lines.messages) == 1
-    with sqlite3.connect(tracking_database) as database:
+    with sqlite3.connect(mlflow_database) as database:
         database.execute("ALTER TABLE away RENAME TO metrics")
     database.close()
     tracker.finish("succeeded", {})
