@@ -7,6 +7,10 @@ TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
 BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg VERSION=$(TAG) \
   $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
+# Which images to build, and the licences of what is in them where Apache-2.0 alone would be wrong.
+IMAGE ?= stage trainer services
+LICENSES_trainer := --build-arg LICENSES="Apache-2.0 AND AGPL-3.0-only"
+KIND := KUBECONFIG=$(CURDIR)/.visionloop/kind.kubeconfig manifests/kind/kind.sh
 UV_VERSION := 0.13.8
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --overrides overrides.txt \
   --no-annotate --no-header --no-emit-index-url
@@ -23,7 +27,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types golden golden-check ci bench chaos cluster-test gpu-test images constraints clean
+.PHONY: help venv demo test lint types golden golden-check ci bench chaos cluster-test gpu-test images kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,10 +64,11 @@ types: venv ## Check types
 	@ln -sfn ../../../pipelines build/types/visionloop/pipelines
 	$(BIN)/mypy -p visionloop.components -p visionloop.pipelines
 
-golden: venv ## Write what is compared: compiled pipelines, tables of the docs, hashes of the logic
+golden: venv ## Write what is compared: compiled pipelines, components, tables of the docs, hashes of the logic
 	$(BIN)/visionloop compile --engine argo --out manifests/argo
 	$(BIN)/visionloop compile --engine kfp --out manifests/kfp
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/components.py
 	$(BIN)/python tests/core/logic.py
 
 golden-check: venv ## Check that the compiled pipelines are current
@@ -88,10 +93,21 @@ cluster-test: venv ## Test on the cluster that KUBECONFIG names
 gpu-test: venv ## Test on this machine's GPU
 	$(BIN)/python -m pytest -m gpu
 
-images: ## Build the images, REGISTRY=localhost TAG=version [BASE=…] [INDEX=…] [BUILD_FLAGS=…]
+images: $(IMAGE:%=image-%) ## Build the images, IMAGE="stage trainer services" REGISTRY=localhost TAG=version [BASE=…] [INDEX=…] [BUILD_FLAGS=…]
+
+image-%:
 	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found that works; install one or name it with make images BUILDER=…"; exit 1; }
-	$(BUILD_IMAGE) --build-arg IMAGE=stage -t $(REGISTRY)/visionloop-stage:$(TAG) .
-	$(BUILD_IMAGE) --build-arg IMAGE=trainer --build-arg LICENSES="Apache-2.0 AND AGPL-3.0-only" -t $(REGISTRY)/visionloop-trainer:$(TAG) .
+	@test -f images/$*/requirements.txt || { echo "IMAGE=$*: no such image; give some of stage, trainer and services"; exit 1; }
+	$(BUILD_IMAGE) --build-arg IMAGE=$* $(LICENSES_$*) -t $(REGISTRY)/visionloop-$*:$(TAG) .
+
+kind-up: ## Create a kind cluster with Argo, S3, MLflow and Visionloop in it (needs docker and kind)
+	$(KIND) up
+
+kind-demo: venv ## Train the sample dataset on that cluster
+	$(KIND) demo
+
+kind-down: ## Delete that cluster
+	$(KIND) down
 
 # Addresses stay out: the header and the index lines are left away. Hashes hold whatever index serves the files.
 constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
@@ -102,6 +118,7 @@ constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
 	  cat build/constraints.txt; } > constraints.txt
 	$(PIN) pyproject.toml --constraints constraints.txt --output-file images/stage/requirements.txt
 	$(PIN) pyproject.toml --constraints constraints.txt --extra ultralytics --output-file images/trainer/requirements.txt
+	$(PIN) pyproject.toml --constraints constraints.txt --extra local --output-file images/services/requirements.txt
 	$(PIN) images/builder.in --constraints constraints.txt --upgrade --output-file images/builder.txt
 
 $(VENV)/bin/python:

@@ -147,8 +147,8 @@ def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequen
 def fill(artifact: dsl.Artifact, found: Found) -> None:
     """Fills an output artifact from a receipt.
 
-    The file at its path is a copy of the receipt, or the page for an HTML artifact; its own URI stays the engine's (KFP
-    refuses one outside the pipeline root), the real URIs stand in its metadata.
+    The file at its path is a copy of the receipt, or the page for an HTML or Markdown artifact; its own URI stays the
+    engine's (KFP refuses one outside the pipeline root), the real URIs stand in its metadata.
     """
     receipt = found.receipt
     artifact.metadata.update(
@@ -163,8 +163,8 @@ def fill(artifact: dsl.Artifact, found: Found) -> None:
         }
     )
     data = receipt.encode()
-    if isinstance(artifact, dsl.HTML):
-        data = _page(found) or data
+    if isinstance(artifact, dsl.HTML | dsl.Markdown):
+        data = _page(found, ".html" if isinstance(artifact, dsl.HTML) else ".md") or data
     elif isinstance(artifact, dsl.ClassificationMetrics):
         _confusion(artifact, found)
     elif isinstance(artifact, dsl.Metrics):
@@ -175,9 +175,9 @@ def fill(artifact: dsl.Artifact, found: Found) -> None:
     path.write_bytes(data)
 
 
-def _page(found: Found) -> bytes | None:
-    """The receipt's first page."""
-    pages = [name for name, output in found.receipt.outputs.items() if output.path.endswith(".html")]
+def _page(found: Found, ending: str) -> bytes | None:
+    """The receipt's first page of a kind."""
+    pages = [name for name, output in found.receipt.outputs.items() if output.path.endswith(ending)]
     return found.read(pages[0]) if pages else None
 
 

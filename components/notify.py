@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from visionloop.components.errors import InvalidConfig, NotFound, VisionloopError, by_code
 from visionloop.components.logs import LOGGER
+from visionloop.components.retraining.policy import SKIP
+from visionloop.components.retraining.usage import model_name
 from visionloop.components.runs import EVENT_NAMES, Failure, RunRecord, StageState
 
 URL_VARIABLE = "VISIONLOOP_NOTIFY_URL"
@@ -58,7 +60,7 @@ def message_of(record: RunRecord, engine_status: str | None = None) -> Message:
     states = {state.stage: state for state in record.stages()}
     failures = sorted(record.failures(), key=lambda failure: failure.written_at)
     model = str(states["register"].scalars.get("model_name", "")) if "register" in states else ""
-    model = model or str(arguments.get("model_name") or "")
+    model = model or model_name(arguments)
     trace_id = run.trace_id if run else ""
     template = os.environ.get(LINK_VARIABLE)
     link = template.replace("{run}", quote(record.name, safe="")) if template else None
@@ -98,8 +100,11 @@ def _failed(
 
 
 def _succeeded(run: str, trace_id: str, model: str, states: Mapping[str, StageState], link: str | None) -> Message:
-    register, evaluate = states.get("register"), states.get("evaluate")
+    register, evaluate, snapshot = states.get("register"), states.get("evaluate"), states.get("snapshot")
     facts: dict[str, str] = {}
+    if snapshot and snapshot.scalars.get("go") == SKIP:
+        text = str(snapshot.scalars.get("reason"))
+        return Message(run, trace_id, EVENT_NAMES["succeeded"], f"{model or run}: skipped", text, facts, link)
     verdict = str(evaluate.scalars.get("verdict") or "") if evaluate else ""
     if verdict:
         facts["verdict"] = verdict

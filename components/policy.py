@@ -6,7 +6,9 @@ with its entry point, a trainer its own row for ``train``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 #: The images' default registry and the tag that equals the package's version.
 REGISTRY = "localhost"
@@ -47,6 +49,12 @@ class StagePolicy:
 
     CPU in cores ("500m", "2"), memory in Kubernetes' units ("8Gi"), times in seconds. ``attempts`` counts the first try.
     ``cache_claim`` names a PersistentVolumeClaim for the image cache; without one an emptyDir serves.
+
+    After a kill for memory the next attempt gets the limit times ``memory_factor`` for each attempt before it, ``memory_most``
+    at most (None: as far as the attempts go). A factor of 1 leaves it as it is.
+
+    The first ``spot_losses`` attempts go to nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
+    to all others; a row without a selector never does.
     """
 
     image: str = "visionloop-stage"
@@ -54,6 +62,8 @@ class StagePolicy:
     cpu_limit: str = "1"
     memory_request: str = "512Mi"
     memory_limit: str = "2Gi"
+    memory_factor: float = 2.0
+    memory_most: str | None = None
     gpus: int = 0
     timeout: int = 3600
     attempts: int = 3
@@ -63,6 +73,9 @@ class StagePolicy:
     grace_period: int = 30
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    spot_losses: int = 0
+    spot_selector: tuple[tuple[str, str], ...] = ()
+    spot_tolerations: tuple[Toleration, ...] = ()
     shared_memory: str | None = None
     cache_volume: bool = False
     cache_claim: str | None = None
@@ -81,6 +94,25 @@ class StagePolicy:
         return min(self.backoff_first * self.backoff_factor ** min(attempt - 1, 64), self.backoff_longest)
 
 
+#: Kubernetes' units of memory in bytes (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/).
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def mebibytes(quantity: str) -> int:
+    """An amount of memory in Kubernetes' notation ("8Gi", "1.5G", "500000k") in MiB, rounded down.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", quantity, re.ASCII)
+    if found is None:
+        raise ValueError(f"{quantity!r} is no amount of memory; give a number and one of {', '.join(_UNITS)[2:]}.")
+    return int(Decimal(found[1]) * _UNITS[found[2] or ""]) // 2**20
+
+
+#: The label, and the taint, of nodes that may be taken away at any time (docs/engines.md).
+SPOT = ("visionloop/capacity", "spot")
+
 _DATA = StagePolicy()
 _GPU = StagePolicy(
     image="visionloop-trainer",
@@ -88,12 +120,15 @@ _GPU = StagePolicy(
     cpu_limit="4",
     memory_request="8Gi",
     memory_limit="16Gi",
+    memory_most="64Gi",
     gpus=1,
     timeout=24 * 3600,
     backoff_first=10,
     backoff_longest=60,
     grace_period=60,
     tolerations=(Toleration("nvidia.com/gpu"),),
+    spot_selector=(SPOT,),
+    spot_tolerations=(Toleration(*SPOT),),
     shared_memory="2Gi",
     cache_volume=True,
 )

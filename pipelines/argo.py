@@ -29,7 +29,7 @@ from hera.workflows.models import (
 from hera.workflows.retry_strategy import RetryStrategy
 
 from visionloop.components.errors import RETRYABLE
-from visionloop.components.policy import StagePolicy, Toleration
+from visionloop.components.policy import StagePolicy, Toleration, mebibytes
 from visionloop.components.stage import Action, Argument, Stage
 from visionloop.pipelines import pods
 from visionloop.pipelines.parameters import SETTINGS, TRAIN
@@ -41,6 +41,12 @@ OUTPUTS = f"{pods.SCRATCH}/outputs"
 
 #: Retries a lost pod, which has no exit code, and a failed one by its exit code (docs/contract.md, "Retries").
 RETRY_EXPRESSION = f"lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in {list(RETRYABLE)}"
+
+#: Conditions of a pod's patch: that it takes GPUs, that it goes to a spot node, and that the attempt before was killed for
+#: its memory (137, an exit code that a deleted or lost pod does not have).
+_WITH_GPUS = "asInt(inputs.parameters.gpus) > 0"
+_ON_SPOT = "{attempt} < asInt(inputs.parameters.spot)"
+_KILLED = "lastRetry.exitCode == '137'"
 
 #: A person's name as a label's or a lock's, in Argo's expression language.
 SANITISED = "sprig.trimAll('-', sprig.trunc(63, sprig.regexReplaceAll('[^a-z0-9]+', sprig.lower({}), '-')))"
@@ -61,8 +67,11 @@ class Field:
         return cls(parameter.name, parameter.text, parameter.description, parameter.choices)
 
     def parameter(self) -> Parameter:
-        """The template's input; its meaning stands in the form alone, for each node's status repeats what stands here."""
-        return Parameter(name=self.name, **({} if self.default is None else {"default": self.default}))
+        """The template's input; its meaning stands in the form alone, for each node's status repeats what stands here.
+
+        So the default is the value that an argument replaces: a ``default`` would stand beside it in every node.
+        """
+        return Parameter(name=self.name, **({} if self.default is None else {"value": self.default}))
 
     def argument(self) -> Parameter:
         """The workflow's argument: a field of the form."""
@@ -98,9 +107,24 @@ def gpus(policy: StagePolicy) -> list[Field]:
     return [Field("gpus", str(policy.gpus), "GPUs of the pod; 0 runs it on the CPU, on any node.")]
 
 
+def spot(policy: StagePolicy) -> list[Field]:
+    """The input that says how many attempts go to spot nodes, for a row that has some to go to."""
+    if not policy.spot_selector:
+        return []
+    meaning = "Attempts on spot nodes, which may be taken away, before those on others; 0 uses none."
+    return [Field("spot", str(policy.spot_losses), meaning)]
+
+
+def memory(policy: StagePolicy) -> list[Field]:
+    """The input from which a retry's memory grows: an overlay that replaces the container's limit replaces it too."""
+    if not _grows(policy):
+        return []
+    return [Field("memory", str(mebibytes(policy.memory_limit)), "The container's memory limit in MiB.")]
+
+
 def fields_of(stage: Stage | Action, policy: StagePolicy, more: Iterable[Field] = ()) -> list[Field]:
-    """Every input of a stage's template."""
-    return [*COMMON, *inputs_of(stage), *more, *gpus(policy)]
+    """Every input of a stage's template that a person gives."""
+    return [*COMMON, *inputs_of(stage), *more, *gpus(policy), *spot(policy)]
 
 
 def given_settings(flag: str) -> list[str]:
@@ -152,7 +176,7 @@ def stage_template(
     ]
     return Container(
         name=name or stage.name,
-        inputs=[field.parameter() for field in fields_of(stage, policy, inputs)],
+        inputs=[field.parameter() for field in (*fields_of(stage, policy, inputs), *memory(policy))],
         outputs=[
             Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs
         ],
@@ -180,18 +204,17 @@ def stage_template(
         active_deadline_seconds=policy.engine_deadline,
         retry_strategy=_retries(policy),
         priority_class_name=policy.priority_class,
-        node_selector=None if policy.gpus else dict(policy.node_selector) or None,
-        tolerations=None if policy.gpus else [_toleration(one) for one in policy.tolerations] or None,
         pod_spec_patch=pod_spec_patch(policy),
         synchronization=synchronization,
     )
 
 
 def pod_spec_patch(policy: StagePolicy) -> str:
-    """What a template has no field for, in YAML.
+    """What a template has no field for, and what hangs on inputs and attempts, in YAML.
 
     Argo's own containers get the security context that Pod Security ``restricted`` asks for. GPU limit, selector and
-    toleration hang on the input ``gpus``.
+    toleration hang on the input ``gpus``, spot nodes on the input ``spot`` and the attempt's number, more memory on how the
+    attempt before ended.
     """
     security = {
         "allowPrivilegeEscalation": False,
@@ -205,20 +228,64 @@ def pod_spec_patch(policy: StagePolicy) -> str:
         patch["imagePullSecrets"] = [{"name": policy.image_pull_secret}]
     patch["initContainers"] = [{"name": "init", "securityContext": security}]
     patch["containers"] = [{"name": "wait", "securityContext": security}]
-    text = yaml.dump(patch, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=200)
-    if not policy.gpus:
-        return text
-    tolerations = json.dumps([_plain(one) for one in policy.tolerations])
-    limits = f'{{"{pods.GPU}": "' + "' + inputs.parameters.gpus + '" + '"}'
     lines = [
-        "- name: main",
-        f"  resources: {{limits: {_if_gpus(limits, '{}')} }}",
+        yaml.dump(patch, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=200).rstrip(),
+        *_resources(policy),
+        *_place(policy),
     ]
-    if policy.tolerations:
-        lines.append(f"tolerations: {_if_gpus(tolerations, '[]')}")
-    if policy.node_selector:
-        lines.append(f"nodeSelector: {_if_gpus(json.dumps(dict(policy.node_selector)), '{}')}")
-    return text + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def _resources(policy: StagePolicy) -> list[str]:
+    """What the main container gets beside its template's resources."""
+    limits, requests = "", ""
+    if policy.gpus:
+        limits += _if(_WITH_GPUS, f'"{pods.GPU}": "\' + inputs.parameters.gpus + \'"')
+    if _grows(policy):
+        # All of its limit was used by the attempt before, so a node must have that much.
+        limits += _if(_KILLED, f'"memory": "\' + {_grown(policy, "int(retries)")} + \'Mi"')
+        requests += _if(_KILLED, f'"memory": "\' + {_grown(policy, "int(retries) - 1")} + \'Mi"')
+    if not limits:
+        return []
+    return ["- name: main", "  resources:", f"    limits: {{ {limits} }}", f"    requests: {{ {requests} }}"]
+
+
+def _place(policy: StagePolicy) -> list[str]:
+    """Where the pod goes."""
+    tolerations = [[json.dumps(_plain(one)) for one in some] for some in (policy.tolerations, policy.spot_tolerations)]
+    selectors = [
+        [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in some]
+        for some in (policy.node_selector, policy.spot_selector)
+    ]
+    on_spot = _ON_SPOT.format(attempt="int(retries)" if policy.attempts > 1 else "0")
+    lines = []
+    for name, (own, spots), (opening, closing) in (
+        ("tolerations", tolerations, "[]"),
+        ("nodeSelector", selectors, "{}"),
+    ):
+        found = _if(_WITH_GPUS if policy.gpus else "true", ", ".join(own)) if own else ""
+        if spots and policy.spot_selector:
+            found += _if(on_spot, ", ".join(spots))
+        if found:
+            lines.append(f"{name}: {opening} {found} {closing}")
+    return lines
+
+
+def _if(condition: str, entries: str) -> str:
+    """Entries of a list or an object in YAML's flow style, which takes a comma behind the last one too."""
+    return f"{entries}, " if condition == "true" else f"{{{{={condition} ? '{entries}, ' : ''}}}}"
+
+
+def _grows(policy: StagePolicy) -> bool:
+    return policy.memory_factor > 1 and policy.attempts > 1
+
+
+def _grown(policy: StagePolicy, steps: str) -> str:
+    """The memory in MiB after some kills, as an expression that gives text."""
+    amount = f"asFloat(inputs.parameters.memory) * {policy.memory_factor:g} ** ({steps})"
+    if policy.memory_most:
+        amount = f"max(asFloat(inputs.parameters.memory), min({amount}, {mebibytes(policy.memory_most)}))"
+    return f"string(int({amount}))"
 
 
 class _NoAliases(yaml.SafeDumper):
@@ -227,10 +294,6 @@ class _NoAliases(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Whatever it is."""
         return True
-
-
-def _if_gpus(value: str, otherwise: str) -> str:
-    return f"{{{{=asInt(inputs.parameters.gpus) > 0 ? '{value}' : '{otherwise}'}}}}"
 
 
 def _retries(policy: StagePolicy) -> RetryStrategy | None:
@@ -270,10 +333,6 @@ def _volume(volume: pods.Volume) -> models.Volume:
             medium="Memory" if volume.memory else None, size_limit=Quantity(volume.size) if volume.size else None
         ),
     )
-
-
-def _toleration(toleration: Toleration) -> models.Toleration:
-    return models.Toleration(**_plain(toleration))
 
 
 def _plain(toleration: Toleration) -> dict[str, str]:

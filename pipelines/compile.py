@@ -49,10 +49,13 @@ def compile_engine(engine: str, out: Path, registry: str = REGISTRY, tag: str | 
 
 
 def argo_files(target: Target) -> dict[str, str]:
-    """Every WorkflowTemplate by file name, and the kustomization that lists them."""
+    """Every WorkflowTemplate by file name, the schedule beside its own, and the kustomization that lists them."""
+    from visionloop.pipelines.retrain.argo import retrain_schedule, retrain_template
     from visionloop.pipelines.train.argo import train_templates
 
+    retrain = retrain_template(target)
     files = {f"{template.name}.yaml": argo_yaml(template) for template in train_templates(target)}
+    files[f"{retrain.name}.yaml"] = argo_yaml(retrain, retrain_schedule())
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -61,16 +64,21 @@ def argo_files(target: Target) -> dict[str, str]:
     return dict(sorted(files.items())) | {KUSTOMIZATION: dump(kustomization)}
 
 
-def argo_yaml(template: Any) -> str:
-    """A Hera template as YAML."""
-    return dump(template.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False))
+def argo_yaml(*objects: Any) -> str:
+    """Hera's objects as YAML documents."""
+    built = (
+        one.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False) for one in objects
+    )
+    return "---\n".join(dump(one) for one in built)
 
 
 def kfp_files(target: Target) -> dict[str, str]:
     """Every pipeline's IR by file name."""
-    from visionloop.pipelines.train.kubeflow import NAME, train_pipeline
+    from visionloop.pipelines.retrain.kubeflow import retrain_pipeline
+    from visionloop.pipelines.train.kubeflow import train_pipeline
 
-    return {f"{NAME}.yaml": kfp_yaml(train_pipeline(target))}
+    pipelines = (train_pipeline(target), retrain_pipeline(target))
+    return {f"{pipeline.name}.yaml": kfp_yaml(pipeline) for pipeline in pipelines}
 
 
 def kfp_yaml(pipeline: Any) -> str:

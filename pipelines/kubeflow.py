@@ -22,6 +22,7 @@ UNEXPRESSED = (
     "a service account for each group of stages: pods have the installation's",
     "one training for each model name at a time: two runs with the same key follow each other all the same",
     "more memory after a kill for memory: each attempt has the same limit",
+    "spot nodes first: each attempt goes to the same nodes",
     "a value picked from a task that was skipped: a task of its own hands it on",
 )
 
@@ -33,6 +34,8 @@ def unexpressed(policy: StagePolicy) -> list[str]:
         lost.append(f"priority_class {policy.priority_class}")
     if policy.grace_period != StagePolicy.grace_period:
         lost.append(f"grace_period {policy.grace_period}")
+    if policy.spot_losses:
+        lost.append(f"spot_losses {policy.spot_losses}")
     if policy.backoff(policy.attempts - 1) != policy.backoff_first * policy.backoff_factor ** (policy.attempts - 2):
         lost.append(f"backoff_longest {policy.backoff_longest}")
     return lost

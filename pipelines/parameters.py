@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -93,20 +94,43 @@ _TABLE = (
 #: The train pipeline's parameters by name.
 TRAIN: Mapping[str, Parameter] = {parameter.name: parameter for parameter in _TABLE}
 
+#: The retrain pipeline's parameters by name.
+RETRAIN: Mapping[str, Parameter] = {
+    **TRAIN,
+    "retraining": Parameter(
+        "retraining",
+        str,
+        "",
+        'The retraining policy as a JSON object such as {"min_new_images": 50, "max_runs_per_week": 2}, or the URI of a file '
+        "with one; empty goes on in any case.",
+    ),
+}
 
-def form(trainers: Iterable[str]) -> dict[str, Parameter]:
-    """The train pipeline's parameters where these trainers are installed."""
+
+def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
+    """A pipeline's parameters where these trainers are installed."""
     names = tuple(trainers)
     trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
-    return {**TRAIN, "trainer": trainer}
+    return {**parameters, "trainer": trainer}
 
 
-def documented(description: str, parameters: Mapping[str, Parameter]) -> Callable[[Any], Any]:
-    """A decorator that writes a pipeline function's docstring, from which KFP takes the form's texts."""
+def takes(description: str, parameters: Mapping[str, Parameter]) -> Callable[[Any], Any]:
+    """A decorator that gives a pipeline function its signature and docstring, from which KFP makes the form."""
 
     def decorate(function: Any) -> Any:
         lines = [f"    {parameter.name}: {parameter.description}" for parameter in parameters.values()]
         function.__doc__ = "\n".join([description, "", "Args:", *lines])
+        function.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(
+                    parameter.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=inspect.Parameter.empty if parameter.default is None else parameter.default,
+                    annotation=parameter.kind,
+                )
+                for parameter in parameters.values()
+            ]
+        )
         return function
 
     return decorate

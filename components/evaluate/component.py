@@ -19,6 +19,7 @@ def evaluate(
     gate: str = "",
     run: str = "",
     trace_id: str = "",
+    trained_model: dsl.Input[dsl.Model] = None,
 ) -> NamedTuple("Evaluation", [("receipt", str), ("verdict", str)]):  # type: ignore[valid-type]
     """Measures a trained model on the held-out images and decides by the gate whether it may serve.
 
@@ -30,6 +31,7 @@ def evaluate(
         gate: The gate as a JSON object, or the URI of a file with one; empty takes floor 0 and epsilon 0.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
+        trained_model: The training's artifact, for the lineage only.
 
     Returns:
         receipt: URI of the receipt.

@@ -13,9 +13,11 @@ def register(
     evaluation: str,
     model_name: str,
     registered_model: dsl.Output[dsl.Model],
+    model_card: dsl.Output[dsl.Markdown],
     storage: str = "",
     run: str = "",
     trace_id: str = "",
+    evaluation_metrics: dsl.Input[dsl.Metrics] = None,
 ) -> NamedTuple("Registration", [("receipt", str), ("version", str), ("alias", str)]):  # type: ignore[valid-type]
     """Registers an evaluated model in MLflow and moves the alias that the verdict gives it.
 
@@ -26,16 +28,18 @@ def register(
         storage: Where the model's files go; empty takes models/NAME/VERSION/ in the workspace.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
+        evaluation_metrics: The evaluation's artifact, for the lineage only.
 
     Returns:
         receipt: URI of the receipt.
         version: The registered version.
         alias: champion or challenger.
         registered_model: The registration's receipt, with name, version and URIs as metadata.
+        model_card: What the model is, what it was trained on and how good it is.
     """
     from visionloop.components.kubeflow import run_stage
 
     given = {"evaluation": evaluation, "model_name": model_name, "storage": storage}
-    returns = ("version", "alias")
-    receipt, version, alias = run_stage("register", workspace, run, trace_id, given, (registered_model,), returns)
+    artifacts, returns = (registered_model, model_card), ("version", "alias")
+    receipt, version, alias = run_stage("register", workspace, run, trace_id, given, artifacts, returns)
     return receipt, str(version), alias

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from visionloop.components.logs import notice
 from visionloop.components.names import sanitise
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import Found, Output, Parameter
+from visionloop.components.register import card
 from visionloop.components.register.aliases import Placed, move
 from visionloop.components.registry import Registry, Version, package, registry
 from visionloop.components.registry.lock import locked
@@ -29,6 +30,9 @@ from visionloop.components.storage import Sent, normalise_uri, open_prefix
 
 #: The folder of an attempt in which the model lies.
 MODEL = "model"
+
+#: The longest description of a version that MLflow keeps on every database, in characters.
+LONGEST_DESCRIPTION = 5000
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class RegisterStage:
         models = loaded.registry
         models.ensure_model(loaded.name, loaded.given)
         training_digest = loaded.result.training
+        told = _card(loaded)
         subject = (loaded.name, training_digest)
         with locked(context.workspace, subject, context.run.name, context.alive):
             folder = attempt.work / MODEL
@@ -120,7 +125,8 @@ class RegisterStage:
                 self._build(loaded, folder, attempt.work)
                 source = f"{attempt.key_place.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
-                version = models.create_version(loaded.name, source, self._tags(context, loaded), _sentence(loaded))
+                description = card.render(told)[:LONGEST_DESCRIPTION]
+                version = models.create_version(loaded.name, source, self._tags(context, loaded, told), description)
                 version = one_version(models, loaded.name, training_digest, mine=version) or version
             self._restore(loaded, version, folder, attempt.work, context)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
@@ -132,6 +138,8 @@ class RegisterStage:
             placed = move(models, version, loaded.result, loaded.evaluation.uri)
         if placed.reason:
             notice(f"register: {placed.reason}")
+        told = replace(told, version=version.number, alias=placed.alias, storage=copy)
+        attempt.write("card", "model_card.md", card.render(told).encode(), result=False)
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution) -> None:
@@ -198,10 +206,8 @@ class RegisterStage:
             self._build(loaded, folder, work)
         _put(folder, uri, context)
 
-    def _tags(self, context: Context, loaded: Loaded) -> dict[str, str]:
+    def _tags(self, context: Context, loaded: Loaded, told: card.Card) -> dict[str, str]:
         """The tags of a new version (docs/contract.md, "Gate and registration"), and its metrics."""
-        snapshot_uri = loaded.evaluation.receipt.inputs["snapshot"].receipt or ""
-        snapshot = Snapshot(receipts.load(snapshot_uri, "snapshot"))
         tracking = loaded.training.receipt.tracking
         run = tracking.get("mlflow", {}).get("run_id") if isinstance(tracking, dict) else None
         tags = {
@@ -209,8 +215,8 @@ class RegisterStage:
             registry.TRAINING_KEY: loaded.training.receipt.key,
             registry.TRAINING_DIGEST: loaded.result.training,
             registry.EVALUATION: loaded.evaluation.uri,
-            registry.SNAPSHOT_ID: snapshot.id,
-            registry.DATASET_HASH: snapshot.identity.dataset_hash,
+            registry.SNAPSHOT_ID: told.snapshot_id,
+            registry.DATASET_HASH: told.dataset_hash,
             registry.TRACE_ID: context.trace_id,
         }
         if run:
@@ -282,10 +288,22 @@ def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mappin
             attempt.outputs[f"{MODEL}/{name}"] = Output(f"{path}/{name}", sent[name].size, sent[name].sha256, False)
 
 
-def _sentence(loaded: Loaded) -> str:
-    metric = loaded.result.gate["primary_metric"]
-    value = loaded.result.metrics.get(metric, float("nan"))
-    return f"{metric} {value:.4f} on {loaded.result.images} images of the split {loaded.result.split}."
+def _card(loaded: Loaded) -> card.Card:
+    """What is known of the model before it has a version."""
+    snapshot = Snapshot(receipts.load(loaded.evaluation.receipt.inputs["snapshot"].receipt or "", "snapshot"))
+    converted = Converted(receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert"))
+    return card.Card(
+        name=loaded.name,
+        given=loaded.given,
+        task=converted.task,
+        classes=converted.classes,
+        result=loaded.result,
+        evaluation=loaded.evaluation,
+        training=loaded.training,
+        snapshot_id=snapshot.id,
+        dataset_hash=snapshot.identity.dataset_hash,
+        dataset=snapshot.dataset,
+    )
 
 
 STAGE = RegisterStage()

@@ -15,9 +15,13 @@ def snapshot(
     snapshot: str = "",
     task: str = "",
     split: str = "",
+    model_name: str = "",
+    retraining: str = "",
     run: str = "",
     trace_id: str = "",
-) -> NamedTuple("Snapshot", [("receipt", str), ("snapshot_id", str)]):  # type: ignore[valid-type]
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Snapshot", [("receipt", str), ("snapshot_id", str), ("go", str), ("reason", str)]
+):
     """Freezes a dataset: what it holds, its task and its split; no image is copied.
 
     Args:
@@ -26,15 +30,21 @@ def snapshot(
         snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
         task: detection, segmentation, classification or pose; empty when the dataset has only one.
         split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; empty, the dataset decides.
+        model_name: The name the model will be registered under; its champion is what retraining compares with.
+        retraining: The retraining policy as a JSON object, or the URI of a file with one; empty goes on in any case.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
     Returns:
         receipt: URI of the receipt.
         snapshot_id: snap_ and 12 hex digits over content and split.
+        go: true, or false where the retraining policy says that the run is not worth its cost.
+        reason: Why, with the figures.
         frozen_dataset: The snapshot's receipt, with its URIs as metadata.
     """
     from visionloop.components.kubeflow import run_stage
 
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
-    return run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), ("snapshot_id",))
+    given |= {"model_name": model_name, "retraining": retraining}
+    returns = ("snapshot_id", "go", "reason")
+    return run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), returns)

@@ -11,6 +11,7 @@ from visionloop.components.configuration import split_strategy
 from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import Found, Parameter
+from visionloop.components.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Identity, ImageRow, Snapshot, encode
@@ -34,6 +35,14 @@ class Arguments:
     split: str | None = argument(
         "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; left out, the dataset decides.", default=None
     )
+    model_name: str | None = argument(
+        "The name the model will be registered under; its champion is what --retraining compares with.", default=None
+    )
+    retraining: str | None = argument(
+        "The retraining policy: a file (path or URI), or a JSON object: min_new_images, drift_above, "
+        "champion_older_than_days, max_runs_per_week, max_gpu_hours_per_month.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,34 +64,20 @@ class SnapshotStage:
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution:
-        """Lists and reads the dataset; its hash, task and split make the key."""
+        """Lists and reads the dataset; its hash, task and split make the key. Whether to go on stands beside it."""
         if arguments.snapshot:
             if arguments.dataset and not _from_variable(arguments.dataset):
                 raise InvalidConfig("--dataset and --snapshot are both given; give the one to train on.")
-            return _existing(context, arguments)
-        if not arguments.dataset:
+            resolution, identity, annotations = _existing(context, arguments)
+        elif arguments.dataset:
+            resolution, identity, annotations = _dataset(context, arguments)
+        else:
             raise InvalidConfig("snapshot needs --dataset (a URI) or --snapshot (snap_…); give one of them.")
-        uri = normalise_uri(arguments.dataset)
-        task = dice.parse_task(arguments.task, "--task") if arguments.task else None
-        read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
-        rule, origin = _split_rule(arguments.split, read.metadata)
-        groups = dice.groups(read.annotation_bytes, read.annotation_file, rule.group) if rule and rule.group else None
-        assignment = dice.assign(read.annotations, rule, groups)
-        identity = Identity(
-            dataset_hash=dice.content_hash(read.annotations, read.identities),
-            task=read.task,
-            split={"rule": rule.canonical() if rule else None, "assignment": assignment.digest()},
-        )
-        return Resolution(
-            parameters={
-                "dataset": Parameter(uri, "argument"),
-                "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
-                "task": Parameter(read.task, "argument" if task else "dataset"),
-                "split": Parameter(identity.split, origin),
-            },
-            notices=[f"{uri}: {text}" for text in assignment.notices],
-            loaded=Loaded(read, assignment.splits, identity),
-        )
+        decision = _decision(context, arguments, identity, annotations)
+        resolution.beside |= decision.scalars()
+        if not decision.go:
+            resolution.notices.append(decision.reason)
+        return resolution
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
         """Writes identity, manifest and annotations, and lists the receipt under its snapshot id."""
@@ -138,6 +133,49 @@ def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str,
     }
 
 
+def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution, Identity, dice.Dataset]:
+    """The dataset as it is now."""
+    uri = normalise_uri(str(arguments.dataset))
+    task = dice.parse_task(arguments.task, "--task") if arguments.task else None
+    read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
+    rule, origin = _split_rule(arguments.split, read.metadata)
+    groups = dice.groups(read.annotation_bytes, read.annotation_file, rule.group) if rule and rule.group else None
+    assignment = dice.assign(read.annotations, rule, groups)
+    identity = Identity(
+        dataset_hash=dice.content_hash(read.annotations, read.identities),
+        task=read.task,
+        split={"rule": rule.canonical() if rule else None, "assignment": assignment.digest()},
+    )
+    resolution = Resolution(
+        parameters={
+            "dataset": Parameter(uri, "argument"),
+            "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
+            "task": Parameter(read.task, "argument" if task else "dataset"),
+            "split": Parameter(identity.split, origin),
+        },
+        notices=[f"{uri}: {text}" for text in assignment.notices],
+        loaded=Loaded(read, assignment.splits, identity),
+    )
+    return resolution, identity, read.annotations
+
+
+def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: dice.Dataset) -> Decision:
+    """Whether the run goes on. The registry is imported where there is a policy only."""
+    if not arguments.retraining:
+        return ALWAYS
+    from visionloop.components.retraining.decision import decide_run
+
+    return decide_run(
+        arguments.retraining,
+        arguments.model_name,
+        context.workspace,
+        context.run.name,
+        identity.id,
+        annotations,
+        os.environ,
+    )
+
+
 def _from_variable(dataset: str) -> bool:
     """Whether the dataset was not typed but stands in the environment, where an explicit snapshot goes before it."""
     return os.environ.get("DATASET_S3_URI") == dataset
@@ -156,7 +194,7 @@ def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.Sp
     return None, "split field of the images"
 
 
-def _existing(context: Context, arguments: Arguments) -> Resolution:
+def _existing(context: Context, arguments: Arguments) -> tuple[Resolution, Identity, dice.Dataset]:
     """An earlier snapshot: of the receipts with its id the newest whose images are all still there."""
     wanted = str(arguments.snapshot)
     if arguments.split:
@@ -184,7 +222,7 @@ def _existing(context: Context, arguments: Arguments) -> Resolution:
             continue
         resolution = Resolution(existing=found, beside={"pinned": True}, notices=_moved_on(snapshot))
         resolution.parameters = dict(found.receipt.parameters)
-        return resolution
+        return resolution, snapshot.identity, snapshot.annotations
     raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
 
 

@@ -12,6 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 SHOWN = ("mAP50-95", "mAP50", "accuracy_top1")
 
 
+def epoch_text(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
+    """An epoch for people: its number, the loss and the metrics of SHOWN."""
+    parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+    parts += [f"{name} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
+    return f"epoch {epoch}/{epochs}  {'  '.join(parts)}".rstrip()
+
+
 class Display:
     """Turns live events into lines. Everything goes to stderr: stdout belongs to the result."""
 
@@ -88,10 +95,7 @@ class Display:
         if self._last_epoch.get(stage) == epoch:
             return
         self._last_epoch[stage] = epoch
-        metrics = event["metrics"]
-        parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-        parts += [f"{name} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
-        self._line(stage, f"epoch {epoch}/{event['epochs']}  {'  '.join(parts)}")
+        self._line(stage, epoch_text(epoch, event["epochs"], event["metrics"]))
 
     def _line(self, stage: str, text: str, *, mark: str = " ", once: bool = False) -> None:
         if once and (stage, text) in self._told:

@@ -18,14 +18,24 @@ import msgspec
 import psutil
 
 from visionloop.components import live
-from visionloop.components.errors import Defect, Killed, Terminated, UserStopped, VisionloopError, by_code
+from visionloop.components.errors import (
+    Defect,
+    InvalidConfig,
+    Killed,
+    Terminated,
+    UserStopped,
+    VisionloopError,
+    by_code,
+)
 from visionloop.components.folders import temporary_folder
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import load
 from visionloop.components.runs import Run, RunRecord, StageState, now
 from visionloop.components.storage import Prefix, open_prefix
+from visionloop.pipelines.local import containers
 from visionloop.pipelines.local.display import Display
-from visionloop.pipelines.local.runner import Job
+from visionloop.pipelines.local.runner import DOCKER, RUNNERS, SUBPROCESS, Job
+from visionloop.pipelines.targets import laptop
 
 #: Variables that tell a stage which run it belongs to and how it is retried, where no engine does.
 RUN_VARIABLE = "VISIONLOOP_RUN"
@@ -39,7 +49,10 @@ _START = "import sys; from visionloop.pipelines.local.runner import main; sys.ex
 
 @dataclass(frozen=True)
 class LocalRun:
-    """A pipeline to run here: ``module:function`` that makes it, its arguments, its stages in order, and names."""
+    """A pipeline to run here: ``module:function`` that makes it, its arguments, its stages in order, and names.
+
+    ``runner`` says what a stage is: a process (``subprocess``) or a container (``docker``).
+    """
 
     pipeline: str
     arguments: Mapping[str, Any]
@@ -49,6 +62,7 @@ class LocalRun:
     trace_id: str | None
     logs: Path
     force: str | None = None
+    runner: str = SUBPROCESS
 
 
 @dataclass(frozen=True)
@@ -89,8 +103,14 @@ def run_pipeline(local: LocalRun) -> RunResult:
     """Runs a pipeline on this machine.
 
     Raises:
-        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
+        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C; InvalidConfig for a runner that there is
+            not, and where containers are asked for, without an engine or an image.
     """
+    if local.runner not in RUNNERS:
+        raise InvalidConfig(f"--runner {local.runner}: give one of {', '.join(RUNNERS)}.")
+    if local.runner == DOCKER:
+        target = laptop()
+        containers.require(target.image(target.policies[stage]) for stage in local.stages)
     started, since = time.monotonic(), now()
     workspace = open_prefix(local.workspace, "results")
     record = RunRecord(workspace, local.run)
@@ -101,14 +121,24 @@ def run_pipeline(local: LocalRun) -> RunResult:
     log = local.logs / f"{local.run}.log"
     display = Display(local.stages)
     with temporary_folder("run") as folder:
-        events = folder / "events.jsonl"
+        # In KFP's own folder, the one that a container sees.
+        root = folder / "kfp"
+        root.mkdir()
+        events = root / "events.jsonl"
         events.touch()
+
+        def stop_containers(number: signal.Signals, patience: float) -> None:
+            if local.runner == DOCKER:
+                containers.stop(str(root), number, patience)
+
         try:
-            with _running(lambda: _start(local, run, folder, events, log)) as process:
+            with _running(lambda: _start(local, run, root, events, log), stop_containers) as process:
                 for event in _events(events, process):
                     display.event(event)
         finally:
             display.close()
+        if process.returncode != 0:
+            stop_containers(signal.SIGTERM, STOP_SECONDS)
     if process.returncode != 0:
         # A runner that was killed leaves its stage, which ends itself and tells why.
         psutil.wait_procs(_session(process.pid), STOP_SECONDS)
@@ -120,11 +150,10 @@ def run_pipeline(local: LocalRun) -> RunResult:
     return RunResult(run, states, time.monotonic() - started, workspace)
 
 
-def _start(local: LocalRun, run: Run, folder: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:
-    job = folder / "job.json"
-    job.write_bytes(
-        msgspec.json.encode(Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(folder / "kfp")))
-    )
+def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:
+    job = root.with_name("job.json")
+    told = Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(root), runner=local.runner)
+    job.write_bytes(msgspec.json.encode(told))
     environment = {
         **os.environ,
         live.VARIABLE: str(events),
@@ -165,7 +194,9 @@ def _events(file: Path, process: subprocess.Popen[bytes]) -> Iterator[Mapping[st
 
 
 @contextlib.contextmanager
-def _running(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    start: Callable[[], subprocess.Popen[bytes]], stop_containers: Callable[[signal.Signals, float], None]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The started runner; when this process is asked to end, everything that the runner started ends first."""
     process = None
     try:
@@ -173,10 +204,10 @@ def _running(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subproces
             process = start()
         yield process
     except KeyboardInterrupt:
-        _end(process, signal.SIGINT)
+        _end(process, signal.SIGINT, stop_containers)
         raise UserStopped("The run was stopped by the user; start it again to resume.") from None
     except BaseException:
-        _end(process, signal.SIGTERM)
+        _end(process, signal.SIGTERM, stop_containers)
         raise
 
 
@@ -197,7 +228,11 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(arrived)
 
 
-def _end(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
+def _end(
+    process: subprocess.Popen[bytes] | None,
+    number: signal.Signals,
+    stop_containers: Callable[[signal.Signals, float], None],
+) -> None:
     """Asks every process of the runner's session to end, the stages first, and kills what is left after a while."""
     if process is None:
         return
@@ -209,10 +244,13 @@ def _end(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> Non
                 member.send_signal(number)
     # Asked a second time, it waits no longer.
     with contextlib.suppress(KeyboardInterrupt, Terminated):
+        stop_containers(number, STOP_SECONDS)
         psutil.wait_procs([member for member in members if member.pid != process.pid], STOP_SECONDS)
     process.kill()
     process.wait()
     _kill(process.pid)
+    # What the runner started while the stage ended, its exit task above all.
+    stop_containers(signal.SIGKILL, STOP_SECONDS)
 
 
 def _kill(leader: int) -> None:

@@ -1,6 +1,7 @@
 """The runner: a child process that runs one pipeline through ``kfp.local``.
 
 kfp.local patches print, swaps log handlers and loses exit codes, so it gets a process of its own whose output is a log.
+Each stage is a process of this machine, or a container of it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,25 @@ from visionloop.components.limits import RUNNER_VARIABLE
 
 _PR_SET_PDEATHSIG = 1
 
+#: What a stage may be on this machine; the first unless told otherwise.
+RUNNERS = ("subprocess", "docker")
+SUBPROCESS, DOCKER = RUNNERS
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner is asked to run: ``module:function`` that makes a target's pipeline, its arguments, KFP's own folder."""
+    """What the runner is asked to run.
+
+    Attributes:
+        pipeline: ``module:function`` that makes a target's pipeline.
+        arguments: The pipeline's arguments.
+        root: KFP's own folder.
+        runner: One of RUNNERS.
+    """
 
     pipeline: str
     arguments: dict[str, Any]
     root: str
+    runner: str = SUBPROCESS
 
 
 def main(job_file: str) -> int:
@@ -38,8 +51,10 @@ def main(job_file: str) -> int:
     from visionloop.pipelines.targets import laptop
 
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
+        runner=_runner(job),
         pipeline_root=job.root,
+        # Its own default is a temporary folder that nobody removes.
+        workspace_root=str(_made(Path(job.root, "workspace"))),
         raise_on_error=True,
     )
     module, _, name = job.pipeline.partition(":")
@@ -50,6 +65,23 @@ def main(job_file: str) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - this process's output is a log
         return 1
     return 0
+
+
+def _runner(job: Job) -> Any:
+    from kfp import local
+
+    if job.runner == SUBPROCESS:
+        return local.SubprocessRunner(use_venv=False)
+    from visionloop.pipelines.local import containers
+
+    with containers.engine() as client:
+        info = client.info()
+    return local.DockerRunner(**containers.run_arguments(job.root, job.arguments, os.environ, info))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _die_with_parent() -> None:

@@ -9,6 +9,7 @@ from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate
 from hera.workflows.models import (
     LabelValueFrom,
     Mutex,
+    PodDisruptionBudgetSpec,
     PodGC,
     Synchronization,
     TemplateRef,
@@ -19,7 +20,18 @@ from hera.workflows.models import (
 from visionloop.components import catalog, lookup
 from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines import pods
-from visionloop.pipelines.argo import FORM, SANITISED, Field, fields_of, given_settings, shown_as, stage_template
+from visionloop.pipelines.argo import (
+    FORM,
+    SANITISED,
+    Field,
+    fields_of,
+    given_settings,
+    gpus,
+    shown_as,
+    spot,
+    stage_template,
+)
+from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
@@ -28,7 +40,7 @@ DESCRIPTION = "Retrains a vision model from an annotated image dataset and regis
 
 #: Each stage's output parameters.
 OUTPUTS: Mapping[str, Sequence[str]] = {
-    "snapshot": ("receipt", "snapshot_id"),
+    "snapshot": ("receipt", "snapshot_id", "go", "reason"),
     "validate": ("receipt", "errors", "quarantined"),
     "convert": ("receipt", *lookup.FINDS),
     "train": ("receipt",),
@@ -36,6 +48,16 @@ OUTPUTS: Mapping[str, Sequence[str]] = {
     "register": ("receipt", "version", "alias"),
     "cleanup": (),
 }
+
+#: Where training and evaluation run: fields of the form that only Argo has.
+PLACES = (
+    Field("gpus", "", "GPUs of training and evaluation; empty takes the policy's, 0 runs them on the CPU."),
+    Field(
+        "spot",
+        "",
+        "Attempts of training and evaluation on spot nodes before those on others; empty takes the policy's, 0 uses none.",
+    ),
+)
 
 #: The label under which ``argo list -l`` finds a model's runs.
 MODEL_LABEL = "visionloop/model"
@@ -48,24 +70,8 @@ def train_templates(target: Target) -> list[WorkflowTemplate]:
 
 def train_template(target: Target) -> WorkflowTemplate:
     """The DAG, with a train template for each trainer: its row and image are the trainer's."""
-    rows = target.trainers
-    number = Field("gpus", "", "GPUs of training and evaluation; empty takes the policy's, 0 runs them on the CPU.")
-    fields = [Field.of(parameter) for parameter in form(rows).values()]
-    with WorkflowTemplate(
-        name=NAME,
-        annotations=dict(shown_as("Visionloop: train", DESCRIPTION)),
-        labels={"app.kubernetes.io/name": "visionloop"},
-        entrypoint="pipeline",
-        on_exit="exit",
-        arguments=[field.argument() for field in (*fields, number)],
-        active_deadline_seconds=RUN_DEADLINE_SECONDS,
-        **_housekeeping(),
-        workflow_metadata=WorkflowMetadata(
-            labels={"app.kubernetes.io/name": "visionloop"},
-            labels_from={MODEL_LABEL: LabelValueFrom(expression=SANITISED.format("workflow.parameters.model_name"))},
-        ),
-    ) as template:
-        for trainer, row in rows.items():
+    with pipeline_template(NAME, "Visionloop: train", DESCRIPTION, form(target.trainers)) as template:
+        for trainer, row in target.trainers.items():
             stage_template(
                 catalog.stage("train"),
                 row,
@@ -81,61 +87,104 @@ def train_template(target: Target) -> WorkflowTemplate:
                 ),
             )
         with DAG(name="pipeline"):
-            _tasks(target)
-        with Steps(name="exit"):
-            Step(name="cleanup", template_ref=_reference("cleanup"), arguments=_common())
+            freeze()
+            tasks_after_snapshot(target, output_of("snapshot"), ("snapshot",))
+        exit_steps()
     return template
 
 
-def _tasks(target: Target) -> None:
-    snapshot, report, converted = _output("snapshot"), _output("validate"), _output("convert")
+def pipeline_template(
+    name: str, title: str, description: str, parameters: Mapping[str, FormParameter]
+) -> WorkflowTemplate:
+    """A pipeline's template with its form, to be filled: a DAG named pipeline, and the steps of ``exit_steps``."""
+    fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES]
+    return WorkflowTemplate(
+        name=name,
+        annotations=dict(shown_as(title, description)),
+        labels={"app.kubernetes.io/name": "visionloop"},
+        entrypoint="pipeline",
+        on_exit="exit",
+        arguments=[field.argument() for field in fields],
+        active_deadline_seconds=RUN_DEADLINE_SECONDS,
+        # A node that is drained waits for the stage that runs on it.
+        pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),
+        **_housekeeping(),
+        workflow_metadata=WorkflowMetadata(
+            labels={"app.kubernetes.io/name": "visionloop"},
+            labels_from={MODEL_LABEL: LabelValueFrom(expression=SANITISED.format("workflow.parameters.model_name"))},
+        ),
+    )
+
+
+def exit_steps() -> None:
+    """What runs at the end, whatever happened."""
+    with Steps(name="exit"):
+        Step(name="cleanup", template_ref=_reference("cleanup"), arguments=_common())
+
+
+def freeze(*more: str) -> None:
+    """The first task, told the parameters that decide the dataset and, for its record, the model's name."""
+    _task("snapshot", (), _parameters("dataset", "snapshot", "task", "split", "model_name", *more))
+
+
+def tasks_after_snapshot(
+    target: Target, snapshot: str, after: Sequence[str] = (), trained_by: str | None = None
+) -> None:
+    """Every other task.
+
+    Args:
+        target: The target.
+        snapshot: The URI of snapshot's receipt, as Argo writes it.
+        after: The tasks of the same DAG that they wait for.
+        trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
+    """
+    report, converted = output_of("validate"), output_of("convert")
     settings = {name: f"{{{{workflow.parameters.{name}}}}}" for name in (field.name for field in FORM)}
-    _task("snapshot", (), _parameters("dataset", "snapshot", "task", "split"))
-    _task("validate", ("snapshot",), {"snapshot": snapshot})
+    _task("validate", after, {"snapshot": snapshot})
     _task(
         "convert",
-        ("snapshot", "validate"),
+        (*after, "validate"),
         {"snapshot": snapshot, "report": report, **_parameters("model_name", "gate"), **settings},
     )
-    left, trains = _reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
+    left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
     chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
     for trainer, task in trains.items():
         _task(
             "train",
-            ("snapshot", "convert"),
+            (*after, "convert"),
             {
                 "snapshot": snapshot,
                 "converted": converted,
                 **_parameters("model_name", "run_name", "description"),
-                **_gpus(target.trainers[trainer]),
+                **_places(target.trainers[trainer]),
                 **settings,
             },
             name=task,
             when=f"{{{{={chosen[trainer]}}}}}",
-            template=task,
+            template=TemplateRef(name=trained_by, template=task) if trained_by else task,
         )
     # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
-    training = _reference_to("convert", "training_receipt")
+    training = reference_to("convert", "training_receipt")
     for trainer, task in trains.items():
-        training = f"{chosen[trainer]} ? {_reference_to(task, 'receipt')} : ({training})"
+        training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
     _task(
         "evaluate",
-        ("snapshot", "convert", *trains.values()),
+        (*after, "convert", *trains.values()),
         {
             "training": f"{{{{={training}}}}}",
             "snapshot": snapshot,
             **_parameters("model_name", "gate"),
-            **_gpus(target.policies["evaluate"]),
+            **_places(target.policies["evaluate"]),
             "image": _evaluation_image(target),
         },
         when=f"{{{{={left} in ['train', 'evaluate']}}}}",
     )
-    known, receipt = _reference_to("convert", "evaluation_receipt"), _reference_to("evaluate", "receipt")
+    known, receipt = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
     _task(
         "register",
         ("convert", "evaluate"),
         {"evaluation": f"{{{{={left} == 'register' ? {known} : {receipt}}}}}", **_parameters("model_name")},
-        when=f"{{{{={left} == 'register' || ({left} != '{lookup.NOTHING}' && {_reference_to('evaluate', 'verdict')} != 'reject')}}}}",
+        when=f"{{{{={left} == 'register' || ({left} != '{lookup.NOTHING}' && {reference_to('evaluate', 'verdict')} != 'reject')}}}}",
     )
 
 
@@ -180,14 +229,14 @@ def _task(
     *,
     name: str | None = None,
     when: str | None = None,
-    template: str | None = None,
+    template: TemplateRef | str | None = None,
 ) -> Task:
     return Task(
         name=name or stage,
         depends=" && ".join(after) or None,
         when=when,
-        template=template,
-        template_ref=None if template else _reference(stage),
+        template=template if isinstance(template, str) else None,
+        template_ref=template if isinstance(template, TemplateRef) else None if template else _reference(stage),
         arguments=_common() | dict(arguments),
     )
 
@@ -204,18 +253,22 @@ def _parameters(*names: str) -> dict[str, str]:
     return {name: f"{{{{workflow.parameters.{name}}}}}" for name in names}
 
 
-def _gpus(policy: StagePolicy) -> dict[str, str]:
-    """The form's number of GPUs for a row that has some, else the row's."""
-    if not policy.gpus:
-        return {}
-    return {"gpus": f"{{{{=workflow.parameters.gpus == '' ? '{policy.gpus}' : workflow.parameters.gpus}}}}"}
+def _places(policy: StagePolicy) -> dict[str, str]:
+    """What the form says of PLACES for a row that has them, else the row's own."""
+    own = {field.name: field.default for field in (*gpus(policy), *spot(policy))}
+    return {
+        name: f"{{{{=workflow.parameters.{name} == '' ? '{default}' : workflow.parameters.{name}}}}}"
+        for name, default in own.items()
+    }
 
 
-def _output(task: str, name: str = "receipt") -> str:
+def output_of(task: str, name: str = "receipt") -> str:
+    """A task's output in a DAG, as Argo writes it."""
     return f"{{{{tasks.{task}.outputs.parameters.{name}}}}}"
 
 
-def _reference_to(task: str, output: str) -> str:
+def reference_to(task: str, output: str) -> str:
+    """A task's output in an expression."""
     return f"tasks['{task}'].outputs.parameters.{output}"
 
 

@@ -1,6 +1,6 @@
 """The training pipeline on Kubeflow Pipelines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,138 +11,170 @@ from visionloop.components.cleanup.component import cleanup
 from visionloop.components.convert.component import convert
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.register.component import register
-from visionloop.components.snapshot.component import snapshot as freeze
+from visionloop.components.snapshot.component import snapshot
 from visionloop.components.train.component import train
 from visionloop.components.validate.component import validate
 from visionloop.pipelines.kubeflow import place
-from visionloop.pipelines.parameters import TRAIN, documented, form
+from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.reuse import reuse_evaluation, reuse_training
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
 NAME = "visionloop-train"
 DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
-DEFAULT = {name: parameter.default for name, parameter in TRAIN.items()}
+
+#: What snapshot is told of a pipeline's parameters, as far as the pipeline has them.
+FROZEN_BY = ("dataset", "snapshot", "task", "split", "model_name", "retraining")
+
+#: A pipeline's parameters by name, in its graph.
+Given = Mapping[str, Any]
 
 
 def train_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
-    row = target.policies
+    put_the_rest = after_snapshot(target)
+
+    def go_on(given: Given, frozen: Any) -> None:
+        put_the_rest(given, frozen.outputs["receipt"], frozen.outputs["frozen_dataset"])
+
+    return pipeline_of(target, NAME, "Visionloop: train", DESCRIPTION, form(target.trainers), go_on)
+
+
+def pipeline_of(
+    target: Target,
+    name: str,
+    title: str,
+    description: str,
+    parameters: Mapping[str, Parameter],
+    go_on: Callable[[Given, Any], None],
+) -> Any:
+    """A pipeline that begins with snapshot and ends with cleanup, whatever happened between.
+
+    Args:
+        target: The target.
+        name: The pipeline's name.
+        title: Its name for people.
+        description: What it does.
+        parameters: Its form.
+        go_on: Puts everything after snapshot into the graph, from the parameters and snapshot's task.
+    """
+
+    @dsl.pipeline(name=name, description=description, display_name=title)
+    @takes(description, parameters)
+    def pipeline(*values: Any) -> None:
+        given = dict(zip(parameters, values, strict=True))
+        common = common_to(given)
+        cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
+        with dsl.ExitHandler(cleaned, name="retraining"):
+            told = {argument: given[argument] for argument in FROZEN_BY if argument in given}
+            frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
+            go_on(given, frozen)
+
+    return pipeline
+
+
+def common_to(given: Given) -> dict[str, Any]:
+    """What every stage is told."""
+    return {"workspace": given["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+
+
+def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
+    """What puts everything after snapshot into a graph, from the pipeline's parameters, the receipt's URI and the artifact."""
+    # Made here, for KFP can't make one pipeline while it makes another.
     register_unless_rejected = _registration(target)
 
-    def judge(name: str, training: Any, frozen: Any, model_name: Any, gate: Any, common: dict[str, Any]) -> None:
-        evaluated = evaluate(training=training, snapshot=frozen, model_name=model_name, gate=gate, **common)
-        place(evaluated, "evaluate", target.evaluate(name), target)
-        verdict, evaluation = evaluated.outputs["verdict"], evaluated.outputs["receipt"]
-        register_unless_rejected(verdict=verdict, evaluation=evaluation, model_name=model_name, **common)
+    def stages(given: Given, frozen: Any, frozen_dataset: Any) -> None:
+        row, common = target.policies, common_to(given)
+        settings = {name: given[name] for name in (*SETTINGS, "advanced_config")}
+        compared = {"model_name": given["model_name"], "gate": given["gate"]}
+        lineage = {"frozen_dataset": frozen_dataset}
 
-    @dsl.pipeline(name=NAME, description=DESCRIPTION, display_name="Visionloop: train")
-    @documented(DESCRIPTION, form(target.trainers))
-    def visionloop_train(
-        workspace: str,
-        model_name: str,
-        dataset: str = DEFAULT["dataset"],
-        snapshot: str = DEFAULT["snapshot"],
-        task: str = DEFAULT["task"],
-        split: str = DEFAULT["split"],
-        run_name: str = DEFAULT["run_name"],
-        description: str = DEFAULT["description"],
-        gate: str = DEFAULT["gate"],
-        trainer: str = DEFAULT["trainer"],
-        model: str = DEFAULT["model"],
-        imgsz: int = DEFAULT["imgsz"],
-        epochs: int = DEFAULT["epochs"],
-        batch: int = DEFAULT["batch"],
-        lr0: float = DEFAULT["lr0"],
-        optimizer: str = DEFAULT["optimizer"],
-        augment: bool = DEFAULT["augment"],
-        primary_metric: str = DEFAULT["primary_metric"],
-        primary_metric_mode: str = DEFAULT["primary_metric_mode"],
-        advanced_config: dict = DEFAULT["advanced_config"],
-    ) -> None:
-        common = {"workspace": workspace, "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-        settings = {
-            "trainer": trainer,
-            "model": model,
-            "imgsz": imgsz,
-            "epochs": epochs,
-            "batch": batch,
-            "lr0": lr0,
-            "optimizer": optimizer,
-            "augment": augment,
-            "primary_metric": primary_metric,
-            "primary_metric_mode": primary_metric_mode,
-            "advanced_config": advanced_config,
-        }
-        cleaned = place(cleanup(**common), "cleanup", row["cleanup"], target)
-        with dsl.ExitHandler(cleaned, name="retraining"):
-            frozen = freeze(dataset=dataset, snapshot=snapshot, task=task, split=split, **common)
-            place(frozen, "snapshot", row["snapshot"], target)
-            lineage = {"frozen_dataset": frozen.outputs["frozen_dataset"]}
-
-            checked = validate(snapshot=frozen.outputs["receipt"], **lineage, **common)
-            place(checked, "validate", row["validate"], target)
-
-            converted = convert(
-                snapshot=frozen.outputs["receipt"],
-                report=checked.outputs["receipt"],
-                look_ahead=True,
-                model_name=model_name,
-                gate=gate,
-                **settings,
-                **lineage,
+        def judge(name: str, training: Any, trained_model: Any) -> None:
+            evaluated = evaluate(training=training, snapshot=frozen, trained_model=trained_model, **compared, **common)
+            place(evaluated, "evaluate", target.evaluate(name), target)
+            register_unless_rejected(
+                verdict=evaluated.outputs["verdict"],
+                evaluation=evaluated.outputs["receipt"],
+                evaluation_metrics=evaluated.outputs["evaluation_metrics"],
+                model_name=given["model_name"],
                 **common,
             )
-            place(converted, "convert", row["convert"], target)
 
-            left = converted.outputs["next"]
-            known_training, known_evaluation = (
-                converted.outputs["training_receipt"],
-                converted.outputs["evaluation_receipt"],
+        checked = validate(snapshot=frozen, **lineage, **common)
+        place(checked, "validate", row["validate"], target)
+
+        report = checked.outputs["receipt"]
+        converted = convert(
+            snapshot=frozen, report=report, look_ahead=True, **compared, **settings, **lineage, **common
+        )
+        place(converted, "convert", row["convert"], target)
+
+        left = converted.outputs["next"]
+        known_training, known_evaluation = (
+            converted.outputs["training_receipt"],
+            converted.outputs["evaluation_receipt"],
+        )
+        with dsl.If(left == lookup.NOTHING, name="rejected-before"):
+            place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
+        with dsl.Elif(left == "register", name="evaluated-before"):
+            shown = place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
+            again = register(
+                evaluation=known_evaluation,
+                model_name=given["model_name"],
+                evaluation_metrics=shown.outputs["evaluation_metrics"],
+                **common,
             )
-            with dsl.If(left == lookup.NOTHING, name="rejected-before"):
-                place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
-            with dsl.Elif(left == "register", name="evaluated-before"):
-                place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
-                again = register(evaluation=known_evaluation, model_name=model_name, **common)
-                place(again, "register", row["register"], target)
-            with dsl.Elif(left == "evaluate", name="trained-before"):
-                place(reuse_training(receipt=known_training), "reuse training", row["convert"], target)
-                for name, branch in _branches(target, trainer):
-                    with branch:
-                        judge(name, known_training, frozen.outputs["receipt"], model_name, gate, common)
-            with dsl.Else(name="train-anew"):
-                for name, branch in _branches(target, trainer):
-                    with branch:
-                        trained = train(
-                            converted=converted.outputs["receipt"],
-                            snapshot=frozen.outputs["receipt"],
-                            model_name=model_name,
-                            run_name=run_name,
-                            description=description,
-                            converted_dataset=converted.outputs["converted_dataset"],
-                            **settings,
-                            **common,
-                        )
-                        place(trained, "train", target.trainers[name], target)
-                        judge(name, trained.outputs["receipt"], frozen.outputs["receipt"], model_name, gate, common)
+            place(again, "register", row["register"], target)
+        with dsl.Elif(left == "evaluate", name="trained-before"):
+            shown = place(reuse_training(receipt=known_training), "reuse training", row["convert"], target)
+            for name, branch in _branches(target, given["trainer"]):
+                with branch:
+                    judge(name, known_training, shown.outputs["trained_model"])
+        with dsl.Else(name="train-anew"):
+            for name, branch in _branches(target, given["trainer"]):
+                with branch:
+                    trained = train(
+                        converted=converted.outputs["receipt"],
+                        snapshot=frozen,
+                        model_name=given["model_name"],
+                        run_name=given["run_name"],
+                        description=given["description"],
+                        converted_dataset=converted.outputs["converted_dataset"],
+                        **settings,
+                        **common,
+                    )
+                    place(trained, "train", target.trainers[name], target)
+                    judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
 
-    return visionloop_train
+    return stages
 
 
 def _registration(target: Target) -> Callable[..., Any]:
     """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
 
-    def conditional(verdict: Any, evaluation: Any, model_name: Any, workspace: Any, run: Any) -> None:
+    def conditional(verdict: Any, **told: Any) -> None:
         with dsl.If(verdict != "reject", name="good-enough"):
-            registered = register(evaluation=evaluation, model_name=model_name, workspace=workspace, run=run)
-            place(registered, "register", target.policies["register"], target)
+            place(register(**told), "register", target.policies["register"], target)
 
     if target.places:
         return conditional
 
     @dsl.pipeline(name="register-unless-rejected")
-    def register_if_good(verdict: str, evaluation: str, model_name: str, workspace: str, run: str) -> None:
-        conditional(verdict, evaluation, model_name, workspace, run)
+    def register_if_good(
+        verdict: str,
+        evaluation: str,
+        evaluation_metrics: dsl.Input[dsl.Metrics],
+        model_name: str,
+        workspace: str,
+        run: str,
+    ) -> None:
+        conditional(
+            verdict,
+            evaluation=evaluation,
+            evaluation_metrics=evaluation_metrics,
+            model_name=model_name,
+            workspace=workspace,
+            run=run,
+        )
 
     return register_if_good  # type: ignore[no-any-return]
 

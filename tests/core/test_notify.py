@@ -97,6 +97,20 @@ def test_a_success_tells_version_verdict_and_alias(workspace: str) -> None:
     assert message.facts["verdict"] == "promote"
 
 
+@pytest.mark.parametrize("arguments", [{"model_name": "bottles"}, {"snapshot": {"model_name": "bottles"}}])
+def test_a_run_that_was_not_worth_it_is_told_with_its_reason(workspace: str, arguments: dict[str, Any]) -> None:
+    record = RunRecord(open_prefix(workspace, "results"), "night")
+    record.open(arguments, None)
+    scalars = {"go": "false", "reason": "skipped: 12 new images, 50 needed"}
+    record.write_state(StageState(stage="snapshot", state="succeeded", scalars=scalars))
+    message = message_of(record, "Succeeded")
+    assert (message.status, message.title) == ("completed", "bottles: skipped")
+    assert message.text == "skipped: 12 new images, 50 needed"
+    assert "skipped: 12 new images" in payload(message, "slack")["text"]
+    # An engine that failed all the same is what counts.
+    assert message_of(record, "Failed").status == "failed"
+
+
 def test_an_engine_that_ended_the_run_without_a_stages_failure_is_told(workspace: str) -> None:
     record = RunRecord(open_prefix(workspace, "results"), "lost")
     record.open({}, None)

@@ -1,4 +1,4 @@
-"""The two compiled forms of the train pipeline read back into one: rows of the policy table, and edges between stages."""
+"""The two compiled forms of a pipeline read back into one: rows of the policy table, and edges between stages."""
 
 from __future__ import annotations
 
@@ -26,30 +26,49 @@ def seconds(text: str) -> int:
 
 
 class Argo:
-    """WorkflowTemplates by file name, as ``argo_files`` writes them."""
+    """WorkflowTemplates by file name, as ``argo_files`` writes them, and one pipeline among them."""
 
-    def __init__(self, files: Mapping[str, str]) -> None:
-        self.documents = {name: yaml.safe_load(text) for name, text in files.items()}
+    def __init__(self, files: Mapping[str, str], name: str = "visionloop-train") -> None:
+        self.name = name
+        self.documents = [document for text in files.values() for document in yaml.safe_load_all(text)]
         self.templates = {
             (document["metadata"]["name"], template["name"]): template
-            for document in self.documents.values()
+            for document in self.documents
             if document["kind"] == "WorkflowTemplate"
             for template in document["spec"]["templates"]
         }
 
+    def document(self, kind: str) -> dict[str, Any]:
+        """The pipeline's object of a kind."""
+        (found,) = [
+            one for one in self.documents if (one["kind"], one.get("metadata", {}).get("name")) == (kind, self.name)
+        ]
+        return dict(found)
+
     @property
     def pipeline(self) -> dict[str, Any]:
-        """The train pipeline's specification."""
-        specification: dict[str, Any] = self.documents["visionloop-train.yaml"]["spec"]
+        """The pipeline's specification."""
+        specification: dict[str, Any] = self.document("WorkflowTemplate")["spec"]
         return specification
 
+    def leaves(
+        self, dag: str = "pipeline", around: tuple[dict[str, Any], ...] = ()
+    ) -> Iterator[tuple[dict[str, Any], tuple[dict[str, Any], ...]]]:
+        """The tasks that run a container, each with the tasks whose DAGs it lies in, outermost first."""
+        for task in self.templates[self.name, dag]["dag"]["tasks"]:
+            inner = self.template(task)
+            if "dag" in inner:
+                yield from self.leaves(inner["name"], (*around, task))
+            else:
+                yield task, around
+
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """The DAG's tasks by name."""
-        return {task["name"]: task for task in self.templates["visionloop-train", "pipeline"]["dag"]["tasks"]}
+        """The tasks that run a container, by name."""
+        return {task["name"]: task for task, _ in self.leaves()}
 
     def template(self, task: dict[str, Any]) -> dict[str, Any]:
         """The template of a task or step."""
-        reference = task.get("templateRef") or {"name": "visionloop-train", "template": task["template"]}
+        reference = task.get("templateRef") or {"name": self.name, "template": task["template"]}
         template: dict[str, Any] = self.templates[reference["name"], reference["template"]]
         return template
 
@@ -75,23 +94,27 @@ class Argo:
     def edges(self) -> set[tuple[str, str]]:
         """What each task waits for, and whose outputs it or its condition reads; a trainer's own task is train."""
         found = set()
-        for name, task in self.tasks().items():
-            before = set(re.findall(r"[a-z][a-z-]*", task.get("depends", "")))
-            before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(task)))
-            found |= {(_plain(one), _plain(name)) for one in before}
+        for task, around in self.leaves():
+            for one in (task, *around):
+                before = set(re.findall(r"[a-z][a-z-]*", one.get("depends", "")))
+                before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(one)))
+                found |= {(_plain(name), _plain(task["name"])) for name in before}
         return found
 
     def exit_stage(self) -> str:
         """The stage that runs at the end, whatever happened."""
-        ((step,),) = self.templates["visionloop-train", self.pipeline["onExit"]]["steps"]
+        ((step,),) = self.templates[self.name, self.pipeline["onExit"]]["steps"]
         name: str = self.template(step)["name"]
         return name
 
     def row(self, workflow_template: str, name: str) -> Row:
         """A template's row of the policy table."""
         template = self.templates[workflow_template, name]
-        defaults = {one["name"]: one.get("default") for one in template["inputs"]["parameters"]}
+        defaults = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
         container, patch = template["container"], _patch(template["podSpecPatch"], defaults.get("gpus", "0"))
+        spot = _entries(template["podSpecPatch"], "asInt(inputs.parameters.spot)")
+        grown = _entries(template["podSpecPatch"], "lastRetry.exitCode == '137'").get("limits", "")
+        factor, most = re.search(r"\* ([\d.]+) \*\* ", grown), re.search(r", (\d+)\)\)", grown)
         main = next((one for one in patch["containers"] if one["name"] == "main"), {})
         retry, volumes = template["retryStrategy"], {one["name"]: one for one in template["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
@@ -106,6 +129,8 @@ class Argo:
             "cpu_limit": container["resources"]["limits"]["cpu"],
             "memory_request": container["resources"]["requests"]["memory"],
             "memory_limit": container["resources"]["limits"]["memory"],
+            "memory_factor": float(factor[1]) if factor else 1.0,
+            "memory_most": f"{most[1]}Mi" if most else None,
             "gpus": int(main.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)),
             "timeout": template["activeDeadlineSeconds"] - ENGINE_DEADLINE_MARGIN,
             "attempts": int(retry["limit"]) + 1,
@@ -113,8 +138,11 @@ class Argo:
             "backoff_factor": float(retry["backoff"]["factor"]),
             "backoff_longest": seconds(retry["backoff"]["cap"]),
             "grace_period": patch["terminationGracePeriodSeconds"],
-            "node_selector": template.get("nodeSelector") or patch.get("nodeSelector") or {},
-            "tolerations": template.get("tolerations") or patch.get("tolerations") or [],
+            "node_selector": patch.get("nodeSelector") or {},
+            "tolerations": patch.get("tolerations") or [],
+            "spot_losses": int(defaults.get("spot", "0")),
+            "spot_selector": yaml.safe_load("{" + spot.get("nodeSelector", "") + "}"),
+            "spot_tolerations": yaml.safe_load("[" + spot.get("tolerations", "") + "]"),
             "shared_memory": memory.get("sizeLimit"),
             "cache_volume": "cache" in volumes,
             "cache_claim": volumes.get("cache", {}).get("persistentVolumeClaim", {}).get("claimName"),
@@ -124,11 +152,27 @@ class Argo:
         }
 
 
+#: Entries of a pod's patch that hang on a condition: the condition, and what stands there where it holds.
+_CONDITIONAL = re.compile(r"\{\{=(.+?) \? '(.*?)' : ''\}\}")
+
+
 def _patch(text: str, gpus: str) -> Any:
-    """A pod's patch as it is with one GPU or more: each expression's first branch, the number of GPUs filled in."""
-    text = text.replace("' + inputs.parameters.gpus + '", gpus)
-    default = re.sub(r"\{\{=asInt\(inputs\.parameters\.gpus\) > 0 \? '(.*?)' : '[^']*'\}\}", r"\1", text)
-    return yaml.safe_load(default)
+    """A pod's patch as it is in the first attempt with one GPU or more, on no spot node."""
+
+    def first(found: re.Match[str]) -> str:
+        return found[2] if found[1] == "asInt(inputs.parameters.gpus) > 0" else ""
+
+    return yaml.safe_load(_CONDITIONAL.sub(first, text).replace("' + inputs.parameters.gpus + '", gpus))
+
+
+def _entries(text: str, condition: str) -> dict[str, str]:
+    """What a pod's patch adds under a condition, by the field that it is added to."""
+    return {
+        line.split(":")[0].strip(): entries
+        for line in text.splitlines()
+        for found, entries in _CONDITIONAL.findall(line)
+        if condition in found
+    }
 
 
 def _plain(task: str) -> str:
@@ -245,6 +289,14 @@ class Kubeflow:
                 ):
                     found |= self._source(outer, one["inputs"]["parameters"][inner])
                 found |= self._around(outer, around)
+        return found
+
+    def conditions(self, graph: str, task: dict[str, Any]) -> list[str]:
+        """The conditions under which a task of a graph runs, its own and those of the graphs around it."""
+        found = [task["triggerPolicy"]["condition"]] if "condition" in task.get("triggerPolicy", {}) else []
+        for outer, _, one in self.tasks():
+            if one["componentRef"]["name"] == graph and graph != "root":
+                found += self.conditions(outer, one)
         return found
 
     def _source(self, graph: str, value: dict[str, Any]) -> set[str]:

@@ -92,7 +92,7 @@ class Workflow:
                 for output in template["outputs"]["parameters"]:  # a skipped task has its outputs' defaults
                     values[f"tasks['{name}'].outputs.parameters.{output['name']}"] = output["valueFrom"]["default"]
                 continue
-            inputs = {one["name"]: one.get("default") for one in template["inputs"]["parameters"]}
+            inputs = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
             inputs |= {one["name"]: substitute(one["value"], look) for one in task["arguments"]["parameters"]}
             local = values | {f"inputs.parameters.{one}": value for one, value in inputs.items()}
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from compiled import Kubeflow
 from hera.shared._pydantic import APIBaseModel
-from hera.workflows.models import Container, WorkflowTemplate
+from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
 from visionloop.components.errors import InvalidConfig
 from visionloop.pipelines import pods
@@ -33,7 +33,7 @@ BUDGET = {"kfp": 200_000, "argo": 24_000}
 #: What a value that should be a reference looks like: keys of the known kinds, tokens, a password in a URL, PEM.
 CREDENTIAL = re.compile(
     r"AKIA[0-9A-Z]{16}|eyJ[\w-]{20,}\.[\w-]+|://[^/\s:@]+:[^/\s@]+@|-----BEGIN|gh[pousr]_\w{20,}|\bhf_\w{20,}"
-    r"|(?i:secret|password|token|key)[\"']?\s*[:=]\s*[\"'][A-Za-z0-9+/_-]{16,}[\"']"
+    r"|(?i:secret|password|token|key)[\"']?\s*[:=]\s*[\"'](?!visionloop/)[A-Za-z0-9+/_-]{16,}[\"']"
 )
 
 
@@ -89,12 +89,15 @@ def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_argo_folder_lists_its_files(files: dict[str, dict[str, str]]) -> None:
-    names = {f"visionloop-{stage}.yaml" for stage in STAGES}
+    names = {f"visionloop-{name}.yaml" for name in (*STAGES, "retrain")}
     assert set(files["argo"]) == {*names, "kustomization.yaml"}
     assert structures(files["argo"]["kustomization.yaml"])[0]["resources"] == sorted(names)
     for name in names:
-        (document,) = structures(files["argo"][name])
-        assert document["metadata"]["name"] == name.removesuffix(".yaml")
+        kinds = []
+        for document in structures(files["argo"][name]):
+            assert document["metadata"]["name"] == name.removesuffix(".yaml")
+            kinds.append(document["kind"])
+        assert kinds == ["WorkflowTemplate", "CronWorkflow"][: 2 if "retrain" in name else 1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -125,10 +128,9 @@ def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, st
     secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|NOTIFY_URL")
     assert [name for name in pods.CONFIG_VARIABLES if secret.search(name)] == []
     assert [name for name in pods.SECRET_VARIABLES if not secret.search(name)] == []
-    (ir,) = files["kfp"].values()
-    platform = Kubeflow(ir).platform
-    assert platform
-    for executor in platform.values():
+    executors = [executor for ir in files["kfp"].values() for executor in Kubeflow(ir).platform.values()]
+    assert executors
+    for executor in executors:
         for kind, names in (("secretAsEnv", pods.SECRET_VARIABLES), ("configMapAsEnv", pods.CONFIG_VARIABLES)):
             (taken,) = executor[kind]
             assert taken["optional"] is True
@@ -145,10 +147,13 @@ def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, st
 # --- Kubeflow Pipelines ---
 
 
-def test_every_reference_in_the_ir_names_something_that_is_there(files: dict[str, dict[str, str]]) -> None:
+@pytest.fixture(params=["visionloop-train.yaml", "visionloop-retrain.yaml"])
+def kfp(request: pytest.FixtureRequest, files: dict[str, dict[str, str]]) -> Kubeflow:
+    return Kubeflow(files["kfp"][request.param])
+
+
+def test_every_reference_in_the_ir_names_something_that_is_there(kfp: Kubeflow) -> None:
     """KFP's compiler drops a dsl.OneOf that only a condition reads, and nothing complains before the run does nothing."""
-    (ir,) = files["kfp"].values()
-    kfp = Kubeflow(ir)
     checked = 0
     for graph, name, task in kfp.tasks():
         siblings = kfp.components[graph]["dag"]["tasks"]
@@ -176,8 +181,7 @@ def test_every_reference_in_the_ir_names_something_that_is_there(files: dict[str
 
 
 def test_no_task_uses_the_engines_cache(files: dict[str, dict[str, str]]) -> None:
-    (ir,) = files["kfp"].values()
-    tasks = [task for tasks in Kubeflow(ir).leaves().values() for _, _, task in tasks]
+    tasks = [task for ir in files["kfp"].values() for tasks in Kubeflow(ir).leaves().values() for _, _, task in tasks]
     assert tasks
     assert [task for task in tasks if task["cachingOptions"] != {}] == []
     for text in files["kfp"].values():
@@ -211,9 +215,7 @@ def test_a_component_is_a_signature_a_docstring_and_one_call() -> None:
         assert [node for node in body if isinstance(node, ast.If | ast.For | ast.While | ast.Try)] == [], path
 
 
-def test_every_input_and_output_of_a_component_is_described(files: dict[str, dict[str, str]]) -> None:
-    (ir,) = files["kfp"].values()
-    kfp = Kubeflow(ir)
+def test_every_input_and_output_of_a_component_is_described(kfp: Kubeflow) -> None:
     for stage, tasks in kfp.leaves().items():
         for _, _, task in tasks:
             component = kfp.components[task["componentRef"]["name"]]
@@ -223,9 +225,7 @@ def test_every_input_and_output_of_a_component_is_described(files: dict[str, dic
                         assert entry.get("description"), f"{stage}: {side}.{kind}.{name}"
 
 
-def test_artifacts_are_typed(files: dict[str, dict[str, str]]) -> None:
-    (ir,) = files["kfp"].values()
-    kfp = Kubeflow(ir)
+def test_artifacts_are_typed(kfp: Kubeflow) -> None:
     found = {
         stage: {
             entry["artifactType"]["schemaTitle"].removeprefix("system.")
@@ -245,7 +245,7 @@ def test_artifacts_are_typed(files: dict[str, dict[str, str]]) -> None:
         "reuse-training": {"Model", "Metrics"},
         "evaluate": {"Metrics", "ClassificationMetrics", "HTML"},
         "reuse-evaluation": {"Metrics", "ClassificationMetrics", "HTML"},
-        "register": {"Model"},
+        "register": {"Model", "Markdown"},
         "cleanup": set(),
     }
 
@@ -269,10 +269,11 @@ def test_every_field_written_in_hera_arrives(monkeypatch: pytest.MonkeyPatch, fi
     assert argo_files(cluster()) == files["argo"]
     monkeypatch.undo()
     for name, text in files["argo"].items():
-        (document,) = structures(text)
-        if document["kind"] == "WorkflowTemplate":
-            again = WorkflowTemplate.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True)
-            assert again == document, name
+        models = {"WorkflowTemplate": WorkflowTemplate, "CronWorkflow": CronWorkflow}
+        for document in structures(text):
+            if document["kind"] in models:
+                read = models[document["kind"]].model_validate(document)
+                assert read.model_dump(mode="json", by_alias=True, exclude_none=True) == document, name
 
 
 def test_a_misspelt_field_does_not_survive_the_round_trip(files: dict[str, dict[str, str]]) -> None:
@@ -304,13 +305,15 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
             assert output["valueFrom"] == {"path": f"/tmp/outputs/{output['name']}", "default": ""}
 
 
-def test_each_dag_task_gives_its_template_what_it_needs(files: dict[str, dict[str, str]]) -> None:
+@pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])
+def test_each_dag_task_gives_its_template_what_it_needs(pipeline: str, files: dict[str, dict[str, str]]) -> None:
     documents = {name: structures(text)[0] for name, text in files["argo"].items() if name != "kustomization.yaml"}
-    specification = documents["visionloop-train.yaml"]["spec"]
+    specification = documents[f"{pipeline}.yaml"]["spec"]
     arguments = {one["name"] for one in specification["arguments"]["parameters"]}
     templates = {template["name"]: template for template in specification["templates"]}
     given_somewhere: set[str] = set()
-    for task in [*templates["pipeline"]["dag"]["tasks"], *templates["exit"]["steps"][0]]:
+    tasks = [task for template in templates.values() for task in template.get("dag", {}).get("tasks", ())]
+    for task in [*tasks, *templates["exit"]["steps"][0]]:
         if "templateRef" in task:
             reference = task["templateRef"]
             other = documents[f"{reference['name']}.yaml"]["spec"]["templates"]
@@ -320,7 +323,7 @@ def test_each_dag_task_gives_its_template_what_it_needs(files: dict[str, dict[st
         inputs = {one["name"]: one for one in template["inputs"]["parameters"]}
         given = {one["name"] for one in task["arguments"]["parameters"]}
         assert given <= set(inputs), task["name"]
-        required = {name for name, one in inputs.items() if "default" not in one}
+        required = {name for name, one in inputs.items() if "value" not in one}
         assert required <= given, task["name"]
         read = set(re.findall(r"workflow\.parameters\.(\w+)", json.dumps(task)))
         assert read <= arguments, task["name"]
@@ -345,7 +348,7 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
                 found += 1
                 assert template["container"]["securityContext"] == needed
                 assert template["securityContext"]["runAsNonRoot"] is True
-                patch = yaml.safe_load(re.sub(r"\{\{=.*?\}\}", "{}", template["podSpecPatch"]))
+                patch = yaml.safe_load(re.sub(r"\{\{=.*?\}\}", "", template["podSpecPatch"]))
                 (init,), wait = patch["initContainers"], patch["containers"][0]
                 assert (init["name"], wait["name"]) == ("init", "wait")
                 assert init["securityContext"] == wait["securityContext"] == needed
@@ -384,7 +387,7 @@ ARGO = argo_binary()
 def test_argo_lint_is_clean(files: dict[str, dict[str, str]], tmp_path: Path) -> None:
     for name, text in files["argo"].items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    command = [str(ARGO), "lint", "--offline", "--kinds=workflowtemplates", str(tmp_path)]
+    command = [str(ARGO), "lint", "--offline", "--kinds=workflowtemplates,cronworkflows", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     first = structures(files["argo"]["visionloop-train.yaml"])[0]

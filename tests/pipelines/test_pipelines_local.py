@@ -1,4 +1,4 @@
-"""The train pipeline's graph through kfp.local, with toy stages: what runs, what is reused, what a failure does."""
+"""The pipelines' graphs through kfp.local, with toy stages: what runs, what is reused, what a failure does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import ToyRuns
+from toy_runs import RETRAIN, ToyRuns
 
 from visionloop.components.runs import StageState
 
@@ -66,7 +66,8 @@ def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> No
         stage: json.loads(next((history.toys.workspace / stage).glob("*/*/told.json")).read_text())
         for stage in ("snapshot", "validate", "train")
     }
-    assert told["snapshot"] == {"dataset": "somewhere", "snapshot": "", "task": "", "split": ""}
+    named = {"dataset": "somewhere", "model_name": "Toy Model"}
+    assert told["snapshot"] == {"snapshot": "", "task": "", "split": "", **named}
     assert told["validate"] == {"mode": "headers", "on_error": "fail"}
     assert told["train"] == {"set": ['advanced_config={"mosaic": 0.0}', "epochs=3"], "model_name": "Toy Model"}
     assert json.loads(history.artifact("first", "trained_model"))["stage"] == "train"
@@ -124,3 +125,34 @@ def test_a_failing_stage_stops_what_follows_and_cleanup_runs_all_the_same(toy_ru
     assert cleanup is not None
     assert cleanup.state == "succeeded"
     assert "The engine's final status: FAILED" in output
+
+
+POLICY = '{"min_new_images": 50}'
+
+
+def test_a_retraining_that_is_worth_it_does_what_a_training_does(toy_runs: ToyRuns) -> None:
+    status, output, computed = toy_runs.run("night", pipeline=RETRAIN, retraining=POLICY, epochs=3)
+    assert status == 0, output
+    assert computed == ALL
+    snapshot = toy_runs.state("night", "snapshot")
+    assert snapshot is not None
+    assert snapshot.scalars["go"] == "true"
+    status, output, computed = toy_runs.run("same-settings", epochs=3)
+    assert (status, computed) == (0, []), output
+
+
+def test_a_retraining_that_is_not_worth_it_ends_well_after_snapshot(toy_runs: ToyRuns) -> None:
+    skip = {"TOY_SKIP": "skipped: 12 new images, 50 needed"}
+    status, output, computed = toy_runs.run("night", pipeline=RETRAIN, retraining=POLICY, variables=skip)
+    assert status == 0, output
+    assert computed == ["snapshot"]
+    assert {path.stem for path in (toy_runs.workspace / "runs" / "night").iterdir()} == {"run", "snapshot", "cleanup"}
+    snapshot = toy_runs.state("night", "snapshot")
+    assert snapshot is not None
+    assert (snapshot.state, snapshot.scalars["reason"]) == ("succeeded", skip["TOY_SKIP"])
+
+
+def test_a_training_asks_no_policy(toy_runs: ToyRuns) -> None:
+    status, output, computed = toy_runs.run("asked-for", variables={"TOY_SKIP": "skipped: 12 new images, 50 needed"})
+    assert status == 0, output
+    assert computed == ALL

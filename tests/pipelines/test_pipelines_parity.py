@@ -1,4 +1,4 @@
-"""The two compiled train pipelines are one: edge by edge, policy by policy, and parameter by parameter."""
+"""Each pipeline's two compiled forms are one: edge by edge, policy by policy, and parameter by parameter."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from toy_runs import write_distribution
 
 from visionloop.components import catalog
 from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
+from visionloop.components.retraining.policy import RetrainingPolicy, parse_policy
 from visionloop.pipelines import kubeflow
 from visionloop.pipelines.compile import argo_files, kfp_files, unexpressed
-from visionloop.pipelines.parameters import form
+from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
 from visionloop.pipelines.targets import STAGES, Target, cluster
 
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.
-LOST_ON_KFP = {"grace_period", "priority_class", "backoff_longest"}
+LOST_ON_KFP = {
+    "grace_period",
+    "priority_class",
+    "backoff_longest",
+    "memory_factor",
+    "memory_most",
+    "spot_losses",
+    "spot_selector",
+    "spot_tolerations",
+}
 
 #: The graph: whose outputs, or a condition on them, each stage waits for.
 EDGES = {
@@ -53,6 +63,8 @@ def telling(number: int, **more: Any) -> StagePolicy:
         cpu_limit=f"{200 + number}m",
         memory_request=f"{300 + number}Mi",
         memory_limit=f"{400 + number}Mi",
+        memory_factor=3.5 + number,
+        memory_most=f"{90_000 + number}Mi",
         gpus=2 + number,
         timeout=1000 + number,
         attempts=4 + number,
@@ -62,6 +74,9 @@ def telling(number: int, **more: Any) -> StagePolicy:
         grace_period=60 + number,
         node_selector=((f"zone-{number}", f"near-{number}"), ("pool", f"fast-{number}")),
         tolerations=(Toleration(f"taint-{number}", f"value-{number}", "NoExecute"), Toleration(f"other-{number}")),
+        spot_losses=1 + number,
+        spot_selector=((f"spot-{number}", f"cheap-{number}"),),
+        spot_tolerations=(Toleration(f"spot-{number}"),),
         shared_memory=f"{500 + number}Mi",
         cache_volume=True,
         cache_claim=f"claim-{number}",
@@ -77,18 +92,19 @@ def expected(row: StagePolicy, image: str) -> Row:
     found: Row = {field.name: getattr(row, field.name) for field in fields(row)}
     found["image"] = f"{REGISTRY}/{image}:{TAG}"
     found["node_selector"] = dict(row.node_selector)
-    found["tolerations"] = [
-        {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
-        if one.value
-        else {"key": one.key, "operator": "Exists", "effect": one.effect}
-        for one in row.tolerations
-    ]
+    found["spot_selector"] = dict(row.spot_selector)
+    for name in ("tolerations", "spot_tolerations"):
+        found[name] = [
+            {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
+            if one.value
+            else {"key": one.key, "operator": "Exists", "effect": one.effect}
+            for one in getattr(row, name)
+        ]
     return found
 
 
-def compiled(target: Target) -> tuple[Argo, Kubeflow]:
-    (ir,) = kfp_files(target).values()
-    return Argo(argo_files(target)), Kubeflow(ir)
+def compiled(target: Target, name: str = "visionloop-train") -> tuple[Argo, Kubeflow]:
+    return Argo(argo_files(target), name), Kubeflow(kfp_files(target)[f"{name}.yaml"])
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +117,12 @@ def told() -> Target:
 def real() -> tuple[Argo, Kubeflow]:
     """The pipelines of what is installed."""
     return compiled(cluster())
+
+
+@pytest.fixture(scope="module")
+def retrain() -> tuple[Argo, Kubeflow]:
+    """The retraining pipelines of what is installed."""
+    return compiled(cluster(), "visionloop-retrain")
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +161,8 @@ def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> N
         "grace_period": "grace period",
         "priority_class": "priority class",
         "backoff_longest": "backoff",
+        "memory_factor": "more memory",
+        "spot_losses": "spot nodes",
     }.items():
         assert field in LOST_ON_KFP
         assert any(word in sentence for sentence in kubeflow.UNEXPRESSED)
@@ -182,6 +206,80 @@ def test_the_two_graphs_have_the_same_edges(real: tuple[Argo, Kubeflow]) -> None
     assert argo.edges() == kfp.edges()
     assert argo.edges() == EDGES
     assert argo.exit_stage() == kfp.exit_stage() == "cleanup"
+
+
+def test_the_retraining_graphs_are_the_training_graphs_after_the_decision(retrain: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = retrain
+    later = set(STAGES) - {"snapshot", "cleanup"}
+    assert argo.edges() == kfp.edges() == EDGES | {("snapshot", stage) for stage in later}
+    assert argo.exit_stage() == kfp.exit_stage() == "cleanup"
+
+
+def test_every_task_after_snapshot_hangs_on_go(retrain: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = retrain
+    conditional = {task["name"]: [one["when"] for one in around] for task, around in argo.leaves()}
+    assert conditional.pop("snapshot") == []
+    assert set(conditional) == set(STAGES) - {"snapshot", "cleanup"}
+    for name, conditions in conditional.items():
+        assert conditions == ["{{=tasks['snapshot'].outputs.parameters.go == 'true'}}"], name
+    go = "inputs.parameter_values['pipelinechannel--snapshot-go'] == 'true'"
+    for stage, tasks in kfp.leaves().items():
+        for graph, _, task in tasks:
+            assert (go in kfp.conditions(graph, task)) == (stage not in ("snapshot", "cleanup")), stage
+    reads = {
+        parameter["name"] for parameter in argo.tasks()["snapshot"]["arguments"]["parameters"] if parameter["value"]
+    }
+    assert {"retraining", "model_name"} <= reads
+    ((_, _, snapshot),) = kfp.leaves()["snapshot"]
+    assert {"retraining", "model_name"} <= set(snapshot["inputs"]["parameters"])
+
+
+def test_a_training_hangs_on_no_policy(real: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = real
+    assert "retraining" not in {one["name"] for one in argo.tasks()["snapshot"]["arguments"]["parameters"]}
+    assert {around for _, around in argo.leaves()} == {()}
+    ((_, _, snapshot),) = kfp.leaves()["snapshot"]
+    assert "retraining" not in snapshot["inputs"]["parameters"]
+
+
+def test_a_retraining_uses_the_training_pipelines_own_train_templates(told: Target) -> None:
+    argo, _ = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}), "visionloop-retrain")
+    for name in ("train", "train-toy"):
+        assert argo.tasks()[name]["templateRef"] == {"name": "visionloop-train", "template": name}
+    assert {name for template, name in argo.templates if template == argo.name} == {
+        *("pipeline", "worth-retraining", "exit")
+    }
+
+
+@pytest.mark.parametrize("trainers", [1, 2])
+def test_both_retraining_forms_hold_the_rows(told: Target, trainers: int) -> None:
+    more = {"toy": telling(50)} if trainers > 1 else {}
+    target = replace(told, trainers={**told.trainers, **more})
+    kfp_train, kfp_retrain = compiled(target)[1], compiled(target, "visionloop-retrain")[1]
+    for stage in STAGES:
+        rows = [
+            sorted((kfp.row(task) for _, _, task in kfp.leaves()[stage]), key=str) for kfp in (kfp_train, kfp_retrain)
+        ]
+        assert rows[0] == rows[1], stage
+
+
+def test_the_schedule_runs_one_at_a_time_and_waits_for_a_person(retrain: tuple[Argo, Kubeflow]) -> None:
+    argo, _ = retrain
+    specification = argo.document("CronWorkflow")["spec"]
+    assert specification["suspend"] is True
+    assert specification["concurrencyPolicy"] == "Forbid"
+    assert specification["timezone"] == "Etc/UTC"
+    assert specification["startingDeadlineSeconds"] > 0
+    assert specification["schedules"] == ["0 3 * * *"]
+    assert {specification["successfulJobsHistoryLimit"], specification["failedJobsHistoryLimit"]} == {3}
+    workflow = specification["workflowSpec"]
+    assert workflow["workflowTemplateRef"] == {"name": "visionloop-retrain"}
+    given = {one["name"]: one["value"] for one in workflow["arguments"]["parameters"]}
+    form = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
+    assert {name for name, one in form.items() if "value" not in one} <= set(given) <= set(form)
+    assert parse_policy(given["retraining"]) == RetrainingPolicy(
+        min_new_images=100, drift_above=0.1, champion_older_than_days=30, max_runs_per_week=2
+    )
 
 
 def test_the_two_graphs_have_the_same_edges_with_a_second_trainer(told: Target) -> None:
@@ -231,15 +329,16 @@ def test_no_pod_with_a_gpu_starts_where_training_and_evaluation_are_found(real: 
             assert condition.endswith(f"!({left} == 'evaluate')")
 
 
-def test_both_forms_hold_the_parameters_of_the_contract(real: tuple[Argo, Kubeflow]) -> None:
-    argo, kfp = real
+@pytest.mark.parametrize(("name", "more"), [("visionloop-train", []), ("visionloop-retrain", ["retraining"])])
+def test_both_forms_hold_the_parameters_of_the_contract(name: str, more: list[str]) -> None:
+    argo, kfp = compiled(cluster(), name)
     forms = kfp.specification["root"]["inputDefinitions"]["parameters"]
     arguments = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
-    assert sorted(forms) == sorted(NAMES)
-    assert sorted(arguments) == sorted([*NAMES, "gpus"])
+    assert sorted(forms) == sorted([*NAMES, *more])
+    assert list(arguments) == [*form([]), *more, "gpus", "spot"]
     kinds = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", dict: "STRUCT"}
-    for name, parameter in form(cluster().trainers).items():
-        field, argument = forms[name], arguments[name]
+    for entry, parameter in form(cluster().trainers, RETRAIN if more else TRAIN).items():
+        field, argument = forms[entry], arguments[entry]
         assert field["parameterType"] == kinds[parameter.kind]
         assert field["description"] == argument["description"] == parameter.description
         assert argument.get("enum", []) == list(parameter.choices)
@@ -254,8 +353,9 @@ def test_both_forms_hold_the_parameters_of_the_contract(real: tuple[Argo, Kubefl
             assert choice in parameter.description
 
 
-def test_the_whole_run_and_its_leftovers_have_their_limits(real: tuple[Argo, Kubeflow]) -> None:
-    specification = real[0].pipeline
+@pytest.mark.parametrize("name", ["real", "retrain"])
+def test_the_whole_run_and_its_leftovers_have_their_limits(name: str, request: pytest.FixtureRequest) -> None:
+    specification = request.getfixturevalue(name)[0].pipeline
     assert specification["activeDeadlineSeconds"] == RUN_DEADLINE_SECONDS == 90_000
     assert specification["ttlStrategy"] == {"secondsAfterCompletion": 3600}
     assert specification["podGC"] == {"strategy": "OnPodCompletion", "deleteDelayDuration": "3600s"}

@@ -1,7 +1,8 @@
 """Toy stages in the places of the real ones, so that the graph itself can run in seconds.
 
 Each takes the arguments of its real stage, makes its key from all of them, and writes a line into the file that TOY_LOG
-names when it computes. TOY_VERDICT is evaluate's verdict; TOY_FAIL names a stage that ends with 65.
+names when it computes. TOY_VERDICT is evaluate's verdict; TOY_SKIP is snapshot's reason not to go on; TOY_FAIL names a stage
+that ends with 65.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from visionloop.components import receipts
 from visionloop.components.errors import InvalidDataset
 from visionloop.components.policy import POLICIES, StagePolicy
 from visionloop.components.receipts import Parameter
+from visionloop.components.retraining.policy import ALWAYS, Decision
 from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "snapshot": {"dataset": "", "snapshot": "", "task": "", "split": ""},
+    "snapshot": {"dataset": "", "snapshot": "", "task": "", "split": "", "model_name": "", "retraining": ""},
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
     "convert": {"snapshot": "!", "report": "!"},
     "train": {"converted": "!", "snapshot": "!", "set": (), "model_name": "", "run_name": "", "description": ""},
@@ -29,7 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "register": {"evaluation": "!", "model_name": "", "storage": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
-OUTSIDE_THE_KEY = {"run_name", "description"}
+OUTSIDE_THE_KEY = {"run_name", "description", "retraining"}
 SCALARS: dict[str, dict[str, Any]] = {
     "snapshot": {"snapshot_id": "snap_0123456789ab"},
     "validate": {"errors": 0, "quarantined": 0},
@@ -65,6 +67,9 @@ class ToyStage:
 
     def resolve(self, context: Context, arguments: Any) -> Resolution:
         resolution = Resolution()
+        if self.name == "snapshot":
+            skip = os.environ.get("TOY_SKIP")
+            resolution.beside = (Decision(False, skip) if skip else ALWAYS).scalars()
         for entry in fields(arguments):
             value = getattr(arguments, entry.name)
             if ARGUMENTS[self.name][entry.name] == "!":

@@ -1,4 +1,4 @@
-"""A distribution of toy stages that stands before the real one, and runs of the train pipeline with them."""
+"""A distribution of toy stages that stands before the real one, and runs of the pipelines with them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from visionloop.components.runs import StageState
 
 RUNNER = "import sys; from visionloop.pipelines.local.runner import main; sys.exit(main(sys.argv[1]))"
 
+#: What makes each pipeline in the runner's process.
+TRAIN = "visionloop.pipelines.train.kubeflow:train_pipeline"
+RETRAIN = "visionloop.pipelines.retrain.kubeflow:retrain_pipeline"
+
 
 def write_distribution(folder: Path, groups: dict[str, dict[str, str]]) -> None:
     """A distribution without code: its metadata with entry points."""
@@ -32,7 +36,7 @@ def write_distribution(folder: Path, groups: dict[str, dict[str, str]]) -> None:
 
 @dataclass
 class ToyRuns:
-    """Runs the train pipeline of the toy stages on this machine, each run in a process of its own."""
+    """Runs a pipeline of the toy stages on this machine, each run in a process of its own."""
 
     folder: Path
 
@@ -41,13 +45,12 @@ class ToyRuns:
         return self.folder / "workspace"
 
     def run(
-        self, name: str, *, variables: dict[str, str] | None = None, **arguments: Any
+        self, name: str, *, pipeline: str = TRAIN, variables: dict[str, str] | None = None, **arguments: Any
     ) -> tuple[int, str, list[str]]:
         """Exit status, output, and the stages that computed."""
         log = self.folder / f"{name}.log"
         job = self.folder / f"{name}.json"
         told = {"workspace": str(self.workspace), "model_name": "Toy Model", "dataset": "somewhere"} | arguments
-        pipeline = "visionloop.pipelines.train.kubeflow:train_pipeline"
         job.write_bytes(
             msgspec.json.encode({"pipeline": pipeline, "arguments": told, "root": str(self.folder / "kfp" / name)})
         )

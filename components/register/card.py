@@ -1,0 +1,157 @@
+"""The model card: what a registered model is, what it was trained on and how good it is, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.components.configuration.settings import BASIC, display
+from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.receipts import Found, Parameter
+
+#: Classes that a card names; of the others it tells the number.
+CLASSES = 50
+
+#: The longest value of a setting that a card shows, in characters.
+LONGEST_VALUE = 120
+
+#: What Markdown or HTML would take for markup: a class may be named `<b>` or `a|b`.
+_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card tells. ``version`` and ``alias`` are None while the model has none."""
+
+    name: str
+    given: str
+    task: str
+    classes: Sequence[str]
+    result: EvaluationResult
+    evaluation: Found
+    training: Found
+    snapshot_id: str
+    dataset_hash: str
+    dataset: str
+    version: int | None = None
+    alias: str | None = None
+    storage: str | None = None
+
+
+def render(card: Card) -> str:
+    """The card's Markdown, which ends with a line break."""
+    result, training = card.result, card.training.receipt
+    title = card.given if card.version is None else f"{card.given}, version {card.version}"
+    return (
+        "\n\n".join(
+            [
+                f"# {escape(title)}",
+                _opening(card),
+                "## Metrics",
+                f"Measured on {result.images} images of the split {escape(result.split)}, which took no part in the training.",
+                _metrics(result),
+                "## Data",
+                _table(
+                    ("", ""),
+                    [
+                        ("dataset", escape(card.dataset)),
+                        ("snapshot", card.snapshot_id),
+                        ("content", card.dataset_hash),
+                        ("task", escape(card.task)),
+                        ("classes", _classes(card.classes)),
+                    ],
+                ),
+                "## Training",
+                _table(
+                    ("setting", "value", "from"),
+                    [
+                        (escape(name), escape(_shown(one.value)), escape(one.source))
+                        for name, one in _settings(training.parameters)
+                    ],
+                ),
+                "## Where it comes from",
+                _table(
+                    ("", ""),
+                    [
+                        *([("files", escape(card.storage))] if card.storage else []),
+                        ("training", escape(card.training.uri)),
+                        ("evaluation", escape(card.evaluation.uri)),
+                        ("result digest", result.training),
+                        *_tracking(training.tracking),
+                        ("trace id", escape(training.trace_id)),
+                    ],
+                ),
+                *_use(card),
+            ]
+        )
+        + "\n"
+    )
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _opening(card: Card) -> str:
+    verdict = f"Verdict **{card.result.verdict}**: {escape(card.result.reason)}"
+    return verdict if card.alias is None else f"{verdict}\n\nRegistered as **{escape(card.alias)}**."
+
+
+def _metrics(result: EvaluationResult) -> str:
+    """The primary metric first; a column for the champion where there was one to compare with."""
+    theirs = result.champion_metrics
+    head = ("metric", "value") if theirs is None else ("metric", "value", "champion's")
+    ordered = sorted(result.metrics.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
+    rows = []
+    for name, value in ordered:
+        row = [escape(name), f"{value:.4f}"]
+        if theirs is not None:
+            row.append(f"{theirs[name]:.4f}" if name in theirs else "")
+        rows.append(row)
+    return _table(head, rows)
+
+
+def _classes(classes: Sequence[str]) -> str:
+    named = ", ".join(escape(name) for name in classes[:CLASSES])
+    more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
+    return f"{len(classes)}: {named}{more}"
+
+
+def _settings(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]]:
+    """The basic settings, then all others that somebody gave."""
+    basic = [(name, parameters[name]) for name in BASIC if name in parameters]
+    given = [(name, one) for name, one in sorted(parameters.items()) if name not in BASIC and one.source != "default"]
+    return basic + given
+
+
+def _shown(value: Any) -> str:
+    text = display(value) if isinstance(value, bool | int | float | str) or value is None else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _tracking(tracking: Mapping[str, Any] | str) -> list[tuple[str, str]]:
+    if not isinstance(tracking, Mapping):
+        return []
+    return [
+        (escape(backend), escape(one.get("url") or one.get("run_id") or ""))
+        for backend, one in sorted(tracking.items())
+        if isinstance(one, Mapping)
+    ]
+
+
+def _use(card: Card) -> list[str]:
+    if card.version is None:
+        return []
+    load = f'model = mlflow.pyfunc.load_model("models:/{card.name}/{card.version}")'
+    return [
+        "## Use",
+        f'```python\nimport mlflow\n\n{load}\nmodel.predict(["image.jpg"], params={{"confidence": 0.25}})\n```',
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

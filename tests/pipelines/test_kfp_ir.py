@@ -1,0 +1,246 @@
+"""The compiled files as KFP itself reads them: its messages, its loader, the form, the lineage, and nothing that must not be there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compiled import Kubeflow
+from google.protobuf import json_format
+from kfp import compiler, components
+from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
+from test_pipelines_goldens import CREDENTIAL
+
+from visionloop.pipelines import pods
+from visionloop.pipelines.targets import STAGES
+
+ROOT = Path(__file__).parents[2]
+PIPELINES = sorted(ROOT.glob("manifests/kfp/*.yaml"))
+COMPONENTS = [ROOT / "components" / stage / "component.yaml" for stage in STAGES]
+FILES = [*PIPELINES, *COMPONENTS]
+
+#: What is fetched or installed when a container starts.
+INSTALLS = re.compile(
+    r"pip3?\s+install|-m\s+pip|\buv\s+pip|apt(-get)?\s+install|conda\s+install|\bcurl\b|\bwget\b|git\s+clone"
+)
+
+#: KFP's types of the form's fields, and the defaults, as the UI reads them from the IR; None has to be filled in.
+FORM: dict[str, tuple[str, Any]] = {
+    "workspace": ("STRING", None),
+    "model_name": ("STRING", None),
+    "dataset": ("STRING", ""),
+    "snapshot": ("STRING", ""),
+    "task": ("STRING", ""),
+    "split": ("STRING", ""),
+    "run_name": ("STRING", ""),
+    "description": ("STRING", ""),
+    "gate": ("STRING", ""),
+    "trainer": ("STRING", "ultralytics"),
+    "model": ("STRING", "yolo11n"),
+    "imgsz": ("NUMBER_INTEGER", 640),
+    "epochs": ("NUMBER_INTEGER", 100),
+    "batch": ("NUMBER_INTEGER", 16),
+    "lr0": ("NUMBER_DOUBLE", 0.01),
+    "optimizer": ("STRING", "SGD"),
+    "augment": ("BOOLEAN", True),
+    "primary_metric": ("STRING", "mAP50-95"),
+    "primary_metric_mode": ("STRING", "max"),
+    "advanced_config": ("STRUCT", {}),
+}
+ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
+
+#: Words that a field's description must hold: what may be given, as KFP's form offers no choices.
+NAMED = {
+    "workspace": ("s3://", "file://"),
+    "dataset": ("s3://", "file://"),
+    "snapshot": ("snap_",),
+    "task": ("detection", "segmentation", "classification", "pose"),
+    "split": ("train=", "val=", "test=", "seed=", "group="),
+    "gate": ("floor", "epsilon"),
+    "trainer": ("ultralytics",),
+    "model": ("s3://", "models:/"),
+    "imgsz": ("32", "8192"),
+    "epochs": ("1 to 100000",),
+    "batch": ("1 to 65536",),
+    "lr0": ("1e-09 to 10",),
+    "augment": ("true or false",),
+    "primary_metric_mode": ("max", "min"),
+    "advanced_config": ("JSON object",),
+    "retraining": ("JSON object",),
+}
+
+
+def documents(path: Path) -> list[Any]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def identity(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(params=PIPELINES, ids=identity)
+def pipeline(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture(params=FILES, ids=identity)
+def file(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_the_files_are_there() -> None:
+    assert {path.name for path in PIPELINES} == {"visionloop-train.yaml", "visionloop-retrain.yaml"}
+    assert [path for path in COMPONENTS if not path.exists()] == []
+
+
+# --- KFP's own validation ---
+
+
+def test_it_is_a_pipeline_specification_without_an_unknown_field(file: Path) -> None:
+    specification = json_format.ParseDict(documents(file)[0], pipeline_spec_pb2.PipelineSpec())
+    assert specification.sdk_version.startswith("kfp-2.17")
+    for executor in specification.deployment_spec["executors"].values():
+        json_format.ParseDict(
+            json_format.MessageToDict(executor), pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()
+        )
+
+
+def test_the_platform_part_is_one_of_kubernetes(pipeline: Path) -> None:
+    platform = json_format.ParseDict(documents(pipeline)[1], pipeline_spec_pb2.PlatformSpec())
+    assert list(platform.platforms) == ["kubernetes"]
+    executors = documents(pipeline)[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    labels = documents(pipeline)[0]["deploymentSpec"]["executors"]
+    assert set(executors) == set(labels)
+    for settings in executors.values():
+        json_format.ParseDict(settings, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_a_misspelt_field_is_found(pipeline: Path) -> None:
+    specification, platform = documents(pipeline)
+    specification["root"]["dags"] = {}
+    with pytest.raises(json_format.ParseError):
+        json_format.ParseDict(specification, pipeline_spec_pb2.PipelineSpec())
+    first = next(iter(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()))
+    first["nodeSelectors"] = {}
+    with pytest.raises(json_format.ParseError):
+        json_format.ParseDict(first, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_kfp_loads_it_and_compiles_the_same_again(file: Path, tmp_path: Path) -> None:
+    loaded = components.load_component_from_file(str(file))
+    compiler.Compiler().compile(loaded, str(tmp_path / "again.yaml"))
+    assert documents(tmp_path / "again.yaml") == documents(file)
+
+
+# --- the form ---
+
+
+def test_the_form_has_the_fields_with_their_types_and_defaults(pipeline: Path) -> None:
+    fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
+    wanted = FORM | ONLY.get(pipeline.name, {})
+    found = {name: (field["parameterType"], field.get("defaultValue")) for name, field in fields.items()}
+    assert found == wanted
+    for name, field in fields.items():
+        assert bool(field.get("isOptional")) == (wanted[name][1] is not None), name
+
+
+def test_each_field_says_what_may_be_given(pipeline: Path) -> None:
+    fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
+    for name, field in fields.items():
+        text = field["description"]
+        assert text.endswith(".")
+        assert text[0].isupper() or text.startswith(("detection", "train=")), f"{name}: {text}"
+        assert "\n" not in text
+        assert [word for word in NAMED.get(name, ()) if word not in text] == [], f"{name}: {text}"
+
+
+def test_pipeline_and_components_have_names_for_people(pipeline: Path) -> None:
+    specification = documents(pipeline)[0]
+    about = specification["pipelineInfo"]
+    assert about["displayName"].startswith("Visionloop: ")
+    assert about["description"].endswith(".")
+    for graph, name, task in Kubeflow(pipeline.read_text(encoding="utf-8")).tasks():
+        assert task["taskInfo"]["name"], (graph, name)
+
+
+# --- the lineage ---
+
+
+def test_artifacts_lead_from_the_first_stage_to_the_last(pipeline: Path) -> None:
+    kfp = Kubeflow(pipeline.read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for stage, tasks in kfp.leaves().items():
+        for graph, name, task in tasks:
+            given = task.get("inputs", {}).get("artifacts", {})
+            inputs = kfp.components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("artifacts", {})
+            assert set(given) == set(inputs), (graph, name)
+            for value in given.values():
+                found.setdefault(stage, set()).update(kfp._source(graph, value))
+    assert found == {
+        "validate": {"snapshot"},
+        "convert": {"snapshot"},
+        "train": {"convert"},
+        "evaluate": {"train"},
+        "register": {"evaluate"},
+    }
+
+
+# --- nothing that must not be there ---
+
+
+def test_nothing_is_installed_when_a_container_starts(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert not INSTALLS.search(text)
+    for executor in documents(file)[0]["deploymentSpec"]["executors"].values():
+        assert executor["container"]["image"].startswith("localhost/visionloop-")
+
+
+def test_the_pattern_finds_installs() -> None:
+    for text in (
+        "python3 -m pip install kfp",
+        "pip install kfp==2",
+        "uv pip install x",
+        "apt-get install git",
+        "curl x",
+    ):
+        assert INSTALLS.search(text)
+
+
+def test_no_credential_is_held(file: Path) -> None:
+    assert not CREDENTIAL.search(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("program", ["manifests", "components"])
+def test_the_variables_of_whoever_compiles_reach_no_file(program: str, tmp_path: Path) -> None:
+    """Every variable that may hold a key or an address is set while all is compiled, and none of it is in any file."""
+    canary = "canary0123456789"
+    held = {name: f"{canary}{name}" for name in (*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES)}
+    code = {
+        "manifests": "from visionloop.pipelines.compile import ENGINES, compile_engine\n"
+        "for engine in ENGINES: print([path.read_text() for path in compile_engine(engine, Path(sys.argv[1]))])",
+        "components": f"sys.path.insert(0, {str(ROOT / 'docs')!r})\nimport components\nprint(components.files())",
+    }[program]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nfrom pathlib import Path\n{code}", str(tmp_path)],
+        env={**os.environ, **held},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "visionloop-stage" in done.stdout
+    assert canary not in done.stdout
+
+
+def test_no_value_of_a_parameter_exceeds_what_kfp_stores(pipeline: Path) -> None:
+    fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
+    assert [name for name, field in fields.items() if len(json.dumps(field.get("defaultValue"))) > 10_000] == []

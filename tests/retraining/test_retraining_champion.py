@@ -1,0 +1,75 @@
+"""New images and drift between two datasets: figures that follow from their annotations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isclose
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionloop.components import dice
+from visionloop.components.retraining.champion import class_frequencies, drift, labelled
+
+CLASSES = ("cat", "dog", "fox")
+
+#: The class ids of each image's annotations, by file name.
+IMAGES = st.dictionaries(st.sampled_from([f"{number}.png" for number in range(8)]), st.lists(st.integers(0, 2)))
+
+
+def dataset(images: Mapping[str, list[int]], classes: tuple[str, ...] = CLASSES) -> dice.Dataset:
+    return dice.Dataset(
+        file="annotations_detection.json",
+        task="detection",
+        classes=tuple(dice.Class(id=index, name=name) for index, name in enumerate(classes)),
+        images=tuple(
+            dice.Image(
+                file_name=name,
+                width=8,
+                height=8,
+                annotations=tuple(dice.Annotation(class_id=index, bbox=(0, 0, 1, 1)) for index in ids),
+            )
+            for name, ids in images.items()
+        ),
+    )
+
+
+def test_frequencies_are_shares_of_all_annotations() -> None:
+    assert class_frequencies(dataset({"a.png": [0, 0, 1], "b.png": [1], "c.png": []})) == {"cat": 0.5, "dog": 0.5}
+    assert class_frequencies(dataset({"a.png": []})) == {}
+
+
+def test_an_image_is_labelled_by_its_annotations() -> None:
+    assert labelled(dataset({"a.png": [0], "b.png": [], "c.png": [1, 1]})) == {"a.png", "c.png"}
+
+
+def test_the_distance_of_known_distributions() -> None:
+    assert drift({"cat": 0.5, "dog": 0.5}, {"cat": 0.25, "dog": 0.75}) == 0.25
+    assert drift({"cat": 1.0}, {"dog": 1.0}) == 1.0
+    assert drift({"cat": 0.5, "dog": 0.5}, {"cat": 0.5, "fox": 0.5}) == 0.5
+    assert drift({}, {}) == 0.0
+    assert drift({}, {"cat": 1.0}) == drift({"cat": 1.0}, {}) == 1.0
+
+
+def test_a_renamed_class_is_another_class() -> None:
+    before, after = dataset({"a.png": [0, 1]}), dataset({"a.png": [0, 1]}, ("cat", "wolf", "fox"))
+    assert drift(class_frequencies(before), class_frequencies(after)) == 0.5
+
+
+@given(IMAGES, IMAGES)
+def test_the_distance_is_one_between_distributions(before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
+    one, other = class_frequencies(dataset(before)), class_frequencies(dataset(after))
+    assert isclose(sum(one.values()), 1 if any(before.values()) else 0)
+    assert 0 <= drift(one, other) <= 1 + 1e-12
+    assert drift(one, other) == drift(other, one)
+    assert drift(one, one) == 0
+    if one and other and not set(one) & set(other):
+        assert isclose(drift(one, other), 1)
+
+
+@given(IMAGES, IMAGES, IMAGES)
+def test_a_detour_is_never_shorter(
+    first: dict[str, list[int]], second: dict[str, list[int]], third: dict[str, list[int]]
+) -> None:
+    one, two, three = (class_frequencies(dataset(images)) for images in (first, second, third))
+    assert drift(one, three) <= drift(one, two) + drift(two, three) + 1e-12
