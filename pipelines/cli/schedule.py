@@ -1,0 +1,163 @@
+"""``visionloop schedule``: retraining at the times of a cron expression, started by the engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.pipelines.cli import run
+from visionloop.pipelines.cli.services import say
+from visionloop.pipelines.remote.schedules import Schedule, Schedules, check_name, schedules
+from visionloop.pipelines.remote.schedules_cron import Cron, zone_named
+
+#: The pipeline that schedules start: its retraining policy decides each time whether to go on.
+PIPELINE = "retrain"
+
+EngineName = Annotated[run.Engine, typer.Option("--engine", help="Which engine keeps the schedule: argo or kfp.")]
+Name = Annotated[str, typer.Argument(help="The schedule's name.")]
+
+application = typer.Typer(no_args_is_help=True, help="Retrain on a schedule.", rich_markup_mode=None)
+
+
+@application.callback()
+def schedule() -> None:
+    """Retrain on a schedule."""
+
+
+@application.command("create")
+def create(
+    name: Name,
+    cron: Annotated[
+        str, typer.Option(help="Minute, hour, day of the month, month, day of the week, such as '0 3 * * 1-5'.")
+    ],
+    engine: EngineName,
+    workspace: run.Workspace,
+    model_name: run.ModelName,
+    dataset: run.Dataset = None,
+    snapshot: run.Snapshot = None,
+    retraining: run.Retraining = None,
+    task: run.Task = None,
+    split: run.Split = None,
+    run_name: run.RunName = None,
+    description: run.Description = None,
+    gate: run.Gate = None,
+    settings: run.Settings = None,
+    parameters: run.Parameters = None,
+    timezone: Annotated[str, typer.Option(help="argo: the time zone of --cron, such as Asia/Seoul.")] = "UTC",
+    namespace: run.Namespace = None,
+    host: run.Host = None,
+) -> None:
+    """Makes a schedule that runs ``visionloop-retrain``, never twice at once.
+
+    Example: visionloop schedule create nightly --cron '0 3 * * *' --engine argo --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
+    """
+    check_name(name)
+    when = Cron.parse(cron)
+    zone_named(timezone)
+    arguments = run.pipeline_arguments(
+        dataset=dataset,
+        snapshot=snapshot,
+        workspace=workspace,
+        model_name=model_name,
+        task=task,
+        split=split,
+        run_name=run_name,
+        description=description,
+        gate=gate,
+        settings=settings or [],
+    )
+    if retraining:
+        arguments["retraining"] = run.policy_text(retraining)
+    if parameters and engine is not run.Engine.ARGO:
+        raise InvalidConfig("--parameter works with --engine argo alone; leave it out.")
+    run.check_reachable(arguments)
+    arguments |= run._pairs(parameters or ())
+    made = _schedules(engine, host, namespace).create(name, PIPELINE, arguments, when, timezone)
+    say(f"{made.name} is made; its next run starts at {_time(made.next)}.")
+
+
+@application.command("list")
+def list_(
+    engine: EngineName,
+    namespace: run.Namespace = None,
+    host: run.Host = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lists the schedules: name, cron, time zone, state, last and next start.
+
+    Example: visionloop schedule list --engine argo
+    """
+    found = _schedules(engine, host, namespace).list()
+    if json:
+        print(msgspec.json.encode({"schedules": [asdict(one) for one in found]}).decode())  # noqa: T201
+        return
+    for line in _table(found):
+        say(line)
+
+
+@application.command("pause")
+def pause(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+    """Starts no more runs until it is resumed; a run that goes on is left alone.
+
+    Example: visionloop schedule pause nightly --engine argo
+    """
+    _schedules(engine, host, namespace).pause(name)
+    say(f"{name} is paused.")
+
+
+@application.command("resume")
+def resume(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+    """Starts runs again; of the times that were missed the last one is made up for.
+
+    Example: visionloop schedule resume nightly --engine argo
+    """
+    _schedules(engine, host, namespace).resume(name)
+    say(f"{name} is active.")
+
+
+@application.command("delete")
+def delete(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+    """Removes a schedule; what its runs have computed stays.
+
+    Example: visionloop schedule delete nightly --engine argo
+    """
+    _schedules(engine, host, namespace).delete(name)
+    say(f"{name} is deleted.")
+
+
+def _schedules(engine: run.Engine, host: str | None, namespace: str | None) -> Schedules:
+    if engine is run.Engine.LOCAL:
+        raise InvalidConfig("--engine local: this machine keeps no schedules; give argo or kfp, or use its own cron.")
+    return schedules(engine.value, host=host, namespace=namespace)
+
+
+def _table(found: list[Schedule]) -> list[str]:
+    """Aligned columns with a heading."""
+    heading = ("NAME", "CRON", "ZONE", "STATE", "LAST", "NEXT", "MODEL")
+    rows = [
+        (
+            one.name,
+            one.cron,
+            one.timezone or "-",
+            one.state,
+            _time(one.last),
+            _time(one.next),
+            one.model_name or "-",
+        )
+        for one in found
+    ]
+    widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (heading, *rows)
+    ]
+
+
+def _time(moment: datetime | None) -> str:
+    """A time with its zone's offset, "-" for none."""
+    return "-" if moment is None else moment.isoformat(sep=" ", timespec="minutes")

@@ -1,0 +1,106 @@
+"""One line a stage: what the engine tells and what the run's record knows, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from visionloop.components.policy import POLICIES
+from visionloop.pipelines.local.display import epoch_text
+from visionloop.pipelines.remote.record import StageRecord
+from visionloop.pipelines.remote.state import RemoteState, Step
+
+#: What stands before a stage's name.
+MARKS = {"waiting": "…", "running": "●", "succeeded": "✓", "failed": "✗", "skipped": "–", "pending": " "}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of one stage.
+
+    ``state`` is a step's state, or pending before it has begun. ``since`` is when a stage that still runs began.
+    """
+
+    stage: str
+    state: str
+    text: str = ""
+    notices: tuple[str, ...] = ()
+    since: datetime | None = None
+
+    @property
+    def mark(self) -> str:
+        """The sign before the stage's name."""
+        return MARKS[self.state]
+
+    def elapsed(self, now: datetime | None = None) -> str:
+        """How long the stage has been running, for people; "" where that is unknown."""
+        return "" if self.since is None else duration((now or datetime.now(UTC)) - self.since)
+
+
+def rows(state: RemoteState, known: Mapping[str, StageRecord], stages: tuple[str, ...]) -> tuple[Row, ...]:
+    """A row for each stage of the pipeline, in its order, then for steps that the pipeline doesn't name."""
+    steps = {step.stage: step for step in state.steps}
+    named = (*stages, *(stage for stage in steps if stage not in stages))
+    return tuple(_row(stage, steps.get(stage), known.get(stage)) for stage in named)
+
+
+def duration(span: object) -> str:
+    """A time span for people: seconds, minutes and seconds, or hours and minutes."""
+    seconds = max(0, int(span.total_seconds())) if hasattr(span, "total_seconds") else 0
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
+    reused = bool(known and known.state.reused)
+    notices = tuple(known.state.notices) if known else ()
+    if step is None:
+        return Row(stage, "pending")
+    match step.state:
+        case "succeeded":
+            spent = "" if step.started_at is None or step.finished_at is None else step.finished_at - step.started_at
+            text = "reused" if reused else f"done in {duration(spent)}" if spent else "done"
+            return Row(stage, "succeeded", text, notices)
+        case "skipped":
+            return Row(stage, "succeeded" if reused else "skipped", "reused" if reused else "skipped")
+        case "failed":
+            return Row(stage, "failed", sentence(step, known), notices)
+        case "waiting":
+            before = _before(step, known)
+            return Row(stage, "waiting", "; ".join(part for part in (before, step.reason or "waiting") if part))
+        case _:
+            parts = [_attempt(stage, step), _epoch(step, known)]
+            text = "  ".join(part for part in parts if part)
+            return Row(stage, "running", text, notices, step.started_at)
+
+
+def sentence(step: Step, known: StageRecord | None) -> str:
+    """Why a stage failed: the record's sentence if it is that of the last attempt, else the engine's."""
+    if known and known.failure and known.failure.attempt >= known.state.attempt:
+        return known.failure.error_message
+    return step.reason or "failed; the engine says no more"
+
+
+def _attempt(stage: str, step: Step) -> str:
+    if step.attempt < 2:
+        return ""
+    policy = POLICIES.get(stage)
+    return f"attempt {step.attempt}" + (f" of {policy.attempts}" if policy else "")
+
+
+def _before(step: Step, known: StageRecord | None) -> str:
+    """What became of the attempt before, while the next one waits."""
+    if known is None or known.failure is None or known.failure.error_message in (step.reason or ""):
+        return ""
+    return f"{known.failure.error_message} Trying again"
+
+
+def _epoch(step: Step, known: StageRecord | None) -> str:
+    if known and known.progress:
+        return epoch_text(known.progress.epoch, known.progress.epochs, known.progress.metrics)
+    done, _, total = (step.progress or "").partition("/")
+    return f"{done} of {total}" if total.isdigit() and int(total) > 1 else ""

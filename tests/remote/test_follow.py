@@ -1,0 +1,306 @@
+"""Following a run: what is shown of it, and how it ends. The engine is played from recordings; the workspace is real."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from recordings import workflow
+from rich.console import Console
+
+from visionloop.components import progress, runs
+from visionloop.components.errors import (
+    AccessDenied,
+    Defect,
+    InvalidConfig,
+    InvalidDataset,
+    Killed,
+    Terminated,
+    TimeLimit,
+    Transient,
+    UserStopped,
+)
+from visionloop.components.runs import RunRecord, StageState
+from visionloop.components.storage import open_prefix
+from visionloop.pipelines.remote.argo import parse
+from visionloop.pipelines.remote.display import Display
+from visionloop.pipelines.remote.follow import follow
+from visionloop.pipelines.remote.record import StageRecord
+from visionloop.pipelines.remote.rows import duration, rows
+from visionloop.pipelines.remote.state import RemoteState, Step
+from visionloop.pipelines.targets import STAGES
+
+RUN = "5c0c6bd5"
+
+
+@dataclass
+class Played:
+    """A run whose engine says one thing after the other, the last one for ever."""
+
+    says: list[RemoteState | BaseException | Callable[[], RemoteState]]
+    engine: str = "argo"
+    name: str = "visionloop-train-abcde"
+    run: str = RUN
+    page: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def state(self) -> RemoteState:
+        said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
+        if isinstance(said, BaseException):
+            raise said
+        return said() if callable(said) else said
+
+    def follow_command(self) -> str:
+        return f"visionloop run follow {self.name} --engine argo"
+
+
+def play(workspace: str, *says: Any) -> dict[str, Any]:
+    return follow(Played(list(says)), workspace, {"workspace": workspace, "model_name": "Digits"}, every=0)
+
+
+def recorded(name: str) -> RemoteState:
+    return parse(workflow(name))
+
+
+@pytest.fixture
+def record(workspace: str) -> RunRecord:
+    """The run's record, opened as its first stage does."""
+    found = RunRecord(open_prefix(workspace, "results"), RUN)
+    found.open({"snapshot": {}}, "trace-1")
+    return found
+
+
+def failed(record: RunRecord, stage: str, error: Exception, *, attempt: int = 1, attempts: int = 1) -> None:
+    record.write_state(StageState(stage=stage, state="failed", attempt=attempts))
+    record.write_failure(
+        runs.describe_failure(stage, error, attempt=attempt, trace_id="trace-1", traceback=None)  # type: ignore[arg-type]
+    )
+
+
+def rejected(record: RunRecord) -> None:
+    """Leaves the record of a run that registered nothing, as its stages would."""
+    for stage in ("snapshot", "validate", "convert", "train", "cleanup"):
+        record.write_state(StageState(stage=stage, state="succeeded", attempt=1, seconds=1.5))
+    record.write_state(StageState(stage="evaluate", state="succeeded", attempt=1, scalars={"verdict": "reject"}))
+
+
+def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]):
+    rejected(record)
+    told = play(workspace, recorded("argo-succeeded"))
+    assert {name: told[name] for name in ("run", "trace_id", "model_name", "version", "alias", "verdict")} == {
+        "run": RUN,
+        "trace_id": "trace-1",
+        "model_name": "Digits",
+        "version": None,
+        "alias": None,
+        "verdict": "reject",
+    }
+    assert set(told["stages"]) == set(STAGES) - {"register"}
+    assert told["seconds"] > 0
+    assert "note: nothing is registered: the model is below the gate's floor" in capsys.readouterr().err
+
+
+def test_a_policy_that_sees_no_need_is_a_good_end(workspace: str, record: RunRecord):
+    record.write_state(
+        StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"go": "false", "reason": "nothing is new"})
+    )
+    told = play(workspace, RemoteState("succeeded", (Step("snapshot", "succeeded"),)))
+    assert told["version"] is None
+    assert list(told["stages"]) == ["snapshot"]
+
+
+def test_a_success_without_a_receipt_is_none(workspace: str, record: RunRecord):
+    for stage in ("snapshot", "validate", "convert", "train"):
+        record.write_state(StageState(stage=stage, state="succeeded", attempt=1))
+    with pytest.raises(Defect, match=r"argo called visionloop-train-abcde a success, but register has no receipt"):
+        play(workspace, recorded("argo-succeeded"))
+
+
+def test_a_failed_cleanup_takes_nothing_from_a_finished_run(workspace: str, record: RunRecord):
+    rejected(record)
+    failed(record, "cleanup", Transient("The store is out."))
+    told = play(workspace, RemoteState("failed", (Step("cleanup", "failed", exit_code=75),)))
+    assert told["verdict"] == "reject"
+
+
+def test_a_failed_stages_own_error_is_raised(workspace: str, record: RunRecord):
+    failed(record, "snapshot", InvalidDataset("s3://datasets/nothing: as the record has it."))
+    with pytest.raises(InvalidDataset, match=r"^s3://datasets/nothing: as the record has it\.$"):
+        play(workspace, recorded("argo-wrong-data"))
+
+
+def test_without_a_record_the_engines_words_and_exit_code_count(workspace: str):
+    with pytest.raises(InvalidDataset, match=r"^s3://datasets/nothing: no dataset lies there"):
+        play(workspace, recorded("argo-wrong-data"))
+
+
+def test_an_earlier_attempts_sentence_is_not_the_last_ones(workspace: str, record: RunRecord):
+    failed(record, "train", Transient("The store was out."), attempt=1, attempts=3)
+    step = Step("train", "failed", attempt=3, reason="pod deleted")
+    with pytest.raises(Killed, match=r"^train: pod deleted; start the run again to resume"):
+        play(workspace, RemoteState("failed", (step,)))
+
+
+def test_the_first_failure_counts(workspace: str, record: RunRecord):
+    failed(record, "snapshot", AccessDenied("no keys"))
+    failed(record, "cleanup", Transient("later"))
+    with pytest.raises(AccessDenied, match=r"^no keys$"):
+        play(workspace, RemoteState("failed", (), "the engine gave up"))
+
+
+def test_an_engines_own_limit_is_a_time_limit(workspace: str, record: RunRecord):
+    with pytest.raises(TimeLimit, match=r"Max duration limit exceeded"):
+        play(workspace, RemoteState("failed", (), "Max duration limit exceeded"))
+
+
+def test_a_run_that_was_stopped_on_the_engine_says_so(workspace: str, record: RunRecord):
+    with pytest.raises(UserStopped, match=r"was stopped on argo .Stopped with strategy 'Stop'."):
+        play(workspace, RemoteState("stopped", (), "Stopped with strategy 'Stop'"))
+
+
+def test_an_engine_that_is_out_for_a_while_is_asked_again(
+    workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]
+):
+    rejected(record)
+    told = play(workspace, RemoteState("running"), Transient("The cluster is out."), recorded("argo-succeeded"))
+    assert told["verdict"] == "reject"
+    assert "The cluster is out. The run goes on; asking again." in capsys.readouterr().err
+
+
+def test_a_run_that_the_engine_has_removed_ends_by_its_record(workspace: str, record: RunRecord):
+    rejected(record)
+    assert play(workspace, RemoteState("running"), InvalidConfig("gone"))["verdict"] == "reject"
+
+
+def test_a_run_that_vanished_before_its_end_is_told_as_gone(workspace: str, record: RunRecord):
+    with pytest.raises(InvalidConfig, match=r"^gone$"):
+        play(workspace, RemoteState("running"), InvalidConfig("gone"))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, UserStopped), (signal.SIGTERM, Terminated)])
+def test_leaving_says_how_to_come_back(
+    workspace: str, record: RunRecord, number: signal.Signals, error: type[Exception], handled: None
+):
+    def asked_to_end() -> RemoteState:
+        os.kill(os.getpid(), number)
+        return RemoteState("running")
+
+    with pytest.raises(error, match=r"the run goes on; come back with: visionloop run follow visionloop-train-abcde"):
+        play(workspace, RemoteState("running"), asked_to_end)
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """SIGTERM as the command line takes it."""
+
+    def end(number: int, _: object) -> None:
+        raise Terminated("asked to end")
+
+    before = signal.signal(signal.SIGTERM, end)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_without_keys_the_engines_word_is_the_end(capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: Any):
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
+    told = play("s3://results/elsewhere", RemoteState("running"), recorded("argo-succeeded"))
+    assert (told["version"], told["alias"], told["model_name"]) == (1, "champion", "Digits")
+    assert set(told["stages"]) == set(STAGES)
+    shown = capsys.readouterr().err
+    assert shown.count("the workspace can't be read here") == 1
+    assert "✓ train" in shown
+
+
+def test_without_keys_a_success_without_a_receipt_is_none(tmp_path: Any, monkeypatch: Any):
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
+    step = Step("register", "succeeded", outputs={"receipt": "", "version": ""})
+    with pytest.raises(Defect, match=r"register has no receipt"):
+        play("s3://results/elsewhere", RemoteState("succeeded", (step,)))
+
+
+def test_keys_of_another_store_are_no_keys(workspace: str):
+    told = play(workspace, recorded("argo-succeeded"))
+    assert told["version"] == 1
+
+
+def test_lines_are_told_when_they_change(workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]):
+    place = record.workspace.child("train/k")
+
+    def epoch(number: int) -> Callable[[], RemoteState]:
+        def happens() -> RemoteState:
+            record.write_state(StageState(stage="train", state="running", attempt=2, key="k", notices=["Few images."]))
+            progress.advance(
+                place,
+                progress.Progress(
+                    attempt="a", epoch=number, epochs=16, checkpoints=[], metrics={"mAP50": 0.1 * number}, best_epoch=1
+                ),
+            )
+            return RemoteState("running", (Step("snapshot", "succeeded"), Step("train", "running", attempt=2)))
+
+        return happens
+
+    with pytest.raises(UserStopped):
+        play(
+            workspace,
+            RemoteState("pending", (), "waiting for a slot"),
+            RemoteState("running", (Step("train", "waiting", reason="Unschedulable: no node"),)),
+            epoch(3),
+            epoch(3),
+            epoch(4),
+            RemoteState("stopped"),
+        )
+    assert capsys.readouterr().err.splitlines() == [
+        "visionloop-train-abcde  argo",
+        "note: waiting for a slot",
+        "… train     Unschedulable: no node",
+        "note: train: Few images.",
+        "✓ snapshot  done",
+        "● train     attempt 2 of 3  epoch 3/16  mAP50 0.300",
+        "● train     attempt 2 of 3  epoch 4/16  mAP50 0.400",
+    ]
+
+
+def test_a_terminal_shows_the_tree():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    display = Display("visionloop-train-abcde  argo", STAGES, console)
+    state = RemoteState(
+        "running",
+        (Step("snapshot", "succeeded"), Step("train", "waiting", reason="in Kueue's queue gpus: [quota] is used up")),
+    )
+    display.show(rows(state, {}, STAGES), "the cluster is out")
+    display.close()
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert any("├── ✓ snapshot  done" in line for line in lines)
+    assert any("… train     in Kueue's queue gpus: [quota] is used up" in line for line in lines)
+    assert any("evaluate" in line for line in lines)
+    assert "the cluster is out" in lines
+
+
+def test_a_stage_that_is_tried_again_says_why():
+    failure = runs.describe_failure("train", Transient("The store is out."), attempt=1, trace_id="t", traceback=None)
+    known = {"train": StageRecord(StageState(stage="train", state="failed", attempt=1), None, failure)}
+    shown = rows(RemoteState("running", (Step("train", "waiting", reason="Backoff for 10 seconds"),)), known, STAGES)
+    assert next(row.text for row in shown if row.stage == "train") == (
+        "The store is out. Trying again; Backoff for 10 seconds"
+    )
+
+
+def test_a_reused_stage_was_not_skipped():
+    known = {"train": StageRecord(StageState(stage="train", state="succeeded", reused=True, receipt="…"))}
+    shown = {row.stage: row for row in rows(recorded("argo-reused"), known, STAGES)}
+    assert (shown["train"].mark, shown["train"].text) == ("✓", "reused")
+    assert (shown["evaluate"].mark, shown["evaluate"].text) == ("–", "skipped")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (90061, "25 h 1 min")]
+)
+def test_a_time_span_is_told_for_people(seconds: float, text: str):
+    from datetime import timedelta
+
+    assert duration(timedelta(seconds=seconds)) == text

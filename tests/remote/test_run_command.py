@@ -1,0 +1,117 @@
+"""The command line's own checks, before anything is asked of an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from visionloop.components.errors import InvalidConfig, VisionloopError
+from visionloop.pipelines.cli.main import application
+from visionloop.pipelines.cli.run import check_reachable, policy_text
+
+DATA = ["--dataset", "s3://datasets/d", "--workspace", "s3://results/w", "--model-name", "m"]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Calls the command line, and returns the sentence of its refusal."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words: str) -> str:
+        ended = CliRunner().invoke(application(list(words)), list(words))
+        assert isinstance(ended.exception, VisionloopError), ended.output
+        assert ended.exception.exit_code == 78
+        return ended.exception.sentence
+
+    return call
+
+
+@pytest.mark.parametrize("engine", ["argo", "kfp"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--dataset", "bottles", *DATA[2:]], "--dataset file://"),
+        ([*DATA[:2], "--workspace", "work", *DATA[4:]], "--workspace file://"),
+        ([*DATA, "--gate", "file:///gate.json"], "--gate file:///gate.json"),
+    ],
+)
+def test_a_folder_of_this_machine_is_nothing_for_a_pod(
+    refused: Callable[..., str], engine: str, words: list[str], told: str
+):
+    sentence = refused("run", "train", "--engine", engine, *words)
+    assert sentence.startswith(told)
+    assert "lies on this machine, where no pod of an engine can reach it; give an s3:// URI." in sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--engine", "argo", "--run", "r"], "--run works on this machine alone"),
+        (["--engine", "kfp", "--force", "train"], "--force works on this machine alone"),
+        (["--engine", "kfp", "--parameter", "gpus=0"], "--parameter works with --engine argo alone"),
+        (["--engine", "argo", "--parameter", "gpus"], "--parameter gpus: give NAME=VALUE"),
+        (["--engine", "argo", "--parameter", "epochs=3"], "--parameter epochs=3: epochs has an option of its own"),
+        (["--detach"], "--detach is for an engine; give --engine argo or kfp too"),
+        (["--namespace", "n"], "--namespace is for an engine"),
+        (["--host", "h"], "--host is for an engine"),
+        (["--parameter", "gpus=0"], "--parameter is for an engine"),
+        (["--engine", "argo", "--gate", '{"flor": 0}'], "flor"),
+        (["--engine", "argo", "--snapshot", "snap_0"], "Give either --dataset"),
+        (["--engine", "argo"], "Nothing says where the cluster is: set KUBECONFIG"),
+        (["--engine", "kfp"], "Kubeflow Pipelines needs an address"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_starts(refused: Callable[..., str], words: list[str], told: str):
+    assert told in refused("run", "train", *DATA, *words)
+
+
+def test_a_run_of_this_machine_is_not_followed(refused: Callable[..., str]):
+    assert "--engine local: a run on this machine is followed where it was started" in refused(
+        "run", "follow", "r", "--engine", "local"
+    )
+
+
+@pytest.mark.parametrize("text", ['{"min_new_images": 3}', "min_new_images: 3\n"])
+def test_a_policys_file_is_handed_on_as_json(tmp_path: Path, text: str):
+    (tmp_path / "policy").write_text(text)
+    assert json.loads(policy_text(str(tmp_path / "policy"))) == {"min_new_images": 3}
+
+
+def test_a_policy_at_a_uri_is_left_to_the_stage():
+    assert policy_text("s3://results/policy.yaml") == "s3://results/policy.yaml"
+
+
+@pytest.mark.parametrize("given", ['{"min_images": 3}', "nowhere.yaml"])
+def test_a_policy_that_is_none_is_told_before_anything_starts(given: str):
+    with pytest.raises(InvalidConfig, match=r"--retraining"):
+        policy_text(given)
+
+
+def test_what_lies_in_a_store_can_be_reached():
+    check_reachable({"workspace": "s3://results/w", "dataset": "s3://datasets/d", "gate": '{"floor": 0}'})
+
+
+def test_every_pipeline_can_be_made():
+    import importlib
+
+    from visionloop.pipelines.cli.run import PIPELINES
+    from visionloop.pipelines.targets import laptop
+
+    for place in PIPELINES.values():
+        module, _, name = place.partition(":")
+        assert isinstance(getattr(importlib.import_module(module), name)(laptop()).name, str)
+
+
+def test_train_and_retrain_take_the_same_but_for_the_policy():
+    run = typer.main.get_command(application([])).commands["run"]  # type: ignore[attr-defined]
+    options = {name: {one.name for one in run.commands[name].params} for name in ("train", "retrain")}
+    assert options["retrain"] - options["train"] == {"retraining"}
+    assert options["train"] - options["retrain"] == set()

@@ -1,0 +1,161 @@
+"""Schedules on Kubeflow Pipelines, through its own client and over HTTP."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from kubeflow_server import EPOCH, KubeflowServer
+from typer.testing import CliRunner
+
+from visionloop.components.errors import InvalidConfig
+from visionloop.pipelines.cli import schedule
+from visionloop.pipelines.remote import kubeflow
+from visionloop.pipelines.remote.schedules_cron import Cron
+from visionloop.pipelines.remote.schedules_kubeflow import KubeflowSchedules
+
+ARGUMENTS = {"workspace": "s3://results/here", "model_name": "Digits", "dataset": "s3://datasets/digits"}
+
+
+@functools.cache
+def pipeline() -> kubeflow.Compiled:
+    return kubeflow.compiled_pipeline("retrain")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeflowServer]:
+    compiled = pipeline()
+    monkeypatch.setattr(kubeflow, "compiled_pipeline", lambda *_: compiled)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    running = KubeflowServer()
+    yield running
+    running.close()
+
+
+def test_a_schedule_is_a_recurring_run_of_the_uploaded_version(server: KubeflowServer) -> None:
+    found = KubeflowSchedules(server.host).create(
+        "nightly", "retrain", {**ARGUMENTS, "epochs": "20"}, Cron.parse("0 3 * * *"), "UTC"
+    )
+    (recurring,) = server.state.recurring.values()
+    (version,) = server.state.versions.values()
+    assert recurring.display_name == "nightly"
+    assert recurring.trigger == {"cron_schedule": {"cron": "0 0 3 * * *"}}
+    assert recurring.pipeline_version_reference["pipeline_version_id"] == version.pipeline_version_id
+    assert recurring.runtime_config["parameters"] == {**ARGUMENTS, "epochs": 20}
+    # The API tells 64-bit numbers as text.
+    assert int(recurring.max_concurrency) == 1
+    assert recurring.no_catchup is True
+    assert recurring.mode == "ENABLE"
+    assert (found.name, found.pipeline, found.cron) == ("nightly", "visionloop-retrain", "0 3 * * *")
+    assert (found.timezone, found.state, found.last) == (None, "active", None)
+    assert found.next is not None
+    assert found.next > datetime.now(UTC)
+
+
+def test_a_schedule_is_paused_resumed_and_deleted(server: KubeflowServer) -> None:
+    found = KubeflowSchedules(server.host)
+    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    found.pause("nightly")
+    assert [(one.state, one.next) for one in found.list()] == [("paused", None)]
+    found.resume("nightly")
+    assert [one.state for one in found.list()] == ["active"]
+    found.delete("nightly")
+    assert found.list() == []
+    for change in (found.pause, found.resume, found.delete):
+        with pytest.raises(InvalidConfig, match="there is no schedule nightly"):
+            change("nightly")
+
+
+def test_the_last_run_is_told(server: KubeflowServer) -> None:
+    found = KubeflowSchedules(server.host)
+    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    (recurring,) = server.state.recurring
+    client = found._connection.client
+    run = client.api_models.V2beta1Run(display_name="a", run_id="1", created_at=EPOCH, recurring_run_id=recurring)
+    server.state.runs["1"] = run
+    assert [one.last for one in found.list()] == [EPOCH]
+
+
+def test_foreign_recurring_runs_are_left_alone(server: KubeflowServer) -> None:
+    found = KubeflowSchedules(server.host)
+    models = found._connection.client.api_models
+    server.state.recurring["x"] = models.V2beta1RecurringRun(recurring_run_id="x", display_name="theirs")
+    assert found.list() == []
+    with pytest.raises(InvalidConfig, match="there is no schedule theirs"):
+        found.delete("theirs")
+
+
+def test_a_name_is_used_once(server: KubeflowServer) -> None:
+    found = KubeflowSchedules(server.host)
+    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    with pytest.raises(InvalidConfig, match="there is a schedule nightly already"):
+        found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    assert len(server.state.recurring) == 1
+
+
+def test_a_time_zone_is_refused(server: KubeflowServer) -> None:
+    with pytest.raises(InvalidConfig, match="keeps one time zone for all schedules"):
+        KubeflowSchedules(server.host).create("n", "retrain", ARGUMENTS, Cron.parse("@daily"), "Asia/Seoul")
+    assert server.state.recurring == server.state.versions == {}
+
+
+def command(*words: str) -> Any:
+    return CliRunner().invoke(schedule.application, list(words), catch_exceptions=True)
+
+
+def given(server: KubeflowServer, *words: str) -> list[str]:
+    told = {"workspace": "s3://results/here", "model-name": "Digits", "dataset": "s3://datasets/digits"}
+    options = [word for name, value in told.items() for word in (f"--{name}", value)]
+    return ["create", "nightly", "--engine", "kfp", "--host", server.host, *options, *words]
+
+
+def test_the_command_makes_lists_and_removes(server: KubeflowServer) -> None:
+    policy = '{"min_new_images": 50}'
+    made = command(*given(server, "--cron", "0 3 * * 1", "--set", "epochs=20", "--retraining", policy))
+    assert made.exit_code == 0, made.output
+    assert "nightly is made; its next run starts at 20" in made.output
+    (recurring,) = server.state.recurring.values()
+    sent = recurring.runtime_config["parameters"]
+    assert (sent["epochs"], json.loads(sent["retraining"])["min_new_images"]) == (20, 50)
+    place = ["--engine", "kfp", "--host", server.host]
+    heading, line = command("list", *place).output.splitlines()
+    assert heading.split() == ["NAME", "CRON", "ZONE", "STATE", "LAST", "NEXT", "MODEL"]
+    assert line.split()[0] == "nightly"
+    assert line.split()[-1] == "Digits"
+    (told,) = json.loads(command("list", *place, "--json").output)["schedules"]
+    assert (told["name"], told["cron"], told["state"]) == ("nightly", "0 3 * * 1", "active")
+    for verb, state in (("pause", "paused"), ("resume", "active"), ("delete", "deleted")):
+        assert command(verb, "nightly", *place).output == f"nightly is {state}.\n"
+    assert server.state.recurring == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--cron", "0 3 * *"), "give five fields"),
+        (("--cron", "@daily", "--timezone", "Mars/Base"), "there is no such time zone"),
+        (("--cron", "@daily", "--parameter", "gpus=0"), "--parameter works with --engine argo alone"),
+        (("--cron", "@daily", "--workspace", "/tmp/here"), "lies on this machine"),
+        (("--cron", "@daily", "--snapshot", "snap_0123456789ab"), "Give either --dataset"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_the_server_is_asked(
+    server: KubeflowServer, words: tuple[str, ...], sentence: str
+) -> None:
+    refused = command(*given(server, *words))
+    assert isinstance(refused.exception, InvalidConfig)
+    assert sentence in refused.exception.sentence
+    assert server.state.asked == []
+
+
+@pytest.mark.parametrize("name", ["Nightly", "a" * 53, "-a", "a-", "a.b", ""])
+def test_a_name_must_suit_every_engine(server: KubeflowServer, name: str) -> None:
+    words = given(server, "--cron", "@daily")
+    words[1] = name
+    refused = command("create", *words[2:], "--", name)
+    assert isinstance(refused.exception, InvalidConfig)
+    assert "The schedule's name" in refused.exception.sentence
