@@ -11,5 +11,5 @@ setup(
         for name in (folder, *(f"{folder}.{sub}" for sub in find_packages(folder)))
     ],
     package_dir={f"visionloop.{folder}": folder for folder in FOLDERS},
-    package_data={"": ["*.html", "templates/*.html", "*.json", "*.yaml", "py.typed"]},
+    package_data={"": ["*.html", "templates/*.html", "*.json", "*.md", "*.yaml", "py.typed"]},
 )

@@ -33,7 +33,9 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     folder = tmp_path_factory.mktemp("cluster")
     namespace = f"visionloop-test-{uuid.uuid4().hex[:6]}"
     overlay = os.path.relpath(MANIFESTS / "overlays" / "kind", folder)
-    (folder / "kustomization.yaml").write_text(f"namespace: {namespace}\nresources: [{overlay}]\n")
+    # The overlay's own S3 and MLflow stay off: the pods use those of this machine, which the tests look into.
+    off = "replicas: [{name: visionloop-store, count: 0}, {name: visionloop-mlflow, count: 0}]\n"
+    (folder / "kustomization.yaml").write_text(f"namespace: {namespace}\nresources: [{overlay}]\n{off}")
     with services.session(folder / "services", host=HOST, page=True) as embedded:
         kubectl("create", "namespace", namespace)
         try:

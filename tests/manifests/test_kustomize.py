@@ -79,9 +79,16 @@ def test_pods_are_denied_all_traffic_that_is_not_named(overlay: str) -> None:
 
 
 def test_a_machine_without_a_gpu_trains_without_one() -> None:
+    asked = {
+        template["metadata"]["name"]: one["value"]
+        for template in objects("kind")
+        if template["kind"] == "WorkflowTemplate"
+        for one in template["spec"]["arguments"]["parameters"]
+        if one["name"] == "gpus"
+    }
+    assert {"visionloop-train", "visionloop-evaluate"} <= set(asked)
+    assert set(asked.values()) == {"0"}
     template = named("kind", "WorkflowTemplate", "visionloop-train")["spec"]
-    values = {one["name"]: one.get("value") for one in template["arguments"]["parameters"]}
-    assert values["gpus"] == "0"
     requests = template["templates"][0]["container"]["resources"]["requests"]
     assert requests == {"cpu": "500m", "memory": "2Gi"}
 

@@ -1,0 +1,83 @@
+"""Argo's own time a step beside ours, printed. Run by ``make bench`` where there is a cluster.
+
+A step's time is its node's: from the engine's decision to start it to its outputs being known. The pod's is its
+container's; ours is what the receipt says was computed. The rest is the engine's: scheduling, init and wait containers, the
+controller's next look. It asserts what was done, never how long it took.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+from kubernetes_cluster import Cluster, kubectl
+
+from visionloop.components import receipts
+
+pytestmark = [pytest.mark.cluster, pytest.mark.bench, pytest.mark.timeout(1800)]
+
+SETTINGS = {
+    "workspace": "s3://visionloop/time",
+    "model_name": "Time",
+    "model": "yolo11n.yaml",
+    "imgsz": "64",
+    "epochs": "2",
+    "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
+}
+
+
+def seconds(began: str, ended: str) -> float:
+    """Between two times as Kubernetes writes them; whole seconds."""
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+
+
+def containers(cluster: Cluster, workflow: str) -> dict[str, float]:
+    """The seconds that each stage's main container ran."""
+    selector = f"workflows.argoproj.io/workflow={workflow}"
+    pods = json.loads(kubectl("-n", cluster.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    found = {}
+    for pod in pods:
+        (main,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == "main"]
+        ended = main["state"]["terminated"]
+        stage = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        found[stage] = seconds(ended["startedAt"], ended["finishedAt"])
+    return found
+
+
+def rows(cluster: Cluster, workflow: dict[str, Any]) -> dict[str, tuple[float, float, float | None]]:
+    """By stage: the step's seconds, its container's, and its receipt's (None without one)."""
+    ran = containers(cluster, workflow["metadata"]["name"])
+    found = {}
+    for node in workflow["status"]["nodes"].values():
+        stage = node["displayName"]
+        if node["type"] == "Retry" and stage in ran:
+            uri = next(
+                (one["value"] for one in node.get("outputs", {}).get("parameters", []) if one["name"] == "receipt"), ""
+            )
+            receipt = receipts.load(uri, stage).receipt if uri else None
+            ours = receipt.timings["seconds"] if receipt else None
+            found[stage] = (seconds(node["startedAt"], node["finishedAt"]), ran[stage], ours)
+    return found
+
+
+def test_the_engines_own_time_beside_ours(
+    cluster: Cluster, dataset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in cluster.services.environment().items():
+        monkeypatch.setenv(name, value)
+    for what in ("computed", "reused"):
+        ended = cluster.wait(cluster.submit(dataset=dataset, **SETTINGS))
+        assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+        found = rows(cluster, ended)
+        assert ("train" in found) == (what == "computed")
+        whole = seconds(ended["status"]["startedAt"], ended["status"]["finishedAt"])
+        with capsys.disabled():
+            print(f"\na run on Argo, {what}: {whole:.0f} s in all")
+            print("  stage      step s  container s  receipt s  the engine's own s")
+            for stage, (step, container, ours) in found.items():
+                told = "" if ours is None else f"{ours:.1f}"
+                print(f"  {stage:<10} {step:6.0f}  {container:11.0f}  {told:>9}  {step - container:18.0f}")
+            own = [step - container for step, container, _ in found.values()]
+            print(f"  the engine's own time a step: {sum(own) / len(own):.1f} s")

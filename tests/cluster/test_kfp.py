@@ -1,0 +1,281 @@
+"""The pipelines on a real Kubeflow Pipelines, with the real images.
+
+KFP_HOST names the endpoint; KUBECONFIG the cluster below it, where the pods are looked at; VISIONLOOP_CLUSTER_HOST the address of
+this machine on which pods reach the S3 and the MLflow that the tests start. KFP_RUN_NAMESPACE is where its pods run: kubeflow, or the user's
+namespace, with KFP_NAMESPACE and KFP_EXISTING_TOKEN or KFP_COOKIES as for the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import urllib3
+from kubernetes_cluster import HOST, KUBECONFIG, kubectl
+
+from visionloop.components import progress
+from visionloop.components.errors import DatasetNotFound
+from visionloop.components.policy import StagePolicy
+from visionloop.components.receipts import load
+from visionloop.components.runs import RunRecord, StageState
+from visionloop.components.storage import open_prefix
+from visionloop.pipelines import sample, services
+from visionloop.pipelines.remote import kubeflow
+from visionloop.pipelines.remote.follow import follow
+from visionloop.pipelines.remote.schedules_cron import Cron
+from visionloop.pipelines.remote.schedules_kubeflow import KubeflowSchedules
+from visionloop.pipelines.targets import Target, cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+
+#: Read before any test's clean environment takes them away.
+ENDPOINT = os.environ.get("KFP_HOST")
+GIVEN = {
+    name: value for name in ("KFP_NAMESPACE", "KFP_EXISTING_TOKEN", "KFP_COOKIES") if (value := os.environ.get(name))
+}
+NAMESPACE = os.environ.get("KFP_RUN_NAMESPACE") or GIVEN.get("KFP_NAMESPACE") or "kubeflow"
+
+WORKSPACE = "s3://visionloop/kfp"
+SETTINGS = {"model": "yolo11n.yaml", "imgsz": 64, "epochs": 2, "advanced_config": {"mosaic": 0, "workers": 0}}
+
+#: Kills what runs inside a container, as the kernel does when memory is used up: every process but the first.
+KILL = """
+import os, signal
+for name in os.listdir("/proc"):
+    if name.isdigit() and int(name) not in (1, os.getpid(), os.getppid()):
+        try:
+            os.kill(int(name), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+"""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The endpoint, and the services that its pods use."""
+
+    host: str
+    services: services.Services
+    dataset: str
+
+    def submit(self, model_name: str, **more: Any) -> kubeflow.KubeflowRun:
+        """Starts a training."""
+        arguments = {"workspace": WORKSPACE, "model_name": model_name, "dataset": self.dataset, **SETTINGS, **more}
+        return kubeflow.submit("train", arguments, host=self.host)
+
+    def end(self, run: kubeflow.KubeflowRun) -> dict[str, Any]:
+        """Follows a run to its end."""
+        return follow(run, WORKSPACE, run.arguments)
+
+    def record(self, run: str) -> dict[str, StageState]:
+        """The stages of a run, as its record has them."""
+        return {state.stage: state for state in RunRecord(open_prefix(WORKSPACE, "results"), run).stages()}
+
+
+def small(registry: str, tag: str | None) -> Target:
+    """The cluster's target without GPUs, small enough for a node with two cores."""
+    target = cluster(registry, tag)
+
+    def shrink(rows: Mapping[str, StagePolicy]) -> dict[str, StagePolicy]:
+        return {
+            name: replace(row, gpus=0, cpu_request="100m", memory_request="256Mi", shared_memory="256Mi")
+            if row.gpus
+            else replace(row, cpu_request="50m", memory_request="128Mi")
+            for name, row in rows.items()
+        }
+
+    return replace(target, policies=shrink(target.policies), trainers=shrink(target.trainers))
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Skips, with a sentence, without an endpoint and the cluster below it."""
+    if not ENDPOINT:
+        pytest.skip("KFP_HOST is not set: there is no Kubeflow Pipelines to test on")
+    if not KUBECONFIG or shutil.which("kubectl") is None:
+        pytest.skip("KUBECONFIG is not set, or kubectl is not installed: the pods can't be looked at")
+    if not HOST:
+        pytest.skip("VISIONLOOP_CLUSTER_HOST is not set: pods would not find this machine's S3 and MLflow")
+    named = ("-n", NAMESPACE, "get", "secret,configmap", "--ignore-not-found", "-o", "name")
+    if any(line.endswith("/visionloop") for line in kubectl(*named).split()):
+        pytest.skip(f"the namespace {NAMESPACE} has a Secret or ConfigMap visionloop, which a test would replace")
+    folder = tmp_path_factory.mktemp("kfp")
+    with services.session(folder, host=HOST, page=True) as embedded, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**embedded.environment(), **GIVEN, "VISIONLOOP_HOME": str(folder)}.items():
+            patch.setenv(name, value)
+        patch.setattr(kubeflow, "cluster", small)
+        uri = f"s3://{services.DATASETS_BUCKET}/kfp-tiny"
+        sample.write(open_prefix(uri, "results").write, train=24, val=8, test=8)
+        variables = embedded.pod_environment()
+        keys = {name: value for name, value in variables.items() if "KEY" in name}
+        others = {name: value for name, value in variables.items() if name not in keys}
+        metadata = {"name": "visionloop", "namespace": NAMESPACE}
+        objects: list[dict[str, Any]] = [
+            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": others},
+        ]
+        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        try:
+            yield Endpoint(ENDPOINT, embedded, uri)
+        finally:
+            kubectl("-n", NAMESPACE, "delete", "secret/visionloop", "configmap/visionloop")
+
+
+@pytest.fixture(autouse=True)
+def environment(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of the services and of the caller, for each test again."""
+    for name, value in {**endpoint.services.environment(), **GIVEN}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def trained(endpoint: Endpoint) -> tuple[kubeflow.KubeflowRun, dict[str, Any]]:
+    """A run that has ended well."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**endpoint.services.environment(), **GIVEN}.items():
+            patch.setenv(name, value)
+        run = endpoint.submit("KFP Digits")
+        return run, endpoint.end(run)
+
+
+def pods(run: str, stage: str) -> list[dict[str, Any]]:
+    """The pods that a run started for a stage, first try first."""
+    selector = f"pipeline/runid={run},app.kubernetes.io/component={stage}"
+    found = json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+
+def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Waits for something to be there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(2)
+    raise AssertionError(f"{what} did not come within {seconds:g} s")
+
+
+def test_a_run_ends_with_a_registered_champion(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
+    run, summary = trained
+    assert (summary["version"], summary["alias"], summary["verdict"]) == ("1", "champion", "promote")
+    state = run.state()
+    assert state.phase == "succeeded"
+    assert {step.stage: step.state for step in state.steps if step.state != "skipped"} == dict.fromkeys(
+        ("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup"), "succeeded"
+    )
+
+
+def test_the_record_repeats_the_version_that_ran(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
+    run, _ = trained
+    told = RunRecord(open_prefix(WORKSPACE, "results"), run.run).read()
+    assert told is not None
+    assert told.arguments[kubeflow.PIPELINE]["sha256"] == run.sha256
+    reference = run.connection.client.get_run(run.run).pipeline_version_reference
+    stored = run.connection.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
+    assert stored.display_name == told.arguments[kubeflow.PIPELINE]["version"]
+    assert kubeflow.ir_hash(stored.pipeline_spec) == run.sha256
+
+
+def test_artifacts_carry_the_receipts(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
+    _, summary = trained
+    # The page's own request for all artifacts: an empty message in one frame of gRPC-Web.
+    answer = urllib3.PoolManager().request(
+        "POST",
+        f"{ENDPOINT}/ml_metadata.MetadataStoreService/GetArtifacts",
+        body=b"\0" * 5,
+        headers={"Content-Type": "application/grpc-web+proto", "X-Grpc-Web": "1"},
+    )
+    if answer.status == 404:
+        pytest.skip("KFP_HOST is the API alone: the page's address leads to the metadata too")
+    assert answer.status == 200
+    for stage in ("snapshot", "convert", "train", "evaluate"):
+        assert summary["stages"][stage]["receipt"].encode() in answer.data
+    for kind in (b"system.Dataset", b"system.Model", b"system.Metrics", b"system.ClassificationMetrics"):
+        assert kind in answer.data
+
+
+def test_a_second_run_starts_no_training(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
+    run = endpoint.submit("KFP Digits")
+    again = endpoint.end(run)
+    assert all(stage["reused"] for name, stage in again["stages"].items() if name != "cleanup")
+    assert again["version"] == trained[1]["version"]
+    assert pods(run.run, "train") == pods(run.run, "evaluate") == []
+
+
+def test_a_recurring_run_computes_once(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
+    schedules = KubeflowSchedules(endpoint.host)
+    arguments = {"workspace": WORKSPACE, "model_name": "Recurring Digits", "dataset": endpoint.dataset, **SETTINGS}
+    schedules.create("visionloop-test", "retrain", arguments, Cron.parse("* * * * *"), "UTC")
+    client = schedules._connection.client
+    try:
+        (recurring,) = [one for one in schedules._found() if one.display_name == "visionloop-test"]
+
+        def ended() -> list[Any]:
+            wanted = {"operation": 1, "key": "recurring_run_id", "stringValue": recurring.recurring_run_id}
+            runs = client.list_runs(
+                page_size=10, sort_by="created_at asc", filter=json.dumps({"predicates": [wanted]})
+            ).runs
+            found = [run for run in runs or () if run.state in ("SUCCEEDED", "FAILED")]
+            return found if len(found) >= 2 else []
+
+        first, second, *_ = until(ended, 1800, "the second run's end")
+    finally:
+        schedules.delete("visionloop-test")
+    assert (first.state, second.state) == ("SUCCEEDED", "SUCCEEDED")
+    # The training itself is that of the runs before: its key knows no model's name.
+    assert endpoint.record(first.run_id)["register"].scalars["version"] == "1"
+    assert endpoint.record(second.run_id)["snapshot"].reused
+    assert pods(second.run_id, "train") == []
+
+
+def test_wrong_data_ends_at_once_with_its_sentence(endpoint: Endpoint) -> None:
+    run = endpoint.submit("KFP Digits", dataset="s3://datasets/nothing")
+    with pytest.raises(DatasetNotFound) as failed:
+        endpoint.end(run)
+    sentence = failed.value.sentence
+    assert sentence.startswith("s3://datasets/nothing: no dataset lies there")
+    tries = pods(run.run, "snapshot")
+    logs = [kubectl("-n", NAMESPACE, "logs", pod["metadata"]["name"], "-c", "main") for pod in tries]
+    assert logs
+    assert all(sentence in log for log in logs)
+    # Each remaining attempt ends by the record, without a look at the dataset.
+    assert endpoint.record(run.run)["snapshot"].attempt == 1
+    assert pods(run.run, "validate") == []
+
+
+def test_a_training_that_is_killed_resumes(endpoint: Endpoint) -> None:
+    run = endpoint.submit("Killed Digits", epochs=8)
+
+    def advanced() -> bool:
+        state = endpoint.record(run.run).get("train")
+        if state is None or not state.key:
+            return False
+        found = progress.read(open_prefix(f"{WORKSPACE}/train/{state.key}", "results"))
+        return found is not None and found.epoch >= 2
+
+    until(advanced, 1200, "the second epoch")
+    running = [pod for pod in pods(run.run, "train") if pod["status"]["phase"] == "Running"]
+    assert len(running) == 1
+    name = running[0]["metadata"]["name"]
+    subprocess.run(
+        ["kubectl", "-n", NAMESPACE, "exec", name, "-c", "main", "--", "python", "-c", KILL],
+        check=False,
+        env={**os.environ, "KUBECONFIG": str(KUBECONFIG)},
+    )
+    summary = endpoint.end(run)
+    assert summary["alias"] == "champion"
+    state = endpoint.record(run.run)["train"]
+    assert (state.state, state.attempt) == ("succeeded", 2)
+    receipt = load(summary["stages"]["train"]["receipt"], "train").receipt
+    assert receipt.attempt == state.attempts[-1]

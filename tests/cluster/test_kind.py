@@ -1,0 +1,134 @@
+"""What ``make kind-up`` and ``make kind-demo`` do after the cluster and Argo are there, with S3 and MLflow in the cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_cluster import KUBECONFIG, MANIFESTS, kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+SCRIPT = MANIFESTS / "kind" / "kind.sh"
+
+#: A training of a minute, in place of the demo's own.
+TINY = ("model=yolo11n.yaml", "imgsz=64", "epochs=2", "mosaic=0", "workers=0")
+
+
+def script(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "KUBECONFIG": str(KUBECONFIG), **variables}
+    environment["VISIONLOOP"] = str(Path(sys.executable).parent / "visionloop")
+    return subprocess.run(
+        [str(SCRIPT), *words], capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="module")
+def place(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The script's variables for a namespace of its own, gone at the end."""
+    folder = tmp_path_factory.mktemp("kind")
+    namespace = f"visionloop-test-{uuid.uuid4().hex[:6]}"
+    overlay = os.path.relpath(MANIFESTS / "overlays" / "kind", folder)
+    made: dict[str, Any] = {"namespace": namespace, "resources": [overlay]}
+    classes = json.loads(kubectl("get", "storageclasses", "-o", "json"))["items"]
+    default = "storageclass.kubernetes.io/is-default-class"
+    if not any(one["metadata"].get("annotations", {}).get(default) == "true" for one in classes):
+        # Nobody here makes volumes: the pods' own folders serve.
+        volume = {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "data", "emptyDir": {}}}
+        made["patches"] = [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([volume])}]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+    try:
+        yield {"NAMESPACE": namespace, "OVERLAY": str(folder)}
+    finally:
+        kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def installed(place: dict[str, str]) -> dict[str, str]:
+    done = script("apply", **place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def keys(place: dict[str, str]) -> dict[str, str]:
+    return dict(json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", "visionloop", "-o", "json"))["data"])
+
+
+def test_a_second_apply_keeps_the_keys(installed: dict[str, str]) -> None:
+    before = keys(installed)
+    assert sorted(before) == [
+        f"{role}_S3_{key}_KEY" for role in ("EXTERNAL", "INTERNAL") for key in ("ACCESS", "SECRET")
+    ]
+    done = script("apply", **installed)
+    assert done.returncode == 0, done.stderr
+    assert keys(installed) == before
+    assert not [key for key in before.values() if key in done.stdout + done.stderr]
+
+
+def test_the_store_answers_nobody_without_its_keys(installed: dict[str, str]) -> None:
+    asked = (
+        "import sys, urllib.request, urllib.error\n"
+        "try: urllib.request.urlopen('http://visionloop-store:8333/datasets')\n"
+        "except urllib.error.HTTPError as error: sys.exit(0 if error.code == 403 else 1)\n"
+        "sys.exit(1)"
+    )
+    kubectl(
+        "-n", installed["NAMESPACE"], "exec", "deploy/visionloop-mlflow", "-c", "mlflow", "--", "python", "-c", asked
+    )
+
+
+def test_the_demo_registers_a_model_in_the_cluster(installed: dict[str, str]) -> None:
+    done = script("demo", *TINY, **installed)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["model_name"] == "sample-digits"
+    assert str(summary["version"]) == "1"
+
+
+def test_mlflow_keeps_its_models_when_its_pod_goes(installed: dict[str, str]) -> None:
+    claims = json.loads(kubectl("-n", installed["NAMESPACE"], "get", "pvc", "-o", "json"))["items"]
+    if not all(one["status"]["phase"] == "Bound" for one in claims):
+        pytest.skip("the cluster has no default StorageClass: nothing outlives a pod")
+    asked = (
+        "import json, urllib.request\n"
+        "url = 'http://localhost:5000/api/2.0/mlflow/registered-models/search'\n"
+        "print(len(json.load(urllib.request.urlopen(url)).get('registered_models', [])))"
+    )
+    words = (
+        "-n",
+        installed["NAMESPACE"],
+        "exec",
+        "deploy/visionloop-mlflow",
+        "-c",
+        "mlflow",
+        "--",
+        "python",
+        "-c",
+        asked,
+    )
+    before = kubectl(*words)
+    kubectl("-n", installed["NAMESPACE"], "rollout", "restart", "deployment/visionloop-mlflow")
+    kubectl("-n", installed["NAMESPACE"], "rollout", "status", "deployment/visionloop-mlflow", "--timeout=300s")
+    for _ in range(30):
+        if kubectl(*words) == before:
+            return
+        time.sleep(2)
+    assert kubectl(*words) == before
+
+
+@pytest.mark.parametrize("word", ["up", "down"])
+def test_without_kind_the_script_says_what_it_needs(word: str, tmp_path: Path) -> None:
+    for tool in ("bash", "cat", "sed", "dirname"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    done = script(word, PATH=str(tmp_path))
+    assert done.returncode == 78
+    assert "not installed; install it" in done.stderr

@@ -1,0 +1,118 @@
+"""The message about a run's end, sent by cleanup's pod to a receiver on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_cluster import HOST, MANIFESTS, Cluster, kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+SETTINGS = {"workspace": "s3://visionloop/notify", "model_name": "Told", "model": "yolo11n.yaml", "imgsz": "64"}
+
+
+@dataclass
+class Receiver:
+    """An HTTP server on the address that pods reach; ``bodies`` is what it was sent."""
+
+    url: str = ""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    received = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((str(HOST), 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    received.url = f"http://{HOST}:{server.server_port}/told/a-secret-part"
+    yield received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def telling(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The namespace with the component ``notify``."""
+    folder = tmp_path_factory.mktemp("notify")
+    overlay, component = (os.path.relpath(MANIFESTS / path, folder) for path in ("overlays/kind", "components/notify"))
+    whole = {"namespace": cluster.namespace, "resources": [overlay], "components": [component]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(whole))
+    # Only what the component touches: the stores stay those of this machine.
+    for one in yaml.safe_load_all(kubectl("kustomize", str(folder))):
+        name, namespaced = one["metadata"]["name"], cluster.namespace
+        if name in ("visionloop-cleanup", "visionloop-notify"):
+            cluster.apply(one)
+        if (one["kind"], name) == ("ConfigMap", "visionloop"):
+            data = {key: value for key, value in one["data"].items() if key.startswith("VISIONLOOP_")}
+            kubectl("-n", namespaced, "patch", "configmap", name, "--type=merge", "-p", json.dumps({"data": data}))
+    yield cluster
+    kubectl("-n", cluster.namespace, "delete", "secret", "visionloop-notify", "--ignore-not-found")
+
+
+def tell(cluster: Cluster, url: str) -> None:
+    named = {"name": "visionloop-notify"}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": {"url": url}})
+
+
+def cleanup(workflow: dict[str, Any]) -> dict[str, Any]:
+    nodes = [node for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
+    (found,) = [node for node in nodes if node["displayName"].startswith("cleanup")]
+    return dict(found)
+
+
+def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
+    telling: Cluster, receiver: Receiver, dataset: str
+) -> None:
+    tell(telling, receiver.url)
+    wrong = SETTINGS | {"advanced_config": json.dumps({"no_such_setting": 1})}
+    ended = telling.wait(telling.submit(dataset=dataset, **wrong))
+    assert ended["status"]["phase"] == "Failed"
+    (told,) = receiver.bodies
+    assert told["status"] == "failed"
+    assert told["run"] == ended["metadata"]["uid"]
+    assert "no_such_setting" in told["text"]
+    assert (told["stage"], told["error"]) == ("train", "INVALID_CONFIG (exit code 78)")
+    assert told["remedy"] == "Correct the configuration, then start a new run."
+    kept = [part.split(" ")[0] for part in told["kept"].split(", ")]
+    assert sorted(kept) == ["convert", "snapshot", "validate"]
+    name = ended["metadata"]["name"]
+    assert told["link"] == f"https://argo.example.com/workflows/{telling.namespace}/{name}"
+
+
+def test_a_receiver_that_is_out_fails_nothing_and_its_address_stays_secret(telling: Cluster, dataset: str) -> None:
+    # Port 9 of this machine: nobody listens.
+    tell(telling, f"http://{HOST}:9/a-secret-part")
+    ended = telling.wait(telling.submit(dataset="s3://datasets/nothing", **SETTINGS))
+    step = cleanup(ended)
+    assert step["phase"] == "Succeeded"
+    name = ended["metadata"]["name"]
+    selector = f"workflows.argoproj.io/workflow={name},app.kubernetes.io/component=cleanup"
+    log = kubectl("-n", telling.namespace, "logs", "-l", selector, "-c", "main", "--tail=-1")
+    assert f"no message was sent: MaxRetryError at {HOST}" in log
+    assert "a-secret-part" not in log + json.dumps(ended)
+
+
+def test_without_the_secret_a_run_ends_as_ever(telling: Cluster) -> None:
+    kubectl("-n", telling.namespace, "delete", "secret", "visionloop-notify", "--ignore-not-found")
+    ended = telling.wait(telling.submit(dataset="s3://datasets/nothing", **SETTINGS))
+    assert cleanup(ended)["phase"] == "Succeeded"

@@ -1,0 +1,76 @@
+"""What makes each component usable alone is current, in the layout of the community's repository, and its example works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from documents import ROOT, load
+
+from visionloop.components import errors
+from visionloop.pipelines.targets import STAGES
+
+generator: ModuleType = load("docs/components.py")
+
+#: The files that the community's repository of components wants of each.
+LAYOUT = {"__init__.py", "component.py", "component.yaml", "metadata.yaml", "README.md"}
+
+
+def text(stage: str, name: str) -> str:
+    return (ROOT / "components" / stage / name).read_text(encoding="utf-8")
+
+
+def test_every_file_is_current() -> None:
+    stale = [path for path, wanted in generator.files().items() if not path.exists() or path.read_text() != wanted]
+    assert stale == [], "run make golden and commit the result"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_component_has_the_files_of_the_layout(stage: str) -> None:
+    assert {path.name for path in (ROOT / "components" / stage).iterdir()} >= LAYOUT
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_metadata_have_the_fields_that_the_community_asks_for(stage: str) -> None:
+    found = yaml.safe_load(text(stage, "metadata.yaml"))
+    assert found["name"] == stage
+    assert found["tier"] in ("core", "third_party")
+    assert found["stability"] in ("alpha", "beta", "stable")
+    assert found["dependencies"]["kubeflow"] == [{"name": "Pipelines", "version": "<2.18,>=2.17"}]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT00:00:00Z", found["lastVerified"])
+    assert found["tags"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_page_names_every_input_output_and_error(stage: str) -> None:
+    page = text(stage, "README.md")
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["Inputs", "Outputs", "Errors", "Example"]
+    interface = yaml.safe_load(text(stage, "component.yaml"))["components"][f"comp-{stage}"]
+    for side in ("inputDefinitions", "outputDefinitions"):
+        for entries in interface.get(side, {}).values():
+            for name, one in entries.items():
+                (row,) = re.findall(rf"^\| `{name}` \|.*$", page[page.index(f"## {side[0].upper()}") :], re.MULTILINE)[
+                    :1
+                ]
+                assert one["description"].replace("|", "\\|") in row
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \| `", page, re.MULTILINE)}
+    assert {65, 70, 71, 75, 77, 78, 79, 124, 130, 143} <= codes <= {error.exit_code for error in errors.all_errors()}
+    assert (76 in codes) == (stage in ("train", "evaluate"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_example_compiles_with_the_policys_row(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text(stage, "README.md"), re.DOTALL)
+    (tmp_path / "components").symlink_to(ROOT / "components")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, f"{stage}/README.md", "exec", dont_inherit=True), {"__name__": "example"})
+    specification, platform = yaml.safe_load_all((tmp_path / f"{stage}-alone.yaml").read_text(encoding="utf-8"))
+    images = {one["container"]["image"] for one in specification["deploymentSpec"]["executors"].values()}
+    assert images
+    assert {image.rsplit("/", 1)[0] for image in images} == {"registry.example.com/vision"}
+    assert {image.rsplit(":", 1)[1] for image in images} == {"1.2.3"}
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert [label for label, one in executors.items() if "secretAsEnv" not in one] == []

@@ -1,0 +1,254 @@
+"""Each stage's component alone: loaded from its component.yaml, run by kfp.local in a pipeline of one task, on a real S3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler, components, dsl
+from laptop import TOY, Laptop, Trained
+
+from visionloop.components.receipts import Receipt
+from visionloop.components.train.stage import parse_settings
+from visionloop.pipelines.parameters import arguments_for
+from visionloop.pipelines.targets import STAGES
+
+ROOT = Path(__file__).parents[2]
+
+#: Runs a compiled pipeline, or a component, as a user of KFP alone would: nothing of ours but what the file says.
+RUN = """
+import json, sys
+from kfp import components, local
+local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2], workspace_root=sys.argv[2] + "-workspace")
+try:
+    task = components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[3]))
+except RuntimeError as error:
+    sys.exit(str(error))
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of kfp.local ended: its status, its log, and the folder of its artifacts and outputs."""
+
+    status: int
+    log: str
+    root: Path
+
+    def outputs(self, task: str) -> dict[str, Any]:
+        """The output parameters of a task."""
+        return dict(self._written(task).get("parameterValues", {}))
+
+    def artifact(self, task: str, name: str) -> tuple[dict[str, Any], Path]:
+        """An artifact's metadata and its file."""
+        (one,) = self._written(task)["artifacts"][name]["artifacts"]
+        return one["metadata"], Path(one["uri"])
+
+    def _written(self, task: str) -> dict[str, Any]:
+        (file,) = self.root.glob(f"*/{task}/executor_output.json")
+        value = json.loads(file.read_text())
+        assert isinstance(value, dict)
+        return value
+
+
+def definition(stage: str) -> Path:
+    return ROOT / "components" / stage / "component.yaml"
+
+
+def run(laptop: Laptop, file: Path, arguments: Mapping[str, Any]) -> Ended:
+    root = laptop.folder / f"kfp-{file.stem}-{len(list(laptop.folder.glob('kfp-*')))}"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN, str(file), str(root), json.dumps(dict(arguments))],
+        env=laptop.environment,
+        cwd=laptop.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout + done.stderr, root)
+
+
+def in_a_pipeline(stage: str, given: Mapping[str, Any], artifacts: Mapping[str, tuple[str, Any]], file: Path) -> Path:
+    """A pipeline of the component alone; its input artifacts are imported, for kfp.local takes none from outside."""
+    component = components.load_component_from_file(str(definition(stage)))
+
+    @dsl.pipeline(name=f"{stage}-alone")
+    def alone():
+        imported = {
+            name: dsl.importer(artifact_uri=uri, artifact_class=kind, reimport=False).output
+            for name, (uri, kind) in artifacts.items()
+        }
+        component(**given, **imported).set_caching_options(False)
+
+    compiler.Compiler().compile(alone, str(file))
+    return file
+
+
+def given_to(stage: str, trained: Trained) -> dict[str, Any]:
+    """What a component needs beside the workspace, from a finished training."""
+    uri = trained.receipt_uri
+    name = {"model_name": "Tiny Digits"}
+    return {
+        "snapshot": lambda: {"dataset": trained.dataset.uri},
+        "validate": lambda: {"snapshot": uri("snapshot")},
+        "convert": lambda: {"snapshot": uri("snapshot"), "report": uri("validate")},
+        "train": lambda: {
+            "snapshot": uri("snapshot"),
+            "converted": uri("convert"),
+            **arguments_for(parse_settings(list(TOY))),
+        },
+        "evaluate": lambda: {"training": uri("train"), "snapshot": uri("snapshot"), **name},
+        "register": lambda: {"evaluation": uri("evaluate"), **name},
+        "cleanup": dict,
+    }[stage]()
+
+
+#: The input artifacts of each component, and the stage whose receipt stands in for one.
+ARTIFACTS = {
+    "validate": {"frozen_dataset": ("snapshot", dsl.Dataset)},
+    "convert": {"frozen_dataset": ("snapshot", dsl.Dataset)},
+    "train": {"converted_dataset": ("convert", dsl.Dataset)},
+    "evaluate": {"trained_model": ("train", dsl.Model)},
+    "register": {"evaluation_metrics": ("evaluate", dsl.Metrics)},
+}
+
+
+#: How the artifacts begin that are pages; all others are a copy of the receipt.
+PAGES = {"report": "<!doctype html>", "model_card": "# Tiny Digits, version 1\n"}
+
+
+def imported(stage: str, trained: Trained, folder: Path) -> dict[str, tuple[str, Any]]:
+    """A component's input artifacts as files of this machine, which kfp.local's importer takes."""
+    found = {}
+    for name, (of, kind) in ARTIFACTS.get(stage, {}).items():
+        file = folder / f"{of}.json"
+        file.write_bytes(trained.laptop.found(of, trained.key(of)).receipt.encode())
+        found[name] = (str(file), kind)
+    return found
+
+
+def test_the_input_artifacts_are_those_of_the_components() -> None:
+    found = {}
+    for stage in STAGES:
+        inputs = yaml.safe_load(definition(stage).read_text())["components"][f"comp-{stage}"]["inputDefinitions"]
+        if "artifacts" in inputs:
+            found[stage] = {name: one["artifactType"]["schemaTitle"] for name, one in inputs["artifacts"].items()}
+    wanted = {
+        stage: {name: kind.schema_title for name, (_, kind) in named.items()} for stage, named in ARTIFACTS.items()
+    }
+    assert found == wanted
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "cleanup"])
+def test_a_component_alone_meets_the_result_that_the_pipeline_made(
+    stage: str, toy_trained: Trained, tmp_path: Path
+) -> None:
+    laptop = toy_trained.laptop
+    given = {"workspace": laptop.workspace.uri, "run": f"alone-{stage}", **given_to(stage, toy_trained)}
+    file = in_a_pipeline(stage, given, imported(stage, toy_trained, tmp_path), tmp_path / f"{stage}.yaml")
+    ended = run(laptop, file, {})
+    assert ended.status == 0, ended.log
+    assert ended.outputs(stage)["receipt"] == toy_trained.receipt_uri(stage)
+    state = laptop.record(f"alone-{stage}").state(stage)
+    assert (state.state, state.reused) == ("succeeded", True)
+    receipt = laptop.receipt(stage, toy_trained.key(stage))
+    outputs = yaml.safe_load(definition(stage).read_text())["components"][f"comp-{stage}"]["outputDefinitions"]
+    for name in outputs.get("artifacts", {}):
+        metadata, path = ended.artifact(stage, name)
+        assert (metadata["receipt"], metadata["key"]) == (toy_trained.receipt_uri(stage), toy_trained.key(stage))
+        assert (metadata["digest"], metadata["stage"]) == (receipt.digest, stage)
+        assert {f"{output}_uri" for output in receipt.outputs} <= set(metadata)
+        assert path.is_relative_to(ended.root)
+        begins = PAGES.get(name, '{\n  "schema": 1,')
+        assert path.read_text().startswith(begins), name
+
+
+def test_a_component_without_input_artifacts_is_called_as_it_is(toy_trained: Trained) -> None:
+    laptop = toy_trained.laptop
+    given = {"workspace": laptop.workspace.uri, "run": "called", **given_to("snapshot", toy_trained)}
+    ended = run(laptop, definition("snapshot"), given)
+    assert ended.status == 0, ended.log
+    assert laptop.record("called").state("snapshot").state == "succeeded"
+
+
+def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path) -> None:
+    """What it is for: it hears how the pipeline ended, here badly."""
+    laptop = toy_trained.laptop
+    cleanup, snapshot = (components.load_component_from_file(str(definition(name))) for name in ("cleanup", "snapshot"))
+    workspace = laptop.workspace.uri
+
+    @dsl.pipeline(name="cleanup-alone")
+    def alone():
+        last = cleanup(workspace=workspace, run="exit")
+        with dsl.ExitHandler(last):
+            snapshot(workspace=workspace, dataset=f"{toy_trained.dataset.uri}/nothing", run="exit")
+
+    compiler.Compiler().compile(alone, str(tmp_path / "cleanup.yaml"))
+    ended = run(laptop, tmp_path / "cleanup.yaml", {})
+    assert ended.status != 0
+    assert "The engine's final status: FAILED" in ended.log
+    assert laptop.record("exit").state("cleanup").state == "succeeded"
+    failure = laptop.record("exit").failure("snapshot")
+    assert failure is not None
+    assert failure.exit_code == 65
+    assert failure.error_message in ended.log
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "cleanup"])
+def test_a_component_alone_ends_with_its_sentence(stage: str, toy_trained: Trained, tmp_path: Path) -> None:
+    laptop = toy_trained.laptop
+    nothing = f"{laptop.workspace.uri}/nothing/receipt.json"
+    given = {
+        name: nothing if value.endswith("/receipt.json") else value
+        for name, value in given_to(stage, toy_trained).items()
+        if isinstance(value, str)
+    }
+    given |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
+    given |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
+    ended = run(laptop, in_a_pipeline(stage, given, {}, tmp_path / "bad.yaml"), {})
+    assert ended.status != 0
+    failure = laptop.record(f"bad-{stage}").failure(stage)
+    assert failure is not None
+    assert failure.exit_code == 65
+    assert failure.error_message in ended.log
+    assert f"{stage} met a defect" not in ended.log
+
+
+def test_the_whole_pipeline_can_be_put_together_from_the_files(
+    laptop: Laptop, toy_trained: Trained, tmp_path: Path
+) -> None:
+    """Computed, not only found: another workspace, the components wired by their receipts alone."""
+    load = {stage: components.load_component_from_file(str(definition(stage))) for stage in STAGES}
+    common = {"workspace": laptop.workspace.uri, "run": "files"}
+    settings = arguments_for(parse_settings(list(TOY)))
+
+    @dsl.pipeline(name="from-the-files")
+    def together():
+        frozen = load["snapshot"](dataset=toy_trained.dataset.uri, **common).outputs["receipt"]
+        report = load["validate"](snapshot=frozen, **common).outputs["receipt"]
+        converted = load["convert"](snapshot=frozen, report=report, **common).outputs["receipt"]
+        training = load["train"](snapshot=frozen, converted=converted, **settings, **common).outputs["receipt"]
+        name = {"model_name": "From Files"}
+        evaluation = load["evaluate"](training=training, snapshot=frozen, **name, **common).outputs["receipt"]
+        load["register"](evaluation=evaluation, **name, **common)
+
+    compiler.Compiler().compile(together, str(tmp_path / "together.yaml"))
+    ended = run(laptop, tmp_path / "together.yaml", {})
+    assert ended.status == 0, ended.log
+    assert laptop.versions() == [("from-files", 1)]
+    assert laptop.aliases() == {("from-files", 1): "champion"}
+    for stage in ("snapshot", "convert", "train"):
+        ours, theirs = (
+            one.receipt(stage, key)
+            for one, key in ((laptop, laptop.keys(stage)[0]), (toy_trained.laptop, toy_trained.key(stage)))
+        )
+        assert isinstance(ours, Receipt)
+        assert ours.digest == theirs.digest, stage
