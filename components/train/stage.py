@@ -323,7 +323,8 @@ class Training:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
         metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
         best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
-        gpu_hours = len(done.devices) and self.seconds / 3600
+        # All attempts of this run held them, also those that were killed.
+        gpu_hours = len(done.devices) * self.context.limits.seconds / 3600
         return Computed(
             scalars={
                 "best_epoch": done.best_epoch,
@@ -332,7 +333,7 @@ class Training:
                 "batch_used": done.batch or self.batch,
             },
             metrics={**best, **{f"final_{name}": value for name, value in final.items()}},
-            timings={"gpu_hours": round(float(gpu_hours), 4)},
+            timings={"gpu_hours": round(gpu_hours, 4)},
             versions=done.versions,
         )
 

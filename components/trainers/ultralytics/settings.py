@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from visionloop.components.configuration.values import shown
 from visionloop.components.errors import InvalidConfig
 from visionloop.components.trainers import Setting
 
@@ -181,7 +182,7 @@ def _map_optimizer(values: dict[str, Any]) -> None:
     spelled = {name.lower(): name for name in OPTIMIZERS}
     name = spelled.get(str(values["optimizer"]).strip().lower())
     if name is None:
-        raise InvalidConfig(f"optimizer is {values['optimizer']!r}: give one of {', '.join(OPTIMIZERS)}.")
+        raise InvalidConfig(f"optimizer is {shown(values['optimizer'])}: give one of {', '.join(OPTIMIZERS)}.")
     values["optimizer"] = name
     if name == "auto" and "lr0" in values:
         raise InvalidConfig(
