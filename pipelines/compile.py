@@ -21,7 +21,9 @@ ENGINES = ("argo", "kfp")
 KUSTOMIZATION = "kustomization.yaml"
 
 
-def compile_engine(engine: str, out: Path, registry: str = REGISTRY, tag: str | None = None) -> list[Path]:
+def compile_engine(
+    engine: str, out: Path, registry: str = REGISTRY, tag: str | None = None, gpus: int | None = None
+) -> list[Path]:
     """Writes an engine's files into a folder, and says what the engine can't express.
 
     Args:
@@ -29,16 +31,19 @@ def compile_engine(engine: str, out: Path, registry: str = REGISTRY, tag: str | 
         out: The folder, made if it is not there.
         registry: The images' registry.
         tag: The images' tag, the package's version unless given.
+        gpus: GPUs of train's and evaluate's pods, the policy's number unless given. Argo asks its form instead.
 
     Returns:
         The files written, sorted.
 
     Raises:
-        InvalidConfig: If there is no such engine.
+        InvalidConfig: If there is no such engine, or it asks for the GPUs at each run.
     """
     if engine not in ENGINES:
         raise InvalidConfig(f"--engine {engine}: give one of {', '.join(ENGINES)}.")
-    target = cluster(registry, tag)
+    if gpus is not None and engine == "argo":
+        raise InvalidConfig("--gpus: on Argo the number is a parameter of each run, gpus; leave --gpus out.")
+    target = cluster(registry, tag, gpus)
     out.mkdir(parents=True, exist_ok=True)
     files = argo_files(target) if engine == "argo" else kfp_files(target)
     for name, text in files.items():

@@ -45,16 +45,29 @@ class Target:
         return replace(self.policies["evaluate"], image=self.trainers[trainer].image)
 
 
-def cluster(registry: str = REGISTRY, tag: str | None = None) -> Target:
-    """A cluster with the rows of every installed stage and trainer."""
+def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None = None) -> Target:
+    """A cluster with the rows of every installed stage and trainer.
+
+    Args:
+        registry: The images' registry.
+        tag: The images' tag, the package's version unless told otherwise.
+        gpus: In place of the policy's number, for every row that asks for some; 0 runs them on the CPU, on any node.
+    """
     trainers = catalog.trainers()
     names = sorted(trainers, key=lambda name: (name != DEFAULT_TRAINER, name))
     return Target(
-        policies={name: catalog.stage(name).policy for name in STAGES},
-        trainers={name: trainers[name].policy for name in names},
+        policies={name: with_gpus(catalog.stage(name).policy, gpus) for name in STAGES},
+        trainers={name: with_gpus(trainers[name].policy, gpus) for name in names},
         registry=registry,
         tag=tag or version("visionloop"),
     )
+
+
+def with_gpus(policy: StagePolicy, gpus: int | None) -> StagePolicy:
+    """A row with another number of GPUs, if it has any; without GPUs nothing sends its pod to nodes that have some."""
+    if gpus is None or not policy.gpus:
+        return policy
+    return replace(policy, gpus=gpus) if gpus else replace(policy, gpus=0, node_selector=(), tolerations=())
 
 
 def laptop() -> Target:

@@ -16,6 +16,10 @@ def compile_(
     out: Annotated[Path, typer.Option(help="The folder to write into.")],
     registry: Annotated[str, typer.Option(help="The images' registry.")] = REGISTRY,
     tag: Annotated[str | None, typer.Option(help="The images' tag (default: this package's version).")] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=0, help="kfp: GPUs of train and evaluate; 0 runs them on the CPU (default: the policy's)."),
+    ] = None,
 ) -> None:
     """Write the pipelines for an engine.
 
@@ -23,5 +27,5 @@ def compile_(
     """
     from visionloop.pipelines.compile import compile_engine
 
-    for path in compile_engine(engine, out, registry, tag):
+    for path in compile_engine(engine, out, registry, tag, gpus):
         say(str(path))

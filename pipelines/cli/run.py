@@ -14,7 +14,7 @@ import typer
 
 from visionloop.components import names, runs
 from visionloop.components.configuration.settings import BASIC
-from visionloop.components.errors import Defect, InvalidConfig, UserStopped
+from visionloop.components.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.retraining.policy import parse_policy
 from visionloop.components.storage import normalise_uri
@@ -297,8 +297,9 @@ def _run_remotely(
     engine = _engine(place.engine)
     try:
         submitted = engine.submit(pipeline, asked, host=place.host, namespace=place.namespace, trace_id=trace_id)
-    except KeyboardInterrupt:
-        raise UserStopped(
+    except (KeyboardInterrupt, Terminated) as asked_to_end:
+        error: type[VisionloopError] = UserStopped if isinstance(asked_to_end, KeyboardInterrupt) else Terminated
+        raise error(
             f"Stopped while the run was being submitted: {place.engine} may have taken it all the same; look there."
         ) from None
     if place.detach:

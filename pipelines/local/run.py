@@ -44,6 +44,9 @@ FORCE_VARIABLE = "VISIONLOOP_FORCE"
 #: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
 STOP_SECONDS = 60.0
 
+#: Asks a run's containers to end by a signal, and kills them after so many seconds.
+Stop = Callable[[signal.Signals, float], None]
+
 _START = "import sys; from visionloop.pipelines.local.runner import main; sys.exit(main(sys.argv[1]))"
 
 
@@ -195,7 +198,7 @@ def _events(file: Path, process: subprocess.Popen[bytes]) -> Iterator[Mapping[st
 
 @contextlib.contextmanager
 def _running(
-    start: Callable[[], subprocess.Popen[bytes]], stop_containers: Callable[[signal.Signals, float], None]
+    start: Callable[[], subprocess.Popen[bytes]], stop_containers: Stop = lambda number, patience: None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The started runner; when this process is asked to end, everything that the runner started ends first."""
     process = None
@@ -231,7 +234,7 @@ def _signals_held() -> Iterator[None]:
 def _end(
     process: subprocess.Popen[bytes] | None,
     number: signal.Signals,
-    stop_containers: Callable[[signal.Signals, float], None],
+    stop_containers: Stop = lambda number, patience: None,
 ) -> None:
     """Asks every process of the runner's session to end, the stages first, and kills what is left after a while."""
     if process is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,16 +58,13 @@ def follow(
     Raises:
         VisionloopError: The failed stage's own error; UserStopped or Terminated when the caller is asked to end, while the run goes on.
     """
-    display = Display(_title(remote), STAGES)
     try:
-        with own_keys(workspace):
+        with closing(Display(_title(remote), STAGES)) as display, own_keys(workspace):
             return _follow(remote, Record(workspace, remote.run), arguments, display, every)
     except KeyboardInterrupt:
         raise UserStopped(_goes_on(remote)) from None
     except Terminated:
         raise Terminated(_goes_on(remote)) from None
-    finally:
-        display.close()
 
 
 def _follow(

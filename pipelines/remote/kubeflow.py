@@ -34,6 +34,7 @@ ENGINE = "kfp"
 #: Where the images of a pipeline that is compiled for a run come from: variables in place of the compiler's options.
 REGISTRY_VARIABLE = "VISIONLOOP_REGISTRY"
 TAG_VARIABLE = "VISIONLOOP_TAG"
+GPUS_VARIABLE = "VISIONLOOP_GPUS"
 
 #: Under this argument a run's record repeats which pipeline was run.
 PIPELINE = "pipeline"
@@ -229,7 +230,9 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
     Raises:
         InvalidConfig: If there is no such pipeline.
     """
-    target = cluster(registry or os.environ.get(REGISTRY_VARIABLE) or REGISTRY, tag or os.environ.get(TAG_VARIABLE))
+    target = cluster(
+        registry or os.environ.get(REGISTRY_VARIABLE) or REGISTRY, tag or os.environ.get(TAG_VARIABLE), _gpus()
+    )
     files = kfp_files(target)
     name = f"visionloop-{pipeline}"
     if f"{name}.yaml" not in files:
@@ -239,6 +242,13 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
     documents = _documents(text)
     declared = documents["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     return Compiled(name, text, ir_hash(documents), f"{target.registry} {target.tag}", declared)
+
+
+def _gpus() -> int | None:
+    given = os.environ.get(GPUS_VARIABLE, "")
+    if given and not re.fullmatch(r"[0-9]{1,3}", given):
+        raise InvalidConfig(f"{GPUS_VARIABLE} is {given!r}; give a number of GPUs, or 0 to train on the CPU.")
+    return int(given) if given else None
 
 
 def ir_hash(specification: Any) -> str:

@@ -164,6 +164,17 @@ def test_wrong_data_ends_with_its_sentence_and_code(cluster: Cluster, place: dic
     assert ended.stderr.splitlines()[-1].startswith("s3://datasets/nothing: no dataset lies there")
 
 
+def test_a_retraining_that_is_not_worth_it_ends_well(
+    cluster: Cluster, place: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
+) -> None:
+    words = train(cluster, dataset, "--retraining", '{"min_new_images": 1}')
+    ended = visionloop(*("retrain" if word == "train" else word for word in words), environment=place)
+    assert ended.returncode == 0, ended.stderr
+    told = summary(ended)
+    assert (told["version"], told["verdict"], list(told["stages"])) == (None, None, ["snapshot", "cleanup"])
+    assert "note: nothing is registered: skipped: the dataset is still the champion's snap_" in ended.stderr
+
+
 def test_without_keys_the_engine_tells_what_it_knows(
     cluster: Cluster, place: dict[str, str], name: str, tmp_path: Path
 ) -> None:

@@ -71,6 +71,16 @@ def test_compiling_again_gives_the_same_text(
     assert "argo can't express" not in caplog.text
 
 
+def test_without_gpus_kubeflow_asks_for_none_and_for_no_node_that_has_some(tmp_path: Path) -> None:
+    for path in compile_engine("kfp", tmp_path, gpus=0):
+        text = path.read_text(encoding="utf-8")
+        assert "nvidia.com/gpu" not in text
+    for path in compile_engine("kfp", tmp_path, gpus=2):
+        assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'2'"}
+    with pytest.raises(InvalidConfig, match="parameter of each run"):
+        compile_engine("argo", tmp_path, gpus=0)
+
+
 def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
     for engine in ENGINES:
         for path in compile_engine(engine, tmp_path / engine, "registry.example.com/vision", "9.8.7"):
