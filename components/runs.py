@@ -21,6 +21,9 @@ Kind = TypeVar("Kind")
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 
+#: What lies beside the stages' states: the run itself, and that people were told of its end.
+_NO_STATES = ("run.json", "notified.json")
+
 #: What people see of a run's and a stage's state, and the names that events carry for the same states.
 EVENT_NAMES = {"succeeded": "completed", "failed": "failed", "cancelled": "stopped"}
 
@@ -157,7 +160,7 @@ class RunRecord:
         found = [
             self.state(name.removesuffix(".json"))
             for name in (key.rsplit("/", 1)[-1] for key in names)
-            if name.endswith(".json") and name != "run.json" and not name.endswith(".failure.json")
+            if name.endswith(".json") and name not in _NO_STATES and not name.endswith(".failure.json")
         ]
         return sorted(found, key=lambda state: state.started_at or "")
 

@@ -102,6 +102,9 @@ VOLUME_GROUP = 65532
 SERVICE_ACCOUNT = "visionloop-data"
 SERVICE_ACCOUNTS = {"train": "visionloop-train", "evaluate": "visionloop-train", "register": "visionloop-register"}
 
+#: The labels under which ``argo list -l`` finds a run.
+MODEL_LABEL, DATASET_LABEL, TRACE_LABEL = "visionloop/model", "visionloop/dataset", "visionloop/trace-id"
+
 #: The label that names the stage on each of its pods.
 STAGE_LABEL = "app.kubernetes.io/component"
 

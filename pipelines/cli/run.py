@@ -22,6 +22,7 @@ from visionloop.components.train.stage import parse_settings
 from visionloop.pipelines.completion import completed
 from visionloop.pipelines.environment import services_for
 from visionloop.pipelines.local import LocalRun, RunResult, run_pipeline
+from visionloop.pipelines.local.runner import RUNNERS, SUBPROCESS
 from visionloop.pipelines.parameters import RETRAIN, arguments_for
 from visionloop.pipelines.remote.state import RemoteRun
 from visionloop.pipelines.services.folder import find_folder
@@ -51,6 +52,7 @@ class Place:
     host: str | None = None
     parameters: tuple[str, ...] = ()
     detach: bool = False
+    runner: str = SUBPROCESS
 
 
 Dataset = Annotated[str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.")]
@@ -82,6 +84,7 @@ Host = Annotated[
         help="argo: the address of Argo's server (default: ARGO_SERVER, else the Kubernetes API is asked); kfp: the server's."
     ),
 ]
+Runner = Annotated[str, typer.Option(help=f"What a stage is on this machine: {' or '.join(RUNNERS)}.")]
 Detach = Annotated[bool, typer.Option("--detach", help="argo, kfp: submit and do not follow.")]
 Parameters = Annotated[
     list[str] | None,
@@ -119,6 +122,7 @@ def train(
     host: Host = None,
     parameters: Parameters = None,
     detach: Detach = False,
+    runner: Runner = SUBPROCESS,
 ) -> None:
     """Trains, evaluates and registers a model.
 
@@ -136,7 +140,7 @@ def train(
         gate=gate,
         settings=settings or [],
     )
-    place = Place(engine, namespace, host, tuple(parameters or ()), detach)
+    place = Place(engine, namespace, host, tuple(parameters or ()), detach, runner)
     _run("train", arguments, place, run=run, trace_id=trace_id, force=force)
 
 
@@ -161,6 +165,7 @@ def retrain(
     host: Host = None,
     parameters: Parameters = None,
     detach: Detach = False,
+    runner: Runner = SUBPROCESS,
 ) -> None:
     """Trains as ``run train`` does, if the retraining policy says that it is worth it.
 
@@ -180,7 +185,7 @@ def retrain(
     )
     if retraining:
         arguments["retraining"] = policy_text(retraining)
-    place = Place(engine, namespace, host, tuple(parameters or ()), detach)
+    place = Place(engine, namespace, host, tuple(parameters or ()), detach, runner)
     _run("retrain", arguments, place, run=run, trace_id=trace_id, force=force)
 
 
@@ -274,7 +279,9 @@ def _run(
         if given:
             raise InvalidConfig(f"{option} is for an engine; give --engine argo or kfp too, or leave it out.")
     with services_for(arguments):
-        summary = run_local(arguments, pipeline=pipeline, run=run, trace_id=trace_id, force=force).summary()
+        summary = run_local(
+            arguments, pipeline=pipeline, run=run, trace_id=trace_id, force=force, runner=place.runner
+        ).summary()
     _print(summary)
 
 
@@ -290,10 +297,14 @@ def _run_remotely(
     for option, given in (("--run", run), ("--force", force)):
         if given:
             raise InvalidConfig(f"{option} works on this machine alone: leave it out, or give --engine local.")
+    if place.runner != SUBPROCESS:
+        raise InvalidConfig(
+            f"--runner {place.runner} works on this machine alone: leave it out, or give --engine local."
+        )
     if place.parameters and place.engine is not Engine.ARGO:
         raise InvalidConfig("--parameter works with --engine argo alone; leave it out.")
     check_reachable(arguments)
-    asked = arguments | _pairs(place.parameters)
+    asked = arguments | pairs(place.parameters)
     engine = _engine(place.engine)
     try:
         submitted = engine.submit(pipeline, asked, host=place.host, namespace=place.namespace, trace_id=trace_id)
@@ -339,7 +350,12 @@ def check_reachable(arguments: Mapping[str, Any]) -> None:
             )
 
 
-def _pairs(given: Iterable[str]) -> dict[str, str]:
+def pairs(given: Iterable[str]) -> dict[str, str]:
+    """``--parameter`` pairs by name.
+
+    Raises:
+        InvalidConfig: If one is no NAME=VALUE, or has an option of its own.
+    """
     found: dict[str, str] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
@@ -362,6 +378,7 @@ def run_local(
     run: str | None = None,
     trace_id: str | None = None,
     force: str | None = None,
+    runner: str = SUBPROCESS,
 ) -> RunResult:
     """Runs a pipeline (train or retrain) here and follows it."""
     if force and force not in STAGES:
@@ -377,6 +394,7 @@ def run_local(
             trace_id=trace_id,
             logs=find_folder(None).path / "logs" / "runs",
             force=force,
+            runner=runner,
         )
     )
     _check_end(result)

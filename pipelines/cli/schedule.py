@@ -76,7 +76,7 @@ def create(
     if parameters and engine is not run.Engine.ARGO:
         raise InvalidConfig("--parameter works with --engine argo alone; leave it out.")
     run.check_reachable(arguments)
-    arguments |= run._pairs(parameters or ())
+    arguments |= run.pairs(parameters or ())
     made = _schedules(engine, host, namespace).create(name, PIPELINE, arguments, when, timezone)
     say(f"{made.name} is made; its next run starts at {_time(made.next)}.")
 

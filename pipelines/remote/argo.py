@@ -19,6 +19,7 @@ from visionloop.components import names
 from visionloop.components.configuration.settings import display
 from visionloop.components.errors import InvalidConfig
 from visionloop.components.logs import notice
+from visionloop.pipelines import pods
 from visionloop.pipelines.remote.argo_client import Client, Refused, connect
 from visionloop.pipelines.remote.record import open_record
 from visionloop.pipelines.remote.state import RemoteState, Step, in_order
@@ -29,10 +30,6 @@ ENGINE = "argo"
 #: The namespace where neither ``--namespace`` nor Argo's own variable names one.
 NAMESPACE = "visionloop"
 NAMESPACE_VARIABLE = "ARGO_NAMESPACE"
-
-#: Labels under which ``argo list -l`` finds a run; the model's is the template's own.
-TRACE_LABEL = "visionloop/trace-id"
-DATASET_LABEL = "visionloop/dataset"
 
 _PHASES = {
     "": "pending",
@@ -170,7 +167,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     given = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
     labels = {"workflows.argoproj.io/workflow-template": name}
     source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
-    for label, value in ((TRACE_LABEL, trace_id), (DATASET_LABEL, source)):
+    for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
         # A name of which nothing is left has no label; the run's argument holds it anyway.
         with contextlib.suppress(InvalidConfig):
             labels[label] = names.sanitise(value)

@@ -59,8 +59,16 @@ PLACES = (
     ),
 )
 
-#: The label under which ``argo list -l`` finds a model's runs.
-MODEL_LABEL = "visionloop/model"
+#: What ties a run to whoever started it; empty, the first stage makes one.
+TRACE = Field("trace_id", "", "The trace id, in every log line, receipt and tag; empty makes a new one.")
+
+#: A run's labels, and what each is made of.
+_SOURCE = "workflow.parameters.dataset == '' ? workflow.parameters.snapshot : workflow.parameters.dataset"
+LABELS = {
+    pods.MODEL_LABEL: "workflow.parameters.model_name",
+    pods.DATASET_LABEL: f"sprig.base(sprig.trimSuffix('/', {_SOURCE}))",
+    pods.TRACE_LABEL: "workflow.parameters.trace_id",
+}
 
 
 def train_templates(target: Target) -> list[WorkflowTemplate]:
@@ -97,7 +105,7 @@ def pipeline_template(
     name: str, title: str, description: str, parameters: Mapping[str, FormParameter]
 ) -> WorkflowTemplate:
     """A pipeline's template with its form, to be filled: a DAG named pipeline, and the steps of ``exit_steps``."""
-    fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES]
+    fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES, TRACE]
     return WorkflowTemplate(
         name=name,
         annotations=dict(shown_as(title, description)),
@@ -111,7 +119,9 @@ def pipeline_template(
         **_housekeeping(),
         workflow_metadata=WorkflowMetadata(
             labels={"app.kubernetes.io/name": "visionloop"},
-            labels_from={MODEL_LABEL: LabelValueFrom(expression=SANITISED.format("workflow.parameters.model_name"))},
+            labels_from={
+                label: LabelValueFrom(expression=SANITISED.format(source)) for label, source in LABELS.items()
+            },
         ),
     )
 
@@ -119,7 +129,11 @@ def pipeline_template(
 def exit_steps() -> None:
     """What runs at the end, whatever happened."""
     with Steps(name="exit"):
-        Step(name="cleanup", template_ref=_reference("cleanup"), arguments=_common())
+        Step(
+            name="cleanup",
+            template_ref=_reference("cleanup"),
+            arguments=_common() | {"engine_status": "{{workflow.status}}"},
+        )
 
 
 def freeze(*more: str) -> None:
@@ -246,7 +260,7 @@ def _reference(stage: str) -> TemplateRef:
 
 
 def _common() -> dict[str, str]:
-    return _parameters("workspace")
+    return _parameters("workspace", TRACE.name)
 
 
 def _parameters(*names: str) -> dict[str, str]:

@@ -335,7 +335,7 @@ def test_both_forms_hold_the_parameters_of_the_contract(name: str, more: list[st
     forms = kfp.specification["root"]["inputDefinitions"]["parameters"]
     arguments = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
     assert sorted(forms) == sorted([*NAMES, *more])
-    assert list(arguments) == [*form([]), *more, "gpus", "spot"]
+    assert list(arguments) == [*form([]), *more, "gpus", "spot", "trace_id"]
     kinds = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", dict: "STRUCT"}
     for entry, parameter in form(cluster().trainers, RETRAIN if more else TRAIN).items():
         field, argument = forms[entry], arguments[entry]
