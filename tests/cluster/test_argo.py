@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from kubernetes_cluster import Cluster, kubectl
 
+from visionloop.components.receipts import load
+from visionloop.pipelines.targets import STAGES
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 SETTINGS = {
@@ -33,7 +36,7 @@ def outputs(node: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster, dataset: str) -> dict[str, Any]:
-    return cluster.wait(cluster.submit(dataset=dataset, **SETTINGS))
+    return cluster.wait(cluster.submit(dataset=dataset, trace_id="Of this test", **SETTINGS))
 
 
 def test_a_run_ends_with_a_registered_champion(trained: dict[str, Any]) -> None:
@@ -58,9 +61,18 @@ def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:
     assert len(steps(failed, "cleanup")) == 1
 
 
-def test_runs_are_found_by_their_model(cluster: Cluster, trained: dict[str, Any]) -> None:
-    listed = kubectl("-n", cluster.namespace, "get", "workflows", "-l", "visionloop/model=tiny-digits", "-o", "name")
+@pytest.mark.parametrize("label", ["model=tiny-digits", "dataset=tiny", "trace-id=of-this-test"])
+def test_runs_are_found_by_their_labels(cluster: Cluster, trained: dict[str, Any], label: str) -> None:
+    listed = kubectl("-n", cluster.namespace, "get", "workflows", "-l", f"visionloop/{label}", "-o", "name")
     assert trained["metadata"]["name"] in listed
+
+
+def test_the_trace_id_that_was_given_stands_in_every_receipt(cluster: Cluster, trained: dict[str, Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.services.environment().items():
+            patch.setenv(name, value)
+        found = {stage: load(outputs(steps(trained, stage)[0])["receipt"], stage).receipt for stage in STAGES[:-1]}
+    assert {receipt.trace_id for receipt in found.values()} == {"Of this test"}
 
 
 def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluster, dataset: str) -> None:

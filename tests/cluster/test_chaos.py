@@ -337,7 +337,7 @@ def table(rounds: list[Round]) -> str:
         cut = [one for one in found if one.train_attempts > 1]
         kept = sorted({one.epochs_kept for one in cut})
         lines.append(
-            f"| {kind} | {count} | {sum(one.hit for one in found)} | {stages} | {', '.join(map(str, kept)) or 'all'} "
+            f"| {kind} | {count} | {sum(one.hit for one in found)} | {stages} | {', '.join(map(str, kept)) or '-'} "
             f"| {sum(one.resumed for one in cut)} of {sum(0 < one.epochs_kept < EPOCHS for one in cut)} "
             f"| {sum(one.phase == 'Succeeded' for one in found)} of {count} "
             f"| {sum(one.digest_equal for one in found)} of {count} "
