@@ -77,13 +77,18 @@ def argo_yaml(*objects: Any) -> str:
     return "---\n".join(dump(one) for one in built)
 
 
-def kfp_files(target: Target) -> dict[str, str]:
-    """Every pipeline's IR by file name."""
+#: The pipelines on Kubeflow Pipelines, in the order in which a person reads them.
+KFP_PIPELINES = ("train", "retrain")
+
+
+def kfp_files(target: Target, pipelines: Iterable[str] = KFP_PIPELINES) -> dict[str, str]:
+    """The IR of pipelines by file name."""
     from visionloop.pipelines.retrain.kubeflow import retrain_pipeline
     from visionloop.pipelines.train.kubeflow import train_pipeline
 
-    pipelines = (train_pipeline(target), retrain_pipeline(target))
-    return {f"{pipeline.name}.yaml": kfp_yaml(pipeline) for pipeline in pipelines}
+    made = {"train": train_pipeline, "retrain": retrain_pipeline}
+    compiled = [made[name](target) for name in pipelines]
+    return {f"{pipeline.name}.yaml": kfp_yaml(pipeline) for pipeline in compiled}
 
 
 def kfp_yaml(pipeline: Any) -> str:

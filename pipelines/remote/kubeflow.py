@@ -22,7 +22,7 @@ from visionloop.components.canonical import canonical, sha256
 from visionloop.components.errors import InvalidConfig, InvalidReceipt, VisionloopError
 from visionloop.components.logs import notice
 from visionloop.components.policy import REGISTRY
-from visionloop.pipelines.compile import kfp_files
+from visionloop.pipelines.compile import KFP_PIPELINES, kfp_files
 from visionloop.pipelines.parameters import LONGEST_VALUE
 from visionloop.pipelines.remote.kubeflow_client import Connection, connect, quiet
 from visionloop.pipelines.remote.record import open_record
@@ -233,12 +233,12 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
     target = cluster(
         registry or os.environ.get(REGISTRY_VARIABLE) or REGISTRY, tag or os.environ.get(TAG_VARIABLE), _gpus()
     )
-    files = kfp_files(target)
-    name = f"visionloop-{pipeline}"
-    if f"{name}.yaml" not in files:
-        names = ", ".join(Path(file).stem.removeprefix("visionloop-") for file in files)
-        raise InvalidConfig(f"There is no pipeline '{pipeline}' on Kubeflow Pipelines; it is one of {names}.")
-    text = files[f"{name}.yaml"]
+    if pipeline not in KFP_PIPELINES:
+        raise InvalidConfig(
+            f"There is no pipeline '{pipeline}' on Kubeflow Pipelines; it is one of {', '.join(KFP_PIPELINES)}."
+        )
+    ((file, text),) = kfp_files(target, [pipeline]).items()
+    name = Path(file).stem
     documents = _documents(text)
     declared = documents["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     return Compiled(name, text, ir_hash(documents), f"{target.registry} {target.tag}", declared)
