@@ -43,6 +43,9 @@ from visionloop.components.reservation import Reservation, Watcher
 from visionloop.components.storage import Prefix, open_prefix
 from visionloop.components.workspace import probe
 
+#: How often a stage tries itself again where no engine does it by exit code.
+ATTEMPTS_VARIABLE = "VISIONLOOP_ATTEMPTS"
+
 FOLLOW_SECONDS = 1.0
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -277,6 +280,9 @@ def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invoc
         session.begin(given)
         arguments = make_arguments(stage, given)
         attempts = _attempts_here()
+        if invocation.honour_failures:
+            # The engine may try again too, whatever failed: attempts of earlier pods count.
+            attempts = max(1, attempts - session.state.attempt)
         for attempt in range(1, attempts + 1):
             try:
                 return session.attempt(arguments, started)
@@ -297,7 +303,7 @@ def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invoc
 
 
 def _attempts_here() -> int:
-    value = os.environ.get("VISIONLOOP_ATTEMPTS", "1")
+    value = os.environ.get(ATTEMPTS_VARIABLE, "1")
     if not (value.isascii() and value.isdigit()) or int(value) < 1:
         raise InvalidConfig(f"VISIONLOOP_ATTEMPTS is '{value}'; give a whole number from 1.")
     return int(value)

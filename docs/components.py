@@ -115,7 +115,7 @@ def readme(stage: str) -> str:
         "## Outputs",
         _outputs(interface.get("outputDefinitions", {})),
         "## Errors",
-        "The last line of the log is one sentence that names the file or the argument, the field and the remedy; "
+        "The stage's last line in the log is one sentence that names the file or the argument, the field and the remedy; "
         "the same stands in the run's record in the workspace. The engine itself shows exit code 1.",
         _errors(stage),
         "## Example",

@@ -8,12 +8,15 @@ from typing import Any
 from kfp import kubernetes
 
 from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy
+from visionloop.components.stage import ATTEMPTS_VARIABLE
 from visionloop.pipelines import pods
 from visionloop.pipelines.targets import Target
 
 #: What Kubeflow Pipelines 2.17 can't express of the policy, whatever the row says, and what holds instead.
 UNEXPRESSED = (
-    "retries by exit code: it retries whatever failed; a remaining attempt after a permanent failure ends within seconds",
+    "retries by exit code: the installation decides, as Kubeflow's own manifests have it a lost pod alone is tried again, on a plain Argo "
+    "whatever failed but no lost pod; so a stage tries itself again in place, and a remaining attempt after a permanent failure ends "
+    "within seconds",
     "the longest backoff: its own field limits the time in which a task is retried at all, so it holds the whole run's limit",
     "the grace period: a pod is given Kubernetes' 30 s",
     "the priority class: pods have the namespace's default",
@@ -62,6 +65,8 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
         )
     kubernetes.set_timeout(task, policy.engine_deadline)
     kubernetes.set_image_pull_policy(task, policy.image_pull_policy)
+    # The engine drops capabilities and privileges itself, but lets root in.
+    kubernetes.set_security_context(task, run_as_non_root=True)
     if policy.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [policy.image_pull_secret])
     for name, value in policy.node_selector:
@@ -74,11 +79,13 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
             value=toleration.value,
             effect=toleration.effect,
         )
-    for name, value in pods.labels(stage).items():
+    for name, value in pods.labels(stage.replace(" ", "-")).items():
         kubernetes.add_pod_label(task, name, value)
     _mount(task, pods.volumes(policy))
     for name, value in pods.environment(policy).items():
         task.set_env_variable(name, value)
+    if policy.attempts > 1:
+        task.set_env_variable(ATTEMPTS_VARIABLE, str(policy.attempts))
     kubernetes.use_secret_as_env(task, pods.SECRET, {name: name for name in pods.SECRET_VARIABLES}, optional=True)
     kubernetes.use_config_map_as_env(
         task, pods.CONFIG_MAP, {name: name for name in pods.CONFIG_VARIABLES}, optional=True

@@ -31,6 +31,7 @@ from visionloop.components.folders import temporary_folder
 from visionloop.components.policy import POLICIES
 from visionloop.components.receipts import load
 from visionloop.components.runs import Run, RunRecord, StageState, now
+from visionloop.components.stage import ATTEMPTS_VARIABLE
 from visionloop.components.storage import Prefix, open_prefix
 from visionloop.pipelines.local import containers
 from visionloop.pipelines.local.display import Display
@@ -165,7 +166,7 @@ def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> su
         "VISIONLOOP_LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
         # On a laptop nobody else retries: each stage tries itself again, as often as the table says.
-        "VISIONLOOP_ATTEMPTS": str(POLICIES["train"].attempts),
+        ATTEMPTS_VARIABLE: str(POLICIES["train"].attempts),
     }
     if local.force:
         environment[FORCE_VARIABLE] = local.force

@@ -58,18 +58,22 @@ def follow(
     Raises:
         VisionloopError: The failed stage's own error; UserStopped or Terminated when the caller is asked to end, while the run goes on.
     """
-    try:
-        with closing(Display(_title(remote), STAGES)) as display, own_keys(workspace):
-            return _follow(remote, Record(workspace, remote.run), arguments, display, every)
-    except KeyboardInterrupt:
-        raise UserStopped(_goes_on(remote)) from None
-    except Terminated:
-        raise Terminated(_goes_on(remote)) from None
+    with closing(Display(_title(remote), STAGES)) as display, own_keys(workspace):
+        record = Record(workspace, remote.run)
+        try:
+            state, known = _watch(remote, record, display, every)
+        except KeyboardInterrupt:
+            raise UserStopped(_goes_on(remote)) from None
+        except Terminated:
+            raise Terminated(_goes_on(remote)) from None
+        # Not above: the run's own error may be of these classes too.
+        return _end(remote, record, state, known, arguments, display)
 
 
-def _follow(
-    remote: RemoteRun, record: Record, arguments: Mapping[str, Any], display: Display, every: float
-) -> dict[str, Any]:
+def _watch(
+    remote: RemoteRun, record: Record, display: Display, every: float
+) -> tuple[RemoteState, dict[str, StageRecord] | None]:
+    """Shows a run until its end; returns its last state, and its record unless that can't be read."""
     state = RemoteState("pending")
     while True:
         try:
@@ -81,7 +85,7 @@ def _follow(
             known = _read_whole(record)
             if known is None or not _has_ended(known):
                 raise
-            return _end(remote, record, state, known, arguments, display)
+            return state, known
         known = record.look(_begun(state))
         if record.trouble:
             display.note(
@@ -89,7 +93,7 @@ def _follow(
             )
         display.show(rows(state, known, STAGES), message or (None if state.ended else state.message))
         if state.ended:
-            return _end(remote, record, state, _read_whole(record), arguments, display)
+            return state, _read_whole(record)
         time.sleep(every)
 
 

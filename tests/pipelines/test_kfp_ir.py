@@ -244,3 +244,14 @@ def test_the_variables_of_whoever_compiles_reach_no_file(program: str, tmp_path:
 def test_no_value_of_a_parameter_exceeds_what_kfp_stores(pipeline: Path) -> None:
     fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
     assert [name for name, field in fields.items() if len(json.dumps(field.get("defaultValue"))) > 10_000] == []
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_every_pod_label_is_one_that_kubernetes_takes(path: Path) -> None:
+    """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set."""
+    _, platform = yaml.safe_load_all(path.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    values = [value for one in executors.values() for value in one["podMetadata"]["labels"].values()]
+    assert len(values) >= 2 * len(executors) > 0
+    valid = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+    assert [value for value in values if not re.fullmatch(valid, value)] == []

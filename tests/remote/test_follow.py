@@ -24,6 +24,7 @@ from visionloop.components.errors import (
     TimeLimit,
     Transient,
     UserStopped,
+    VisionloopError,
 )
 from visionloop.components.runs import RunRecord, StageState
 from visionloop.components.storage import open_prefix
@@ -144,6 +145,16 @@ def test_an_earlier_attempts_sentence_is_not_the_last_ones(workspace: str, recor
     step = Step("train", "failed", attempt=3, reason="pod deleted")
     with pytest.raises(Killed, match=r"^train: pod deleted; start the run again to resume"):
         play(workspace, RemoteState("failed", (step,)))
+
+
+@pytest.mark.parametrize(
+    "error", [Terminated("The pod was taken away."), UserStopped("train was stopped by the user.")]
+)
+def test_a_run_that_was_itself_asked_to_end_does_not_go_on(workspace: str, record: RunRecord, error: VisionloopError):
+    failed(record, "train", error)
+    with pytest.raises(type(error)) as raised:
+        play(workspace, RemoteState("failed", (Step("train", "failed", exit_code=error.exit_code),)))
+    assert raised.value.sentence == error.sentence
 
 
 def test_the_first_failure_counts(workspace: str, record: RunRecord):
