@@ -236,7 +236,9 @@ def example(stage: str) -> str:
             f'    last = cleanup(workspace="{EXAMPLES["workspace"]}", {run})',
             f"    {_placed('last', stage)}",
             "    with dsl.ExitHandler(last):",
-            f'        first = snapshot(workspace="{EXAMPLES["workspace"]}", dataset="{EXAMPLES["dataset"]}", {run})',
+            "        first = snapshot(",
+            f'            workspace="{EXAMPLES["workspace"]}", dataset="{EXAMPLES["dataset"]}", {run}',
+            "        )",
             f"        {_placed('first', 'snapshot')}",
         ]
     else:

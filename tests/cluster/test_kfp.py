@@ -80,14 +80,14 @@ class Endpoint:
         return {state.stage: state for state in RunRecord(open_prefix(WORKSPACE, "results"), run).stages()}
 
 
-def small(registry: str, tag: str | None) -> Target:
-    """The cluster's target without GPUs, small enough for a node with two cores."""
-    target = cluster(registry, tag)
+def small(registry: str, tag: str | None, gpus: int | None) -> Target:
+    """The cluster's target, on the CPU unless VISIONLOOP_GPUS says otherwise, small enough for a node with two cores."""
+    target = cluster(registry, tag, gpus or 0)
 
     def shrink(rows: Mapping[str, StagePolicy]) -> dict[str, StagePolicy]:
         return {
-            name: replace(row, gpus=0, cpu_request="100m", memory_request="256Mi", shared_memory="256Mi")
-            if row.gpus
+            name: replace(row, cpu_request="100m", memory_request="256Mi", shared_memory="256Mi")
+            if row.shared_memory
             else replace(row, cpu_request="50m", memory_request="128Mi")
             for name, row in rows.items()
         }
