@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,14 @@ def kfp_files(target: Target, pipelines: Iterable[str] = KFP_PIPELINES) -> dict[
     from visionloop.pipelines.train.kubeflow import train_pipeline
 
     made = {"train": train_pipeline, "retrain": retrain_pipeline}
-    compiled = [made[name](target) for name in pipelines]
-    return {f"{pipeline.name}.yaml": kfp_yaml(pipeline) for pipeline in compiled}
+
+    def compiled() -> dict[str, str]:
+        graphs = [made[name](target) for name in pipelines]
+        return {f"{graph.name}.yaml": kfp_yaml(graph) for graph in graphs}
+
+    # kfp walks the caller's whole stack at each setting of each task; a thread's own is short, a notebook's or a test's is not.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(compiled).result()
 
 
 def kfp_yaml(pipeline: Any) -> str:

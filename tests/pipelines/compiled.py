@@ -30,7 +30,7 @@ class Argo:
 
     def __init__(self, files: Mapping[str, str], name: str = "visionloop-train") -> None:
         self.name = name
-        self.documents = [document for text in files.values() for document in yaml.safe_load_all(text)]
+        self.documents = [document for text in files.values() for document in yaml.load_all(text, Loader=yaml.CSafeLoader)]
         self.templates = {
             (document["metadata"]["name"], template["name"]): template
             for document in self.documents
@@ -183,7 +183,7 @@ class Kubeflow:
     """A pipeline's IR and platform specification, as ``kfp_files`` writes them."""
 
     def __init__(self, text: str) -> None:
-        self.specification, platform = yaml.safe_load_all(text)
+        self.specification, platform = yaml.load_all(text, Loader=yaml.CSafeLoader)
         self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
     @cached_property

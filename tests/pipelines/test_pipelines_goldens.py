@@ -44,7 +44,7 @@ def files() -> dict[str, dict[str, str]]:
 
 
 def structures(text: str) -> list[Any]:
-    return list(yaml.safe_load_all(text))
+    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
