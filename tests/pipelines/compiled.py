@@ -30,7 +30,9 @@ class Argo:
 
     def __init__(self, files: Mapping[str, str], name: str = "visionloop-train") -> None:
         self.name = name
-        self.documents = [document for text in files.values() for document in yaml.load_all(text, Loader=yaml.CSafeLoader)]
+        self.documents = [
+            document for text in files.values() for document in yaml.load_all(text, Loader=yaml.CSafeLoader)
+        ]
         self.templates = {
             (document["metadata"]["name"], template["name"]): template
             for document in self.documents
