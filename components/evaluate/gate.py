@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
-from visionloop.components.errors import InvalidConfig, NotFound
-from visionloop.components.storage import local_path, normalise_uri, read_uri
+from visionloop.components.configuration.option_file import read_option_file
+from visionloop.components.errors import InvalidConfig
 
 Mode = Literal["max", "min"]
 Verdict = Literal["promote", "keep", "reject"]
@@ -81,7 +79,7 @@ def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
     Raises:
         InvalidConfig: If the file is missing or wrong, naming the field.
     """
-    read = _read(given) if given else GateFile()
+    read = read_option_file("--gate", given, GateFile, '{"floor": 0.5}') if given else GateFile()
     metric = read.primary_metric or primary_metric
     if read.primary_metric_mode:
         mode = read.primary_metric_mode
@@ -130,36 +128,3 @@ def decide(
     if gate.holds_against(value, theirs):
         return "promote", f"{name} {value:.4g} is not worse than the champion's {theirs:.4g}{margin}."
     return "keep", f"{name} {value:.4g} is worse than the champion's {theirs:.4g}{margin}."
-
-
-def _read(given: str) -> GateFile:
-    if given.lstrip().startswith("{"):
-        where, text = "--gate", given
-    else:
-        where, text = f"--gate {given}", _text(given)
-    try:
-        value: Any = json.loads(text)
-    except ValueError:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InvalidConfig(
-                f'{where}: neither JSON nor YAML; write floor and epsilon as in {{"floor": 0.5}}.'
-            ) from None
-    try:
-        # YAML reads 1e-3 as a text: texts that spell a number are taken as one.
-        return msgspec.convert({} if value is None else value, GateFile, strict=False)
-    except msgspec.ValidationError as error:
-        fields = ", ".join(GateFile.__struct_fields__)
-        raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
-
-
-def _text(given: str) -> str:
-    uri = normalise_uri(given)
-    path = local_path(uri)
-    try:
-        return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()
-    except (NotFound, OSError, UnicodeDecodeError):
-        raise InvalidConfig(
-            f"--gate {given}: no text file can be read there; correct the path or leave --gate out."
-        ) from None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
-from visionloop.components.errors import InvalidConfig, NotFound
-from visionloop.components.storage import local_path, normalise_uri, read_uri
+from visionloop.components.configuration.option_file import read_option_file
 
 #: What the condition of every task after snapshot compares with.
 GO, SKIP = "true", "false"
@@ -96,26 +92,7 @@ def parse_policy(given: str) -> RetrainingPolicy:
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
-    if re.match(r"\s*(\{|\w+:(\s|$))", given):
-        where, text = "--retraining", given
-    else:
-        where, text = f"--retraining {given}", _text(given)
-    try:
-        # YAML reads JSON too, but for its escapes and tabs.
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
-            raise InvalidConfig(
-                f'{where}: neither JSON nor YAML; write the fields as in {{"min_new_images": 50}}.'
-            ) from None
-    try:
-        # YAML reads 1e-3 as a text: texts that spell a number are taken as one.
-        return msgspec.convert({} if value is None else value, RetrainingPolicy, strict=False)
-    except msgspec.ValidationError as error:
-        fields = ", ".join(RetrainingPolicy.__struct_fields__)
-        raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
+    return read_option_file("--retraining", given, RetrainingPolicy, '{"min_new_images": 50}')
 
 
 def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage) -> Decision:
@@ -163,14 +140,3 @@ def _reasons(policy: RetrainingPolicy, comparison: Comparison) -> tuple[list[str
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _text(given: str) -> str:
-    uri = normalise_uri(given)
-    path = local_path(uri)
-    try:
-        return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()
-    except (NotFound, OSError, UnicodeDecodeError):
-        raise InvalidConfig(
-            f"--retraining {given}: no text file can be read there; correct the path or leave --retraining out."
-        ) from None

@@ -226,20 +226,20 @@ def test_what_is_reached_for_would_be_seen(closed: Closed) -> None:
     program = """
 import json, socket, urllib.request
 try:
-    socket.create_connection(("pypi.org", 443), timeout=5)
+    socket.create_connection(("registry.example.com", 443), timeout=5)
     names = True
 except OSError:
     names = False
 try:
-    urllib.request.urlopen("http://pypi.org/simple/", timeout=20)
+    urllib.request.urlopen("http://registry.example.com/simple/", timeout=20)
 except OSError:
     pass
 print("TOLD " + json.dumps({"names": names, "reached": open("/tmp/reached").read()}), flush=True)
 """
     told = closed.told("snapshot", program)
     assert told["names"] is False
-    assert "pypi.org" in told["reached"]
-    assert closed.proxy.asked == ["GET http://pypi.org/simple/ HTTP/1.1"]
+    assert "registry.example.com" in told["reached"]
+    assert closed.proxy.asked == ["GET http://registry.example.com/simple/ HTTP/1.1"]
     closed.proxy.asked.clear()
 
 
