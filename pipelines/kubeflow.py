@@ -79,7 +79,7 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
             value=toleration.value,
             effect=toleration.effect,
         )
-    for name, value in pods.labels(stage.replace(" ", "-")).items():
+    for name, value in pods.labels(stage).items():
         kubernetes.add_pod_label(task, name, value)
     _mount(task, pods.volumes(policy))
     for name, value in pods.environment(policy).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visionloop.components import names
 from visionloop.components.policy import StagePolicy
 
 #: The Secret and the ConfigMap that pods take variables from; neither has to exist, nor any key in them.
@@ -137,7 +138,7 @@ def environment(policy: StagePolicy) -> dict[str, str]:
 
 def labels(stage: str) -> dict[str, str]:
     """The labels of a stage's pods."""
-    return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: stage}
+    return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: names.sanitise(stage)}
 
 
 def service_account(stage: str) -> str:

@@ -62,7 +62,7 @@ class Schedules(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Removes a schedule; its runs stay. Raises InvalidConfig if there is no such schedule."""
+        """Removes a schedule; what its runs computed stays. Raises InvalidConfig if there is no such schedule."""
         ...
 
 

@@ -252,6 +252,15 @@ def test_after_the_last_attempt_the_error_stands(file_workspace, monkeypatch):
     assert (failure.attempt, failure.exit_code) == (3, 75)
 
 
+def test_where_an_engine_retries_too_the_attempts_of_earlier_pods_count(file_workspace, monkeypatch):
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "3")
+    monkeypatch.setenv("TOY_FAIL", "Transient")
+    for attempts in (3, 4, 5):
+        with pytest.raises(Transient):
+            run(file_workspace, run="one", honour_failures=True)
+        assert executions() == attempts
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two", "²", "1.5"])
 def test_a_number_of_attempts_that_is_none(file_workspace, monkeypatch, value):
     monkeypatch.setenv("VISIONLOOP_ATTEMPTS", value)
