@@ -24,6 +24,9 @@ FILE = "reservation.json"
 RENEW_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
+#: The attempts of this process that hold a key now: its holder is the same for all of them.
+_holding: set[str] = set()
+
 
 class Holder(msgspec.Struct, frozen=True):
     """A process that nobody else can be: host, boot, process id namespace, process id and its start.
@@ -104,7 +107,8 @@ class Watcher:
             self.reserved = None
             return False
         if self.reserved.holder == this_process():
-            return False  # an earlier attempt of ours, whose release met a store that was out
+            # One that holds it no more is an earlier attempt of ours, whose release met a store that was out.
+            return self.reserved.attempt in _holding
         mark = f"{self.reserved.attempt}:{self.reserved.heartbeat}"
         now = time.monotonic()
         if self._seen is None or self._seen[0] != mark:
@@ -134,6 +138,7 @@ class Reservation:
         # What stands there counts: a write whose answer was lost, and that was sent again, is refused and still ours.
         if not self._reread():
             return False
+        _holding.add(self._attempt)
         self._thread = threading.Thread(target=self._renew, name="reservation", daemon=True)
         self._thread.start()
         return True
@@ -146,6 +151,7 @@ class Reservation:
         with contextlib.suppress(VisionloopError):
             if self._reread():
                 self._place.delete([FILE])
+        _holding.discard(self._attempt)
 
     def _reread(self) -> bool:
         """Whether our own object stands there; its ETag is kept for the next renewal."""

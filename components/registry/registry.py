@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,10 @@ MLFLOW_RUN_ID = "visionloop.mlflow_run_id"
 TRACE_ID = "visionloop.trace_id"
 STORAGE_URI = "visionloop.storage_uri"
 METRIC = "visionloop.metric."
+
+#: How often a write is tried that meets another's of the same row, and the pause between, in seconds.
+WRITES = 5
+WRITE_PAUSE_SECONDS = 0.2
 
 #: Set when register makes a version the champion, and on the one that it took the alias from. A version that was
 #: promoted, is not the champion and was superseded by none has been rolled back by a person.
@@ -182,7 +188,7 @@ class Registry:
         there = self._model_tags(name)
         if there is not None and NAME not in there:
             with mlflow_errors(self.uri):
-                self._client.set_registered_model_tag(name, NAME, given)
+                _write(lambda: self._client.set_registered_model_tag(name, NAME, given))
         self.check_name(name, given)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
@@ -222,7 +228,7 @@ class Registry:
         """Sets tags of a version."""
         with mlflow_errors(self.uri):
             for name, value in tags.items():
-                self._client.set_model_version_tag(version.name, str(version.number), name, value)
+                _write(lambda: self._client.set_model_version_tag(version.name, str(version.number), name, value))
 
     def untag(self, version: Version, name: str) -> None:
         """Removes a tag of a version."""
@@ -232,7 +238,7 @@ class Registry:
     def set_alias(self, version: Version, alias: str) -> None:
         """Leads an alias to a version, away from whichever it led to."""
         with mlflow_errors(self.uri):
-            self._client.set_registered_model_alias(version.name, alias, str(version.number))
+            _write(lambda: self._client.set_registered_model_alias(version.name, alias, str(version.number)))
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Removes an alias; one that is not there is fine."""
@@ -263,6 +269,17 @@ class Registry:
 def not_registered(reference: str) -> NotFound:
     """The error of a reference that leads to no version."""
     return NotFound(f"{reference}: no such model, version or alias is registered")
+
+
+def _write(write: Callable[[], None]) -> None:
+    """Writes a row that another may be writing at the same time: MLflow looks, then inserts, and its database refuses the later insert."""
+    for left in reversed(range(WRITES)):
+        try:
+            return write()
+        except Exception as error:
+            if not left or not re.search(r"IntegrityError|UniqueViolation", str(error)):
+                raise
+            time.sleep(WRITE_PAUSE_SECONDS)
 
 
 def _is_missing(error: Exception) -> bool:

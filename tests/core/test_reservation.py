@@ -190,6 +190,16 @@ def test_what_an_earlier_attempt_of_this_process_left_is_taken_at_once(place):
     mine.release()
 
 
+def test_another_thread_of_this_process_holds_it_like_another_process(place):
+    first = Reservation(place, "run", "first")
+    assert first.take()
+    watcher = Watcher(place)
+    assert watcher.look()
+    first.release()
+    assert not watcher.look()
+    assert not reservation._holding
+
+
 @pytest.mark.parametrize("torn", [b"", b"{", b"[]"])
 def test_a_torn_reservation_is_nobodys(place, torn):
     place.write(FILE, torn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,17 +214,14 @@ def test_two_registrations_at_once_make_one_version(prepared: Prepared, registry
     training = prepared.train(2)
     evaluations = [prepared.evaluate(training, name), prepared.evaluate(training, name, gate='{"floor": 0.01}')]
     start = threading.Barrier(2)
-    outcomes: list[Any] = []
 
-    def register(evaluation: Any, run: str) -> None:
+    def register(evaluation: Any, run: str) -> Any:
         start.wait()
-        outcomes.append(prepared.register(evaluation, name, run=run))
+        return prepared.register(evaluation, name, run=run)
 
-    threads = [threading.Thread(target=register, args=(one, f"race-{i}")) for i, one in enumerate(evaluations)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(register, one, f"race-{i}") for i, one in enumerate(evaluations)]
+    outcomes = [one.result() for one in running]
     assert [outcome.summary()["version"] for outcome in outcomes] == [1, 1]
     assert _numbers(registry, name, evaluations[0]) == [1]
     assert _aliases(registry, name) == {"champion": 1}

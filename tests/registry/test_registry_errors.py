@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,22 @@ def test_the_training_receipt_lies_beside_the_evaluations() -> None:
     assert Version("m", 1, "", tags).training_receipt == f"s3://results/w/train/{KEY}/receipt.json"
     assert Version("m", 1, "", {}).training_receipt is None
     assert Version("m", 1, "", {}).identity == "m/1"
+
+
+def test_an_alias_that_two_set_at_once_is_set(registry: Registry, mlflow_uri: str, name: str) -> None:
+    """Both of MLflow's sessions look for the alias before either writes it: the database refuses the later one."""
+    registry.ensure_model(name, name)
+    versions = [registry.create_version(name, f"s3://models/{number}", {}, "") for number in range(4)]
+    others = [Registry({"MLFLOW_TRACKING_URI": mlflow_uri}) for _ in versions]
+    for other in others:
+        other.champion(name)  # connected before the race
+    for alias in [f"alias-{number}" for number in range(10)]:
+        together = threading.Barrier(len(others))
+
+        def set_one(number: int, alias: str = alias, together: threading.Barrier = together) -> None:
+            together.wait()
+            others[number].set_alias(versions[number], alias)
+
+        with ThreadPoolExecutor(len(others)) as pool:
+            list(pool.map(set_one, range(len(others))))
+        assert registry.by_alias(name, alias) is not None
