@@ -48,8 +48,11 @@ _WITH_GPUS = "asInt(inputs.parameters.gpus) > 0"
 _ON_SPOT = "{attempt} < asInt(inputs.parameters.spot)"
 _KILLED = "lastRetry.exitCode == '137'"
 
-#: A person's name as a label's or a lock's, in Argo's expression language.
-SANITISED = "sprig.trimAll('-', sprig.trunc(63, sprig.regexReplaceAll('[^a-z0-9]+', sprig.lower({}), '-')))"
+#: A person's name as a label's or a lock's, in Argo's expression language: as ``components.names`` makes it, but for accents.
+SANITISED = (
+    "let clean = sprig.trimAll('-', sprig.regexReplaceAll('[^a-z0-9]+', sprig.lower({}), '-')); "
+    "len(clean) <= 63 ? clean : sprig.trimAll('-', sprig.trunc(54, clean)) + '-' + sprig.trunc(8, sprig.sha256sum(clean))"
+)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class Registry:
         there = self._model_tags(name)
         if there is not None and NAME not in there:
             with mlflow_errors(self.uri):
-                _write(lambda: self._client.set_registered_model_tag(name, NAME, given))
+                _write(self._client.set_registered_model_tag, name, NAME, given)
         self.check_name(name, given)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
@@ -228,7 +228,7 @@ class Registry:
         """Sets tags of a version."""
         with mlflow_errors(self.uri):
             for name, value in tags.items():
-                _write(lambda: self._client.set_model_version_tag(version.name, str(version.number), name, value))
+                _write(self._client.set_model_version_tag, version.name, str(version.number), name, value)
 
     def untag(self, version: Version, name: str) -> None:
         """Removes a tag of a version."""
@@ -238,7 +238,7 @@ class Registry:
     def set_alias(self, version: Version, alias: str) -> None:
         """Leads an alias to a version, away from whichever it led to."""
         with mlflow_errors(self.uri):
-            _write(lambda: self._client.set_registered_model_alias(version.name, alias, str(version.number)))
+            _write(self._client.set_registered_model_alias, version.name, alias, str(version.number))
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Removes an alias; one that is not there is fine."""
@@ -271,11 +271,12 @@ def not_registered(reference: str) -> NotFound:
     return NotFound(f"{reference}: no such model, version or alias is registered")
 
 
-def _write(write: Callable[[], None]) -> None:
-    """Writes a row that another may be writing at the same time: MLflow looks, then inserts, and its database refuses the later insert."""
+def _write(write: Callable[..., object], *arguments: str) -> None:
+    """Writes a row that another may be writing: MLflow looks, then inserts, and its database refuses the later one."""
     for left in reversed(range(WRITES)):
         try:
-            return write()
+            write(*arguments)
+            break
         except Exception as error:
             if not left or not re.search(r"IntegrityError|UniqueViolation", str(error)):
                 raise

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from kubernetes_cluster import Cluster, kubectl
 
+from visionloop.components.names import sanitise
 from visionloop.components.receipts import load
+from visionloop.pipelines.argo import SANITISED
 from visionloop.pipelines.targets import STAGES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -83,6 +85,30 @@ def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluste
     ended = cluster.wait(name)
     assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
     assert len(steps(ended, "train")) == 2
+
+
+def test_a_name_becomes_the_same_label_here_and_there(cluster: Cluster) -> None:
+    """Argo's expression against the function that names everything else; accents alone it can't take off."""
+    names = ["Tiny Digits", "--a__B--", "x" * 63, "x" * 64, f"{'Long name ' * 20}1", f"{'ab' * 26} c{'d' * 30}"]
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "names-", "namespace": cluster.namespace},
+        "spec": {
+            "entrypoint": "wait",
+            "arguments": {"parameters": [{"name": f"n{i}", "value": name} for i, name in enumerate(names)]},
+            "workflowMetadata": {
+                "labelsFrom": {
+                    f"n{i}": {"expression": SANITISED.format(f"workflow.parameters.n{i}")} for i in range(len(names))
+                }
+            },
+            "templates": [{"name": "wait", "suspend": {"duration": "0s"}}],
+        },
+    }
+    made = kubectl("create", "-f", "-", "-o", "name", stdin=json.dumps(manifest)).strip()
+    kubectl("-n", cluster.namespace, "wait", made, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    labels = json.loads(kubectl("-n", cluster.namespace, "get", made, "-o", "json"))["metadata"]["labels"]
+    assert [labels[f"n{i}"] for i in range(len(names))] == [sanitise(name) for name in names]
 
 
 def _running(cluster: Cluster, workflow: str, stage: str) -> str:
