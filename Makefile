@@ -15,8 +15,8 @@ UV_VERSION := 0.13.8
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --overrides overrides.txt \
   --no-annotate --no-header --no-emit-index-url
 
-# Tests wait for servers and processes more than they compute.
-TEST_PROCESSES ?= 2
+# More than cores: tests wait for servers and processes nearly as long as they compute.
+TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
