@@ -6,6 +6,7 @@ compiled pipeline. Only this module knows what an artifact is; no stage does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 from kfp import dsl
 
-from visionloop.components import catalog, lookup
+from visionloop.components import catalog, lookup, runs
 from visionloop.components.configuration.settings import BASIC, display
 from visionloop.components.errors import VisionloopError
 from visionloop.components.policy import POLICIES, REGISTRY
@@ -26,6 +27,7 @@ from visionloop.components.receipts import Found
 from visionloop.components.receipts import load as load_receipt
 from visionloop.components.stage import Invocation, Outcome
 from visionloop.components.stage import run_stage as run_to_receipt
+from visionloop.components.storage import open_prefix
 
 #: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
 RUN_VARIABLE = "VISIONLOOP_RUN"
@@ -35,6 +37,9 @@ FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
 #: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
 CONFUSION = "confusion"
+
+#: The output of an evaluation that holds a ROC curve over its detections (evaluate.roc.Curve).
+ROC = "roc"
 
 #: The setting that decides the image as well, so an engine's form always gives it.
 TRAINER = "trainer"
@@ -95,19 +100,56 @@ def run_stage(
 
 
 def reuse(
-    stage: str, receipt: str, artifacts: Sequence[dsl.Artifact] = (), returns: Sequence[str] = ()
+    stage: str,
+    receipt: str,
+    artifacts: Sequence[dsl.Artifact] = (),
+    returns: Sequence[str] = (),
+    workspace: str = "",
+    run: str = "",
 ) -> tuple[Any, ...]:
     """Hands on a result that is there already, with the artifacts that the stage itself would have shown.
+
+    Args:
+        stage: The stage whose result it is.
+        receipt: Its URI.
+        artifacts: The component's output artifacts.
+        returns: As in ``run_stage``.
+        workspace: Where results lie; with it and ``run`` a failure stands in the run's record as the stage's own would.
+        run: The engine's id of the run.
 
     Raises:
         SystemExit: With 65 if the receipt or an output of it is gone.
     """
     try:
-        found = load_receipt(receipt, stage)
+        values = _finish(Outcome(stage, load_receipt(receipt, stage), True, 0.0), artifacts, returns)
     except VisionloopError as error:
+        _record_reuse(stage, workspace, run, error)
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None
-    return _finish(Outcome(stage, found, True, 0.0), artifacts, returns)
+    _record_reuse(stage, workspace, run, None)
+    return values
+
+
+def _record_reuse(stage: str, workspace: str, run: str, error: VisionloopError | None) -> None:
+    """Puts a result that could not be handed on into the run's record, where the look ahead has called it there, or takes that back."""
+    if not workspace or not run:
+        return
+    # The sentence stands in the task's log whatever becomes of the record.
+    with contextlib.suppress(VisionloopError):
+        record = runs.RunRecord(open_prefix(workspace, "results"), os.environ.get(RUN_VARIABLE) or run)
+        state = record.state(stage)
+        if error is not None:
+            state.state, state.attempt = "failed", state.attempt + 1
+            known = record.read()
+            trace_id = known.trace_id if known else ""
+            failure = runs.describe_failure(stage, error, attempt=state.attempt, trace_id=trace_id, traceback=None)
+            record.write_failure(failure)
+        elif state.state == "failed":
+            state.state = "succeeded"
+            record.clear_failure(stage)
+        else:
+            return
+        record.write_state(state)
 
 
 def settings(values: Mapping[str, Any]) -> list[str]:
@@ -148,25 +190,28 @@ def fill(artifact: dsl.Artifact, found: Found) -> None:
     """Fills an output artifact from a receipt.
 
     The file at its path is a copy of the receipt, or the page for an HTML or Markdown artifact; its own URI stays the
-    engine's (KFP refuses one outside the pipeline root), the real URIs stand in its metadata.
+    engine's (KFP refuses one outside the pipeline root), the real URIs stand in its metadata. Metrics hold figures and the
+    receipt's URI alone: KFP's page makes a column of each entry, and compares runs by them.
     """
     receipt = found.receipt
-    artifact.metadata.update(
-        {
-            "stage": receipt.stage,
-            "receipt": found.uri,
-            "key": receipt.key,
-            "digest": receipt.digest,
-            "trace_id": receipt.trace_id,
-            **{f"{name}_uri": found.output_uri(name) for name in receipt.outputs},
-            **{name: value for name, value in receipt.scalars.items() if value is not None},
-        }
-    )
+    artifact.metadata["receipt"] = found.uri
+    if not isinstance(artifact, dsl.Metrics):
+        artifact.metadata.update(
+            {
+                "stage": receipt.stage,
+                "key": receipt.key,
+                "digest": receipt.digest,
+                "trace_id": receipt.trace_id,
+                **{f"{name}_uri": found.output_uri(name) for name in receipt.outputs},
+                **{name: value for name, value in receipt.scalars.items() if value is not None},
+            }
+        )
     data = receipt.encode()
     if isinstance(artifact, dsl.HTML | dsl.Markdown):
         data = _page(found, ".html" if isinstance(artifact, dsl.HTML) else ".md") or data
     elif isinstance(artifact, dsl.ClassificationMetrics):
         _confusion(artifact, found)
+        _roc(artifact, found)
     elif isinstance(artifact, dsl.Metrics):
         for name, value in receipt.metrics.items():
             artifact.log_metric(name, value)
@@ -188,3 +233,12 @@ def _confusion(artifact: dsl.ClassificationMetrics, found: Found) -> None:
     measured = msgspec.json.decode(found.read(CONFUSION))
     names = [*(str(name) for name in measured["classes"]), "background"]
     artifact.log_confusion_matrix(names, [list(column) for column in zip(*measured["confusion"], strict=True)])
+
+
+def _roc(artifact: dsl.ClassificationMetrics, found: Found) -> None:
+    """The ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it holds already."""
+    if ROC not in found.receipt.outputs:
+        return
+    curve = msgspec.json.decode(found.read(ROC))
+    artifact.metadata.pop("confidenceMetrics", None)
+    artifact.log_roc_curve(curve["fpr"], curve["tpr"], curve["threshold"])

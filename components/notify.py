@@ -48,12 +48,14 @@ class Message:
     link: str | None = None
 
 
-def message_of(record: RunRecord, engine_status: str | None = None) -> Message:
+def message_of(record: RunRecord, engine_status: str | None = None, engine_failure: str | None = None) -> Message:
     """The message about a run, from its record alone.
 
     Args:
         record: The run's record.
-        engine_status: What the engine says of the run's end; it counts only where no stage tells a failure.
+        engine_status: What the engine says of the run's end; it counts only where no stage tells a failure. Kubeflow
+            Pipelines may say RUNNING of a run that has ended, well or not: then the end in the record counts.
+        engine_failure: What the engine says of the step that failed first; it counts where ``engine_status`` does.
     """
     run = record.read()
     arguments: Mapping[str, Any] = run.arguments if run else {}
@@ -66,15 +68,22 @@ def message_of(record: RunRecord, engine_status: str | None = None) -> Message:
     link = template.replace("{run}", quote(record.name, safe="")) if template else None
     if failures:
         return _failed(record.name, trace_id, model, failures[0], states, link)
-    register = states.get("register")
-    if (
-        engine_status
-        and engine_status.lower() in ("failed", "error")
-        and not (register and register.state == "succeeded")
-    ):
-        text = "The engine ended the run, and no stage told a failure: a lost node, a limit of the engine, or a stop by hand."
+    if _lost(states, (engine_status or "").lower()):
+        why = " ".join((engine_failure or "").split()) or "a lost node, a limit of the engine, or a stop by hand"
+        text = f"The engine ended the run, and no stage told a failure: {why.rstrip('.')}."
         return Message(record.name, trace_id, "failed", f"{model or record.name}: failed", text, {}, link)
     return _succeeded(record.name, trace_id, model, states, link)
+
+
+def _lost(states: Mapping[str, StageState], engine_status: str) -> bool:
+    """Whether a run in which no stage failed was ended before its last stage."""
+    snapshot, evaluate, register = (
+        states.get(name) or StageState(stage=name) for name in ("snapshot", "evaluate", "register")
+    )
+    if register.state == "succeeded":
+        return False
+    over = snapshot.scalars.get("go") == SKIP or evaluate.scalars.get("verdict") == "reject"
+    return engine_status in ("failed", "error") or (engine_status == "running" and not over)
 
 
 def _failed(
@@ -177,7 +186,7 @@ def payload(message: Message, form: str) -> dict[str, Any]:
             raise InvalidConfig(f"{FORMAT_VARIABLE} is '{form}'; give slack, teams or json.")
 
 
-def notify(record: RunRecord, engine_status: str | None = None) -> bool:
+def notify(record: RunRecord, engine_status: str | None = None, engine_failure: str | None = None) -> bool:
     """Sends the message about a run if VISIONLOOP_NOTIFY_URL is set and none was sent. Whether one was sent now."""
     url = os.environ.get(URL_VARIABLE)
     if not url:
@@ -185,7 +194,7 @@ def notify(record: RunRecord, engine_status: str | None = None) -> bool:
     try:
         if record.place.exists(FILE):
             return False
-        message = message_of(record, engine_status)
+        message = message_of(record, engine_status, engine_failure)
         _send(url, payload(message, os.environ.get(FORMAT_VARIABLE) or "json"))
         record.place.create(FILE, json.dumps({"status": message.status, "title": message.title}).encode())
     except (VisionloopError, NotFound) as error:

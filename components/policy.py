@@ -48,7 +48,7 @@ class StagePolicy:
     """One stage's row.
 
     CPU in cores ("500m", "2"), memory in Kubernetes' units ("8Gi"), times in seconds. ``attempts`` counts the first try.
-    ``cache_claim`` names a PersistentVolumeClaim for the image cache; without one an emptyDir serves.
+    ``cache_claim`` names a PersistentVolumeClaim for the image cache; without one an emptyDir serves. ``annotations`` are the pod's.
 
     After a kill for memory the next attempt gets the limit times ``memory_factor`` for each attempt before it, ``memory_most``
     at most (None: as far as the attempts go). A factor of 1 leaves it as it is.
@@ -82,6 +82,7 @@ class StagePolicy:
     image_pull_policy: str = "IfNotPresent"
     image_pull_secret: str | None = None
     priority_class: str | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def engine_deadline(self) -> int:
@@ -113,6 +114,10 @@ def mebibytes(quantity: str) -> int:
 #: The label, and the taint, of nodes that may be taken away at any time (docs/engines.md).
 SPOT = ("visionloop/capacity", "spot")
 
+#: Keeps the cluster's autoscaler from removing a node for being little used while a pod of hours runs there
+#: (https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md).
+STAYS = ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")
+
 _DATA = StagePolicy()
 _GPU = StagePolicy(
     image="visionloop-trainer",
@@ -131,6 +136,7 @@ _GPU = StagePolicy(
     spot_tolerations=(Toleration(*SPOT),),
     shared_memory="2Gi",
     cache_volume=True,
+    annotations=(STAYS,),
 )
 
 #: One row a stage. Limits and attempts are those of the backend that this replaces (validate 5 min, train 24 h, cleanup 5 min, 3 attempts).

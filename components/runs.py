@@ -18,6 +18,12 @@ from visionloop.components.storage import Prefix
 
 Kind = TypeVar("Kind")
 
+#: Under this argument a run's record repeats which pipeline was run.
+PIPELINE = "pipeline"
+
+#: Set by a compiled pipeline in its stages' pods: what the record repeats, as a JSON object.
+PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
+
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 
@@ -93,6 +99,13 @@ def run_name(given: str | None) -> str:
     return name
 
 
+def _pipeline() -> dict[str, Any]:
+    """Which pipeline this pod belongs to, as its compiler says; empty anywhere else."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
+    return {}
+
+
 class RunRecord:
     """Reads and writes one run's record."""
 
@@ -105,11 +118,14 @@ class RunRecord:
     def open(self, arguments: Mapping[str, Any], trace_id: str | None) -> Run:
         """Creates ``run.json`` unless it is there. The trace id: the given one, else ``TRACE_ID``, else the record's, else new.
 
+        The pipeline that a pod is told of stands among the arguments, unless they say themselves which one runs.
+
         Raises:
             InvalidConfig: If the workspace's bucket does not exist.
         """
         wanted = trace_id or os.environ.get("TRACE_ID")
-        run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=dict(arguments), created_at=now())
+        told = {**_pipeline(), **arguments}
+        run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=told, created_at=now())
         try:
             if self.place.create("run.json", msgspec.json.encode(run)):
                 return run

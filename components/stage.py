@@ -237,6 +237,8 @@ def make_arguments(
 ) -> Any:
     """A stage's arguments from what a target passed: None and "" mean not given, a variable stands in for an absent one.
 
+    A required argument alone may be given as "": the stage itself says what is wrong with that.
+
     Raises:
         InvalidConfig: If a required argument is missing or unknown.
     """
@@ -253,7 +255,8 @@ def make_arguments(
             value = [element for element in value if element]
         if value in (None, "", (), []) and told.variable:
             value = environment.get(told.variable)
-        if value not in (None, "", (), []):
+        # An engine passes the lost output of a step that it calls successful as an empty text: its reader refuses it.
+        if value not in (None, "", (), []) or (value == "" and _required(entry)):
             values[name] = value
     try:
         return stage.arguments(**values)

@@ -315,6 +315,12 @@ class Prefix:
         if number == errno.ENAMETOOLONG or code == "KeyTooLongError" or "Filenames containing trailing" in text:
             return _bad_key(where)
         endpoint = "" if self.on_files else f" at {endpoint_of(self.role)}"
+        if status == 500:
+            # Stores have no code for a full disk: SeaweedFS, for one, says nothing but InternalError.
+            space = " and see that it has space left" if action in ("write", "copy") else ""
+            return Transient(
+                f"{where}: the {self.role} store{endpoint} fails to {action} ({_cause(text)}); look into its log{space}."
+            )
         return Transient(
             f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
         )

@@ -1,7 +1,9 @@
 """Writes what makes each stage's component usable alone: component.yaml, metadata.yaml and README.md in its folder.
 
-The layout is that of the Kubeflow community's repository of components. All of it comes from the code; tests/docs checks
-that it is current. Run ``.venv/bin/python docs/components.py`` after a change (``make golden`` does).
+The layout is that of the Kubeflow community's repository of components
+(https://github.com/kubeflow/pipelines-components/blob/main/docs/CONTRIBUTING.md) but for OWNERS, which names members of that
+community who approve changes there: whoever offers a component to it writes that file. All of it comes from the code;
+tests/docs checks that it is current. Run ``.venv/bin/python docs/components.py`` after a change (``make golden`` does).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 from kfp import compiler
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from visionloop.components import errors
 from visionloop.pipelines.targets import STAGES
@@ -68,7 +71,7 @@ RECEIPT_OF |= {"evaluation": "evaluate"}
 
 def component(stage: str) -> Any:
     """A stage's KFP component."""
-    return getattr(importlib.import_module(f"visionloop.components.{stage}.component"), stage)
+    return getattr(importlib.import_module(f"visionloop.components.{stage}"), stage)
 
 
 def compiled(stage: str) -> str:
@@ -80,24 +83,25 @@ def compiled(stage: str) -> str:
 
 
 def metadata(stage: str) -> str:
-    """The component's entry: its name, how stable it is, and what it needs."""
+    """The component's entry: its name, how stable it is, and what it needs, in the order and form that the community checks."""
     value = {
         "name": stage,
-        "tier": "third_party",
         "stability": "alpha" if version("visionloop").startswith("0.") else "stable",
         "dependencies": {"kubeflow": [{"name": "Pipelines", "version": _kfp()}]},
         "tags": list(TAGS[stage]),
         "lastVerified": LAST_VERIFIED,
     }
     if stage in ("evaluate", "register"):
-        value["dependencies"]["external_services"] = [{"name": "MLflow", "version": ">=3"}]
-    return yaml.safe_dump(value, sort_keys=False)
+        value["dependencies"]["external_services"] = [{"name": "MLflow", "version": ">=3.0.0"}]
+    # A date, no text.
+    return yaml.safe_dump(value, sort_keys=False).replace(f"'{LAST_VERIFIED}'", LAST_VERIFIED)
 
 
 def _kfp() -> str:
-    """The versions of KFP that the package takes."""
-    found = [Requirement(line) for line in requires("visionloop") or ()]
-    return next(str(one.specifier) for one in found if one.name == "kfp")
+    """The least version of KFP that the package takes: an entry holds one comparison with a whole version."""
+    (kfp,) = (one for one in map(Requirement, requires("visionloop") or ()) if one.name == "kfp")
+    (least,) = (Version(one.version) for one in kfp.specifier if one.operator == ">=")
+    return f">={least.major}.{least.minor}.{least.micro}"
 
 
 def readme(stage: str) -> str:

@@ -203,6 +203,7 @@ def stage_template(
             run_as_non_root=True, fs_group=pods.VOLUME_GROUP, seccomp_profile=SeccompProfile(type="RuntimeDefault")
         ),
         labels=pods.labels(stage.name),
+        annotations=pods.annotations_of(policy) or None,
         service_account_name=pods.service_account(stage.name),
         active_deadline_seconds=policy.engine_deadline,
         retry_strategy=_retries(policy),

@@ -8,9 +8,13 @@ from typing import Any
 from kfp import kubernetes
 
 from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy
+from visionloop.components.runs import PIPELINE_VARIABLE
 from visionloop.components.stage import ATTEMPTS_VARIABLE
 from visionloop.pipelines import pods
 from visionloop.pipelines.targets import Target
+
+#: Stands in a pipeline that is being compiled where its own hash will stand.
+IDENTITY_PLACEHOLDER = "the-pipeline-that-runs"
 
 #: What Kubeflow Pipelines 2.17 can't express of the policy, whatever the row says, and what holds instead.
 UNEXPRESSED = (
@@ -26,6 +30,10 @@ UNEXPRESSED = (
     "one training for each model name at a time: two runs with the same key follow each other all the same",
     "more memory after a kill for memory: each attempt has the same limit",
     "spot nodes first: each attempt goes to the same nodes",
+    "a run's labels for its model, dataset and trace id: the experiment has the model's name, the run's record the trace id",
+    "the pod disruption budget: a node's drain ends the stage that runs there, which is a lost pod",
+    "the form's fields gpus, spot and trace_id: the number of GPUs is compiled in, and the first stage makes the trace id unless the command line "
+    "gave one",
     "a value picked from a task that was skipped: a task of its own hands it on",
 )
 
@@ -81,9 +89,12 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
         )
     for name, value in pods.labels(stage).items():
         kubernetes.add_pod_label(task, name, value)
+    for name, value in pods.annotations_of(policy).items():
+        kubernetes.add_pod_annotation(task, name, value)
     _mount(task, pods.volumes(policy))
     for name, value in pods.environment(policy).items():
         task.set_env_variable(name, value)
+    task.set_env_variable(PIPELINE_VARIABLE, IDENTITY_PLACEHOLDER)
     if policy.attempts > 1:
         task.set_env_variable(ATTEMPTS_VARIABLE, str(policy.attempts))
     kubernetes.use_secret_as_env(task, pods.SECRET, {name: name for name in pods.SECRET_VARIABLES}, optional=True)

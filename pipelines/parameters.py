@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from visionloop.components.configuration.settings import BASIC, allowed_values, display
+from visionloop.components import catalog
+from visionloop.components.configuration.settings import BASIC, allowed_values, display, settings_of
+from visionloop.components.trainers import Setting
 
 #: The bytes that a KFP parameter holds at most.
 LONGEST_VALUE = 10_000
@@ -39,10 +41,14 @@ class Parameter:
 def _setting(name: str) -> Parameter:
     setting = BASIC[name]
     choices = ("true", "false") if setting.kind is bool else setting.choices
-    meaning = f"{setting.description[0].upper()}{setting.description[1:]}"
+    meaning = _meaning(setting)
     if setting.kind is not str or setting.choices:
         meaning += f": {allowed_values(setting)}"
     return Parameter(name, setting.kind, setting.default, f"{meaning}.", choices)
+
+
+def _meaning(setting: Setting) -> str:
+    return f"{setting.description[0].upper()}{setting.description[1:]}"
 
 
 #: The settings that have a parameter of their own; all others go into ``advanced_config``.
@@ -107,11 +113,28 @@ RETRAIN: Mapping[str, Parameter] = {
 }
 
 
+#: Settings whose values each trainer lists for itself. They are no choices: a form that has some would take only their spelling.
+LISTED = ("optimizer", "primary_metric")
+
+
 def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
     """A pipeline's parameters where these trainers are installed."""
     names = tuple(trainers)
     trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
-    return {**parameters, "trainer": trainer}
+    listed = {name: replace(TRAIN[name], description=_listed(name, names)) for name in LISTED}
+    return {**parameters, **listed, "trainer": trainer}
+
+
+def _listed(name: str, trainers: Sequence[str]) -> str:
+    """What a setting means, and the values that the trainers which are installed here take for it."""
+    installed = catalog.trainers()
+    words = {}
+    for trainer in (installed[one] for one in trainers if one in installed):
+        choices = [choice for task in sorted(trainer.tasks) for choice in settings_of(trainer, task)[name].choices]
+        words[trainer.name] = allowed_values(replace(BASIC[name], choices=tuple(dict.fromkeys(choices))))
+    told = set(words.values())
+    values = told.pop() if len(told) == 1 else "; ".join(f"with {one}, {taken}" for one, taken in words.items())
+    return f"{_meaning(BASIC[name])}: {values}." if values else TRAIN[name].description
 
 
 def takes(description: str, parameters: Mapping[str, Parameter]) -> Callable[[Any], Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visionloop.components import names
+from visionloop.components.errors import InvalidConfig
 from visionloop.components.policy import StagePolicy
 
 #: The Secret and the ConfigMap that pods take variables from; neither has to exist, nor any key in them.
@@ -44,10 +45,14 @@ CONFIG_VARIABLES = (
     "S3_ENDPOINT",
     "STORAGE_TYPE",
     "R2_ENDPOINT",
+    "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_EXPERIMENT_ID",
     "MLFLOW_ENABLED",
     "OBSERVABILITY_BACKENDS",
     "TENSORBOARD_ENABLED",
@@ -57,6 +62,9 @@ CONFIG_VARIABLES = (
     "CALLBACK_URL",
     "CALLBACK_INTERVAL",
     "LABELER_API_URL",
+    "DATASET_S3_URI",
+    "TASK_TYPE",
+    "MODEL_NAME",
     "FRAMEWORK",
     "EPOCHS",
     "BATCH_SIZE",
@@ -71,10 +79,13 @@ CONFIG_VARIABLES = (
     "CONFIG_OPTIMIZER",
     "CONFIG_AUGMENT",
     "ADVANCED_CONFIG",
+    "OMP_NUM_THREADS",
     "VISIONLOOP_ALLOW_DOWNLOAD",
     "VISIONLOOP_CACHE_BYTES",
+    "VISIONLOOP_LOG_FORMAT",
     "VISIONLOOP_LOG_LEVEL",
     "VISIONLOOP_NOTIFY_FORMAT",
+    "VISIONLOOP_RUN_URL",
     "VISIONLOOP_WEIGHTS",
 )
 
@@ -109,6 +120,9 @@ MODEL_LABEL, DATASET_LABEL, TRACE_LABEL = "visionloop/model", "visionloop/datase
 #: The label that names the stage on each of its pods.
 STAGE_LABEL = "app.kubernetes.io/component"
 
+#: How annotations begin that engines write and read themselves; no row may hold one.
+ENGINES_ANNOTATIONS = ("workflows.argoproj.io/", "pipelines.kubeflow.org/")
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -139,6 +153,20 @@ def environment(policy: StagePolicy) -> dict[str, str]:
 def labels(stage: str) -> dict[str, str]:
     """The labels of a stage's pods."""
     return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: names.sanitise(stage)}
+
+
+def annotations_of(policy: StagePolicy) -> dict[str, str]:
+    """The annotations of a stage's pods.
+
+    Raises:
+        InvalidConfig: If one is an engine's own.
+    """
+    for name, _ in policy.annotations:
+        if name.startswith(ENGINES_ANNOTATIONS):
+            raise InvalidConfig(
+                f"The policy row of image {policy.image}: annotation {name} is the engine's own; name it otherwise."
+            )
+    return dict(policy.annotations)
 
 
 def service_account(stage: str) -> str:

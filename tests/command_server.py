@@ -21,7 +21,10 @@ import visionloop.components.evaluate
 import visionloop.components.register
 import visionloop.components.train
 import visionloop.components.validate.page
+import visionloop.pipelines.cli.compile
+import visionloop.pipelines.cli.demo
 import visionloop.pipelines.cli.plan
+import visionloop.pipelines.cli.schedule
 import visionloop.pipelines.plan  # noqa: F401
 from visionloop.pipelines.cli import main
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,10 +106,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class _Weed:
-    """A ``weed server`` on loopback, all of its data in a folder of its own."""
+    """A ``weed server`` on loopback, all of its data in a folder of its own (below ``parent``, if one is given)."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="visionloop-s3-"))
+    def __init__(self, parent: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="visionloop-s3-", dir=parent))
         keys, readonly = Keys(), Keys()
         may_read = [f"{action}:{bucket}" for action in ("Read", "List") for bucket in BUCKETS]
         identities = [
@@ -210,6 +210,20 @@ def second_s3() -> Iterator[S3Server]:
     try:
         yield weed.wait()
     finally:
+        weed.stop()
+
+
+@pytest.fixture
+def make_s3() -> Iterator[Callable[[Path], S3Server]]:
+    """Starts servers whose data lie below a folder of the test's own."""
+    started: list[_Weed] = []
+
+    def start(parent: Path) -> S3Server:
+        started.append(_Weed(parent))
+        return started[-1].wait()
+
+    yield start
+    for weed in started:
         weed.stop()
 
 

@@ -270,7 +270,8 @@ class Laptop:
 
     def run(self, *arguments: str, variables: Mapping[str, str | None] | None = None) -> Ended:
         """Runs a command to its end."""
-        if arguments[0] not in ("stage", "plan") or "PYTHONPATH" in (variables or {}):
+        small = arguments[0] in ("stage", "plan") or arguments[-1] == "--help"
+        if not small or "PYTHONPATH" in (variables or {}):
             return self.start(*arguments, variables=variables).end()
         folder = self.folder / "commands" / uuid.uuid4().hex
         folder.mkdir(parents=True)
@@ -338,21 +339,22 @@ class Laptop:
 
     def versions(self) -> list[tuple[str, int]]:
         """Every registered version, by name and number."""
-        return [(name, int(number)) for name, number in self._query("SELECT name, version FROM model_versions")]
+        return [(name, int(number)) for name, number in self.query("SELECT name, version FROM model_versions")]
 
     def aliases(self) -> dict[tuple[str, int], str]:
         """The alias of each version that has one."""
-        rows = self._query("SELECT name, version, alias FROM registered_model_aliases")
+        rows = self.query("SELECT name, version, alias FROM registered_model_aliases")
         return {(name, int(number)): alias for name, number, alias in rows}
 
     def tags(self, name: str, number: int) -> dict[str, str]:
         """The tags of a version."""
-        rows = self._query("SELECT name, version, key, value FROM model_version_tags")
+        rows = self.query("SELECT name, version, key, value FROM model_version_tags")
         return {key: value for model, version, key, value in rows if (model, int(version)) == (name, number)}
 
-    def _query(self, query: str) -> list[tuple[Any, ...]]:
+    def query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of MLflow's database, but those of deleted versions."""
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            return [row for row in connection.execute(query) if "Deleted_Internal" not in row]
+            return [row for row in connection.execute(query, values) if "Deleted_Internal" not in row]
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that a command of this laptop started."""

@@ -18,4 +18,4 @@ def cleanup(workspace: str, status: dsl.PipelineTaskFinalStatus, run: str = "", 
     from visionloop.components.kubeflow import run_stage
 
     print("The engine's final status:", status.state)  # noqa: T201
-    run_stage("cleanup", workspace, run, trace_id, {})
+    run_stage("cleanup", workspace, run, trace_id, {"engine_status": status.state})

@@ -29,6 +29,10 @@ class Arguments:
     engine_status: str | None = argument(
         "What the engine says of the run's end (Succeeded, Failed, Error).", default=None
     )
+    engine_failure: str | None = argument(
+        "Which step failed first, and why, as the engine tells it; it counts where no stage tells a failure.",
+        default=None,
+    )
 
 
 class CleanupStage:
@@ -42,7 +46,7 @@ class CleanupStage:
 
     def act(self, context: Context, arguments: Arguments) -> dict[str, Any]:
         """Tells how the run ended, and cleans up behind its stages. Returns how many objects and bytes were removed."""
-        notified = notify(context.run, arguments.engine_status)
+        notified = notify(context.run, arguments.engine_status, arguments.engine_failure)
         removed = size = 0
         for state in context.run.stages():
             if state.stage == self.name or not state.key:

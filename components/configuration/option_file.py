@@ -48,7 +48,10 @@ def read_option_file(option: str, given: str, form: type[Fields], example: str) 
 
 
 def _text(option: str, given: str) -> str:
-    uri = normalise_uri(given)
+    try:
+        uri = normalise_uri(given)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{option}: {error.sentence}") from None
     path = local_path(uri)
     try:
         return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()

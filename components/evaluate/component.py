@@ -38,7 +38,7 @@ def evaluate(
         verdict: promote, keep or reject.
         report: The evaluation report as a page.
         evaluation_metrics: The metrics on the held-out images.
-        confusion_matrix: Predicted against true classes.
+        confusion_matrix: Predicted against true classes, and the ROC curve of the detections: confidence against being right.
     """
     from visionloop.components.kubeflow import run_stage
 

@@ -8,6 +8,7 @@ from typing import Any
 from visionloop.components import reports
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.evaluate.roc import Curve
 from visionloop.components.registry import Version
 from visionloop.components.stage import Resolution
 from visionloop.components.trainers import Evaluation
@@ -27,6 +28,7 @@ MEANINGS = {
 def render(
     result: EvaluationResult,
     candidate: Evaluation,
+    roc: Curve | None,
     examples: Examples,
     classes: Sequence[str],
     champion: Version | None,
@@ -48,6 +50,7 @@ def render(
         "more_classes": max(0, len(result.per_class) - CLASSES),
         "slices": [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()],
         "confusion": _confusion(candidate, classes),
+        "roc": _roc(roc),
         "first": [_figure(example, classes) for example in examples.first],
         "worst": [_figure(example, classes) for example in examples.worst],
     }
@@ -117,6 +120,14 @@ def _confusion(candidate: Evaluation, classes: Sequence[str]) -> dict[str, Any] 
             for name, row in zip(names, matrix, strict=True)
         ],
     }
+
+
+def _roc(roc: Curve | None) -> dict[str, Any] | None:
+    """The curve as the points of a line in a square of 100, whose upper left corner is the origin."""
+    if roc is None:
+        return None
+    points = " ".join(f"{100 * x:.2f},{100 - 100 * y:.2f}" for x, y in zip(roc.fpr, roc.tpr, strict=True))
+    return {"points": points, "area": f"{roc.area:.3f}", "right": roc.right, "wrong": roc.wrong}
 
 
 def _figure(example: Example, classes: Sequence[str]) -> dict[str, Any]:

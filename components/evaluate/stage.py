@@ -27,6 +27,7 @@ from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
 from visionloop.components.evaluate.output import stdout_to_stderr
 from visionloop.components.evaluate.page import render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
+from visionloop.components.evaluate.roc import curve
 from visionloop.components.logs import LOGGER, notice
 from visionloop.components.names import sanitise
 from visionloop.components.policy import POLICIES
@@ -75,7 +76,7 @@ class EvaluateStage:
     """Evaluates the candidate and the champion on the same images, and decides by the gate."""
 
     name = "evaluate"
-    logic_version = 1
+    logic_version = 2
     policy = POLICIES["evaluate"]
     arguments = Arguments
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
@@ -155,12 +156,15 @@ class EvaluateStage:
             gate=loaded.gate.content(),
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
-        page = render(result, candidate, examples, converted.classes, loaded.champion, resolution)
+        roc = curve(candidate.right, candidate.wrong)
+        page = render(result, candidate, roc, examples, converted.classes, loaded.champion, resolution)
         attempt.write("report", "report.html", page, result=False)
-        # Beside the result, for the engine's own picture of it: rows predicted, columns true, the background last.
+        # Beside the result, for the engine's own pictures of it: rows predicted, columns true, the background last.
         confusion = {"classes": list(converted.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
+        if roc is not None:
+            attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": count},
             metrics=dict(candidate.metrics),
@@ -265,6 +269,8 @@ def _evaluate(
             found.images,
             found.confusion,
             found.plots,
+            found.right,
+            found.wrong,
         )
 
 

@@ -120,6 +120,8 @@ class Evaluation:
     """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the names of docs/contract.md.
 
     ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
+    ``right`` and ``wrong`` are the confidences of the detections on all images: right is one that matches a true object of
+    its class with an IoU of at least 0.5, as mAP50 counts it. A trainer may leave them empty; evaluate then draws no ROC curve.
     """
 
     metrics: Mapping[str, float]
@@ -127,6 +129,8 @@ class Evaluation:
     images: int
     confusion: Sequence[Sequence[int]] = ()
     plots: Sequence[Path] = ()
+    right: Sequence[float] = ()
+    wrong: Sequence[float] = ()
 
 
 class Predictor(Protocol):

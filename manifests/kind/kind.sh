@@ -2,19 +2,24 @@
 # Visionloop on a kind cluster of its own: kind.sh up, demo, down. On a cluster that is there already, with the images in it and
 # Argo Workflows running: kind.sh apply, then demo.
 #
-#   kind.sh up       create the cluster, install Argo Workflows, build and load the images, apply
+#   kind.sh up       create the cluster, install the ENGINES, build and load the images, apply
 #   kind.sh apply    install Visionloop with S3 and MLflow, with keys made at random, and wait until both answer
 #   kind.sh sample   write the sample dataset into the cluster's S3
 #   kind.sh demo     sample, then train on it and print what was registered
+#   kind.sh share    let the pods of Kubeflow Pipelines reach that S3 and MLflow; up does it
 #   kind.sh down     delete the cluster
 #
-# CLUSTER, NAMESPACE and OVERLAY name others than kind's own. KUBECONFIG is kubectl's; make gives a file of its own, so that
+# ENGINES is "argo kfp" (Argo Workflows and Kubeflow Pipelines), argo or kfp. CLUSTER, NAMESPACE, OVERLAY and KUBEFLOW (the
+# namespace of Kubeflow Pipelines' pods) name others than kind's own. KUBECONFIG is kubectl's; make gives a file of its own, so that
 # nobody's current cluster is touched.
 set -euo pipefail
 
 ARGO_VERSION=4.0.7
+KFP_VERSION=2.17.0
+ENGINES=${ENGINES:-argo kfp}
 CLUSTER=${CLUSTER:-visionloop}
 NAMESPACE=${NAMESPACE:-visionloop}
+KUBEFLOW=${KUBEFLOW:-kubeflow}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 OVERLAY=${OVERLAY:-$ROOT/manifests/overlays/kind}
@@ -32,16 +37,20 @@ in_namespace() { kubectl --namespace "$NAMESPACE" "$@"; }
 
 random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; } # BYTES
 
+wanted() { [[ " $ENGINES " == *" $1 "* ]]; } # ENGINE
+
 up() {
+  for engine in $ENGINES; do
+    [[ $engine == argo || $engine == kfp ]] || { say "ENGINES: '$engine' is no engine; give argo, kfp or both"; exit 78; }
+  done
   need docker kind kubectl make
+  ! wanted kfp || need git
   [[ -z ${KUBECONFIG:-} ]] || mkdir -p "$(dirname "$KUBECONFIG")"
   kind get clusters 2>/dev/null | grep -qx "$CLUSTER" || kind create cluster --name "$CLUSTER" --wait 120s
   kind export kubeconfig --name "$CLUSTER"
-  kubectl create namespace argo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-  # Server-side: the CRDs are larger than the annotation of a client-side apply may be.
-  kubectl apply --server-side --namespace argo \
-    -f "https://github.com/argoproj/argo-workflows/releases/download/v$ARGO_VERSION/install.yaml" >/dev/null
-  kubectl --namespace argo rollout status deployment/workflow-controller --timeout 300s
+  # Argo last, so that its CRDs stay: Kubeflow Pipelines brings older ones.
+  ! wanted kfp || install_kfp
+  ! wanted argo || install_argo
   make -C "$ROOT" images BUILDER=docker
   local version
   version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/pyproject.toml")
@@ -49,6 +58,33 @@ up() {
     kind load docker-image --name "$CLUSTER" "localhost/visionloop-$image:$version"
   done
   apply
+  ! wanted kfp || share
+}
+
+install_argo() {
+  kubectl create namespace argo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  # Server-side: the CRDs are larger than the annotation of a client-side apply may be.
+  kubectl apply --server-side --force-conflicts --namespace argo \
+    -f "https://github.com/argoproj/argo-workflows/releases/download/v$ARGO_VERSION/install.yaml" >/dev/null
+  # Two controllers must not take the same workflow: that of Kubeflow Pipelines keeps to its namespace, this one to ours.
+  ! wanted kfp || kubectl --namespace argo patch deployment workflow-controller --type json --patch \
+    "[{op: add, path: /spec/template/spec/containers/0/args, value: [--namespaced, --managed-namespace=$NAMESPACE]}]" >/dev/null
+  kubectl --namespace argo rollout status deployment/workflow-controller --timeout 300s
+}
+
+install_kfp() {
+  local source=github.com/kubeflow/pipelines/manifests/kustomize
+  kubectl apply --server-side --force-conflicts -k "$source/cluster-scoped-resources?ref=$KFP_VERSION" >/dev/null
+  kubectl wait --for condition=established --timeout 60s crd/applications.app.k8s.io >/dev/null
+  kubectl apply -k "$source/env/platform-agnostic?ref=$KFP_VERSION" >/dev/null
+  # Its release brings an Argo older than the floor of docs/engines.md.
+  kubectl --namespace kubeflow patch deployment workflow-controller --type json --patch "
+    - {op: replace, path: /spec/template/spec/containers/0/image, value: 'quay.io/argoproj/workflow-controller:v$ARGO_VERSION'}
+    - {op: test, path: /spec/template/spec/containers/0/args/2, value: --executor-image}
+    - {op: replace, path: /spec/template/spec/containers/0/args/3, value: 'quay.io/argoproj/argoexec:v$ARGO_VERSION'}" >/dev/null
+  for deployment in workflow-controller ml-pipeline; do
+    kubectl --namespace kubeflow rollout status "deployment/$deployment" --timeout 900s
+  done
 }
 
 apply() {
@@ -66,6 +102,40 @@ apply() {
     in_namespace rollout status "deployment/visionloop-$service" --timeout 600s >&2
   done
   say "Visionloop is installed in namespace $NAMESPACE. MLflow's page: kubectl -n $NAMESPACE port-forward service/visionloop-mlflow 5000"
+}
+
+share() {
+  need kubectl
+  kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Service
+metadata: {name: visionloop-store, namespace: $KUBEFLOW}
+spec: {type: ExternalName, externalName: visionloop-store.$NAMESPACE.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: visionloop-mlflow, namespace: $KUBEFLOW}
+spec: {type: ExternalName, externalName: visionloop-mlflow.$NAMESPACE.svc.cluster.local}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: visionloop-services-kubeflow, namespace: $NAMESPACE}
+spec:
+  podSelector: {matchLabels: {app.kubernetes.io/name: visionloop-services}}
+  policyTypes: [Ingress]
+  ingress:
+    - from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: $KUBEFLOW}}}]
+      ports: [{port: 8333, protocol: TCP}, {port: 5000, protocol: TCP}]
+END
+  in_namespace get configmap visionloop \
+    -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' | handed configmap
+  in_namespace get secret visionloop \
+    -o go-template='{{range $name, $value := .data}}{{$name}}={{base64decode $value}}{{"\n"}}{{end}}' | handed secret generic
+}
+
+handed() { # KIND...: what standard input holds, as an object of that kind beside the pods of Kubeflow Pipelines
+  kubectl --namespace "$KUBEFLOW" create "$@" visionloop --from-env-file=/dev/stdin --dry-run=client -o yaml |
+    kubectl apply --server-side --force-conflicts -f - >/dev/null
 }
 
 sample() {
@@ -90,7 +160,7 @@ down() {
 }
 
 case ${1:-} in
-  up | apply | sample | down) "$1" ;;
+  up | apply | sample | share | down) "$1" ;;
   demo) shift; demo "$@" ;;
-  *) sed -n '2,12p' "${BASH_SOURCE[0]}" | cut -c3- >&2; exit 2 ;;
-esac
+  *) sed -n '2,14p' "${BASH_SOURCE[0]}" | cut -c3- >&2; exit 2 ;;
+esac; exit # On this line, so that bash reads nothing behind it: the file may change while this runs for minutes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,9 +58,12 @@ def follow(
     Raises:
         VisionloopError: The failed stage's own error; UserStopped or Terminated when the caller is asked to end, while the run goes on.
     """
-    with closing(Display(_title(remote), STAGES)) as display, own_keys(workspace):
-        record = Record(workspace, remote.run)
+    with ExitStack() as open_until_the_end:
+        # From the first word on: who reads it may ask for the end at once.
         try:
+            display = open_until_the_end.enter_context(closing(Display(_title(remote), STAGES)))
+            open_until_the_end.enter_context(own_keys(workspace))
+            record = Record(workspace, remote.run)
             state, known = _watch(remote, record, display, every)
         except KeyboardInterrupt:
             raise UserStopped(_goes_on(remote)) from None

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from visionloop.components.canonical import canonical, sha256
 from visionloop.components.errors import InvalidConfig, InvalidReceipt, VisionloopError
 from visionloop.components.logs import notice
 from visionloop.components.policy import REGISTRY
-from visionloop.pipelines.compile import KFP_PIPELINES, kfp_files
+from visionloop.components.runs import PIPELINE
+from visionloop.pipelines.compile import KFP_PIPELINES, identity_of, ir_documents, ir_hash, kfp_files
 from visionloop.pipelines.parameters import LONGEST_VALUE
 from visionloop.pipelines.remote.kubeflow_client import Connection, connect, quiet
 from visionloop.pipelines.remote.record import open_record
@@ -35,12 +34,6 @@ ENGINE = "kfp"
 REGISTRY_VARIABLE = "VISIONLOOP_REGISTRY"
 TAG_VARIABLE = "VISIONLOOP_TAG"
 GPUS_VARIABLE = "VISIONLOOP_GPUS"
-
-#: Under this argument a run's record repeats which pipeline was run.
-PIPELINE = "pipeline"
-
-#: Hex digits of the hash in a version's name.
-SHORT = 12
 
 #: KFP's filter for an equal text.
 _EQUALS = 1
@@ -68,25 +61,33 @@ _STATES = {
 _RANK = ("running", "failed", "succeeded", "waiting", "skipped")
 
 #: A task's name: the stage, and a number where the pipeline calls it more than once. Before each task KFP runs a driver, which only
-#: counts where it fails. Below it hangs an executor, with one more for each attempt where the task may be retried.
+#: counts where it fails. Below it hangs an executor, with one more for each attempt where the task may be retried; where the
+#: installation retries whatever it runs, each attempt of the task itself, TASK(N), lies between.
 _TASK = re.compile(r"(?P<stage>.+?)(?:-\d+)?(?P<driver>-driver)?")
-_EXECUTOR = re.compile(r"executor(?:\((?P<retry>\d+)\))?")
+_ATTEMPT = re.compile(r"(?P<name>.+?)(?:\((?P<retry>\d+)\))?")
+_EXECUTOR = "executor"
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled pipeline: its name, its IR as YAML, the SHA-256 of the IR in canonical form, and the parameters it declares."""
+    """A compiled pipeline: its name, what it does, its IR as YAML, the SHA-256 of the IR in canonical form, and the parameters it declares."""
 
     name: str
+    about: str
     text: str
     sha256: str
     images: str
     parameters: Mapping[str, Mapping[str, Any]]
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Which pipeline it is, as its stages are told and a run's record repeats."""
+        return identity_of(self.name, self.sha256)
+
+    @property
     def version(self) -> str:
         """The name of its version on a server."""
-        return f"{self.name}-{self.sha256[:SHORT]}"
+        return self.identity["version"]
 
     @property
     def description(self) -> str:
@@ -239,9 +240,11 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
         )
     ((file, text),) = kfp_files(target, [pipeline]).items()
     name = Path(file).stem
-    documents = _documents(text)
-    declared = documents["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
-    return Compiled(name, text, ir_hash(documents), f"{target.registry} {target.tag}", declared)
+    documents = ir_documents(text)
+    specification = documents["pipeline_spec"]
+    about = specification["pipelineInfo"]["description"]
+    declared = specification["root"]["inputDefinitions"]["parameters"]
+    return Compiled(name, about, text, ir_hash(documents), f"{target.registry} {target.tag}", declared)
 
 
 def _gpus() -> int | None:
@@ -249,37 +252,6 @@ def _gpus() -> int | None:
     if given and not re.fullmatch(r"[0-9]{1,3}", given):
         raise InvalidConfig(f"{GPUS_VARIABLE} is {given!r}; give a number of GPUs, or 0 to train on the CPU.")
     return int(given) if given else None
-
-
-def ir_hash(specification: Any) -> str:
-    """SHA-256 of an IR in canonical form, whether a compiler wrote it or a server returns it.
-
-    Args:
-        specification: ``{pipeline_spec, platform_spec}``, or a pipeline's specification alone
-            (https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_spec.proto).
-    """
-    from google.protobuf import json_format  # type: ignore[import-untyped]
-    from kfp.pipeline_spec import pipeline_spec_pb2
-
-    given = specification or {}
-    parts = given if "pipeline_spec" in given else {"pipeline_spec": given}
-    kinds = {"pipeline_spec": pipeline_spec_pb2.PipelineSpec, "platform_spec": pipeline_spec_pb2.PlatformSpec}
-    # Through the messages, so that a number's form and a default that is written out make no difference.
-    plain = {
-        name: json_format.MessageToDict(
-            json_format.ParseDict(parts.get(name) or {}, kind(), ignore_unknown_fields=True)
-        )
-        for name, kind in kinds.items()
-    }
-    return sha256(canonical(plain))
-
-
-def _documents(text: str) -> dict[str, Any]:
-    """The compiler's one or two YAML documents as a server returns them."""
-    # libyaml, where it is there, reads it in a tenth of the second that it takes otherwise.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    first, *others = yaml.load_all(text, Loader=loader)
-    return {"pipeline_spec": first, "platform_spec": others[0] if others else {}}
 
 
 def _told_hash(description: str | None) -> str | None:
@@ -367,7 +339,7 @@ def upload(connection: Connection, compiled: Compiled) -> Version:
     Raises:
         InvalidConfig: If the server holds something else under that name.
     """
-    pipeline_id = _pipeline(connection, compiled.name)
+    pipeline_id = _pipeline(connection, compiled)
     stored = _version(connection, pipeline_id, compiled.version)
     if stored is None:
         try:
@@ -389,13 +361,14 @@ def upload(connection: Connection, compiled: Compiled) -> Version:
     return Version(pipeline_id, stored.pipeline_version_id)
 
 
-def _pipeline(connection: Connection, name: str) -> str:
+def _pipeline(connection: Connection, compiled: Compiled) -> str:
     """The id of a pipeline, made if it is not there."""
     from kfp_server_api import V2beta1Pipeline  # type: ignore[import-untyped]
 
+    name = compiled.name
     if found := _pipeline_id(connection, name):
         return found
-    made = V2beta1Pipeline(display_name=name, name=name, namespace=connection.namespace)
+    made = V2beta1Pipeline(display_name=name, name=name, description=compiled.about, namespace=connection.namespace)
     try:
         with connection.asking():
             return str(connection.client.pipelines.pipeline_service_create_pipeline(pipeline=made).pipeline_id)
@@ -441,8 +414,7 @@ def _get_run(connection: Connection, run: str) -> Any:
 def _write_record(run: str, arguments: Mapping[str, Any], trace_id: str | None, compiled: Compiled) -> None:
     """Opens the run's record before the first stage does: it tells the trace id, and repeats which pipeline runs."""
     workspace = str(arguments["workspace"])
-    pipeline = {"engine": ENGINE, "name": compiled.name, "version": compiled.version, "sha256": compiled.sha256}
-    reason = open_record(workspace, run, {**arguments, PIPELINE: pipeline}, trace_id)
+    reason = open_record(workspace, run, {**arguments, PIPELINE: compiled.identity}, trace_id)
     if reason is None:
         return
     lost = f"; the trace id {trace_id} is not handed on" if trace_id else ""
@@ -469,7 +441,10 @@ def _step(stage: str, task: Any, nodes: Mapping[str, Any], phase: str) -> Step:
     # What a condition left out has no state of KFP's.
     unknown = "skipped" if phase in ("succeeded", "failed", "stopped") else "waiting"
     state, retries, last = _STATES.get(task.state or "", unknown), *_last_executor(task, nodes)
-    if state == "running" and last is not None and last.state in ("PENDING", "FAILED"):
+    if state == "running" and phase == "succeeded":
+        # KFP no longer reads the tasks of a workflow that Argo has packed, which it does with one above 1 MB.
+        state = "succeeded"
+    elif state == "running" and last is not None and last.state in ("PENDING", "FAILED"):
         # For a node with room, or for the next attempt.
         state = "waiting"
     return Step(
@@ -487,10 +462,11 @@ def _last_executor(task: Any, nodes: Mapping[str, Any]) -> tuple[int, Any]:
     last: tuple[int, Any] = (0, None)
     for child in task.child_tasks or ():
         node = nodes.get(_node(child.pod_name or child.task_id))
-        # A node's children are also what comes after it, so only executors are gone down to.
-        if node and (matched := _EXECUTOR.fullmatch(node.display_name or "")):
+        matched = _ATTEMPT.fullmatch(node.display_name or "") if node else None
+        # A node's children are also what comes after it, so only its own attempts and executors are gone down to.
+        if matched and (matched["name"] == _EXECUTOR or (matched["name"] == task.display_name and matched["retry"])):
             retries, below = _last_executor(node, nodes)
-            found = (retries, below) if below else (int(matched["retry"] or 0), node)
+            found = (int(matched["retry"] or 0) + retries, below or node)
             if last[1] is None or found[0] > last[0]:
                 last = found
     return last

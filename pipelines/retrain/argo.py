@@ -7,7 +7,7 @@ import json
 from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
-from visionloop.components.retraining.policy import GO
+from visionloop.components.retraining.policy import SKIP
 from visionloop.pipelines.argo import shown_as
 from visionloop.pipelines.parameters import RETRAIN, form
 from visionloop.pipelines.retrain import DESCRIPTION, NAME, TITLE, WORTH_IT
@@ -40,10 +40,11 @@ def retrain_template(target: Target) -> WorkflowTemplate:
     with pipeline_template(NAME, TITLE, DESCRIPTION, form(target.trainers, RETRAIN)) as template:
         with DAG(name="pipeline"):
             freeze("retraining")
+            # Not "== go": of a snapshot whose outputs were lost the next stage says so.
             Task(
                 name=WORTH_IT,
                 depends="snapshot",
-                when=f"{{{{={reference_to('snapshot', 'go')} == '{GO}'}}}}",
+                when=f"{{{{={reference_to('snapshot', 'go')} != '{SKIP}'}}}}",
                 template=WORTH_IT,
                 arguments={"snapshot": output_of("snapshot")},
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp import dsl
 
-from visionloop.components.retraining.policy import GO
+from visionloop.components.retraining.policy import SKIP
 from visionloop.pipelines.parameters import RETRAIN, Parameter, form, takes
 from visionloop.pipelines.retrain import DESCRIPTION, NAME, TITLE, WORTH_IT
 from visionloop.pipelines.targets import Target
@@ -21,7 +21,7 @@ def retrain_pipeline(target: Target) -> Any:
     parameters, put_the_rest = form(target.trainers, RETRAIN), after_snapshot(target)
 
     def conditional(given: Given, go: Any, frozen: Any, frozen_dataset: Any) -> None:
-        with dsl.If(go == GO, name=WORTH_IT):
+        with dsl.If(go != SKIP, name=WORTH_IT):
             put_the_rest(given, frozen, frozen_dataset)
 
     rest = conditional if target.places else _nested(parameters, conditional)

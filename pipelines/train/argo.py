@@ -59,16 +59,24 @@ PLACES = (
     ),
 )
 
-#: What ties a run to whoever started it; empty, the first stage makes one.
-TRACE = Field("trace_id", "", "The trace id, in every log line, receipt and tag; empty makes a new one.")
+#: What ties a run to whoever started it.
+TRACE = Field("trace_id", "", "The trace id, in every log line, receipt and tag; empty takes the workflow's uid.")
+_TRACE = "workflow.parameters.trace_id == '' ? workflow.uid : workflow.parameters.trace_id"
 
 #: A run's labels, and what each is made of.
 _SOURCE = "workflow.parameters.dataset == '' ? workflow.parameters.snapshot : workflow.parameters.dataset"
 LABELS = {
     pods.MODEL_LABEL: "workflow.parameters.model_name",
     pods.DATASET_LABEL: f"sprig.base(sprig.trimSuffix('/', {_SOURCE}))",
-    pods.TRACE_LABEL: "workflow.parameters.trace_id",
+    pods.TRACE_LABEL: _TRACE,
 }
+
+
+#: The step that failed first, with the engine's words, in at most 500 characters. Argo quotes the list of failures once more.
+FIRST_FAILURE = (
+    "let told = sortBy(filter(fromJSON(fromJSON(workflow.failures)) ?? [], .message != ''), .finishedAt); "
+    "len(told) > 0 ? sprig.trunc(500, told[0].displayName + ': ' + told[0].message) : ''"
+)
 
 
 def train_templates(target: Target) -> list[WorkflowTemplate]:
@@ -132,7 +140,8 @@ def exit_steps() -> None:
         Step(
             name="cleanup",
             template_ref=_reference("cleanup"),
-            arguments=_common() | {"engine_status": "{{workflow.status}}"},
+            arguments=_common()
+            | {"engine_status": "{{workflow.status}}", "engine_failure": f"{{{{={FIRST_FAILURE}}}}}"},
         )
 
 
@@ -260,7 +269,7 @@ def _reference(stage: str) -> TemplateRef:
 
 
 def _common() -> dict[str, str]:
-    return _parameters("workspace", TRACE.name)
+    return {**_parameters("workspace"), TRACE.name: f"{{{{={_TRACE}}}}}"}
 
 
 def _parameters(*names: str) -> dict[str, str]:

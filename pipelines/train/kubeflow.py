@@ -113,22 +113,31 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
             converted.outputs["training_receipt"],
             converted.outputs["evaluation_receipt"],
         )
+
+        def show_training() -> Any:
+            dataset = converted.outputs["converted_dataset"]
+            shown = reuse_training(receipt=known_training, converted_dataset=dataset, **common)
+            return place(shown, "reuse training", row["convert"], target).outputs["trained_model"]
+
+        def show_evaluation() -> Any:
+            shown = reuse_evaluation(receipt=known_evaluation, trained_model=show_training(), **common)
+            return place(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
+
         with dsl.If(left == lookup.NOTHING, name="rejected-before"):
-            place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
+            show_evaluation()
         with dsl.Elif(left == "register", name="evaluated-before"):
-            shown = place(reuse_evaluation(receipt=known_evaluation), "reuse evaluation", row["convert"], target)
             again = register(
                 evaluation=known_evaluation,
                 model_name=given["model_name"],
-                evaluation_metrics=shown.outputs["evaluation_metrics"],
+                evaluation_metrics=show_evaluation(),
                 **common,
             )
             place(again, "register", row["register"], target)
         with dsl.Elif(left == "evaluate", name="trained-before"):
-            shown = place(reuse_training(receipt=known_training), "reuse training", row["convert"], target)
+            shown = show_training()
             for name, branch in _branches(target, given["trainer"]):
                 with branch:
-                    judge(name, known_training, shown.outputs["trained_model"])
+                    judge(name, known_training, shown)
         with dsl.Else(name="train-anew"):
             for name, branch in _branches(target, given["trainer"]):
                 with branch:

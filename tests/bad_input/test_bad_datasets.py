@@ -18,6 +18,12 @@ def dataset(make_dataset: Callable[..., Dataset]) -> Dataset:
     return make_dataset(**TINY)
 
 
+@pytest.fixture(scope="module")
+def good(make_dataset: Callable[..., Dataset]) -> Dataset:
+    """A small dataset that stays good."""
+    return make_dataset(**TINY)
+
+
 def check(laptop: Laptop, uri: str, *arguments: str) -> Ended:
     """Snapshot, then validate: the first that refuses."""
     taken = laptop.stage("snapshot", "--dataset", uri, *arguments)
@@ -34,13 +40,13 @@ def assert_usable(laptop: Laptop, good: Dataset) -> None:
     check(laptop, good.uri).expect()
 
 
-def test_no_dataset_at_the_uri(laptop: Laptop, digits: Dataset):
+def test_no_dataset_at_the_uri(laptop: Laptop, good: Dataset):
     sentence = laptop.stage("snapshot", "--dataset", "s3://datasets/nothing-here", "--run", "none").refused(65)
     assert "s3://datasets/nothing-here" in sentence
     failure = laptop.record("none").failure("snapshot")
     assert failure is not None
     assert (failure.error_code, failure.error_type) == ("DATASET_NOT_FOUND", "DATASET_ERROR")
-    assert_usable(laptop, digits)
+    assert_usable(laptop, good)
 
 
 def test_no_bucket_of_that_name(laptop: Laptop):
@@ -121,35 +127,50 @@ def _coco(document: Any) -> Any:
     ],
 )
 def test_json_that_is_wrong(
-    laptop: Laptop, dataset: Dataset, digits: Dataset, spoil: Callable[[Any], Any], words: list[str]
+    laptop: Laptop, dataset: Dataset, good: Dataset, spoil: Callable[[Any], Any], words: list[str]
 ):
     sentence = check(laptop, dataset.write_annotations(spoil(dataset.annotations())).uri).refused(65)
     assert "annotations_detection.json" in sentence
     for word in words:
         assert word in sentence
-    assert laptop.versions() == []
-    assert laptop.keys("validate") == []
+    assert_usable(laptop, good)
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"not JSON at all", b'{"format_version": "1.0", "images": [', b"\xff\xfe\x00broken", b"null"]
 )
-def test_a_file_that_is_no_json(laptop: Laptop, dataset: Dataset, data: bytes):
+def test_a_file_that_is_no_json(laptop: Laptop, dataset: Dataset, good: Dataset, data: bytes):
     dataset.place.write("annotations_detection.json", data)
     assert "annotations_detection.json" in check(laptop, dataset.uri).refused(65)
+    assert_usable(laptop, good)
 
 
-def test_an_image_that_is_missing_in_the_store(laptop: Laptop, dataset: Dataset, digits: Dataset):
+def test_an_image_that_is_missing_in_the_store(laptop: Laptop, dataset: Dataset, good: Dataset):
     dataset.place.delete(["images/val/000001.png"])
     sentence = check(laptop, dataset.uri).refused(65)
     assert "val/000001.png" in sentence
-    assert_usable(laptop, digits)
+    assert_usable(laptop, good)
 
 
 @pytest.mark.parametrize("data", [b"", b"this is no picture"])
-def test_an_image_that_is_none(laptop: Laptop, dataset: Dataset, data: bytes):
+def test_an_image_that_is_none(laptop: Laptop, dataset: Dataset, good: Dataset, data: bytes):
     dataset.place.write("images/val/000001.png", data)
     assert "val/000001.png" in check(laptop, dataset.uri).refused(65)
+    assert_usable(laptop, good)
+
+
+def test_an_image_cut_after_its_header_is_found_by_decoding_all_of_it(laptop: Laptop, dataset: Dataset, good: Dataset):
+    """The default looks at headers alone, and this one's is whole."""
+    key = "images/val/000001.png"
+    dataset.place.write(key, dataset.place.read(key)[:-100])
+    taken = laptop.stage("snapshot", "--dataset", dataset.uri).expect().summary["receipt"]
+    assert laptop.stage("validate", "--snapshot", taken).expect().summary["errors"] == 0
+    sentence = laptop.stage("validate", "--snapshot", taken, "--mode", "full", "--run", "full").refused(65)
+    assert "val/000001.png" in sentence
+    report = json.loads(laptop.workspace.read("runs/full/validate/report.json"))
+    assert (report["mode"], report["errors"], report["images"]) == ("full", 1, 8)
+    good = laptop.stage("snapshot", "--dataset", good.uri).expect().summary["receipt"]
+    laptop.stage("validate", "--snapshot", good, "--mode", "full").expect()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +220,7 @@ def test_several_tasks_and_no_choice(laptop: Laptop, dataset: Dataset):
     assert "sorting" in check(laptop, dataset.uri, "--task", "sorting").refused(78)
 
 
-def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, dataset: Dataset):
+def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, dataset: Dataset, good: Dataset):
     dataset.write_annotations(_unknown_class(dataset.annotations()))
     ended = laptop.train(dataset.uri, "--run", "bad")
     sentence = ended.refused(65)
@@ -207,6 +228,7 @@ def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, data
     failures = laptop.record("bad").failures()
     assert [(failure.exit_code, failure.error_message) for failure in failures] == [(65, sentence)]
     assert laptop.record("bad").state("cleanup").state == "succeeded"
-    assert laptop.versions() == []
     assert laptop.processes() == []
     assert json.loads(laptop.workspace.read("runs/bad/run.json"))["arguments"]["dataset"] == dataset.uri
+    assert laptop.keys("train") == laptop.keys("register") == []
+    assert_usable(laptop, good)

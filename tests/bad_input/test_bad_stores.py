@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import laptop as machine
@@ -100,16 +101,30 @@ def test_a_folder_that_may_not_be_written(file_laptop: Laptop, digits_folder: Pa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes file systems of a size, such as 128k."""
     if os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip("only root mounts a small file system")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", folder], capture_output=True).returncode:
-        pytest.skip("this container mounts nothing")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    folders: list[Path] = []
+
+    def make(size: str) -> Path:
+        folder = tmp_path / f"small-{size}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this container mounts nothing")
+        folders.append(folder)
+        return folder
+
+    yield make
+    for folder in folders:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(mount: Callable[[str], Path]) -> Path:
+    """A file system of 128 KiB."""
+    return mount("128k")
 
 
 def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
@@ -119,6 +134,35 @@ def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_d
     assert "no space is left in the results store" in first.refused(75)
     (small_disk / "filler").unlink()
     file_laptop.run(*told).expect()
+
+
+@pytest.fixture
+def filled_store(mount: Callable[[str], Path], make_s3: Callable[[Path], Server]) -> tuple[Server, Path]:
+    """A SeaweedFS on a disk without a free byte, and the file that takes them."""
+    disk = mount("40m")
+    server = make_s3(disk)
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return server, filler
+
+
+def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: tuple[Server, Path]):
+    """SeaweedFS has no code for it: it answers 500 InternalError, and takes writes again as soon as there is space."""
+    server, filler = filled_store
+    dataset = Dataset(machine.file_place(tmp_path / "crowded", "dataset")).put(machine.sample_objects(4, 2, 2))
+    document = dataset.annotations()
+    # Larger than what fits into the rests of the store's blocks.
+    document["images"][0]["annotations"] *= 5000
+    dataset.write_annotations(document)
+    full = dict(server.variables("INTERNAL_S3_"))
+    told = ["stage", "snapshot", "--dataset", dataset.uri, "--workspace", "s3://results/work"]
+    sentence = laptop.run(*told, variables=full).refused(75)
+    assert f"the results store at {server.endpoint} fails to write (500 Internal Server Error)" in sentence
+    assert "see that it has space left" in sentence
+    filler.unlink()
+    assert laptop.run(*told, variables=full).expect().summary["reused"] is False
 
 
 def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small_disk: Path):

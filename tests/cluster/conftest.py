@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, Cluster, kubectl
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl
 
 from visionloop.components.storage import open_prefix
 from visionloop.pipelines import sample, services
@@ -45,6 +48,7 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
             secrets = {name: value for name, value in pods.items() if "KEY" in name}
             named = {"name": "visionloop"}
             found.apply(
+                reaching(str(HOST)),
                 {"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": secrets},
                 {
                     "apiVersion": "v1",
@@ -56,6 +60,21 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
             yield found
         finally:
             kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def reaching(host: str) -> dict[str, Any]:
+    """Lets the stages' pods reach this machine on every port: its stores, relays and receivers listen where they find one."""
+    address = socket.getaddrinfo(host, None)[0][4][0]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": OPENED},
+        "spec": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "visionloop"}},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [{"ipBlock": {"cidr": str(ipaddress.ip_network(address))}}]}],
+        },
+    }
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,9 @@ from visionloop.pipelines import services
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
+#: The network policy of the tests themselves, beside those of the manifests.
+OPENED = "visionloop-test-machine"
+
 #: Read before any test's clean environment takes them away.
 KUBECONFIG = os.environ.get("KUBECONFIG")
 HOST = os.environ.get("VISIONLOOP_CLUSTER_HOST")
@@ -45,13 +48,15 @@ class Cluster:
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         kubectl("-n", self.namespace, "apply", "-f", "-", stdin=json.dumps(listed))
 
-    def submit(self, **parameters: str) -> str:
-        """Starts a training and returns the workflow's name."""
+    def submit(self, pod_spec_patch: str | None = None, **parameters: str) -> str:
+        """Starts a training, with a patch of every pod, and returns the workflow's name."""
+        patched = {"podSpecPatch": pod_spec_patch} if pod_spec_patch else {}
         workflow = {
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "Workflow",
             "metadata": {"generateName": "test-", "namespace": self.namespace},
             "spec": {
+                **patched,
                 "workflowTemplateRef": {"name": "visionloop-train"},
                 "arguments": {"parameters": [{"name": name, "value": value} for name, value in parameters.items()]},
             },

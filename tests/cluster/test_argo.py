@@ -11,6 +11,7 @@ from kubernetes_cluster import Cluster, kubectl
 from visionloop.components.names import sanitise
 from visionloop.components.receipts import load
 from visionloop.pipelines.argo import SANITISED
+from visionloop.pipelines.pods import GPU, STAGE_LABEL
 from visionloop.pipelines.targets import STAGES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -23,6 +24,16 @@ SETTINGS = {
     "epochs": "2",
     "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
 }
+
+
+#: Argo's own container tells the controller of progress once a minute, and a training here may be shorter.
+AT_ONCE = """
+containers:
+- name: wait
+  env:
+  - {name: ARGO_PROGRESS_FILE_TICK_DURATION, value: 1s}
+  - {name: ARGO_PROGRESS_PATCH_TICK_DURATION, value: 1s}
+"""
 
 
 def steps(workflow: dict[str, Any], template: str) -> list[dict[str, Any]]:
@@ -38,7 +49,7 @@ def outputs(node: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster, dataset: str) -> dict[str, Any]:
-    return cluster.wait(cluster.submit(dataset=dataset, trace_id="Of this test", **SETTINGS))
+    return cluster.wait(cluster.submit(AT_ONCE, dataset=dataset, trace_id="Of this test", **SETTINGS))
 
 
 def test_a_run_ends_with_a_registered_champion(trained: dict[str, Any]) -> None:
@@ -46,6 +57,11 @@ def test_a_run_ends_with_a_registered_champion(trained: dict[str, Any]) -> None:
     (register,) = steps(trained, "register")
     assert {name: outputs(register)[name] for name in ("version", "alias")} == {"version": "1", "alias": "champion"}
     assert len(steps(trained, "cleanup")) == 1
+
+
+def test_argo_counts_the_epochs(trained: dict[str, Any]) -> None:
+    (train,) = steps(trained, "train")
+    assert train["progress"] == "2/2"
 
 
 def test_a_second_run_starts_no_pod_for_training(cluster: Cluster, trained: dict[str, Any], dataset: str) -> None:
@@ -85,6 +101,25 @@ def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluste
     ended = cluster.wait(name)
     assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
     assert len(steps(ended, "train")) == 2
+
+
+def test_a_training_takes_the_gpu_that_it_asks_for(cluster: Cluster, dataset: str) -> None:
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    if not any(int(node["status"]["allocatable"].get(GPU, 0)) for node in nodes):
+        pytest.skip(f"no node of the cluster has a GPU to give: none has {GPU} allocatable")
+    name = cluster.submit(dataset=dataset, **(SETTINGS | {"model_name": "On a GPU", "gpus": "1"}))
+    ended = cluster.wait(name)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    selector = f"workflows.argoproj.io/workflow={name},{STAGE_LABEL}=train"
+    (pod,) = json.loads(kubectl("-n", cluster.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    (main,) = [one for one in pod["spec"]["containers"] if one["name"] == "main"]
+    assert main["resources"]["limits"][GPU] == "1"
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in cluster.services.environment().items():
+            patch.setenv(variable, value)
+        receipt = load(outputs(steps(ended, "train")[0])["receipt"], "train").receipt
+    # Counted by the devices that the training saw.
+    assert receipt.timings["gpu_hours"] > 0
 
 
 def test_a_name_becomes_the_same_label_here_and_there(cluster: Cluster) -> None:

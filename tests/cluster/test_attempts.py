@@ -12,9 +12,10 @@ from hera.workflows import Workflow
 from kubernetes_cluster import Cluster, kubectl
 
 from visionloop.components import catalog
+from visionloop.components.errors import RETRYABLE
 from visionloop.components.policy import StagePolicy
 from visionloop.pipelines import pods
-from visionloop.pipelines.argo import stage_template
+from visionloop.pipelines.argo import RETRY_EXPRESSION, stage_template
 from visionloop.pipelines.targets import cluster as placed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -28,6 +29,12 @@ if attempt == 0:
 if attempt == 1:
     held = bytearray(os.urandom(2**20) * 200)
 """
+
+#: What the component ``other-node`` adds to a stage's retries.
+OTHER_NODE = {"nodeAntiAffinity": {}}
+
+#: Ends its first attempt as it is told to, any other well.
+ENDS = "import sys; sys.exit(int({code}) if sys.argv[1] == '0' else 0)"
 
 
 def test_a_lost_spot_node_is_left_and_a_kill_for_memory_gives_more(cluster: Cluster) -> None:
@@ -48,6 +55,41 @@ def test_a_lost_spot_node_is_left_and_a_kill_for_memory_gives_more(cluster: Clus
     assert [one["resources"]["limits"]["memory"] for one in found] == ["64Mi", "64Mi", "256Mi"]
     assert [one["resources"]["requests"]["memory"] for one in found] == ["32Mi", "32Mi", "128Mi"]
     assert [one["exitCode"] for one in found] == [143, 137, 0]
+
+
+@pytest.mark.parametrize("code", [71, 75, 76, 124, 70, 79, 130])
+def test_an_exit_code_decides_whether_the_next_attempt_comes(cluster: Cluster, code: int) -> None:
+    """By train's installed retryStrategy, with a pause of a second."""
+    installed = json.loads(
+        kubectl("-n", cluster.namespace, "get", "workflowtemplate", "visionloop-train", "-o", "json")
+    )
+    (train,) = [one for one in installed["spec"]["templates"] if one["name"] == "train"]
+    retries = train["retryStrategy"] | {"backoff": {"duration": "1s"}}
+    name = submit(cluster, catalog.stage("snapshot").policy, ENDS.format(code=code), retries=retries)
+    ended = cluster.wait(name, 300)
+    retried = code in RETRYABLE
+    assert ended["status"]["phase"] == ("Succeeded" if retried else "Failed"), ended["status"].get("message")
+    assert [one["exitCode"] for one in attempts(cluster, name)] == ([code, 0] if retried else [code])
+
+
+def test_a_sick_node_is_left(cluster: Cluster) -> None:
+    """The next attempt after 71, with what the component ``other-node`` adds to every retryStrategy."""
+    nodes = [node for node in json.loads(kubectl("get", "nodes", "-o", "json"))["items"] if schedulable(node)]
+    if len(nodes) < 2:
+        pytest.skip(f"the cluster has {len(nodes)} node that is Ready and takes pods: another one takes two")
+    retries = {"limit": "2", "retryPolicy": "Always", "expression": RETRY_EXPRESSION, "affinity": OTHER_NODE}
+    name = submit(cluster, catalog.stage("snapshot").policy, ENDS.format(code=71), retries=retries)
+    ended = cluster.wait(name, 300)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    first, second = attempts(cluster, name)
+    assert (first["exitCode"], second["exitCode"]) == (71, 0)
+    assert first["node"] != second["node"]
+
+
+def schedulable(node: dict[str, Any]) -> bool:
+    """Whether a node is Ready and takes pods without a toleration."""
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
+    return ready and not any(one["effect"] != "PreferNoSchedule" for one in node["spec"].get("taints", ()))
 
 
 def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
@@ -78,14 +120,21 @@ def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
     assert kubectl(*place, "get", "poddisruptionbudgets", *selector, "-o", "name") == ""
 
 
-def submit(cluster: Cluster, row: StagePolicy, script: str, **specification: Any) -> str:
-    """Starts snapshot's template, by this row, with a script in it that is told the attempt; returns the workflow's name."""
+def submit(
+    cluster: Cluster, row: StagePolicy, script: str, retries: dict[str, Any] | None = None, **specification: Any
+) -> str:
+    """Starts snapshot's template, by this row, with a script in it that is told the attempt; returns the workflow's name.
+
+    ``retries`` takes the place of the row's own retryStrategy.
+    """
     with Workflow(generate_name="attempts-", namespace=cluster.namespace, entrypoint="snapshot") as workflow:
         stage_template(catalog.stage("snapshot"), row, placed(), outputs=())
     made = workflow.build().model_dump(mode="json", by_alias=True, exclude_none=True)
     (template,) = made["spec"]["templates"]
     attempt = "{{retries}}" if row.attempts > 1 else "0"
     template["container"] |= {"command": ["python", "-c"], "args": [script, attempt]}
+    if retries:
+        template["retryStrategy"] = retries
     made["spec"] |= specification
     # An entrypoint's inputs are filled from the arguments of the same name.
     made["spec"]["arguments"] = {"parameters": [{"name": "workspace", "value": "file:///tmp/none"}]}
@@ -103,6 +152,7 @@ def attempts(cluster: Cluster, workflow: str) -> list[dict[str, Any]]:
         found.append(
             {
                 "nodeSelector": pod["spec"].get("nodeSelector", {}),
+                "node": pod["spec"].get("nodeName"),
                 "resources": main["resources"],
                 "exitCode": state["state"]["terminated"]["exitCode"],
             }

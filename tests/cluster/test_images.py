@@ -22,6 +22,8 @@ from visionloop.components.policy import POLICIES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
+VERSION = metadata.version("visionloop")
+
 #: Loaded by every Python process of a pod: writes down each address that it asks for and may not.
 WATCH = """
 import os, sys
@@ -159,8 +161,8 @@ class Closed:
         return dict(json.loads(line.removeprefix("TOLD ")))
 
     def _image(self, template: dict[str, Any]) -> str:
-        """The image, where the template takes it as an input: that input's default."""
-        inputs = {one["name"]: one.get("default") for one in template["inputs"]["parameters"]}
+        """The image, where the template takes it as an input: that input's own value."""
+        inputs = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
         image = str(template["container"]["image"])
         return str(inputs["image"]) if image == "{{inputs.parameters.image}}" else image
 
@@ -264,22 +266,40 @@ def test_an_image_is_a_users_without_root_who_writes_to_tmp_alone_and_builds_not
 
 @pytest.mark.parametrize("name", ["stage", "trainer", "services"])
 def test_an_image_says_what_it_is(name: str) -> None:
-    version = metadata.version("visionloop")
-    image = f"localhost/visionloop-{name}:{version}"
-    labels = None
+    said = {key.removeprefix("org.opencontainers.image."): value for key, value in image(name).labels.items()}
+    assert said["title"] == f"visionloop-{name}"
+    assert said["version"] == VERSION
+    assert said["licenses"] == ("Apache-2.0 AND AGPL-3.0-only" if name == "trainer" else "Apache-2.0")
+
+
+def test_the_data_stages_image_is_small() -> None:
+    assert image("stage").size < 600e6
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in a builder's store; ``size`` is that of its layers in bytes, unpacked."""
+
+    labels: dict[str, str]
+    size: int
+
+
+def image(name: str) -> Image:
+    """One of the images as a builder of this machine knows it."""
+    reference = f"localhost/visionloop-{name}:{VERSION}"
     for command in (
         ["docker", "image", "inspect"],
         ["podman", "image", "inspect"],
         ["buildah", "inspect", "--type=image"],
     ):
         if shutil.which(command[0]):
-            done = subprocess.run([*command, image], capture_output=True, text=True, check=False, env=dict(os.environ))
+            done = subprocess.run(
+                [*command, reference], capture_output=True, text=True, check=False, env=dict(os.environ)
+            )
             if done.returncode == 0:
                 found = json.loads(done.stdout)
-                labels = found["OCIv1"]["config"]["Labels"] if "OCIv1" in found else found[0]["Config"]["Labels"]
-    if labels is None:
-        pytest.skip(f"{image} is in no store of this machine's docker, podman or buildah")
-    said = {key.removeprefix("org.opencontainers.image."): value for key, value in labels.items()}
-    assert said["title"] == f"visionloop-{name}"
-    assert said["version"] == version
-    assert said["licenses"] == ("Apache-2.0 AND AGPL-3.0-only" if name == "trainer" else "Apache-2.0")
+                if command[0] == "buildah":
+                    layers = json.loads(found["Manifest"])["layers"]
+                    return Image(found["OCIv1"]["config"]["Labels"], sum(layer["size"] for layer in layers))
+                return Image(found[0]["Config"]["Labels"], found[0]["Size"])
+    pytest.skip(f"{reference} is in no store of this machine's docker, podman or buildah")

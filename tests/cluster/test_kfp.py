@@ -45,6 +45,9 @@ NAMESPACE = os.environ.get("KFP_RUN_NAMESPACE") or GIVEN.get("KFP_NAMESPACE") or
 WORKSPACE = "s3://visionloop/kfp"
 SETTINGS = {"model": "yolo11n.yaml", "imgsz": 64, "epochs": 2, "advanced_config": {"mosaic": 0, "workers": 0}}
 
+#: What the decision says where a policy allows no run at all.
+REFUSED = "skipped: 0 runs in 7 days, 0 allowed"
+
 #: Kills the training inside its container, as the kernel does when memory is used up.
 KILL = """
 import os, signal
@@ -66,10 +69,10 @@ class Endpoint:
     services: services.Services
     dataset: str
 
-    def submit(self, model_name: str, **more: Any) -> kubeflow.KubeflowRun:
+    def submit(self, model_name: str, pipeline: str = "train", **more: Any) -> kubeflow.KubeflowRun:
         """Starts a training."""
         arguments = {"workspace": WORKSPACE, "model_name": model_name, "dataset": self.dataset, **SETTINGS, **more}
-        return kubeflow.submit("train", arguments, host=self.host)
+        return kubeflow.submit(pipeline, arguments, host=self.host)
 
     def end(self, run: kubeflow.KubeflowRun) -> dict[str, Any]:
         """Follows a run to its end."""
@@ -137,6 +140,17 @@ def environment(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
+def skipped(endpoint: Endpoint) -> kubeflow.KubeflowRun:
+    """A run of the retraining pipeline whose policy allows no training, at its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**endpoint.services.environment(), **GIVEN}.items():
+            patch.setenv(name, value)
+        run = endpoint.submit("Idle Digits", "retrain", retraining=json.dumps({"max_runs_per_week": 0}))
+        endpoint.end(run)
+    return run
+
+
+@pytest.fixture(scope="module")
 def trained(endpoint: Endpoint) -> tuple[kubeflow.KubeflowRun, dict[str, Any]]:
     """A run that has ended well."""
     with pytest.MonkeyPatch.context() as patch:
@@ -153,6 +167,20 @@ def pods(run: str, stage: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
 
+def metadata(method: str) -> bytes:
+    """What the metadata store answers to a question for everything, asked as the page asks: an empty message in one frame of gRPC-Web."""
+    answer = urllib3.PoolManager().request(
+        "POST",
+        f"{ENDPOINT}/ml_metadata.MetadataStoreService/{method}",
+        body=b"\0" * 5,
+        headers={"Content-Type": "application/grpc-web+proto", "X-Grpc-Web": "1"},
+    )
+    if answer.status == 404:
+        pytest.skip("KFP_HOST is the API alone: the page's address leads to the metadata too")
+    assert answer.status == 200
+    return answer.data
+
+
 def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
     """Waits for something to be there."""
     end = time.monotonic() + seconds
@@ -163,16 +191,20 @@ def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
     raise AssertionError(f"{what} did not come within {seconds:g} s")
 
 
-def test_a_run_ends_with_a_registered_champion(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
+def test_a_run_ends_with_a_registered_champion(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
     run, summary = trained
     assert (summary["version"], summary["alias"], summary["verdict"]) == (1, "champion", "promote")
     wanted = dict.fromkeys(("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup"), "succeeded")
+    assert {stage: told.state for stage, told in endpoint.record(run.run).items()} == wanted
 
     def settled() -> bool:
-        """Whether every task has ended too: the server calls a run succeeded a moment before its last tasks."""
+        """Whether every task that the server lists has ended too: it calls a run succeeded a moment before its last tasks."""
         state = run.state()
         assert state.phase == "succeeded"
-        return {step.stage: step.state for step in state.steps if step.state != "skipped"} == wanted
+        listed = {step.stage: step.state for step in state.steps if step.state != "skipped"}
+        return "train" in listed and listed.items() <= wanted.items()
 
     until(settled, 120, "every task's end")
 
@@ -190,20 +222,11 @@ def test_the_record_repeats_the_version_that_ran(trained: tuple[kubeflow.Kubeflo
 
 def test_artifacts_carry_the_receipts(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
     _, summary = trained
-    # The page's own request for all artifacts: an empty message in one frame of gRPC-Web.
-    answer = urllib3.PoolManager().request(
-        "POST",
-        f"{ENDPOINT}/ml_metadata.MetadataStoreService/GetArtifacts",
-        body=b"\0" * 5,
-        headers={"Content-Type": "application/grpc-web+proto", "X-Grpc-Web": "1"},
-    )
-    if answer.status == 404:
-        pytest.skip("KFP_HOST is the API alone: the page's address leads to the metadata too")
-    assert answer.status == 200
+    found = metadata("GetArtifacts")
     for stage in ("snapshot", "convert", "train", "evaluate"):
-        assert summary["stages"][stage]["receipt"].encode() in answer.data
+        assert summary["stages"][stage]["receipt"].encode() in found
     for kind in (b"system.Dataset", b"system.Model", b"system.Metrics", b"system.ClassificationMetrics"):
-        assert kind in answer.data
+        assert kind in found
 
 
 def test_a_second_run_starts_no_training(
@@ -214,6 +237,23 @@ def test_a_second_run_starts_no_training(
     assert all(stage["reused"] for name, stage in again["stages"].items() if name != "cleanup")
     assert again["version"] == trained[1]["version"]
     assert pods(run.run, "train") == pods(run.run, "evaluate") == []
+
+
+def test_a_retraining_that_its_policy_refuses_ends_succeeded_after_snapshot(
+    endpoint: Endpoint, skipped: kubeflow.KubeflowRun
+) -> None:
+    assert skipped.state().phase == "succeeded"
+    record = endpoint.record(skipped.run)
+    assert set(record) == {"snapshot", "cleanup"}
+    assert record["snapshot"].scalars["go"] == "false"
+    assert record["snapshot"].scalars["reason"] == REFUSED
+    assert len(pods(skipped.run, "snapshot")) == 1
+    assert [pods(skipped.run, stage) for stage in ("validate", "train", "evaluate")] == [[], [], []]
+
+
+def test_the_reason_is_an_output_of_the_decision(skipped: kubeflow.KubeflowRun) -> None:
+    assert skipped.state().phase == "succeeded"
+    assert REFUSED.encode() in metadata("GetExecutions")
 
 
 def test_a_recurring_run_computes_once(

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 #: What each error is made with, and its sentence.
 ERRORS: dict[int, tuple[dict[str, str], str]] = {
     65: ({"dataset": "s3://datasets/nothing"}, "no dataset lies there"),
-    77: ({}, "dataset"),
+    77: ({}, "check EXTERNAL_S3_ACCESS_KEY and …SECRET_KEY."),
     78: ({"split": "train=0.9,val=many"}, "is no number"),
 }
 
@@ -68,10 +68,11 @@ def test_a_permanent_error_ends_at_once_with_its_sentence(
     ended = cluster.wait(cluster.submit(**given), 300)
     assert ended["status"]["phase"] == "Failed"
     nodes = [node for node in ended["status"]["nodes"].values() if node["type"] == "Pod"]
-    (failed,) = [node for node in nodes if node["phase"] == "Failed"]
-    assert f"(exit code {code})" in failed["message"]
-    assert sentence in failed["message"]
     # The stage, once, and the exit handler.
-    assert len(nodes) == 2
+    messages = [node["message"] for node in nodes if node["phase"] == "Failed"]
+    assert len(nodes) == 2, messages
+    (failed,) = messages
+    assert f"(exit code {code})" in failed
+    assert sentence in failed
     (message,) = [body for body in told[1] if body["error"].endswith(f"(exit code {code})")]
     assert sentence in message["text"]

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, Cluster, kubectl
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl
 
 from visionloop.components.policy import POLICIES
 from visionloop.pipelines import pods
@@ -148,11 +149,23 @@ def test_a_container_without_figures_gets_some(cluster: Cluster) -> None:
     assert resources == {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}}
 
 
+def test_the_api_server_takes_what_production_applies(cluster: Cluster, tmp_path: Path) -> None:
+    """Against the schemas of Kubernetes and Argo; nothing is made of it."""
+    overlay = os.path.relpath(MANIFESTS / "overlays" / "production", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"namespace: {cluster.namespace}\nresources: [{overlay}]\n")
+    applied = kubectl("apply", "--dry-run=server", "-k", str(tmp_path))
+    for name in ("visionloop-short", "visionloop-training"):
+        assert f"priorityclass.scheduling.k8s.io/{name} " in applied
+    assert "workflowtemplate.argoproj.io/visionloop-train " in applied
+
+
 def egress(cluster: Cluster, stage: str) -> set[int]:
-    """The TCP ports that the policies leave open to a stage's pods."""
+    """The TCP ports that the manifests' policies leave open to a stage's pods."""
     found = json.loads(kubectl("-n", cluster.namespace, "get", "networkpolicies", "-o", "json"))["items"]
     ports: set[int] = set()
     for policy in found:
+        if policy["metadata"]["name"] == OPENED:
+            continue
         if "Egress" in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pods.labels(stage)):
             for rule in policy["spec"].get("egress", ()):
                 ports |= {one["port"] for one in rule["ports"] if one["protocol"] == "TCP"}
@@ -170,7 +183,7 @@ def test_each_stage_reaches_names_api_and_stores_and_the_tracker_where_it_needs_
     cluster: Cluster, stage: str
 ) -> None:
     needed = {53, 443, 6443, 8333, 9000}
-    tracked = {5000} if stage in ("convert", "train", "evaluate", "register") else set()
+    tracked = {5000} if stage in ("snapshot", "convert", "train", "evaluate", "register") else set()
     assert egress(cluster, stage) - {443} == (needed | tracked) - {443}
 
 

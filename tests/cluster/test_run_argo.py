@@ -240,15 +240,28 @@ def test_a_pod_that_kueue_holds_back_names_its_queue(
     assert client.queued(cluster.namespace, "held", "held-2") is None
 
 
+@pytest.mark.parametrize("through", ["the Kubernetes API", "Argo's server"])
 def test_the_notebook_runs_from_top_to_bottom(
-    cluster: Cluster, place: dict[str, str], dataset: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    through: str,
+    cluster: Cluster,
+    place: dict[str, str],
+    dataset: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its training is that of the other tests, which is found again."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "notebooks"))
     import notebook_process
 
     here = {"ARGO_NAMESPACE": cluster.namespace, "ARGO_DATASET": dataset, "ARGO_WORKSPACE": "s3://visionloop/followed"}
-    ran = notebook_process.run("argo-and-hera", tmp_path, place | here)
+    reached = place
+    if through == "Argo's server":
+        if not ARGO_SERVER:
+            pytest.skip("ARGO_SERVER is not set: there is no Argo server to ask")
+        reached = place | {"ARGO_SERVER": ARGO_SERVER, "ARGO_SECURE": ARGO_SECURE}
+        del reached["KUBECONFIG"]
+    ran = notebook_process.run("argo-and-hera", tmp_path, reached | here)
     assert ran.code == 0, ran.stderr
     followed, steps, results = ran.cells[-3:]
     assert followed == "notebook-digits version 1 is champion (promote)\n"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from test_receipts import make, store
 
 from visionloop.components.errors import InvalidConfig, InvalidDataset
 from visionloop.components.notify import message_of, notify, payload
@@ -76,25 +78,59 @@ def test_a_failure_is_told_once_with_its_sentence_remedy_link_and_what_is_kept(
     assert body["link"] == "https://argo.example.com/night"
 
 
-def test_slack_and_teams_get_their_own_form(failed: RunRecord) -> None:
-    message = message_of(failed)
-    assert "images[3] &lt;is&gt; wrong &amp; bad" in payload(message, "slack")["text"]
-    card = payload(message, "teams")["attachments"][0]["content"]
+def test_slack_and_teams_get_their_own_form(failed: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONLOOP_RUN_URL", "https://argo.example.com/?run={run}&tab=<logs>")
+    message = replace(message_of(failed), title="bottles & <caps>: validate failed")
+    lines = payload(message, "slack")["text"].splitlines()
+    assert lines[0] == "*bottles &amp; &lt;caps&gt;: validate failed*"
+    assert "images[3] &lt;is&gt; wrong &amp; bad" in lines[1]
+    assert lines[-1] == "https://argo.example.com/?run=night&amp;tab=&lt;logs&gt;"
+    # What a Teams workflow takes: a message with one Adaptive Card, whose text is plain.
+    body = payload(message, "teams")
+    (attachment,) = body["attachments"]
+    assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
+    card = attachment["content"]
+    assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
+    assert [one["type"] for one in card["body"]] == ["TextBlock", "TextBlock", "FactSet"]
+    assert [one["text"] for one in card["body"][:2]] == [message.title, message.text]
     assert {"title": "stage", "value": "validate"} in card["body"][2]["facts"]
+    (action,) = card["actions"]
+    assert (action["type"], action["url"]) == ("Action.OpenUrl", message.link)
+    assert "actions" not in payload(replace(message, link=None), "teams")["attachments"][0]["content"]
     with pytest.raises(InvalidConfig, match="slack, teams or json"):
         payload(message, "fax")
 
 
-def test_a_success_tells_version_verdict_and_alias(workspace: str) -> None:
+def test_a_success_tells_version_verdict_alias_and_the_main_figures(workspace: str) -> None:
+    metrics = {
+        "mAP50-95": 0.512345,
+        "mAP50": 0.75,
+        "precision": 0.8,
+        "recall": 0.7,
+        "mask_mAP50-95": 0.4,
+        "mask_mAP50": 0.6,
+    }
+    receipt = make(stage="evaluate", metrics=metrics | {"pose_mAP50": 0.1})
+    _, evaluated = store(workspace, receipt)
     record = RunRecord(open_prefix(workspace, "results"), "day")
     record.open({}, None)
-    record.write_state(StageState(stage="evaluate", state="succeeded", scalars={"verdict": "promote"}))
+    verdict = {"verdict": "promote"}
+    record.write_state(StageState(stage="evaluate", state="succeeded", receipt=evaluated.uri, scalars=verdict))
     scalars = {"model_name": "bottles", "version": 7, "alias": "champion"}
     record.write_state(StageState(stage="register", state="succeeded", scalars=scalars))
     message = message_of(record, "Succeeded")
     assert (message.status, message.title) == ("completed", "bottles: version 7")
     assert message.text == "Version 7 is registered as champion."
-    assert message.facts["verdict"] == "promote"
+    shown = {
+        "mAP50-95": "0.5123",
+        "mAP50": "0.75",
+        "precision": "0.8",
+        "recall": "0.7",
+        "mask_mAP50-95": "0.4",
+        "mask_mAP50": "0.6",
+    }
+    assert message.facts == {"verdict": "promote"} | shown
+    assert "mAP50-95: 0.5123" in payload(message, "slack")["text"].splitlines()
 
 
 @pytest.mark.parametrize("arguments", [{"model_name": "bottles"}, {"snapshot": {"model_name": "bottles"}}])
@@ -116,6 +152,32 @@ def test_an_engine_that_ended_the_run_without_a_stages_failure_is_told(workspace
     record.open({}, None)
     assert message_of(record, "Failed").status == "failed"
     assert message_of(record, "Succeeded").status == "completed"
+    assert "a lost node, a limit of the engine" in message_of(record, "Failed").text
+    why = message_of(record, "Error", "train: OOMKilled\n(exit code 137)").text
+    assert why == "The engine ended the run, and no stage told a failure: train: OOMKilled (exit code 137)."
+    assert "OOM" not in message_of(record, "Succeeded", "train: OOMKilled").text
+
+
+@pytest.mark.parametrize(
+    ("stage", "scalars", "status"),
+    [
+        ("train", {}, "failed"),
+        ("evaluate", {"verdict": "promote"}, "failed"),
+        ("evaluate", {"verdict": "reject"}, "completed"),
+        ("snapshot", {"go": "false", "reason": "skipped: 12 new images, 50 needed"}, "completed"),
+        ("snapshot", {"go": "true"}, "failed"),
+        ("register", {"version": 7}, "completed"),
+    ],
+)
+def test_where_the_engine_only_says_running_the_end_in_the_record_counts(
+    workspace: str, stage: str, scalars: dict[str, Any], status: str
+) -> None:
+    """Kubeflow Pipelines tells its exit task RUNNING of a run that a lost pod has ended, and of some that ended well."""
+    record = RunRecord(open_prefix(workspace, "results"), "night")
+    record.open({}, None)
+    record.write_state(StageState(stage=stage, state="succeeded", scalars=scalars))
+    assert message_of(record, "RUNNING").status == status
+    assert message_of(record, "SUCCEEDED").status == "completed"
 
 
 def test_a_receiver_that_refuses_or_is_gone_fails_nothing(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 import toy_stage
+from hypothesis import given
+from hypothesis import strategies as st
 from toy_stage import executions, run
 
 from visionloop.components import errors, limits, receipts, runs, stage
@@ -29,9 +33,10 @@ from visionloop.components.errors import (
     all_errors,
 )
 from visionloop.components.limits import Limits
+from visionloop.components.policy import StagePolicy
 from visionloop.components.runs import RunRecord
-from visionloop.components.stage import Invocation, Outcome, make_arguments, run_stage
-from visionloop.components.storage import open_prefix
+from visionloop.components.stage import Context, Invocation, Outcome, make_arguments, run_stage
+from visionloop.components.storage import Prefix, open_prefix
 from visionloop.components.workspace import FILE, Probe
 
 #: Every error that a stage may end with.
@@ -239,6 +244,58 @@ def test_a_silent_attempt_is_followed_by_another(file_workspace, monkeypatch):
     with pytest.raises(Silent):
         run(file_workspace, value=2.0, run="two")
     assert executions() == 4
+
+
+def signs_of_life(capfd: pytest.CaptureFixture[str]) -> list[float]:
+    """The seconds of each line "toy is alive" that was logged since the last call."""
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    return [line["metadata"]["seconds"] for line in lines if line["message"] == "toy is alive"]
+
+
+def test_a_sign_of_life_is_finished_work_and_never_a_timers(file_workspace, monkeypatch, capfd):
+    """With an interval of nothing each piece of work is told, and in a silence whose timer ticks all along nothing is."""
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(stage, "Limits", Impatient)
+    monkeypatch.setattr(stage, "SIGN_OF_LIFE_SECONDS", 0)
+    monkeypatch.setenv("TOY_SILENT", "1")
+    with pytest.raises(Silent):
+        run(file_workspace, inputs="a,b,c", run="silent")
+    assert len(signs_of_life(capfd)) == 3
+    # Not silent now: three files, the picture's one part and the picture.
+    run(file_workspace, inputs="a,b,c", run="lively")
+    assert len(signs_of_life(capfd)) == 5
+
+
+def test_work_that_takes_no_minute_is_not_told(file_workspace, capfd):
+    run(file_workspace, run="one")
+    assert signs_of_life(capfd) == []
+
+
+@given(st.lists(st.floats(0, 200), max_size=40))
+def test_a_sign_of_life_is_told_once_an_interval_at_most_and_as_soon_as_work_allows(gaps: list[float]):
+    now = 0.0
+    told: list[float] = []
+    work = list(itertools.accumulate(gaps))
+    place = Prefix("file:///nowhere", "results", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: now))
+        context = Context(
+            place,
+            RunRecord(place, "one"),
+            "trace",
+            Limits("toy", 60, 0),
+            StagePolicy(),
+            on_sign_of_life=lambda: told.append(now),
+            _told=0.0,
+        )
+        for now in work:  # noqa: B007 - the clock above reads it
+            context.alive()
+    expected, last = [], 0.0
+    for moment in work:
+        if moment - last >= 60:
+            expected.append(moment)
+            last = moment
+    assert told == expected
 
 
 def test_after_the_last_attempt_the_error_stands(file_workspace, monkeypatch):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,50 @@ def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monke
         assert time.monotonic() - began < 25
     assert {error.exit_code for error in found} == {75}
     assert all(is_one_sentence(error, endpoint, "s3://results/507") for error in found)
+
+
+@pytest.fixture
+def failing_store() -> Iterator[str]:
+    """The endpoint of a store that answers everything with 500 and S3's own InternalError."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = b"" if self.command == "HEAD" else b"<Error><Code>InternalError</Code></Error>"
+            self.send_response(500)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_store_that_fails_by_itself_is_transient_and_only_a_write_blames_its_space(
+    s3_environment, monkeypatch, failing_store
+):
+    monkeypatch.setenv("INTERNAL_S3_ENDPOINT", failing_store)
+    place = open_prefix("s3://results/x", "results")
+
+    def sentence(action: str) -> str:
+        with pytest.raises(Transient) as caught:
+            ACTIONS[action](place)
+        assert is_one_sentence(caught.value, f"the results store at {failing_store} fails to", "500")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(len(ACTIONS)) as pool:
+        found = dict(zip(ACTIONS, pool.map(sentence, ACTIONS), strict=True))
+    blamed = {action for action, text in found.items() if "has space left" in text}
+    assert blamed == {"write", "create", "replace", "copy"}
 
 
 def test_a_host_that_has_no_address_is_transient(s3_environment, monkeypatch):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,11 @@ def definition(stage: str) -> Path:
     return ROOT / "components" / stage / "component.yaml"
 
 
-def run(laptop: Laptop, file: Path, arguments: Mapping[str, Any]) -> Ended:
+def run(laptop: Laptop, file: Path, arguments: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> Ended:
     root = laptop.folder / f"kfp-{file.stem}-{len(list(laptop.folder.glob('kfp-*')))}"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RUN, str(file), str(root), json.dumps(dict(arguments))],
-        env=laptop.environment,
+        env={**laptop.environment, **(variables or {})},
         cwd=laptop.folder,
         capture_output=True,
         text=True,
@@ -161,11 +163,14 @@ def test_a_component_alone_meets_the_result_that_the_pipeline_made(
     assert (state.state, state.reused) == ("succeeded", True)
     receipt = laptop.receipt(stage, toy_trained.key(stage))
     outputs = yaml.safe_load(definition(stage).read_text())["components"][f"comp-{stage}"]["outputDefinitions"]
-    for name in outputs.get("artifacts", {}):
+    for name, told in outputs.get("artifacts", {}).items():
         metadata, path = ended.artifact(stage, name)
-        assert (metadata["receipt"], metadata["key"]) == (toy_trained.receipt_uri(stage), toy_trained.key(stage))
-        assert (metadata["digest"], metadata["stage"]) == (receipt.digest, stage)
-        assert {f"{output}_uri" for output in receipt.outputs} <= set(metadata)
+        assert metadata["receipt"] == toy_trained.receipt_uri(stage)
+        if told["artifactType"]["schemaTitle"] == "system.Metrics":
+            assert metadata == {"receipt": metadata["receipt"], **receipt.metrics}
+        else:
+            assert (metadata["key"], metadata["digest"], metadata["stage"]) == (receipt.key, receipt.digest, stage)
+            assert {f"{output}_uri" for output in receipt.outputs} <= set(metadata)
         assert path.is_relative_to(ended.root)
         begins = PAGES.get(name, '{\n  "schema": 1,')
         assert path.read_text().startswith(begins), name
@@ -179,20 +184,77 @@ def test_a_component_without_input_artifacts_is_called_as_it_is(toy_trained: Tra
     assert laptop.record("called").state("snapshot").state == "succeeded"
 
 
-def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path) -> None:
-    """What it is for: it hears how the pipeline ended, here badly."""
-    laptop = toy_trained.laptop
-    cleanup, snapshot = (components.load_component_from_file(str(definition(name))) for name in ("cleanup", "snapshot"))
-    workspace = laptop.workspace.uri
+class Receiver(HTTPServer):
+    """Keeps the messages that are posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Posted)
+        self.bodies: list[dict[str, Any]] = []
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a pod is told of it, and of the page that messages lead to."""
+        return {
+            "VISIONLOOP_NOTIFY_URL": f"http://127.0.0.1:{self.server_port}/hook",
+            "VISIONLOOP_RUN_URL": "https://kubeflow.example.com/#/runs/details/{run}",
+        }
+
+
+class Posted(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@dsl.component(base_image="unused", install_kfp_package=False)
+def killed():
+    """Ends as a pod that its node has killed: no word, no record."""
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before_cleanup(laptop: Laptop, run_name: str, body: Callable[[], Any], file: Path, receiver: Receiver) -> Ended:
+    """A run of a pipeline whose exit task is cleanup."""
+    cleanup = components.load_component_from_file(str(definition("cleanup")))
 
     @dsl.pipeline(name="cleanup-alone")
     def alone():
-        last = cleanup(workspace=workspace, run="exit")
+        last = cleanup(workspace=laptop.workspace.uri, run=run_name)
         with dsl.ExitHandler(last):
-            snapshot(workspace=workspace, dataset=f"{toy_trained.dataset.uri}/nothing", run="exit")
+            body()
 
-    compiler.Compiler().compile(alone, str(tmp_path / "cleanup.yaml"))
-    ended = run(laptop, tmp_path / "cleanup.yaml", {})
+    compiler.Compiler().compile(alone, str(file))
+    return run(laptop, file, {}, receiver.variables)
+
+
+def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path, receiver: Receiver) -> None:
+    """What it is for: it hears how the pipeline ended, here badly, and tells it."""
+    laptop = toy_trained.laptop
+    snapshot = components.load_component_from_file(str(definition("snapshot")))
+    nothing = f"{toy_trained.dataset.uri}/nothing"
+
+    def body() -> None:
+        snapshot(workspace=laptop.workspace.uri, dataset=nothing, run="exit")
+
+    ended = before_cleanup(laptop, "exit", body, tmp_path / "cleanup.yaml", receiver)
     assert ended.status != 0
     assert "The engine's final status: FAILED" in ended.log
     assert laptop.record("exit").state("cleanup").state == "succeeded"
@@ -200,6 +262,32 @@ def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path) -> None:
     assert failure is not None
     assert failure.exit_code == 65
     assert failure.error_message in ended.log
+    (message,) = receiver.bodies
+    assert (message["status"], message["stage"], message["text"]) == ("failed", "snapshot", failure.error_message)
+    assert message["link"] == "https://kubeflow.example.com/#/runs/details/exit"
+
+
+def test_cleanup_tells_a_failure_that_no_stage_told(toy_trained: Trained, tmp_path: Path, receiver: Receiver) -> None:
+    laptop = toy_trained.laptop
+    ended = before_cleanup(laptop, "killed", killed, tmp_path / "killed.yaml", receiver)
+    assert ended.status != 0
+    assert laptop.record("killed").failures() == []
+    (message,) = receiver.bodies
+    assert (message["status"], message["title"]) == ("failed", "killed: failed")
+    assert "no stage told a failure" in message["text"]
+
+
+def test_cleanup_tells_no_failure_of_a_run_that_ended_well(
+    toy_trained: Trained, tmp_path: Path, receiver: Receiver
+) -> None:
+    laptop = toy_trained.laptop
+    snapshot = components.load_component_from_file(str(definition("snapshot")))
+
+    def body() -> None:
+        snapshot(workspace=laptop.workspace.uri, dataset=toy_trained.dataset.uri, run="well")
+
+    assert before_cleanup(laptop, "well", body, tmp_path / "well.yaml", receiver).status == 0
+    assert [message["status"] for message in receiver.bodies] == ["completed"]
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "cleanup"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from laptop import TINY, TOY, Command, Dataset, Laptop, Trained, wait_for
 
 SAME = ("snapshot", "validate", "convert", "train")
+STAGES = (*SAME, "evaluate", "register")
 
 
 def kill_when(command: Command, moment: Callable[[], object]) -> None:
@@ -47,10 +48,19 @@ def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(to
         return lambda: any(info.key.startswith(place) for info in laptop.workspace.objects(stage))
 
     command = laptop.train_command(toy_trained.dataset.uri)
-    kill_when(laptop.start(*command), begun("validate", "validate/"))
-    kill_when(laptop.start(*command), begun("evaluate", "evaluate/"))
-    kill_when(laptop.start(*command), lambda: laptop.versions())
+    there: set[str] = set()
+    for run, moment, done in (
+        ("first", begun("validate", "validate/"), {"snapshot"}),
+        ("second", begun("evaluate", "evaluate/"), {*SAME}),
+        ("third", laptop.versions, {*SAME, "evaluate"}),
+    ):
+        kill_when(laptop.start(*command, "--run", run), moment)
+        # It went on where the one before was killed: what had a receipt was reused, and nothing else.
+        assert {stage for stage in STAGES if laptop.record(run).state(stage).reused} == there
+        there = {stage for stage in STAGES if laptop.keys(stage)}
+        assert done <= there
     ended = laptop.run(*command).expect()
+    assert {stage for stage, told in ended.summary["stages"].items() if told["reused"]} == there
     assert {stage: ended.summary["stages"][stage]["key"] for stage in SAME} == {
         stage: toy_trained.key(stage) for stage in SAME
     }
@@ -74,7 +84,7 @@ def test_of_three_at_once_one_trains_and_when_it_is_killed_the_second_takes_over
     wait_for(lambda: "run second computes the same already" in third.stderr, third)
     gate.touch()
     two, three = second.end().expect(), third.end().expect()
-    for stage in (*SAME, "evaluate", "register"):
+    for stage in STAGES:
         assert two.summary["stages"][stage]["receipt"] == three.summary["stages"][stage]["receipt"]
     assert two.summary["version"] == three.summary["version"] == 1
     assert laptop.receipt("train", two.summary["stages"]["train"]["key"]).attempt in attempts
@@ -101,14 +111,34 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
 
 
-def test_a_killed_command_takes_everything_along(laptop: Laptop, digits: Dataset):
-    command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={laptop.folder / 'gate'}"))
+def test_a_stage_that_outlives_its_killed_command_is_followed_and_then_taken_over_from(laptop: Laptop, digits: Dataset):
+    """A stage that hangs notices late that its run is gone; until it does, a second run waits for it."""
+    gate = laptop.folder / "gate"
+    command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command, "--run", "first")
     wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    # A shell that only waits for it holds the same words.
+    stage = next(
+        one
+        for one in first.tree()
+        if one.name().startswith("python") and "kfp.dsl.executor_main" in " ".join(one.cmdline())
+    )
+    stage.suspend()
     first.process.kill()
     first.process.wait()
-    laptop.wait_until_quiet()
+    second = laptop.start(*command, "--run", "second")
+    wait_for(lambda: "run first computes the same already; following it" in second.stderr, second)
+    assert stage.status() == "stopped"
+    stage.resume()
+    taken = wait_for(lambda: laptop.record("second").state("train").attempts, second)
     failure = laptop.record("first").failure("train")
     assert failure is not None
     assert (failure.exit_code, failure.last_successful_epoch) == (143, 1)
+    gate.touch()
+    ended = second.end().expect()
+    assert [laptop.receipt("train", ended.summary["stages"]["train"]["key"]).attempt] == taken
+    log = (laptop.folder / "home" / "logs" / "runs" / "second.log").read_text()
+    assert "resuming after epoch 1 of 4" in log
+    assert laptop.versions() == [("tiny-digits", 1)]
+    laptop.wait_until_quiet()
     assert not [info for info in laptop.workspace.objects("train") if info.key.endswith("reservation.json")]

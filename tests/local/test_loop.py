@@ -105,6 +105,40 @@ def test_the_version_says_where_it_came_from(trained: Trained):
     assert trained.laptop.workspace.exists("models/tiny-digits/1/MLmodel")
 
 
+def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trained: Trained):
+    """What TrackedTraining says of a real training, read as MLflow's own database keeps it."""
+    receipt, laptop = receipts_of(trained)["train"], trained.laptop
+    run = receipt.tracking["mlflow"]["run_id"]
+    assert laptop.query("SELECT status, name FROM runs WHERE run_uuid = ?", run) == [
+        ("FINISHED", trained.summary["run"])
+    ]
+    params = dict(laptop.query("SELECT key, value FROM params WHERE run_uuid = ?", run))
+    assert params == {name: str(parameter.value)[:6000] for name, parameter in receipt.parameters.items()}
+    assert [params[name] for name in ("epochs", "imgsz", "model")] == ["2", "32", "yolo11n.yaml"]
+    tags = dict(laptop.query("SELECT key, value FROM tags WHERE run_uuid = ?", run))
+    snapshot = receipts_of(trained)["snapshot"]
+    expected = {
+        "visionloop.run": trained.summary["run"],
+        "visionloop.trace_id": trained.summary["trace_id"],
+        "visionloop.snapshot_id": snapshot.scalars["snapshot_id"],
+        "visionloop.training_key": receipt.key,
+        "visionloop.receipt.converted": trained.receipt_uri("convert"),
+        "visionloop.receipt.snapshot": trained.receipt_uri("snapshot"),
+    }
+    assert expected.items() <= tags.items()
+    rows = laptop.query("SELECT step, value FROM metrics WHERE run_uuid = ? AND key = 'mAP50' ORDER BY step", run)
+    found = trained.laptop.found("train", receipt.key)
+    history = json.loads(found.read("history"))["epochs"]
+    assert rows == [(epoch["epoch"], epoch["val_metrics"]["mAP50"]) for epoch in history]
+    assert [step for step, _ in rows] == [1, 2]
+    (final,) = laptop.query("SELECT value FROM metrics WHERE run_uuid = ? AND key = 'final/mAP50'", run)
+    assert final == (receipt.metrics["mAP50"],)
+    (dataset,) = laptop.query(
+        "SELECT dataset_source FROM datasets JOIN inputs ON source_id = dataset_uuid WHERE destination_id = ?", run
+    )
+    assert json.loads(dataset[0]) == {"uri": trained.dataset.uri, "sha256": snapshot.scalars["dataset_hash"]}
+
+
 def test_nothing_is_left_but_results(trained: Trained):
     """No reservation, no checkpoint, no progress: cleanup ran."""
     listing = trained.laptop.listing()

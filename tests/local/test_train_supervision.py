@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -107,6 +108,24 @@ def test_what_ended_the_child_is_the_stages_error(prepared: Prepared, fault: str
     assert prepared.failure().last_successful_epoch == 1
     assert prepared.laptop.keys("train") == []
     assert prepared.laptop.processes() == []
+
+
+def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared):
+    """As an engine sends it to a container's first process, and to no other."""
+    told = prepared.laptop.stage_command("train", *prepared.arguments, "--run", "evicted")
+    settings = machine.sets((*TOY, f"hold_until={prepared.laptop.folder / 'gate'}"))
+    command = prepared.laptop.start(*told, *settings, variables=UNTRACKED)
+    wait_for(lambda: (there := prepared.laptop.progress()) and there.epoch >= 1, command)
+    child = command.descendant("visionloop.components.train.child")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.end().refused(143) == "train was asked to end by SIGTERM; run it again to resume."
+    assert not child.is_running()
+    assert prepared.laptop.processes() == []
+    assert (prepared.failure("evicted").exit_code, prepared.failure("evicted").last_successful_epoch) == (143, 1)
+    there = prepared.laptop.progress()
+    assert there is not None
+    assert there.epoch == 1
+    assert not [info for info in prepared.laptop.workspace.objects("train") if info.key.endswith("reservation.json")]
 
 
 def test_a_defect_of_the_trainer_is_told_with_its_traceback_in_the_record_alone(prepared: Prepared):

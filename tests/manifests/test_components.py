@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hera.events import models
 from pydantic import BaseModel, ValidationError
 
 from visionloop.components.policy import POLICIES
+from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.targets import cluster
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -158,6 +161,27 @@ def test_only_trainings_wait_in_the_queue() -> None:
     labelled = {name: stage(objects, name)["metadata"]["labels"].get(label) for name in POLICIES}
     assert labelled.pop("train") == queue["metadata"]["name"]
     assert set(labelled.values()) == {None}
+
+
+def test_a_third_partys_train_template_takes_the_patch_that_the_docs_show(tmp_path: Path) -> None:
+    target = cluster()
+    more = replace(target, trainers={**target.trainers, "timm": target.trainers["ultralytics"]})
+    (tmp_path / "argo").mkdir()
+    for name, text in argo_files(more).items():
+        (tmp_path / "argo" / name).write_text(text)
+    docs = (ROOT / "docs" / "engines.md").read_text()
+    shown = re.search(r"```yaml\n(patches:\n.*?train-timm.*?)```", docs, re.DOTALL)
+    assert shown
+    components = [os.path.relpath(MANIFESTS / "components" / name, tmp_path) for name in ("cache", "priorities")]
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["argo"], "components": components}) + shown[1]
+    )
+    done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    objects = tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+    templates = named(objects, "WorkflowTemplate", "visionloop-train")["spec"]["templates"]
+    affinity = [one["retryStrategy"].get("affinity") for one in templates if one["name"].startswith("train")]
+    assert affinity == [None, {"nodeAntiAffinity": {}}]
 
 
 def deployments() -> dict[str, dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from visionloop.components.policy import POLICIES
+
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = ("kind", "production")
 CREDENTIAL = re.compile(
@@ -41,12 +43,22 @@ def named(overlay: str, kind: str, name: str) -> dict[str, Any]:
     return found
 
 
+def template(overlay: str, stage: str) -> dict[str, Any]:
+    """A stage's template."""
+    (found,) = [
+        one
+        for one in named(overlay, "WorkflowTemplate", f"visionloop-{stage}")["spec"]["templates"]
+        if one["name"] == stage
+    ]
+    return dict(found)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_everything_lies_in_one_restricted_namespace(overlay: str) -> None:
     (namespace,) = [one for one in objects(overlay) if one["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    placed = {one["metadata"].get("namespace") for one in objects(overlay) if one["kind"] != "Namespace"}
-    assert placed == {namespace["metadata"]["name"]}
+    placed = [one for one in objects(overlay) if one["kind"] not in ("Namespace", "PriorityClass")]
+    assert {one["metadata"].get("namespace") for one in placed} == {namespace["metadata"]["name"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -93,12 +105,19 @@ def test_a_machine_without_a_gpu_trains_without_one() -> None:
     assert requests == {"cpu": "500m", "memory": "2Gi"}
 
 
-def test_retries_go_to_another_node_only_in_production() -> None:
-    affinity = {"nodeAntiAffinity": {}}
-    production = named("production", "WorkflowTemplate", "visionloop-train")["spec"]["templates"][0]["retryStrategy"]
-    kind = named("kind", "WorkflowTemplate", "visionloop-train")["spec"]["templates"][0]["retryStrategy"]
-    assert production["affinity"] == affinity
+@pytest.mark.parametrize("stage", POLICIES)
+def test_retries_go_to_another_node_only_in_production(stage: str) -> None:
+    production = template("production", stage)["retryStrategy"]
+    kind = template("kind", stage)["retryStrategy"]
+    assert production["affinity"] == {"nodeAntiAffinity": {}}
     assert "affinity" not in kind
+
+
+def test_production_says_who_waits_first() -> None:
+    classes = {one["metadata"]["name"] for one in objects("production") if one["kind"] == "PriorityClass"}
+    given = {stage: template("production", stage)["priorityClassName"] for stage in POLICIES}
+    assert set(given.values()) == classes
+    assert {stage for stage, name in given.items() if name == "visionloop-training"} == {"train", "evaluate"}
 
 
 def test_production_shares_a_cache_volume() -> None:

@@ -151,6 +151,7 @@ class Argo:
             "image_pull_policy": container["imagePullPolicy"],
             "image_pull_secret": next((one["name"] for one in patch.get("imagePullSecrets", [])), None),
             "priority_class": template.get("priorityClassName"),
+            "annotations": template["metadata"].get("annotations", {}),
         }
 
 
@@ -259,6 +260,7 @@ class Kubeflow:
             "cache_claim": next(iter(claims), None),
             "image_pull_policy": platform["imagePullPolicy"],
             "image_pull_secret": next((one["secretName"] for one in platform.get("imagePullSecret", [])), None),
+            "annotations": platform["podMetadata"].get("annotations", {}),
         }
 
     def _sources(self, graph: str, name: str) -> set[str]:
@@ -303,17 +305,27 @@ class Kubeflow:
 
     def _source(self, graph: str, value: dict[str, Any]) -> set[str]:
         """The stage that a value comes from, followed outwards through the graphs' inputs."""
+        return {stage for task in self.producers(graph, value) if (stage := _stage(task))}
+
+    def producers(self, graph: str, value: dict[str, Any]) -> set[str]:
+        """The tasks that a value comes from, followed outwards through the graphs' inputs."""
         for kind in ("taskOutputParameter", "taskOutputArtifact"):
             if kind in value:
-                stage = _stage(value[kind]["producerTask"])
-                return {stage} if stage else set()
+                return {value[kind]["producerTask"]}
         name = value.get("componentInputParameter") or value.get("componentInputArtifact")
         found: set[str] = set()
         if name and graph != "root":
             for outer, _, one in self.tasks():
                 if one["componentRef"]["name"] == graph:
                     inputs = {**one["inputs"].get("parameters", {}), **one["inputs"].get("artifacts", {})}
-                    found |= self._source(outer, inputs[name])
+                    found |= self.producers(outer, inputs[name])
+        return found
+
+    def graphs(self, name: str) -> set[str]:
+        """The graph that people see under a name, and those that lie in it."""
+        found = {one["componentRef"]["name"] for _, _, one in self.tasks() if one["taskInfo"]["name"] == name}
+        while inner := {one["componentRef"]["name"] for graph, _, one in self.tasks() if graph in found} - found:
+            found |= inner
         return found
 
 

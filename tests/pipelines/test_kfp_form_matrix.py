@@ -19,23 +19,24 @@ from compiled import Argo
 from kfp.dsl.executor import Executor
 from test_pipelines_argo_commands import substitute
 
-from visionloop.components import catalog, kubeflow, names, runs
+from visionloop.components import catalog, kubeflow, names
 from visionloop.components.configuration.settings import BASIC
 from visionloop.components.errors import InvalidConfig, VisionloopError
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.limits import Limits
 from visionloop.components.snapshot.component import snapshot
-from visionloop.components.stage import Context, Invocation, make_arguments, run_stage
-from visionloop.components.storage import open_prefix
+from visionloop.components.stage import Context, Invocation, _Session, make_arguments, run_stage
 from visionloop.components.train.component import train
 from visionloop.pipelines import sample
 from visionloop.pipelines.compile import argo_files
-from visionloop.pipelines.parameters import TRAIN
+from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import cluster
 
 #: What stands for a value that only a run knows.
 DATASET, SNAPSHOT, WEIGHTS, GATE = "<dataset>", "<snapshot>", "<weights>", "<gate>"
+WORKSPACE, WORKSPACE_URI, ODD_WORKSPACE = "<workspace>", "<workspace uri>", "<odd workspace>"
+POLICY, POLICY_URI = "<policy>", "<policy uri>"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def bad(*values: Any) -> list[Edge]:
 
 def default(name: str, *spellings: Any) -> list[Edge]:
     """Values that a form sends for a field that nobody touched."""
-    return [Edge(value, TRAIN[name].default) for value in (TRAIN[name].default, *spellings)]
+    return [Edge(value, RETRAIN[name].default) for value in (RETRAIN[name].default, *spellings)]
 
 
 def source(dataset: str = "", snapshot: str = "", split: str = "", *, bad: bool = False) -> Edge:
@@ -74,7 +75,17 @@ def source(dataset: str = "", snapshot: str = "", split: str = "", *, bad: bool 
 LONG = "x" * 5000
 ODD = "a = b, \"c\" 'd' \\ {e} 이름 ✓\n second line"
 
+#: Every field of a retraining policy at once.
+WHOLE_POLICY = (
+    '{"min_new_images": 1, "drift_above": 0, "champion_older_than_days": 0.5, "max_runs_per_week": 7, '
+    '"max_gpu_hours_per_month": 1e3}'
+)
+
 FIELDS: dict[str, list[Edge]] = {
+    "workspace": [
+        *(Edge(text) for text in (WORKSPACE, f"{WORKSPACE}/", WORKSPACE_URI, ODD_WORKSPACE)),
+        *bad("", "ftp://results", "s3:/results", "s3://", "s3://two words/x", "file://host/results", "a\nb"),
+    ],
     "source": [
         source(DATASET),
         source(f"{DATASET}/"),
@@ -104,6 +115,20 @@ FIELDS: dict[str, list[Edge]] = {
     "gate": [
         *(Edge(text) for text in ("", "{}", '{"floor": 0.5, "epsilon": 0}', '{"floor": 1e0}', GATE)),
         *bad("{", "[]", "0.5", '{"floor": "high"}', '{"flor": 0.5}', '{"epsilon": -1}', "file:///nowhere/gate.json"),
+    ],
+    "retraining": [
+        *(Edge(text) for text in ("", "{}", WHOLE_POLICY, "min_new_images: 50", POLICY, POLICY_URI)),
+        *bad(
+            "{",
+            "[]",
+            "5",
+            '{"new_images": 3}',
+            '{"min_new_images": 0}',
+            '{"min_new_images": 1.5}',
+            '{"drift_above": 2}',
+        ),
+        *bad('{"champion_older_than_days": -1}', '{"max_runs_per_week": "two"}', '{"max_gpu_hours_per_month": -0.5}'),
+        *bad("file:///nowhere/retraining.json", "ftp://x/y.json"),
     ],
     "trainer": [*default("trainer", ""), *bad("keras", " ", "ultralytics,")],
     "model": [
@@ -169,6 +194,7 @@ MIXED: dict[str, list[Edge]] = {
         Edge("\x00"),
         Edge('{"floor": 1e400}'),
     ],
+    "retraining": [Edge(" "), Edge("null"), Edge("s3://"), Edge("\x00"), Edge(ODD), Edge('{"drift_above": 1e400}')],
     "model": [Edge("/"), Edge("."), Edge("\x00"), Edge("s3://"), Edge("models:/"), Edge("models:/a/b/c")],
 }
 
@@ -230,6 +256,10 @@ class Form:
         weights.write_bytes(b"weights")
         gate = folder / "gate.json"
         gate.write_text('{"floor": 0.25}')
+        policy = folder / "정책 = {1} ✓.yaml"
+        policy.write_text("min_new_images: 50\nmax_runs_per_week: 2\n")
+        odd = folder / 'results, "here" = {1} 이름 ✓ #?'
+        odd.symlink_to(self.workspace)
         self.weights = weights.parent
         frozen = self._run("snapshot", {"dataset": str(folder / "dataset")})
         checked = self._run("validate", {"snapshot": frozen.uri})
@@ -237,7 +267,9 @@ class Form:
         self.inputs = {"snapshot": frozen.uri, "converted": converted.uri}
         self.values = {DATASET: str(folder / "dataset"), SNAPSHOT: frozen.receipt.scalars["snapshot_id"]}
         self.values |= {WEIGHTS: str(weights), GATE: gate.as_uri()}
-        (self.argo,) = [Argo(argo_files(cluster()))]
+        self.values |= {WORKSPACE: str(self.workspace), WORKSPACE_URI: self.workspace.as_uri(), ODD_WORKSPACE: str(odd)}
+        self.values |= {POLICY: str(policy), POLICY_URI: policy.as_uri()}
+        self.argo = Argo(argo_files(cluster()), "visionloop-retrain")
 
     def _run(self, stage: str, given: Mapping[str, Any]) -> Any:
         outcome = run_stage(catalog.stage(stage), given, Invocation(str(self.workspace), run="prepared"))
@@ -249,7 +281,7 @@ class Form:
         found: dict[str, Any] = {}
         for name, edge in row.items():
             found |= edge.sent if name == "source" else {name: edge.sent}
-        return {name: self.known(value) for name, value in found.items()} | {"workspace": str(self.workspace)}
+        return {name: self.known(value) for name, value in found.items()}
 
     def known(self, value: Any) -> Any:
         """A value with what only a run knows put in."""
@@ -261,8 +293,7 @@ class Form:
     def resolve(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The settings of the training that the stages resolve what they are told to. Raises VisionloopError."""
         self._stage("snapshot", told["snapshot"])
-        name = make_arguments(catalog.stage("evaluate"), told["evaluate"]).model_name
-        names.sanitise(name)
+        names.sanitise(told["evaluate"]["model_name"])
         config = self._stage("train", told["train"]).loaded.config
         resolve_gate(
             told["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
@@ -270,12 +301,12 @@ class Form:
         return dict(config.values)
 
     def _stage(self, name: str, given: Mapping[str, Any]) -> Any:
-        stage = catalog.stage(name)
-        workspace = open_prefix(str(self.workspace), "results")
-        context = Context(
-            workspace, runs.RunRecord(workspace, "form"), "", Limits(name, 60, 0), stage.policy, planning=True
-        )
-        return stage.resolve(context, make_arguments(stage, given))
+        stage, own = catalog.stage(name), {key: value for key, value in given.items() if key != "workspace"}
+        session = _Session(stage, Invocation(given["workspace"], run="form"))
+        session.begin(own)
+        limits = Limits(name, 60, 0)
+        context = Context(session.workspace, session.record, "", limits, stage.policy, planning=True)
+        return stage.resolve(context, make_arguments(stage, own))
 
 
 @pytest.fixture(scope="module")
@@ -287,8 +318,10 @@ def form(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Form]:
 
 
 @pytest.fixture(autouse=True)
-def weights_store(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+def stores(form: Form, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights that are there, and a registry without a model: a policy asks it for the champion."""
     monkeypatch.setenv("VISIONLOOP_WEIGHTS", str(form.weights))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
 
 
 @pytest.fixture
@@ -297,7 +330,7 @@ def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
     given: dict[str, Mapping[str, Any]] = {}
 
     def stop_here(stage: str, workspace: str, run: str, trace_id: str, told: Mapping[str, Any], *_: Any) -> Any:
-        given[stage] = told
+        given[stage] = {**told, "workspace": workspace}
         raise SystemExit(0)
 
     monkeypatch.setattr(kubeflow, "run_stage", stop_here)
@@ -375,6 +408,7 @@ def _options(stage: str, words: Sequence[str]) -> dict[str, Any]:
     """The stage's own arguments among the words of a command, all of which are ``--NAME=VALUE``."""
     given: dict[str, Any] = {}
     own = {entry.name: entry.metadata["argument"].repeated for entry in fields(catalog.stage(stage).arguments)}
+    own["workspace"] = False
     for word in words:
         option, _, value = word.removeprefix("--").partition("=")
         name = option.replace("-", "_")
@@ -400,8 +434,8 @@ def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
 
 
 def test_every_field_of_the_form_is_in_the_matrix() -> None:
-    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "workspace"}
-    assert told == set(TRAIN)
+    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split"}
+    assert told == set(RETRAIN)
 
 
 def test_each_pair_of_values_stands_in_a_row() -> None:
@@ -436,7 +470,9 @@ def test_a_bad_value_among_good_ones_is_refused_by_name(
         )
         assert sentence.endswith("."), row
         assert "\n" not in sentence
-        if field not in ("advanced_config", "source"):
+        if field == "workspace":
+            assert repr(edge.sent)[1:-1] in sentence, row
+        elif field not in ("advanced_config", "source"):
             assert any(name in sentence for name in told), f"{row}: {sentence}"
 
 

@@ -108,7 +108,7 @@ def test_a_page_metrics_and_a_confusion_matrix_are_shown(place: str, tmp_path: P
     for _ in range(2):  # computed, and reused
         assert chain.stage("evaluate", given, (page, metrics, matrix), ("verdict",))[1] == "promote"
     assert Path(page.path).read_text() == "<h1>evaluate</h1>"
-    assert metrics.metadata["mAP50"] == 0.75
+    assert metrics.metadata == {"receipt": chain.receipts["evaluate"], "mAP50": 0.75}
     shown = matrix.metadata["confusionMatrix"]
     assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog", "background"]
     # Ours has the predicted classes as rows (two cats taken for dogs: row dog, column cat), KFP's the true ones.

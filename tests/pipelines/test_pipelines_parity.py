@@ -13,6 +13,7 @@ from toy_pipeline import TOY_TRAINER
 from toy_runs import write_distribution
 
 from visionloop.components import catalog
+from visionloop.components.errors import InvalidConfig
 from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
 from visionloop.components.retraining.policy import RetrainingPolicy, parse_policy
 from visionloop.pipelines import kubeflow
@@ -83,6 +84,7 @@ def telling(number: int, **more: Any) -> StagePolicy:
         image_pull_policy="Always",
         image_pull_secret=f"pull-{number}",
         priority_class=f"priority-{number}",
+        annotations=((f"example.com/note-{number}", f"told-{number}"), ("example.com/kept", f"{number}")),
     )
     return replace(row, **more)
 
@@ -93,6 +95,7 @@ def expected(row: StagePolicy, image: str) -> Row:
     found["image"] = f"{REGISTRY}/{image}:{TAG}"
     found["node_selector"] = dict(row.node_selector)
     found["spot_selector"] = dict(row.spot_selector)
+    found["annotations"] = dict(row.annotations)
     for name in ("tolerations", "spot_tolerations"):
         found[name] = [
             {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
@@ -155,6 +158,27 @@ def test_every_field_of_a_row_arrives_in_both_compiled_forms(
         assert kfp.row(task) == {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
 
 
+def test_a_node_is_kept_while_a_training_runs_on_it(real: tuple[Argo, Kubeflow]) -> None:
+    argo, kfp = real
+    kept = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    for stage in STAGES:
+        wanted = kept if stage in ("train", "evaluate") else {}
+        assert (
+            argo.row("visionloop-train" if stage == "train" else f"visionloop-{stage}", stage)["annotations"] == wanted
+        )
+        assert [kfp.row(task)["annotations"] for _, _, task in kfp.leaves()[stage]] == [wanted] * len(
+            kfp.leaves()[stage]
+        )
+
+
+@pytest.mark.parametrize("name", ["workflows.argoproj.io/template", "pipelines.kubeflow.org/arguments.parameters"])
+@pytest.mark.parametrize("compile_files", [argo_files, kfp_files])
+def test_no_row_names_an_annotation_of_an_engines_own(name: str, compile_files: Any, told: Target) -> None:
+    rows = dict(told.policies) | {"snapshot": telling(0, annotations=((name, "x"),))}
+    with pytest.raises(InvalidConfig, match=f"image-0: annotation {name} is the engine's own; name it otherwise."):
+        compile_files(replace(told, policies=rows))
+
+
 def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> None:
     said = unexpressed("kfp", told)
     for field, word in {
@@ -170,6 +194,8 @@ def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> N
         if name != "train":
             assert f"{name}'s priority_class {row.priority_class}" in said
             assert f"{name}'s grace_period {row.grace_period}" in said
+    for word in ("run's labels", "pod disruption budget", "fields gpus, spot and trace_id"):
+        assert any(word in sentence for sentence in said)
     assert f"train (ultralytics)'s priority_class {told.policies['train'].priority_class}" in said
     assert unexpressed("argo", told) == []
 
@@ -221,8 +247,8 @@ def test_every_task_after_snapshot_hangs_on_go(retrain: tuple[Argo, Kubeflow]) -
     assert conditional.pop("snapshot") == []
     assert set(conditional) == set(STAGES) - {"snapshot", "cleanup"}
     for name, conditions in conditional.items():
-        assert conditions == ["{{=tasks['snapshot'].outputs.parameters.go == 'true'}}"], name
-    go = "inputs.parameter_values['pipelinechannel--snapshot-go'] == 'true'"
+        assert conditions == ["{{=tasks['snapshot'].outputs.parameters.go != 'false'}}"], name
+    go = "inputs.parameter_values['pipelinechannel--snapshot-go'] != 'false'"
     for stage, tasks in kfp.leaves().items():
         for graph, _, task in tasks:
             assert (go in kfp.conditions(graph, task)) == (stage not in ("snapshot", "cleanup")), stage

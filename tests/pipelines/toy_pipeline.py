@@ -8,6 +8,7 @@ that ends with 65.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from visionloop.components.policy import POLICIES, StagePolicy
 from visionloop.components.receipts import Parameter
 from visionloop.components.retraining.policy import ALWAYS, Decision
 from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.components.trainers import Setting
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -105,7 +107,12 @@ class ToyTrainer:
     name = "toy"
     logic_version = 1
     tasks = frozenset({"detection"})
+    metrics: Mapping[str, tuple[str, ...]] = {"detection": ("mAP50-95",)}
     policy = StagePolicy(image="toy-trainer", cpu_request="3", memory_limit="5Gi", gpus=2, timeout=7200, attempts=5)
+
+    def settings(self, task: str) -> dict[str, Setting]:
+        """None beside the basic ones."""
+        return {}
 
 
 TOY_TRAINER = ToyTrainer()

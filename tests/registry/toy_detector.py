@@ -28,6 +28,9 @@ CLASSES = ("dim", "bright")
 BRIGHTNESS = {100: 0, 200: 1}
 SIZE = 96
 
+#: What a training says that it took.
+GPU_HOURS = 1.5
+
 
 class ToyPredictor:
     """Finds one rectangle of each brightness."""
@@ -62,6 +65,8 @@ class ToyTrainer:
         self.evaluated: list[Path] = []
         self.configs: list[dict[str, Any]] = []
         self.largest_batch = 16
+        self.right: list[float] = []
+        self.wrong: list[float] = []
 
     def evaluate(
         self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path, on_batch: Any
@@ -88,7 +93,8 @@ class ToyTrainer:
             on_batch(number + 1, len(images))
         mean = float(np.mean(overlaps))
         metrics = {"mAP50": found / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
-        return Evaluation(metrics, {name: {"mAP50-95": mean} for name in predictor.classes}, len(images), confusion)
+        per_class = {name: {"mAP50-95": mean} for name in predictor.classes}
+        return Evaluation(metrics, per_class, len(images), confusion, right=self.right, wrong=self.wrong)
 
     def predictor(self, checkpoint: Path) -> ToyPredictor:
         return ToyPredictor(checkpoint)
@@ -173,7 +179,10 @@ class ToyTrainStage:
         attempt.write("best", "best.pt", msgspec.json.encode(checkpoint), result=True)
         last = msgspec.json.encode({**checkpoint, "seed": arguments.seed})
         attempt.write("last", "last.pt", last, result=True)
-        return Computed(scalars={"best_epoch": 1}, tracking={"mlflow": {"run_id": "0" * 32, "url": None}})
+        timings = {"gpu_hours": GPU_HOURS}
+        return Computed(
+            scalars={"best_epoch": 1}, timings=timings, tracking={"mlflow": {"run_id": "0" * 32, "url": None}}
+        )
 
 
 def write_dataset(folder: Path, *, images: int = 8, classes: Sequence[str] = CLASSES) -> Path:

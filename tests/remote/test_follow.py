@@ -315,3 +315,14 @@ def test_a_time_span_is_told_for_people(seconds: float, text: str):
     from datetime import timedelta
 
     assert duration(timedelta(seconds=seconds)) == text
+
+
+def test_asked_to_end_at_the_first_word_it_says_that_the_run_goes_on(
+    workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(self: Display, text: str) -> None:
+        raise Terminated("asked to end")
+
+    monkeypatch.setattr(Display, "_print", asked)
+    with pytest.raises(Terminated, match="the run goes on; come back with"):
+        follow(Played([RemoteState("running")]), workspace, {}, every=0)

@@ -82,6 +82,14 @@ def test_what_is_uploaded_is_what_was_compiled(server: KubeflowServer, compiled:
     assert set(version.pipeline_spec) == {"pipeline_spec", "platform_spec"}
 
 
+def test_the_page_shows_what_a_pipeline_does(server: KubeflowServer, compiled: kubeflow.Compiled) -> None:
+    kubeflow.upload(connect(server.host), compiled)
+    (made,) = server.state.pipelines.values()
+    assert (
+        made.description == "Retrains a vision model from an annotated image dataset and registers it if it may serve."
+    )
+
+
 def test_a_second_run_uploads_nothing(server: KubeflowServer, arguments: dict[str, Any]) -> None:
     runs = [kubeflow.submit("train", arguments, host=server.host).run for _ in range(2)]
     assert len(server.state.versions) == len(server.state.pipelines) == len(server.state.experiments) == 1
@@ -201,6 +209,37 @@ def test_the_attempt_is_that_of_the_last_executor(server: KubeflowServer, argume
         nodes[-1].state = between
         server.end(run.run, "RUNNING", *reversed(nodes))
         assert [(step.state, step.attempt) for step in run.state().steps] == [("waiting", 2)]
+
+
+def test_an_installation_that_retries_whatever_it_runs_has_an_attempt_between(
+    server: KubeflowServer, arguments: dict[str, Any]
+) -> None:
+    run = kubeflow.submit("train", arguments, host=server.host)
+    nodes = [
+        task("train", "RUNNING", node=1, children=(2, 6)),
+        task("train(0)", "FAILED", node=2, children=(3,)),
+        task("executor", "FAILED", node=3, children=(4,)),
+        task("executor(0)", "FAILED", node=4),
+        task("train(1)", "RUNNING", node=6, children=(7,)),
+        task("executor", "RUNNING", node=7, children=(8, 9)),
+        task("executor(0)", "FAILED", node=8),
+        task("executor(1)", "PENDING", node=9),
+    ]
+    server.end(run.run, "RUNNING", *nodes)
+    assert [(step.state, step.attempt) for step in run.state().steps] == [("waiting", 3)]
+    nodes[-1].state = "RUNNING"
+    server.end(run.run, "RUNNING", *nodes)
+    assert [(step.state, step.attempt) for step in run.state().steps] == [("running", 3)]
+
+
+def test_a_task_that_the_server_lost_sight_of_has_ended_with_its_run(
+    server: KubeflowServer, arguments: dict[str, Any]
+) -> None:
+    run = kubeflow.submit("train", arguments, host=server.host)
+    tasks = task("train", "SUCCEEDED"), task("evaluate", "RUNNING")
+    for phase, seen in (("RUNNING", "running"), ("SUCCEEDED", "succeeded"), ("FAILED", "running")):
+        server.end(run.run, phase, *tasks)
+        assert [(step.stage, step.state) for step in run.state().steps] == [("train", "succeeded"), ("evaluate", seen)]
 
 
 def test_what_comes_after_a_stage_is_no_attempt_of_it(server: KubeflowServer, arguments: dict[str, Any]) -> None:
@@ -394,7 +433,7 @@ def test_texts_and_values_mean_the_same(epochs: int, lr0: float, augment: bool, 
 
 
 def test_an_ir_has_one_hash_in_whatever_form(compiled: kubeflow.Compiled) -> None:
-    documents = kubeflow._documents(compiled.text)
+    documents = kubeflow.ir_documents(compiled.text)
     as_a_server_tells = json.loads(json.dumps(documents), parse_int=float)
     assert kubeflow.ir_hash(as_a_server_tells) == compiled.sha256
     alone = {"pipeline_spec": documents["pipeline_spec"], "platform_spec": {}}

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visionloop.components.configuration.settings import BASIC, settings_of
 from visionloop.components.errors import (
     InvalidConfig,
     InvalidDataset,
@@ -177,7 +178,7 @@ def test_the_library_takes_every_default_and_bound(task: str) -> None:
     defaults = library().utils.DEFAULT_CFG_DICT
     for name, setting in TRAINER.settings(task).items():
         assert isinstance(setting.default, setting.kind) or (setting.optional and setting.default is None)
-        if name != "conf":  # the library's None means 0.001 in validation
+        if name not in ("conf", "optimizer"):  # the library's None means 0.001 in validation, and its optimizer is auto
             assert setting.default == defaults[name], name
         for value in (setting.default, setting.minimum, setting.maximum):
             if value is not None and not isinstance(value, str):
@@ -191,7 +192,6 @@ def test_the_library_takes_every_default_and_bound(task: str) -> None:
         "epochs",
         "batch",
         "lr0",
-        "optimizer",
         "augment",
         "device",
         "workers",
@@ -204,6 +204,13 @@ def test_the_library_takes_every_default_and_bound(task: str) -> None:
 def test_basic_settings_are_not_its_own(basic: str) -> None:
     for task in TASKS:
         assert basic not in TRAINER.settings(task)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_form_can_name_the_optimizers(task: str) -> None:
+    optimizer = settings_of(TRAINER, task)["optimizer"]
+    assert optimizer.choices == configuration.OPTIMIZERS
+    assert optimizer.default == BASIC["optimizer"].default
 
 
 def normalise(task: str = "detection", **values: Any) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import ultralytics_training as tiny
 
 from visionloop.components.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
 from visionloop.components.trainers import Evaluation, SilentListener, TrainingJob, TrainingResult
-from visionloop.components.trainers.ultralytics import TRAINER
+from visionloop.components.trainers.ultralytics import TRAINER, environment
 
 SCRIPT = Path(tiny.__file__)
 
@@ -394,6 +395,35 @@ def test_an_evaluation(uninterrupted: Finished, dataset: Path, tmp_path: Path) -
     assert {path.read_bytes()[:4] for path in evaluation.plots} == {b"\x89PNG"}
 
 
+def test_right_and_wrong_detections_are_those_that_the_metric_counts(uninterrupted: Finished, tmp_path: Path) -> None:
+    """Objects everywhere, as large as a hardly trained model's boxes: mAP50 is what these confidences give, ties either way."""
+    folder = tiny.write_dataset(tmp_path / "everywhere", {"test": 2})
+    boxes = [
+        f"0 {x / 8} {y / 8} {size / 8} {size / 8}\n"
+        for size in (2, 3, 4, 6)
+        for x in (size / 2, 4, 8 - size / 2)
+        for y in (size / 2, 4, 8 - size / 2)
+    ]
+    for label in (folder / "labels" / "test").iterdir():
+        label.write_text("".join(boxes))
+    evaluation, _ = evaluate(uninterrupted.output["best"], folder, tmp_path / "evaluation", single_cls=True, imgsz=640)
+    right, wrong = numpy.array(evaluation.right), numpy.array(evaluation.wrong)
+    assert 0 < len(right) <= 2 * len(boxes)
+    assert len(wrong)
+    confidences = numpy.concatenate([right, wrong])
+    assert confidences.min() >= 0.001
+    assert confidences.max() <= 1
+
+    def average_precision(before: float) -> float:
+        """With right ones so much before wrong ones of the same confidence."""
+        hits = numpy.arange(len(confidences))[:, None] < len(right)
+        classes = numpy.zeros(len(confidences)), numpy.zeros(2 * len(boxes))
+        found = environment.library().utils.metrics.ap_per_class(hits, confidences + before * hits[:, 0], *classes)
+        return float(found[5].mean())
+
+    assert 0 < average_precision(-1e-12) - 1e-6 <= evaluation.metrics["mAP50"] <= average_precision(1e-12) + 1e-6
+
+
 def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished, tmp_path: Path) -> None:
     only = tiny.write_dataset(tmp_path / "only", {"test": 2})
     for label in (only / "labels" / "test").iterdir():
@@ -402,6 +432,8 @@ def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished,
     assert evaluation.images == 2
     assert evaluation.per_class == {}
     assert evaluation.metrics["mAP50"] == 0.0
+    assert evaluation.right == []
+    assert evaluation.wrong
 
 
 def test_an_evaluation_of_a_missing_split_is_refused(uninterrupted: Finished, tmp_path: Path) -> None:

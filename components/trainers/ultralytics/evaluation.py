@@ -42,7 +42,7 @@ def evaluate(
 
     Returns:
         Metrics over all classes and by class (classes without an object in the split have none), and the counts of the
-        confusion matrix at a confidence of at least 0.25.
+        confusion matrix at a confidence of at least 0.25. Right and wrong detections are of all confidences from ``conf``.
 
     Raises:
         InvalidDataset: If the split has no image.
@@ -89,6 +89,8 @@ def evaluate(
         images=validator.seen,
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
         plots=sorted((work / "evaluation").glob("*.png")),
+        right=validator.right,
+        wrong=validator.wrong,
     )
 
 
@@ -99,6 +101,8 @@ def _validator_class() -> Any:
     class Validation(base):  # type: ignore[misc,valid-type]
         def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
             super().__init__(**arguments)
+            self.right: list[float] = []
+            self.wrong: list[float] = []
             self.callbacks.clear()  # no integration's
             self.callbacks["on_val_batch_end"] = [
                 lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
@@ -109,6 +113,14 @@ def _validator_class() -> Any:
             count = self.confusion_matrix.process_batch
             threshold = max(self.args.conf, CONFUSION_CONFIDENCE)
             self.confusion_matrix.process_batch = lambda found, true, conf: count(found, true, conf=threshold)
+
+        def get_stats(self) -> Any:
+            """Keeps what was right, of which the library's own metrics hold no more than curves."""
+            for right, confidence in zip(self.metrics.stats["tp"], self.metrics.stats["conf"], strict=True):
+                at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
+                self.right += confidence[at_half].tolist()
+                self.wrong += confidence[~at_half].tolist()
+            return super().get_stats()
 
         def plot_val_samples(self, *_: Any) -> None:
             """Pictures of batches are drawn in threads that outlive the call."""

@@ -64,6 +64,7 @@ _COMMON: dict[str, Setting] = {
     "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
     "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
     # Optimization
+    "optimizer": Setting(str, "SGD", "name of the optimizer", choices=OPTIMIZERS),
     "lrf": _share(0.01, "learning rate at the end, as a share of lr0"),
     "momentum": _share(0.937, "momentum of SGD, beta1 of Adam"),
     "weight_decay": _share(0.0005, "weight decay (L2)"),

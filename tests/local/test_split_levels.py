@@ -1,0 +1,102 @@
+"""Who decides the split: the run's argument, the run's configuration, the dataset, each image; strongest first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import laptop as machine
+import pytest
+from laptop import Dataset
+
+from visionloop.components import catalog, dice
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.stage import Invocation, Outcome, run_stage
+
+ARGUMENT = dice.SplitRule(0.5, 0.25, 0.25, seed=1)
+CONFIGURED = dice.SplitRule(0.5, 0.25, 0.25, seed=2)
+OF_DATASET = dice.SplitRule(0.5, 0.25, 0.25, seed=3)
+OPTION = "train=0.5,val=0.25,test=0.25,seed=1"
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, bytes]:
+    """The sample dataset, written once."""
+    return machine.sample_objects(24, 8, 8)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, objects: dict[str, bytes]) -> Dataset:
+    """The sample in a folder: its images name their splits."""
+    return Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(objects)
+
+
+def take(dataset: Dataset, tmp_path: Path, option: str | None = None) -> tuple[Outcome, Snapshot]:
+    """Takes a snapshot in a workspace of its own each time."""
+    workspace = tmp_path / f"work-{len(list(tmp_path.iterdir()))}"
+    given = {"dataset": dataset.uri, "split": option}
+    outcome = run_stage(catalog.stage("snapshot"), given, Invocation(workspace.as_uri()))
+    assert outcome.found is not None
+    return outcome, Snapshot(outcome.found)
+
+
+def write_rule(dataset: Dataset, rule: dice.SplitRule) -> None:
+    metadata: dict[str, Any] = json.loads(dataset.place.read("metadata.json"))
+    dataset.place.write("metadata.json", json.dumps(metadata | {"split_config": rule.canonical()}).encode())
+
+
+@pytest.mark.parametrize(
+    ("option", "configured", "in_dataset", "rule", "source"),
+    [
+        (None, False, False, None, "split field of the images"),
+        (None, False, True, OF_DATASET, "metadata.json: split_config"),
+        (None, True, False, CONFIGURED, "CONFIG.split_strategy"),
+        (None, True, True, CONFIGURED, "CONFIG.split_strategy"),
+        (OPTION, False, True, ARGUMENT, "argument"),
+        (OPTION, True, True, ARGUMENT, "argument"),
+    ],
+)
+def test_the_strongest_level_decides_and_the_manifest_says_what_it_decided(
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str | None,
+    configured: bool,
+    in_dataset: bool,
+    rule: dice.SplitRule | None,
+    source: str,
+):
+    if in_dataset:
+        write_rule(dataset, OF_DATASET)
+    if configured:
+        monkeypatch.setenv("CONFIG", json.dumps({"split_strategy": CONFIGURED.canonical()}))
+    outcome, snapshot = take(dataset, tmp_path, option)
+    own = {image["file_name"]: image["split"] for image in dataset.annotations()["images"]}
+    expected = {name: rule.of(name) for name in own} if rule else own
+    assert {row.file_name: row.split for row in snapshot.rows} == expected
+    assert {split: outcome.scalars[split] for split in dice.SPLITS} == {
+        split: list(expected.values()).count(split) for split in dice.SPLITS
+    }
+    assert snapshot.identity.split["rule"] == (rule.canonical() if rule else None)
+    assert outcome.found is not None
+    assert outcome.found.receipt.parameters["split"].source == source
+
+
+def test_a_snapshots_id_covers_content_and_split_and_not_who_decided_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def taken(option: str | None = None) -> str:
+        return take(dataset, tmp_path, option)[1].id
+
+    by_field, by_option = taken(), taken(OPTION)
+    assert taken() == by_field != by_option == taken(OPTION)
+    assert taken("train=0.5,val=0.25,test=0.25,seed=2") not in (by_field, by_option)
+    write_rule(dataset, ARGUMENT)
+    assert taken() == by_option
+    monkeypatch.setenv("CONFIG", json.dumps({"split_strategy": ARGUMENT.canonical()}))
+    assert taken() == by_option
+    document = dataset.annotations()
+    document["images"][0]["annotations"][0]["bbox"][0] += 1.0
+    dataset.write_annotations(document)
+    assert taken() != by_option
