@@ -100,7 +100,7 @@ image-%:
 	@test -f images/$*/requirements.txt || { echo "IMAGE=$*: no such image; give some of stage, trainer and services"; exit 1; }
 	$(BUILD_IMAGE) --build-arg IMAGE=$* $(LICENSES_$*) -t $(REGISTRY)/visionloop-$*:$(TAG) .
 
-kind-up: ## Create a kind cluster with Argo, S3, MLflow and Visionloop in it (needs docker and kind)
+kind-up: ## Create a kind cluster with both engines, S3, MLflow and Visionloop in it (needs docker, kind and git)
 	$(KIND) up
 
 kind-demo: venv ## Train the sample dataset on that cluster

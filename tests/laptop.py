@@ -276,7 +276,9 @@ class Laptop:
         folder = self.folder / "commands" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         environment = {**self.environment, **(variables or {})}
-        code = _server().run(arguments, {n: v for n, v in environment.items() if v is not None}, self.folder, folder)
+        code = command_server().run(
+            arguments, {n: v for n, v in environment.items() if v is not None}, self.folder, folder
+        )
         return Ended(code, (folder / "stdout").read_text(), (folder / "stderr").read_text())
 
     def stage(
@@ -431,7 +433,8 @@ class CommandServer:
 
 
 @functools.cache
-def _server() -> CommandServer:
+def command_server() -> CommandServer:
+    """The one of this test process."""
     return CommandServer()
 
 

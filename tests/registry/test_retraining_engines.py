@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from kfp.dsl.executor import Executor
+from laptop import command_server
 from toy_detector import GPU_HOURS, Prepared, install, prepare, run, write_dataset
 from toy_detector import ToyTrainStage as Training
-from typer.testing import CliRunner
 
 from visionloop.components import receipts
 from visionloop.components.retraining.policy import RetrainingPolicy
@@ -25,7 +25,6 @@ from visionloop.components.snapshot.component import snapshot
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.storage import local_path, open_prefix
 from visionloop.pipelines.argo import OUTPUTS
-from visionloop.pipelines.cli.main import application
 from visionloop.pipelines.compile import argo_files
 from visionloop.pipelines.targets import cluster
 
@@ -147,8 +146,8 @@ def argo(command: list[str], tmp_path: Path) -> Ask:
         words = [word.replace(OUTPUTS, str(tmp_path)).replace("{{workflow.uid}}", "argo") for word in command]
         words = [re.sub(r"\{\{workflow\.parameters\.(\w+)\}\}", lambda at: form.get(at[1], ""), word) for word in words]
         words = [re.sub(r"\{\{=.*?\}\}", "", word) for word in words]
-        done = CliRunner().invoke(application(words), words)
-        assert done.exit_code == 0, done.stderr
+        code = command_server().run(tuple(words), dict(os.environ), tmp_path, tmp_path)
+        assert code == 0, (tmp_path / "stderr").read_text()
         return (tmp_path / "go").read_text(), (tmp_path / "reason").read_text()
 
     return ask
