@@ -8,11 +8,10 @@ objects are no part of it: recall tells of them.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+import numpy
 
 #: Points of a curve at most: an engine keeps each of them in the artifact's metadata.
 POINTS = 100
@@ -40,20 +39,17 @@ class Curve(msgspec.Struct, frozen=True):
 
 def curve(right: Sequence[float], wrong: Sequence[float]) -> Curve | None:
     """The curve of the confidences of right and of wrong detections; None unless there are some of both."""
-    hits, misses = (Counter(float(one) for one in found if math.isfinite(one)) for found in (right, wrong))
-    positives, negatives = hits.total(), misses.total()
-    if not positives or not negatives:
+    hits, misses = (numpy.asarray(found, dtype=float) for found in (right, wrong))
+    hits, misses = hits[numpy.isfinite(hits)], misses[numpy.isfinite(misses)]
+    if not hits.size or not misses.size:
         return None
-    confidences = sorted({*hits, *misses}, reverse=True)
-    points = [(0.0, 0.0, math.nextafter(confidences[0], math.inf))]
-    true = false = 0
-    area = 0.0
-    for confidence in confidences:
-        true, false = true + hits[confidence], false + misses[confidence]
-        point = (false / negatives, true / positives, confidence)
-        area += (point[0] - points[-1][0]) * (point[1] + points[-1][1]) / 2
-        points.append(point)
-    last = len(points) - 1
-    count = min(POINTS, len(points))
-    fpr, tpr, threshold = zip(*(points[round(number * last / (count - 1))] for number in range(count)), strict=True)
-    return Curve(list(fpr), list(tpr), list(threshold), area, positives, negatives)
+    confidences = numpy.unique(numpy.concatenate([hits, misses]))[::-1]
+    # Of each: how many are at least as confident, from none above the highest confidence to all of them.
+    tpr, fpr = (
+        numpy.concatenate([[0.0], (one.size - numpy.searchsorted(numpy.sort(one), confidences)) / one.size])
+        for one in (hits, misses)
+    )
+    area = float(numpy.sum(numpy.diff(fpr) * (tpr[1:] + tpr[:-1])) / 2)
+    threshold = numpy.concatenate([[numpy.nextafter(confidences[0], numpy.inf)], confidences])
+    shown = numpy.unique(numpy.linspace(0, threshold.size - 1, min(POINTS, threshold.size)).round().astype(int))
+    return Curve(*(one[shown].tolist() for one in (fpr, tpr, threshold)), area, hits.size, misses.size)

@@ -432,7 +432,7 @@ def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished,
     assert evaluation.images == 2
     assert evaluation.per_class == {}
     assert evaluation.metrics["mAP50"] == 0.0
-    assert evaluation.right == []
+    assert list(evaluation.right) == []
     assert evaluation.wrong
 
 

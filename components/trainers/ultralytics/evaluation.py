@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,8 @@ def _validator_class() -> Any:
     class Validation(base):  # type: ignore[misc,valid-type]
         def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
             super().__init__(**arguments)
-            self.right: list[float] = []
-            self.wrong: list[float] = []
+            # A split may have tens of millions of detections: eight bytes for each.
+            self.right, self.wrong = array("d"), array("d")
             self.callbacks.clear()  # no integration's
             self.callbacks["on_val_batch_end"] = [
                 lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
@@ -118,8 +119,8 @@ def _validator_class() -> Any:
             """Keeps what was right, of which the library's own metrics hold no more than curves."""
             for right, confidence in zip(self.metrics.stats["tp"], self.metrics.stats["conf"], strict=True):
                 at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
-                self.right += confidence[at_half].tolist()
-                self.wrong += confidence[~at_half].tolist()
+                self.right.extend(confidence[at_half])
+                self.wrong.extend(confidence[~at_half])
             return super().get_stats()
 
         def plot_val_samples(self, *_: Any) -> None:
