@@ -52,4 +52,4 @@ def curve(right: Sequence[float], wrong: Sequence[float]) -> Curve | None:
     area = float(numpy.sum(numpy.diff(fpr) * (tpr[1:] + tpr[:-1])) / 2)
     threshold = numpy.concatenate([[numpy.nextafter(confidences[0], numpy.inf)], confidences])
     shown = numpy.unique(numpy.linspace(0, threshold.size - 1, min(POINTS, threshold.size)).round().astype(int))
-    return Curve(*(one[shown].tolist() for one in (fpr, tpr, threshold)), area, hits.size, misses.size)
+    return Curve(fpr[shown].tolist(), tpr[shown].tolist(), threshold[shown].tolist(), area, hits.size, misses.size)

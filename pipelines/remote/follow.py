@@ -89,7 +89,7 @@ def _watch(
             if known is None or not _has_ended(known):
                 raise
             return state, known
-        known = record.look(_begun(state))
+        known = record.look(STAGES if state.steps else ())
         if record.trouble:
             display.note(
                 f"the workspace can't be read here, so only {remote.engine}'s own states are shown: {record.trouble}"
@@ -106,10 +106,6 @@ def _title(remote: RemoteRun) -> str:
 
 def _goes_on(remote: RemoteRun) -> str:
     return f"No longer following {remote.name}: the run goes on; come back with: {remote.follow_command()}"
-
-
-def _begun(state: RemoteState) -> list[str]:
-    return [step.stage for step in state.steps]
 
 
 def _read_whole(record: Record) -> dict[str, StageRecord] | None:

@@ -292,6 +292,20 @@ def test_a_terminal_shows_the_tree():
     assert "the cluster is out" in lines
 
 
+def test_the_record_speaks_where_the_engine_is_behind() -> None:
+    known = {
+        "train": StageRecord(StageState(stage="train", state="succeeded", attempt=1)),
+        "evaluate": StageRecord(StageState(stage="evaluate", state="succeeded", attempt=1, reused=True)),
+        "register": StageRecord(StageState(stage="register", state="running", attempt=1)),
+    }
+    state = RemoteState("running", (Step("train", "failed", reason="gone"), Step("evaluate", "running")))
+    shown = {row.stage: (row.state, row.text) for row in rows(state, known, STAGES)}
+    assert shown["train"] == ("failed", "gone")
+    assert shown["evaluate"] == ("succeeded", "reused")
+    assert shown["register"] == ("running", "")
+    assert shown["cleanup"] == ("pending", "")
+
+
 def test_a_stage_that_is_tried_again_says_why():
     failure = runs.describe_failure("train", Transient("The store is out."), attempt=1, trace_id="t", traceback=None)
     known = {"train": StageRecord(StageState(stage="train", state="failed", attempt=1), None, failure)}
