@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,17 +102,18 @@ def test_a_folder_that_may_not_be_written(file_laptop: Laptop, digits_folder: Pa
 
 
 @pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def mount() -> Iterator[Callable[[str], Path]]:
     """Makes file systems of a size, such as 128k."""
     if os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip("only root mounts a small file system")
     folders: list[Path] = []
 
     def make(size: str) -> Path:
-        folder = tmp_path / f"small-{size}"
-        folder.mkdir()
+        # Not below tmp_path: the path of a server's socket has 108 bytes at most.
+        folder = Path(tempfile.mkdtemp(prefix="small-"))
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
         if subprocess.run(command, capture_output=True).returncode:
+            folder.rmdir()
             pytest.skip("this container mounts nothing")
         folders.append(folder)
         return folder
@@ -119,6 +121,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield make
     for folder in folders:
         subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ def evaluate(expression: str, look: Callable[[str], str]) -> Any:
         colon = question + 1 + _top_level(expression[question + 1 :], ":")
         chosen = (question + 1, colon) if evaluate(expression[:question], look) else (colon + 1, len(expression))
         return evaluate(expression[slice(*chosen)], look)
-    reference = re.compile(r"tasks\['[\w-]+'\]\.outputs\.parameters\.\w+|(?:workflow|inputs)\.parameters\.\w+")
+    reference = re.compile(
+        r"tasks\['[\w-]+'\]\.outputs\.parameters\.\w+|(?:workflow|inputs)\.parameters\.\w+|workflow\.uid"
+    )
     text = reference.sub(lambda found: repr(look(found[0])), expression)
     return eval(text.replace("&&", " and ").replace("||", " or "), {"__builtins__": {}})
 
