@@ -72,7 +72,9 @@ class SnapshotStage:
         elif arguments.dataset:
             resolution, identity, annotations = _dataset(context, arguments)
         else:
-            raise InvalidConfig("snapshot needs --dataset (a URI) or --snapshot (snap_…), fields of the same names in an engine's form; give one of them.")
+            raise InvalidConfig(
+                "snapshot needs --dataset (a URI) or --snapshot (snap_…), fields of the same names in an engine's form; give one of them."
+            )
         decision = _decision(context, arguments, identity, annotations)
         resolution.beside |= decision.scalars()
         if not decision.go:
