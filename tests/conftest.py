@@ -48,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(wanted[0] if wanted else item.path.stem))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stops where groups reach nobody: each process would then make every training and server of its own."""
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest-xdist does not group tests with this pytest; take the pinned ones.")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Removes every variable that could decide something, and this machine's AWS profiles with them."""
