@@ -52,6 +52,9 @@ AWS = "AWS S3"
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
 
+#: How the name of a file ends that a folder's client has not renamed yet (object_store, ``LocalFileSystem``).
+PARTIAL = re.compile(r"#\d+$")
+
 #: What a bucket's name is made of.
 BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 
@@ -243,6 +246,31 @@ class Prefix:
             with contextlib.suppress(NotFound), self._errors("delete", path):
                 obstore.delete(self.store, path)
         return len(paths)
+
+    def discard_partial(self, under: str = "") -> tuple[int, int]:
+        """Removes what killed writes left in a folder; only for a place that nobody writes to meanwhile.
+
+        A folder's client writes to ``name#1``, which no listing shows, and renames. An object store keeps the parts of an
+        upload that was cut off out of sight; its own lifecycle rule removes them.
+
+        Returns:
+            How many files were removed, and their size in bytes.
+
+        Raises:
+            InvalidDataset: If ``under`` leads out of this place.
+        """
+        if not self.on_files:
+            return 0, 0
+        if ".." in under.split("/"):
+            raise _bad_key(under)
+        count = size = 0
+        for path in Path("/", self.path, under.strip("/")).rglob("*#*"):
+            if PARTIAL.search(path.name) and path.is_file():
+                with contextlib.suppress(NotFound), self._errors("delete", path.name):
+                    size += path.stat().st_size
+                    path.unlink()
+                    count += 1
+        return count, size
 
     def copy(self, source: str, target: str) -> None:
         """Copies an object within this prefix. Raises NotFound."""

@@ -52,10 +52,16 @@ class CleanupStage:
             if state.stage == self.name or not state.key:
                 continue
             place = context.workspace.child(f"{state.stage}/{state.key}")
+            if Watcher(place).look():
+                continue
             found = receipts.look(context.workspace, state.stage, state.key)
             doomed = _doomed(place, state, found, float(arguments.abandoned_days))
             removed += place.delete(key for key, _ in doomed)
             size += sum(bytes_ for _, bytes_ in doomed)
+            # Another run may begin the key this very moment, unless there is a receipt.
+            for under in [""] if found else state.attempts:
+                halves, half_bytes = place.discard_partial(under)
+                removed, size = removed + halves, size + half_bytes
             context.alive()
         LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
         return {"removed": removed, "removed_bytes": size, "notified": notified}
@@ -66,11 +72,9 @@ def _doomed(
 ) -> list[tuple[str, int]]:
     """Objects of a key that belong to no result: key relative to the key's folder, and size in bytes.
 
-    With a receipt: everything but the receipt and the outputs that it names, unless somebody is computing there now.
+    With a receipt: everything but the receipt and the outputs that it names.
     Without one: the objects of this run's own attempts, but never checkpoints younger than the retention.
     """
-    if Watcher(place).look():
-        return []
     kept = {entry.path for entry in found.receipt.outputs.values()} if found else set()
     oldest = time.time() - abandoned_days * 86400
     doomed = []

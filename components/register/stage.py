@@ -274,8 +274,9 @@ def _is_copy(folder: Path, uri: str) -> bool:
 
 
 def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
-    """Sends a model's files; the one that makes it complete comes last."""
+    """Sends a model's files; the one that makes it complete comes last. What an attempt killed here left half goes."""
     place = open_prefix(uri, "results")
+    place.discard_partial()
     return {name: place.upload(folder / name, name, context.alive) for name in package.files(folder)}
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
 from visionloop.components import storage
-from visionloop.components.errors import Defect, NotFound, PreconditionFailed
+from visionloop.components.errors import Defect, InvalidDataset, NotFound, PreconditionFailed
 from visionloop.components.storage import Prefix, Sent, open_prefix, read_uri, split_uri
 
 ROUNDS, RACERS = 30, 8
@@ -112,6 +116,44 @@ def test_an_interrupted_upload_leaves_no_object(place, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         place.upload(tmp_path / "large", "object", stop)
     assert not place.exists("object")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from visionloop.components.storage import open_prefix
+open_prefix(sys.argv[1], "results").upload(Path(sys.argv[2]), "key/large", lambda: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_what_a_killed_upload_left_beside_the_objects_is_removed_and_nothing_else(file_workspace, tmp_path):
+    """A folder's client writes to ``name#1`` and renames: a kill leaves that file, which no listing shows."""
+    place = open_prefix(file_workspace, "results")
+    place.write("key/whole", b"1")
+    place.write("other/whole", b"2")
+    (tmp_path / "large").write_bytes(bytes(2 * storage.PART_BYTES))
+    killed = [sys.executable, "-c", KILLED, file_workspace, str(tmp_path / "large")]
+    assert subprocess.run(killed, check=False).returncode == -signal.SIGKILL
+    root = storage.local_path(file_workspace)
+    assert root is not None
+    (partial,) = (path for path in Path(root, "key").iterdir() if path.name != "whole")
+    size = partial.stat().st_size
+    Path(root, "key", "report#1.html").touch()
+    assert [info.key for info in place.objects("key")] == ["key/report#1.html", "key/whole"]
+    assert place.discard_partial("other") == (0, 0)
+    assert place.discard_partial("never") == (0, 0)
+    with pytest.raises(InvalidDataset):
+        open_prefix(f"{file_workspace}/other", "results").discard_partial("../key")
+    assert place.discard_partial("key") == (1, size)
+    assert not partial.exists()
+    assert sorted(info.key for info in place.objects()) == ["key/report#1.html", "key/whole", "other/whole"]
+
+
+def test_an_object_store_shows_no_half_object(s3_workspace):
+    place = open_prefix(s3_workspace, "results")
+    place.write("key/whole", b"1")
+    assert place.discard_partial("key") == (0, 0)
+    assert place.exists("key/whole")
 
 
 def test_an_interrupted_download_leaves_no_file(place, tmp_path):

@@ -12,8 +12,9 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import pytest
-from toy_detector import Prepared
+from toy_detector import Prepared, run
 
+from visionloop.components import cleanup
 from visionloop.components.registry import Registry, package
 from visionloop.components.stage import Outcome
 from visionloop.components.storage import local_path
@@ -108,6 +109,10 @@ def test_killed_at_each_step_it_ends_with_one_version(
         if registration.kill_when(is_seen):
             killed.append(step)
     assert {"locked", "model uploaded", "version created"} <= set(killed)
+    # A kill in the middle of a file's copy leaves its half under such a name.
+    root = local_path(prepared.workspace)
+    assert root is not None
+    (root / "models" / name / "2" / "conda.yaml#1").touch()
     Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
@@ -131,6 +136,26 @@ def test_two_processes_at_once_and_one_of_them_killed(
     second.succeed()
     Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first").succeed()
     check(prepared, registry, evaluation, name)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("found", [True, False])
+def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: str, found: bool) -> None:
+    """Of a result and of an attempt without one alike; their names are no objects, so no listing shows them."""
+    outcome = prepared.register(prepared.evaluate(prepared.train(), name), name, run=f"halves-{name}")
+    key = local_path(outcome.found.uri.rpartition("/")[0])
+    assert key is not None
+    (attempt,) = (path for path in key.iterdir() if path.is_dir())
+    (attempt / "model" / "MLmodel#2").write_bytes(b"half")
+    if found:
+        (key / "receipt.json#1").write_bytes(b"half")
+    else:
+        (key / "receipt.json").unlink()
+    cleaned = run(cleanup.STAGE, {}, prepared.workspace, run=f"halves-{name}").summary()
+    assert list(key.rglob("*#*")) == []
+    if found:
+        assert (cleaned["removed"], cleaned["removed_bytes"]) == (2, 8)
+        assert outcome.found.intact()
 
 
 @pytest.mark.chaos
