@@ -16,8 +16,8 @@ from visionloop.components.configuration import BASIC, describe, settings_of
 from visionloop.components.policy import POLICIES
 from visionloop.components.trainers import Setting
 from visionloop.pipelines.cli.stage import COMMON
-from visionloop.pipelines.parameters import TRAIN
-from visionloop.pipelines.targets import STAGES
+from visionloop.pipelines.parameters import TRAIN, form
+from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 
 FOLDER = Path(__file__).parent
 
@@ -74,10 +74,11 @@ def common_arguments() -> str:
 
 
 def parameters() -> str:
-    """The pipelines' form."""
+    """The pipelines' form, with the values that the default trainer lists for its settings."""
+    shown = {**form([DEFAULT_TRAINER]), "trainer": TRAIN["trainer"]}
     rows = (
         [f"`{one.name}`", "required" if one.text is None else f"`{one.text}`" if one.text else "empty", one.description]
-        for one in TRAIN.values()
+        for one in shown.values()
     )
     return table(("parameter", "default", "meaning"), rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any
@@ -175,13 +175,13 @@ def _output(step: Step | None, name: str) -> str | None:
 
 
 def _seconds(state: RemoteState) -> float:
-    return _seconds_of(state.steps)
+    return _seconds_of(state.steps, state.finished_at)
 
 
-def _seconds_of(steps: Any) -> float:
-    """From the first start to the last end."""
+def _seconds_of(steps: Iterable[Step], finished_at: datetime | None = None) -> float:
+    """From the first start to the last end, the run's own where it is known: an engine can be behind with its steps."""
     begun = [step.started_at for step in steps if step.started_at]
-    ended = [step.finished_at for step in steps if step.finished_at]
+    ended = [finished_at] if finished_at else [step.finished_at for step in steps if step.finished_at]
     return float((max(ended) - min(begun)).total_seconds()) if begun and ended else 0.0
 
 

@@ -135,7 +135,7 @@ class KubeflowRun:
         message = run.error.message if run.error else None
         if phase == "succeeded":
             self._check_pipeline(run)
-        return RemoteState(phase, found, message)
+        return RemoteState(phase, found, message, _moment(run.finished_at))
 
     def follow_command(self) -> str:
         """The command that comes back to it after detaching."""

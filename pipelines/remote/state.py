@@ -44,11 +44,19 @@ class Step:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """Where a run stands: its phase (one of ``PHASES``), its stages in the pipeline's order, the engine's own message."""
+    """Where a run stands.
+
+    Attributes:
+        phase: One of ``PHASES``.
+        steps: Its stages in the pipeline's order.
+        message: The engine's own message.
+        finished_at: When the run ended, where the engine tells it apart from its steps' ends.
+    """
 
     phase: str
     steps: tuple[Step, ...] = ()
     message: str | None = None
+    finished_at: datetime | None = None
 
     @property
     def ended(self) -> bool:

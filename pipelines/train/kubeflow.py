@@ -1,7 +1,7 @@
 """The training pipeline on Kubeflow Pipelines."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from kfp import dsl
@@ -125,7 +125,7 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
 
         with dsl.If(left == lookup.NOTHING, name="rejected-before"):
             show_evaluation()
-        with dsl.Elif(left == "register", name="evaluated-before"):
+        with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
             again = register(
                 evaluation=known_evaluation,
                 model_name=given["model_name"],
@@ -194,4 +194,12 @@ def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractConte
     for position, name in enumerate(others):
         kind = dsl.Elif if position else dsl.If
         yield name, kind(trainer == name, name=f"with-{name}")
-    yield DEFAULT_TRAINER, dsl.Else(name=f"with-{DEFAULT_TRAINER}") if others else nullcontext()
+    yield DEFAULT_TRAINER, _further(dsl.Else(name=f"with-{DEFAULT_TRAINER}"), "trainers") if others else nullcontext()
+
+
+@contextmanager
+def _further(branch: Any, around: str) -> Iterator[None]:
+    """A further branch of a condition; the group that KFP makes around the branches, and shows by a number, gets a name for people."""
+    with branch:
+        branch.parent_task_group.display_name = around
+        yield

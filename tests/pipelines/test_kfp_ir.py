@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from test_pipelines_goldens import CREDENTIAL
 
 from visionloop.pipelines import pods
-from visionloop.pipelines.targets import STAGES
+from visionloop.pipelines.compile import kfp_files
+from visionloop.pipelines.retrain import WORTH_IT
+from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES, cluster
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = sorted(ROOT.glob("manifests/kfp/*.yaml"))
@@ -56,6 +59,17 @@ FORM: dict[str, tuple[str, Any]] = {
     "advanced_config": ("STRUCT", {}),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
+
+#: The groups that a person folds and unfolds.
+GROUPS = {
+    "retraining",
+    "left-to-do",
+    "rejected-before",
+    "evaluated-before",
+    "trained-before",
+    "train-anew",
+    "good-enough",
+}
 
 #: Words that a field's description must hold: what may be given, as KFP's form offers no choices.
 NAMED = {
@@ -171,9 +185,26 @@ def test_pipeline_and_components_have_names_for_people(pipeline: Path) -> None:
     assert about["description"].endswith(".")
     for graph, name, task in Kubeflow(pipeline.read_text(encoding="utf-8")).tasks():
         shown = task["taskInfo"]["name"]
-        # KFP makes the group around the branches of a condition itself, and offers no way to name it.
-        generated = re.fullmatch(r"condition-branches-\d+", shown) if name.startswith("condition-branches-") else None
-        assert generated or re.fullmatch(r"[a-z]+([ -][a-z]+)*", shown), (graph, name, shown)
+        assert re.fullmatch(r"[a-z]+([ -][a-z]+)*", shown), (graph, name, shown)
+
+
+def test_each_group_is_shown_by_a_name_of_ours(pipeline: Path) -> None:
+    kfp = Kubeflow(pipeline.read_text(encoding="utf-8"))
+    assert groups(kfp) == GROUPS | ({WORTH_IT} if pipeline.name == "visionloop-retrain.yaml" else set())
+
+
+def test_the_group_around_the_trainers_has_a_name_too() -> None:
+    rows = cluster().trainers
+    target = replace(cluster(), trainers={**rows, "toy": rows[DEFAULT_TRAINER]})
+    (text,) = kfp_files(target, ["train"]).values()
+    assert groups(Kubeflow(text)) == GROUPS | {"trainers", "with-toy", f"with-{DEFAULT_TRAINER}"}
+
+
+def groups(kfp: Kubeflow) -> set[str]:
+    """The names by which the page shows the groups of tasks."""
+    return {
+        task["taskInfo"]["name"] for _, _, task in kfp.tasks() if "dag" in kfp.components[task["componentRef"]["name"]]
+    }
 
 
 # --- the lineage ---

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -104,6 +105,17 @@ def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord, capsy
     assert set(told["stages"]) == set(STAGES) - {"register"}
     assert told["seconds"] > 0
     assert "note: nothing is registered: the model is below the gate's floor" in capsys.readouterr().err
+
+
+def test_a_run_lasts_until_its_own_end_where_the_engine_is_behind_with_its_steps(workspace: str, record: RunRecord):
+    rejected(record)
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    steps = (
+        Step("train", "succeeded", started_at=begun, finished_at=begun + timedelta(seconds=37)),
+        Step("evaluate", "succeeded", started_at=begun + timedelta(seconds=40)),
+    )
+    assert play(workspace, RemoteState("succeeded", steps))["seconds"] == 37
+    assert play(workspace, RemoteState("succeeded", steps, finished_at=begun + timedelta(minutes=3)))["seconds"] == 180
 
 
 def test_a_policy_that_sees_no_need_is_a_good_end(workspace: str, record: RunRecord):
@@ -326,8 +338,6 @@ def test_a_reused_stage_was_not_skipped():
     ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (90061, "25 h 1 min")]
 )
 def test_a_time_span_is_told_for_people(seconds: float, text: str):
-    from datetime import timedelta
-
     assert duration(timedelta(seconds=seconds)) == text
 
 

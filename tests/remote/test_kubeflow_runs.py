@@ -7,6 +7,7 @@ import functools
 import json
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
-from kubeflow_server import KubeflowServer, task
+from kubeflow_server import EPOCH, KubeflowServer, task
 
 from visionloop.components.errors import AccessDenied, InvalidConfig, InvalidReceipt, Transient
 from visionloop.components.runs import RunRecord
@@ -179,6 +180,16 @@ def test_a_state_is_told_stage_by_stage(server: KubeflowServer, arguments: dict[
     ]
     assert state.steps[0].finished_at is not None
     assert state.steps[1].finished_at is None
+
+
+def test_the_runs_own_end_is_told(server: KubeflowServer, arguments: dict[str, Any]) -> None:
+    run = kubeflow.submit("train", arguments, host=server.host)
+    held = server.state.runs[run.run]
+    held.finished_at = datetime(1970, 1, 1, tzinfo=UTC)
+    assert run.state().finished_at is None
+    server.end(run.run, "SUCCEEDED", task("train", "SUCCEEDED"), task("evaluate", "RUNNING"))
+    held.finished_at = EPOCH + timedelta(seconds=150)
+    assert run.state().finished_at == held.finished_at
 
 
 def test_of_a_stage_in_several_branches_the_one_that_ran_counts(
