@@ -39,8 +39,11 @@ from visionloop.pipelines.targets import Target
 #: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
 OUTPUTS = f"{pods.SCRATCH}/outputs"
 
+#: The exit code that Argo gives a failed pod of which no container ran: its node refused or evicted it.
+NEVER_RAN = -1
+
 #: Retries a lost pod, which has no exit code, and a failed one by its exit code (docs/contract.md, "Retries").
-RETRY_EXPRESSION = f"lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in {list(RETRYABLE)}"
+RETRY_EXPRESSION = f"lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in {[NEVER_RAN, *RETRYABLE]}"
 
 #: Conditions of a pod's patch: that it takes GPUs, that it goes to a spot node, and that the attempt before was killed for
 #: its memory (137, an exit code that a deleted or lost pod does not have).

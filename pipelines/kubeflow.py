@@ -24,7 +24,6 @@ UNEXPRESSED = (
     "the longest backoff: its own field limits the time in which a task is retried at all, so it holds the whole run's limit",
     "the grace period: a pod is given Kubernetes' 30 s",
     "the priority class: pods have the namespace's default",
-    "the whole run's limit and how long finished pods stay: the installation decides",
     "a read-only root file system and the volumes' group: the installation's pod settings decide",
     "a service account for each group of stages: pods have the installation's",
     "one training for each model name at a time: two runs with the same key follow each other all the same",

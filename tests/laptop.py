@@ -270,7 +270,7 @@ class Laptop:
 
     def run(self, *arguments: str, variables: Mapping[str, str | None] | None = None) -> Ended:
         """Runs a command to its end."""
-        small = arguments[0] in ("stage", "plan") or arguments[-1] == "--help"
+        small = arguments[0] in ("stage", "plan", "run") or arguments[-1] == "--help"
         if not small or "PYTHONPATH" in (variables or {}):
             return self.start(*arguments, variables=variables).end()
         folder = self.folder / "commands" / uuid.uuid4().hex
@@ -419,7 +419,12 @@ class CommandServer:
             stdout=subprocess.PIPE,
             text=True,
         )
-        atexit.register(self.process.kill)
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Ends it, and waits, so that its time counts as this process's."""
+        self.process.kill()
+        self.process.wait()
 
     def run(self, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, output: Path) -> int:
         """Runs a command to its end; returns the exit code."""
@@ -498,8 +503,9 @@ def _listens(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def registry_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store to copy, one for all folders of tests."""
-    return make_registry(tmp_path_factory.getbasetemp() / "registry")
+    """An empty MLflow store to copy, one for all folders and processes of tests."""
+    base = tmp_path_factory.getbasetemp()
+    return make_registry((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "registry")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,20 @@ def _runner(job: Job) -> Any:
     from kfp import local
 
     if job.runner == SUBPROCESS:
+        from kfp.local import subprocess_task_handler
+
+        subprocess_task_handler.run_local_subprocess = _run_task
         return local.SubprocessRunner(use_venv=False)
     from visionloop.pipelines.local import containers
 
     with containers.engine() as client:
         info = client.info()
     return local.DockerRunner(**containers.run_arguments(job.root, job.arguments, os.environ, info))
+
+
+def _run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """Lets a task write into the log itself: kfp.local reads its output as UTF-8, and ends the run at any other byte."""
+    return subprocess.run(full_command, env={**os.environ, **(env_vars or {})}, check=False).returncode
 
 
 def _made(folder: Path) -> Path:

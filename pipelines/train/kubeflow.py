@@ -10,6 +10,7 @@ from visionloop.components import lookup
 from visionloop.components.cleanup.component import cleanup
 from visionloop.components.convert.component import convert
 from visionloop.components.evaluate.component import evaluate
+from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.components.register.component import register
 from visionloop.components.snapshot.component import snapshot
 from visionloop.components.train.component import train
@@ -58,7 +59,14 @@ def pipeline_of(
         go_on: Puts everything after snapshot into the graph, from the parameters and snapshot's task.
     """
 
-    @dsl.pipeline(name=name, description=description, display_name=title)
+    # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
+    limits = dsl.PipelineConfig(
+        active_deadline_seconds=RUN_DEADLINE_SECONDS, ttl_seconds_after_finished=FINISHED_POD_SECONDS
+    )
+
+    @dsl.pipeline(
+        name=name, description=description, display_name=title, pipeline_config=limits if target.places else None
+    )
     @takes(description, parameters)
     def pipeline(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))

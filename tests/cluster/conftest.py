@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl, until
 
 from visionloop.components.storage import open_prefix
 from visionloop.pipelines import sample, services
@@ -57,9 +58,16 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
                     "data": {name: value for name, value in pods.items() if name not in secrets},
                 },
             )
+            # Until its use is counted, the quota refuses every pod.
+            until(lambda: _counted(namespace), "the count of what the quota limits")
             yield found
         finally:
             kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _counted(namespace: str) -> bool:
+    quotas = json.loads(kubectl("-n", namespace, "get", "resourcequotas", "-o", "json"))["items"]
+    return all(one.get("status", {}).get("used") for one in quotas)
 
 
 def reaching(host: str) -> dict[str, Any]:

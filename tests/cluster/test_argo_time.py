@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from kubernetes_cluster import Cluster, kubectl
+from kubernetes_cluster import Cluster, outputs
 
 from visionloop.components import receipts
+from visionloop.pipelines.pods import STAGE_LABEL
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -35,13 +36,11 @@ def seconds(began: str, ended: str) -> float:
 
 def containers(cluster: Cluster, workflow: str) -> dict[str, float]:
     """The seconds that each stage's main container ran."""
-    selector = f"workflows.argoproj.io/workflow={workflow}"
-    pods = json.loads(kubectl("-n", cluster.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
     found = {}
-    for pod in pods:
+    for pod in cluster.pods(workflow):
         (main,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == "main"]
         ended = main["state"]["terminated"]
-        stage = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        stage = pod["metadata"]["labels"][STAGE_LABEL]
         found[stage] = seconds(ended["startedAt"], ended["finishedAt"])
     return found
 
@@ -53,9 +52,7 @@ def rows(cluster: Cluster, workflow: dict[str, Any]) -> dict[str, tuple[float, f
     for node in sorted(workflow["status"]["nodes"].values(), key=lambda one: str(one["startedAt"])):
         stage = node["displayName"]
         if node["type"] == "Retry" and stage in ran:
-            uri = next(
-                (one["value"] for one in node.get("outputs", {}).get("parameters", []) if one["name"] == "receipt"), ""
-            )
+            uri = outputs(node).get("receipt", "")
             receipt = receipts.load(uri, stage).receipt if uri else None
             ours = receipt.timings["seconds"] if receipt else None
             found[stage] = (seconds(node["startedAt"], node["finishedAt"]), ran[stage], ours)
@@ -68,8 +65,7 @@ def test_the_engines_own_time_beside_ours(
     for name, value in cluster.services.environment().items():
         monkeypatch.setenv(name, value)
     for what in ("computed", "reused"):
-        ended = cluster.wait(cluster.submit(dataset=dataset, **SETTINGS))
-        assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+        ended = cluster.wait(cluster.submit(dataset=dataset, **SETTINGS), phase="Succeeded")
         found = rows(cluster, ended)
         assert ("train" in found) == (what == "computed")
         whole = seconds(ended["status"]["startedAt"], ended["status"]["finishedAt"])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hera.workflows import Workflow
-from kubernetes_cluster import Cluster, kubectl
+from kubernetes_cluster import Cluster, kubectl, steps, until
 
 from visionloop.components import catalog
 from visionloop.components.errors import RETRYABLE
 from visionloop.components.policy import StagePolicy
-from visionloop.pipelines import pods
 from visionloop.pipelines.argo import RETRY_EXPRESSION, stage_template
 from visionloop.pipelines.targets import cluster as placed
 
@@ -48,8 +46,7 @@ def test_a_lost_spot_node_is_left_and_a_kill_for_memory_gives_more(cluster: Clus
         spot_selector=(("kubernetes.io/os", "linux"),),
     )
     name = submit(cluster, row, SCRIPT)
-    ended = cluster.wait(name, 300)
-    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    cluster.wait(name, 300, "Succeeded")
     found = attempts(cluster, name)
     assert [one["nodeSelector"] for one in found] == [{"kubernetes.io/os": "linux"}, {}, {}]
     assert [one["resources"]["limits"]["memory"] for one in found] == ["64Mi", "64Mi", "256Mi"]
@@ -66,9 +63,8 @@ def test_an_exit_code_decides_whether_the_next_attempt_comes(cluster: Cluster, c
     (train,) = [one for one in installed["spec"]["templates"] if one["name"] == "train"]
     retries = train["retryStrategy"] | {"backoff": {"duration": "1s"}}
     name = submit(cluster, catalog.stage("snapshot").policy, ENDS.format(code=code), retries=retries)
-    ended = cluster.wait(name, 300)
     retried = code in RETRYABLE
-    assert ended["status"]["phase"] == ("Succeeded" if retried else "Failed"), ended["status"].get("message")
+    cluster.wait(name, 300, "Succeeded" if retried else "Failed")
     assert [one["exitCode"] for one in attempts(cluster, name)] == ([code, 0] if retried else [code])
 
 
@@ -79,11 +75,24 @@ def test_a_sick_node_is_left(cluster: Cluster) -> None:
         pytest.skip(f"the cluster has {len(nodes)} node that is Ready and takes pods: another one takes two")
     retries = {"limit": "2", "retryPolicy": "Always", "expression": RETRY_EXPRESSION, "affinity": OTHER_NODE}
     name = submit(cluster, catalog.stage("snapshot").policy, ENDS.format(code=71), retries=retries)
-    ended = cluster.wait(name, 300)
-    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    cluster.wait(name, 300, "Succeeded")
     first, second = attempts(cluster, name)
     assert (first["exitCode"], second["exitCode"]) == (71, 0)
     assert first["node"] != second["node"]
+
+
+def test_a_pod_that_its_node_refuses_is_tried_again(cluster: Cluster) -> None:
+    """As under disk pressure: the pod has failed, and none of its containers has an exit code."""
+    nodes = [node for node in json.loads(kubectl("get", "nodes", "-o", "json"))["items"] if schedulable(node)]
+    # Past the scheduler, to a node that has no such label: its kubelet refuses the pod.
+    refused = "{{=int(retries) == 0 ? '\"visionloop/nowhere\": \"true\"' : ''}}"
+    patch = f"nodeName: {nodes[0]['metadata']['name']}\nnodeSelector: {{ {refused} }}\n"
+    name = submit(cluster, catalog.stage("snapshot").policy, "pass", patch=patch)
+    ended = cluster.wait(name, 300, "Succeeded")
+    first, second = steps(ended, "snapshot")
+    assert first["phase"] == "Failed", cluster.account(ended)
+    assert "exitCode" not in first.get("outputs", {}), cluster.account(ended)
+    assert second["outputs"]["exitCode"] == "0"
 
 
 def schedulable(node: dict[str, Any]) -> bool:
@@ -99,14 +108,11 @@ def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
     name = submit(cluster, row, "import time; time.sleep(600)", podDisruptionBudget=budget)
     place = ("-n", cluster.namespace)
     selector = ("-l", f"workflows.argoproj.io/workflow={name}")
-    pod = ""
-    for _ in range(120):
-        words = ("get", "pods", *place, *selector, "--field-selector=status.phase=Running", "-o", "name")
-        if found := kubectl(*words).split():
-            pod = found[0].removeprefix("pod/")
-            break
-        time.sleep(1)
-    assert pod
+    pod = cluster.running(name, "snapshot", 180)
+    assert pod, cluster.account(cluster.workflow(name))
+    # Before Kubernetes has counted the pod it refuses any eviction.
+    counted = ("get", "poddisruptionbudgets", *place, *selector, "-o", "jsonpath={.items[*].status.currentHealthy}")
+    until(lambda: kubectl(*counted) == "1", "the budget's count of the pod")
     # What a drain asks for, pod by pod.
     eviction = {
         "apiVersion": "policy/v1",
@@ -114,18 +120,24 @@ def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
         "metadata": {"name": pod, "namespace": cluster.namespace},
     }
     path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
-    with pytest.raises(AssertionError, match="disruption budget"):
+    with pytest.raises(AssertionError, match="would violate the pod's disruption budget"):
         kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     kubectl(*place, "delete", "workflow", name)
-    assert kubectl(*place, "get", "poddisruptionbudgets", *selector, "-o", "name") == ""
+    listed = ("get", "poddisruptionbudgets", *place, *selector, "-o", "name")
+    until(lambda: kubectl(*listed) == "", "the end of the budget with its workflow")
 
 
 def submit(
-    cluster: Cluster, row: StagePolicy, script: str, retries: dict[str, Any] | None = None, **specification: Any
+    cluster: Cluster,
+    row: StagePolicy,
+    script: str,
+    retries: dict[str, Any] | None = None,
+    patch: str = "",
+    **specification: Any,
 ) -> str:
     """Starts snapshot's template, by this row, with a script in it that is told the attempt; returns the workflow's name.
 
-    ``retries`` takes the place of the row's own retryStrategy.
+    ``retries`` takes the place of the row's own retryStrategy, ``patch`` is added to its patch of the pod.
     """
     with Workflow(generate_name="attempts-", namespace=cluster.namespace, entrypoint="snapshot") as workflow:
         stage_template(catalog.stage("snapshot"), row, placed(), outputs=())
@@ -133,20 +145,18 @@ def submit(
     (template,) = made["spec"]["templates"]
     attempt = "{{retries}}" if row.attempts > 1 else "0"
     template["container"] |= {"command": ["python", "-c"], "args": [script, attempt]}
+    template["podSpecPatch"] += patch
     if retries:
         template["retryStrategy"] = retries
-    made["spec"] |= specification
     # An entrypoint's inputs are filled from the arguments of the same name.
-    made["spec"]["arguments"] = {"parameters": [{"name": "workspace", "value": "file:///tmp/none"}]}
-    return kubectl("create", "-o", "name", "-f", "-", stdin=json.dumps(made)).strip().rsplit("/", 1)[-1]
+    arguments = {"parameters": [{"name": "workspace", "value": "file:///tmp/none"}]}
+    return cluster.create("attempts-", **made["spec"], arguments=arguments, **specification)
 
 
 def attempts(cluster: Cluster, workflow: str) -> list[dict[str, Any]]:
     """What each pod of a workflow was given, first try first."""
-    selector = f"workflows.argoproj.io/workflow={workflow},{pods.STAGE_LABEL}=snapshot"
-    listed = json.loads(kubectl("-n", cluster.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
     found = []
-    for pod in sorted(listed, key=lambda one: str(one["status"]["startTime"])):
+    for pod in cluster.pods(workflow, "snapshot"):
         (main,) = [one for one in pod["spec"]["containers"] if one["name"] == "main"]
         (state,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == "main"]
         found.append(

@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from faulty_relay import FaultyRelay
-from kubernetes_cluster import HOST, Cluster, kubectl
+from kubernetes_cluster import HOST, Cluster, kubectl, steps, until
 
 from visionloop.components import progress, receipts
 from visionloop.components.storage import Prefix, open_prefix
+from visionloop.pipelines.pods import STAGE_LABEL
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("CLUSTER_CHAOS_ROUNDS", "5"))
@@ -87,15 +88,7 @@ class Disturbed:
 
     def pod(self, stage: str) -> str | None:
         """The stage's pod, once it runs; None if the workflow is over."""
-        selector = f"workflows.argoproj.io/workflow={self.workflow},app.kubernetes.io/component={stage}"
-        words = ("-n", self.cluster.namespace, "get", "pods", "-l", selector, "-o", "json")
-        while True:
-            for item in json.loads(kubectl(*words))["items"]:
-                if item["status"]["phase"] == "Running" and "deletionTimestamp" not in item["metadata"]:
-                    return str(item["metadata"]["name"])
-            if self.cluster.workflow(self.workflow).get("status", {}).get("finishedAt"):
-                return None
-            time.sleep(1)
+        return self.cluster.running(self.workflow, stage)
 
     def delete(self, pod: str, *words: str) -> bool:
         """Deletes a pod, without waiting for it; False if it was over."""
@@ -167,8 +160,7 @@ def preempt_the_training(run: Disturbed) -> None:
     """The training pod loses its place after an epoch is done: the scheduler's and the kubelet's DELETE, with the pod's grace."""
     pod = run.pod("train")
     assert pod
-    while not run.epochs():
-        time.sleep(0.2)
+    until(run.epochs, "an epoch of the training", 600)
     run.moment("train, an epoch done", 4)
     run.delete(pod)
 
@@ -249,17 +241,9 @@ def versions(cluster: Cluster, name: str) -> int:
     return sum(stage != "Deleted_Internal" for (stage,) in rows)
 
 
-def tried(workflow: dict[str, Any], stage: str | None = None) -> list[dict[str, Any]]:
-    """The pods that a workflow ran, of one stage or of all."""
-    nodes = [node for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
-    return [
-        one for one in nodes if stage in (None, one.get("templateName"), one.get("templateRef", {}).get("template"))
-    ]
-
-
 def logs(cluster: Cluster, workflow: str, stage: str) -> str:
     """What the pods of a stage have said that are still there."""
-    selector = f"workflows.argoproj.io/workflow={workflow},app.kubernetes.io/component={stage}"
+    selector = f"workflows.argoproj.io/workflow={workflow},{STAGE_LABEL}={stage}"
     return kubectl("-n", cluster.namespace, "logs", "-l", selector, "-c", "main", "--tail=-1", "--ignore-errors")
 
 
@@ -268,8 +252,8 @@ def finish(run: Disturbed, digest: str) -> None:
     ended = run.cluster.wait(run.workflow)
     found = run.found
     found.phase = ended["status"]["phase"]
-    found.attempts, found.train_attempts = len(tried(ended)), len(tried(ended, "train"))
-    found.messages = [str(node["message"]) for node in tried(ended) if node.get("message")]
+    found.attempts, found.train_attempts = len(steps(ended)), len(steps(ended, "train"))
+    found.messages = [str(node["message"]) for node in steps(ended) if node.get("message")]
     found.resumed = "resuming after epoch" in logs(run.cluster, run.workflow, "train")
     found.orphans = orphans(run.workspace)
     found.versions = versions(run.cluster, run.name)
@@ -292,7 +276,7 @@ def test_disturbances_at_random_moments_lose_nothing_but_time(
     chance = random.Random(SEED)
     began = time.monotonic()
     workflow, workspace = submit(cluster, dataset, "undisturbed")
-    assert cluster.wait(workflow)["status"]["phase"] == "Succeeded"
+    cluster.wait(workflow, phase="Succeeded")
     told: dict[str, Any] = {"seed": SEED, "undisturbed_seconds": round(time.monotonic() - began, 1), "rounds": []}
     digest = training(workspace).digest
     assert orphans(workspace) == []
@@ -314,6 +298,7 @@ def test_disturbances_at_random_moments_lose_nothing_but_time(
         REPORT.write_text(json.dumps(told, indent=2) + "\n")
         print(f"round {number + 1}: {found}", flush=True)
     print(table(rounds))
+    assert any(one.hit for one in rounds), "no disturbance came in time"
     for one in rounds:
         assert (one.phase, one.versions, one.orphans) == ("Succeeded", 1, []), one
         assert one.digest_equal, one

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes_cluster import HOST, MANIFESTS, Cluster, kubectl
+from kubernetes_cluster import HOST, MANIFESTS, Cluster, kubectl, steps
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -75,9 +75,7 @@ def tell(cluster: Cluster, url: str) -> None:
 
 
 def cleanup(workflow: dict[str, Any]) -> dict[str, Any]:
-    nodes = [node for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
-    (found,) = [node for node in nodes if node["displayName"].startswith("cleanup")]
-    return dict(found)
+    return steps(workflow, "cleanup")[-1]
 
 
 def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
@@ -85,8 +83,8 @@ def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
 ) -> None:
     tell(telling, receiver.url)
     wrong = SETTINGS | {"advanced_config": json.dumps({"no_such_setting": 1})}
-    ended = telling.wait(telling.submit(dataset=dataset, **wrong))
-    assert ended["status"]["phase"] == "Failed"
+    ended = telling.wait(telling.submit(dataset=dataset, **wrong), phase="Failed")
+    assert len(receiver.bodies) == 1, telling.account(ended)
     (told,) = receiver.bodies
     assert told["status"] == "failed"
     assert told["run"] == ended["metadata"]["uid"]
@@ -103,8 +101,7 @@ def test_a_receiver_that_is_out_fails_nothing_and_its_address_stays_secret(telli
     # Port 9 of this machine: nobody listens.
     tell(telling, f"http://{HOST}:9/a-secret-part")
     ended = telling.wait(telling.submit(dataset="s3://datasets/nothing", **SETTINGS))
-    step = cleanup(ended)
-    assert step["phase"] == "Succeeded"
+    assert cleanup(ended)["phase"] == "Succeeded", telling.account(ended)
     name = ended["metadata"]["name"]
     selector = f"workflows.argoproj.io/workflow={name},app.kubernetes.io/component=cleanup"
     log = kubectl("-n", telling.namespace, "logs", "-l", selector, "-c", "main", "--tail=-1")

@@ -181,7 +181,7 @@ class Closed:
             waiting = [one.get("state", {}).get("waiting", {}) for one in state.get("containerStatuses", ())]
             assert not any("Image" in str(one.get("reason")) for one in waiting), waiting
         log = kubectl("-n", self.cluster.namespace, "logs", name)
-        assert phase == "Succeeded", log
+        assert phase == "Succeeded", f"{log}\n{json.dumps(state)}"
         return log
 
 

@@ -7,16 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes_cluster import KUBECONFIG, MANIFESTS, kubectl
+from kubernetes_cluster import KUBECONFIG, MANIFESTS, STAGE_IMAGE, kubectl, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -100,31 +98,20 @@ def test_mlflow_keeps_its_models_when_its_pod_goes(installed: dict[str, str]) ->
     claims = json.loads(kubectl("-n", installed["NAMESPACE"], "get", "pvc", "-o", "json"))["items"]
     if not all(one["status"]["phase"] == "Bound" for one in claims):
         pytest.skip("the cluster has no default StorageClass: nothing outlives a pod")
-    asked = (
+    place = ("-n", installed["NAMESPACE"])
+    inside = (*place, "exec", "deploy/visionloop-mlflow", "-c", "mlflow", "--", "python", "-c")
+    url = "http://localhost:5000/api/2.0/mlflow/registered-models"
+    made = (
         "import json, urllib.request\n"
-        "url = 'http://localhost:5000/api/2.0/mlflow/registered-models/search'\n"
-        "print(len(json.load(urllib.request.urlopen(url)).get('registered_models', [])))"
+        f"request = urllib.request.Request('{url}/create', json.dumps({{'name': 'kept'}}).encode(),"
+        " {'Content-Type': 'application/json'})\n"
+        "urllib.request.urlopen(request)"
     )
-    words = (
-        "-n",
-        installed["NAMESPACE"],
-        "exec",
-        "deploy/visionloop-mlflow",
-        "-c",
-        "mlflow",
-        "--",
-        "python",
-        "-c",
-        asked,
-    )
-    before = kubectl(*words)
-    kubectl("-n", installed["NAMESPACE"], "rollout", "restart", "deployment/visionloop-mlflow")
-    kubectl("-n", installed["NAMESPACE"], "rollout", "status", "deployment/visionloop-mlflow", "--timeout=300s")
-    for _ in range(30):
-        if kubectl(*words) == before:
-            return
-        time.sleep(2)
-    assert kubectl(*words) == before
+    kubectl(*inside, made)
+    # The old pod is gone before the new one starts, and that one is ready when it answers.
+    kubectl(*place, "rollout", "restart", "deployment/visionloop-mlflow")
+    kubectl(*place, "rollout", "status", "deployment/visionloop-mlflow", "--timeout=300s")
+    kubectl(*inside, f"import urllib.request; urllib.request.urlopen('{url}/get?name=kept')")
 
 
 def test_the_pods_of_kubeflow_pipelines_reach_the_stores_with_the_same_keys(installed: dict[str, str]) -> None:
@@ -137,7 +124,7 @@ def test_the_pods_of_kubeflow_pipelines_reach_the_stores_with_the_same_keys(inst
     )
     container = {
         "name": "main",
-        "image": f"localhost/visionloop-stage:{metadata.version('visionloop')}",
+        "image": STAGE_IMAGE,
         "command": ["python", "-c", program],
         "envFrom": [{"configMapRef": {"name": "visionloop"}}, {"secretRef": {"name": "visionloop"}}],
     }
@@ -155,9 +142,14 @@ def test_the_pods_of_kubeflow_pipelines_reach_the_stores_with_the_same_keys(inst
             assert done.returncode == 0, done.stderr
         assert not [key for key in keys(installed).values() if key in done.stdout + done.stderr]
         kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(pod))
-        kubectl("-n", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s", "pod/reaches")
+        until(lambda: _phase(namespace) in ("Succeeded", "Failed"), "the end of the pod", 180)
+        assert _phase(namespace) == "Succeeded", kubectl("-n", namespace, "logs", "reaches")
     finally:
         kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _phase(namespace: str) -> str:
+    return kubectl("-n", namespace, "get", "pod", "reaches", "-o", "jsonpath={.status.phase}")
 
 
 @pytest.mark.timeout(7200)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, STAGE_IMAGE, Cluster, kubectl
 
 from visionloop.components.policy import POLICIES
 from visionloop.pipelines import pods
@@ -20,8 +19,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 #: Read before any test's clean environment takes it away.
 ENFORCED = os.environ.get("VISIONLOOP_CLUSTER_ENFORCES")
-
-IMAGE = f"localhost/visionloop-stage:{metadata.version('visionloop')}"
 
 STAGE_ACCOUNTS = sorted({pods.service_account(stage) for stage in POLICIES})
 SUBMIT = "visionloop-submit"
@@ -77,7 +74,7 @@ def test_no_account_may_do_anything_in_another_namespace(cluster: Cluster, accou
         assert not can(cluster, account, verb, resource, namespace="default")
 
 
-def pod(image: str = IMAGE, **container: Any) -> dict[str, Any]:
+def pod(image: str = STAGE_IMAGE, **container: Any) -> dict[str, Any]:
     """A pod that passes, but for what is given."""
     security: dict[str, Any] = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
     main = {"name": "main", "image": image, "command": ["python", "-c", "pass"], "securityContext": RESTRICTED}

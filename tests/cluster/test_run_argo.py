@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_cluster import KUBECONFIG, Cluster, kubectl
+from kubernetes_cluster import KUBECONFIG, STAGE_IMAGE, Cluster, kubectl
 
 from visionloop.pipelines.remote.argo_client import KubernetesApi
 
@@ -227,7 +227,7 @@ def test_a_pod_that_kueue_holds_back_names_its_queue(
         "containers": [
             {
                 "name": "main",
-                "image": "localhost/visionloop-stage:0.1.0",
+                "image": STAGE_IMAGE,
                 "resources": {name: {"cpu": "10m", "memory": "16Mi"} for name in ("requests", "limits")},
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             }
@@ -287,7 +287,7 @@ def test_an_unknown_parameter_is_named(place: dict[str, str], dataset: str, clus
 def test_a_caller_without_rights_is_told_so(
     cluster: Cluster, place: dict[str, str], dataset: str, tmp_path: Path
 ) -> None:
-    kubectl("-n", cluster.namespace, "create", "serviceaccount", "nobody")
+    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
     token = kubectl("-n", cluster.namespace, "create", "token", "nobody").strip()
     known = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
     known["users"][0]["user"] = {"token": token}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from kubernetes_cluster import KUBECONFIG, Cluster, kubectl
+from kubernetes_cluster import KUBECONFIG, Cluster, kubectl, until
 
 from visionloop.components.errors import InvalidConfig
 from visionloop.pipelines.remote.schedules_argo import ArgoSchedules
@@ -62,16 +61,6 @@ def runs(cluster: Cluster, schedule: str) -> list[dict[str, Any]]:
     return list(json.loads(found)["items"])
 
 
-def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Waits for something to be there."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(2)
-    raise AssertionError(f"{what} did not come within {seconds:g} s")
-
-
 def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
     schedules: ArgoSchedules, cluster: Cluster, name: str
 ) -> None:
@@ -81,7 +70,7 @@ def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
     with pytest.raises(InvalidConfig, match=f"has a schedule {name} already"):
         schedules.create(name, PIPELINE, ARGUMENTS, Cron.parse("* * * * *"), "UTC")
 
-    first = until(lambda: runs(cluster, name), 150, "a run")[0]
+    first = until(lambda: runs(cluster, name), "a run", 150)[0]
     ended = cluster.wait(first["metadata"]["name"], 300)
     # The model's label is the controller's work, who writes it when it takes up the run.
     labels = ended["metadata"]["labels"]
@@ -95,20 +84,25 @@ def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
     (listed,) = [one for one in schedules.list() if one.name == name]
     assert (listed.state, listed.next, listed.model_name) == ("paused", None, "Scheduled Digits")
     assert listed.last is not None
-    until(lambda: all(one["status"].get("finishedAt") for one in runs(cluster, name)), 300, "the last run's end")
+    until(lambda: all(_ended(one) for one in runs(cluster, name)), "the last run's end", 300)
     before = _last(schedules, name)
     # Over a whole minute a paused schedule starts nothing.
     minute = datetime.now(UTC).minute
-    until(lambda: datetime.now(UTC).minute not in (minute, (minute + 1) % 60), 150, "the minute after the next")
+    until(lambda: datetime.now(UTC).minute not in (minute, (minute + 1) % 60), "the minute after the next", 150)
     assert _last(schedules, name) == before
 
     schedules.resume(name)
-    until(lambda: _last(schedules, name) != before, 150, "a run after it was resumed")
+    until(lambda: _last(schedules, name) != before, "a run after it was resumed", 150)
 
     schedules.delete(name)
     assert name not in [one.name for one in schedules.list()]
     with pytest.raises(InvalidConfig, match=f"has no schedule {name}"):
         schedules.pause(name)
+
+
+def _ended(workflow: dict[str, Any]) -> bool:
+    """Whether a workflow is over; one that the controller has not taken up has no status yet."""
+    return bool(workflow.get("status", {}).get("finishedAt"))
 
 
 def _last(schedules: ArgoSchedules, name: str) -> datetime | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes_cluster import Cluster, kubectl
+from kubernetes_cluster import Cluster, kubectl, steps
 
 from visionloop.pipelines.argo import OUTPUTS, pod_spec_patch
 from visionloop.pipelines.compile import argo_files
@@ -60,31 +60,25 @@ def submit(cluster: Cluster) -> str:
     """Starts the workflow and returns its name."""
     arguments = {"parameters": [{"name": name, "value": value} for name, value in GIVEN.items()]}
     task = {"name": "train", "template": "train", "withSequence": {"count": str(STEPS)}, "arguments": arguments}
-    workflow = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "size-", "namespace": cluster.namespace},
-        "spec": {
-            "entrypoint": "many",
-            "parallelism": 8,
-            "podGC": {"strategy": "OnPodCompletion"},
-            "templates": [{"name": "many", "dag": {"tasks": [task]}}, step()],
-        },
-    }
-    return kubectl("create", "-o", "name", "-f", "-", stdin=json.dumps(workflow)).strip().rsplit("/", 1)[-1]
+    return cluster.create(
+        "size-",
+        entrypoint="many",
+        parallelism=8,
+        podGC={"strategy": "OnPodCompletion"},
+        templates=[{"name": "many", "dag": {"tasks": [task]}}, step()],
+    )
 
 
 def test_many_steps_of_ours_stay_under_half_of_what_a_workflow_may_take(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = submit(cluster)
-    ended = cluster.wait(name, 300 + 15 * STEPS)
-    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    cluster.wait(name, 300 + 15 * STEPS, "Succeeded")
     words = ("-n", cluster.namespace, "get", "workflow", name, "-o", "json", "--show-managed-fields")
     stored = json.loads(kubectl(*words))
-    nodes = [node for node in stored["status"]["nodes"].values() if node["type"] == "Pod"]
-    assert len(nodes) == STEPS
     assert "compressedNodes" not in stored["status"]
+    nodes = steps(stored)
+    assert len(nodes) == STEPS
     ours = [
         sum(
             len(one["name"]) + len(one["value"])

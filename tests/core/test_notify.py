@@ -9,6 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 from test_receipts import make, store
 
@@ -99,6 +100,15 @@ def test_slack_and_teams_get_their_own_form(failed: RunRecord, monkeypatch: pyte
     assert "actions" not in payload(replace(message, link=None), "teams")["attachments"][0]["content"]
     with pytest.raises(InvalidConfig, match="slack, teams or json"):
         payload(message, "fax")
+
+
+def test_of_several_failures_the_earliest_is_the_cause(failed: RunRecord) -> None:
+    """What failed later failed of it, whatever its place in the pipeline or the alphabet."""
+    (first,) = failed.failures()
+    for stage, later, cause in (("convert", 1, "validate"), ("train", 2, "validate"), ("evaluate", -1, "evaluate")):
+        failed.write_state(StageState(stage=stage, state="failed"))
+        failed.write_failure(msgspec.structs.replace(first, stage=stage, written_at=first.written_at + later))
+        assert message_of(failed).title == f"bottles: {cause} failed"
 
 
 def test_a_success_tells_version_verdict_alias_and_the_main_figures(workspace: str) -> None:

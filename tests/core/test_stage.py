@@ -516,6 +516,9 @@ def test_the_trace_id_is_the_given_one_the_runs_or_new(file_workspace, monkeypat
     monkeypatch.setenv("JOB_ID", "1742")
     assert trace_id(5) == "of the environment"
     assert record(file_workspace, "1742").read() is not None
+    # The environment's goes before the record's, and the given one before both.
+    assert trace_id(6, run="one") == "of the environment"
+    assert trace_id(7, run="one", trace_id="given") == "given"
 
 
 def test_run_json_is_written_once(file_workspace):

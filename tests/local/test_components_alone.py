@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,32 @@ from visionloop.pipelines.targets import STAGES
 
 ROOT = Path(__file__).parents[2]
 
-#: Runs a compiled pipeline, or a component, as a user of KFP alone would: nothing of ours but what the file says.
+#: Runs compiled pipelines, or components, as a user of KFP alone would: nothing of ours but what the files say. Importing
+#: kfp is most of what a small one takes, so it runs several, each with a log and an exit status of its own.
 RUN = """
-import json, sys
+import json, os, sys, traceback
 from kfp import components, local
-local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2], workspace_root=sys.argv[2] + "-workspace")
-try:
-    task = components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[3]))
-except RuntimeError as error:
-    sys.exit(str(error))
+for job in json.load(sys.stdin):
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)
+    local.init(
+        local.SubprocessRunner(use_venv=False), pipeline_root=job["root"], workspace_root=job["root"] + "-workspace"
+    )
+    status = 0
+    try:
+        components.load_component_from_file(job["file"])(**job["arguments"])
+    except RuntimeError as error:
+        status = 1
+        print(error)
+    except Exception:
+        status = 2
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(job["status"], "w") as file:
+        file.write(str(status))
 """
 
 
@@ -64,18 +82,42 @@ def definition(stage: str) -> Path:
     return ROOT / "components" / stage / "component.yaml"
 
 
-def run(laptop: Laptop, file: Path, arguments: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> Ended:
-    root = laptop.folder / f"kfp-{file.stem}-{len(list(laptop.folder.glob('kfp-*')))}"
+@dataclass(frozen=True)
+class Job:
+    """A compiled pipeline or a component, and its arguments."""
+
+    file: Path
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_all(laptop: Laptop, jobs: Sequence[Job], variables: Mapping[str, str] | None = None) -> list[Ended]:
+    """Runs one after the other, in one process."""
+    roots = [laptop.folder / "kfp" / uuid.uuid4().hex for _ in jobs]
+    told = []
+    for job, root in zip(jobs, roots, strict=True):
+        root.mkdir(parents=True)
+        one = {"file": str(job.file), "root": str(root), "arguments": dict(job.arguments)}
+        told.append(one | {name: f"{root}.{name}" for name in ("log", "status")})
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUN, str(file), str(root), json.dumps(dict(arguments))],
+        [sys.executable, "-W", "ignore", "-c", RUN],
+        input=json.dumps(told),
         env={**laptop.environment, **(variables or {})},
         cwd=laptop.folder,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=240 + 60 * len(jobs),
         check=False,
     )
-    return Ended(done.returncode, done.stdout + done.stderr, root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [
+        Ended(int(Path(one["status"]).read_text()), Path(one["log"]).read_text(), root)
+        for one, root in zip(told, roots, strict=True)
+    ]
+
+
+def run(laptop: Laptop, file: Path, variables: Mapping[str, str] | None = None) -> Ended:
+    """Runs one."""
+    return run_all(laptop, [Job(file)], variables)[0]
 
 
 def in_a_pipeline(stage: str, given: Mapping[str, Any], artifacts: Mapping[str, tuple[str, Any]], file: Path) -> Path:
@@ -113,6 +155,9 @@ def given_to(stage: str, trained: Trained) -> dict[str, Any]:
     }[stage]()
 
 
+#: The stages whose components run alone here; cleanup is an exit task.
+STAGES_ALONE = [stage for stage in STAGES if stage != "cleanup"]
+
 #: The input artifacts of each component, and the stage whose receipt stands in for one.
 ARTIFACTS = {
     "validate": {"frozen_dataset": ("snapshot", dsl.Dataset)},
@@ -149,14 +194,25 @@ def test_the_input_artifacts_are_those_of_the_components() -> None:
     assert found == wanted
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "cleanup"])
+@pytest.fixture(scope="module")
+def alone(toy_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """Each component alone in a pipeline, and as ``called`` the one that can be called as it is."""
+    laptop, folder = toy_trained.laptop, tmp_path_factory.mktemp("alone")
+    jobs = {}
+    for stage in STAGES_ALONE:
+        given = {"workspace": laptop.workspace.uri, "run": f"alone-{stage}", **given_to(stage, toy_trained)}
+        artifacts = imported(stage, toy_trained, folder)
+        jobs[stage] = Job(in_a_pipeline(stage, given, artifacts, folder / f"{stage}.yaml"))
+    given = {"workspace": laptop.workspace.uri, "run": "called", **given_to("snapshot", toy_trained)}
+    jobs["called"] = Job(definition("snapshot"), given)
+    return dict(zip(jobs, run_all(laptop, list(jobs.values())), strict=True))
+
+
+@pytest.mark.parametrize("stage", STAGES_ALONE)
 def test_a_component_alone_meets_the_result_that_the_pipeline_made(
-    stage: str, toy_trained: Trained, tmp_path: Path
+    stage: str, toy_trained: Trained, alone: dict[str, Ended]
 ) -> None:
-    laptop = toy_trained.laptop
-    given = {"workspace": laptop.workspace.uri, "run": f"alone-{stage}", **given_to(stage, toy_trained)}
-    file = in_a_pipeline(stage, given, imported(stage, toy_trained, tmp_path), tmp_path / f"{stage}.yaml")
-    ended = run(laptop, file, {})
+    laptop, ended = toy_trained.laptop, alone[stage]
     assert ended.status == 0, ended.log
     assert ended.outputs(stage)["receipt"] == toy_trained.receipt_uri(stage)
     state = laptop.record(f"alone-{stage}").state(stage)
@@ -176,10 +232,8 @@ def test_a_component_alone_meets_the_result_that_the_pipeline_made(
         assert path.read_text().startswith(begins), name
 
 
-def test_a_component_without_input_artifacts_is_called_as_it_is(toy_trained: Trained) -> None:
-    laptop = toy_trained.laptop
-    given = {"workspace": laptop.workspace.uri, "run": "called", **given_to("snapshot", toy_trained)}
-    ended = run(laptop, definition("snapshot"), given)
+def test_a_component_without_input_artifacts_is_called_as_it_is(toy_trained: Trained, alone: dict[str, Ended]) -> None:
+    laptop, ended = toy_trained.laptop, alone["called"]
     assert ended.status == 0, ended.log
     assert laptop.record("called").state("snapshot").state == "succeeded"
 
@@ -242,7 +296,7 @@ def before_cleanup(laptop: Laptop, run_name: str, body: Callable[[], Any], file:
             body()
 
     compiler.Compiler().compile(alone, str(file))
-    return run(laptop, file, {}, receiver.variables)
+    return run(laptop, file, receiver.variables)
 
 
 def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path, receiver: Receiver) -> None:
@@ -290,18 +344,27 @@ def test_cleanup_tells_no_failure_of_a_run_that_ended_well(
     assert [message["status"] for message in receiver.bodies] == ["completed"]
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "cleanup"])
-def test_a_component_alone_ends_with_its_sentence(stage: str, toy_trained: Trained, tmp_path: Path) -> None:
-    laptop = toy_trained.laptop
+@pytest.fixture(scope="module")
+def refused(toy_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """Each component with an input that is not there."""
+    laptop, folder = toy_trained.laptop, tmp_path_factory.mktemp("refused")
     nothing = f"{laptop.workspace.uri}/nothing/receipt.json"
-    given = {
-        name: nothing if value.endswith("/receipt.json") else value
-        for name, value in given_to(stage, toy_trained).items()
-        if isinstance(value, str)
-    }
-    given |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
-    given |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
-    ended = run(laptop, in_a_pipeline(stage, given, {}, tmp_path / "bad.yaml"), {})
+    jobs = {}
+    for stage in STAGES_ALONE:
+        given = {
+            name: nothing if value.endswith("/receipt.json") else value
+            for name, value in given_to(stage, toy_trained).items()
+            if isinstance(value, str)
+        }
+        given |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
+        given |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
+        jobs[stage] = Job(in_a_pipeline(stage, given, {}, folder / f"{stage}.yaml"))
+    return dict(zip(jobs, run_all(laptop, list(jobs.values())), strict=True))
+
+
+@pytest.mark.parametrize("stage", STAGES_ALONE)
+def test_a_component_alone_ends_with_its_sentence(stage: str, toy_trained: Trained, refused: dict[str, Ended]) -> None:
+    laptop, ended = toy_trained.laptop, refused[stage]
     assert ended.status != 0
     failure = laptop.record(f"bad-{stage}").failure(stage)
     assert failure is not None
@@ -329,7 +392,7 @@ def test_the_whole_pipeline_can_be_put_together_from_the_files(
         load["register"](evaluation=evaluation, **name, **common)
 
     compiler.Compiler().compile(together, str(tmp_path / "together.yaml"))
-    ended = run(laptop, tmp_path / "together.yaml", {})
+    ended = run(laptop, tmp_path / "together.yaml")
     assert ended.status == 0, ended.log
     assert laptop.versions() == [("from-files", 1)]
     assert laptop.aliases() == {("from-files", 1): "champion"}

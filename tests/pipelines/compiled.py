@@ -12,6 +12,7 @@ import yaml
 
 from visionloop.components.errors import RETRYABLE
 from visionloop.components.policy import ENGINE_DEADLINE_MARGIN
+from visionloop.pipelines.argo import NEVER_RAN
 from visionloop.pipelines.targets import STAGES
 
 #: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.
@@ -122,7 +123,7 @@ class Argo:
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
         assert retry["retryPolicy"] == "Always"
         assert retry["expression"].startswith("lastRetry.status == 'Error' || ")
-        assert json.loads(re.search(r"\[.*\]", retry["expression"])[0]) == list(RETRYABLE)  # type: ignore[index]
+        assert json.loads(re.search(r"\[.*\]", retry["expression"])[0]) == [NEVER_RAN, *RETRYABLE]  # type: ignore[index]
         memory = volumes.get("shared-memory", {}).get("emptyDir", {})
         assert memory.get("medium") in (None, "Memory")
         return {

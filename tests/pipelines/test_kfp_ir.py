@@ -20,6 +20,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from test_pipelines_goldens import CREDENTIAL
 
+from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines import pods
 from visionloop.pipelines.compile import kfp_files
 from visionloop.pipelines.retrain import WORTH_IT
@@ -137,6 +138,14 @@ def test_the_platform_part_is_one_of_kubernetes(pipeline: Path) -> None:
     assert set(executors) == set(labels)
     for settings in executors.values():
         json_format.ParseDict(settings, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_a_run_has_its_limit_and_goes_an_hour_after_its_end(pipeline: Path) -> None:
+    """As on Argo: https://github.com/kubeflow/pipelines/blob/2.17.0/api/v2alpha1/pipeline_spec.proto, PipelineConfig."""
+    assert documents(pipeline)[1]["platforms"]["kubernetes"]["pipelineConfig"] == {
+        "activeDeadlineSeconds": RUN_DEADLINE_SECONDS,
+        "resourceTtlOnCompletion": FINISHED_POD_SECONDS,
+    }
 
 
 def test_a_misspelt_field_is_found(pipeline: Path) -> None:

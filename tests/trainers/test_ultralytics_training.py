@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ class Finished:
     home: Path
 
 
+def no_screen(folder: Path) -> Path:
+    """A folder on the loader's path in which the libraries of a screen are empty files: none of them can be loaded."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    for name in tiny.SCREEN:
+        (hidden / name).touch()
+    return hidden
+
+
 def train_in_process(folder: Path, dataset: Path, expect: int = 0, **wanted: Any) -> Finished:
     """Trains in a process whose working directory and HOME are empty, with another hash seed each time."""
     here, home = folder / "here", folder / "home"
@@ -62,7 +72,11 @@ def train_in_process(folder: Path, dataset: Path, expect: int = 0, **wanted: Any
         path.mkdir(parents=True)
     arguments = {"dataset": str(dataset), "work": str(folder / "work"), "store": str(folder / "store"), **wanted}
     environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "YOLO_CONFIG_DIR")}
-    environment |= {"HOME": str(home), "PYTHONHASHSEED": str(len(str(folder)))}
+    environment |= {
+        "HOME": str(home),
+        "PYTHONHASHSEED": str(len(str(folder))),
+        "LD_LIBRARY_PATH": str(no_screen(folder)),
+    }
     process = subprocess.run(
         [sys.executable, str(SCRIPT), json.dumps(arguments)],
         cwd=here,
@@ -85,6 +99,12 @@ def test_a_training_touches_no_network_and_no_foreign_folder(uninterrupted: Fini
     assert files(uninterrupted.here) == set()
     assert files(uninterrupted.home) == set()
     assert {Path(name).suffix for name in files(dataset)} == {".png", ".txt"}
+
+
+def test_a_training_needs_no_library_of_a_screen(uninterrupted: Finished) -> None:
+    """Slim images have none, and the build of OpenCV that Ultralytics asks for can't be imported there."""
+    assert uninterrupted.output["screen"] == []
+    assert set(packages_distributions()["cv2"]) == {"opencv-python-headless"}
 
 
 def test_killed_and_resumed_is_the_same_training(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:

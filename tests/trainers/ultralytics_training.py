@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +19,10 @@ from visionloop.components.trainers import EpochReport, TrainingJob
 
 CLASSES = ("red", "blau grün", "노랑")
 COLOURS = ((220, 30, 30), (30, 120, 220), (230, 220, 40))
+
+
+#: What the build of OpenCV with windows is linked to, and a slim image lacks.
+SCREEN = ("libGL.so.1", "libxcb.so.1")
 
 
 def write_dataset(folder: Path, counts: dict[str, int], side: int = 64) -> Path:
@@ -115,6 +121,16 @@ def _close_the_network() -> None:
     socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse  # type: ignore[assignment]
 
 
+def _loadable(names: tuple[str, ...]) -> list[str]:
+    """Those of the libraries that this process can load."""
+    found = []
+    for name in names:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            found.append(name)
+    return found
+
+
 def main() -> None:
     """Trains as the JSON on the command line says, and prints the result as JSON."""
     from visionloop.components.trainers.ultralytics import TRAINER
@@ -135,6 +151,7 @@ def main() -> None:
                 "best_epoch": result.best_epoch,
                 "epochs": result.epochs,
                 "history": result.history,
+                "screen": _loadable(SCREEN),
                 "reported": [report.epoch for report in listener.reports],
             }
         )
