@@ -261,19 +261,20 @@ def workspace(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store, made as the embedded one is."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "visionloop.pipelines.services.schema",
-            f"{folder}/mlflow.db",
-            (folder / "none").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
-    return folder / "mlflow.db"
+def registry_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty MLflow store to copy, as the embedded services make it: once for all processes of a test run."""
+    from visionloop.pipelines.services import tracking
+    from visionloop.pipelines.services.folder import Folder
+
+    base = tmp_path_factory.getbasetemp()
+    home = Folder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "registry")
+    home.create()
+    with home.lock():
+        tracking.prepare(home)
+    return home.path
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(registry_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store for the tests that share one."""
+    return Path(shutil.copy(registry_template / "mlflow.db", tmp_path_factory.mktemp("mlflow")))

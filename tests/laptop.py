@@ -455,19 +455,6 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
                 yield process
 
 
-def make_registry(folder: Path) -> Path:
-    """An empty MLflow store, made as the embedded one is; some seconds' work, so it is made once and copied."""
-    from visionloop.pipelines.services import tracking
-    from visionloop.pipelines.services.folder import Folder
-
-    home = Folder(folder)
-    if not home.tracking_version.exists():
-        home.create()
-        with home.lock():
-            tracking.prepare(home)
-    return home.path
-
-
 def build(folder: Path, registry: Path, workspace: Prefix, variables: Mapping[str, str]) -> Laptop:
     """A laptop with an empty registry of its own. ``variables`` lead to its stores."""
     home = folder / "home"
@@ -499,13 +486,6 @@ def _listens(port: int) -> bool:
 
 
 # Fixtures: a conftest imports those that its tests use.
-
-
-@pytest.fixture(scope="session")
-def registry_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store to copy, one for all folders and processes of tests."""
-    base = tmp_path_factory.getbasetemp()
-    return make_registry((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "registry")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from laptop import (
     laptop,
     make_dataset,
     make_laptop,
-    registry_template,
     toy_trained,
     trained,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "laptop",
     "make_dataset",
     "make_laptop",
-    "registry_template",
     "toy_trained",
     "trained",
 ]

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import notebook_process
 import pytest
-from laptop import registry_template
-
-__all__ = ["registry_template", "run_notebook"]
 
 VISIONLOOP = Path(sys.executable).with_name("visionloop")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from visionloop.pipelines import services
-from visionloop.pipelines.services import tracking
 from visionloop.pipelines.services.folder import Folder
 
 # Uses the services until its input ends.
@@ -24,26 +23,17 @@ with services.session(sys.argv[1]) as running:
 """
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder with an MLflow store, made once: each takes MLflow some seconds."""
-    folder = Folder(tmp_path_factory.mktemp("prepared") / "home")
-    folder.create()
-    with folder.lock():
-        tracking.prepare(folder)
-    return folder
-
-
 @pytest.fixture
-def make_home(tmp_path: Path, prepared: Folder) -> Iterator[Callable[[str], Path]]:
+def make_home(tmp_path: Path, registry_template: Path) -> Iterator[Callable[[str], Path]]:
     """Makes folders with an MLflow store; their services are stopped at the end."""
     homes: list[Path] = []
 
     def make(name: str) -> Path:
         folder = Folder(tmp_path / name)
         folder.create()
-        shutil.copy(prepared.tracking_database, folder.tracking_database)
-        shutil.copy(prepared.tracking_version, folder.tracking_version)
+        template = Folder(registry_template)
+        shutil.copy(template.tracking_database, folder.tracking_database)
+        shutil.copy(template.tracking_version, folder.tracking_version)
         homes.append(folder.path)
         return folder.path
 
