@@ -7,6 +7,7 @@ namespace, with KFP_NAMESPACE and KFP_EXISTING_TOKEN or KFP_COOKIES as for the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import urllib3
 from kubernetes_cluster import HOST, KUBECONFIG, kubectl
 
 from visionloop.components import progress
-from visionloop.components.errors import DatasetNotFound
+from visionloop.components.errors import DatasetNotFound, Transient
 from visionloop.components.policy import StagePolicy
 from visionloop.components.receipts import load
 from visionloop.components.runs import RunRecord, StageState
@@ -182,11 +183,12 @@ def metadata(method: str) -> bytes:
 
 
 def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Waits for something to be there."""
+    """Waits for something to be there; an endpoint that can't be reached for a moment is asked again."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if value := found():
-            return value
+        with contextlib.suppress(Transient):
+            if value := found():
+                return value
         time.sleep(2)
     raise AssertionError(f"{what} did not come within {seconds:g} s")
 
@@ -263,20 +265,27 @@ def test_a_recurring_run_computes_once(
     arguments = {"workspace": WORKSPACE, "model_name": "Recurring Digits", "dataset": endpoint.dataset, **SETTINGS}
     schedules.create("visionloop-test", "retrain", arguments, Cron.parse("* * * * *"), "UTC")
     client = schedules._connection.client
+
+    def deleted() -> bool:
+        schedules.delete("visionloop-test")
+        return True
+
     try:
         (recurring,) = [one for one in schedules._found() if one.display_name == "visionloop-test"]
 
         def ended() -> list[Any]:
             wanted = {"operation": 1, "key": "recurring_run_id", "stringValue": recurring.recurring_run_id}
-            runs = client.list_runs(
-                page_size=10, sort_by="created_at asc", filter=json.dumps({"predicates": [wanted]})
-            ).runs
+            with schedules._connection.asking():
+                runs = client.list_runs(
+                    page_size=10, sort_by="created_at asc", filter=json.dumps({"predicates": [wanted]})
+                ).runs
             found = [run for run in runs or () if run.state in ("SUCCEEDED", "FAILED")]
             return found if len(found) >= 2 else []
 
         first, second, *_ = until(ended, 1800, "the second run's end")
     finally:
-        schedules.delete("visionloop-test")
+        # Else it would start a run each minute for ever.
+        until(deleted, 300, "the end of the schedule")
     assert (first.state, second.state) == ("SUCCEEDED", "SUCCEEDED")
     # The training itself is that of the runs before: its key knows no model's name.
     assert endpoint.record(first.run_id)["register"].scalars["version"] == 1
@@ -299,20 +308,24 @@ def test_wrong_data_ends_at_once_with_its_sentence(endpoint: Endpoint) -> None:
     assert pods(run.run, "validate") == []
 
 
-def test_a_training_that_is_killed_resumes(endpoint: Endpoint) -> None:
-    run = endpoint.submit("Killed Digits", epochs=8)
+def advancing(endpoint: Endpoint, run: kubeflow.KubeflowRun, epochs: int) -> str:
+    """Waits until a run's training has so many epochs in its record; the pod that it runs in then."""
 
     def advanced() -> bool:
         state = endpoint.record(run.run).get("train")
         if state is None or not state.key:
             return False
         found = progress.read(open_prefix(f"{WORKSPACE}/train/{state.key}", "results"))
-        return found is not None and found.epoch >= 2
+        return found is not None and found.epoch >= epochs
 
-    until(advanced, 1200, "the second epoch")
-    running = [pod for pod in pods(run.run, "train") if pod["status"]["phase"] == "Running"]
-    assert len(running) == 1
-    name = running[0]["metadata"]["name"]
+    until(advanced, 1200, f"epoch {epochs}")
+    (running,) = [pod for pod in pods(run.run, "train") if pod["status"]["phase"] == "Running"]
+    return str(running["metadata"]["name"])
+
+
+def test_a_training_that_is_killed_resumes(endpoint: Endpoint) -> None:
+    run = endpoint.submit("Killed Digits", epochs=8)
+    name = advancing(endpoint, run, 2)
     subprocess.run(
         ["kubectl", "-n", NAMESPACE, "exec", name, "-c", "main", "--", "python", "-c", KILL],
         check=False,
@@ -324,3 +337,18 @@ def test_a_training_that_is_killed_resumes(endpoint: Endpoint) -> None:
     assert (state.state, state.attempt) == ("succeeded", 2)
     receipt = load(summary["stages"]["train"]["receipt"], "train").receipt
     assert receipt.attempt == state.attempts[-1]
+
+
+def test_a_training_whose_pod_is_lost_resumes_in_another(endpoint: Endpoint) -> None:
+    # As many epochs as no other training has: with the same key it would be that one's.
+    run = endpoint.submit("Lost Digits", epochs=9)
+    lost = advancing(endpoint, run, 1)
+    kubectl("-n", NAMESPACE, "delete", "pod", lost, "--wait=false")
+    summary = endpoint.end(run)
+    assert run.state().phase == "succeeded"
+    assert (summary["version"], summary["alias"]) == (1, "champion")
+    state = endpoint.record(run.run)["train"]
+    assert (state.state, state.attempt) == ("succeeded", 2)
+    names = [str(pod["metadata"]["name"]) for pod in pods(run.run, "train")]
+    assert [name for name in names if name != lost] == names[-1:]
+    assert "train: resuming after epoch" in kubectl("-n", NAMESPACE, "logs", names[-1], "-c", "main")
