@@ -109,10 +109,6 @@ def test_killed_at_each_step_it_ends_with_one_version(
         if registration.kill_when(is_seen):
             killed.append(step)
     assert {"locked", "model uploaded", "version created"} <= set(killed)
-    # A kill in the middle of a file's copy leaves its half under such a name.
-    root = local_path(prepared.workspace)
-    assert root is not None
-    (root / "models" / name / "2" / "conda.yaml#1").touch()
     Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
@@ -136,6 +132,26 @@ def test_two_processes_at_once_and_one_of_them_killed(
     second.succeed()
     Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first").succeed()
     check(prepared, registry, evaluation, name)
+
+
+def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, registry: Registry, name: str) -> None:
+    """A kill in the middle of a file's write leaves its half under such a name, beside the source's files or the copy's."""
+    evaluation = prepared.evaluate(prepared.train(), name)
+    killed = prepared.register(evaluation, name)
+    champion = registry.champion(name)
+    assert champion is not None
+    uris = (champion.source, champion.tags["visionloop.storage_uri"])
+    for uri in uris:
+        folder = local_path(uri)
+        assert folder is not None
+        (folder / "conda.yaml#1").write_bytes(b"half")
+        (folder / "MLmodel").unlink()
+    killed.found.place.delete(["receipt.json"])
+    assert not prepared.register(evaluation, name).reused
+    source, copy = (_contents(uri) for uri in uris)
+    assert source == copy
+    assert "MLmodel" in copy
+    assert "conda.yaml#1" not in copy
 
 
 @pytest.mark.usefixtures("registry")
