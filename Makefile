@@ -48,7 +48,7 @@ demo: venv ## Train the sample dataset end to end on this machine
 	@$(BIN)/visionloop demo
 
 test: venv ## Run the tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 lint: venv ## Check style
 	$(BIN)/ruff check .

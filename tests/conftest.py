@@ -32,6 +32,20 @@ BUCKETS = ("datasets", "results")
 #: Fixtures of the session that train: the tests that want one of them run in one process, so that it is made once.
 TRAININGS = ("trained", "toy_trained")
 
+#: The groups that take longest, begun first: else a process would be left with one of them when the others have ended.
+LONGEST = (
+    "toy_trained",
+    "test_services",
+    "test_kills",
+    "test_retrain",
+    "trained",
+    "test_kubeflow_notebook",
+    "test_demo",
+    "test_bad_datasets",
+    "test_ultralytics_training",
+    "test_signals",
+)
+
 
 def pytest_configure() -> None:
     """Takes Ctrl-C and a closed terminal as a person's shell does: a job in the background is told to ignore them."""
@@ -42,10 +56,14 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups the tests for several processes: by the training that they share, else by file."""
+    """Groups the tests for several processes: by the training that they share, else by file; the longest groups first."""
+    places = {}
     for item in items:
         wanted = [name for name in TRAININGS if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(wanted[0] if wanted else item.path.stem))
+        group = wanted[0] if wanted else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=lambda item: places[item])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

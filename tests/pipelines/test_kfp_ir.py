@@ -96,7 +96,7 @@ NAMED = {
 
 
 def documents(path: Path) -> list[Any]:
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    return list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
 
 
 def identity(path: Path) -> str:
@@ -330,7 +330,7 @@ def test_no_value_of_a_parameter_exceeds_what_kfp_stores(pipeline: Path) -> None
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_every_pod_label_is_one_that_kubernetes_takes(path: Path) -> None:
     """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set."""
-    _, platform = yaml.safe_load_all(path.read_text())
+    _, platform = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     values = [value for one in executors.values() for value in one["podMetadata"]["labels"].values()]
     assert len(values) >= 2 * len(executors) > 0

@@ -107,7 +107,8 @@ def expected(row: StagePolicy, image: str) -> Row:
 
 
 def compiled(target: Target, name: str = "visionloop-train") -> tuple[Argo, Kubeflow]:
-    return Argo(argo_files(target), name), Kubeflow(kfp_files(target)[f"{name}.yaml"])
+    (text,) = kfp_files(target, [name.removeprefix("visionloop-")]).values()
+    return Argo(argo_files(target), name), Kubeflow(text)
 
 
 @pytest.fixture(scope="module")
