@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes_cluster import HOST, MANIFESTS, Cluster, kubectl, steps
+from message_receiver import SECRET_PART, Receiver, receiving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 SETTINGS = {"workspace": "s3://visionloop/notify", "model_name": "Told", "model": "yolo11n.yaml", "imgsz": "64"}
 
 
-@dataclass
-class Receiver:
-    """An HTTP server on the address that pods reach; ``bodies`` is what it was sent."""
-
-    url: str = ""
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    received = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer((str(HOST), 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    received.url = f"http://{HOST}:{server.server_port}/told/a-secret-part"
-    yield received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving(str(HOST)) as received:
+        yield received
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +72,14 @@ def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
 
 def test_a_receiver_that_is_out_fails_nothing_and_its_address_stays_secret(telling: Cluster, dataset: str) -> None:
     # Port 9 of this machine: nobody listens.
-    tell(telling, f"http://{HOST}:9/a-secret-part")
+    tell(telling, f"http://{HOST}:9/{SECRET_PART}")
     ended = telling.wait(telling.submit(dataset="s3://datasets/nothing", **SETTINGS))
     assert cleanup(ended)["phase"] == "Succeeded", telling.account(ended)
     name = ended["metadata"]["name"]
     selector = f"workflows.argoproj.io/workflow={name},app.kubernetes.io/component=cleanup"
     log = kubectl("-n", telling.namespace, "logs", "-l", selector, "-c", "main", "--tail=-1")
     assert f"no message was sent: MaxRetryError at {HOST}" in log
-    assert "a-secret-part" not in log + json.dumps(ended)
+    assert SECRET_PART not in log + json.dumps(ended)
 
 
 def test_without_the_secret_a_run_ends_as_ever(telling: Cluster) -> None:

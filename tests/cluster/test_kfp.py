@@ -11,23 +11,31 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import pytest
 import urllib3
 from kubernetes_cluster import HOST, KUBECONFIG, kubectl
+from message_receiver import SECRET_PART, Receiver, receiving
 
 from visionloop.components import progress
 from visionloop.components.errors import DatasetNotFound, Transient, VisionloopError
+from visionloop.components.evaluate.roc import Curve
+from visionloop.components.kubeflow import ROC
+from visionloop.components.notify import LINK_VARIABLE, URL_VARIABLE
 from visionloop.components.policy import StagePolicy
 from visionloop.components.receipts import load
 from visionloop.components.runs import RunRecord, StageState
 from visionloop.components.storage import open_prefix
 from visionloop.pipelines import sample, services
+from visionloop.pipelines.cli import demo
+from visionloop.pipelines.parameters import arguments_for
 from visionloop.pipelines.remote import kubeflow
 from visionloop.pipelines.remote.follow import follow
 from visionloop.pipelines.remote.schedules_cron import Cron
@@ -68,6 +76,7 @@ class Endpoint:
 
     host: str
     services: services.Services
+    receiver: Receiver
     dataset: str
 
     def submit(self, model_name: str, pipeline: str = "train", **more: Any) -> kubeflow.KubeflowRun:
@@ -78,6 +87,12 @@ class Endpoint:
     def end(self, run: kubeflow.KubeflowRun) -> dict[str, Any]:
         """Follows a run to its end."""
         return follow(run, WORKSPACE, run.arguments)
+
+    def told(self, run: str) -> dict[str, Any]:
+        """The one message about a run's end."""
+        (message,) = self.receiver.about(run)
+        assert message["link"] == f"{self.host}/#/runs/details/{run}"
+        return message
 
     def record(self, run: str) -> dict[str, StageState]:
         """The stages of a run, as its record has them."""
@@ -112,7 +127,11 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     if any(line.endswith("/visionloop") for line in kubectl(*named).split()):
         pytest.skip(f"the namespace {NAMESPACE} has a Secret or ConfigMap visionloop, which a test would replace")
     folder = tmp_path_factory.mktemp("kfp")
-    with services.session(folder, host=HOST, page=True) as embedded, pytest.MonkeyPatch.context() as patch:
+    with (
+        services.session(folder, host=HOST, page=True) as embedded,
+        receiving(HOST) as receiver,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in {**embedded.environment(), **GIVEN, "VISIONLOOP_HOME": str(folder)}.items():
             patch.setenv(name, value)
         patch.setattr(kubeflow, "cluster", small)
@@ -121,6 +140,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         variables = embedded.pod_environment()
         keys = {name: value for name, value in variables.items() if "KEY" in name}
         others = {name: value for name, value in variables.items() if name not in keys}
+        keys |= receiver.variables
+        others[LINK_VARIABLE] = f"{ENDPOINT}/#/runs/details/{{run}}"
         metadata = {"name": "visionloop", "namespace": NAMESPACE}
         objects: list[dict[str, Any]] = [
             {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys},
@@ -128,7 +149,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         ]
         kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         try:
-            yield Endpoint(ENDPOINT, embedded, uri)
+            yield Endpoint(ENDPOINT, embedded, receiver, uri)
         finally:
             kubectl("-n", NAMESPACE, "delete", "secret/visionloop", "configmap/visionloop")
 
@@ -231,6 +252,23 @@ def test_artifacts_carry_the_receipts(trained: tuple[kubeflow.KubeflowRun, dict[
         assert kind in found
 
 
+def test_the_exit_handler_tells_the_champion_and_keeps_the_receivers_address(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
+    run, summary = trained
+    told = endpoint.told(run.run)
+    assert (told["status"], told["title"]) == ("completed", "KFP Digits: version 1")
+    assert told["text"] == "Version 1 is registered as champion."
+    assert (told["verdict"], told["trace_id"]) == ("promote", summary["trace_id"])
+    workflow = kubectl("-n", NAMESPACE, "get", "workflow", "-l", f"pipeline/runid={run.run}", "-o", "json")
+    # The ways by which the address comes and goes are there, the address is not.
+    assert URL_VARIABLE in workflow
+    (pod,) = pods(run.run, "cleanup")
+    log = kubectl("-n", NAMESPACE, "logs", pod["metadata"]["name"], "-c", "main")
+    assert "final status" in log
+    assert SECRET_PART not in workflow + log + json.dumps(pod)
+
+
 def test_a_second_run_starts_no_training(
     endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
 ) -> None:
@@ -251,11 +289,30 @@ def test_a_retraining_that_its_policy_refuses_ends_succeeded_after_snapshot(
     assert record["snapshot"].scalars["reason"] == REFUSED
     assert len(pods(skipped.run, "snapshot")) == 1
     assert [pods(skipped.run, stage) for stage in ("validate", "train", "evaluate")] == [[], [], []]
+    told = endpoint.told(skipped.run)
+    assert (told["status"], told["title"], told["text"]) == ("completed", "Idle Digits: skipped", REFUSED)
 
 
 def test_the_reason_is_an_output_of_the_decision(skipped: kubeflow.KubeflowRun) -> None:
     assert skipped.state().phase == "succeeded"
     assert REFUSED.encode() in metadata("GetExecutions")
+
+
+def test_the_roc_curve_of_a_model_that_detects_is_an_artifact(endpoint: Endpoint) -> None:
+    uri = f"s3://{services.DATASETS_BUCKET}/kfp-detected"
+    sample.write(open_prefix(uri, "results").write, **demo.IMAGES)
+    # The demo's training: the small ones of the other tests detect nothing.
+    run = endpoint.submit("Detected Digits", dataset=uri, **arguments_for(demo.SETTINGS))
+    summary = endpoint.end(run)
+    evaluation = load(summary["stages"]["evaluate"]["receipt"], "evaluate")
+    curve = msgspec.json.decode(evaluation.read(ROC), type=Curve)
+    assert min(curve.right, curve.wrong) > 0
+    found = metadata("GetArtifacts")
+    # A number of the metadata is a double of eight bytes, the lowest first (google/protobuf/struct.proto).
+    numbers = {*curve.fpr, *curve.tpr, *curve.threshold} - {0.0, 1.0}
+    assert len(numbers) > 10
+    assert [number for number in numbers if struct.pack("<d", number) not in found] == []
+    assert b"confidenceMetrics" in found
 
 
 def test_a_recurring_run_computes_once(
@@ -306,6 +363,9 @@ def test_wrong_data_ends_at_once_with_its_sentence(endpoint: Endpoint) -> None:
     # Each remaining attempt ends by the record, without a look at the dataset.
     assert endpoint.record(run.run)["snapshot"].attempt == 1
     assert pods(run.run, "validate") == []
+    told = endpoint.told(run.run)
+    assert (told["status"], told["title"], told["text"]) == ("failed", "KFP Digits: snapshot failed", sentence)
+    assert told["error"] == "DATASET_NOT_FOUND (exit code 65)"
 
 
 def advancing(endpoint: Endpoint, run: kubeflow.KubeflowRun, epochs: int) -> str:
@@ -350,6 +410,8 @@ def test_a_training_whose_pod_is_lost_resumes_in_another(endpoint: Endpoint) -> 
     except VisionloopError:
         # Without KFP's own settings Argo tries no lost pod again: then the next run goes on where this one ended.
         assert [pod for pod in pods(run.run, "train") if pod["metadata"]["name"] != lost] == []
+        told = endpoint.told(run.run)
+        assert (told["status"], told["title"]) == ("failed", "Lost Digits: failed")
         run, attempts = endpoint.submit("Lost Digits", epochs=9), 1
         summary = endpoint.end(run)
     assert run.state().phase == "succeeded"

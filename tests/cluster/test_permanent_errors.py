@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
 from kubernetes_cluster import HOST, Cluster, kubectl, steps, template_of
+from message_receiver import Receiver, receiving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -22,36 +20,20 @@ ERRORS: dict[int, tuple[dict[str, str], str]] = {
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A receiver of messages about runs on this machine: its URL, and what it was sent."""
-    bodies: list[dict[str, Any]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Silence."""
-
-    with HTTPServer((str(HOST), 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://{HOST}:{server.server_port}/", bodies
-        server.shutdown()
-        thread.join()
+def receiver() -> Iterator[Receiver]:
+    with receiving(str(HOST)) as received:
+        yield received
 
 
 @pytest.fixture(params=ERRORS)
-def code(request: pytest.FixtureRequest, cluster: Cluster, told: tuple[str, list[dict[str, Any]]]) -> Iterator[int]:
+def code(request: pytest.FixtureRequest, cluster: Cluster, receiver: Receiver) -> Iterator[int]:
     """The exit code; the pods' Secret has the receiver's URL meanwhile, and for 77 a wrong key."""
     found: int = request.param
     wrong = {"EXTERNAL_S3_SECRET_KEY": "not-the-key"} if found == 77 else {}
     right = {"EXTERNAL_S3_SECRET_KEY": cluster.services.keys.secret_key}
-    _patch(cluster, {"VISIONLOOP_NOTIFY_URL": told[0], **wrong})
+    _patch(cluster, {**receiver.variables, **wrong})
     yield found
-    _patch(cluster, {"VISIONLOOP_NOTIFY_URL": None, **right})
+    _patch(cluster, {**dict.fromkeys(receiver.variables), **right})
 
 
 def _patch(cluster: Cluster, values: dict[str, str | None]) -> None:
@@ -61,7 +43,7 @@ def _patch(cluster: Cluster, values: dict[str, str | None]) -> None:
 
 
 def test_a_permanent_error_ends_at_once_with_its_sentence(
-    cluster: Cluster, dataset: str, code: int, told: tuple[str, list[dict[str, Any]]]
+    cluster: Cluster, dataset: str, code: int, receiver: Receiver
 ) -> None:
     arguments, sentence = ERRORS[code]
     given = {"dataset": dataset, "workspace": f"s3://visionloop/refused-{code}", "model_name": "Refused", **arguments}
@@ -76,7 +58,7 @@ def test_a_permanent_error_ends_at_once_with_its_sentence(
     failed = steps(ended, "snapshot")[0]["message"]
     assert f"(exit code {code})" in failed
     assert sentence in failed
-    messages = [body for body in told[1] if body["run"] == ended["metadata"]["uid"]]
+    messages = receiver.about(ended["metadata"]["uid"])
     assert messages, cluster.account(ended)
     assert messages[-1]["error"].endswith(f"(exit code {code})")
     assert sentence in messages[-1]["text"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import msgspec
 import pytest
+from message_receiver import Receiver, receiving
 from test_receipts import make, store
 
 from visionloop.components.errors import InvalidConfig, InvalidDataset
@@ -19,38 +17,11 @@ from visionloop.components.runs import RunRecord, StageState, describe_failure
 from visionloop.components.storage import open_prefix
 
 
-class Receiver(HTTPServer):
-    """Keeps what is posted and answers with ``status``."""
-
-    status = 200
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.bodies: list[dict[str, Any]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
-
-
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("VISIONLOOP_NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/hook")
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as server:
+        monkeypatch.setenv("VISIONLOOP_NOTIFY_URL", server.url)
+        yield server
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 import yaml
 from kfp import compiler, components, dsl
 from laptop import TOY, Laptop, Trained
+from message_receiver import Receiver, receiving
 
 from visionloop.components.receipts import Receipt
 from visionloop.components.train.stage import parse_settings
@@ -238,42 +237,10 @@ def test_a_component_without_input_artifacts_is_called_as_it_is(toy_trained: Tra
     assert laptop.record("called").state("snapshot").state == "succeeded"
 
 
-class Receiver(HTTPServer):
-    """Keeps the messages that are posted to it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Posted)
-        self.bodies: list[dict[str, Any]] = []
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What a pod is told of it, and of the page that messages lead to."""
-        return {
-            "VISIONLOOP_NOTIFY_URL": f"http://127.0.0.1:{self.server_port}/hook",
-            "VISIONLOOP_RUN_URL": "https://kubeflow.example.com/#/runs/details/{run}",
-        }
-
-
-class Posted(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @dsl.component(base_image="unused", install_kfp_package=False)
@@ -296,7 +263,8 @@ def before_cleanup(laptop: Laptop, run_name: str, body: Callable[[], Any], file:
             body()
 
     compiler.Compiler().compile(alone, str(file))
-    return run(laptop, file, receiver.variables)
+    page = {"VISIONLOOP_RUN_URL": "https://kubeflow.example.com/#/runs/details/{run}"}
+    return run(laptop, file, receiver.variables | page)
 
 
 def test_cleanup_is_an_exit_task(toy_trained: Trained, tmp_path: Path, receiver: Receiver) -> None:

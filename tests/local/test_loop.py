@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from laptop import TINY, Dataset, Trained
+from message_receiver import SECRET_PART, receiving
 
 from visionloop.components.canonical import result_digest, stage_key
 from visionloop.components.receipts import Receipt
@@ -177,6 +178,18 @@ def test_the_same_content_elsewhere_trains_nothing_anew(trained: Trained, make_d
     reused = {stage: told["reused"] for stage, told in ended.summary["stages"].items()}
     assert reused == {**dict.fromkeys(STAGES, True), "snapshot": False, "cleanup": False}
     assert trained.laptop.versions() == [("tiny-digits", 1)]
+
+
+def test_a_runs_end_is_told_where_there_is_a_receiver(trained: Trained):
+    laptop, wanted = trained.laptop, trained.dataset.uri
+    with receiving() as receiver:
+        well = laptop.run(*laptop.train_command(wanted, settings=TINY), variables=receiver.variables).expect()
+        badly = laptop.run(*laptop.train_command(f"{wanted}/none", "--run", "told"), variables=receiver.variables)
+    completed, failed = receiver.bodies
+    assert (completed["run"], completed["status"]) == (well.summary["run"], "completed")
+    assert completed["text"] == "Version 1 is registered as champion."
+    assert (failed["run"], failed["status"], failed["text"]) == ("told", "failed", badly.refused(65))
+    assert SECRET_PART not in well.stderr + badly.stderr
 
 
 def test_nothing_beyond_this_machine_was_asked_for(trained: Trained):
