@@ -257,7 +257,7 @@ def test_the_exit_handler_tells_the_champion_and_keeps_the_receivers_address(
 ) -> None:
     run, summary = trained
     told = endpoint.told(run.run)
-    assert (told["status"], told["title"]) == ("completed", "KFP Digits: version 1")
+    assert (told["status"], told["title"]) == ("completed", "kfp-digits: version 1")
     assert told["text"] == "Version 1 is registered as champion."
     assert (told["verdict"], told["trace_id"]) == ("promote", summary["trace_id"])
     workflow = kubectl("-n", NAMESPACE, "get", "workflow", "-l", f"pipeline/runid={run.run}", "-o", "json")
