@@ -41,8 +41,10 @@ class Display:
         if message:
             self.note(message)
         for row in rows:
-            told = (row.state, row.text)
-            if row.state != "pending" and self._shown.get(row.stage) != told:
+            before, told = self._shown.get(row.stage), (row.state, row.text)
+            # The record tells a stage's end, and later the engine, with a time of its own.
+            ended_before = before is not None and before[0] == row.state == "succeeded"
+            if row.state != "pending" and before != told and not ended_before:
                 self._shown[row.stage] = told
                 self._print(self._line(row))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from visionloop.components.policy import POLICIES
 from visionloop.pipelines.local.display import epoch_text
@@ -45,9 +45,9 @@ def rows(state: RemoteState, known: Mapping[str, StageRecord], stages: tuple[str
     return tuple(_row(stage, _further(stage, steps.get(stage), known.get(stage)), known.get(stage)) for stage in named)
 
 
-def duration(span: object) -> str:
+def duration(span: timedelta) -> str:
     """A time span for people: seconds, minutes and seconds, or hours and minutes."""
-    seconds = max(0, int(span.total_seconds())) if hasattr(span, "total_seconds") else 0
+    seconds = max(0, int(span.total_seconds()))
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
@@ -76,7 +76,7 @@ def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
         return Row(stage, "pending")
     match step.state:
         case "succeeded":
-            spent = "" if step.started_at is None or step.finished_at is None else step.finished_at - step.started_at
+            spent = _spent(step, known)
             text = "reused" if reused else f"done in {duration(spent)}" if spent else "done"
             return Row(stage, "succeeded", text, notices)
         case "skipped":
@@ -90,6 +90,13 @@ def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
             parts = [_attempt(stage, step), _epoch(step, known)]
             text = "  ".join(part for part in parts if part)
             return Row(stage, "running", text, notices, step.started_at)
+
+
+def _spent(step: Step, known: StageRecord | None) -> timedelta | None:
+    """How long a stage took: by the engine, which counts its pod's start too, else by the record."""
+    if step.started_at is not None and step.finished_at is not None:
+        return step.finished_at - step.started_at
+    return timedelta(seconds=known.state.seconds) if known else None
 
 
 def sentence(step: Step, known: StageRecord | None) -> str:

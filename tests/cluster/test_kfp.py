@@ -411,7 +411,8 @@ def test_a_training_whose_pod_is_lost_resumes_in_another(endpoint: Endpoint) -> 
         # Without KFP's own settings Argo tries no lost pod again: then the next run goes on where this one ended.
         assert [pod for pod in pods(run.run, "train") if pod["metadata"]["name"] != lost] == []
         told = endpoint.told(run.run)
-        assert (told["status"], told["title"]) == ("failed", "Lost Digits: failed")
+        assert (told["status"], told["title"]) == ("failed", "Lost Digits: train failed")
+        assert "checkpoint" in told["kept"]
         run, attempts = endpoint.submit("Lost Digits", epochs=9), 1
         summary = endpoint.end(run)
     assert run.state().phase == "succeeded"

@@ -304,6 +304,20 @@ def test_a_terminal_shows_the_tree():
     assert "the cluster is out" in lines
 
 
+def test_an_end_that_the_record_told_is_not_told_again(workspace: str, record: RunRecord, capsys: Any) -> None:
+    record.write_state(StageState(stage="snapshot", state="succeeded", attempt=1, key="k", seconds=4.2))
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    late = Step("snapshot", "succeeded", started_at=began, finished_at=began + timedelta(seconds=9))
+    with pytest.raises(UserStopped):
+        play(
+            workspace,
+            RemoteState("running", (Step("snapshot", "running"),)),
+            RemoteState("running", (late,)),
+            RemoteState("stopped", (late,)),
+        )
+    assert capsys.readouterr().err.splitlines()[1:] == ["✓ snapshot  done in 4 s"]
+
+
 def test_the_record_speaks_where_the_engine_is_behind() -> None:
     known = {
         "train": StageRecord(StageState(stage="train", state="succeeded", attempt=1)),
