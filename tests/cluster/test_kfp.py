@@ -13,9 +13,11 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -348,6 +350,29 @@ def test_a_recurring_run_computes_once(
     assert endpoint.record(first.run_id)["register"].scalars["version"] == 1
     assert endpoint.record(second.run_id)["snapshot"].reused
     assert pods(second.run_id, "train") == []
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "notebooks"))
+    import notebook_process
+
+    # The run on this machine registers its model in an MLflow of its own.
+    here = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    here |= {"VISIONLOOP_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
+    here |= {"KFP_HOST": endpoint.host, "KFP_WORKSPACE": WORKSPACE, "KFP_DATASET": endpoint.dataset}
+    made_small = f"import sys; sys.path[:0] = {sys.path}; import test_kfp; test_kfp.kubeflow.cluster = test_kfp.small"
+    ran = notebook_process.run("kubeflow", tmp_path, here, 1800, made_small)
+    assert ran.code == 0, ran.stderr
+    followed, read = ran.cells[-2:]
+    page, registered = followed.splitlines()
+    assert page.startswith("notebook-digits ")
+    assert f" {endpoint.host}/#/runs/details/" in page
+    assert registered == "version 1 is champion (promote)"
+    stages = [line.split(":")[0] for line in read.splitlines() if not line.startswith(" ")]
+    assert stages == ["snapshot", "validate", "convert", "train", "evaluate", "register"]
+    assert "mAP50" in read
 
 
 def test_wrong_data_ends_at_once_with_its_sentence(endpoint: Endpoint) -> None:

@@ -36,9 +36,9 @@ def code_cells(name: str) -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def run(name: str, folder: Path, environment: Mapping[str, str], seconds: float = 600) -> Ran:
-    """Runs a notebook in a folder."""
-    cells = code_cells(name)
+def run(name: str, folder: Path, environment: Mapping[str, str], seconds: float = 600, before: str = "") -> Ran:
+    """Runs a notebook in a folder; code ``before`` its first cell is no cell of it."""
+    cells = [f"{before}\n{cell}" if number == 0 else cell for number, cell in enumerate(code_cells(name))]
     done = subprocess.run(
         [sys.executable, "-c", _RUN],
         input=json.dumps(cells),
