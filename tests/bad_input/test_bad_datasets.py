@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from laptop import Dataset, Ended, Laptop
+from message_receiver import receiving
 
 TINY = {"train": 4, "val": 2, "test": 2}
 
@@ -222,8 +223,11 @@ def test_several_tasks_and_no_choice(laptop: Laptop, dataset: Dataset):
 
 def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, dataset: Dataset, good: Dataset):
     dataset.write_annotations(_unknown_class(dataset.annotations()))
-    ended = laptop.train(dataset.uri, "--run", "bad")
+    with receiving() as receiver:
+        ended = laptop.run(*laptop.train_command(dataset.uri, "--run", "bad"), variables=receiver.variables)
     sentence = ended.refused(65)
+    (message,) = receiver.bodies
+    assert (message["run"], message["status"], message["text"]) == ("bad", "failed", sentence)
     assert "class_id" in sentence
     failures = laptop.record("bad").failures()
     assert [(failure.exit_code, failure.error_message) for failure in failures] == [(65, sentence)]
