@@ -34,7 +34,9 @@ help: ## Print this list
 
 venv: $(INSTALLED) ## Create .venv with the pinned packages
 
-$(INSTALLED): constraints.txt pyproject.toml setup.py
+$(INSTALLED): constraints.txt pyproject.toml
+	@test -d visionloop/components/train -a -d visionloop/pipelines/cli || \
+	  { echo "visionloop/components, visionloop/pipelines: not the links that the repository holds; get it with git, or an archive that keeps links"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "$(PYTHON): Visionloop needs Python 3.11 or newer; name one with make PYTHON=…"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -59,10 +61,7 @@ format: venv ## Put the code into the checked style
 	$(BIN)/ruff format .
 
 types: venv ## Check types
-	@mkdir -p build/types/visionloop
-	@ln -sfn ../../../components build/types/visionloop/components
-	@ln -sfn ../../../pipelines build/types/visionloop/pipelines
-	$(BIN)/mypy -p visionloop.components -p visionloop.pipelines
+	$(BIN)/mypy -p visionloop
 
 golden: venv ## Write what is compared: compiled pipelines, components, tables of the docs, hashes of the logic
 	$(BIN)/visionloop compile --engine argo --out manifests/argo

@@ -71,7 +71,7 @@ RECEIPT_OF |= {"evaluation": "evaluate"}
 
 def component(stage: str) -> Any:
     """A stage's KFP component."""
-    return getattr(importlib.import_module(f"visionloop.components.{stage}"), stage)
+    return getattr(importlib.import_module(f"visionloop.components.{stage}.component"), stage)
 
 
 def compiled(stage: str) -> str:

@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import traceback
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+import visionloop
 from visionloop.components.errors import Defect, Terminated, UserStopped, VisionloopError
 from visionloop.components.logs import configure_for_people
 from visionloop.pipelines.cli import stage
@@ -24,11 +25,26 @@ def application(arguments: list[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Retrain vision models from annotated image datasets.",
     )
+    app.callback()(_common)
     app.add_typer(stage.application(arguments), name="stage")
     # The entry point of every container imports nothing of what only a person's machine needs.
     if arguments[:1] != ["stage"]:
         _add_people_commands(app)
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"visionloop {visionloop.__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Retrain vision models from annotated image datasets."""
 
 
 def _add_people_commands(app: typer.Typer) -> None:
