@@ -19,15 +19,15 @@ from typing import Any
 import msgspec
 from kfp import dsl
 
-from visionloop.components import catalog, lookup, runs
-from visionloop.components.configuration.settings import BASIC, display
-from visionloop.components.errors import VisionloopError
-from visionloop.components.policy import POLICIES, REGISTRY
-from visionloop.components.receipts import Found
-from visionloop.components.receipts import load as load_receipt
-from visionloop.components.stage import Invocation, Outcome
-from visionloop.components.stage import run_stage as run_to_receipt
-from visionloop.components.storage import open_prefix
+from visionloop.core import catalog, lookup, runs
+from visionloop.core.errors import VisionloopError
+from visionloop.core.policy import POLICIES, REGISTRY
+from visionloop.core.receipts import Found
+from visionloop.core.receipts import load as load_receipt
+from visionloop.core.stage import Invocation, Outcome
+from visionloop.core.stage import run_stage as run_to_receipt
+from visionloop.core.storage import open_prefix
+from visionloop.training.configuration.settings import BASIC, display
 
 #: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
 RUN_VARIABLE = "VISIONLOOP_RUN"

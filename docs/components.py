@@ -17,30 +17,23 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
+import imports
 import yaml
 from kfp import compiler
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from visionloop.components import errors
+from visionloop.core import errors
 from visionloop.pipelines.targets import STAGES
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "components"
 
+#: The module of the errors.
+ERRORS = "visionloop.core.errors"
+
 #: The day on which the components last ran, each alone, with the versions that constraints.txt pins.
 LAST_VERIFIED = "2026-11-21T00:00:00Z"
-
-#: Modules whose errors any stage may end with, beside those of its own folder and of what it is made of.
-SHARED = ("stage.py", "storage.py", "receipts.py", "limits.py", "configuration", "workspace.py", "names.py")
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "snapshot": ("dice",),
-    "validate": ("dice", "images.py"),
-    "convert": ("dice",),
-    "train": ("images.py", "weights.py", "trainers"),
-    "evaluate": ("images.py", "registry", "tracking", "trainers"),
-    "register": ("registry", "tracking"),
-}
 
 TAGS: Mapping[str, tuple[str, ...]] = {
     "snapshot": ("data-processing",),
@@ -179,8 +172,9 @@ def _artifact(one: Mapping[str, Any]) -> str:
 
 
 def _errors(stage: str) -> str:
-    """The errors that the stage's sources and those that it is made of name, and how a cluster ends a pod."""
-    named = {name for place in (*SHARED, stage, *PARTS.get(stage, ())) for name in _named(FOLDER / place)}
+    """The errors that the stage's modules and all that they import name."""
+    modules = imports.closure([f"visionloop.components.{stage}.stage"], lambda module: module != ERRORS)
+    named = {name for module in modules for name in _named(module)}
     known = sorted(
         (error for error in errors.all_errors()[1:] if error.__name__ in named), key=lambda error: error.exit_code
     )
@@ -192,14 +186,14 @@ def _errors(stage: str) -> str:
     return _table(("exit", "code", "meaning", "remedy", "worth a retry"), rows.values())
 
 
-def _named(place: Path) -> set[str]:
-    """The names that the modules of a place import from the module of errors."""
-    found = set()
-    for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "visionloop.components.errors":
-                found |= {alias.name for alias in node.names}
-    return found
+def _named(module: str) -> set[str]:
+    """The errors that a module imports."""
+    return {
+        alias.name
+        for node in ast.walk(imports.tree(module))
+        if isinstance(node, ast.ImportFrom) and node.module == ERRORS
+        for alias in node.names
+    }
 
 
 def _meaning(error: type[errors.VisionloopError]) -> str:
@@ -218,7 +212,7 @@ def example(stage: str) -> str:
     )
     lines = [
         "from kfp import compiler, components, dsl",
-        "from visionloop.pipelines.kubeflow import place",
+        "from visionloop.pipelines.engines.kubeflow.tasks import place",
         "from visionloop.pipelines.targets import cluster",
         "",
         f'{stage} = components.load_component_from_file("components/{stage}/component.yaml")',

@@ -11,13 +11,14 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from visionloop.components import catalog, errors
-from visionloop.components.configuration import BASIC, describe, settings_of
-from visionloop.components.policy import POLICIES
-from visionloop.components.trainers import Setting
+from visionloop.core import catalog, errors
+from visionloop.core.policy import POLICIES
 from visionloop.pipelines.cli.stage import COMMON
 from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
+from visionloop.training.catalog import trainer as trainer_named
+from visionloop.training.configuration import BASIC, describe, settings_of
+from visionloop.training.trainers import Setting
 
 FOLDER = Path(__file__).parent
 
@@ -94,7 +95,7 @@ def settings(chosen: dict[str, Setting]) -> str:
 
 def advanced(task: str) -> str:
     """What a task's settings have beside the basic ones and those of detection."""
-    trainer = catalog.trainer("ultralytics")
+    trainer = trainer_named("ultralytics")
     every = settings_of(trainer, task)
     detection = settings_of(trainer, "detection") if task != "detection" else {}
     return settings({name: one for name, one in every.items() if name not in BASIC and name not in detection})

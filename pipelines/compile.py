@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from visionloop.components.canonical import canonical, sha256
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.logs import notice
-from visionloop.components.policy import REGISTRY
-from visionloop.components.runs import PIPELINE_VARIABLE
+from visionloop.core.canonical import canonical, sha256
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
+from visionloop.core.policy import REGISTRY
+from visionloop.core.runs import PIPELINE_VARIABLE
 from visionloop.pipelines.targets import Target, cluster
 
 #: The engines that pipelines are compiled for.
@@ -61,8 +61,8 @@ def compile_engine(
 
 def argo_files(target: Target) -> dict[str, str]:
     """Every WorkflowTemplate by file name, the schedule beside its own, and the kustomization that lists them."""
-    from visionloop.pipelines.retrain.argo import retrain_schedule, retrain_template
-    from visionloop.pipelines.train.argo import train_templates
+    from visionloop.pipelines.engines.argo.retrain import retrain_schedule, retrain_template
+    from visionloop.pipelines.engines.argo.train import train_templates
 
     retrain = retrain_template(target)
     files = {f"{template.name}.yaml": argo_yaml(template) for template in train_templates(target)}
@@ -89,8 +89,8 @@ KFP_PIPELINES = ("train", "retrain")
 
 def kfp_files(target: Target, pipelines: Iterable[str] = KFP_PIPELINES) -> dict[str, str]:
     """The IR of pipelines by file name."""
-    from visionloop.pipelines.retrain.kubeflow import retrain_pipeline
-    from visionloop.pipelines.train.kubeflow import train_pipeline
+    from visionloop.pipelines.engines.kubeflow.retrain import retrain_pipeline
+    from visionloop.pipelines.engines.kubeflow.train import train_pipeline
 
     made = {"train": train_pipeline, "retrain": retrain_pipeline}
 
@@ -107,7 +107,7 @@ def kfp_yaml(pipeline: Any) -> str:
     """A KFP pipeline's IR and platform specification as YAML, its stages told which pipeline they belong to."""
     from kfp import compiler
 
-    from visionloop.pipelines.kubeflow import IDENTITY_PLACEHOLDER
+    from visionloop.pipelines.engines.kubeflow.tasks import IDENTITY_PLACEHOLDER
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
@@ -163,7 +163,7 @@ def unexpressed(engine: str, target: Target) -> list[str]:
     """What gets lost of the policies on an engine, one sentence part each."""
     if engine == "argo":
         return []
-    from visionloop.pipelines import kubeflow
+    from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
 
     rows: Iterable[tuple[str, Any]] = [
         *target.policies.items(),

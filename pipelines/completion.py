@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from visionloop.components.runs import StageState
+from visionloop.core.runs import StageState
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from visionloop.components import catalog
-from visionloop.components.configuration.settings import BASIC, allowed_values, display, settings_of
-from visionloop.components.trainers import Setting
+from visionloop.training import catalog
+from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
+from visionloop.training.trainers import Setting
 
 #: The bytes that a KFP parameter holds at most.
 LONGEST_VALUE = 10_000

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from visionloop.components import catalog, receipts
-from visionloop.components.errors import InvalidConfig, NotFound
-from visionloop.components.limits import Limits
-from visionloop.components.receipts import Found
-from visionloop.components.runs import RunRecord
-from visionloop.components.stage import Context, Explains, Resolution, Stage, key_of, make_arguments
-from visionloop.components.storage import Prefix, open_prefix
 from visionloop.components.train.stage import resolve_settings
+from visionloop.core import catalog, receipts
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.limits import Limits
+from visionloop.core.receipts import Found
+from visionloop.core.runs import RunRecord
+from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of, make_arguments
+from visionloop.core.storage import Prefix, open_prefix
 
 Action = Literal["reuse", "run", "follows"]
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
-from visionloop.components import catalog
-from visionloop.components.configuration.settings import BASIC
-from visionloop.components.policy import REGISTRY, StagePolicy
+from visionloop.core import catalog
+from visionloop.core.policy import REGISTRY, StagePolicy
+from visionloop.training import catalog as training_catalog
+from visionloop.training.configuration.settings import BASIC
 
 #: The stages of a pipeline in the order in which a person reads them.
 STAGES = ("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup")
@@ -53,7 +54,7 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
         tag: The images' tag, the package's version unless told otherwise.
         gpus: In place of the policy's number, for every row that asks for some; 0 runs them on the CPU, on any node.
     """
-    trainers = catalog.trainers()
+    trainers = training_catalog.trainers()
     names = sorted(trainers, key=lambda name: (name != DEFAULT_TRAINER, name))
     return Target(
         policies={name: with_gpus(catalog.stage(name).policy, gpus) for name in STAGES},

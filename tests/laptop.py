@@ -26,10 +26,10 @@ import psutil
 import pytest
 from obstore.store import LocalStore, S3Store
 
-from visionloop.components import progress, receipts
-from visionloop.components.receipts import Found, Receipt
-from visionloop.components.runs import RunRecord
-from visionloop.components.storage import Prefix
+from visionloop.core import progress, receipts
+from visionloop.core.receipts import Found, Receipt
+from visionloop.core.runs import RunRecord
+from visionloop.core.storage import Prefix
 from visionloop.pipelines import sample
 
 Result = TypeVar("Result")

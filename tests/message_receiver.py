@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from visionloop.components.notify import URL_VARIABLE
+from visionloop.components.cleanup.notify import URL_VARIABLE
 
 #: A part of the receiver's address, which is a secret: it may stand in no log and in no workflow.
 SECRET_PART = "a-secret-part"

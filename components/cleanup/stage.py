@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.components import receipts
-from visionloop.components.logs import LOGGER
-from visionloop.components.notify import notify
-from visionloop.components.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
-from visionloop.components.reservation import Watcher
-from visionloop.components.runs import StageState
-from visionloop.components.stage import Context, argument
-from visionloop.components.storage import Prefix
+from visionloop.components.cleanup.notify import notify
+from visionloop.core import receipts
+from visionloop.core.logs import LOGGER
+from visionloop.core.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
+from visionloop.core.reservation import Watcher
+from visionloop.core.runs import StageState
+from visionloop.core.stage import Context, argument
+from visionloop.core.storage import Prefix
 
 CHECKPOINTS = "checkpoints"
 

@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 import yaml
 
-from visionloop.components import dice, receipts
 from visionloop.components.convert.converted import IndexEntry, encode_index
-from visionloop.components.errors import Defect, InvalidDataset, InvalidReceipt
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Parameter
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
 from visionloop.components.validate import report as validation
+from visionloop.core import receipts
+from visionloop.core.errors import Defect, InvalidDataset, InvalidReceipt
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.data import dice
 
 #: The layout that each task is converted to.
 FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classification": "imagefolder"}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionloop.components import dice
 from visionloop.components.evaluate.slices import Slices
-from visionloop.components.trainers import Detection
+from visionloop.data import dice
+from visionloop.training.trainers import Detection
 
 #: Images that are predicted on for slices and pictures, the first by file name; metrics are of all.
 LIMIT = 2000

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from visionloop.components.configuration.option_file import read_option_file
-from visionloop.components.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration.option_file import read_option_file
 
 Mode = Literal["max", "min"]
 Verdict = Literal["promote", "keep", "reject"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from visionloop.components import reports
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.roc import Curve
-from visionloop.components.registry import Version
-from visionloop.components.stage import Resolution
-from visionloop.components.trainers import Evaluation
+from visionloop.core import reports
+from visionloop.core.stage import Resolution
+from visionloop.registry import Version
+from visionloop.training.trainers import Evaluation
 
 #: Classes beyond which the confusion matrix is not drawn, and beyond which the table of classes is cut.
 CONFUSION_CLASSES = 30

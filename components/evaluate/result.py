@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from visionloop.components.canonical import canonical
-from visionloop.components.errors import InvalidReceipt
-from visionloop.components.receipts import Found
+from visionloop.core.canonical import canonical
+from visionloop.core.errors import InvalidReceipt
+from visionloop.core.receipts import Found
 
 OUTPUT = "evaluation"
 

@@ -1,7 +1,7 @@
 """How well a detector's confidence tells its right detections from its wrong ones: a ROC curve over the detections.
 
 An image has no countable places without an object, so a detector has no true negatives among them. Over what it did detect
-the curve is defined: a detection of any class is right or wrong (`visionloop.components.trainers.Evaluation`), and its
+the curve is defined: a detection of any class is right or wrong (`visionloop.training.trainers.Evaluation`), and its
 confidence is the score (T. Fawcett, An introduction to ROC analysis, https://doi.org/10.1016/j.patrec.2005.10.010). Missed
 objects are no part of it: recall tells of them.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from visionloop.components.trainers import Detection
+from visionloop.training.trainers import Detection
 
 #: COCO's bounds of small, medium and large, in square pixels (https://cocodataset.org/#detection-eval).
 SMALL_AREA = 32**2

@@ -12,9 +12,16 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components import catalog, images, live, receipts
 from visionloop.components.convert.converted import Converted, IndexEntry
-from visionloop.components.errors import (
+from visionloop.components.evaluate.examples import Examples
+from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
+from visionloop.components.evaluate.output import stdout_to_stderr
+from visionloop.components.evaluate.page import render
+from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
+from visionloop.components.evaluate.roc import curve
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import live, receipts
+from visionloop.core.errors import (
     AccessDenied,
     InvalidConfig,
     InvalidDataset,
@@ -22,23 +29,18 @@ from visionloop.components.errors import (
     OutOfMemory,
     VisionloopError,
 )
-from visionloop.components.evaluate.examples import Examples
-from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
-from visionloop.components.evaluate.output import stdout_to_stderr
-from visionloop.components.evaluate.page import render
-from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
-from visionloop.components.evaluate.roc import curve
-from visionloop.components.logs import LOGGER, notice
-from visionloop.components.names import sanitise
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Found, InputReference, Parameter
-from visionloop.components.registry import NO_CHAMPION, Registry, Version, package
-from visionloop.components.registry import resolve as places
-from visionloop.components.registry.registry import EVALUATION
-from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
-from visionloop.components.storage import open_prefix
-from visionloop.components.trainers import Evaluation, Trainer
+from visionloop.core.logs import LOGGER, notice
+from visionloop.core.names import sanitise
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Found, InputReference, Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.storage import open_prefix
+from visionloop.data import images
+from visionloop.registry import NO_CHAMPION, Registry, Version, package
+from visionloop.registry import resolve as places
+from visionloop.registry.versions import EVALUATION
+from visionloop.training import catalog
+from visionloop.training.trainers import Evaluation, Trainer
 
 SPLIT = "test"
 

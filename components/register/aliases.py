@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visionloop.components.evaluate.result import EvaluationResult
-from visionloop.components.registry import CHALLENGER, CHAMPION, NO_CHAMPION, Registry, Version
-from visionloop.components.registry.registry import EVALUATION, PROMOTED, SUPERSEDED_BY
+from visionloop.registry import CHALLENGER, CHAMPION, NO_CHAMPION, Registry, Version
+from visionloop.registry.versions import EVALUATION, PROMOTED, SUPERSEDED_BY
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.components.configuration.settings import BASIC, display
 from visionloop.components.evaluate.result import EvaluationResult
-from visionloop.components.receipts import Found, Parameter
+from visionloop.core.receipts import Found, Parameter
+from visionloop.training.configuration.settings import BASIC, display
 
 #: Classes that a card names; of the others it tells the number.
 CLASSES = 50

@@ -10,23 +10,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from visionloop.components import catalog, receipts
-from visionloop.components.canonical import canonical
 from visionloop.components.convert.converted import Converted
-from visionloop.components.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.logs import notice
-from visionloop.components.names import sanitise
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Found, Output, Parameter
 from visionloop.components.register import card
 from visionloop.components.register.aliases import Placed, move
-from visionloop.components.registry import Registry, Version, package, registry
-from visionloop.components.registry.lock import locked
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument, key_of
-from visionloop.components.storage import Sent, normalise_uri, open_prefix
+from visionloop.core import receipts
+from visionloop.core.canonical import canonical
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.core.logs import notice
+from visionloop.core.names import sanitise
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Found, Output, Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of
+from visionloop.core.storage import Sent, normalise_uri, open_prefix
+from visionloop.registry import Registry, Version, package
+from visionloop.registry import versions as registry
+from visionloop.registry.lock import locked
+from visionloop.training import catalog
 
 #: The folder of an attempt in which the model lies.
 MODEL = "model"

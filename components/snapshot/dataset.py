@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components import dice
-from visionloop.components.errors import DatasetNotFound, InvalidDataset, NotFound
-from visionloop.components.storage import ObjectInfo, Prefix, local_path
+from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
+from visionloop.core.storage import ObjectInfo, Prefix, local_path
+from visionloop.data import dice
 
 METADATA = "metadata.json"
 IMAGES = "images"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from visionloop.components.errors import InvalidReceipt, NotFound, PreconditionFailed
-from visionloop.components.storage import Prefix
+from visionloop.core.errors import InvalidReceipt, NotFound, PreconditionFailed
+from visionloop.core.storage import Prefix
 
 FOLDER = "snapshots"
 

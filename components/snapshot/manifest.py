@@ -10,10 +10,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visionloop.components import dice
-from visionloop.components.canonical import canonical, sha256
-from visionloop.components.errors import InvalidReceipt
-from visionloop.components.receipts import Found
+from visionloop.core.canonical import canonical, sha256
+from visionloop.core.errors import InvalidReceipt
+from visionloop.core.receipts import Found
+from visionloop.data import dice
 
 SCHEMA = pa.schema(
     [

@@ -6,17 +6,18 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.components import dice, receipts
-from visionloop.components.configuration import split_strategy
-from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Found, Parameter
-from visionloop.components.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Identity, ImageRow, Snapshot, encode
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
-from visionloop.components.storage import normalise_uri, open_prefix
+from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
+from visionloop.core import receipts
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Found, Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.storage import normalise_uri, open_prefix
+from visionloop.data import dice
+from visionloop.training.configuration import split_strategy
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _decision(context: Context, arguments: Arguments, identity: Identity, annota
     """Whether the run goes on. The registry is imported where there is a policy only."""
     if not arguments.retraining:
         return ALWAYS
-    from visionloop.components.retraining.decision import decide_run
+    from visionloop.components.snapshot.retraining.decision import decide_run
 
     return decide_run(
         arguments.retraining,

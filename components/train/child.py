@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.components import catalog
-from visionloop.components.errors import Transient, VisionloopError
 from visionloop.components.train import channel
-from visionloop.components.trainers import EpochReport, TrainingJob
+from visionloop.core.errors import Transient, VisionloopError
+from visionloop.training import catalog
+from visionloop.training.trainers import EpochReport, TrainingJob
 
 _PR_SET_PDEATHSIG = 1
 

@@ -13,9 +13,14 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components import catalog, configuration, images, live, progress, receipts, weights
 from visionloop.components.convert.converted import Converted
-from visionloop.components.errors import (
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.train import channel
+from visionloop.components.train.child import JobFile
+from visionloop.components.train.supervisor import supervise
+from visionloop.components.train.tracked import TrackedTraining
+from visionloop.core import live, progress, receipts
+from visionloop.core.errors import (
     CheckpointUploadFailed,
     InvalidConfig,
     InvalidReceipt,
@@ -26,19 +31,16 @@ from visionloop.components.errors import (
     UserStopped,
     VisionloopError,
 )
-from visionloop.components.folders import temporary_folder
-from visionloop.components.logs import LOGGER, notice
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Parameter
-from visionloop.components.registry import resolve_model
-from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument, key_of, publish
-from visionloop.components.storage import open_prefix, read_uri
-from visionloop.components.train import channel
-from visionloop.components.train.child import JobFile
-from visionloop.components.train.supervisor import supervise
-from visionloop.components.train.tracked import TrackedTraining
-from visionloop.components.trainers import Trainer
+from visionloop.core.folders import temporary_folder
+from visionloop.core.logs import LOGGER, notice
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of, publish
+from visionloop.core.storage import open_prefix, read_uri
+from visionloop.data import images
+from visionloop.registry import resolve_model
+from visionloop.training import catalog, configuration, weights
+from visionloop.training.trainers import Trainer
 
 #: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
 UPLOAD_TRIES = 3

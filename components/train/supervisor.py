@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.components.errors import Defect, Killed, SickMachine, Terminated, Transient, by_code
 from visionloop.components.train import channel
 from visionloop.components.train.child import JobFile
+from visionloop.core.errors import Defect, Killed, SickMachine, Terminated, Transient, by_code
 
 #: Seconds that a child is given between SIGTERM and SIGKILL.
 TERMINATE_SECONDS = 10

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from visionloop.components.errors import NotFound, VisionloopError
-from visionloop.components.logs import LOGGER
-from visionloop.components.names import sanitise
-from visionloop.components.stage import Attempt, Context, Resolution
-from visionloop.components.tracking import open_tracker
+from visionloop.core.errors import NotFound, VisionloopError
+from visionloop.core.logs import LOGGER
+from visionloop.core.names import sanitise
+from visionloop.core.stage import Attempt, Context, Resolution
+from visionloop.training.tracking import open_tracker
 
 if TYPE_CHECKING:
     from visionloop.components.train.stage import Loaded

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from visionloop.components import dice, reports
-from visionloop.components.errors import NotFound
 from visionloop.components.snapshot.manifest import ImageRow, Snapshot
-from visionloop.components.storage import Prefix
 from visionloop.components.validate.report import Report
+from visionloop.core import reports
+from visionloop.core.errors import NotFound
+from visionloop.core.storage import Prefix
+from visionloop.data import dice
 
 PICTURES = 12
 FINDINGS = 200

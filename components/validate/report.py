@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from visionloop.components.canonical import canonical
-from visionloop.components.errors import InvalidReceipt
-from visionloop.components.receipts import Found
+from visionloop.core.canonical import canonical
+from visionloop.core.errors import InvalidReceipt
+from visionloop.core.receipts import Found
 
 
 class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):

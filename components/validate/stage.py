@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visionloop.components import dice, images, receipts
-from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset
-from visionloop.components.policy import POLICIES, QUARANTINE_LIMIT
-from visionloop.components.receipts import Parameter
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
-from visionloop.components.storage import open_prefix
 from visionloop.components.validate.page import render
 from visionloop.components.validate.report import Report, ReportedFinding
+from visionloop.core import receipts
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
+from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.storage import open_prefix
+from visionloop.data import dice, images
 
 MODES = ("annotations", "headers", "full")
 ON_ERROR = ("fail", "quarantine")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visionloop.components.policy import REGISTRY
+from visionloop.core.policy import REGISTRY
 from visionloop.pipelines.cli.services import say
 
 

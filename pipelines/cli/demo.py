@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from visionloop.components.receipts import load
-from visionloop.components.storage import open_prefix
+from visionloop.core.receipts import load
+from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
 from visionloop.pipelines.cli.run import pipeline_arguments, run_local
 from visionloop.pipelines.cli.services import say
-from visionloop.pipelines.local import RunResult
+from visionloop.pipelines.engines.laptop import RunResult
 from visionloop.pipelines.services.folder import find_folder
 
 DATASET = f"s3://{services.DATASETS_BUCKET}/sample-digits"

@@ -11,8 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 import visionloop
-from visionloop.components.errors import Defect, Terminated, UserStopped, VisionloopError
-from visionloop.components.logs import configure_for_people
+from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError
+from visionloop.core.logs import configure_for_people
 from visionloop.pipelines.cli import stage
 
 

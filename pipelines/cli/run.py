@@ -12,26 +12,26 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from visionloop.components import names, runs
-from visionloop.components.configuration.settings import BASIC
-from visionloop.components.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError
 from visionloop.components.evaluate.gate import resolve_gate
-from visionloop.components.retraining.policy import parse_policy
-from visionloop.components.storage import normalise_uri
+from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import parse_settings
+from visionloop.core import names, runs
+from visionloop.core.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError
+from visionloop.core.storage import normalise_uri
 from visionloop.pipelines.completion import completed
+from visionloop.pipelines.engines.laptop import LocalRun, RunResult, run_pipeline
+from visionloop.pipelines.engines.laptop.runner import RUNNERS, SUBPROCESS
 from visionloop.pipelines.environment import services_for
-from visionloop.pipelines.local import LocalRun, RunResult, run_pipeline
-from visionloop.pipelines.local.runner import RUNNERS, SUBPROCESS
+from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.parameters import RETRAIN, arguments_for
-from visionloop.pipelines.remote.state import RemoteRun
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.targets import STAGES
+from visionloop.training.configuration.settings import BASIC
 
 #: What makes each pipeline in the runner's process.
 PIPELINES = {
-    "train": "visionloop.pipelines.train.kubeflow:train_pipeline",
-    "retrain": "visionloop.pipelines.retrain.kubeflow:retrain_pipeline",
+    "train": "visionloop.pipelines.engines.kubeflow.train:train_pipeline",
+    "retrain": "visionloop.pipelines.engines.kubeflow.retrain:retrain_pipeline",
 }
 
 
@@ -321,7 +321,7 @@ def _run_remotely(
 
 
 def _follow(run: RemoteRun, workspace: str, arguments: Mapping[str, Any]) -> None:
-    from visionloop.pipelines.remote.follow import follow
+    from visionloop.pipelines.following.follow import follow
 
     _print(follow(run, workspace, arguments))
 
@@ -329,10 +329,10 @@ def _follow(run: RemoteRun, workspace: str, arguments: Mapping[str, Any]) -> Non
 def _engine(engine: Engine) -> Any:
     """The module with ``submit`` and ``find``; each brings the libraries of its engine."""
     if engine is Engine.ARGO:
-        from visionloop.pipelines.remote import argo
+        from visionloop.pipelines.engines.argo import runs as argo
 
         return argo
-    from visionloop.pipelines.remote import kubeflow
+    from visionloop.pipelines.engines.kubeflow import runs as kubeflow
 
     return kubeflow
 

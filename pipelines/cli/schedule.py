@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from visionloop.components.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.cli import run
 from visionloop.pipelines.cli.services import say
-from visionloop.pipelines.remote.schedules import Schedule, Schedules, check_name, schedules
-from visionloop.pipelines.remote.schedules_cron import Cron, zone_named
+from visionloop.pipelines.engines.schedules import Schedule, Schedules, check_name, schedules
+from visionloop.pipelines.following.cron import Cron, zone_named
 
 #: The pipeline that schedules start: its retraining policy decides each time whether to go on.
 PIPELINE = "retrain"

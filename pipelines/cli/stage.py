@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from visionloop.components import catalog
-from visionloop.components.lookup import LOOKS_AHEAD, look_ahead
-from visionloop.components.stage import Action, Argument, Invocation, Outcome, Stage, run_stage
+from visionloop.core import catalog
+from visionloop.core.lookup import LOOKS_AHEAD, look_ahead
+from visionloop.core.stage import Action, Argument, Invocation, Outcome, Stage, run_stage
 
 #: Options that every stage takes, beside its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionloop.components.errors import InvalidConfig, SickMachine
+from visionloop.core.errors import InvalidConfig, SickMachine
 
 #: The folder in the current directory, and the variable that names another one.
 DEFAULT_NAME = ".visionloop"

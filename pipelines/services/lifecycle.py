@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.components.errors import Transient
+from visionloop.core.errors import Transient
 from visionloop.pipelines.services import leases, store, tracking
 from visionloop.pipelines.services.folder import Folder, find_folder, naming_the_remedy, write_atomically
 from visionloop.pipelines.services.ports import LOOPBACK, check_address, keep_ports

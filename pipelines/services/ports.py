@@ -8,7 +8,7 @@ import socket
 
 import msgspec
 
-from visionloop.components.errors import InvalidConfig, Transient
+from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.pipelines.services.folder import Folder, write_atomically
 
 #: Below the range from which systems take the ports of outgoing connections, and below Kubernetes' node ports.

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from visionloop.components.errors import SickMachine
+from visionloop.core.errors import SickMachine
 
 #: Seconds between SIGTERM and SIGKILL. SeaweedFS waits 15 s for its own idle streams; its data survive SIGKILL.
 PATIENCE_SECONDS = 2.0

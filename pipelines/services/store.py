@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.services.folder import LEAST_FREE_BYTES, Folder, write_atomically
 from visionloop.pipelines.services.ports import LOOPBACK
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 
-from visionloop.components.errors import InvalidConfig, SickMachine
+from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.pipelines.services import store
 from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_atomically
 from visionloop.pipelines.services.ports import LOOPBACK

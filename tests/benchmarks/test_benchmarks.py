@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 from laptop import Dataset, Laptop, Server
 
-from visionloop.components.storage import PARALLEL_TRANSFERS, Prefix
+from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

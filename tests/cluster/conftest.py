@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl, until
 
-from visionloop.components.storage import open_prefix
+from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
 
 

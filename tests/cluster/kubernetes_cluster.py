@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.pipelines import services
-from visionloop.pipelines.pods import STAGE_LABEL
+from visionloop.pipelines.engines.pods import STAGE_LABEL
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 

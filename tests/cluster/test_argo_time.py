@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from kubernetes_cluster import Cluster, outputs
 
-from visionloop.components import receipts
-from visionloop.pipelines.pods import STAGE_LABEL
+from visionloop.core import receipts
+from visionloop.pipelines.engines.pods import STAGE_LABEL
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bench, pytest.mark.timeout(1800)]
 

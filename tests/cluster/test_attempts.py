@@ -10,10 +10,10 @@ import pytest
 from hera.workflows import Workflow
 from kubernetes_cluster import Cluster, kubectl, steps, until
 
-from visionloop.components import catalog
-from visionloop.components.errors import RETRYABLE
-from visionloop.components.policy import StagePolicy
-from visionloop.pipelines.argo import RETRY_EXPRESSION, stage_template
+from visionloop.core import catalog
+from visionloop.core.errors import RETRYABLE
+from visionloop.core.policy import StagePolicy
+from visionloop.pipelines.engines.argo.templates import RETRY_EXPRESSION, stage_template
 from visionloop.pipelines.targets import cluster as placed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

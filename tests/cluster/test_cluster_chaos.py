@@ -22,9 +22,9 @@ import pytest
 from faulty_relay import FaultyRelay
 from kubernetes_cluster import HOST, Cluster, kubectl, steps, until
 
-from visionloop.components import progress, receipts
-from visionloop.components.storage import Prefix, open_prefix
-from visionloop.pipelines.pods import STAGE_LABEL
+from visionloop.core import progress, receipts
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.pipelines.engines.pods import STAGE_LABEL
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("CLUSTER_CHAOS_ROUNDS", "5"))

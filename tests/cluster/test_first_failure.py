@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from kubernetes_cluster import STAGE_IMAGE, Cluster
 
-from visionloop.components.policy import POLICIES
-from visionloop.pipelines.argo import pod_spec_patch
-from visionloop.pipelines.train.argo import FIRST_FAILURE
+from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines.argo.templates import pod_spec_patch
+from visionloop.pipelines.engines.argo.train import FIRST_FAILURE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from kubernetes_cluster import HOST, Cluster, kubectl
 
-from visionloop.components.policy import POLICIES
+from visionloop.core.policy import POLICIES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

@@ -26,22 +26,22 @@ import urllib3
 from kubernetes_cluster import HOST, KUBECONFIG, kubectl
 from message_receiver import SECRET_PART, Receiver, receiving
 
-from visionloop.components import progress
-from visionloop.components.errors import DatasetNotFound, Transient, VisionloopError
+from visionloop.components.cleanup.notify import LINK_VARIABLE, URL_VARIABLE
 from visionloop.components.evaluate.roc import Curve
 from visionloop.components.kubeflow import ROC
-from visionloop.components.notify import LINK_VARIABLE, URL_VARIABLE
-from visionloop.components.policy import StagePolicy
-from visionloop.components.receipts import load
-from visionloop.components.runs import RunRecord, StageState
-from visionloop.components.storage import open_prefix
+from visionloop.core import progress
+from visionloop.core.errors import DatasetNotFound, Transient, VisionloopError
+from visionloop.core.policy import StagePolicy
+from visionloop.core.receipts import load
+from visionloop.core.runs import RunRecord, StageState
+from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
 from visionloop.pipelines.cli import demo
+from visionloop.pipelines.engines.kubeflow import runs as kubeflow
+from visionloop.pipelines.engines.kubeflow.schedules import KubeflowSchedules
+from visionloop.pipelines.following.cron import Cron
+from visionloop.pipelines.following.follow import follow
 from visionloop.pipelines.parameters import arguments_for
-from visionloop.pipelines.remote import kubeflow
-from visionloop.pipelines.remote.follow import follow
-from visionloop.pipelines.remote.schedules_cron import Cron
-from visionloop.pipelines.remote.schedules_kubeflow import KubeflowSchedules
 from visionloop.pipelines.targets import Target, cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]

@@ -118,7 +118,7 @@ def test_the_pods_of_kubeflow_pipelines_reach_the_stores_with_the_same_keys(inst
     namespace = f"{installed['NAMESPACE']}-kfp"
     program = (
         "import urllib.request\n"
-        "from visionloop.components.storage import open_prefix\n"
+        "from visionloop.core.storage import open_prefix\n"
         "assert urllib.request.urlopen('http://visionloop-mlflow:5000/health').status == 200\n"
         "open_prefix('s3://visionloop/shared', 'results').write('file', b'of a pod in another namespace')\n"
     )

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, STAGE_IMAGE, Cluster, kubectl
 
-from visionloop.components.policy import POLICIES
-from visionloop.pipelines import pods
+from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines import pods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

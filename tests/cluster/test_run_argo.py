@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from kubernetes_cluster import KUBECONFIG, STAGE_IMAGE, Cluster, kubectl
 
-from visionloop.pipelines.remote.argo_client import KubernetesApi
+from visionloop.pipelines.engines.argo.client import KubernetesApi
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from kubernetes_cluster import KUBECONFIG, Cluster, kubectl, until
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.pipelines.remote.schedules_argo import ArgoSchedules
-from visionloop.pipelines.remote.schedules_cron import Cron
+from visionloop.core.errors import InvalidConfig
+from visionloop.pipelines.engines.argo.schedules import ArgoSchedules
+from visionloop.pipelines.following.cron import Cron
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from kubernetes_cluster import Cluster, kubectl, steps
 
-from visionloop.pipelines.argo import OUTPUTS, pod_spec_patch
 from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.templates import OUTPUTS, pod_spec_patch
 from visionloop.pipelines.targets import cluster as placed
 
 STEPS = int(os.environ.get("SIZE_STEPS", "200"))

@@ -8,17 +8,9 @@ from typing import Any
 
 import pytest
 
-from visionloop.components.errors import InvalidConfig, NotFound
-from visionloop.components.policy import StagePolicy
-from visionloop.components.trainers import (
-    Evaluation,
-    Listener,
-    Predictor,
-    Setting,
-    Trainer,
-    TrainingJob,
-    TrainingResult,
-)
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.policy import StagePolicy
+from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, Trainer, TrainingJob, TrainingResult
 
 AUGMENTATIONS = ("mosaic", "fliplr")
 

@@ -11,7 +11,8 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionloop.components.configuration import (
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration import (
     BASIC,
     Resolved,
     check_model_task,
@@ -20,9 +21,8 @@ from visionloop.components.configuration import (
     settings_of,
     split_strategy,
 )
-from visionloop.components.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.trainers import Trainer
+from visionloop.training.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
+from visionloop.training.trainers import Trainer
 
 Trainers = Mapping[str, Trainer]
 

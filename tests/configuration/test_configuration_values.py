@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from visionloop.components.configuration import canonical_value
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.trainers import Setting
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration import canonical_value
+from visionloop.training.trainers import Setting
 
 WHOLE = Setting(int, 0, "a whole number")
 NUMBER = Setting(float, 0.0, "a number")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from visionloop.components.errors import AccessDenied, InvalidConfig, NotFound, Transient
-from visionloop.components.trainers import Trainer
-from visionloop.components.weights import Weights, locate, materialise, reference_kind
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
+from visionloop.training.trainers import Trainer
+from visionloop.training.weights import Weights, locate, materialise, reference_kind
 
 Reader = Callable[[str], bytes]
 BYTES = b"weights"

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from visionloop.components import limits
-from visionloop.components.errors import VisionloopError
-from visionloop.components.limits import Limits, undisturbed
+from visionloop.core import limits
+from visionloop.core.errors import VisionloopError
+from visionloop.core.limits import Limits, undisturbed
 
 limits.TICK_SECONDS = 0.05
 limits.STUCK_SECONDS = 0.3

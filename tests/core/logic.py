@@ -2,6 +2,9 @@
 
 A change that can give other results from equal inputs must raise the stage's ``logic_version``, or every workspace keeps the
 old results under the same keys. Comments, docstrings and formatting are no logic.
+
+A stage's logic is its own folder, and what that imports of data, training and registry and of a few modules of core: all
+modules that decide bytes. Modules count by the names that they are imported by.
 """
 
 from __future__ import annotations
@@ -12,45 +15,67 @@ import json
 import sys
 from pathlib import Path
 
-from visionloop.components import catalog
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
 
-ROOT = Path(__file__).parents[2]
+from imports import below, closure, tree  # noqa: E402 - a script of docs/
+
+from visionloop.core import catalog  # noqa: E402
+from visionloop.core.policy import POLICIES  # noqa: E402
+
 RECORD = Path(__file__).with_name("logic.json")
 
-#: What decides a stage's result, beside the folder of its own name.
-SHARED = {
-    "snapshot": ("components/dice",),
-    "validate": ("components/dice", "components/images.py"),
-    "convert": ("components/dice",),
-    "train": ("components/trainers/ultralytics", "components/configuration"),
-    "evaluate": ("components/trainers/ultralytics",),
-    "register": ("components/registry",),
-}
+#: Where results are decided, beside a stage's own folder.
+DECIDING = ("visionloop.data", "visionloop.training", "visionloop.registry")
+DECIDING_OF_CORE = ("visionloop.core.canonical", "visionloop.core.names", "visionloop.core.stores")
+
+#: Of a stage's own folder: the engine's wrapper, and what decides whether a run goes on rather than what it computes.
+NO_LOGIC = ("component", "retraining", "preflight")
+
+#: A stage that looks trainers up by name depends on each of them.
+TRAINERS = "visionloop.training.catalog"
+
+
+def logic(stage: str) -> list[str]:
+    """The modules that decide a stage's result."""
+    package = f"visionloop.components.{stage}"
+    ignored = tuple(f"{package}.{name}" for name in NO_LOGIC)
+
+    def decides(module: str) -> bool:
+        if module.startswith(f"{package}."):
+            return not module.startswith(ignored)
+        return module in DECIDING_OF_CORE or module.startswith(DECIDING)
+
+    own = [module for module in below(package) if module == package or decides(module)]
+    found = closure(own, decides)
+    if TRAINERS in found:
+        found = closure([*found, *below("visionloop.training.trainers")], decides)
+    return found
 
 
 def logic_hash(stage: str) -> str:
-    """SHA-256 over the syntax trees of a stage's modules, without docstrings."""
+    """SHA-256 over the syntax trees of the modules that decide a stage's result, without docstrings."""
     digest = hashlib.sha256()
-    for place in (f"components/{stage}", *SHARED[stage]):
-        path = ROOT / place
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            if file.name == "component.py":
-                continue  # the engine's wrapper
-            tree = ast.parse(file.read_text())
-            for node in ast.walk(tree):
-                body = getattr(node, "body", None)
-                if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                    value = body[0].value
-                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                        body[0] = ast.Expr(ast.Constant(""))
-            digest.update(f"{file.relative_to(ROOT)}\n{ast.dump(tree)}\n".encode())
+    for module in logic(stage):
+        for node in ast.walk(tree(module)):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                value = body[0].value
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    body[0] = ast.Expr(ast.Constant(""))
+        digest.update(f"{module}\n{ast.dump(tree(module))}\n".encode())
     return digest.hexdigest()
+
+
+def stages() -> list[str]:
+    """The stages that have a result."""
+    return [stage for stage in POLICIES if stage != "cleanup"]
 
 
 def current() -> dict[str, dict[str, object]]:
     """Version and hash of each stage as the code is."""
     return {
-        stage: {"logic_version": catalog.stage(stage).logic_version, "sha256": logic_hash(stage)} for stage in SHARED
+        stage: {"logic_version": catalog.stage(stage).logic_version, "sha256": logic_hash(stage)} for stage in stages()
     }
 
 

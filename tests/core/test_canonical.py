@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionloop.components.canonical import canonical, result_digest, sha256, stage_key
-from visionloop.components.errors import InvalidConfig
+from visionloop.core.canonical import canonical, result_digest, sha256, stage_key
+from visionloop.core.errors import InvalidConfig
 
 #: Numbers of RFC 8785, appendix B: IEEE 754 bits and their form.
 RFC_NUMBERS = [

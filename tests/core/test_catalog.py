@@ -7,12 +7,13 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from visionloop.components import catalog
-from visionloop.components.errors import InvalidConfig
+from visionloop.core import catalog
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.catalog import trainer
 
 
 @pytest.mark.parametrize(
-    ("find", "what", "known"), [(catalog.stage, "stage", "snapshot"), (catalog.trainer, "trainer", "ultralytics")]
+    ("find", "what", "known"), [(catalog.stage, "stage", "snapshot"), (trainer, "trainer", "ultralytics")]
 )
 def test_a_name_that_there_is_not_names_those_that_there_are(find, what, known):
     with pytest.raises(InvalidConfig, match=f"There is no {what} 'nothing'; there are .*{known}"):
@@ -31,4 +32,4 @@ def test_a_third_partys_stage_is_found(tmp_path, monkeypatch):
         assert "theirs" in {entry.name for entry in entry_points(group=catalog.STAGES)}
     finally:
         sys.modules.pop("third_party_stage", None)
-        catalog._load.cache_clear()
+        catalog.load.cache_clear()

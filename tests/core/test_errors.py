@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components import errors
-from visionloop.components.errors import RETRYABLE, RETRYABLE_IN_PLACE, Defect, VisionloopError, all_errors, by_code
+from visionloop.core import errors
+from visionloop.core.errors import RETRYABLE, RETRYABLE_IN_PLACE, Defect, VisionloopError, all_errors, by_code
 
 #: The table of the exit codes: whether an engine retries, by code.
 TABLE = {65: 0, 70: 0, 71: 1, 75: 1, 76: 1, 77: 0, 78: 0, 79: 0, 124: 1, 130: 0, 137: 1, 143: 1}

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components import folders
-from visionloop.components.errors import AccessDenied
-from visionloop.components.folders import PREFIX, sweep, temporary_folder
+from visionloop.core import folders
+from visionloop.core.errors import AccessDenied
+from visionloop.core.folders import PREFIX, sweep, temporary_folder
 
 HOLDER = """
 import sys
-from visionloop.components.folders import temporary_folder
+from visionloop.core.folders import temporary_folder
 with temporary_folder("held") as folder:
     (folder / "large").write_bytes(b"0" * 100)
     print(folder, flush=True)

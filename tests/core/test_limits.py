@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components.errors import Terminated, Transient
-from visionloop.components.limits import RUNNER_VARIABLE, Limits
+from visionloop.core.errors import Terminated, Transient
+from visionloop.core.limits import RUNNER_VARIABLE, Limits
 
 SCRIPT = Path(__file__).with_name("limited.py")
 

@@ -8,7 +8,7 @@ import logic
 import pytest
 
 
-@pytest.mark.parametrize("stage", sorted(logic.SHARED))
+@pytest.mark.parametrize("stage", logic.stages())
 def test_the_logic_of_a_stage_is_the_one_that_its_version_names(stage: str) -> None:
     recorded = json.loads(logic.RECORD.read_text())[stage]
     now = logic.current()[stage]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from visionloop.components import live
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.logs import LOGGER, JsonLines, PlainLines, configure, notice
+from visionloop.core import live
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import LOGGER, JsonLines, PlainLines, configure, notice
 
 
 @pytest.fixture(autouse=True)

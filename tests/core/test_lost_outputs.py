@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components import catalog
-from visionloop.components.errors import InvalidReceipt
-from visionloop.components.stage import Invocation, run_stage
+from visionloop.core import catalog
+from visionloop.core.errors import InvalidReceipt
+from visionloop.core.stage import Invocation, run_stage
 
 READS = {
     "validate": {"snapshot": ""},

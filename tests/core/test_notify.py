@@ -11,10 +11,10 @@ import pytest
 from message_receiver import Receiver, receiving
 from test_receipts import make, store
 
-from visionloop.components.errors import InvalidConfig, InvalidDataset
-from visionloop.components.notify import message_of, notify, payload
-from visionloop.components.runs import RunRecord, StageState, describe_failure
-from visionloop.components.storage import open_prefix
+from visionloop.components.cleanup.notify import message_of, notify, payload
+from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.runs import RunRecord, StageState, describe_failure
+from visionloop.core.storage import open_prefix
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_receiver_that_refuses_or_is_gone_fails_nothing(
 ) -> None:
     receiver.status = 404
     assert not notify(failed)
-    monkeypatch.setattr("visionloop.components.notify.TRIES", 1)
+    monkeypatch.setattr("visionloop.components.cleanup.notify.TRIES", 1)
     monkeypatch.setenv("VISIONLOOP_NOTIFY_URL", "http://127.0.0.1:9/secret-token")
     assert not notify(failed)
     monkeypatch.delenv("VISIONLOOP_NOTIFY_URL")

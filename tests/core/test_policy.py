@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionloop.components.policy import POLICIES, StagePolicy
+from visionloop.core.policy import POLICIES, StagePolicy
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (6, 10), (5000, 10)])

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from visionloop.components import progress
-from visionloop.components.progress import FILE, Checkpoint, Progress
-from visionloop.components.storage import Prefix, open_prefix
+from visionloop.core import progress
+from visionloop.core.progress import FILE, Checkpoint, Progress
+from visionloop.core.storage import Prefix, open_prefix
 
 
 @pytest.fixture

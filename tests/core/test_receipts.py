@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_canonical import DIGESTS, JSON, NAMES
 
-from visionloop.components import receipts
-from visionloop.components.canonical import sha256
-from visionloop.components.errors import Defect, InvalidReceipt
-from visionloop.components.receipts import FILE, InputReference, Output, Parameter, Receipt
-from visionloop.components.storage import Prefix, open_prefix
+from visionloop.core import receipts
+from visionloop.core.canonical import sha256
+from visionloop.core.errors import Defect, InvalidReceipt
+from visionloop.core.receipts import FILE, InputReference, Output, Parameter, Receipt
+from visionloop.core.storage import Prefix, open_prefix
 
 DATA = {"labels": b"labels", "index": b"the index", "report": b"<html>"}
 

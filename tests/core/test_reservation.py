@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from visionloop.components import reservation
-from visionloop.components.errors import NotFound
-from visionloop.components.reservation import FILE, Holder, Reservation, Reserved, Watcher, started, this_process
-from visionloop.components.storage import Prefix, open_prefix
+from visionloop.core import reservation
+from visionloop.core.errors import NotFound
+from visionloop.core.reservation import FILE, Holder, Reservation, Reserved, Watcher, started, this_process
+from visionloop.core.storage import Prefix, open_prefix
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from visionloop.components import runs
-from visionloop.components.errors import Defect, InvalidDataset, Transient
-from visionloop.components.runs import EVENT_NAMES, RunRecord, StageState, describe_failure, run_name
-from visionloop.components.storage import open_prefix
+from visionloop.core import runs
+from visionloop.core.errors import Defect, InvalidDataset, Transient
+from visionloop.core.runs import EVENT_NAMES, RunRecord, StageState, describe_failure, run_name
+from visionloop.core.storage import open_prefix
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_stage import executions, run
 
-from visionloop.components import errors, limits, receipts, runs, stage
-from visionloop.components.errors import (
+from visionloop.core import errors, limits, receipts, runs, stage
+from visionloop.core.errors import (
     RETRYABLE,
     RETRYABLE_IN_PLACE,
     AccessDenied,
@@ -32,12 +32,12 @@ from visionloop.components.errors import (
     VisionloopError,
     all_errors,
 )
-from visionloop.components.limits import Limits
-from visionloop.components.policy import StagePolicy
-from visionloop.components.runs import RunRecord
-from visionloop.components.stage import Context, Invocation, Outcome, make_arguments, run_stage
-from visionloop.components.storage import Prefix, open_prefix
-from visionloop.components.workspace import FILE, Probe
+from visionloop.core.limits import Limits
+from visionloop.core.policy import StagePolicy
+from visionloop.core.runs import RunRecord
+from visionloop.core.stage import Context, Invocation, Outcome, make_arguments, run_stage
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.workspace import FILE, Probe
 
 #: Every error that a stage may end with.
 FAILURES = [error.__name__ for error in all_errors()[1:] if error.__module__ == errors.__name__]

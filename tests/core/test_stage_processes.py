@@ -18,11 +18,11 @@ import pytest
 import toy_stage
 from toy_stage import executions
 
-from visionloop.components import receipts, reservation
-from visionloop.components.limits import RUNNER_VARIABLE
-from visionloop.components.runs import RunRecord
-from visionloop.components.storage import open_prefix
-from visionloop.components.workspace import FILE, Probe
+from visionloop.core import receipts, reservation
+from visionloop.core.limits import RUNNER_VARIABLE
+from visionloop.core.runs import RunRecord
+from visionloop.core.storage import open_prefix
+from visionloop.core.workspace import FILE, Probe
 
 SCRIPT = Path(__file__).with_name("toy_stage.py")
 

@@ -14,9 +14,9 @@ from threading import Barrier
 
 import pytest
 
-from visionloop.components import storage
-from visionloop.components.errors import Defect, InvalidDataset, NotFound, PreconditionFailed
-from visionloop.components.storage import Prefix, Sent, open_prefix, read_uri, split_uri
+from visionloop.core import storage
+from visionloop.core.errors import Defect, InvalidDataset, NotFound, PreconditionFailed
+from visionloop.core.storage import Prefix, Sent, open_prefix, read_uri, split_uri
 
 ROUNDS, RACERS = 30, 8
 
@@ -121,7 +121,7 @@ def test_an_interrupted_upload_leaves_no_object(place, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from visionloop.components.storage import open_prefix
+from visionloop.core.storage import open_prefix
 open_prefix(sys.argv[1], "results").upload(Path(sys.argv[2]), "key/large", lambda: os.kill(os.getpid(), signal.SIGKILL))
 """
 

@@ -15,15 +15,8 @@ from pathlib import Path
 import pytest
 from tests_support import is_one_sentence
 
-from visionloop.components.errors import (
-    AccessDenied,
-    InvalidConfig,
-    InvalidDataset,
-    NotFound,
-    SickMachine,
-    Transient,
-)
-from visionloop.components.storage import Prefix, Role, open_prefix
+from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidDataset, NotFound, SickMachine, Transient
+from visionloop.core.storage import Prefix, Role, open_prefix
 
 ACTIONS: dict[str, Callable[[Prefix], object]] = {
     "read": lambda place: place.read("403.png"),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.storage import local_path, normalise_uri, open_prefix
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.storage import local_path, normalise_uri, open_prefix
 
 PATHS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
 BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9.-]{2,20}", fullmatch=True)

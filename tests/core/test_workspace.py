@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from visionloop.components import workspace as module
-from visionloop.components.errors import AccessDenied, InvalidConfig
-from visionloop.components.storage import open_prefix
-from visionloop.components.workspace import FILE, Probe, probe
+from visionloop.core import workspace as module
+from visionloop.core.errors import AccessDenied, InvalidConfig
+from visionloop.core.storage import open_prefix
+from visionloop.core.workspace import FILE, Probe, probe
 
 
 def test_the_embedded_stores_keep_what_the_layout_rests_on(workspace):

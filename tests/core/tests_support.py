@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from visionloop.components.errors import VisionloopError
+from visionloop.core.errors import VisionloopError
 
 
 def is_one_sentence(error: VisionloopError, *named: str) -> bool:

@@ -18,19 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from visionloop.components import errors
-from visionloop.components.policy import StagePolicy
-from visionloop.components.receipts import InputReference, Parameter
-from visionloop.components.stage import (
-    Attempt,
-    Computed,
-    Context,
-    Invocation,
-    Outcome,
-    Resolution,
-    argument,
-    run_stage,
-)
+from visionloop.core import errors
+from visionloop.core.policy import StagePolicy
+from visionloop.core.receipts import InputReference, Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from visionloop.components.dice import Dataset, annotation_file, decode
+from visionloop.data.dice import Dataset, annotation_file, decode
 
 FILE = "annotations_detection.json"
 

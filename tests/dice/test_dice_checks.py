@@ -4,7 +4,7 @@ import pytest
 from dice_samples import annotation, dataset, document, documents, image
 from hypothesis import given
 
-from visionloop.components.dice import Finding, Header, check
+from visionloop.data.dice import Finding, Header, check
 
 CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}]
 

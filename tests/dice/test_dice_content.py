@@ -9,8 +9,8 @@ from dice_samples import annotation, dataset, document, documents, image, number
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.dice import annotations_hash, content, content_hash
-from visionloop.components.errors import InvalidDataset
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.dice import annotations_hash, content, content_hash
 
 
 def declared(value: dict[str, Any]) -> dict[str, tuple[int | None, str | None]]:

@@ -6,7 +6,7 @@ from dice_samples import annotation, dataset, document, documents, image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.dice import annotations_hash, difference
+from visionloop.data.dice import annotations_hash, difference
 
 
 def base() -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dice_samples import FILE, annotation, dataset, document, documents, encoded
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.dice import Class, decode, encode
-from visionloop.components.errors import InvalidDataset
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.dice import Class, decode, encode
 
 
 def refusal(data: bytes | dict[str, Any], task: str | None = "detection") -> str:

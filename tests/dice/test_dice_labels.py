@@ -13,7 +13,8 @@ from dice_samples import annotation, dataset, document, documents, file_names, i
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.dice import (
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.dice import (
     class_folders,
     class_index,
     class_order,
@@ -23,7 +24,6 @@ from visionloop.components.dice import (
     view_names,
     yolo_label,
 )
-from visionloop.components.errors import InvalidDataset
 
 CLASSES = [{"id": 7, "name": "late"}, {"id": 0, "name": "defect"}, {"id": 3, "name": "middle"}]
 

@@ -7,9 +7,9 @@ from dice_samples import FILE, dataset, document, encoded, image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.dice import SPLITS, Dataset, SplitRule, assign, groups, parse_split, split_from_object
-from visionloop.components.dice.split import FILL, fraction
-from visionloop.components.errors import Defect, InvalidConfig, InvalidDataset
+from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
+from visionloop.data.dice import SPLITS, Dataset, SplitRule, assign, groups, parse_split, split_from_object
+from visionloop.data.dice.split import FILL, fraction
 
 RULE = SplitRule(train=0.8, val=0.1, test=0.1)
 

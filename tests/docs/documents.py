@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
 
 #: Names by which the sources hold the process's variables.
 HOLDERS = re.compile(r"(?:os\.|self\._)?environ(?:ment)?")
@@ -18,12 +18,17 @@ HOLDERS = re.compile(r"(?:os\.|self\._)?environ(?:ment)?")
 
 def load(path: str) -> ModuleType:
     """A script of docs/, which is no part of the package."""
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.append(str(ROOT / "docs"))  # where its own imports lie
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+SOURCES = sorted(load("docs/imports.py").modules().values())
 
 
 def variables_read() -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from documents import ROOT, load
 
-from visionloop.components import errors
+from visionloop.core import errors
 from visionloop.pipelines.targets import STAGES
 
 generator: ModuleType = load("docs/components.py")

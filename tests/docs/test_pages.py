@@ -12,7 +12,7 @@ import pytest
 import typer
 from documents import PAGES, ROOT, SOURCES
 
-from visionloop.components import dice
+from visionloop.data import dice
 from visionloop.pipelines.cli.main import application
 
 NAMES = [str(found.relative_to(ROOT)) for found in PAGES]
@@ -47,7 +47,7 @@ def test_links_lead_somewhere(text: tuple[str, str]) -> None:
 
 def test_files_that_are_named_exist(text: tuple[str, str]) -> None:
     name, content = text
-    starts = ("components/", "pipelines/", "docs/", "tests/", "images/", "manifests/", ".ci/")
+    starts = ("visionloop/", "components/", "pipelines/", "docs/", "tests/", "images/", "manifests/", ".ci/")
     for path in re.findall(r"`([\w./-]+)`", prose(content)):
         if path.startswith(starts) and not path.startswith("images/"):
             assert (ROOT / path).exists(), f"{name}: {path} does not exist"
@@ -138,8 +138,8 @@ def test_the_dataset_example_is_a_dataset_without_errors() -> None:
 
 
 def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from visionloop.components import catalog
-    from visionloop.components.stage import Invocation, run_stage
+    from visionloop.core import catalog
+    from visionloop.core.stage import Invocation, run_stage
     from visionloop.pipelines import sample
 
     content = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

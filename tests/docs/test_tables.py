@@ -9,16 +9,17 @@ from typing import Any
 
 from documents import ROOT, SOURCES, load, page, rows, variables_read
 
-from visionloop.components import images, names, policy, receipts, reservation, runs
-from visionloop.components.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
-from visionloop.components.dice.split import FILL
-from visionloop.components.errors import RETRYABLE
 from visionloop.components.evaluate.gate import GateFile
-from visionloop.components.receipts import Receipt
-from visionloop.components.registry import registry
-from visionloop.components.storage import VARIABLES
-from visionloop.pipelines.argo import NEVER_RAN, RETRY_EXPRESSION
+from visionloop.core import names, policy, receipts, reservation, runs
+from visionloop.core.errors import RETRYABLE
+from visionloop.core.receipts import Receipt
+from visionloop.core.storage import VARIABLES
+from visionloop.data import images
+from visionloop.data.dice.split import FILL
+from visionloop.pipelines.engines.argo.templates import NEVER_RAN, RETRY_EXPRESSION
 from visionloop.pipelines.targets import STAGES
+from visionloop.registry import versions as registry
+from visionloop.training.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
 
 tables: ModuleType = load("docs/tables.py")
 

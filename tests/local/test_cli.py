@@ -12,7 +12,7 @@ import pytest
 import typer
 from laptop import Laptop
 
-from visionloop.components import catalog
+from visionloop.core import catalog
 from visionloop.pipelines.cli.main import application
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from kfp import compiler, components, dsl
 from laptop import TOY, Laptop, Trained
 from message_receiver import Receiver, receiving
 
-from visionloop.components.receipts import Receipt
 from visionloop.components.train.stage import parse_settings
+from visionloop.core.receipts import Receipt
 from visionloop.pipelines.parameters import arguments_for
 from visionloop.pipelines.targets import STAGES
 

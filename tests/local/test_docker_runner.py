@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from laptop import TINY, Dataset, Laptop, wait_for
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.policy import POLICIES
-from visionloop.pipelines import pods
-from visionloop.pipelines.local import LocalRun, containers, run_pipeline
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.laptop import LocalRun, containers, run_pipeline
 from visionloop.pipelines.targets import STAGES
 from visionloop.pipelines.targets import laptop as laptop_target
 
@@ -34,8 +34,8 @@ IMAGES = sorted({laptop_target().image(row) for row in POLICIES.values()})
 RUN = """
 import json, sys
 from pathlib import Path
-from visionloop.components.errors import VisionloopError
-from visionloop.pipelines.local import LocalRun, run_pipeline
+from visionloop.core.errors import VisionloopError
+from visionloop.pipelines.engines.laptop import LocalRun, run_pipeline
 told = json.loads(sys.argv[1])
 try:
     result = run_pipeline(LocalRun(**{**told, "stages": tuple(told["stages"]), "logs": Path(told["logs"])}))
@@ -221,7 +221,7 @@ def docker_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def command(laptop: Laptop, given: dict[str, Any], run: str) -> list[str]:
     told = {
-        "pipeline": "visionloop.pipelines.train.kubeflow:train_pipeline",
+        "pipeline": "visionloop.pipelines.engines.kubeflow.train:train_pipeline",
         "arguments": {"workspace": laptop.workspace.uri, "model_name": "Tiny Digits", **given},
         "stages": STAGES,
         "workspace": laptop.workspace.uri,

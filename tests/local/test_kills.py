@@ -103,7 +103,7 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     gate = laptop.folder / "gate"
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command, "--run", "first")
-    runner = first.descendant("visionloop.pipelines.local.runner")
+    runner = first.descendant("visionloop.pipelines.engines.laptop.runner")
     wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
     runner.kill()
     sentence = first.end().refused(143)

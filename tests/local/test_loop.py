@@ -9,8 +9,8 @@ import pytest
 from laptop import TINY, Dataset, Trained
 from message_receiver import SECRET_PART, receiving
 
-from visionloop.components.canonical import result_digest, stage_key
-from visionloop.components.receipts import Receipt
+from visionloop.core.canonical import result_digest, stage_key
+from visionloop.core.receipts import Receipt
 
 STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 

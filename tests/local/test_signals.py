@@ -12,9 +12,9 @@ import laptop as machine
 import pytest
 from laptop import TOY, Command, Dataset, Laptop, wait_for
 
-from visionloop.components.errors import UserStopped
+from visionloop.core.errors import UserStopped
 from visionloop.pipelines import services
-from visionloop.pipelines.local import run
+from visionloop.pipelines.engines.laptop import run
 
 
 def at_first_epoch(laptop: Laptop, dataset: str, *arguments: str) -> Command:
@@ -78,7 +78,7 @@ def test_sigterm_ends_everything_and_a_later_run_resumes(
 
 def test_ctrl_c_before_anything_has_begun_leaves_nothing_running(laptop: Laptop, digits: Dataset):
     command = laptop.start(*laptop.train_command(digits.uri))
-    command.descendant("visionloop.pipelines.local.runner")
+    command.descendant("visionloop.pipelines.engines.laptop.runner")
     command.process.send_signal(signal.SIGINT)
     command.end().refused(130)
     assert not laptop.processes()

@@ -10,9 +10,10 @@ import laptop as machine
 import pytest
 from laptop import Dataset
 
-from visionloop.components import catalog, dice
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Invocation, Outcome, run_stage
+from visionloop.core import catalog
+from visionloop.core.stage import Invocation, Outcome, run_stage
+from visionloop.data import dice
 
 ARGUMENT = dice.SplitRule(0.5, 0.25, 0.25, seed=1)
 CONFIGURED = dice.SplitRule(0.5, 0.25, 0.25, seed=2)

@@ -13,11 +13,11 @@ import laptop as machine
 import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
-from visionloop.components import catalog, errors
-from visionloop.components import stage as stages
-from visionloop.components.limits import Limits
-from visionloop.components.stage import Invocation, Outcome, run_stage
 from visionloop.components.train.stage import TrainStage
+from visionloop.core import catalog, errors
+from visionloop.core import stage as stages
+from visionloop.core.limits import Limits
+from visionloop.core.stage import Invocation, Outcome, run_stage
 
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
@@ -72,9 +72,9 @@ def here(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepar
             monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(machine.THIRD_PARTY))
     monkeypatch.setattr(TrainStage, "policy", replace(TrainStage.policy, backoff_first=0, backoff_longest=0))
-    catalog._load.cache_clear()
+    catalog.load.cache_clear()
     yield prepared
-    catalog._load.cache_clear()
+    catalog.load.cache_clear()
 
 
 def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(

@@ -17,7 +17,7 @@ import yaml
 from hera.events import models
 from pydantic import BaseModel, ValidationError
 
-from visionloop.components.policy import POLICIES
+from visionloop.core.policy import POLICIES
 from visionloop.pipelines.compile import argo_files
 from visionloop.pipelines.targets import cluster
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from visionloop.components.policy import POLICIES
+from visionloop.core.policy import POLICIES
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = ("kind", "production")

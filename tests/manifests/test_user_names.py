@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from visionloop.pipelines.remote.argo import workflow_of
+from visionloop.pipelines.engines.argo.runs import workflow_of
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 COMPILED = sorted((MANIFESTS / "argo").glob("visionloop-*.yaml"))

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from visionloop.components.errors import RETRYABLE
-from visionloop.components.policy import ENGINE_DEADLINE_MARGIN
-from visionloop.pipelines.argo import NEVER_RAN
+from visionloop.core.errors import RETRYABLE
+from visionloop.core.policy import ENGINE_DEADLINE_MARGIN
+from visionloop.pipelines.engines.argo.templates import NEVER_RAN
 from visionloop.pipelines.targets import STAGES
 
 #: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.

@@ -8,7 +8,7 @@ import pytest
 import toy_pipeline
 from toy_runs import ToyRuns, write_distribution
 
-from visionloop.components import catalog
+from visionloop.core import catalog
 
 
 @pytest.fixture(scope="session")

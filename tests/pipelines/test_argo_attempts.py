@@ -17,9 +17,9 @@ from compiled import Argo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.policy import POLICIES, StagePolicy, Toleration, mebibytes
-from visionloop.pipelines.argo import pod_spec_patch
+from visionloop.core.policy import POLICIES, StagePolicy, Toleration, mebibytes
 from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.templates import pod_spec_patch
 from visionloop.pipelines.targets import STAGES, cluster
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"

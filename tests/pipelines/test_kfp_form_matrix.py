@@ -19,19 +19,20 @@ from compiled import Argo
 from kfp.dsl.executor import Executor
 from test_pipelines_argo_commands import substitute
 
-from visionloop.components import catalog, kubeflow, names
-from visionloop.components.configuration.settings import BASIC
-from visionloop.components.errors import InvalidConfig, VisionloopError
+from visionloop.components import kubeflow
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.evaluate.gate import resolve_gate
-from visionloop.components.limits import Limits
 from visionloop.components.snapshot.component import snapshot
-from visionloop.components.stage import Context, Invocation, _Session, make_arguments, run_stage
 from visionloop.components.train.component import train
+from visionloop.core import catalog, names
+from visionloop.core.errors import InvalidConfig, VisionloopError
+from visionloop.core.limits import Limits
+from visionloop.core.stage import Context, Invocation, _Session, make_arguments, run_stage
 from visionloop.pipelines import sample
 from visionloop.pipelines.compile import argo_files
 from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import cluster
+from visionloop.training.configuration.settings import BASIC
 
 #: What stands for a value that only a run knows.
 DATASET, SNAPSHOT, WEIGHTS, GATE = "<dataset>", "<snapshot>", "<weights>", "<gate>"

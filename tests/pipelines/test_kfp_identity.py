@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from compiled import Kubeflow
 
-from visionloop.components.runs import PIPELINE, PIPELINE_VARIABLE, RunRecord
-from visionloop.components.storage import open_prefix
+from visionloop.core.runs import PIPELINE, PIPELINE_VARIABLE, RunRecord
+from visionloop.core.storage import open_prefix
 from visionloop.pipelines.compile import ir_documents, ir_hash, kfp_files
-from visionloop.pipelines.remote.kubeflow import compiled_pipeline
+from visionloop.pipelines.engines.kubeflow.runs import compiled_pipeline
 from visionloop.pipelines.targets import cluster
 
 

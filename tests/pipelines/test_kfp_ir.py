@@ -20,10 +20,10 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from test_pipelines_goldens import CREDENTIAL
 
-from visionloop.components.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
-from visionloop.pipelines import pods
+from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines.compile import kfp_files
-from visionloop.pipelines.retrain import WORTH_IT
+from visionloop.pipelines.definitions import WORTH_IT
+from visionloop.pipelines.engines import pods
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES, cluster
 
 ROOT = Path(__file__).parents[2]

@@ -10,12 +10,13 @@ import pytest
 import toy_pipeline
 from kfp import dsl
 
-from visionloop.components import catalog, kubeflow, lookup, runs
+from visionloop.components import kubeflow
 from visionloop.components.kubeflow import FORCE_VARIABLE, RUN_VARIABLE, reuse, run_stage
-from visionloop.components.limits import Limits
-from visionloop.components.policy import POLICIES
-from visionloop.components.stage import Context, Invocation, Outcome
-from visionloop.components.storage import open_prefix
+from visionloop.core import catalog, lookup, runs
+from visionloop.core.limits import Limits
+from visionloop.core.policy import POLICIES
+from visionloop.core.stage import Context, Invocation, Outcome
+from visionloop.core.storage import open_prefix
 
 TOYS = {name: getattr(toy_pipeline, name.upper()) for name in toy_pipeline.ARGUMENTS}
 

@@ -15,8 +15,8 @@ import pytest
 import toy_pipeline
 from compiled import Argo
 
-from visionloop.pipelines.argo import OUTPUTS
 from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster
 
 VISIONLOOP = Path(sys.executable).with_name("visionloop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from visionloop.pipelines.kubeflow import UNEXPRESSED
+from visionloop.pipelines.engines.kubeflow.tasks import UNEXPRESSED
 
 PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
 

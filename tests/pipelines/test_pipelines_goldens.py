@@ -18,9 +18,9 @@ from compiled import Kubeflow
 from hera.shared._pydantic import APIBaseModel
 from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.pipelines import pods
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.compile import ENGINES, argo_files, compile_engine, dump, kfp_files
+from visionloop.pipelines.engines import pods
 from visionloop.pipelines.targets import STAGES, cluster
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +200,7 @@ def test_no_task_uses_the_engines_cache(files: dict[str, dict[str, str]]) -> Non
 
 
 def component_functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
-    for path in [*sorted(ROOT.glob("components/*/component.py")), ROOT / "pipelines" / "reuse.py"]:
+    for path in [*sorted(ROOT.glob("components/*/component.py")), ROOT / "pipelines/engines/kubeflow/reuse.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.FunctionDef):
@@ -209,7 +209,7 @@ def component_functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
 
 def test_a_component_is_a_signature_a_docstring_and_one_call() -> None:
     found = list(component_functions())
-    assert {path.parent.name for path, _ in found} == {*STAGES, "pipelines"}
+    assert {path.parent.name for path, _ in found} == {*STAGES, "kubeflow"}
     for path, function in found:
         docstring, *body = function.body
         assert ast.get_docstring(function), path
@@ -297,7 +297,7 @@ def test_a_misspelt_field_does_not_survive_the_round_trip(files: dict[str, dict[
 def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, dict[str, str]]) -> None:
     from dataclasses import fields
 
-    from visionloop.components import catalog, lookup
+    from visionloop.core import catalog, lookup
 
     for stage in STAGES:
         (document,) = structures(files["argo"][f"visionloop-{stage}.yaml"])

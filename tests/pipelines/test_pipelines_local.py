@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from toy_runs import RETRAIN, ToyRuns
 
-from visionloop.components.runs import StageState
+from visionloop.core.runs import StageState
 
 ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 STRICT = '{"floor": 0.9}'

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from visionloop.components import catalog, configuration
-from visionloop.components.configuration.settings import BASIC
-from visionloop.components.errors import InvalidConfig
 from visionloop.components.kubeflow import RUN_VARIABLE, settings
 from visionloop.components.train.stage import parse_settings
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.parameters import SETTINGS, TRAIN, arguments_for
+from visionloop.training import catalog, configuration
+from visionloop.training.configuration.settings import BASIC
 
 VALUES = {
     "model": st.sampled_from(["yolo11n", "yolo11n.yaml", "models:/cats@champion"]),

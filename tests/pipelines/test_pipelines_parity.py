@@ -12,14 +12,15 @@ from compiled import Argo, Kubeflow, Row
 from toy_pipeline import TOY_TRAINER
 from toy_runs import write_distribution
 
-from visionloop.components import catalog
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
-from visionloop.components.retraining.policy import RetrainingPolicy, parse_policy
-from visionloop.pipelines import kubeflow
+from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, parse_policy
+from visionloop.core import catalog
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
 from visionloop.pipelines.compile import argo_files, kfp_files, unexpressed
+from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
 from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
 from visionloop.pipelines.targets import STAGES, Target, cluster
+from visionloop.training.catalog import TRAINERS
 
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.
 LOST_ON_KFP = {
@@ -405,7 +406,7 @@ def test_one_training_at_a_time_for_each_model_name(real: tuple[Argo, Kubeflow])
 def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_distribution(tmp_path, {catalog.TRAINERS: {"toy": "toy_pipeline:TOY_TRAINER"}})
+    write_distribution(tmp_path, {TRAINERS: {"toy": "toy_pipeline:TOY_TRAINER"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     target = cluster(REGISTRY, TAG)
     assert list(target.trainers) == ["ultralytics", "toy"]

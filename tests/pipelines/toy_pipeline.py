@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components import receipts
-from visionloop.components.errors import InvalidDataset
-from visionloop.components.policy import POLICIES, StagePolicy
-from visionloop.components.receipts import Parameter
-from visionloop.components.retraining.policy import ALWAYS, Decision
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
-from visionloop.components.trainers import Setting
+from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
+from visionloop.core import receipts
+from visionloop.core.errors import InvalidDataset
+from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.training.trainers import Setting
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
 ARGUMENTS: dict[str, dict[str, Any]] = {

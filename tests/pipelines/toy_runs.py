@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import toy_pipeline
 
-from visionloop.components.receipts import Receipt
-from visionloop.components.runs import StageState
+from visionloop.core.receipts import Receipt
+from visionloop.core.runs import StageState
 
-RUNNER = "import sys; from visionloop.pipelines.local.runner import main; sys.exit(main(sys.argv[1]))"
+RUNNER = "import sys; from visionloop.pipelines.engines.laptop.runner import main; sys.exit(main(sys.argv[1]))"
 
 #: What makes each pipeline in the runner's process.
-TRAIN = "visionloop.pipelines.train.kubeflow:train_pipeline"
-RETRAIN = "visionloop.pipelines.retrain.kubeflow:retrain_pipeline"
+TRAIN = "visionloop.pipelines.engines.kubeflow.train:train_pipeline"
+RETRAIN = "visionloop.pipelines.engines.kubeflow.retrain:retrain_pipeline"
 
 
 def write_distribution(folder: Path, groups: dict[str, dict[str, str]]) -> None:

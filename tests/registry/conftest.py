@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import toy_detector
 
-from visionloop.components.registry import Registry
+from visionloop.registry import Registry
 
 
 @pytest.fixture

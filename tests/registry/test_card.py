@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from toy_detector import Prepared
 
 from visionloop.components.evaluate.result import EvaluationResult
-from visionloop.components.receipts import Found, Parameter, Receipt
 from visionloop.components.register.card import CLASSES, Card, escape, render
-from visionloop.components.registry import Registry
-from visionloop.components.storage import open_prefix
+from visionloop.core.receipts import Found, Parameter, Receipt
+from visionloop.core.storage import open_prefix
+from visionloop.registry import Registry
 
 RESULT = EvaluationResult(
     training="d" * 64,

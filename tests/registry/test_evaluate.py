@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from toy_detector import Prepared, ToyTrainer, prepare, write_dataset
 
-from visionloop.components import receipts
-from visionloop.components.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.components.evaluate.result import read
-from visionloop.components.registry import Registry
-from visionloop.components.stage import Outcome
-from visionloop.components.storage import local_path
+from visionloop.core import receipts
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
+from visionloop.core.stage import Outcome
+from visionloop.core.storage import local_path
+from visionloop.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
 

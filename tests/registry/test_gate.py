@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
+from visionloop.core.errors import InvalidConfig
 
 METRIC = "mAP50"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.names import LONGEST, sanitise
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.names import LONGEST, sanitise
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared
 
-from visionloop.components.errors import InvalidConfig, NotFound
-from visionloop.components.registry import Registry, package, resolve_model
-from visionloop.components.storage import local_path, open_prefix, read_uri
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.storage import local_path, open_prefix, read_uri
+from visionloop.registry import Registry, package, resolve_model
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
 

@@ -15,9 +15,9 @@ import pytest
 from toy_detector import Prepared, run
 
 from visionloop.components import cleanup
-from visionloop.components.registry import Registry, package
-from visionloop.components.stage import Outcome
-from visionloop.components.storage import local_path
+from visionloop.core.stage import Outcome
+from visionloop.core.storage import local_path
+from visionloop.registry import Registry, package
 
 #: Seconds within which a step must be seen.
 PATIENCE = 120

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components.errors import InvalidConfig, NotFound, Transient
-from visionloop.components.registry import Registry, Version, resolve_model
+from visionloop.core.errors import InvalidConfig, NotFound, Transient
+from visionloop.registry import Registry, Version, resolve_model
 
 KEY = "0" * 64
 
@@ -63,7 +63,7 @@ def test_what_is_not_there_is_none(registry: Registry, name: str) -> None:
 
 
 def test_a_model_made_by_hand_is_given_its_name(registry: Registry, name: str, mlflow_uri: str) -> None:
-    from visionloop.components.tracking.connection import connect
+    from visionloop.training.tracking.connection import connect
 
     connect({"MLFLOW_TRACKING_URI": mlflow_uri}).create_registered_model(name)
     registry.check_name(name, name.upper())

@@ -12,16 +12,16 @@ import pytest
 from mlflow.tracking import MlflowClient
 from toy_detector import CLASSES, Prepared, ToyTrainStage, prepare, run, write_dataset
 
-from visionloop.components import receipts
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.registry import Registry
-from visionloop.components.retraining.champion import compare
-from visionloop.components.retraining.policy import Comparison
-from visionloop.components.runs import RunRecord
 from visionloop.components.snapshot import STAGE
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Outcome
-from visionloop.components.storage import open_prefix
+from visionloop.components.snapshot.retraining.champion import compare
+from visionloop.components.snapshot.retraining.policy import Comparison
+from visionloop.core import receipts
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.runs import RunRecord
+from visionloop.core.stage import Outcome
+from visionloop.core.storage import open_prefix
+from visionloop.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
 

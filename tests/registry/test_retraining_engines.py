@@ -18,14 +18,14 @@ from laptop import command_server
 from toy_detector import GPU_HOURS, Prepared, install, prepare, run, write_dataset
 from toy_detector import ToyTrainStage as Training
 
-from visionloop.components import receipts
-from visionloop.components.retraining.policy import RetrainingPolicy
-from visionloop.components.runs import RunRecord
 from visionloop.components.snapshot.component import snapshot
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.storage import local_path, open_prefix
-from visionloop.pipelines.argo import OUTPUTS
+from visionloop.components.snapshot.retraining.policy import RetrainingPolicy
+from visionloop.core import receipts
+from visionloop.core.runs import RunRecord
+from visionloop.core.storage import local_path, open_prefix
 from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster
 
 MODEL = "Retrained Digits"

@@ -8,9 +8,9 @@ import pytest
 from toy_detector import Prepared
 
 from visionloop.components.kubeflow import RUN_VARIABLE, reuse
-from visionloop.components.receipts import load
-from visionloop.components.runs import RunRecord, StageState
-from visionloop.components.storage import open_prefix
+from visionloop.core.receipts import load
+from visionloop.core.runs import RunRecord, StageState
+from visionloop.core.storage import open_prefix
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from toy_detector import Prepared, ToyTrainer
 
 from visionloop.components import kubeflow
 from visionloop.components.evaluate.roc import POINTS, curve
-from visionloop.components.stage import Outcome
+from visionloop.core.stage import Outcome
 
 CONFIDENCES = st.lists(st.floats(0, 1), min_size=1, max_size=300)
 

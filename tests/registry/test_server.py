@@ -19,10 +19,10 @@ import pytest
 import toy_detector
 from PIL import Image
 
-from visionloop.components.errors import InvalidConfig, Transient
-from visionloop.components.registry import Registry, resolve_model
-from visionloop.components.storage import read_uri
-from visionloop.components.tracking import open_tracker
+from visionloop.core.errors import InvalidConfig, Transient
+from visionloop.core.storage import read_uri
+from visionloop.registry import Registry, resolve_model
+from visionloop.training.tracking import open_tracker
 
 PATIENCE = 120
 
@@ -118,7 +118,7 @@ def test_a_training_is_tracked_with_the_address_of_its_page(on_server: Registry,
     page = record["mlflow"]["url"]
     assert page.startswith(f"{on_server.uri}/#/experiments/")
     assert page.endswith(f"/runs/{tracker.run_id}")
-    from visionloop.components.tracking.connection import connect
+    from visionloop.training.tracking.connection import connect
 
     history = connect({"MLFLOW_TRACKING_URI": on_server.uri}).get_metric_history(tracker.run_id, "mAP50")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.6)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.components.evaluate.slices import Slices, match, overlap
-from visionloop.components.trainers import Detection
+from visionloop.training.trainers import Detection
 
 
 def box(x: float, size: float, index: int = 0, confidence: float = 1.0) -> Detection:

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionloop.components import catalog, receipts
-from visionloop.components.errors import OutOfMemory
 from visionloop.components.evaluate.slices import match, overlap
-from visionloop.components.policy import POLICIES
-from visionloop.components.receipts import Parameter
-from visionloop.components.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
-from visionloop.components.trainers import Detection, Evaluation
+from visionloop.core import catalog, receipts
+from visionloop.core.errors import OutOfMemory
+from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
+from visionloop.training.catalog import TRAINERS
+from visionloop.training.trainers import Detection, Evaluation
 
 CLASSES = ("dim", "bright")
 BRIGHTNESS = {100: 0, 200: 1}
@@ -124,11 +125,11 @@ def install(patch: pytest.MonkeyPatch, trainer: ToyTrainer | None = None) -> Toy
     real = catalog.entry_points
 
     def entry_points(**wanted: Any) -> list[Any]:
-        extra = [_EntryPoint("toy", trainer)] if wanted["group"] == catalog.TRAINERS else []
+        extra = [_EntryPoint("toy", trainer)] if wanted["group"] == TRAINERS else []
         return [*real(**wanted), *(entry for entry in extra if wanted.get("name", entry.name) == entry.name)]
 
     patch.setattr(catalog, "entry_points", entry_points)
-    catalog._load.cache_clear()
+    catalog.load.cache_clear()
     return trainer
 
 

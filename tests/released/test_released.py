@@ -13,8 +13,8 @@ import pytest
 from laptop import Laptop
 from workspaces import GIVEN_MODEL, MODEL, Released
 
-from visionloop.components import receipts
-from visionloop.components.policy import POLICIES
+from visionloop.core import receipts
+from visionloop.core.policy import POLICIES
 
 #: What ``plan train`` says of each stage of a released workspace. A stage whose logic version was raised since has the reason
 #: for its new run here, and those after it follow.

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from visionloop.components.errors import AccessDenied, InvalidConfig, Transient
-from visionloop.pipelines.remote import argo
-from visionloop.pipelines.remote.argo_client import ArgoServer, KubernetesApi, connect
+from visionloop.core.errors import AccessDenied, InvalidConfig, Transient
+from visionloop.pipelines.engines.argo import runs as argo
+from visionloop.pipelines.engines.argo.client import ArgoServer, KubernetesApi, connect
 
 NOWHERE = {"workspace": "s3://results/w", "model_name": "m", "dataset": "s3://datasets/d"}
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, workflow
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.pipelines.remote.argo import parse, text, workflow_of
-from visionloop.pipelines.remote.state import PHASES, STATES
+from visionloop.core.errors import InvalidConfig
+from visionloop.pipelines.engines.argo.runs import parse, text, workflow_of
+from visionloop.pipelines.following.state import PHASES, STATES
 from visionloop.pipelines.targets import STAGES
 
 TEMPLATE = {

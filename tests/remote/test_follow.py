@@ -14,8 +14,8 @@ import pytest
 from recordings import workflow
 from rich.console import Console
 
-from visionloop.components import progress, runs
-from visionloop.components.errors import (
+from visionloop.core import progress, runs
+from visionloop.core.errors import (
     AccessDenied,
     Defect,
     InvalidConfig,
@@ -27,14 +27,14 @@ from visionloop.components.errors import (
     UserStopped,
     VisionloopError,
 )
-from visionloop.components.runs import RunRecord, StageState
-from visionloop.components.storage import open_prefix
-from visionloop.pipelines.remote.argo import parse
-from visionloop.pipelines.remote.display import Display
-from visionloop.pipelines.remote.follow import follow
-from visionloop.pipelines.remote.record import StageRecord
-from visionloop.pipelines.remote.rows import duration, rows
-from visionloop.pipelines.remote.state import RemoteState, Step
+from visionloop.core.runs import RunRecord, StageState
+from visionloop.core.storage import open_prefix
+from visionloop.pipelines.engines.argo.runs import parse
+from visionloop.pipelines.following.display import Display
+from visionloop.pipelines.following.follow import follow
+from visionloop.pipelines.following.record import StageRecord
+from visionloop.pipelines.following.rows import duration, rows
+from visionloop.pipelines.following.state import RemoteState, Step
 from visionloop.pipelines.targets import STAGES
 
 RUN = "5c0c6bd5"

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from kubeflow_server import KubeflowServer, task
 
-from visionloop.components import catalog
-from visionloop.components.errors import DatasetNotFound
-from visionloop.components.runs import RunRecord
-from visionloop.components.stage import Invocation, run_stage
-from visionloop.components.storage import open_prefix
+from visionloop.core import catalog
+from visionloop.core.errors import DatasetNotFound
+from visionloop.core.runs import RunRecord
+from visionloop.core.stage import Invocation, run_stage
+from visionloop.core.storage import open_prefix
 
 VISIONLOOP = str(Path(sys.executable).with_name("visionloop"))
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_server import EPOCH, KubeflowServer, task
 
-from visionloop.components.errors import AccessDenied, InvalidConfig, InvalidReceipt, Transient
-from visionloop.components.runs import RunRecord
-from visionloop.components.storage import open_prefix
-from visionloop.pipelines.remote import kubeflow, kubeflow_client
-from visionloop.pipelines.remote.kubeflow_client import connect
-from visionloop.pipelines.remote.state import RemoteState
+from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, Transient
+from visionloop.core.runs import RunRecord
+from visionloop.core.storage import open_prefix
+from visionloop.pipelines.engines.kubeflow import client as kubeflow_client
+from visionloop.pipelines.engines.kubeflow import runs as kubeflow
+from visionloop.pipelines.engines.kubeflow.client import connect
+from visionloop.pipelines.following.state import RemoteState
 
 
 @pytest.fixture

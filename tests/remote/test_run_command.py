@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from visionloop.components.errors import InvalidConfig, VisionloopError
+from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.pipelines.cli.main import application
 from visionloop.pipelines.cli.run import check_reachable, policy_text
 

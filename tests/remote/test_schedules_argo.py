@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from visionloop.components.errors import AccessDenied, InvalidConfig, Transient
+from visionloop.core.errors import AccessDenied, InvalidConfig, Transient
 from visionloop.pipelines.compile import argo_files
-from visionloop.pipelines.remote.schedules_argo import ArgoSchedules, cron_workflow
-from visionloop.pipelines.remote.schedules_cron import Cron
+from visionloop.pipelines.engines.argo.schedules import ArgoSchedules, cron_workflow
+from visionloop.pipelines.following.cron import Cron
 from visionloop.pipelines.targets import cluster
 
 ARGUMENTS = {"workspace": "s3://results/here", "model_name": "Digits", "dataset": "s3://datasets/Sample Digits"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.pipelines.remote.schedules_cron import SHORT_FORMS, Cron, zone_named
+from visionloop.core.errors import InvalidConfig
+from visionloop.pipelines.following.cron import SHORT_FORMS, Cron, zone_named
 
 SEOUL, BERLIN = ZoneInfo("Asia/Seoul"), ZoneInfo("Europe/Berlin")
 

@@ -12,11 +12,11 @@ import pytest
 from kubeflow_server import EPOCH, KubeflowServer
 from typer.testing import CliRunner
 
-from visionloop.components.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.cli import schedule
-from visionloop.pipelines.remote import kubeflow
-from visionloop.pipelines.remote.schedules_cron import Cron
-from visionloop.pipelines.remote.schedules_kubeflow import KubeflowSchedules
+from visionloop.pipelines.engines.kubeflow import runs as kubeflow
+from visionloop.pipelines.engines.kubeflow.schedules import KubeflowSchedules
+from visionloop.pipelines.following.cron import Cron
 
 ARGUMENTS = {"workspace": "s3://results/here", "model_name": "Digits", "dataset": "s3://datasets/digits"}
 

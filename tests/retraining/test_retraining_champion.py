@@ -8,8 +8,8 @@ from math import isclose
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components import dice
-from visionloop.components.retraining.champion import class_frequencies, drift, labelled
+from visionloop.components.snapshot.retraining.champion import class_frequencies, drift, labelled
+from visionloop.data import dice
 
 CLASSES = ("cat", "dog", "fox")
 

@@ -15,8 +15,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig
-from visionloop.components.retraining.policy import (
+from visionloop.components.snapshot.retraining.policy import (
     ALWAYS,
     Comparison,
     Decision,
@@ -25,7 +24,8 @@ from visionloop.components.retraining.policy import (
     decide,
     parse_policy,
 )
-from visionloop.components.storage import open_prefix
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.storage import open_prefix
 
 FIELDS = RetrainingPolicy.__struct_fields__
 MEMBERS = {

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from visionloop.components import receipts
-from visionloop.components.canonical import stage_key
-from visionloop.components.errors import UserStopped
-from visionloop.components.receipts import Output, Receipt
-from visionloop.components.retraining.policy import Usage
-from visionloop.components.retraining.usage import model_name, usage_of
-from visionloop.components.runs import RunRecord, StageState, describe_failure
-from visionloop.components.storage import Prefix, open_prefix
+from visionloop.components.snapshot.retraining.policy import Usage
+from visionloop.components.snapshot.retraining.usage import model_name, usage_of
+from visionloop.core import receipts
+from visionloop.core.canonical import stage_key
+from visionloop.core.errors import UserStopped
+from visionloop.core.receipts import Output, Receipt
+from visionloop.core.runs import RunRecord, StageState, describe_failure
+from visionloop.core.storage import Prefix, open_prefix
 
 #: The store's clock is the real one, and old records are passed over by it.
 NOW = datetime.now(UTC)

@@ -21,7 +21,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from visionloop.components.errors import InvalidConfig, Transient
+from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.pipelines import services
 from visionloop.pipelines.services import store, tracking
 from visionloop.pipelines.services.folder import Folder

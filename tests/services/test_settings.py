@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.errors import InvalidConfig, SickMachine
+from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.pipelines.services import leases, store, tracking
 from visionloop.pipelines.services.folder import Folder, find_folder
 from visionloop.pipelines.services.ports import LOOPBACK, RANGE, check_address, is_free, keep_ports

@@ -9,17 +9,19 @@ import laptop as machine
 import pytest
 from laptop import TOY, Dataset, Laptop
 
-from visionloop.components import catalog
+from visionloop.core import catalog
 from visionloop.pipelines.targets import cluster
+from visionloop.training.catalog import trainer as trainer_named
+from visionloop.training.catalog import trainers
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch):
     """The distribution stands on this process's path as well."""
     monkeypatch.syspath_prepend(str(machine.THIRD_PARTY))
-    catalog._load.cache_clear()
+    catalog.load.cache_clear()
     yield
-    catalog._load.cache_clear()
+    catalog.load.cache_clear()
 
 
 @pytest.fixture
@@ -65,10 +67,10 @@ def test_without_the_distribution_the_stage_and_the_trainer_are_unknown(file_lap
 
 
 def test_a_foreign_trainer_brings_its_own_policy_row_and_settings(installed: None):
-    trainer = catalog.trainer("toy")
+    trainer = trainer_named("toy")
     assert cluster().trainers["toy"].image == "example-trainer"
     assert trainer.policy.gpus == 0
-    assert set(catalog.trainers()) >= {"toy", "ultralytics"}
+    assert set(trainers()) >= {"toy", "ultralytics"}
     assert catalog.stage("inventory").policy.timeout == 120
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from visionloop.components.logs import LOGGER
-from visionloop.components.tracking import NullTracker, Tracker, open_tracker
-from visionloop.components.tracking.connection import connect, describe, shown
+from visionloop.core.logs import LOGGER
+from visionloop.training.tracking import NullTracker, Tracker, open_tracker
+from visionloop.training.tracking.connection import connect, describe, shown
 
 HASH = "ab" * 32
 
@@ -220,7 +220,7 @@ def test_what_a_tracker_missed_is_told_when_it_is_back(
 def test_nothing_imports_mlflow_before_somebody_asks() -> None:
     """A reused stage must not pay the seconds that the import takes."""
     code = (
-        "import sys; import visionloop.components.tracking, visionloop.components.registry,"
+        "import sys; import visionloop.training.tracking, visionloop.registry,"
         " visionloop.components.evaluate, visionloop.components.register, visionloop.components.train;"
         " print([name for name in ('mlflow', 'torch', 'ultralytics', 'matplotlib') if name in sys.modules])"
     )
@@ -230,7 +230,7 @@ def test_nothing_imports_mlflow_before_somebody_asks() -> None:
 
 def test_telemetry_is_off_before_mlflow_is_imported(environment: dict[str, str], tmp_path: Path) -> None:
     code = (
-        "import os, sys; from visionloop.components.tracking.connection import connect; connect(os.environ);"
+        "import os, sys; from visionloop.training.tracking.connection import connect; connect(os.environ);"
         " from mlflow.telemetry import get_telemetry_client; from mlflow.telemetry.utils import is_telemetry_disabled;"
         " print(is_telemetry_disabled(), get_telemetry_client())"
     )

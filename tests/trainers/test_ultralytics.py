@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.configuration.settings import BASIC, settings_of
-from visionloop.components.errors import (
+from visionloop.core.errors import (
     InvalidConfig,
     InvalidDataset,
     InvalidReceipt,
@@ -25,21 +24,22 @@ from visionloop.components.errors import (
     Transient,
     VisionloopError,
 )
-from visionloop.components.policy import POLICIES
-from visionloop.components.trainers import Trainer
-from visionloop.components.trainers.ultralytics import TRAINER
-from visionloop.components.trainers.ultralytics import settings as configuration
-from visionloop.components.trainers.ultralytics.dataset import write_data_file
-from visionloop.components.trainers.ultralytics.failures import classify, translated
-from visionloop.components.trainers.ultralytics.progress import Best, train_metrics, val_metrics
-from visionloop.components.trainers.ultralytics.workers import available_cpus, usable_workers
+from visionloop.core.policy import POLICIES
+from visionloop.training.configuration.settings import BASIC, settings_of
+from visionloop.training.trainers import Trainer
+from visionloop.training.trainers.ultralytics import TRAINER
+from visionloop.training.trainers.ultralytics import settings as configuration
+from visionloop.training.trainers.ultralytics.dataset import write_data_file
+from visionloop.training.trainers.ultralytics.failures import classify, translated
+from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
+from visionloop.training.trainers.ultralytics.workers import available_cpus, usable_workers
 
 TASKS = ("detection", "segmentation", "pose", "classification")
 
 
 def test_importing_it_imports_no_library() -> None:
     code = (
-        "import sys, visionloop.components.trainers.ultralytics as it; "
+        "import sys, visionloop.training.trainers.ultralytics as it; "
         "it.TRAINER.settings('detection'); it.TRAINER.model_task('yolo11n'); it.TRAINER.is_architecture('yolo11n.yaml'); "
         "it.TRAINER.requirements(); it.TRAINER.normalise({'nms': 0.7}, 'detection'); "
         "print([name for name in ('torch', 'ultralytics', 'cv2', 'matplotlib') if name in sys.modules])"
@@ -172,7 +172,7 @@ def test_defaults_of_the_seeds() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_library_takes_every_default_and_bound(task: str) -> None:
-    from visionloop.components.trainers.ultralytics.environment import library
+    from visionloop.training.trainers.ultralytics.environment import library
 
     cfg = library().cfg
     defaults = library().utils.DEFAULT_CFG_DICT
@@ -482,7 +482,7 @@ def test_a_folder_that_hides_labels_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\0" * 40])
 def test_a_damaged_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
-    from visionloop.components.trainers.ultralytics import checkpoint
+    from visionloop.training.trainers.ultralytics import checkpoint
 
     path = tmp_path / "epoch_1.pt"
     path.write_bytes(content)

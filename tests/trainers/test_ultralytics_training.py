@@ -16,9 +16,9 @@ import numpy
 import pytest
 import ultralytics_training as tiny
 
-from visionloop.components.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
-from visionloop.components.trainers import Evaluation, SilentListener, TrainingJob, TrainingResult
-from visionloop.components.trainers.ultralytics import TRAINER, environment
+from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
+from visionloop.training.trainers import Evaluation, SilentListener, TrainingJob, TrainingResult
+from visionloop.training.trainers.ultralytics import TRAINER, environment
 
 SCRIPT = Path(tiny.__file__)
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_after_the_last_epoch_is_only_finalised(
 def test_a_model_file_holds_nothing_of_the_run(uninterrupted: Finished) -> None:
     import torch
 
-    from visionloop.components.trainers.ultralytics import checkpoint
+    from visionloop.training.trainers.ultralytics import checkpoint
 
     model = checkpoint.load_model(Path(uninterrupted.output["best"]))
     assert model.task == "detect"
@@ -242,7 +242,7 @@ def test_the_primary_metric_decides_the_best_epoch_and_the_stop(dataset: Path, t
 def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     import torch
 
-    from visionloop.components.trainers.ultralytics import checkpoint
+    from visionloop.training.trainers.ultralytics import checkpoint
 
     weights = tmp_path / "yolov5n"
     weights.write_bytes(Path(uninterrupted.output["best"]).read_bytes())
@@ -266,7 +266,7 @@ def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished,
 def test_weights_that_do_not_fit_are_refused_and_run_no_code(dataset: Path, tmp_path: Path) -> None:
     import torch
 
-    from visionloop.components.trainers.ultralytics.environment import library
+    from visionloop.training.trainers.ultralytics.environment import library
 
     nothing, masks, planted = tmp_path / "nothing.pt", tmp_path / "masks.pt", tmp_path / "planted.pt"
     nothing.write_bytes(b"nothing")
@@ -289,7 +289,7 @@ def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: P
 def test_a_diverged_training_reports_no_checkpoint(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     import torch
 
-    from visionloop.components.trainers.ultralytics import checkpoint
+    from visionloop.training.trainers.ultralytics import checkpoint
 
     state = checkpoint.read(uninterrupted.store / "epoch_1.pt")
     next(iter(state["model"].values())).fill_(torch.inf)
@@ -304,7 +304,7 @@ def test_memory_that_runs_out_is_told_at_once(dataset: Path, tmp_path: Path, mon
     """The library's own halving of the batch, in the first epoch of each start, is off."""
     import torch
 
-    from visionloop.components.trainers.ultralytics.environment import library
+    from visionloop.training.trainers.ultralytics.environment import library
 
     calls = []
 

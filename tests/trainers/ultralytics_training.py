@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 from PIL import Image
 
-from visionloop.components.trainers import EpochReport, TrainingJob
+from visionloop.training.trainers import EpochReport, TrainingJob
 
 CLASSES = ("red", "blau grün", "노랑")
 COLOURS = ((220, 30, 30), (30, 120, 220), (230, 220, 40))
@@ -133,7 +133,7 @@ def _loadable(names: tuple[str, ...]) -> list[str]:
 
 def main() -> None:
     """Trains as the JSON on the command line says, and prints the result as JSON."""
-    from visionloop.components.trainers.ultralytics import TRAINER
+    from visionloop.training.trainers.ultralytics import TRAINER
 
     wanted = json.loads(sys.argv[1])
     if wanted.pop("offline", False):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from visionloop.components import receipts
-from visionloop.components.policy import StagePolicy
-from visionloop.components.receipts import Parameter
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core import receipts
+from visionloop.core.policy import StagePolicy
+from visionloop.core.receipts import Parameter
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
 
 
 @dataclass(frozen=True)

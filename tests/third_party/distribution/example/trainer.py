@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionloop.components.errors import InvalidConfig, OutOfMemory
-from visionloop.components.policy import POLICIES, StagePolicy
-from visionloop.components.trainers import (
+from visionloop.core.errors import InvalidConfig, OutOfMemory
+from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.training.trainers import (
     Detection,
     EpochReport,
     Evaluation,
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 
 class ToyTrainer:
-    """The protocol is `visionloop.components.trainers.Trainer`."""
+    """The protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "toy"
     logic_version = 1

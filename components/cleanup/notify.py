@@ -1,0 +1,228 @@
+"""One message about how a run ended, to a chat or a webhook: what failed, why, what to do, and what is kept.
+
+No engine says why a run failed; the run's record does. Nothing here ever fails a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from visionloop.components.snapshot.retraining.policy import SKIP
+from visionloop.components.snapshot.retraining.usage import model_name
+from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError, by_code
+from visionloop.core.logs import LOGGER
+from visionloop.core.runs import EVENT_NAMES, Failure, RunRecord, StageState
+
+URL_VARIABLE = "VISIONLOOP_NOTIFY_URL"
+FORMAT_VARIABLE = "VISIONLOOP_NOTIFY_FORMAT"
+
+#: Address of a run's page, with ``{run}`` in the run's place.
+LINK_VARIABLE = "VISIONLOOP_RUN_URL"
+
+#: Written once the message has been taken, so that a second attempt at cleanup sends none.
+FILE = "notified.json"
+
+#: Seconds that one try may take, and how often it is tried.
+TIMEOUT_SECONDS = 10.0
+TRIES = 3
+
+#: The metrics that a message shows, as far as there are any.
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told of a run. ``status`` is completed, failed or stopped; ``facts`` are short lines by name."""
+
+    run: str
+    trace_id: str
+    status: str
+    title: str
+    text: str
+    facts: dict[str, str] = field(default_factory=dict)
+    link: str | None = None
+
+
+def message_of(record: RunRecord, engine_status: str | None = None, engine_failure: str | None = None) -> Message:
+    """The message about a run, from its record alone.
+
+    Args:
+        record: The run's record.
+        engine_status: What the engine says of the run's end; it counts only where no stage tells a failure. Kubeflow
+            Pipelines may say RUNNING of a run that has ended, well or not: then the end in the record counts.
+        engine_failure: What the engine says of the step that failed first; it counts where ``engine_status`` does.
+    """
+    run = record.read()
+    arguments: Mapping[str, Any] = run.arguments if run else {}
+    states = {state.stage: state for state in record.stages()}
+    failures = sorted(record.failures(), key=lambda failure: failure.written_at)
+    model = str(states["register"].scalars.get("model_name", "")) if "register" in states else ""
+    model = model or model_name(arguments)
+    trace_id = run.trace_id if run else ""
+    template = os.environ.get(LINK_VARIABLE)
+    link = template.replace("{run}", quote(record.name, safe="")) if template else None
+    if failures:
+        return _failed(record.name, trace_id, model, failures[0], states, link)
+    if _lost(states, (engine_status or "").lower()):
+        why = " ".join((engine_failure or "").split()) or "a lost node, a limit of the engine, or a stop by hand"
+        text = f"The engine ended the run, and no stage told a failure: {why.rstrip('.')}."
+        return Message(record.name, trace_id, "failed", f"{model or record.name}: failed", text, {}, link)
+    return _succeeded(record.name, trace_id, model, states, link)
+
+
+def _lost(states: Mapping[str, StageState], engine_status: str) -> bool:
+    """Whether a run in which no stage failed was ended before its last stage."""
+    snapshot, evaluate, register = (
+        states.get(name) or StageState(stage=name) for name in ("snapshot", "evaluate", "register")
+    )
+    if register.state == "succeeded":
+        return False
+    over = snapshot.scalars.get("go") == SKIP or evaluate.scalars.get("verdict") == "reject"
+    return engine_status in ("failed", "error") or (engine_status == "running" and not over)
+
+
+def _failed(
+    run: str, trace_id: str, model: str, failure: Failure, states: Mapping[str, StageState], link: str | None
+) -> Message:
+    error = by_code(failure.exit_code, failure.error_code)
+    status = EVENT_NAMES["cancelled" if failure.exit_code == 130 else "failed"]
+    facts = {
+        "stage": failure.stage,
+        "error": f"{failure.error_code} (exit code {failure.exit_code})",
+        "remedy": error.remedy,
+    }
+    kept = [
+        f"{name} ({state.receipt})" for name, state in states.items() if state.state == "succeeded" and state.receipt
+    ]
+    if failure.receipt:
+        kept.append(f"the best checkpoint so far ({failure.receipt})")
+    elif failure.last_successful_epoch:
+        kept.append(f"checkpoints up to epoch {failure.last_successful_epoch}")
+    facts["kept"] = ", ".join(kept) or "nothing yet"
+    title = f"{model or run}: {failure.stage} {status}"
+    return Message(run, trace_id, status, title, failure.error_message, facts, link)
+
+
+def _succeeded(run: str, trace_id: str, model: str, states: Mapping[str, StageState], link: str | None) -> Message:
+    register, evaluate, snapshot = states.get("register"), states.get("evaluate"), states.get("snapshot")
+    facts: dict[str, str] = {}
+    if snapshot and snapshot.scalars.get("go") == SKIP:
+        text = str(snapshot.scalars.get("reason"))
+        return Message(run, trace_id, EVENT_NAMES["succeeded"], f"{model or run}: skipped", text, facts, link)
+    verdict = str(evaluate.scalars.get("verdict") or "") if evaluate else ""
+    if verdict:
+        facts["verdict"] = verdict
+    metrics = _metrics(evaluate)
+    for name, value in list(metrics.items())[:SHOWN]:
+        facts[name] = f"{value:.4g}"
+    if register and register.scalars.get("version") is not None:
+        version, alias = register.scalars["version"], register.scalars.get("alias")
+        text = f"Version {version} is registered{f' as {alias}' if alias else ''}."
+        title = f"{model or run}: version {version}"
+    elif verdict == "reject":
+        text, title = "The model is below the gate's floor; nothing is registered.", f"{model or run}: rejected"
+    else:
+        text, title = "The run has ended.", f"{model or run}: completed"
+    return Message(run, trace_id, EVENT_NAMES["succeeded"], title, text, facts, link)
+
+
+def _metrics(evaluate: StageState | None) -> dict[str, float]:
+    from visionloop.core.receipts import load
+
+    if evaluate is None or not evaluate.receipt:
+        return {}
+    try:
+        return load(evaluate.receipt, "evaluate").receipt.metrics
+    except VisionloopError:
+        return {}
+
+
+def payload(message: Message, form: str) -> dict[str, Any]:
+    """The body to send: Slack's or Teams' own form, or plain JSON with every field.
+
+    Raises:
+        InvalidConfig: If ``form`` is none of slack, teams and json.
+    """
+    lines = [message.text, *(f"{name}: {value}" for name, value in message.facts.items())]
+    if message.link:
+        lines.append(message.link)
+    match form:
+        case "json":
+            return {
+                "run": message.run,
+                "trace_id": message.trace_id,
+                "status": message.status,
+                "title": message.title,
+                "text": message.text,
+                **message.facts,
+                "link": message.link,
+            }
+        case "slack":
+            # https://docs.slack.dev/messaging/formatting-message-text: these three characters are control characters.
+            escaped = "\n".join(lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            title = message.title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            return {"text": f"*{title}*\n{escaped}"}
+        case "teams":
+            # An Adaptive Card as Teams' workflow webhooks take it (https://adaptivecards.io/explorer/).
+            body: list[dict[str, Any]] = [
+                {"type": "TextBlock", "text": message.title, "weight": "bolder", "wrap": True},
+                {"type": "TextBlock", "text": message.text, "wrap": True},
+                {
+                    "type": "FactSet",
+                    "facts": [{"title": name, "value": value} for name, value in message.facts.items()],
+                },
+            ]
+            card: dict[str, Any] = {"type": "AdaptiveCard", "version": "1.4", "body": body}
+            if message.link:
+                card["actions"] = [{"type": "Action.OpenUrl", "title": "Open the run", "url": message.link}]
+            attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+            return {"type": "message", "attachments": [attachment]}
+        case _:
+            raise InvalidConfig(f"{FORMAT_VARIABLE} is '{form}'; give slack, teams or json.")
+
+
+def notify(record: RunRecord, engine_status: str | None = None, engine_failure: str | None = None) -> bool:
+    """Sends the message about a run if VISIONLOOP_NOTIFY_URL is set and none was sent. Whether one was sent now."""
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        return False
+    try:
+        if record.place.exists(FILE):
+            return False
+        message = message_of(record, engine_status, engine_failure)
+        _send(url, payload(message, os.environ.get(FORMAT_VARIABLE) or "json"))
+        record.place.create(FILE, json.dumps({"status": message.status, "title": message.title}).encode())
+    except (VisionloopError, NotFound) as error:
+        LOGGER.warning("no message was sent: %s", error)
+        return False
+    except Exception as error:  # noqa: BLE001 - telling never fails a run, and an address holds a secret: no text of it
+        LOGGER.warning(
+            "no message was sent: %s at %s", type(error).__name__, urlsplit(url).hostname or "a wrong address"
+        )
+        return False
+    return True
+
+
+def _send(url: str, body: Mapping[str, Any]) -> None:
+    import urllib3
+
+    retries = urllib3.Retry(
+        TRIES - 1, backoff_factor=1.0, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
+    )
+    answer = urllib3.PoolManager().request(
+        "POST",
+        url,
+        body=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        timeout=TIMEOUT_SECONDS,
+        retries=retries,
+    )
+    if answer.status >= 300:
+        raise InvalidConfig(
+            f"{URL_VARIABLE}: the receiver at {urlsplit(url).hostname} answered {answer.status}; correct the address."
+        )

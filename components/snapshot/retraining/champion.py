@@ -1,0 +1,81 @@
+"""A dataset beside the snapshot that the champion was trained on: new images, drift, age."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.snapshot.retraining.policy import Comparison
+from visionloop.core import receipts
+from visionloop.core.errors import InvalidReceipt, NotFound
+from visionloop.core.storage import open_prefix, split_uri
+from visionloop.data import dice
+from visionloop.registry import Version
+
+
+def compare(
+    champion: Version | None, model: str, snapshot_id: str, annotations: dice.Dataset, now: datetime
+) -> Comparison | str:
+    """A dataset beside the snapshot that the champion was trained on, or why there is none to compare with.
+
+    Args:
+        champion: The model's champion.
+        model: The registered model's name.
+        snapshot_id: The id of the dataset's snapshot.
+        annotations: Its annotations.
+        now: The time, in UTC.
+    """
+    if champion is None:
+        return f"{model} has no champion"
+    if champion.training_receipt is None:
+        return f"the champion {champion.label} names no snapshot to compare with"
+    try:
+        theirs, trained_at = _trained_on(champion.training_receipt)
+    except (NotFound, InvalidReceipt):
+        return f"the snapshot of the champion {champion.label} can't be read any more"
+    return Comparison(
+        snapshot=theirs.id,
+        unchanged=theirs.id == snapshot_id,
+        new_images=len(labelled(annotations) - labelled(theirs.annotations)),
+        drift=drift(class_frequencies(theirs.annotations), class_frequencies(annotations)),
+        champion_age=(now - trained_at) / timedelta(days=1),
+    )
+
+
+def _trained_on(training: str) -> tuple[Snapshot, datetime]:
+    """The snapshot of a training, and when the training was finished. Raises NotFound or InvalidReceipt."""
+    folder, name = split_uri(training)
+    place = open_prefix(folder, "results")
+    # Its checkpoints may be gone by now: only the receipt is needed.
+    receipt = receipts.parse(place.read(name), training)
+    finished = datetime.fromtimestamp(place.head(name).modified, UTC)
+    return Snapshot(receipts.load(receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
+
+
+def labelled(annotations: dice.Dataset) -> set[str]:
+    """The file names of the images with annotations."""
+    return {image.file_name for image in annotations.images if image.annotations}
+
+
+def class_frequencies(annotations: dice.Dataset) -> dict[str, float]:
+    """The share of each class, by name, in all annotations; empty without any."""
+    names = {one.id: one.name for one in annotations.classes}
+    counts = Counter(
+        names.get(one.class_id, str(one.class_id)) for image in annotations.images for one in image.annotations
+    )
+    total = counts.total()
+    return {name: count / total for name, count in counts.items()}
+
+
+def drift(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Total variation distance between two distributions: half the sum of the differences, 0 (equal) to 1 (disjoint).
+
+    No annotations at all beside some are as far apart as can be.
+    """
+    if bool(before) != bool(after):
+        return 1.0
+    # fsum: a set has no order, and a limit must not be met by the last digit now and not then.
+    return math.fsum(abs(before.get(name, 0.0) - after.get(name, 0.0)) for name in {*before, *after}) / 2

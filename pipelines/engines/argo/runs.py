@@ -1,0 +1,331 @@
+"""Runs on Argo Workflows: a workflow made from the installed WorkflowTemplate, and where it stands."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import json
+import os
+import re
+import shlex
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from visionloop.core import names
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
+from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.argo.client import Client, Refused, connect
+from visionloop.pipelines.following.record import open_record
+from visionloop.pipelines.following.state import RemoteState, Step, in_order
+from visionloop.pipelines.targets import STAGES
+from visionloop.training.configuration.settings import display
+
+ENGINE = "argo"
+
+#: The namespace where neither ``--namespace`` nor Argo's own variable names one.
+NAMESPACE = "visionloop"
+NAMESPACE_VARIABLE = "ARGO_NAMESPACE"
+
+_PHASES = {
+    "": "pending",
+    "Pending": "pending",
+    "Running": "running",
+    "Succeeded": "succeeded",
+    "Failed": "failed",
+    "Error": "failed",
+}
+_STATES = {
+    "Pending": "waiting",
+    "Running": "running",
+    "Succeeded": "succeeded",
+    "Skipped": "skipped",
+    "Omitted": "skipped",
+    "Failed": "failed",
+    "Error": "failed",
+}
+
+#: Nodes that hold others together.
+_FRAMES = ("DAG", "Steps", "StepGroup", "TaskGroup")
+
+#: Of several tasks of a stage (one for each trainer) the one that did something counts.
+_RANK = ("running", "failed", "waiting", "succeeded", "skipped")
+
+#: A failed container's message: its name, its exit code, and what it wrote to its termination log.
+_FAILED = re.compile(r"(?:\w[\w-]*: )?Error \(exit code (?P<code>\d+)\)(?:: (?P<sentence>.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ArgoRun:
+    """A workflow in a namespace (``state.RemoteRun``)."""
+
+    client: Client
+    namespace: str
+    name: str
+    run: str
+    arguments: Mapping[str, Any]
+    host: str | None = None
+    engine: str = ENGINE
+
+    @property
+    def page(self) -> str | None:
+        """The workflow's page, where Argo's server is known."""
+        return self.client.page(self.namespace, self.name)
+
+    def state(self) -> RemoteState:
+        """Where it stands now.
+
+        Raises:
+            Transient: If the cluster does not answer.
+            AccessDenied: If the caller may not see it.
+            InvalidConfig: If it is there no more.
+        """
+        return parse(_get(self.client, self.namespace, self.name), self._queued)
+
+    def follow_command(self) -> str:
+        """The command that comes back to it after detaching."""
+        words = ["visionloop", "run", "follow", self.name, "--engine", ENGINE]
+        if self.namespace != _namespace(None):
+            words += ["--namespace", self.namespace]
+        if self.host:
+            words += ["--host", self.host]
+        return shlex.join(words)
+
+    def _queued(self, node: str) -> str | None:
+        return self.client.queued(self.namespace, self.name, node)
+
+
+def submit(
+    pipeline: str,
+    arguments: Mapping[str, Any],
+    *,
+    host: str | None = None,
+    namespace: str | None = None,
+    trace_id: str | None = None,
+) -> ArgoRun:
+    """Starts a workflow from the WorkflowTemplate that is installed.
+
+    Args:
+        pipeline: train or retrain.
+        arguments: The pipeline's arguments by name; what the template does not declare is refused.
+        host: The address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is asked.
+        namespace: Where the template lies; without it ARGO_NAMESPACE, then NAMESPACE.
+        trace_id: The run's trace id, a new one without it.
+
+    Raises:
+        InvalidConfig: If there is no cluster, no such template, or no such parameter.
+        AccessDenied: If the caller may not start workflows there.
+        Transient: If the cluster does not answer.
+    """
+    client, place = connect(host), _namespace(namespace)
+    template = _template(client, place, f"visionloop-{pipeline}")
+    trace_id = trace_id or os.environ.get("TRACE_ID") or str(uuid.uuid4())
+    workflow = workflow_of(template, arguments, trace_id)
+    try:
+        created = client.create(place, workflow)
+    except Refused as error:
+        raise InvalidConfig(f"Argo refuses the workflow ({error}).") from error
+    run = _run_of(client, place, created, host)
+    if reason := open_record(str(arguments["workspace"]), run.run, arguments, trace_id):
+        notice(f"{arguments['workspace']}: the run's record can't be written from here ({reason})")
+    return run
+
+
+def find(run: str, *, host: str | None = None, namespace: str | None = None) -> ArgoRun:
+    """A workflow that was started before, by its name.
+
+    Raises:
+        InvalidConfig: If there is no such workflow.
+        AccessDenied: If the caller may not see it.
+        Transient: If the cluster does not answer.
+    """
+    client, place = connect(host), _namespace(namespace)
+    return _run_of(client, place, _get(client, place, run), host)
+
+
+def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
+    """The workflow that runs a template with these arguments.
+
+    Args:
+        template: The WorkflowTemplate as the cluster holds it.
+        arguments: Its arguments by name.
+        trace_id: Goes into a label, and into the argument ``trace_id`` where the template has one.
+
+    Raises:
+        InvalidConfig: If the template declares no such parameter.
+    """
+    name = str(template["metadata"]["name"])
+    declared = [one["name"] for one in template["spec"].get("arguments", {}).get("parameters") or ()]
+    if unknown := sorted(set(arguments) - set(declared)):
+        raise InvalidConfig(
+            f"The installed {name} has no parameter '{unknown[0]}'; it takes {', '.join(declared)}: install the manifests of this version."
+        )
+    given = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
+    labels = {"workflows.argoproj.io/workflow-template": name}
+    source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
+    for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
+        # A name of which nothing is left has no label; the run's argument holds it anyway.
+        with contextlib.suppress(InvalidConfig):
+            labels[label] = names.sanitise(value)
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": f"{name}-", "labels": labels},
+        "spec": {
+            "workflowTemplateRef": {"name": name},
+            "arguments": {
+                "parameters": [
+                    {"name": name, "value": text(value)} for name, value in given.items() if value is not None
+                ]
+            },
+        },
+    }
+
+
+def text(value: Any) -> str:
+    """An argument as Argo holds it: text as it is, objects as JSON, all else as a form shows it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (dict, list)) else display(value)
+
+
+def parse(workflow: Mapping[str, Any], queued: Callable[[str], str | None] = lambda node: None) -> RemoteState:
+    """Where a workflow stands (https://argo-workflows.readthedocs.io/en/latest/fields/#workflowstatus).
+
+    Args:
+        workflow: The workflow as the cluster holds it.
+        queued: Why a queue holds back the pod of a waiting node, by the node's id.
+    """
+    status = workflow.get("status") or {}
+    phase = _PHASES.get(status.get("phase", ""), "running")
+    if phase in ("succeeded", "failed") and not status.get("finishedAt"):
+        phase = "running"
+    if phase == "failed" and workflow.get("spec", {}).get("shutdown"):
+        phase = "stopped"
+    return RemoteState(phase, _steps(_nodes(status), queued), status.get("message"))
+
+
+def _nodes(status: Mapping[str, Any]) -> dict[str, Any]:
+    if packed := status.get("compressedNodes"):
+        return dict(json.loads(gzip.decompress(base64.b64decode(packed))))
+    return dict(status.get("nodes") or {})
+
+
+def _steps(nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> tuple[Step, ...]:
+    tries = {child for node in nodes.values() if node["type"] == "Retry" for child in node.get("children") or ()}
+    found: dict[str, Step] = {}
+    for identity, node in nodes.items():
+        if identity in tries or node["type"] in _FRAMES:
+            continue
+        step = _step(node, nodes, queued)
+        if node["type"] == "Skipped" and step.stage not in STAGES:
+            # A whole part of the pipeline that was skipped is no stage.
+            continue
+        if step.stage not in found or _RANK.index(step.state) < _RANK.index(found[step.stage].state):
+            found[step.stage] = step
+    return in_order(found.values(), STAGES)
+
+
+def _stage(node: Mapping[str, Any]) -> str:
+    """The stage of a node: its template's name; train has a template for each trainer."""
+    template = str(node.get("templateName") or (node.get("templateRef") or {}).get("template") or node["displayName"])
+    return "train" if template.startswith("train-") else template
+
+
+def _step(node: Mapping[str, Any], nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> Step:
+    pods = (
+        [nodes[child] for child in node.get("children") or () if child in nodes] if node["type"] == "Retry" else [node]
+    )
+    last = max(pods, key=_number, default=node)
+    state = _STATES.get(node.get("phase", ""), "running")
+    told, code = _told(last)
+    reason = told if state == "failed" else None
+    if state == "running" and last is not node:
+        state, reason = _between(node, last, told)
+    if state == "waiting":
+        reason = _waits_for(last) or reason or queued(str(last["id"]))
+    return Step(
+        stage=_stage(node),
+        state=state,
+        attempt=max(1, len(pods)),
+        reason=reason,
+        progress=last.get("progress"),
+        started_at=_time(node.get("startedAt")),
+        finished_at=_time(node.get("finishedAt")),
+        exit_code=code,
+        outputs={one["name"]: str(one.get("value", "")) for one in (node.get("outputs") or {}).get("parameters") or ()},
+    )
+
+
+def _number(pod: Mapping[str, Any]) -> int:
+    """Which try a pod is: ``train(2)`` is the third."""
+    found = re.search(r"\((\d+)\)$", str(pod.get("displayName", "")))
+    return int(found[1]) if found else 0
+
+
+def _between(node: Mapping[str, Any], last: Mapping[str, Any], told: str | None) -> tuple[str, str | None]:
+    """The state of a stage that may be tried again: that of its last pod, and waiting once that one has failed."""
+    state = _STATES.get(last.get("phase", ""), "running")
+    if state == "failed":
+        return "waiting", "; ".join(part for part in (told, node.get("message")) if part) or None
+    return ("running", None) if state == "succeeded" else (state, told if state == "waiting" else None)
+
+
+def _waits_for(node: Mapping[str, Any]) -> str | None:
+    """The lock that a node waits for, in our words."""
+    lock = (node.get("synchronizationStatus") or {}).get("waiting")
+    if not lock:
+        return None
+    return f"another run holds the lock {str(lock).rsplit('/', 1)[-1]}"
+
+
+def _told(pod: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """A pod's message and exit code, without the engine's words around a stage's own sentence."""
+    message = pod.get("message")
+    code = (pod.get("outputs") or {}).get("exitCode")
+    if message and (found := _FAILED.fullmatch(message)):
+        return found["sentence"] or message, int(found["code"])
+    return message or None, int(code) if code is not None and str(code).lstrip("-").isdigit() else None
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _namespace(given: str | None) -> str:
+    return given or os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
+
+
+def _template(client: Client, namespace: str, name: str) -> dict[str, Any]:
+    try:
+        return client.template(namespace, name)
+    except Refused as error:
+        raise InvalidConfig(
+            f"The namespace {namespace} has no WorkflowTemplate {name} ({error}); install it with "
+            "`kubectl apply -k` and an overlay, or correct --namespace."
+        ) from error
+
+
+def _get(client: Client, namespace: str, name: str) -> dict[str, Any]:
+    try:
+        return client.workflow(namespace, name)
+    except Refused as error:
+        raise InvalidConfig(
+            f"The namespace {namespace} has no workflow {name} ({error}); finished ones are removed after a while."
+        ) from error
+
+
+def _run_of(client: Client, namespace: str, workflow: Mapping[str, Any], host: str | None) -> ArgoRun:
+    metadata = workflow["metadata"]
+    # What its template declares holds where the workflow itself says nothing, as in a scheduled one.
+    stored = (workflow.get("status") or {}).get("storedWorkflowTemplateSpec") or {}
+    told = {
+        one["name"]: one.get("value", "")
+        for spec in (stored, workflow["spec"])
+        for one in (spec.get("arguments") or {}).get("parameters") or ()
+    }
+    return ArgoRun(client, namespace, str(metadata["name"]), str(metadata["uid"]), told, host)

@@ -1,0 +1,318 @@
+"""The training pipeline on Argo Workflows: one reusable template a stage, and the DAG over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate
+from hera.workflows.models import (
+    LabelValueFrom,
+    Mutex,
+    PodDisruptionBudgetSpec,
+    PodGC,
+    Synchronization,
+    TemplateRef,
+    TTLStrategy,
+    WorkflowMetadata,
+)
+
+from visionloop.core import catalog, lookup
+from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
+from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.argo.templates import (
+    FORM,
+    SANITISED,
+    Field,
+    fields_of,
+    given_settings,
+    gpus,
+    shown_as,
+    spot,
+    stage_template,
+)
+from visionloop.pipelines.parameters import Parameter as FormParameter
+from visionloop.pipelines.parameters import form
+from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
+
+NAME = "visionloop-train"
+DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
+
+#: Each stage's output parameters.
+OUTPUTS: Mapping[str, Sequence[str]] = {
+    "snapshot": ("receipt", "snapshot_id", "go", "reason"),
+    "validate": ("receipt", "errors", "quarantined"),
+    "convert": ("receipt", *lookup.FINDS),
+    "train": ("receipt",),
+    "evaluate": ("receipt", "verdict"),
+    "register": ("receipt", "version", "alias"),
+    "cleanup": (),
+}
+
+#: Where training and evaluation run: fields of the form that only Argo has.
+PLACES = (
+    Field("gpus", "", "GPUs of training and evaluation; empty takes the policy's, 0 runs them on the CPU."),
+    Field(
+        "spot",
+        "",
+        "Attempts of training and evaluation on spot nodes before those on others; empty takes the policy's, 0 uses none.",
+    ),
+)
+
+#: What ties a run to whoever started it.
+TRACE = Field("trace_id", "", "The trace id, in every log line, receipt and tag; empty takes the workflow's uid.")
+_TRACE = "workflow.parameters.trace_id == '' ? workflow.uid : workflow.parameters.trace_id"
+
+#: A run's labels, and what each is made of.
+_SOURCE = "workflow.parameters.dataset == '' ? workflow.parameters.snapshot : workflow.parameters.dataset"
+LABELS = {
+    pods.MODEL_LABEL: "workflow.parameters.model_name",
+    pods.DATASET_LABEL: f"sprig.base(sprig.trimSuffix('/', {_SOURCE}))",
+    pods.TRACE_LABEL: _TRACE,
+}
+
+
+#: The step that failed first, with the engine's words, in at most 500 characters. Argo quotes the list of failures once more.
+FIRST_FAILURE = (
+    "let told = sortBy(filter(fromJSON(fromJSON(workflow.failures)) ?? [], .message != ''), .finishedAt); "
+    "len(told) > 0 ? sprig.trunc(500, told[0].displayName + ': ' + told[0].message) : ''"
+)
+
+
+def train_templates(target: Target) -> list[WorkflowTemplate]:
+    """The pipeline's template and those of its stages; train's own lies in the pipeline's, which bears its name."""
+    return [train_template(target), *(_reusable(name, target) for name in OUTPUTS if name != "train")]
+
+
+def train_template(target: Target) -> WorkflowTemplate:
+    """The DAG, with a train template for each trainer: its row and image are the trainer's."""
+    with pipeline_template(NAME, "Visionloop: train", DESCRIPTION, form(target.trainers)) as template:
+        for trainer, row in target.trainers.items():
+            stage_template(
+                catalog.stage("train"),
+                row,
+                target,
+                name=_train(trainer),
+                outputs=OUTPUTS["train"],
+                inputs=FORM,
+                words=given_settings("--set"),
+                synchronization=Synchronization(
+                    mutexes=[
+                        Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")
+                    ]
+                ),
+            )
+        with DAG(name="pipeline"):
+            freeze()
+            tasks_after_snapshot(target, output_of("snapshot"), ("snapshot",))
+        exit_steps()
+    return template
+
+
+def pipeline_template(
+    name: str, title: str, description: str, parameters: Mapping[str, FormParameter]
+) -> WorkflowTemplate:
+    """A pipeline's template with its form, to be filled: a DAG named pipeline, and the steps of ``exit_steps``."""
+    fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES, TRACE]
+    return WorkflowTemplate(
+        name=name,
+        annotations=dict(shown_as(title, description)),
+        labels={"app.kubernetes.io/name": "visionloop"},
+        entrypoint="pipeline",
+        on_exit="exit",
+        arguments=[field.argument() for field in fields],
+        active_deadline_seconds=RUN_DEADLINE_SECONDS,
+        # A node that is drained waits for the stage that runs on it.
+        pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),
+        **_housekeeping(),
+        workflow_metadata=WorkflowMetadata(
+            labels={"app.kubernetes.io/name": "visionloop"},
+            labels_from={
+                label: LabelValueFrom(expression=SANITISED.format(source)) for label, source in LABELS.items()
+            },
+        ),
+    )
+
+
+def exit_steps() -> None:
+    """What runs at the end, whatever happened."""
+    with Steps(name="exit"):
+        Step(
+            name="cleanup",
+            template_ref=_reference("cleanup"),
+            arguments=_common()
+            | {"engine_status": "{{workflow.status}}", "engine_failure": f"{{{{={FIRST_FAILURE}}}}}"},
+        )
+
+
+def freeze(*more: str) -> None:
+    """The first task, told the parameters that decide the dataset and, for its record, the model's name."""
+    _task("snapshot", (), _parameters("dataset", "snapshot", "task", "split", "model_name", *more))
+
+
+def tasks_after_snapshot(
+    target: Target, snapshot: str, after: Sequence[str] = (), trained_by: str | None = None
+) -> None:
+    """Every other task.
+
+    Args:
+        target: The target.
+        snapshot: The URI of snapshot's receipt, as Argo writes it.
+        after: The tasks of the same DAG that they wait for.
+        trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
+    """
+    report, converted = output_of("validate"), output_of("convert")
+    settings = {name: f"{{{{workflow.parameters.{name}}}}}" for name in (field.name for field in FORM)}
+    _task("validate", after, {"snapshot": snapshot})
+    _task(
+        "convert",
+        (*after, "validate"),
+        {"snapshot": snapshot, "report": report, **_parameters("model_name", "gate"), **settings},
+    )
+    left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
+    chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
+    for trainer, task in trains.items():
+        _task(
+            "train",
+            (*after, "convert"),
+            {
+                "snapshot": snapshot,
+                "converted": converted,
+                **_parameters("model_name", "run_name", "description"),
+                **_places(target.trainers[trainer]),
+                **settings,
+            },
+            name=task,
+            when=f"{{{{={chosen[trainer]}}}}}",
+            template=TemplateRef(name=trained_by, template=task) if trained_by else task,
+        )
+    # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
+    training = reference_to("convert", "training_receipt")
+    for trainer, task in trains.items():
+        training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
+    _task(
+        "evaluate",
+        (*after, "convert", *trains.values()),
+        {
+            "training": f"{{{{={training}}}}}",
+            "snapshot": snapshot,
+            **_parameters("model_name", "gate"),
+            **_places(target.policies["evaluate"]),
+            "image": _evaluation_image(target),
+        },
+        when=f"{{{{={left} in ['train', 'evaluate']}}}}",
+    )
+    known, receipt = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
+    _task(
+        "register",
+        ("convert", "evaluate"),
+        {"evaluation": f"{{{{={left} == 'register' ? {known} : {receipt}}}}}", **_parameters("model_name")},
+        when=f"{{{{={left} == 'register' || ({left} != '{lookup.NOTHING}' && {reference_to('evaluate', 'verdict')} != 'reject')}}}}",
+    )
+
+
+def _reusable(name: str, target: Target) -> WorkflowTemplate:
+    """One stage's template, which other workflows refer to or a person submits alone."""
+    stage = catalog.stage(name)
+    policy = target.policies[name]
+    more: dict[str, Any] = {}
+    if name == "convert":
+        own = [Field("model_name", "", "As evaluate takes it."), Field("gate", "", "As evaluate takes it.")]
+        told = [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own]
+        more = {"inputs": [*own, *FORM], "words": [*told, *given_settings("--ahead")]}
+    if name == "evaluate":
+        image = target.image(target.evaluate(DEFAULT_TRAINER))
+        more = {
+            "inputs": [Field("image", image, "The image of the trainer that wrote the checkpoint.")],
+            "image": "{{inputs.parameters.image}}",
+        }
+    with WorkflowTemplate(
+        name=f"visionloop-{name}",
+        annotations=dict(shown_as(f"Visionloop: {name}", stage.description)),
+        labels={"app.kubernetes.io/name": "visionloop", pods.STAGE_LABEL: name},
+        entrypoint=name,
+        arguments=[field.argument() for field in fields_of(stage, policy, more.get("inputs", ()))],
+        **_housekeeping(),
+    ) as template:
+        stage_template(stage, policy, target, outputs=OUTPUTS[name], **more)
+    return template
+
+
+def _housekeeping() -> dict[str, Any]:
+    return {
+        "pod_gc": PodGC(strategy="OnPodCompletion", delete_delay_duration=f"{FINISHED_POD_SECONDS}s"),
+        "ttl_strategy": TTLStrategy(seconds_after_completion=FINISHED_POD_SECONDS),
+    }
+
+
+def _task(
+    stage: str,
+    after: Sequence[str],
+    arguments: Mapping[str, str],
+    *,
+    name: str | None = None,
+    when: str | None = None,
+    template: TemplateRef | str | None = None,
+) -> Task:
+    return Task(
+        name=name or stage,
+        depends=" && ".join(after) or None,
+        when=when,
+        template=template if isinstance(template, str) else None,
+        template_ref=template if isinstance(template, TemplateRef) else None if template else _reference(stage),
+        arguments=_common() | dict(arguments),
+    )
+
+
+def _reference(stage: str) -> TemplateRef:
+    return TemplateRef(name=f"visionloop-{stage}", template=stage)
+
+
+def _common() -> dict[str, str]:
+    return {**_parameters("workspace"), TRACE.name: f"{{{{={_TRACE}}}}}"}
+
+
+def _parameters(*names: str) -> dict[str, str]:
+    return {name: f"{{{{workflow.parameters.{name}}}}}" for name in names}
+
+
+def _places(policy: StagePolicy) -> dict[str, str]:
+    """What the form says of PLACES for a row that has them, else the row's own."""
+    own = {field.name: field.default for field in (*gpus(policy), *spot(policy))}
+    return {
+        name: f"{{{{=workflow.parameters.{name} == '' ? '{default}' : workflow.parameters.{name}}}}}"
+        for name, default in own.items()
+    }
+
+
+def output_of(task: str, name: str = "receipt") -> str:
+    """A task's output in a DAG, as Argo writes it."""
+    return f"{{{{tasks.{task}.outputs.parameters.{name}}}}}"
+
+
+def reference_to(task: str, output: str) -> str:
+    """A task's output in an expression."""
+    return f"tasks['{task}'].outputs.parameters.{output}"
+
+
+def _train(trainer: str) -> str:
+    return "train" if trainer == DEFAULT_TRAINER else f"train-{trainer}"
+
+
+def _and_chosen(trainer: str, target: Target) -> str:
+    """That a trainer is the form's: the default one takes whatever name is left, and says itself that it knows none such."""
+    if trainer != DEFAULT_TRAINER:
+        return f" && workflow.parameters.trainer == '{trainer}'"
+    return "".join(f" && workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer)
+
+
+def _evaluation_image(target: Target) -> str:
+    image = target.image(target.evaluate(DEFAULT_TRAINER))
+    others = [trainer for trainer in target.trainers if trainer != DEFAULT_TRAINER]
+    if not others:
+        return image
+    picked = f"'{image}'"
+    for trainer in others:
+        own = target.image(target.evaluate(trainer))
+        picked = f"workflow.parameters.trainer == '{trainer}' ? '{own}' : ({picked})"
+    return f"{{{{={picked}}}}}"

@@ -1,0 +1,213 @@
+"""The training pipeline on Kubeflow Pipelines."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from kfp import dsl
+
+from visionloop.components.cleanup.component import cleanup
+from visionloop.components.convert.component import convert
+from visionloop.components.evaluate.component import evaluate
+from visionloop.components.register.component import register
+from visionloop.components.snapshot.component import snapshot
+from visionloop.components.train.component import train
+from visionloop.components.validate.component import validate
+from visionloop.core import lookup
+from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
+from visionloop.pipelines.engines.kubeflow.reuse import reuse_evaluation, reuse_training
+from visionloop.pipelines.engines.kubeflow.tasks import place
+from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
+from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
+
+NAME = "visionloop-train"
+DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
+
+#: What snapshot is told of a pipeline's parameters, as far as the pipeline has them.
+FROZEN_BY = ("dataset", "snapshot", "task", "split", "model_name", "retraining")
+
+#: A pipeline's parameters by name, in its graph.
+Given = Mapping[str, Any]
+
+
+def train_pipeline(target: Target) -> Any:
+    """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
+    put_the_rest = after_snapshot(target)
+
+    def go_on(given: Given, frozen: Any) -> None:
+        put_the_rest(given, frozen.outputs["receipt"], frozen.outputs["frozen_dataset"])
+
+    return pipeline_of(target, NAME, "Visionloop: train", DESCRIPTION, form(target.trainers), go_on)
+
+
+def pipeline_of(
+    target: Target,
+    name: str,
+    title: str,
+    description: str,
+    parameters: Mapping[str, Parameter],
+    go_on: Callable[[Given, Any], None],
+) -> Any:
+    """A pipeline that begins with snapshot and ends with cleanup, whatever happened between.
+
+    Args:
+        target: The target.
+        name: The pipeline's name.
+        title: Its name for people.
+        description: What it does.
+        parameters: Its form.
+        go_on: Puts everything after snapshot into the graph, from the parameters and snapshot's task.
+    """
+
+    # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
+    limits = dsl.PipelineConfig(
+        active_deadline_seconds=RUN_DEADLINE_SECONDS, ttl_seconds_after_finished=FINISHED_POD_SECONDS
+    )
+
+    @dsl.pipeline(
+        name=name, description=description, display_name=title, pipeline_config=limits if target.places else None
+    )
+    @takes(description, parameters)
+    def pipeline(*values: Any) -> None:
+        given = dict(zip(parameters, values, strict=True))
+        common = common_to(given)
+        cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
+        with dsl.ExitHandler(cleaned, name="retraining"):
+            told = {argument: given[argument] for argument in FROZEN_BY if argument in given}
+            frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
+            go_on(given, frozen)
+
+    return pipeline
+
+
+def common_to(given: Given) -> dict[str, Any]:
+    """What every stage is told."""
+    return {"workspace": given["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+
+
+def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
+    """What puts everything after snapshot into a graph, from the pipeline's parameters, the receipt's URI and the artifact."""
+    # Made here, for KFP can't make one pipeline while it makes another.
+    register_unless_rejected = _registration(target)
+
+    def stages(given: Given, frozen: Any, frozen_dataset: Any) -> None:
+        row, common = target.policies, common_to(given)
+        settings = {name: given[name] for name in (*SETTINGS, "advanced_config")}
+        compared = {"model_name": given["model_name"], "gate": given["gate"]}
+        lineage = {"frozen_dataset": frozen_dataset}
+
+        def judge(name: str, training: Any, trained_model: Any) -> None:
+            evaluated = evaluate(training=training, snapshot=frozen, trained_model=trained_model, **compared, **common)
+            place(evaluated, "evaluate", target.evaluate(name), target)
+            register_unless_rejected(
+                verdict=evaluated.outputs["verdict"],
+                evaluation=evaluated.outputs["receipt"],
+                evaluation_metrics=evaluated.outputs["evaluation_metrics"],
+                model_name=given["model_name"],
+                **common,
+            )
+
+        checked = validate(snapshot=frozen, **lineage, **common)
+        place(checked, "validate", row["validate"], target)
+
+        report = checked.outputs["receipt"]
+        converted = convert(
+            snapshot=frozen, report=report, look_ahead=True, **compared, **settings, **lineage, **common
+        )
+        place(converted, "convert", row["convert"], target)
+
+        left = converted.outputs["next"]
+        known_training, known_evaluation = (
+            converted.outputs["training_receipt"],
+            converted.outputs["evaluation_receipt"],
+        )
+
+        def show_training() -> Any:
+            dataset = converted.outputs["converted_dataset"]
+            shown = reuse_training(receipt=known_training, converted_dataset=dataset, **common)
+            return place(shown, "reuse training", row["convert"], target).outputs["trained_model"]
+
+        def show_evaluation() -> Any:
+            shown = reuse_evaluation(receipt=known_evaluation, trained_model=show_training(), **common)
+            return place(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
+
+        with dsl.If(left == lookup.NOTHING, name="rejected-before"):
+            show_evaluation()
+        with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
+            again = register(
+                evaluation=known_evaluation,
+                model_name=given["model_name"],
+                evaluation_metrics=show_evaluation(),
+                **common,
+            )
+            place(again, "register", row["register"], target)
+        with dsl.Elif(left == "evaluate", name="trained-before"):
+            shown = show_training()
+            for name, branch in _branches(target, given["trainer"]):
+                with branch:
+                    judge(name, known_training, shown)
+        with dsl.Else(name="train-anew"):
+            for name, branch in _branches(target, given["trainer"]):
+                with branch:
+                    trained = train(
+                        converted=converted.outputs["receipt"],
+                        snapshot=frozen,
+                        model_name=given["model_name"],
+                        run_name=given["run_name"],
+                        description=given["description"],
+                        converted_dataset=converted.outputs["converted_dataset"],
+                        **settings,
+                        **common,
+                    )
+                    place(trained, "train", target.trainers[name], target)
+                    judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
+
+    return stages
+
+
+def _registration(target: Target) -> Callable[..., Any]:
+    """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
+
+    def conditional(verdict: Any, **told: Any) -> None:
+        with dsl.If(verdict != "reject", name="good-enough"):
+            place(register(**told), "register", target.policies["register"], target)
+
+    if target.places:
+        return conditional
+
+    @dsl.pipeline(name="register-unless-rejected")
+    def register_if_good(
+        verdict: str,
+        evaluation: str,
+        evaluation_metrics: dsl.Input[dsl.Metrics],
+        model_name: str,
+        workspace: str,
+        run: str,
+    ) -> None:
+        conditional(
+            verdict,
+            evaluation=evaluation,
+            evaluation_metrics=evaluation_metrics,
+            model_name=model_name,
+            workspace=workspace,
+            run=run,
+        )
+
+    return register_if_good  # type: ignore[no-any-return]
+
+
+def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
+    """A branch for each trainer; the default one takes whatever name is left, and says itself that it knows no such trainer."""
+    others = [name for name in target.trainers if name != DEFAULT_TRAINER]
+    for position, name in enumerate(others):
+        kind = dsl.Elif if position else dsl.If
+        yield name, kind(trainer == name, name=f"with-{name}")
+    yield DEFAULT_TRAINER, _further(dsl.Else(name=f"with-{DEFAULT_TRAINER}"), "trainers") if others else nullcontext()
+
+
+@contextmanager
+def _further(branch: Any, around: str) -> Iterator[None]:
+    """A further branch of a condition; the group that KFP makes around the branches, and shows by a number, gets a name for people."""
+    with branch:
+        branch.parent_task_group.display_name = around
+        yield

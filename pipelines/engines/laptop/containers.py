@@ -1,0 +1,209 @@
+"""Stages in containers of this machine: what Docker is asked for, and how containers are ended.
+
+``kfp.local`` starts one container a task and gives it KFP's own folder alone. The rest is here: the stores' network, the keys,
+the folders that the run's URIs name, the user that files shall belong to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.limits import RUNNER_VARIABLE
+from visionloop.core.policy import POLICIES
+from visionloop.core.storage import local_path
+from visionloop.data import images
+from visionloop.pipelines.engines import pods
+
+#: The label by which a run's containers are found: KFP's own folder, which no other run has.
+LABEL = "visionloop.run"
+
+#: Variables that a container is given as this process has them, beside those of every pod.
+PREFIXES = ("VISIONLOOP_", "MLFLOW_", "AWS_")
+NAMES = frozenset({"TRACE_ID", "PYTHONUNBUFFERED", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
+
+#: Variables that name a file or a process of this machine: they mean nothing in a container.
+HERE = frozenset(
+    {
+        RUNNER_VARIABLE,
+        images.CACHE_VARIABLE,
+        "VISIONLOOP_HOME",
+        "AWS_PROFILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_CONFIG_FILE",
+    }
+)
+
+#: Variables whose value may be a folder or file of this machine, and the run's parameters that may.
+PLACES_READ = ("VISIONLOOP_WEIGHTS",)
+PLACES_WRITTEN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+#: Places below which nothing of this machine can be put without hiding what the image holds.
+TAKEN = frozenset(Path(place) for place in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108
+
+
+def _docker() -> Any:
+    """The client's package, which only this runner needs."""
+    try:
+        import docker  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InvalidConfig(
+            "--runner docker needs the package docker; install it with pip install 'visionloop[local]'."
+        ) from error
+    return docker
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[Any]:
+    """A client of the container engine.
+
+    Raises:
+        InvalidConfig: If the package is missing or no engine answers.
+    """
+    docker = _docker()
+    try:
+        client = docker.from_env()
+    except (docker.errors.DockerException, OSError) as error:
+        raise InvalidConfig(
+            "--runner docker: no Docker engine answers on this machine; start it, set DOCKER_HOST, or leave --runner out."
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def require(wanted: Iterable[str]) -> None:
+    """Refuses a run whose images are not on this machine: nothing is pulled unasked.
+
+    Raises:
+        InvalidConfig: If there is no engine, or an image is missing.
+    """
+    docker = _docker()
+    with engine() as client:
+        for image in sorted(set(wanted)):
+            try:
+                client.images.get(image)
+            except docker.errors.ImageNotFound as error:
+                raise InvalidConfig(
+                    f"--runner docker: the image {image} is not on this machine; build it with make images, or pull and tag it so."
+                ) from error
+
+
+def run_arguments(
+    root: str, arguments: Mapping[str, Any], environment: Mapping[str, str], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What each container is started with: arguments of ``docker.containers.run`` as ``kfp.local.DockerRunner`` takes them.
+
+    Args:
+        root: KFP's own folder, which KFP mounts itself.
+        arguments: The pipeline's arguments.
+        environment: This process's variables.
+        info: What the engine says of itself (``docker info``).
+
+    Raises:
+        InvalidConfig: If a place that the run names can't be given to a container.
+    """
+    docker = _docker()
+    found: dict[str, Any] = {
+        # The image's own entry point is the command line; KFP gives a whole command.
+        "entrypoint": ["env"],
+        # The embedded S3 listens on loopback.
+        "network_mode": "host",
+        "environment": variables(environment),
+        "mounts": [
+            docker.types.Mount(target=str(inside), source=str(outside), type="bind", read_only=read_only)
+            for outside, (inside, read_only) in mounts(arguments, environment).items()
+        ],
+        "user": _user(info),
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "labels": {LABEL: root},
+    }
+    if POLICIES["train"].shared_memory:
+        found["shm_size"] = POLICIES["train"].shared_memory.lower().removesuffix("i")
+    if "nvidia" in (info.get("Runtimes") or {}):
+        found["device_requests"] = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return found
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a container is given: what every pod is, and what the runner tells a stage."""
+    known = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES, *NAMES}
+    found = {
+        name: value
+        for name, value in environment.items()
+        if name not in HERE and (name in known or name.upper() in NAMES or name.startswith(PREFIXES))
+    }
+    # A user that the image does not know has no name, and libraries ask for one.
+    return found | pods.ENVIRONMENT | {images.CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
+
+
+def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[Path, tuple[Path, bool]]:
+    """The folders and files of this machine that a run's containers see: place inside, and whether it is read only.
+
+    Each lies where it lies here, so that a URI means the same on both sides. The image cache alone has its place.
+
+    Raises:
+        InvalidConfig: If one would hide what the image holds.
+    """
+    read = [arguments.get(name) for name in ("dataset", "gate", "model")]
+    read += [environment.get(name) for name in PLACES_READ]
+    written = [arguments.get("workspace"), *(environment.get(name) for name in PLACES_WRITTEN)]
+    found: dict[Path, tuple[Path, bool]] = {}
+    for value, read_only in [*((one, True) for one in read), *((one, False) for one in written)]:
+        place = _place(value)
+        if place is None:
+            continue
+        if not read_only:
+            place = place.parent if str(value).startswith("sqlite:") else place
+            place.mkdir(parents=True, exist_ok=True)
+        if place.resolve() in TAKEN:
+            raise InvalidConfig(f"--runner docker: {value} can't be seen in a container; give a folder of its own.")
+        if place.exists():
+            found[place] = (place, read_only)
+    cache = images.ImageCache.of_environment().folder
+    cache.mkdir(parents=True, exist_ok=True)
+    return {**found, cache: (Path(pods.CACHE), False)}
+
+
+def _place(value: Any) -> Path | None:
+    """The absolute path that a value names, None for anything else."""
+    text = str(value or "")
+    if text.startswith("sqlite:///"):
+        text = text.removeprefix("sqlite:///").partition("?")[0]
+    path = local_path(text) or Path(text)
+    try:
+        return path if path.is_absolute() else None
+    except ValueError:
+        return None
+
+
+def _user(info: Mapping[str, Any]) -> str:
+    """Files that a container writes shall be the user's own; where the engine is the user's, its root is that user."""
+    rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
+    return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
+
+
+def stop(root: str, number: signal.Signals, patience: float) -> None:
+    """Asks a run's containers to end, and kills what is left after ``patience`` seconds. Without an engine there are none."""
+    gone = (_docker().errors.DockerException, OSError)
+    with contextlib.suppress(InvalidConfig, *gone), engine() as client:
+        there = client.containers.list(filters={"label": f"{LABEL}={root}"})
+        for container in there:
+            with contextlib.suppress(*gone):
+                container.kill(signal=number.name)
+            # The first process is KFP's shell, which hands no signal on; `-- -1` is every other one of ours.
+            with contextlib.suppress(*gone):
+                container.exec_run(["sh", "-c", f"kill -s {number.name.removeprefix('SIG')} -- -1"])
+        for container in there:
+            if number != signal.SIGKILL:
+                with contextlib.suppress(*gone):
+                    container.wait(timeout=patience)
+            with contextlib.suppress(*gone):
+                container.kill()

@@ -1,0 +1,101 @@
+"""The runner: a child process that runs one pipeline through ``kfp.local``.
+
+kfp.local patches print, swaps log handlers and loses exit codes, so it gets a process of its own whose output is a log.
+Each stage is a process of this machine, or a container of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visionloop.core.limits import RUNNER_VARIABLE
+
+_PR_SET_PDEATHSIG = 1
+
+#: What a stage may be on this machine; the first unless told otherwise.
+RUNNERS = ("subprocess", "docker")
+SUBPROCESS, DOCKER = RUNNERS
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner is asked to run.
+
+    Attributes:
+        pipeline: ``module:function`` that makes a target's pipeline.
+        arguments: The pipeline's arguments.
+        root: KFP's own folder.
+        runner: One of RUNNERS.
+    """
+
+    pipeline: str
+    arguments: dict[str, Any]
+    root: str
+    runner: str = SUBPROCESS
+
+
+def main(job_file: str) -> int:
+    """Runs the pipeline; returns 1 if a task failed: which one, and why, stands in the run's record."""
+    _die_with_parent()
+    os.environ[RUNNER_VARIABLE] = str(os.getpid())
+    job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
+    from kfp import local
+
+    from visionloop.pipelines.targets import laptop
+
+    local.init(
+        runner=_runner(job),
+        pipeline_root=job.root,
+        # Its own default is a temporary folder that nobody removes.
+        workspace_root=str(_made(Path(job.root, "workspace"))),
+        raise_on_error=True,
+    )
+    module, _, name = job.pipeline.partition(":")
+    pipeline = getattr(importlib.import_module(module), name)(laptop())
+    try:
+        pipeline(**job.arguments)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this process's output is a log
+        return 1
+    return 0
+
+
+def _runner(job: Job) -> Any:
+    from kfp import local
+
+    if job.runner == SUBPROCESS:
+        from kfp.local import subprocess_task_handler
+
+        subprocess_task_handler.run_local_subprocess = _run_task
+        return local.SubprocessRunner(use_venv=False)
+    from visionloop.pipelines.engines.laptop import containers
+
+    with containers.engine() as client:
+        info = client.info()
+    return local.DockerRunner(**containers.run_arguments(job.root, job.arguments, os.environ, info))
+
+
+def _run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """Lets a task write into the log itself: kfp.local reads its output as UTF-8, and ends the run at any other byte."""
+    return subprocess.run(full_command, env={**os.environ, **(env_vars or {})}, check=False).returncode
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the command that started it is killed; its stages watch this process in turn."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:
+            sys.exit(1)

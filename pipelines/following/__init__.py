@@ -1,0 +1,1 @@
+"""Following a run on an engine: its state, its record, what a person sees of it."""

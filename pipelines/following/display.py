@@ -1,0 +1,78 @@
+"""What a person sees of a run elsewhere: a tree that changes in place on a terminal, and a line for each change elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+from rich.tree import Tree
+
+from visionloop.pipelines.following.rows import Row
+
+_STYLES = {"succeeded": "green", "failed": "red", "running": "bold", "waiting": "yellow"}
+
+
+class Display:
+    """Shows rows as they change. Everything goes to stderr: stdout belongs to the result."""
+
+    def __init__(self, title: str, stages: tuple[str, ...], console: Console | None = None) -> None:
+        """``title`` names the run; ``stages`` give the width of their names."""
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._title, self._width = title, max(map(len, stages))
+        self._rows: tuple[Row, ...] = ()
+        self._message: str | None = None
+        self._shown: dict[str, tuple[str, str]] = {}
+        self._told: set[str] = set()
+        # The tree's times move on their own, four times a second.
+        self._live = Live(get_renderable=self._tree, console=self.console, refresh_per_second=4, transient=False)
+        if self.console.is_terminal:
+            self._live.start()
+        else:
+            self._print(title)
+
+    def show(self, rows: tuple[Row, ...], message: str | None = None) -> None:
+        """Shows where the run stands; ``message`` is the engine's own about the whole run."""
+        self._rows, self._message = rows, message
+        for row in rows:
+            for text in row.notices:
+                self.note(f"{row.stage}: {text}")
+        if self.console.is_terminal:
+            return
+        if message:
+            self.note(message)
+        for row in rows:
+            before, told = self._shown.get(row.stage), (row.state, row.text)
+            # The record tells a stage's end, and later the engine, with a time of its own.
+            ended_before = before is not None and before[0] == row.state == "succeeded"
+            if row.state != "pending" and before != told and not ended_before:
+                self._shown[row.stage] = told
+                self._print(self._line(row))
+
+    def note(self, text: str) -> None:
+        """Tells something once, above the tree."""
+        if text not in self._told:
+            self._told.add(text)
+            self._print(f"note: {text}")
+
+    def close(self) -> None:
+        """Leaves the tree as it stands."""
+        if self._live.is_started:
+            self._live.stop()
+
+    def _print(self, text: str) -> None:
+        # markup off: what comes from data is shown as it is
+        self.console.print(text, markup=False)
+
+    def _line(self, row: Row) -> str:
+        return f"{row.mark} {row.stage:<{self._width}}  {row.text or '…'}".rstrip()
+
+    def _tree(self) -> RenderableType:
+        tree = Tree(Text(self._title, style="bold"), guide_style="dim")
+        for row in self._rows:
+            line = Text(f"{row.mark} ", style=_STYLES.get(row.state, "dim"))
+            line.append(f"{row.stage:<{self._width}}", style="" if row.state != "pending" else "dim")
+            line.append(f"  {row.text}", style="" if row.state != "failed" else "red")
+            if elapsed := row.elapsed():
+                line.append(f"  {elapsed}", style="dim")
+            tree.add(line)
+        return Group(tree, Text(self._message, style="yellow")) if self._message else tree

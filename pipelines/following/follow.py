@@ -1,0 +1,227 @@
+"""Following a run that an engine has taken, to its end: what it registered, or the failed stage's own error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from visionloop.core.errors import (
+    Defect,
+    InvalidConfig,
+    Killed,
+    Terminated,
+    TimeLimit,
+    Transient,
+    UserStopped,
+    VisionloopError,
+    by_code,
+)
+from visionloop.core.receipts import load
+from visionloop.core.runs import Run
+from visionloop.pipelines.completion import completed, why_without_version
+from visionloop.pipelines.engines.laptop.run import RunResult
+from visionloop.pipelines.following.display import Display
+from visionloop.pipelines.following.record import Record, StageRecord, own_keys
+from visionloop.pipelines.following.rows import rows, sentence
+from visionloop.pipelines.following.state import RemoteRun, RemoteState, Step
+from visionloop.pipelines.targets import STAGES
+
+#: Seconds between two looks at a run.
+LOOK_SECONDS = 2.0
+
+#: How the engines' own messages name a limit of theirs.
+_LIMITS = ("deadline", "duration limit")
+
+
+def follow(
+    remote: RemoteRun, workspace: str, arguments: Mapping[str, Any], *, every: float = LOOK_SECONDS
+) -> dict[str, Any]:
+    """Shows where a run stands until its end.
+
+    Epochs, metrics and sentences are read from the workspace with the caller's own keys. Without access to it only the engine's
+    states are shown, which is said once, and the engine's word is all there is about the end.
+
+    Args:
+        remote: The run.
+        workspace: The workspace's URI.
+        arguments: What the run was started with.
+        every: Seconds between two looks.
+
+    Returns:
+        The JSON summary of a run (docs/contract.md, "Commands").
+
+    Raises:
+        VisionloopError: The failed stage's own error; UserStopped or Terminated when the caller is asked to end, while the run goes on.
+    """
+    with ExitStack() as open_until_the_end:
+        # From the first word on: who reads it may ask for the end at once.
+        try:
+            display = open_until_the_end.enter_context(closing(Display(_title(remote), STAGES)))
+            open_until_the_end.enter_context(own_keys(workspace))
+            record = Record(workspace, remote.run)
+            state, known = _watch(remote, record, display, every)
+        except KeyboardInterrupt:
+            raise UserStopped(_goes_on(remote)) from None
+        except Terminated:
+            raise Terminated(_goes_on(remote)) from None
+        # Not above: the run's own error may be of these classes too.
+        return _end(remote, record, state, known, arguments, display)
+
+
+def _watch(
+    remote: RemoteRun, record: Record, display: Display, every: float
+) -> tuple[RemoteState, dict[str, StageRecord] | None]:
+    """Shows a run until its end; returns its last state, and its record unless that can't be read."""
+    state = RemoteState("pending")
+    while True:
+        try:
+            state, message = remote.state(), None
+        except Transient as error:
+            message = f"{error.sentence} The run goes on; asking again."
+        except InvalidConfig:
+            # Finished runs are removed from an engine after a while; the record stays.
+            known = _read_whole(record)
+            if known is None or not _has_ended(known):
+                raise
+            return state, known
+        known = record.look(STAGES if state.steps else ())
+        if record.trouble:
+            display.note(
+                f"the workspace can't be read here, so only {remote.engine}'s own states are shown: {record.trouble}"
+            )
+        display.show(rows(state, known, STAGES), message or (None if state.ended else state.message))
+        if state.ended:
+            return state, _read_whole(record)
+        time.sleep(every)
+
+
+def _title(remote: RemoteRun) -> str:
+    return f"{remote.name}  {remote.engine}" + (f"  {remote.page}" if remote.page else "")
+
+
+def _goes_on(remote: RemoteRun) -> str:
+    return f"No longer following {remote.name}: the run goes on; come back with: {remote.follow_command()}"
+
+
+def _read_whole(record: Record) -> dict[str, StageRecord] | None:
+    """The record of every stage; None where it can't be read, or another store than the run's holds nothing of it."""
+    try:
+        return record.read(STAGES) or None
+    except VisionloopError:
+        return None
+
+
+def _has_ended(known: Mapping[str, StageRecord]) -> bool:
+    """Whether the record alone shows that a run is over: cleanup is its last stage."""
+    last = known.get("cleanup")
+    return last is not None and last.state.state in ("succeeded", "failed")
+
+
+def _end(
+    remote: RemoteRun,
+    record: Record,
+    state: RemoteState,
+    known: Mapping[str, StageRecord] | None,
+    arguments: Mapping[str, Any],
+    display: Display,
+) -> dict[str, Any]:
+    if known is None:
+        return _end_unseen(remote, state, arguments)
+    states = {stage: found.state for stage, found in known.items() if found.state.state == "succeeded"}
+    if not completed(states):
+        raise _no_receipt(remote) if state.phase == "succeeded" else _failure(remote, state, known)
+    if (register := states.get("register")) and register.receipt:
+        load(register.receipt, "register")
+    elif why := why_without_version(states):
+        display.note(f"nothing is registered: {why}")
+    run = record.run() or Run(run=remote.run, trace_id="", arguments={}, created_at="")
+    # Each stage of an engine writes its own arguments into the record; the run's are those that it was started with.
+    run = msgspec.structs.replace(run, arguments=dict(arguments))
+    return RunResult(run, states, _seconds(state), record.workspace).summary()
+
+
+def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The end as the engine tells it, for a caller who can't read the workspace."""
+    if state.phase != "succeeded":
+        raise _failure(remote, state, {})
+    steps = {step.stage: step for step in state.steps if step.state == "succeeded"}
+    register, evaluate, convert = (steps.get(stage) for stage in ("register", "evaluate", "convert"))
+    verdict, version = _output(evaluate, "verdict") or _output(convert, "verdict"), _output(register, "version")
+    if register and register.outputs and not _output(register, "receipt"):
+        raise _no_receipt(remote)
+    return {
+        "run": remote.run,
+        "trace_id": arguments.get("trace_id") or None,
+        "model_name": arguments.get("model_name"),
+        "version": int(version) if version and version.isdigit() else version,
+        "alias": _output(register, "alias"),
+        "verdict": verdict,
+        "metrics": {},
+        "seconds": round(_seconds(state), 3),
+        "stages": {
+            stage: {"key": None, "receipt": _output(step, "receipt"), "reused": None, "seconds": _seconds_of([step])}
+            for stage, step in steps.items()
+        },
+    }
+
+
+def _output(step: Step | None, name: str) -> str | None:
+    return (step.outputs.get(name) or None) if step else None
+
+
+def _seconds(state: RemoteState) -> float:
+    return _seconds_of(state.steps, state.finished_at)
+
+
+def _seconds_of(steps: Iterable[Step], finished_at: datetime | None = None) -> float:
+    """From the first start to the last end, the run's own where it is known: an engine can be behind with its steps."""
+    begun = [step.started_at for step in steps if step.started_at]
+    ended = [finished_at] if finished_at else [step.finished_at for step in steps if step.finished_at]
+    return float((max(ended) - min(begun)).total_seconds()) if begun and ended else 0.0
+
+
+def _no_receipt(remote: RemoteRun) -> Defect:
+    """Success is the receipt: engines have called a killed step a success (argo-workflows#2672, #12231)."""
+    return Defect(
+        f"{remote.engine} called {remote.name} a success, but register has no receipt; start the run again, and report it if that happens twice."
+    )
+
+
+def _failure(remote: RemoteRun, state: RemoteState, known: Mapping[str, StageRecord]) -> VisionloopError:
+    """The error of the stage that failed first; what the engine says where no stage did."""
+    if state.phase == "stopped":
+        return UserStopped(
+            f"{remote.name} was stopped on {remote.engine} ({state.message or 'by hand'}); start the run again to resume."
+        )
+    last = datetime.max.replace(tzinfo=UTC)
+    failed = sorted((step for step in state.steps if step.state == "failed"), key=lambda step: step.finished_at or last)
+    if failed:
+        return _error_of(failed[0], known.get(failed[0].stage))
+    recorded = [
+        found.failure for found in known.values() if found.failure and found.state.state in ("failed", "cancelled")
+    ]
+    if recorded:
+        first = min(recorded, key=lambda failure: failure.written_at)
+        return by_code(first.exit_code, first.error_code)(first.error_message)
+    return _error_in(f"{remote.name}: {state.message or 'the engine ended the run and no stage tells why'}")
+
+
+def _error_of(step: Step, known: StageRecord | None) -> VisionloopError:
+    if known and known.failure and known.failure.attempt >= known.state.attempt:
+        return by_code(known.failure.exit_code, known.failure.error_code)(known.failure.error_message)
+    text = sentence(step, known)
+    if step.exit_code is not None and step.exit_code > 0:
+        return by_code(step.exit_code)(text)
+    return _error_in(f"{step.stage}: {text}")
+
+
+def _error_in(message: str) -> VisionloopError:
+    """An error for what an engine says without an exit code: a limit, or a pod that is gone."""
+    if any(word in message.lower() for word in _LIMITS):
+        return TimeLimit(f"{message}; raise the limit in the policy or train less.")
+    return Killed(f"{message}; start the run again to resume.")

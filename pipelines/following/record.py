@@ -1,0 +1,139 @@
+"""What the workspace tells of a run that goes on elsewhere: read with the caller's own keys, as far as they reach."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.core import progress
+from visionloop.core.errors import AccessDenied, NotFound, Transient, VisionloopError
+from visionloop.core.progress import Progress
+from visionloop.core.runs import Failure, Run, RunRecord, StageState
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.pipelines import services
+from visionloop.pipelines.environment import configured
+
+#: Seconds after which a store that did not answer is asked again, twice as many each time up to the most: each try takes a while.
+AGAIN_SECONDS = 30.0
+AGAIN_MOST_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage's state, how far its training is, and its last failure."""
+
+    state: StageState
+    progress: Progress | None = None
+    failure: Failure | None = None
+
+
+class Record:
+    """Reads a run's record, and stops asking where it may not."""
+
+    def __init__(self, workspace: str, run: str) -> None:
+        """``workspace`` is its URI, ``run`` the run's id; nothing is read yet."""
+        self._uri, self._run = workspace, run
+        self._opened: tuple[Prefix, RunRecord] | None = None
+        self._ended: dict[str, StageRecord] = {}
+        self._last: dict[str, StageRecord] = {}
+        self._again, self._wait = 0.0, AGAIN_SECONDS
+        #: Why nothing can be read; None while all is well.
+        self.trouble: str | None = None
+
+    @property
+    def workspace(self) -> Prefix:
+        """The results' prefix. Raises AccessDenied or InvalidConfig where it can't be opened."""
+        return self._open()[0]
+
+    def run(self) -> Run | None:
+        """``run.json``. Raises VisionloopError where the store can't be read."""
+        return self._open()[1].read()
+
+    def look(self, stages: Iterable[str]) -> dict[str, StageRecord]:
+        """What is known of these stages now; what can't be read is left as it was known."""
+        if time.monotonic() < self._again:
+            return self._last
+        try:
+            self._last = self.read(stages)
+        except Transient as error:
+            self.trouble, self._again = error.sentence, time.monotonic() + self._wait
+            self._wait = min(2 * self._wait, AGAIN_MOST_SECONDS)
+        except VisionloopError as error:
+            self.trouble, self._again = error.sentence, math.inf
+        else:
+            self.trouble, self._wait = None, AGAIN_SECONDS
+        return self._last
+
+    def read(self, stages: Iterable[str]) -> dict[str, StageRecord]:
+        """What is known of these stages. Raises VisionloopError where the store can't be read."""
+        workspace, record = self._open()
+        found: dict[str, StageRecord] = {}
+        for stage in stages:
+            known = self._ended.get(stage) or _read(workspace, record, stage)
+            if known.state.attempt == 0 and known.state.receipt is None:
+                continue
+            if known.state.state == "succeeded":
+                self._ended[stage] = known
+            found[stage] = known
+        return found
+
+    def _open(self) -> tuple[Prefix, RunRecord]:
+        if self._opened is None:
+            place = _open(self._uri)
+            self._opened = place, RunRecord(place, self._run)
+        return self._opened
+
+
+def _read(workspace: Prefix, record: RunRecord, stage: str) -> StageRecord:
+    state = record.state(stage)
+    if state.state in ("pending", "succeeded"):
+        return StageRecord(state)
+    advanced = None
+    if state.key and stage == "train":
+        with contextlib.suppress(NotFound):
+            advanced = progress.read(workspace.child(f"{stage}/{state.key}"))
+    return StageRecord(state, advanced, record.failure(stage))
+
+
+@contextlib.contextmanager
+def own_keys(workspace: str) -> Iterator[None]:
+    """The caller's keys for the results' store: those of the environment, else those of embedded services that run here."""
+    connected = None if not workspace.startswith("s3://") or configured("results") else services.status().connected
+    if connected is None:
+        yield
+        return
+    variables = {name: value for name, value in connected.environment().items() if name.startswith("INTERNAL_S3_")}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+
+
+def open_record(workspace: str, run: str, arguments: Mapping[str, Any], trace_id: str | None) -> str | None:
+    """Opens a run's record before its first stage does, with the whole run's arguments; why that can't be, else None."""
+    with own_keys(workspace):
+        try:
+            RunRecord(_open(workspace), run).open(arguments, trace_id)
+        except VisionloopError as error:
+            return error.sentence
+    return None
+
+
+def _open(workspace: str) -> Prefix:
+    """The results' prefix.
+
+    Raises:
+        AccessDenied: If there are no keys of it here, without a search for them on the network.
+    """
+    if workspace.startswith("s3://") and not configured("results"):
+        raise AccessDenied(
+            f"{workspace}: no keys of the store are set here; set INTERNAL_S3_ENDPOINT, …ACCESS_KEY and …SECRET_KEY."
+        )
+    return open_prefix(workspace, "results")

@@ -1,0 +1,127 @@
+"""One line a stage: what the engine tells and what the run's record knows, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines.laptop.display import epoch_text
+from visionloop.pipelines.following.record import StageRecord
+from visionloop.pipelines.following.state import RemoteState, Step
+
+#: What stands before a stage's name.
+MARKS = {"waiting": "…", "running": "●", "succeeded": "✓", "failed": "✗", "skipped": "–", "pending": " "}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of one stage.
+
+    ``state`` is a step's state, or pending before it has begun. ``since`` is when a stage that still runs began.
+    """
+
+    stage: str
+    state: str
+    text: str = ""
+    notices: tuple[str, ...] = ()
+    since: datetime | None = None
+
+    @property
+    def mark(self) -> str:
+        """The sign before the stage's name."""
+        return MARKS[self.state]
+
+    def elapsed(self, now: datetime | None = None) -> str:
+        """How long the stage has been running, for people; "" where that is unknown."""
+        return "" if self.since is None else duration((now or datetime.now(UTC)) - self.since)
+
+
+def rows(state: RemoteState, known: Mapping[str, StageRecord], stages: tuple[str, ...]) -> tuple[Row, ...]:
+    """A row for each stage of the pipeline, in its order, then for steps that the pipeline doesn't name."""
+    steps = {step.stage: step for step in state.steps}
+    named = (*stages, *(stage for stage in steps if stage not in stages))
+    return tuple(_row(stage, _further(stage, steps.get(stage), known.get(stage)), known.get(stage)) for stage in named)
+
+
+def duration(span: timedelta) -> str:
+    """A time span for people: seconds, minutes and seconds, or hours and minutes."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def _further(stage: str, step: Step | None, known: StageRecord | None) -> Step | None:
+    """The engine's step, or what the record knows where the engine is behind it.
+
+    Kubeflow Pipelines no longer reads the tasks of a workflow that Argo has packed, which it does with one above 1 MB.
+    """
+    if known is None or (step is not None and step.state not in ("waiting", "running")):
+        return step
+    if known.state.state == "succeeded":
+        return Step(stage, "succeeded", started_at=step.started_at if step else None)
+    if step is None and known.state.state == "running":
+        return Step(stage, "running", attempt=known.state.attempt)
+    return step
+
+
+def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
+    reused = bool(known and known.state.reused)
+    notices = tuple(known.state.notices) if known else ()
+    if step is None:
+        return Row(stage, "pending")
+    match step.state:
+        case "succeeded":
+            spent = _spent(step, known)
+            text = "reused" if reused else f"done in {duration(spent)}" if spent else "done"
+            return Row(stage, "succeeded", text, notices)
+        case "skipped":
+            return Row(stage, "succeeded" if reused else "skipped", "reused" if reused else "skipped")
+        case "failed":
+            return Row(stage, "failed", sentence(step, known), notices)
+        case "waiting":
+            before = _before(step, known)
+            return Row(stage, "waiting", "; ".join(part for part in (before, step.reason or "waiting") if part))
+        case _:
+            parts = [_attempt(stage, step), _epoch(step, known)]
+            text = "  ".join(part for part in parts if part)
+            return Row(stage, "running", text, notices, step.started_at)
+
+
+def _spent(step: Step, known: StageRecord | None) -> timedelta | None:
+    """How long a stage took: by the engine, which counts its pod's start too, else by the record."""
+    if step.started_at is not None and step.finished_at is not None:
+        return step.finished_at - step.started_at
+    return timedelta(seconds=known.state.seconds) if known else None
+
+
+def sentence(step: Step, known: StageRecord | None) -> str:
+    """Why a stage failed: the record's sentence if it is that of the last attempt, else the engine's."""
+    if known and known.failure and known.failure.attempt >= known.state.attempt:
+        return known.failure.error_message
+    return step.reason or "failed; the engine says no more"
+
+
+def _attempt(stage: str, step: Step) -> str:
+    if step.attempt < 2:
+        return ""
+    policy = POLICIES.get(stage)
+    return f"attempt {step.attempt}" + (f" of {policy.attempts}" if policy else "")
+
+
+def _before(step: Step, known: StageRecord | None) -> str:
+    """What became of the attempt before, while the next one waits."""
+    if known is None or known.failure is None or known.failure.error_message in (step.reason or ""):
+        return ""
+    return f"{known.failure.error_message} Trying again"
+
+
+def _epoch(step: Step, known: StageRecord | None) -> str:
+    if known and known.progress:
+        return epoch_text(known.progress.epoch, known.progress.epochs, known.progress.metrics)
+    done, _, total = (step.progress or "").partition("/")
+    return f"{done} of {total}" if total.isdigit() and int(total) > 1 else ""

@@ -1,1 +1,0 @@
-"""The training pipeline on each engine: dataset to registered model."""

@@ -1,0 +1,42 @@
+"""Finds stages by their entry points, so that a third party's need no change here."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.stage import Stage
+
+STAGES = "visionloop.stages"
+
+
+def stages() -> dict[str, Stage]:
+    """Every installed stage by name."""
+    return {name: load(STAGES, name) for name in names(STAGES)}
+
+
+def stage(name: str) -> Stage:
+    """One stage. Raises InvalidConfig, naming those that there are."""
+    return find(STAGES, name, "stage")  # type: ignore[no-any-return]
+
+
+def names(group: str) -> list[str]:
+    """The names of a group's entry points, sorted."""
+    return sorted(entry.name for entry in entry_points(group=group))
+
+
+def find(group: str, name: str, kind: str) -> Any:
+    """What an entry point leads to. Raises InvalidConfig, naming those that there are of this kind."""
+    known = names(group)
+    if name not in known:
+        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(known)}.")
+    return load(group, name)
+
+
+@cache
+def load(group: str, name: str) -> Any:
+    """What an installed entry point leads to, imported once."""
+    (entry, *_) = entry_points(group=group, name=name)
+    return entry.load()

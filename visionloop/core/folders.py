@@ -1,0 +1,89 @@
+"""Temporary folders that are removed even after their process was killed: by the next one.
+
+A process holds a lock on its folder as long as it lives, so an unlocked one is nobody's. The host's name is part of the
+folder's: a lock on a network's file system may mean nothing to another host.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from visionloop.core.storage import writing
+
+PREFIX = f"visionloop-temporary-{socket.gethostname()}-"
+
+#: Seconds for which an unlocked folder is left alone: its maker may be about to lock it.
+UNTOUCHED_SECONDS = 60
+
+
+@contextlib.contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """A folder of this process, removed at the end whatever happens, and those of killed processes with it.
+
+    Raises:
+        SickMachine: If the disk is full.
+        AccessDenied: If the temporary folder can't be written.
+    """
+    folder, held = _make(name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def process_folder(name: str) -> Path:
+    """A folder that stays as long as this process, and is not a forked worker's to remove.
+
+    Raises:
+        SickMachine: If the disk is full.
+        AccessDenied: If the temporary folder can't be written.
+    """
+    folder, _ = _make(name)  # the lock is the process's: nobody closes it
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def _make(name: str) -> tuple[Path, int]:
+    """A new folder, and the descriptor that holds its lock."""
+    with writing(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - named in the sentence only
+        sweep()
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-"))
+    held = os.open(folder, os.O_RDONLY)
+    # A file system without locks keeps its leftovers: sweeping finds none that it may remove.
+    with contextlib.suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return folder, held
+
+
+def sweep() -> int:
+    """Removes the folders of processes that are gone. Returns how many there were."""
+    removed = 0
+    oldest = time.time() - UNTOUCHED_SECONDS
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime > oldest:
+                continue
+            held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+            finally:
+                os.close(held)
+    return removed

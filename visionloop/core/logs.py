@@ -1,0 +1,89 @@
+"""Log lines: JSON on stderr with the run's trace id in each, plain text on a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+
+import msgspec
+
+from visionloop.core.errors import InvalidConfig
+
+LOGGER = logging.getLogger("visionloop")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, with the fields of the log events of the backend that this replaces and the trace id."""
+
+    def __init__(self, context: dict[str, str]) -> None:
+        """``context`` goes into every line (trace_id, run, stage)."""
+        super().__init__()
+        self.context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a newline inside."""
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            "source": getattr(record, "source", "sdk"),
+            **self.context,
+        }
+        if extra := getattr(record, "fields", None):
+            line["metadata"] = extra
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        try:
+            return msgspec.json.encode(line).decode()
+        except (TypeError, ValueError):  # a lone surrogate from a file's name, or a value that JSON has no form for
+            return json.dumps(line, default=str)
+
+
+class PlainLines(logging.Formatter):
+    """For a person at a terminal: the message, with its level unless it is INFO."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        text = record.getMessage()
+        return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
+
+
+def configure(*, trace_id: str, run: str, stage: str) -> None:
+    """Sends Visionloop's log lines to the process's real stderr in the form that fits it.
+
+    Raises:
+        InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT says something else than it may.
+    """
+    stream = sys.__stderr__ or sys.stderr
+    handler = logging.StreamHandler(stream)
+    wanted = os.environ.get("VISIONLOOP_LOG_FORMAT") or ("text" if stream.isatty() else "json")
+    if wanted not in ("text", "json"):
+        raise InvalidConfig(f"VISIONLOOP_LOG_FORMAT is '{wanted}'; give text or json.")
+    level = os.environ.get("VISIONLOOP_LOG_LEVEL", "").upper() or "INFO"
+    if level not in logging.getLevelNamesMapping():
+        raise InvalidConfig(f"VISIONLOOP_LOG_LEVEL is '{level}'; give DEBUG, INFO, WARNING or ERROR.")
+    handler.setFormatter(
+        PlainLines() if wanted == "text" else JsonLines({"trace_id": trace_id, "run": run, "stage": stage})
+    )
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level)
+
+
+def configure_for_people() -> None:
+    """Sends notices and warnings to stderr as plain lines, for the commands that a person calls."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainLines())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO)
+
+
+def notice(message: str) -> None:
+    """Says something that a person should know and that is no error."""
+    LOGGER.info(message, extra={"fields": {"kind": "notice"}})

@@ -1,0 +1,69 @@
+"""The progress record of a key: how far its training is, and which checkpoints can be resumed from.
+
+It only moves forward, whoever writes it, and names two generations of checkpoints: the newest may be torn by a full store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from visionloop.core.errors import NotFound, PreconditionFailed
+from visionloop.core.receipts import finite
+from visionloop.core.storage import Prefix
+
+FILE = "progress.json"
+GENERATIONS = 2
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """A durable checkpoint: its path relative to the key's folder, 1-based epoch, size in bytes and SHA-256."""
+
+    path: str
+    epoch: int
+    size: int
+    sha256: str
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in ``progress.json``; ``checkpoints`` has the newest first."""
+
+    attempt: str
+    epoch: int
+    epochs: int
+    checkpoints: list[Checkpoint]
+    metrics: dict[str, float]
+    best_epoch: int
+    finished: bool = False
+
+
+def read(place: Prefix) -> Progress | None:
+    """The progress of a key, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(place.read(FILE), type=Progress)
+    except (NotFound, msgspec.MsgspecError):
+        return None
+
+
+def advance(place: Prefix, progress: Progress) -> Progress:
+    """Records ``progress`` unless somebody is further already; returns what stands there afterwards."""
+    progress = msgspec.structs.replace(progress, metrics=finite(progress.metrics))
+    data = msgspec.json.encode(progress)
+    while True:
+        try:
+            there, etag = place.read_with_etag(FILE)
+        except NotFound:
+            if place.create(FILE, data):
+                return progress
+            continue
+        known: Progress | None = None
+        with contextlib.suppress(msgspec.MsgspecError):
+            known = msgspec.json.decode(there, type=Progress)
+        if known is not None and known.epoch >= progress.epoch:
+            return known
+        try:
+            place.replace(FILE, data, etag)
+        except PreconditionFailed:
+            continue
+        return progress

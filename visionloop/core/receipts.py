@@ -1,0 +1,253 @@
+"""Receipts: the last object that a stage writes, and the only thing that makes its outputs a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visionloop.core.canonical import result_digest, sha256, stage_key
+from visionloop.core.errors import Defect, InvalidReceipt, NotFound, PreconditionFailed
+from visionloop.core.storage import Prefix, Role, open_prefix, split_uri
+
+SCHEMA = 1
+FILE = "receipt.json"
+
+#: An output up to this size, in bytes, may be the sample that is read back before a receipt is believed.
+SAMPLE_BYTES = 8 * 2**20
+
+#: What a receipt says where no tracker is configured.
+NOT_TRACKED = "not tracked"
+
+
+class InputReference(msgspec.Struct, frozen=True):
+    """What a stage read: the receipt's URI (None where there was none, as without a champion) and its digest."""
+
+    receipt: str | None
+    digest: str
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A resolved parameter and where it came from."""
+
+    value: Any
+    source: str
+
+
+class Output(msgspec.Struct, frozen=True):
+    """One output: path relative to the receipt, size in bytes, SHA-256 in hex, and whether it is a result."""
+
+    path: str
+    size: int
+    sha256: str
+    result: bool
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished stage did; ``docs/contract.md`` tells each field."""
+
+    schema: int = SCHEMA
+    stage: str
+    logic_version: int
+    key: str
+    attempt: str
+    inputs: dict[str, InputReference]
+    parameters: dict[str, Parameter]
+    outputs: dict[str, Output]
+    digest: str
+    scalars: dict[str, Any]
+    metrics: dict[str, float]
+    timings: dict[str, float]
+    versions: dict[str, str]
+    trace_id: str
+    tracking: dict[str, Any] | str = NOT_TRACKED
+
+    def encode(self) -> bytes:
+        """The receipt's JSON, indented for people."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+
+class Found:
+    """A receipt that was read, and the place its outputs are read from."""
+
+    def __init__(self, receipt: Receipt, uri: str, place: Prefix, etag: str = "") -> None:
+        """``place`` is the folder of the key, ``etag`` the receipt object's own."""
+        self.receipt, self.uri, self.place, self.etag = receipt, uri, place, etag
+
+    @property
+    def reference(self) -> InputReference:
+        """This receipt as the input of another stage."""
+        return InputReference(self.uri, self.receipt.digest)
+
+    def output(self, name: str) -> Output:
+        """One output's entry. Raises InvalidReceipt if the receipt has none of that name."""
+        try:
+            return self.receipt.outputs[name]
+        except KeyError:
+            raise InvalidReceipt(f"{self.uri}: outputs has no '{name}'; give a receipt of the right stage.") from None
+
+    def output_uri(self, name: str) -> str:
+        """One output's URI."""
+        return f"{self.place.uri}/{self.output(name).path}"
+
+    def read(self, name: str) -> bytes:
+        """An output's bytes, checked against the receipt.
+
+        Raises:
+            InvalidReceipt: If the output is gone or not the one that the receipt names.
+        """
+        entry = self.output(name)
+        try:
+            data = self.place.read(entry.path)
+        except NotFound:
+            raise InvalidReceipt(
+                f"{self.uri}: the output '{name}' is gone from the store; run the stage again with --force."
+            ) from None
+        if sha256(data) != entry.sha256:
+            raise InvalidReceipt(
+                f"{self.uri}: the output '{name}' is not the one that the receipt names; run the stage again with --force."
+            )
+        return data
+
+    def fetch(self, name: str, local: Path) -> Path:
+        """Downloads an output into a file, checked against the receipt. Raises InvalidReceipt as ``read`` does."""
+        entry = self.output(name)
+        try:
+            sent = self.place.download(entry.path, local)
+        except NotFound:
+            raise InvalidReceipt(
+                f"{self.uri}: the output '{name}' is gone from the store; run the stage again with --force."
+            ) from None
+        if sent.sha256 != entry.sha256:
+            local.unlink(missing_ok=True)
+            raise InvalidReceipt(
+                f"{self.uri}: the output '{name}' is not the one that the receipt names; run the stage again with --force."
+            )
+        return local
+
+    def intact(self) -> bool:
+        """Whether every output is there in its size, and a sample reads back as it was written."""
+        entries = self.receipt.outputs.values()
+        try:
+            for entry in entries:
+                if self.place.head(entry.path).size != entry.size:
+                    return False
+            sample = min(
+                (entry for entry in entries if entry.size <= SAMPLE_BYTES),
+                key=lambda e: (not e.result, e.size),
+                default=None,
+            )
+            return sample is None or sha256(self.place.read(sample.path)) == sample.sha256
+        except NotFound:
+            return False
+
+
+def parse(data: bytes, uri: str) -> Receipt:
+    """Reads a receipt's JSON and checks that its key and digest are those of what it holds.
+
+    Raises:
+        InvalidReceipt: If it is no receipt, of another schema, or altered.
+    """
+    try:
+        receipt = msgspec.json.decode(data, type=Receipt)
+    except msgspec.MsgspecError as error:
+        raise InvalidReceipt(f"{uri}: not a receipt ({error}); give the URI of a stage's receipt.json.") from error
+    if receipt.schema != SCHEMA:
+        raise InvalidReceipt(
+            f"{uri}: schema is {receipt.schema}, this version reads {SCHEMA}; use the Visionloop that wrote it."
+        )
+    for name, entry in receipt.outputs.items():
+        if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
+            raise InvalidReceipt(
+                f"{uri}: outputs.{name}.path leads out of the key's folder; run the stage again with --force."
+            )
+    if receipt.digest != digest_of(receipt.outputs) or receipt.key != key_of(receipt):
+        raise InvalidReceipt(f"{uri}: key or digest is not that of its content; run the stage again with --force.")
+    return receipt
+
+
+def digest_of(outputs: Mapping[str, Output]) -> str:
+    """The result digest of a receipt's outputs."""
+    return result_digest({name: entry.sha256 for name, entry in outputs.items() if entry.result})
+
+
+def key_of(receipt: Receipt) -> str:
+    """The key that a receipt's own fields make."""
+    return stage_key(
+        receipt.stage,
+        receipt.logic_version,
+        {name: reference.digest for name, reference in receipt.inputs.items()},
+        {name: parameter.value for name, parameter in receipt.parameters.items()},
+    )
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The values that are numbers: JSON knows neither NaN nor infinity, and what can't be read back is no record."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def look(workspace: Prefix, stage: str, key: str) -> Found | None:
+    """The receipt of a key if there is a readable one, else None; outputs are not looked at."""
+    place = workspace.child(f"{stage}/{key}")
+    try:
+        data, etag = place.read_with_etag(FILE)
+        receipt = parse(data, f"{place.uri}/{FILE}")
+    except (NotFound, InvalidReceipt):
+        return None
+    return Found(receipt, f"{place.uri}/{FILE}", place, etag)
+
+
+def load(uri: str, stage: str, *, role: Role = "results") -> Found:
+    """Reads an input's receipt and sees that its outputs are there: success is the receipt, never an engine's phase.
+
+    Raises:
+        InvalidReceipt: If there is none, it is of another stage, or an output is gone.
+    """
+    parent, name = split_uri(uri) if uri else ("", "")
+    if name != FILE:
+        raise InvalidReceipt(f"{uri or '(empty)'}: not the URI of a {stage} receipt; give …/{stage}/<key>/{FILE}.")
+    place = open_prefix(parent, role)
+    try:
+        data, etag = place.read_with_etag(FILE)
+    except NotFound:
+        raise InvalidReceipt(f"{uri}: no such receipt: the {stage} stage has not finished; run it first.") from None
+    receipt = parse(data, uri)
+    if receipt.stage != stage:
+        raise InvalidReceipt(
+            f"{uri}: a receipt of stage '{receipt.stage}', where one of '{stage}' is needed; give that one."
+        )
+    found = Found(receipt, f"{place.uri}/{FILE}", place, etag)
+    if not found.intact():
+        raise InvalidReceipt(f"{uri}: an output that the {stage} receipt names is gone or altered; run {stage} again.")
+    return found
+
+
+def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
+    """Creates the receipt, or replaces the one with the ETag ``replacing``; if another was first, that one is returned."""
+    uri = f"{place.uri}/{FILE}"
+    ours = receipt.encode()
+    try:
+        parse(ours, uri)
+    except InvalidReceipt as error:
+        raise Defect(f"{receipt.stage} made a receipt that can't be read back ({error}); please report it.") from error
+    while True:
+        if replacing is None:
+            if place.create(FILE, ours):
+                return Found(receipt, uri, place)
+        else:
+            try:
+                place.replace(FILE, ours, replacing)
+                return Found(receipt, uri, place)
+            except PreconditionFailed:
+                pass
+        try:
+            data, etag = place.read_with_etag(FILE)
+            return Found(parse(data, uri), uri, place, etag)
+        except NotFound:
+            replacing = None
+        except InvalidReceipt:
+            # A torn or foreign object stands where the receipt belongs: ours takes its place.
+            _, replacing = place.read_with_etag(FILE)

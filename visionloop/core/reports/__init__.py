@@ -1,0 +1,76 @@
+"""HTML reports: self-contained pages that a browser, KFP's and Argo's UI show as they are."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from PIL import Image, ImageDraw
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("visionloop.core.reports", "templates"),
+    autoescape=True,  # every name that comes from data is hostile until it is escaped
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+#: Longest side of a picture in a report, in pixels, and how small an image may be before it is shown enlarged.
+LONGEST_SIDE = 320
+
+_COLOURS = ("#d1242f", "#0969da", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#bc4c00")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box to draw: x, y, width, height in pixels of the image, a text, and a number that chooses its colour."""
+
+    box: tuple[float, float, float, float]
+    text: str
+    colour: int = 0
+    dashed: bool = False
+
+
+def page(template: str, values: Mapping[str, Any]) -> bytes:
+    """Renders a template of this package's ``templates`` folder."""
+    return _ENVIRONMENT.get_template(template).render(**values).encode()
+
+
+def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
+    """An image with boxes as a data URI; None if the bytes are no image.
+
+    Args:
+        data: The image's bytes.
+        boxes: What to draw on it.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    scale = LONGEST_SIDE / max(image.size)
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    draw = ImageDraw.Draw(image)
+    for item in boxes:
+        x, y, width, height = (value * scale for value in item.box)
+        colour = _COLOURS[item.colour % len(_COLOURS)]
+        right, bottom = max(x, x + width), max(y, y + height)
+        draw.rectangle((x, y, right, bottom), outline=colour, width=1 if item.dashed else 2)
+        if item.text:
+            # Pillow's own font holds Latin letters only; others are shown by their escapes.
+            text = item.text.encode("ascii", "backslashreplace").decode()[:24]
+            left, top, text_right, text_bottom = draw.textbbox((x + 2, max(0, y - 11)), text)
+            draw.rectangle((left - 1, top - 1, text_right + 1, text_bottom + 1), fill=colour)
+            draw.text((x + 2, max(0, y - 11)), text, fill="white")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

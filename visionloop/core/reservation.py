@@ -1,0 +1,180 @@
+"""Reservations: they save the cost of computing one key twice at the same time, and never guard correctness.
+
+A holder renews its object every ten seconds; a reader that sees no change for a minute by its own clock, or finds that the
+holder is a dead process of the same host, takes over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from visionloop.core.errors import NotFound, PreconditionFailed, VisionloopError
+from visionloop.core.storage import Prefix
+
+FILE = "reservation.json"
+RENEW_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+#: The attempts of this process that hold a key now: its holder is the same for all of them.
+_holding: set[str] = set()
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A process that nobody else can be: host, boot, process id namespace, process id and its start.
+
+    ``started`` counts from the boot where the system tells that: the wall clock's corrections do not move it.
+    """
+
+    host: str
+    boot: str
+    namespace: int
+    pid: int
+    started: float
+
+    def is_dead(self) -> bool:
+        """True only if the process belongs to this host, boot and namespace, and is gone or a zombie."""
+        mine = this_process()
+        if (self.host, self.boot, self.namespace) != (mine.host, mine.boot, mine.namespace):
+            return False
+        return started(self.pid) != self.started
+
+
+def started(pid: int) -> float | None:
+    """When a living process was started (clock ticks since boot, else seconds); None if it is gone or a zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        if Path("/proc/self/stat").exists():
+            # proc(5): the name in brackets may hold anything; the state comes after it, the start as field 22.
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else float(fields[19])
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except (OSError, psutil.NoSuchProcess):
+        return None
+
+
+def this_process() -> Holder:
+    """The holder that the calling process is."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    return Holder(
+        socket.gethostname(),
+        boot.read_text().strip() if boot.exists() else "",
+        namespace.stat().st_ino if namespace.exists() else 0,
+        os.getpid(),
+        started(os.getpid()) or 0.0,
+    )
+
+
+class Reserved(msgspec.Struct, frozen=True):
+    """What lies in ``reservation.json``."""
+
+    run: str
+    attempt: str
+    holder: Holder
+    heartbeat: int
+    expires_after_seconds: float
+    renewed_at: str
+
+
+class Watcher:
+    """Reads a foreign reservation again and again, and tells when it has gone stale."""
+
+    def __init__(self, place: Prefix) -> None:
+        """``place`` is the folder of the key."""
+        self._place = place
+        self._seen: tuple[str, float] | None = None
+        self.reserved: Reserved | None = None
+        self.etag: str | None = None
+
+    def look(self) -> bool:
+        """Whether somebody alive holds the key."""
+        try:
+            data, self.etag = self._place.read_with_etag(FILE)
+            self.reserved = msgspec.json.decode(data, type=Reserved)
+        except NotFound:
+            self.reserved, self.etag = None, None
+            return False
+        except msgspec.MsgspecError:
+            self.reserved = None
+            return False
+        if self.reserved.holder == this_process():
+            # One that holds it no more is an earlier attempt of ours, whose release met a store that was out.
+            return self.reserved.attempt in _holding
+        mark = f"{self.reserved.attempt}:{self.reserved.heartbeat}"
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] != mark:
+            self._seen = (mark, now)
+        return not self.reserved.holder.is_dead() and now - self._seen[1] < self.reserved.expires_after_seconds
+
+
+class Reservation:
+    """A key that this process holds; renewed by a thread until ``release``."""
+
+    def __init__(self, place: Prefix, run: str, attempt: str) -> None:
+        """Describes the reservation; ``take`` makes it."""
+        self._place, self._run, self._attempt = place, run, attempt
+        self._holder = this_process()
+        self._beats = 0
+        self._etag = ""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, over: str | None = None) -> bool:
+        """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another was faster."""
+        if over is None:
+            self._place.create(FILE, self._bytes())
+        else:
+            with contextlib.suppress(PreconditionFailed):
+                self._place.replace(FILE, self._bytes(), over)
+        # What stands there counts: a write whose answer was lost, and that was sent again, is refused and still ours.
+        if not self._reread():
+            return False
+        _holding.add(self._attempt)
+        self._thread = threading.Thread(target=self._renew, name="reservation", daemon=True)
+        self._thread.start()
+        return True
+
+    def release(self) -> None:
+        """Gives the key back; an object that is somebody else's by now is left alone."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with contextlib.suppress(VisionloopError):
+            if self._reread():
+                self._place.delete([FILE])
+        _holding.discard(self._attempt)
+
+    def _reread(self) -> bool:
+        """Whether our own object stands there; its ETag is kept for the next renewal."""
+        try:
+            data, etag = self._place.read_with_etag(FILE)
+        except NotFound:
+            return False
+        with contextlib.suppress(msgspec.MsgspecError):
+            if msgspec.json.decode(data, type=Reserved).attempt == self._attempt:
+                self._etag = etag
+                return True
+        return False
+
+    def _bytes(self) -> bytes:
+        at = datetime.now(UTC).isoformat(timespec="seconds") if self._beats else ""
+        return msgspec.json.encode(Reserved(self._run, self._attempt, self._holder, self._beats, STALE_SECONDS, at))
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            self._beats += 1
+            # A store that is out for a while only makes the reservation look stale: the worst is work done twice.
+            with contextlib.suppress(VisionloopError):
+                with contextlib.suppress(PreconditionFailed):
+                    self._place.replace(FILE, self._bytes(), self._etag)
+                if not self._reread():
+                    return

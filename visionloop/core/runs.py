@@ -1,0 +1,210 @@
+"""The record of a run: ``{workspace}/runs/{run}/``. It exists before any key does, and decides nothing about results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
+from visionloop.core.storage import Prefix
+
+Kind = TypeVar("Kind")
+
+#: Under this argument a run's record repeats which pipeline was run.
+PIPELINE = "pipeline"
+
+#: Set by a compiled pipeline in its stages' pods: what the record repeats, as a JSON object.
+PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
+
+#: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
+FAILURE_COUNTS_SECONDS = 180
+
+#: What lies beside the stages' states: the run itself, and that people were told of its end.
+_NO_STATES = ("run.json", "notified.json")
+
+#: What people see of a run's and a stage's state, and the names that events carry for the same states.
+EVENT_NAMES = {"succeeded": "completed", "failed": "failed", "cancelled": "stopped"}
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """``run.json``: created once, by whoever is first."""
+
+    run: str
+    trace_id: str
+    arguments: dict[str, Any]
+    created_at: str
+
+
+class StageState(msgspec.Struct, kw_only=True):
+    """``{stage}.json``: where a stage of this run stands.
+
+    ``state`` is pending, running, succeeded, failed or cancelled; ``seconds`` is the time used over all attempts.
+    """
+
+    stage: str
+    state: str = "pending"
+    attempt: int = 0
+    attempts: list[str] = []
+    key: str | None = None
+    receipt: str | None = None
+    reused: bool | None = None
+    seconds: float = 0.0
+    started_at: str | None = None
+    updated_at: str | None = None
+    notices: list[str] = []
+    scalars: dict[str, Any] = {}
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """``{stage}.failure.json``: the fields of a failed completion event."""
+
+    stage: str
+    exit_code: int
+    error_code: str
+    error_message: str
+    error_type: str
+    last_successful_epoch: int | None
+    attempt: int
+    trace_id: str
+    written_at: float
+    traceback: str | None = None
+    batch: int | None = None
+    receipt: str | None = None
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def run_name(given: str | None) -> str:
+    """The run's name: the given one, else ``JOB_ID``, else a new one.
+
+    Raises:
+        InvalidConfig: If it can't be the name of a folder.
+    """
+    name = given or os.environ.get("JOB_ID") or f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise InvalidConfig(
+            f"--run '{name}': use up to 128 letters, digits, '.', '_' and '-', a letter or digit first."
+        )
+    return name
+
+
+def _pipeline() -> dict[str, Any]:
+    """Which pipeline this pod belongs to, as its compiler says; empty anywhere else."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
+    return {}
+
+
+class RunRecord:
+    """Reads and writes one run's record."""
+
+    def __init__(self, workspace: Prefix, run: str) -> None:
+        """``workspace`` is the results' prefix; nothing is read yet."""
+        self.name, self.workspace = run, workspace
+        self.place = workspace.child(f"runs/{run}")
+        self.uri = self.place.uri
+
+    def open(self, arguments: Mapping[str, Any], trace_id: str | None) -> Run:
+        """Creates ``run.json`` unless it is there. The trace id: the given one, else ``TRACE_ID``, else the record's, else new.
+
+        The pipeline that a pod is told of stands among the arguments, unless they say themselves which one runs.
+
+        Raises:
+            InvalidConfig: If the workspace's bucket does not exist.
+        """
+        wanted = trace_id or os.environ.get("TRACE_ID")
+        told = {**_pipeline(), **arguments}
+        run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=told, created_at=now())
+        try:
+            if self.place.create("run.json", msgspec.json.encode(run)):
+                return run
+        except NotFound:
+            raise InvalidConfig(
+                f"{self.workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
+            ) from None
+        there = self.read()
+        if there is None:
+            return run
+        return msgspec.structs.replace(there, trace_id=wanted or there.trace_id)
+
+    def read(self) -> Run | None:
+        """``run.json``, or None where there is none."""
+        return self._read("run.json", Run)
+
+    def state(self, stage: str) -> StageState:
+        """Where a stage stands; a new state if nothing is recorded."""
+        return self._read(f"{stage}.json", StageState) or StageState(stage=stage)
+
+    def write_state(self, state: StageState) -> None:
+        """Records where a stage stands."""
+        state.updated_at = now()
+        self.place.write(f"{state.stage}.json", msgspec.json.encode(state))
+
+    def failure(self, stage: str) -> Failure | None:
+        """The stage's last failure in this run."""
+        return self._read(f"{stage}.failure.json", Failure)
+
+    def write_failure(self, failure: Failure) -> None:
+        """Records a failure; the last one counts."""
+        self.place.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
+
+    def clear_failure(self, stage: str) -> None:
+        """Forgets a failure: the stage has succeeded since."""
+        self.place.delete([f"{stage}.failure.json"])
+
+    def counting_failure(self, stage: str, permanent: Any) -> Failure | None:
+        """A permanent failure of this stage in this run that is fresh enough to end a remaining attempt."""
+        failure = self.failure(stage)
+        if failure is None or not permanent(failure.exit_code):
+            return None
+        return failure if 0 <= time.time() - failure.written_at < FAILURE_COUNTS_SECONDS else None
+
+    def stages(self) -> list[StageState]:
+        """The state of every stage that this run has begun."""
+        names = [info.key for info in self.place.children()[1]]
+        found = [
+            self.state(name.removesuffix(".json"))
+            for name in (key.rsplit("/", 1)[-1] for key in names)
+            if name.endswith(".json") and name not in _NO_STATES and not name.endswith(".failure.json")
+        ]
+        return sorted(found, key=lambda state: state.started_at or "")
+
+    def failures(self) -> list[Failure]:
+        """Every stage's failure."""
+        return [failure for state in self.stages() if (failure := self.failure(state.stage))]
+
+    def _read(self, name: str, kind: type[Kind]) -> Kind | None:
+        with contextlib.suppress(NotFound, msgspec.MsgspecError):
+            return msgspec.json.decode(self.place.read(name), type=kind)
+        return None
+
+
+def describe_failure(
+    stage: str, error: VisionloopError, *, attempt: int, trace_id: str, traceback: str | None
+) -> Failure:
+    """The record of an error."""
+    return Failure(
+        stage=stage,
+        exit_code=error.exit_code,
+        error_code=error.error_code,
+        error_message=error.sentence,
+        error_type=error.error_type,
+        last_successful_epoch=getattr(error, "last_successful_epoch", None),
+        attempt=attempt,
+        trace_id=trace_id,
+        written_at=time.time(),
+        traceback=traceback if error.exit_code == 70 else None,
+        batch=getattr(error, "batch", None),
+        receipt=getattr(error, "receipt", None),
+    )

@@ -1,0 +1,84 @@
+"""The workspace's own facts: what its store was found to keep of the promises that the layout rests on."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from visionloop.core.errors import InvalidConfig, NotFound, PreconditionFailed
+from visionloop.core.logs import LOGGER
+from visionloop.core.runs import now
+from visionloop.core.storage import Prefix
+
+FILE = "workspace.json"
+RACERS = 4
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """``workspace.json``: what the first use of this workspace found out about its store."""
+
+    schema: int = 1
+    created_at: str
+    conditional_create: bool
+    conditional_replace: bool
+    read_after_write: bool
+    list_after_write: bool
+
+
+def probe(workspace: Prefix) -> Probe:
+    """Reads what is known of the workspace's store, or finds it out at the first use: racing creates, reads, lists.
+
+    Raises:
+        AccessDenied: If the workspace can't be written.
+        InvalidConfig: If its bucket does not exist.
+        Transient: If the store does not answer.
+    """
+    try:
+        return msgspec.json.decode(workspace.read(FILE), type=Probe)
+    except msgspec.MsgspecError:
+        workspace.delete([FILE])
+    except NotFound:
+        pass
+    name = f".probe/{uuid.uuid4().hex}"
+    data = b"visionloop"
+    try:
+        with ThreadPoolExecutor(RACERS) as pool:
+            winners = sum(pool.map(lambda _: workspace.create(name, data), range(RACERS)))
+        _, etag = workspace.read_with_etag(name)
+        seen = workspace.read(name) == data
+        listed = any(info.key == name for info in workspace.objects(".probe"))
+        found = Probe(
+            created_at=now(),
+            conditional_create=winners == 1,
+            conditional_replace=workspace.on_files or _replaces(workspace, name, etag),
+            read_after_write=seen,
+            list_after_write=listed,
+        )
+    except NotFound:
+        raise InvalidConfig(
+            f"{workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
+        ) from None
+    workspace.delete([name])
+    if not (found.conditional_create and found.read_after_write):
+        LOGGER.warning(
+            "%s: the store does not keep conditional writes; runs at the same time may do work twice.", workspace.uri
+        )
+    workspace.create(FILE, msgspec.json.format(msgspec.json.encode(found), indent=2))
+    return found
+
+
+def _replaces(workspace: Prefix, name: str, etag: str) -> bool:
+    """Whether a write that names a wrong ETag is refused and one that names the right one is taken."""
+    try:
+        workspace.replace(name, b"wrong", '"0123456789abcdef0123456789abcdef"')
+    except PreconditionFailed:
+        pass
+    else:
+        return False
+    try:
+        workspace.replace(name, b"right", etag)
+    except PreconditionFailed:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Datasets: their format and content, split and labels, images and their cache."""

@@ -1,0 +1,68 @@
+"""The DICE dataset format: reading, checking, identifying, splitting and labelling. Pure functions, no stores."""
+
+from visionloop.data.dice.checks import Finding, Header, check
+from visionloop.data.dice.content import annotations_hash, content, content_hash
+from visionloop.data.dice.difference import difference
+from visionloop.data.dice.format import (
+    SPLITS,
+    Annotation,
+    Class,
+    Dataset,
+    Image,
+    RunLength,
+    Split,
+    Statistics,
+    decode,
+    encode,
+)
+from visionloop.data.dice.labels import (
+    class_folders,
+    class_index,
+    class_order,
+    flip_index,
+    image_folder_class,
+    keypoint_shape,
+    view_names,
+    yolo_label,
+)
+from visionloop.data.dice.split import Assignment, SplitRule, assign, groups, parse_split, split_from_object
+from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
+
+__all__ = [
+    "LEGACY_FILE",
+    "SPLITS",
+    "TASKS",
+    "Annotation",
+    "Assignment",
+    "Class",
+    "Dataset",
+    "Finding",
+    "Header",
+    "Image",
+    "RunLength",
+    "Split",
+    "SplitRule",
+    "Statistics",
+    "annotation_file",
+    "annotations_hash",
+    "assign",
+    "check",
+    "choose_task",
+    "class_folders",
+    "class_index",
+    "class_order",
+    "content",
+    "content_hash",
+    "decode",
+    "difference",
+    "encode",
+    "flip_index",
+    "groups",
+    "image_folder_class",
+    "keypoint_shape",
+    "parse_split",
+    "parse_task",
+    "split_from_object",
+    "view_names",
+    "yolo_label",
+]

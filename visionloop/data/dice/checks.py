@@ -1,0 +1,469 @@
+"""What is wrong with a dataset: findings that name file, field and remedy, for a report or a refusal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from visionloop.data.dice.format import Annotation, Class, Dataset, Image, RunLength, printable, shown
+
+#: A box, polygon or keypoint may lie this many pixels outside its image: rounding at export, clipped by conversion.
+OUTSIDE_PIXELS = 1.0
+
+#: Relative tolerance between a box's ``area`` and width × height: the tool computes it before rounding the box.
+AREA_TOLERANCE = 1e-4
+
+Severity = Literal["error", "warning"]
+
+#: Extensions of images that the trainers read; a file with another one would be passed over in silence.
+IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image's own bytes say: width and height in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (``error``: the image or dataset can't be trained on) or suspicious (``warning``).
+
+    ``code`` is a stable short name, ``file_name`` the image it is about (None for the whole file), ``field`` the path in
+    the annotation file, ``sentence`` what a person reads.
+    """
+
+    severity: Severity
+    code: str
+    file_name: str | None
+    field: str
+    sentence: str
+
+
+def check(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> list[Finding]:
+    """Checks a decoded dataset against itself and against its images.
+
+    Args:
+        dataset: The decoded annotations.
+        headers: What was read of each image by file name: None for one that can't be read as an image, absent for one
+            that the store lacks. None in place of them all checks the annotations alone.
+
+    Returns:
+        The findings, those of images first, in the file's order.
+    """
+    found = list(_images(dataset, headers))
+    found.extend(_classes(dataset))
+    found.extend(_statistics(dataset))
+    for field in ("dataset_id", "dataset_name"):
+        if not getattr(dataset, field):
+            found.append(
+                _warning(dataset, "missing_metadata", None, field, "is missing", "set it in the labelling tool")
+            )
+    return found
+
+
+def _error(
+    dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str = "correct the label"
+) -> Finding:
+    return _finding("error", dataset, code, image, field, problem, remedy)
+
+
+def _warning(dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str) -> Finding:
+    return _finding("warning", dataset, code, image, field, problem, remedy)
+
+
+def _finding(
+    severity: Severity, dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str
+) -> Finding:
+    name = None if image is None else image.file_name
+    # An export in another order has other positions, so the image is found by its name.
+    where = field if name is None or name in problem else f"{name}: {field}"
+    return Finding(severity, code, name, field, printable(f"{dataset.file}: {where} {problem}; {remedy}."))
+
+
+def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> Iterator[Finding]:
+    classes = {one.id: one for one in dataset.classes}
+    keypoints = _keypoints_by_class(dataset)
+    for index, image in enumerate(dataset.images):
+        field = f"images[{index}]"
+        if headers is not None:
+            yield from _header(dataset, image, field, headers)
+        if PurePosixPath(image.file_name).suffix.lower() not in IMAGE_EXTENSIONS:
+            yield _error(
+                dataset,
+                "image_extension",
+                image,
+                f"{field}.file_name",
+                f"{image.file_name} has no extension of an image ({', '.join(sorted(IMAGE_EXTENSIONS))})",
+                "rename the image and export again",
+            )
+        if not image.annotations:
+            classification = dataset.task == "classification"
+            yield _warning(
+                dataset,
+                "image_without_annotations",
+                image,
+                f"{field}.annotations",
+                f"of {image.file_name} is empty, so it is {'left out' if classification else 'kept as background'}",
+                "label it, or leave it out of the export if that was not meant",
+            )
+        for position, annotation in enumerate(image.annotations):
+            place = f"{field}.annotations[{position}]"
+            yield from _label(dataset, image, annotation, place, classes)
+            if dataset.task != "classification":
+                yield from _geometry(dataset, image, annotation, place, keypoints)
+        if dataset.task == "classification":
+            yield from _single_class(dataset, image, field)
+        else:
+            yield from _duplicates(dataset, image, field)
+
+
+def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, Header | None]) -> Iterator[Finding]:
+    if image.file_name not in headers:
+        yield _error(
+            dataset,
+            "missing_image",
+            image,
+            f"{field}.file_name",
+            f"images/{image.file_name} does not exist",
+            "upload the image, or remove it and export again",
+        )
+        return
+    header = headers[image.file_name]
+    if header is None:
+        yield _error(
+            dataset,
+            "unreadable_image",
+            image,
+            f"{field}.file_name",
+            f"images/{image.file_name} can't be read as an image",
+            "upload it again, or remove it and export again",
+        )
+    elif (header.width, header.height) != (image.width, image.height):
+        yield _error(
+            dataset,
+            "image_size",
+            image,
+            f"{field}.width and height",
+            f"say {image.width} × {image.height}, but images/{image.file_name} is {header.width} × {header.height}",
+            "upload the image that was labelled, or label this one again",
+        )
+
+
+def _label(
+    dataset: Dataset, image: Image, annotation: Annotation, place: str, classes: Mapping[int, Class]
+) -> Iterator[Finding]:
+    known = classes.get(annotation.class_id)
+    if known is None:
+        yield _error(
+            dataset,
+            "unknown_class",
+            image,
+            f"{place}.class_id",
+            f"{annotation.class_id} is no class of the file ({_ids(classes)})",
+            "correct the label or add the class",
+        )
+    elif annotation.class_name is not None and annotation.class_name != known.name:
+        yield _error(
+            dataset,
+            "class_name",
+            image,
+            f"{place}.class_name",
+            f"{shown(annotation.class_name)} disagrees with class_id {annotation.class_id}, which is {shown(known.name)}",
+        )
+    if annotation.image_id is not None and image.id is not None and annotation.image_id != image.id:
+        yield _error(
+            dataset,
+            "image_id",
+            image,
+            f"{place}.image_id",
+            f"{shown(annotation.image_id)} is not the id of the image that it lies in, {shown(image.id)}",
+            "correct the label and export again",
+        )
+
+
+def _geometry(
+    dataset: Dataset, image: Image, annotation: Annotation, place: str, keypoints: Mapping[int, int]
+) -> Iterator[Finding]:
+    if annotation.bbox is not None:
+        yield from _box(dataset, image, annotation, annotation.bbox, f"{place}.bbox")
+    elif dataset.task in ("detection", "pose"):
+        yield _error(dataset, "missing_bbox", image, f"{place}.bbox", "is missing", "draw the box")
+    if dataset.task == "segmentation":
+        yield from _segmentation(dataset, image, annotation, f"{place}.segmentation")
+    if dataset.task == "pose":
+        yield from _pose(dataset, image, annotation, f"{place}.keypoints", keypoints)
+
+
+def _box(
+    dataset: Dataset, image: Image, annotation: Annotation, bbox: tuple[float, float, float, float], field: str
+) -> Iterator[Finding]:
+    x, y, width, height = bbox
+    numbers = f"[{x:g}, {y:g}, {width:g}, {height:g}]"
+    if not all(map(math.isfinite, (x + width, y + height, width, height))):
+        yield _error(dataset, "bbox_not_finite", image, field, f"{numbers} is not finite", "draw the box again")
+        return
+    if width <= 0 or height <= 0:
+        yield _error(
+            dataset,
+            "empty_bbox",
+            image,
+            field,
+            f"{numbers} has no width or no height",
+            "draw the box again or remove it",
+        )
+        return
+    if not _inside(image, x, y) or not _inside(image, x + width, y + height):
+        yield _error(
+            dataset,
+            "bbox_outside",
+            image,
+            field,
+            f"{numbers} reaches outside the image of {image.width} × {image.height}",
+            "draw the box again",
+        )
+    area = annotation.area
+    # With polygons, area is the polygons' own.
+    if (
+        area is not None
+        and not annotation.segmentation
+        and abs(area - width * height) > AREA_TOLERANCE * width * height
+    ):
+        yield _warning(
+            dataset,
+            "area",
+            image,
+            field.removesuffix("bbox") + "area",
+            f"{area:g} is not the box's width × height, {width * height:g}",
+            "export again",
+        )
+
+
+def _segmentation(dataset: Dataset, image: Image, annotation: Annotation, field: str) -> Iterator[Finding]:
+    if isinstance(annotation.segmentation, RunLength):
+        if not annotation.iscrowd:
+            yield _error(
+                dataset,
+                "run_length_mask",
+                image,
+                field,
+                "is a run-length mask, which no YOLO label can hold",
+                "export polygons",
+            )
+        return
+    if not annotation.segmentation:
+        yield _error(dataset, "missing_segmentation", image, field, "is missing", "draw the polygon")
+        return
+    for number, polygon in enumerate(annotation.segmentation):
+        if len(polygon) < 6 or len(polygon) % 2:
+            yield _error(
+                dataset,
+                "polygon_points",
+                image,
+                f"{field}[{number}]",
+                f"has {len(polygon)} numbers, not x and y of 3 points or more",
+                "draw the polygon again or remove it",
+            )
+        elif not all(_inside(image, x, y) for x, y in zip(polygon[::2], polygon[1::2], strict=True)):
+            yield _error(
+                dataset,
+                "polygon_outside",
+                image,
+                f"{field}[{number}]",
+                f"reaches outside the image of {image.width} × {image.height}",
+                "draw the polygon again",
+            )
+
+
+def _pose(
+    dataset: Dataset, image: Image, annotation: Annotation, field: str, keypoints: Mapping[int, int]
+) -> Iterator[Finding]:
+    values = annotation.keypoints
+    if not values:
+        if not annotation.iscrowd:
+            yield _error(dataset, "missing_keypoints", image, field, "is missing", "set the keypoints")
+        return
+    expected = keypoints.get(annotation.class_id, len(values) // 3)
+    if len(values) != 3 * expected:
+        yield _error(
+            dataset,
+            "keypoints_length",
+            image,
+            field,
+            f"has {len(values)} numbers, not x, y and visibility of {expected} keypoints ({3 * expected})",
+            "set the keypoints again, or correct the class's keypoints",
+        )
+        return
+    if any(visibility not in (0, 1, 2) for visibility in values[2::3]):
+        yield _error(
+            dataset,
+            "keypoints_visibility",
+            image,
+            field,
+            "has a visibility other than 0, 1 and 2",
+            "set the keypoints again",
+        )
+    for number in range(expected):
+        x, y, visibility = values[3 * number : 3 * number + 3]
+        if visibility and not _inside(image, x, y):
+            yield _warning(
+                dataset,
+                "keypoint_outside",
+                image,
+                f"{field}[{3 * number}]",
+                f"lies outside the image of {image.width} × {image.height}, so the keypoint counts as not labelled",
+                "set the keypoint again",
+            )
+
+
+def _single_class(dataset: Dataset, image: Image, field: str) -> Iterator[Finding]:
+    ids = sorted({annotation.class_id for annotation in image.annotations})
+    if len(ids) > 1:
+        yield _error(
+            dataset,
+            "several_classes",
+            image,
+            f"{field}.annotations",
+            f"give {image.file_name} {len(ids)} classes ({', '.join(map(str, ids))}), but an image has one",
+            "keep one label",
+        )
+
+
+def _duplicates(dataset: Dataset, image: Image, field: str) -> Iterator[Finding]:
+    if len(image.annotations) < 2:
+        return
+    first: dict[object, int] = {}
+    for position, annotation in enumerate(image.annotations):
+        key = (annotation.class_id, annotation.bbox, annotation.keypoints, _polygons(annotation))
+        earlier = first.setdefault(key, position)
+        if earlier != position:
+            yield _warning(
+                dataset,
+                "duplicate",
+                image,
+                f"{field}.annotations[{position}]",
+                f"repeats annotations[{earlier}] and is left out",
+                "remove one of them",
+            )
+
+
+def _polygons(annotation: Annotation) -> object:
+    mask = annotation.segmentation
+    return (mask.size, mask.counts) if isinstance(mask, RunLength) else mask
+
+
+def _classes(dataset: Dataset) -> Iterator[Finding]:
+    used = Counter(annotation.class_id for image in dataset.images for annotation in image.annotations)
+    for index, one in enumerate(dataset.classes):
+        if not used[one.id]:
+            yield _warning(
+                dataset,
+                "empty_class",
+                None,
+                f"classes[{index}]",
+                f"{shown(one.name)} has no annotation",
+                "label some, or remove the class",
+            )
+    if dataset.task != "pose":
+        return
+    lengths = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"class {key}: {count}" for key, count in sorted(lengths.items()))
+        yield _error(
+            dataset,
+            "keypoints_differ",
+            None,
+            "classes[].keypoints",
+            f"differ in number ({counts}), but a model has one number of keypoints",
+            "give every class the same keypoints",
+        )
+    for index, one in enumerate(dataset.classes):
+        pairs = one.flip_pairs or ()
+        indices = [number for pair in pairs for number in pair]
+        count = len(one.keypoints or ())
+        if len(set(indices)) != len(indices) or (count and not all(0 <= number < count for number in indices)):
+            yield _error(
+                dataset,
+                "flip_pairs",
+                None,
+                f"classes[{index}].flip_pairs",
+                f"{[list(pair) for pair in pairs]} names a keypoint twice, or one that is not there",
+                "name each of the class's keypoints, counted from 0, in at most one pair",
+            )
+
+
+def _statistics(dataset: Dataset) -> Iterator[Finding]:
+    told = dataset.statistics
+    if told is None:
+        return
+    total = sum(len(image.annotations) for image in dataset.images)
+    average = total / len(dataset.images)
+    names = {one.id: one.name for one in dataset.classes}
+    classes = Counter(
+        names.get(annotation.class_id, str(annotation.class_id))
+        for image in dataset.images
+        for annotation in image.annotations
+    )
+    splits = Counter(str(image.split or "train") for image in dataset.images)
+    compared: list[tuple[str, object, object, bool]] = [
+        ("total_images", told.total_images, len(dataset.images), told.total_images == len(dataset.images)),
+        ("total_annotations", told.total_annotations, total, told.total_annotations == total),
+        (
+            "avg_annotations_per_image",
+            told.avg_annotations_per_image,
+            round(average, 2),
+            told.avg_annotations_per_image is not None
+            # Written with two decimals, rounded one way or the other.
+            and abs(told.avg_annotations_per_image - average) <= 0.005 + 1e-9,
+        ),
+        ("class_distribution", told.class_distribution, dict(classes), _equal(told.class_distribution, classes)),
+        ("split_distribution", told.split_distribution, dict(splits), _equal(told.split_distribution, splits)),
+    ]
+    for field, said, counted, equal in compared:
+        if said is not None and not equal:
+            yield _warning(
+                dataset, "statistics", None, f"statistics.{field}", f"says {said}, counted {counted}", "export again"
+            )
+
+
+def _equal(told: Mapping[str, int] | None, counted: Mapping[str, int]) -> bool:
+    """Whether two distributions agree, one that is left out being 0."""
+    told = told or {}
+    return all(told.get(key, 0) == counted.get(key, 0) for key in {*told, *counted})
+
+
+def _keypoints_by_class(dataset: Dataset) -> dict[int, int]:
+    """How many keypoints an annotation of a class must have: what any class names, else what the first annotation has."""
+    named = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
+    default = next(iter(named.values()), None)
+    if default is None:
+        lengths = (
+            len(annotation.keypoints) // 3
+            for image in dataset.images
+            for annotation in image.annotations
+            if annotation.keypoints
+        )
+        default = next(lengths, None)
+    return {} if default is None else {one.id: named.get(one.id, default) for one in dataset.classes}
+
+
+def _inside(image: Image, x: float, y: float) -> bool:
+    """Whether a point lies in the image, with the tolerance; False for a number that is not finite."""
+    return (
+        -OUTSIDE_PIXELS <= x <= image.width + OUTSIDE_PIXELS and -OUTSIDE_PIXELS <= y <= image.height + OUTSIDE_PIXELS
+    )
+
+
+def _ids(classes: Mapping[int, Class]) -> str:
+    """The class ids for a sentence: ``0 to 4`` where dense, else the first ones."""
+    ids = sorted(classes)
+    if len(ids) > 1 and ids[-1] - ids[0] == len(ids) - 1:
+        return f"{ids[0]} to {ids[-1]}"
+    first = ", ".join(map(str, ids[:10]))
+    return first if len(ids) <= 10 else f"{first} and {len(ids) - 10} more"

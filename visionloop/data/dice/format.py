@@ -1,0 +1,370 @@
+"""The DICE 1.x annotation file: what is kept of it, and how it is read and written.
+
+A file names its classes and its images, each image with its annotations nested in it. Boxes are ``[x, y, width, height]``
+in absolute pixels from the top left corner; polygons, run-length masks and keypoints follow COCO
+(https://cocodataset.org/#format-data). Who labelled an image, and when, is never decoded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.dice.tasks import known_task
+
+#: What to do about a file that is wrong, at the end of each sentence.
+REMEDY = "fix it in the labelling tool and export again."
+
+#: Longest key that S3 takes, in bytes of UTF-8.
+LONGEST_FILE_NAME = 1024
+
+Split = Literal["train", "val", "test"]
+
+#: The splits, in the order in which they are told.
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+#: Spellings of a split that are taken as one of the three; an empty text means none.
+_SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
+
+_Id = int | str | None
+_ClassId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+_Pixels = Annotated[int, Meta(ge=1, lt=2**31)]
+
+
+class RunLength(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A COCO run-length mask: ``size`` is [height, width], ``counts`` the runs or their compressed text."""
+
+    size: tuple[int, int]
+    counts: tuple[int, ...] | str
+
+
+class Annotation(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+    """One labelled object, or for classification one label of an image.
+
+    Attributes:
+        id: The labelling tool's id, not dense.
+        image_id: The id of the image that it is nested in, where given.
+        class_id: Id of its class.
+        class_name: Name of its class, which must agree with the id.
+        bbox: x, y, width, height in pixels from the top left corner.
+        bbox_format: Always ``xywh`` where given.
+        area: Area in square pixels.
+        iscrowd: 1 for a region with many objects.
+        attributes: Free values.
+        segmentation: Polygons (each x1, y1, x2, y2 … in pixels) or a run-length mask.
+        keypoints: x, y, visibility (0 not labelled, 1 hidden, 2 visible) for each keypoint, flat.
+    """
+
+    class_id: _ClassId
+    id: _Id = None
+    image_id: _Id = None
+    class_name: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    bbox_format: Literal["xywh", None] = None
+    area: float | None = None
+    iscrowd: Literal[0, 1, None] = None
+    attributes: dict[str, Any] | None = None
+    segmentation: tuple[tuple[float, ...], ...] | RunLength | None = None
+    keypoints: tuple[float, ...] | None = None
+
+
+class Image(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+    """One image: its key below ``images/``, its size in pixels, its split where given, and its annotations."""
+
+    file_name: str
+    width: _Pixels
+    height: _Pixels
+    id: _Id = None
+    depth: int | None = None
+    split: Literal["train", "val", "test", "valid", "validation", "", None] = None
+    annotations: tuple[Annotation, ...] = ()
+
+
+class Class(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+    """One class. For pose: the names of its keypoints, the pairs that a skeleton joins, and those that a mirror swaps.
+
+    ``skeleton`` counts keypoints from 1, as COCO does; ``flip_pairs`` counts them from 0.
+    """
+
+    id: Annotated[int, Meta(ge=0, lt=2**31)]
+    name: str
+    supercategory: str | None = None
+    color: str | None = None
+    keypoints: tuple[str, ...] | None = None
+    skeleton: tuple[tuple[int, int], ...] | None = None
+    flip_pairs: tuple[tuple[int, int], ...] | None = None
+
+
+class Statistics(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+    """The counts that the labelling tool wrote; compared with the data, never used."""
+
+    total_images: int | None = None
+    total_annotations: int | None = None
+    avg_annotations_per_image: float | None = None
+    class_distribution: dict[str, int] | None = None
+    split_distribution: dict[str, int] | None = None
+
+
+class Dataset(Struct, frozen=True, kw_only=True):
+    """A decoded annotation file. ``file`` is its name, for sentences; ``task`` one of ``TASKS``."""
+
+    file: str
+    task: str
+    classes: tuple[Class, ...]
+    images: tuple[Image, ...]
+    dataset_id: str | None = None
+    dataset_name: str | None = None
+    statistics: Statistics | None = None
+
+
+class _File(Struct, omit_defaults=True, kw_only=True):
+    """The JSON document; fields that are not named here are ignored."""
+
+    format_version: str
+    classes: tuple[Class, ...]
+    images: tuple[Image, ...]
+    task_type: str | None = None
+    dataset_id: str | int | None = None
+    dataset_name: str | None = None
+    statistics: Statistics | None = None
+
+
+_DECODER = msgspec.json.Decoder(_File)
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+#: What a field must hold, where the type alone would not tell a person.
+_EXPECTED = {
+    "bbox": "4 numbers [x, y, width, height]",
+    "bbox_format": "xywh",
+    "split": "train, val or test, or no split at all",
+    "iscrowd": "0 or 1",
+    "width": "a whole number of pixels above 0",
+    "height": "a whole number of pixels above 0",
+    "segmentation": "a list of polygons [x1, y1, x2, y2, …] or a run-length mask {size, counts}",
+    "keypoints": "a flat list of numbers, x, y and visibility for each keypoint (in a class: the keypoints' names)",
+    "attributes": "an object",
+    "annotations": "a list of annotations",
+    "class_id": "the whole number of a class",
+}
+
+
+def decode(data: bytes, file: str, task: str | None) -> Dataset:
+    """Reads a DICE annotation file.
+
+    Args:
+        data: The file's bytes.
+        file: Its name, for errors (``annotations_detection.json``).
+        task: The task that it is read for, or None to take the file's own ``task_type``.
+
+    Raises:
+        InvalidDataset: If it is not DICE 1.x, is for another task, names no image or no class, names one twice, or holds
+            a value that the format does not allow; the sentence says which field.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        document = _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise InvalidDataset(printable(f"{file}: {_wrong_field(str(error), data)}; {REMEDY}")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidDataset(printable(f"{file}: {_wrong_json(error, data)}; {REMEDY}")) from None
+    if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
+        raise InvalidDataset(
+            f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
+            "export the dataset as DICE 1.0."
+        )
+    return Dataset(
+        file=file,
+        task=_task(document.task_type, file, task),
+        classes=_checked_classes(document.classes, file),
+        images=_checked_images(document.images, file),
+        dataset_id=None if document.dataset_id is None else str(document.dataset_id),
+        dataset_name=document.dataset_name,
+        statistics=document.statistics,
+    )
+
+
+def encode(dataset: Dataset) -> bytes:
+    """A dataset as a DICE 1.0 file, with what ``decode`` keeps and nothing else: no people, no dates.
+
+    ``decode(encode(dataset), dataset.file, dataset.task)`` equals the dataset.
+    """
+    return _ENCODER.encode(
+        _File(
+            format_version="1.0",
+            task_type=dataset.task,
+            dataset_id=dataset.dataset_id,
+            dataset_name=dataset.dataset_name,
+            classes=dataset.classes,
+            images=dataset.images,
+            statistics=dataset.statistics,
+        )
+    )
+
+
+def _task(task_type: str | None, file: str, asked: str | None) -> str:
+    """The file's task, which must be the one asked for."""
+    if not task_type:
+        if asked is None:
+            raise InvalidDataset(f"{file}: task_type is missing; choose the task with --task, or export again.")
+        return asked
+    task = known_task(task_type)
+    if task is None:
+        raise InvalidDataset(f"{file}: task_type: {shown(task_type)} is no task that DICE knows; {REMEDY}")
+    if asked is not None and task != asked:
+        raise InvalidDataset(
+            f"{file}: task_type: the file says {shown(task_type)}, but {asked} was asked for; "
+            f"choose --task {task}, or export the {asked} annotations."
+        )
+    return task
+
+
+def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
+    """The classes, once each is known to be named and to be there once."""
+    if not classes:
+        raise InvalidDataset(f"{file}: classes is empty; define at least one class and export again.")
+    ids: dict[int, int] = {}
+    names: dict[str, int] = {}
+    for index, one in enumerate(classes):
+        if not one.name.strip() or _CONTROL.search(one.name):
+            raise InvalidDataset(
+                f"{file}: classes[{index}].name: {shown(one.name)} is empty or holds a control character; {REMEDY}"
+            )
+        first = ids.setdefault(one.id, index)
+        if first != index:
+            raise InvalidDataset(
+                f"{file}: classes[{index}].id: {one.id} is already the id of classes[{first}]; {REMEDY}"
+            )
+        first = names.setdefault(one.name, index)
+        if first != index:
+            raise InvalidDataset(
+                f"{file}: classes[{index}].name: {shown(one.name)} is already the name of classes[{first}]; {REMEDY}"
+            )
+    return classes
+
+
+def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
+    """The images, each file name safe and there once, each split spelled as one of ``SPLITS`` or None."""
+    if not images:
+        raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
+    first_index: dict[str, int] = {}
+    respelled: dict[int, Image] = {}
+    for index, image in enumerate(images):
+        name = image.file_name
+        if not _PLAIN_NAME(name) or len(name) > LONGEST_FILE_NAME // 4:
+            reason = _hostile(name)
+            if reason:
+                raise InvalidDataset(f"{file}: images[{index}].file_name: {shown(name)} {reason}; {REMEDY}")
+        first = first_index.setdefault(name, index)
+        if first != index:
+            raise InvalidDataset(
+                f"{file}: images[{index}].file_name: {shown(name)} is already the name of images[{first}]; {REMEDY}"
+            )
+        if image.split in _SPLIT_ALIASES:
+            respelled[index] = msgspec.structs.replace(image, split=_SPLIT_ALIASES[image.split])
+    if respelled:
+        images = tuple(respelled.get(index, image) for index, image in enumerate(images))
+    return images
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PLAIN_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*").fullmatch
+
+
+def _hostile(name: str) -> str | None:
+    """Why a file name can't be an image's key below ``images/``, or None."""
+    parts = name.split("/")
+    if not name:
+        return "is empty"
+    if name.startswith("/"):
+        return "is an absolute path"
+    if "\\" in name:
+        return "holds a backslash"
+    if _CONTROL.search(name):
+        return "holds a control character"
+    if ".." in parts or "." in parts:
+        return "holds a relative folder ('.' or '..')"
+    if "" in parts:
+        return "holds an empty folder or ends with a slash"
+    if len(name.encode()) > LONGEST_FILE_NAME:
+        return f"is longer than {LONGEST_FILE_NAME} bytes"
+    return None
+
+
+def printable(text: str) -> str:
+    """A text of the file for a sentence: what would break a line, or turn its direction, is replaced."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
+
+
+def shown(value: object) -> str:
+    """A value of the file for a sentence: as JSON, printable, shortened."""
+    text = printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _wrong_field(message: str, data: bytes) -> str:
+    """A sentence from a msgspec validation message (``Expected `int`, got `str` - at `$.images[0].width```)."""
+    text, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").removeprefix(".")
+    missing = re.fullmatch(r"Object missing required field `(.+)`", text)
+    if missing:
+        field = f"{path}.{missing[1]}" if path else missing[1]
+        if field == "format_version":
+            return "format_version is missing, so this is no DICE file"
+        return f"{field} is missing"
+    if not path:
+        return "the file holds no JSON object, so this is no DICE file"
+    for ending in re.finditer(r"(\w+)((?:\[\d+\])*)$", path):
+        if ending[1] in _EXPECTED:
+            # The whole field is shown, not the element of it that msgspec stumbled over.
+            path = path[: ending.end(1)] if ending[1] != "annotations" else path
+            return f"{path}: expected {_EXPECTED[ending[1]]}{_got(path, data)}"
+    return f"{path}: {text[:1].lower()}{text[1:].replace('`', '')}"
+
+
+def _got(path: str, data: bytes) -> str:
+    """``, got …`` with the value at a path like ``images[3].annotations[0].bbox``; empty if it can't be read."""
+    try:
+        value = msgspec.json.decode(data)
+        for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+            value = value[key] if key else value[int(index)]
+        return f", got {shown(value)}"
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, RecursionError):
+        return ""
+
+
+def _wrong_json(error: Exception, data: bytes) -> str:
+    """Why the bytes are no JSON, with the place; slow, for a file that is refused anyway."""
+    if isinstance(error, RecursionError):
+        return "the JSON is nested too deeply"
+    try:
+        value = json.loads(data.decode())
+    except UnicodeDecodeError as wrong:
+        return f"the file is no UTF-8 text (byte {wrong.start})"
+    except json.JSONDecodeError as wrong:
+        return f"the file is no JSON (line {wrong.lineno}, column {wrong.colno}: {wrong.msg})"
+    except RecursionError:
+        return "the JSON is nested too deeply"
+    # Python's parser takes what JSON forbids: numbers that are not finite, and halves of a surrogate pair.
+    return _not_json(value, "") or f"the file is no JSON ({error})"
+
+
+def _not_json(value: object, path: str) -> str | None:
+    """The first value that JSON can't hold, with its path; None if there is none."""
+    stack: list[tuple[object, str]] = [(value, path)]
+    while stack:
+        value, path = stack.pop()
+        if isinstance(value, dict):
+            stack.extend(reversed([(inner, f"{path}.{key}" if path else key) for key, inner in value.items()]))
+        elif isinstance(value, list):
+            stack.extend(reversed([(inner, f"{path}[{index}]") for index, inner in enumerate(value)]))
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"{path}: {value} is no finite number"
+        elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+            return f"{path}: the text is not valid Unicode"
+    return None

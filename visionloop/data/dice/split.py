@@ -1,0 +1,275 @@
+"""Which split an image belongs to: by the hash of its file name or group, so that it never moves as the dataset grows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import rfc8785
+
+from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
+from visionloop.data.dice.format import SPLITS, Dataset, Split, printable
+
+#: The fractions of a rule sum to 1 within this.
+TOLERANCE = 1e-9
+
+#: Train comes first: it is filled first if it is empty, and gives first.
+_FILLING_ORDER: tuple[Split, ...] = ("train", "test", "val")
+
+_SPLITS_BY_NAME: dict[str, Split] = {split: split for split in SPLITS}
+
+_KEYS = ("train", "val", "test", "seed", "group")
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Fractions of the images for each split, a seed, and the field whose value keeps images together.
+
+    ``group`` names a field of an image, or of its ``metadata`` or ``attributes`` (looked for in this order).
+    """
+
+    train: float
+    val: float
+    test: float
+    seed: int = 0
+    group: str | None = None
+
+    def canonical(self) -> dict[str, float | int | str | None]:
+        """The rule as a JSON object, for a stage's key."""
+        return {"train": self.train, "val": self.val, "test": self.test, "seed": self.seed, "group": self.group}
+
+    def of(self, name: str) -> Split:
+        """The split of a file name or group."""
+        u = fraction(name, self.seed)
+        if u < self.test:
+            return "test"
+        return "val" if u < self.test + self.val else "train"
+
+
+#: Fills a split that no image's ``split`` field names: a tenth of the train images each for val and test.
+FILL = SplitRule(train=0.8, val=0.1, test=0.1)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The split of each image by file name, and one sentence for each filling."""
+
+    splits: dict[str, Split]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images in each of the three splits."""
+        counted = Counter(self.splits.values())
+        return {split: counted[split] for split in SPLITS}
+
+    def digest(self) -> str:
+        """SHA-256 of the splits, 64 hex digits, whatever their order."""
+        digest = hashlib.sha256()
+        for name in sorted(self.splits):
+            digest.update(rfc8785.dumps([name, self.splits[name]]) + b"\n")
+        return digest.hexdigest()
+
+
+def parse_split(text: str) -> SplitRule:
+    """Reads ``train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]``; a split that is not named has the fraction 0.
+
+    Raises:
+        InvalidConfig: If it is not of that form, or the fractions do not sum to 1 (tolerance 1e-9).
+    """
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value or key in values:
+            raise InvalidConfig(
+                f"--split: {text!r} is not of the form train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; "
+                "give each key once, with a value."
+            )
+        values[key] = _parsed_number(value, key) if key in ("seed", *SPLITS) else value
+    return split_from_object(values, "--split")
+
+
+def split_from_object(value: object, where: str) -> SplitRule:
+    """A rule from an object with the keys ``train``, ``val``, ``test``, ``seed`` and ``group``.
+
+    Args:
+        value: The run's ``split_strategy``, or ``split_config`` of the dataset's metadata.json.
+        where: Where it stands, for errors (``metadata.json: split_config``).
+
+    Raises:
+        InvalidConfig: If it is no such object, or the fractions do not sum to 1 (tolerance 1e-9).
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidConfig(f"{where}: expected an object with the keys {', '.join(_KEYS)}, got {value!r}.")
+    unknown = sorted(str(key) for key in value if key not in _KEYS)
+    if unknown:
+        raise InvalidConfig(f"{where}.{unknown[0]} is no setting of a split; choose from {', '.join(_KEYS)}.")
+    fractions = {split: _fraction_of(value.get(split, 0), f"{where}.{split}") for split in SPLITS}
+    if abs(math.fsum(fractions.values()) - 1) > TOLERANCE:
+        shown = ", ".join(f"{split} {amount:g}" for split, amount in fractions.items())
+        raise InvalidConfig(f"{where}: the fractions {shown} do not sum to 1; change one of them.")
+    if fractions["train"] == 0:
+        raise InvalidConfig(f"{where}.train is 0, so nothing would be trained on; give it a fraction above 0.")
+    seed = value.get("seed", 0)
+    if isinstance(seed, float) and seed.is_integer():
+        seed = int(seed)  # KFP hands every number over as a float.
+    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 2**53:
+        raise InvalidConfig(f"{where}.seed must be a whole number below 2^53, not {seed!r}.")
+    group = value.get("group")
+    if group is not None and (not isinstance(group, str) or not group.strip()):
+        raise InvalidConfig(f"{where}.group must name a field of the images, not {group!r}.")
+    return SplitRule(**fractions, seed=seed, group=group)
+
+
+def fraction(name: str, seed: int = 0) -> float:
+    """u in [0, 1): the first 53 bits of the SHA-256 of ``{seed}:{name}`` as a binary fraction."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def groups(data: bytes, file: str, field: str) -> dict[str, str]:
+    """The group of each image that has one, read from a file that ``decode`` has accepted.
+
+    Groups are read apart from the dataset because any field can be one, a person's name too: they serve ``assign`` and
+    are not kept.
+
+    Args:
+        data: The annotation file's bytes.
+        file: Its name, for errors.
+        field: A field of an image, or of its ``metadata`` or ``attributes``; the first that has it counts.
+
+    Returns:
+        The group by file name, as text; images without the field are absent.
+
+    Raises:
+        InvalidConfig: If no image has the field, or one holds a list or an object in it.
+    """
+    if field in ("file_name", "annotations", "metadata", "attributes"):
+        raise InvalidConfig(f"group={field} groups no images; name another field of the images in {file}.")
+    wanted = ("value", Any, msgspec.field(name=field, default=None))
+    holder = msgspec.defstruct("Holder", [wanted], gc=False)
+    image_type = msgspec.defstruct(
+        "GroupedImage",
+        [("file_name", str), wanted, ("metadata", holder | None, None), ("attributes", holder | None, None)],
+        gc=False,
+    )
+    file_type = msgspec.defstruct("GroupedFile", [("images", list[image_type])])  # type: ignore[valid-type]
+    try:
+        images = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=file_type).images  # type: ignore[attr-defined]
+    except msgspec.ValidationError as error:
+        raise InvalidConfig(f"{file}: group={field} can't be read ({error}); name another field.") from None
+    found: dict[str, str] = {}
+    for index, image in enumerate(images):
+        holders = (image, image.metadata, image.attributes)
+        value = next((one.value for one in holders if one is not None and one.value not in (None, "")), None)
+        if isinstance(value, list | dict):
+            raise InvalidConfig(f"{file}: images[{index}]: group={field} is a list or an object; name another field.")
+        if value is not None:
+            found[image.file_name] = value if isinstance(value, str) else rfc8785.dumps(value).decode()
+    if not found:
+        raise InvalidConfig(f"{file}: group={field} is a field of no image; name one that the images have.")
+    return found
+
+
+def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] | None = None) -> Assignment:
+    """Gives each image its split.
+
+    With a rule, u decides alone: u < test is test, u < test + val is val, else train, u being ``fraction`` of the file
+    name, or of the group where the image has one. Without a rule the ``split`` field counts, none meaning train; if no
+    image is in val or test, that split is filled from the train images by ``FILL``.
+
+    A split that should have images and stays empty (a small dataset) gets the image, or group, of smallest u, from train
+    if train keeps another. So an image never moves as the dataset grows, except one that was taken this way.
+
+    Args:
+        dataset: The decoded annotations.
+        rule: The run's or the dataset's rule, or None.
+        groups: What the function ``groups`` read for ``rule.group``.
+
+    Raises:
+        InvalidDataset: If there are too few images to leave none of these splits empty.
+    """
+    if rule is not None and rule.group is not None and groups is None:
+        raise Defect(f"The split's rule has group={rule.group}, but no groups were given.")
+    names = [image.file_name for image in dataset.images]
+    notices: list[str] = []
+    splits: dict[str, Split] = {}
+    keys = groups if rule is not None and rule.group is not None and groups is not None else {}
+    wanted: list[Split]
+    if rule is not None:
+        splits = {name: rule.of(keys.get(name, name)) for name in names}
+        wanted = [split for split in _FILLING_ORDER if getattr(rule, split)]
+        movable = names
+        alone = [name for name in names if name not in keys]
+        if keys and alone:
+            verbs = "has no {}, and is" if len(alone) == 1 else "have no {}, and are"
+            notices.append(
+                f"{dataset.file}: {len(alone)} {'image' if len(alone) == 1 else 'images'} {verbs.format(rule.group)} "
+                f"split by file name: {listed(alone)}."
+            )
+    else:
+        splits = {image.file_name: _SPLITS_BY_NAME.get(image.split or "train", "train") for image in dataset.images}
+        movable = [name for name in names if splits[name] == "train"]
+        wanted = list(_FILLING_ORDER)
+        for split in [split for split in wanted if split not in splits.values()]:
+            moved = [name for name in movable if FILL.of(name) == split]
+            splits.update(dict.fromkeys(moved, split))
+            if moved:
+                notices.append(
+                    f"{dataset.file}: no image is in {split}; by the hash of their file names it got {len(moved)} of "
+                    f"{len(movable)} train images: {listed(moved)}."
+                )
+    together: dict[str, list[str]] = {}
+    for name in movable:
+        together.setdefault(keys.get(name, name), []).append(name)
+    for split in wanted:
+        if split not in splits.values():
+            notices += _fill_empty(split, splits, together, (rule or FILL).seed, dataset.file)
+    empty = [split for split in wanted if split not in splits.values()]
+    if empty:
+        raise InvalidDataset(
+            f"{dataset.file}: images[].split: the {len(names)} images leave {' and '.join(empty)} empty; "
+            "label more images, or change the split."
+        )
+    return Assignment(splits, tuple(notices))
+
+
+def _fill_empty(
+    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], seed: int, file: str
+) -> list[str]:
+    """Gives an empty split the group (or the one image) of smallest u, from train if that keeps another."""
+    for donor in _FILLING_ORDER:
+        spare = [key for key, members in together.items() if splits[members[0]] == donor]
+        if len(spare) > 1:
+            taken = together[min(spare, key=lambda key: (fraction(key, seed), key))]
+            splits.update(dict.fromkeys(taken, split))
+            return [
+                f"{file}: {split} stayed empty and got from {donor} what has the smallest hash, {listed(taken)}; "
+                "this may move again as the dataset grows."
+            ]
+    return []
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first names in alphabetical order, and how many more there are."""
+    first = printable(", ".join(sorted(names)[:shown]))
+    return first if len(names) <= shown else f"{first} and {len(names) - shown} more"
+
+
+def _parsed_number(text: str, key: str) -> float | int:
+    """A number of ``--split``; a seed is a whole number."""
+    try:
+        return int(text) if key == "seed" else float(text)
+    except ValueError:
+        raise InvalidConfig(f"--split.{key}: {text!r} is no number; write it like 0.8 (a seed like 0).") from None
+
+
+def _fraction_of(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidConfig(f"{where} must be a number from 0 to 1, not {value!r}.")
+    return float(value)

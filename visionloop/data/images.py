@@ -1,0 +1,221 @@
+"""Reads images as their snapshot froze them: headers for validation, whole files through the node-wide cache.
+
+The cache is content-addressed (an object's ETag and size say which bytes it is), shared by every process of a machine,
+filled whole or not at all, and kept under its limit by dropping what was used longest ago. A view of a dataset is made of
+hard links, so that what is evicted while in use stays until the view goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from visionloop.components.snapshot.manifest import ImageRow
+from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
+from visionloop.core.policy import CACHE_BYTES
+from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix, writing
+from visionloop.data.dice import Header
+
+#: Bytes of an image's start in which its size is looked for; the whole image is read when they do not hold it.
+HEADER_BYTES = 64 * 2**10
+
+#: Folder of the cache; a volume is mounted there in a pod.
+CACHE_VARIABLE = "VISIONLOOP_CACHE"
+CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """What was found of one image: its header (None if it can't be decoded), or why it is not the frozen one."""
+
+    row: ImageRow
+    header: Header | None
+    missing: bool = False
+    changed: bool = False
+
+
+def inspect(
+    place: Prefix, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
+) -> Iterator[ImageCheck]:
+    """Looks at each image's header, or decodes all of it (``whole``), and at whether it is still the frozen one."""
+
+    def look(row: ImageRow) -> ImageCheck:
+        if row.etag is None or row.size is None:
+            return ImageCheck(row, None, missing=True)
+        try:
+            if whole or place.on_files or row.size <= HEADER_BYTES:
+                data, changed = _whole(place, row)
+            else:
+                data, changed = place.read_start(row.key, HEADER_BYTES), place.head(row.key).etag != row.etag
+        except NotFound:
+            return ImageCheck(row, None, missing=True)
+        if changed:
+            return ImageCheck(row, None, changed=True)
+        header = header_of(data, whole=whole)
+        if header is None and not whole and len(data) < row.size:
+            header = header_of(place.read(row.key), whole=False)
+        return ImageCheck(row, header)
+
+    with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
+        try:
+            for check in pool.map(look, rows):
+                alive()
+                yield check
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _whole(place: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+    """An image's bytes and whether they are others than the frozen ones."""
+    data, etag = place.read_with_etag(row.key)
+    identity = hashlib.sha256(data).hexdigest() if place.on_files else etag.strip('"')
+    return data, len(data) != row.size or identity != row.etag
+
+
+def header_of(data: bytes, *, whole: bool) -> Header | None:
+    """Width and height from an image's first bytes, as stored (EXIF turns nothing); None if it can't be decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PillowImage.open(io.BytesIO(data)) as image:
+                if whole:
+                    image.load()
+                return Header(image.width, image.height)
+    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
+        return None
+
+
+class ImageCache:
+    """The node-wide cache: ``{folder}/objects/ab/abcd…``."""
+
+    def __init__(self, folder: Path, limit: int = CACHE_BYTES) -> None:
+        """``limit`` is in bytes."""
+        self.folder, self.limit = folder, limit
+        self.fetched = 0
+        self.fetched_bytes = 0
+
+    @classmethod
+    def of_environment(cls) -> ImageCache:
+        """The cache that VISIONLOOP_CACHE names, else one below the user's cache folder, else in the temporary folder."""
+        named = os.environ.get(CACHE_VARIABLE)
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/tmp"), ".cache"))  # noqa: S108
+        return cls(
+            Path(named) if named else home / "visionloop", int(os.environ.get(CACHE_BYTES_VARIABLE, CACHE_BYTES))
+        )
+
+    def path_of(self, row: ImageRow) -> Path:
+        """Where an image's bytes lie."""
+        name = hashlib.sha256(f"{row.etag}:{row.size}".encode()).hexdigest()
+        return self.folder / "objects" / name[:2] / name
+
+    def fetch(self, place: Prefix, row: ImageRow) -> Path:
+        """The image's file in the cache, fetched and checked against the manifest if it is not there.
+
+        Raises:
+            DatasetChanged: If the image is gone or is not what was frozen.
+            SickMachine: If the disk is full.
+        """
+        path = self.path_of(row)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == row.size:
+                os.utime(path)
+                return path
+        try:
+            data, changed = _whole(place, row)
+        except NotFound:
+            raise DatasetChanged(
+                f"{place.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
+            ) from None
+        if changed or (
+            re.fullmatch(r"[0-9a-f]{32}", row.etag or "")
+            and hashlib.md5(data, usedforsecurity=False).hexdigest() != row.etag
+        ):
+            raise DatasetChanged(
+                f"{place.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
+            )
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.partial")
+            try:
+                partial.write_bytes(data)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+        self.fetched += 1
+        self.fetched_bytes += len(data)
+        return path
+
+    def link(self, place: Prefix, row: ImageRow, target: Path) -> None:
+        """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system."""
+        while True:
+            source = self.fetch(place, row)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(source, target)
+            except FileNotFoundError:
+                continue  # evicted by another process in between
+            except OSError:
+                with writing(target):
+                    try:
+                        shutil.copyfile(source, target)
+                    except FileNotFoundError:
+                        continue
+            return
+
+    def trim(self) -> int:
+        """Drops what was used longest ago until the cache fits its limit. Returns the bytes that were freed."""
+        entries = []
+        for path in self.folder.glob("objects/*/*"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                entries.append((status.st_mtime, status.st_size, path))
+        over = sum(size for _, size, _ in entries) - self.limit
+        freed = 0
+        for _, size, path in sorted(entries):
+            if freed >= over:
+                break
+            path.unlink(missing_ok=True)
+            freed += size
+        return freed
+
+
+def materialise(
+    place: Prefix,
+    rows: Iterable[tuple[ImageRow, Path]],
+    cache: ImageCache,
+    alive: Callable[[], None] = lambda: None,
+) -> int:
+    """Links each image to its path in a view, several at once. Returns how many there are."""
+    count = 0
+    with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
+        try:
+            for _ in pool.map(lambda pair: cache.link(place, pair[0], pair[1]), rows):
+                count += 1
+                alive()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    cache.trim()
+    return count
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises SickMachine if ``needed`` bytes do not fit on the folder's disk."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise SickMachine(
+            f"{folder}: the images need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free space or choose another TMPDIR."
+        )

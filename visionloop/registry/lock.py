@@ -1,0 +1,43 @@
+"""Locks in the workspace: one holder at a time, taken over from one that is dead or silent."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from visionloop.core.canonical import canonical, sha256
+from visionloop.core.reservation import Reservation, Watcher
+from visionloop.core.storage import Prefix
+
+WAIT_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def locked(workspace: Prefix, subject: tuple[str, ...], run: str, alive: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock of a subject: ``{workspace}/locks/register/{SHA-256 of the subject}/reservation.json``.
+
+    It saves work and orders what is checked and then done; a store that let two hold it would cost a version that one of
+    them deletes again, never two that stay.
+
+    Args:
+        workspace: The results' prefix.
+        subject: What is locked: a model's name, or a name and a training's digest.
+        run: The run that holds it, for people.
+        alive: Told while waiting.
+    """
+    place = workspace.child(f"locks/register/{sha256(canonical(list(subject)))}")
+    watcher = Watcher(place)
+    while True:
+        if watcher.look():
+            alive()
+            time.sleep(WAIT_SECONDS)
+            continue
+        reservation = Reservation(place, run, uuid.uuid4().hex[:12])
+        if reservation.take(watcher.etag):
+            break
+    try:
+        yield
+    finally:
+        reservation.release()

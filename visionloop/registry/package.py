@@ -1,0 +1,137 @@
+"""A registered model's files: an MLflow pyfunc model that reaches its trainer by the protocol.
+
+The files describe themselves: what evaluating, exporting or fine-tuning the model needs stands in ``MLmodel`` under
+``metadata.visionloop``, so that neither MLflow's tags nor a receipt has to be found for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.core.storage import open_prefix
+from visionloop.training.tracking.connection import mlflow_errors, quiet_import
+from visionloop.training.trainers import Trainer
+
+DESCRIPTION_FILE = "MLmodel"
+CHECKPOINT = "checkpoint"
+
+#: What MLflow runs when the model is loaded; never imported here, for it imports mlflow.
+CODE = Path(__file__).with_name("detector_code.py")
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model says of itself: ``metadata.visionloop`` of its ``MLmodel``.
+
+    Attributes:
+        trainer: Name of the trainer that made it and loads it.
+        task: ``detection`` …
+        classes: Class names by index.
+        training_digest: The training's result digest.
+        checkpoint: Path of the checkpoint in the model's folder.
+        checkpoint_sha256: Its SHA-256.
+        config: The configuration it was trained with.
+    """
+
+    schema: int = 1
+    trainer: str
+    task: str
+    classes: list[str]
+    training_digest: str
+    checkpoint: str
+    checkpoint_sha256: str
+    config: dict[str, bool | int | float | str | None]
+
+
+def build(
+    folder: Path, checkpoint: Path, trainer: Trainer, description: Description, signature_confidence: float = 0.25
+) -> None:
+    """Writes the MLflow model into ``folder``, which must not exist yet.
+
+    Args:
+        folder: Where to.
+        checkpoint: A ``TrainingResult.best``.
+        trainer: The trainer that loads it.
+        description: What the model says of itself.
+        signature_confidence: The default of the prediction's parameter ``confidence``.
+    """
+    with mlflow_errors("save_model"), quiet_import():
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ParamSchema, ParamSpec
+
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(CODE),
+            artifacts={CHECKPOINT: str(checkpoint)},
+            model_config={"trainer": description.trainer, "classes": description.classes},
+            # Named, not inferred: inferring imports the model and takes seconds.
+            pip_requirements=[f"visionloop=={version('visionloop')}", *trainer.requirements()],
+            signature=ModelSignature(params=ParamSchema([ParamSpec("confidence", "double", signature_confidence)])),
+            metadata={"visionloop": msgspec.to_builtins(description)},
+        )
+    _forget_machine(folder / DESCRIPTION_FILE)
+
+
+def read(uri: str) -> Description:
+    """What the model in the folder ``uri`` says of itself.
+
+    Raises:
+        NotFound: If no MLflow model lies there.
+        InvalidReceipt: If it is none of Visionloop's.
+    """
+    try:
+        value: Any = yaml.safe_load(open_prefix(uri, "results").read(DESCRIPTION_FILE))
+        return msgspec.convert(value["metadata"]["visionloop"], Description)
+    except (KeyError, TypeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise InvalidReceipt(
+            f"{uri}/{DESCRIPTION_FILE}: not a model that Visionloop registered; register it."
+        ) from error
+
+
+def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
+    """Downloads a model's checkpoint, checked against its description.
+
+    Raises:
+        InvalidReceipt: If it is gone or another one.
+    """
+    try:
+        sent = open_prefix(uri, "results").download(description.checkpoint, local)
+    except NotFound:
+        raise InvalidReceipt(
+            f"{uri}/{description.checkpoint}: the checkpoint is gone; register the model again."
+        ) from None
+    if sent.sha256 != description.checkpoint_sha256:
+        raise InvalidReceipt(f"{uri}/{description.checkpoint}: the checkpoint was altered; register the model again.")
+    return local
+
+
+def is_complete(uri: str) -> bool:
+    """Whether a model of Visionloop's and its checkpoint lie at ``uri``; False for a kind of URI that is not read."""
+    try:
+        description = read(uri)
+        return open_prefix(uri, "results").exists(description.checkpoint)
+    except (NotFound, InvalidReceipt, InvalidConfig):
+        return False
+
+
+def files(folder: Path) -> list[str]:
+    """The files of a model in the order in which they are written elsewhere: the one that makes it complete comes last."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(names, key=lambda name: name == DESCRIPTION_FILE)
+
+
+def _forget_machine(file: Path) -> None:
+    """Takes this machine's paths out of ``MLmodel``; MLflow itself uses the files' names only."""
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    flavour: Mapping[str, Any] = content["flavors"]["python_function"]
+    for entry in flavour["artifacts"].values():
+        entry["uri"] = entry["path"]
+    content["flavors"]["python_function"]["model_code_path"] = Path(flavour["model_code_path"]).name
+    file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

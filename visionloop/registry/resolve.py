@@ -1,0 +1,66 @@
+"""From ``models:/NAME@alias`` to the checkpoint that it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.names import sanitise
+from visionloop.registry import package
+from visionloop.registry.versions import STORAGE_URI, Registry, Version, not_registered
+
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+def find(reference: str, registry: Registry) -> Version:
+    """The version that ``models:/NAME@alias`` or ``models:/NAME/3`` means; NAME as given or sanitised.
+
+    Raises:
+        InvalidConfig: If the reference has another form.
+        NotFound: If there is no such model, version or alias.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InvalidConfig(f"{reference}: not a registered model; give models:/NAME@alias or models:/NAME/VERSION.")
+    for name in dict.fromkeys((match["name"], sanitise(match["name"], what=reference))):
+        if match["alias"]:
+            version = registry.by_alias(name, match["alias"])
+        else:
+            version = registry.version(name, int(match["version"]))
+        if version is not None:
+            return version
+    raise not_registered(reference)
+
+
+def model_places(version: Version, registry: Registry) -> list[str]:
+    """The URIs under which a version's files may lie: its source, then the copy that its tag names."""
+    return [uri for uri in (registry.download_uri(version), version.tags.get(STORAGE_URI)) if uri]
+
+
+def describe(version: Version, registry: Registry) -> tuple[str, package.Description]:
+    """Where a version's files lie, and what the model says of itself.
+
+    Raises:
+        InvalidReceipt: If none of its places holds a model that Visionloop registered.
+    """
+    places = model_places(version, registry)
+    for uri in places:
+        if package.is_complete(uri):
+            return uri, package.read(uri)
+    raise InvalidReceipt(
+        f"{version.uri}: no model of Visionloop's lies at {' or '.join(places)}; register it again or correct the alias."
+    )
+
+
+def resolve_model(reference: str, environment: Mapping[str, str]) -> str:
+    """The URI of a registered model's checkpoint, for starting weights.
+
+    Raises:
+        NotFound: If there is no such model, version or alias.
+        InvalidConfig: If there is no MLflow, or the reference has another form.
+        InvalidReceipt: If the version's files are gone or not Visionloop's.
+    """
+    registry = Registry(environment, f"model {reference}")
+    uri, description = describe(find(reference, registry), registry)
+    return f"{uri}/{description.checkpoint}"

@@ -1,0 +1,290 @@
+"""Versions and aliases of registered models, as Visionloop tags them (docs/contract.md, "Gate and registration")."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, registry_uri, shown
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+#: What stands for the champion in a key where there is none.
+NO_CHAMPION = "none"
+
+#: Tags of a registered model (the first) and of its versions.
+NAME = "visionloop.name"
+TRAINING_KEY = "visionloop.training_key"
+TRAINING_DIGEST = "visionloop.training_digest"
+EVALUATION = "visionloop.evaluation"
+SNAPSHOT_ID = "visionloop.snapshot_id"
+DATASET_HASH = "visionloop.dataset_hash"
+MLFLOW_RUN_ID = "visionloop.mlflow_run_id"
+TRACE_ID = "visionloop.trace_id"
+STORAGE_URI = "visionloop.storage_uri"
+METRIC = "visionloop.metric."
+
+#: How often a write is tried that meets another's of the same row, and the pause between, in seconds.
+WRITES = 5
+WRITE_PAUSE_SECONDS = 0.2
+
+#: Set when register makes a version the champion, and on the one that it took the alias from. A version that was
+#: promoted, is not the champion and was superseded by none has been rolled back by a person.
+PROMOTED = "visionloop.promoted"
+SUPERSEDED_BY = "visionloop.superseded_by"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes:
+        name: The registered model's (sanitised) name.
+        number: The version.
+        source: URI of the MLflow model's folder.
+        tags: The version's tags.
+        aliases: The aliases that lead to it.
+    """
+
+    name: str
+    number: int
+    source: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def training_digest(self) -> str | None:
+        """The result digest of its training, None for a version that Visionloop did not register."""
+        return self.tags.get(TRAINING_DIGEST) or None
+
+    @property
+    def label(self) -> str:
+        """``NAME/VERSION``."""
+        return f"{self.name}/{self.number}"
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``, as MLflow loads it."""
+        return f"models:/{self.label}"
+
+    @property
+    def identity(self) -> str:
+        """What stands for it in a key: its training's digest, else ``NAME/VERSION``."""
+        return self.training_digest or self.label
+
+    @property
+    def training_receipt(self) -> str | None:
+        """The URI of its training's receipt, beside that of its evaluation."""
+        workspace, found, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
+        key = self.tags.get(TRAINING_KEY)
+        return f"{workspace}/train/{key}/receipt.json" if found and key else None
+
+
+class Registry:
+    """The model registry of an environment. Connects, and imports mlflow, with the first question."""
+
+    def __init__(self, environment: Mapping[str, str], stage: str = "this") -> None:
+        """``stage`` is named in the error of a missing MLflow.
+
+        Raises:
+            InvalidConfig: If there is no MLflow.
+        """
+        self.uri = registry_uri(environment)
+        if not self.uri:
+            raise InvalidConfig(
+                f"{stage} needs an MLflow: set MLFLOW_TRACKING_URI, such as http://mlflow:5000 or sqlite:///mlflow.db."
+            )
+        self.on_server = is_server(self.uri)
+        self._environment = environment
+        self._connected: Any = None
+
+    @property
+    def _client(self) -> Any:
+        if self._connected is None:
+            self._connected = connect({"MLFLOW_TRACKING_URI": self.uri, **self._environment})
+        return self._connected
+
+    def check_name(self, name: str, given: str) -> None:
+        """Refuses a name that another given name already became.
+
+        Raises:
+            InvalidConfig: If the registered model ``name`` was made under another given name.
+        """
+        there = self._model_tags(name)
+        first = there.get(NAME) if there is not None else None
+        if first is not None and first != given:
+            raise InvalidConfig(
+                f"--model-name {given!r}: '{name}' is registered under the given name {first!r} already; give that one, or a name that differs in letters or digits."
+            )
+
+    def champion(self, name: str) -> Version | None:
+        """The version that the alias ``champion`` leads to."""
+        return self.by_alias(name, CHAMPION)
+
+    def by_alias(self, name: str, alias: str) -> Version | None:
+        """The version that an alias leads to, None without one."""
+        with mlflow_errors(self.uri):
+            try:
+                return _version(self._client.get_model_version_by_alias(name, alias))
+            except Exception as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def version(self, name: str, number: int) -> Version | None:
+        """One version with its aliases, None if there is none."""
+        with mlflow_errors(self.uri):
+            try:
+                return _version(self._client.get_model_version(name, str(number)))
+            except Exception as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def of_training(self, name: str, training_digest: str) -> list[Version]:
+        """The versions of a training, oldest first: one, unless two registered at once or a person copied one."""
+        with mlflow_errors(self.uri):
+            found: list[Any] = []
+            token = None
+            while True:
+                page = self._client.search_model_versions(
+                    f"name='{name}' and tag.`{TRAINING_DIGEST}`='{training_digest}'", page_token=token
+                )
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return sorted((_version(one) for one in found), key=lambda one: one.number)
+
+    def download_uri(self, version: Version) -> str:
+        """Where a version's files really lie, whatever form its source has."""
+        with mlflow_errors(self.uri):
+            return str(self._client.get_model_version_download_uri(version.name, str(version.number)))
+
+    def ensure_model(self, name: str, given: str) -> None:
+        """Creates the registered model unless it is there.
+
+        Raises:
+            InvalidConfig: If it was made under another given name.
+        """
+        with mlflow_errors(self.uri):
+            try:
+                self._client.create_registered_model(name, tags={NAME: given})
+            except Exception as error:
+                if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        there = self._model_tags(name)
+        if there is not None and NAME not in there:
+            with mlflow_errors(self.uri):
+                _write(self._client.set_registered_model_tag, name, NAME, given)
+        self.check_name(name, given)
+
+    def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
+        """Creates a version with its tags, all at once.
+
+        Raises:
+            InvalidConfig: If the server refuses the source.
+        """
+        with mlflow_errors(self.uri):
+            try:
+                made = self._client.create_model_version(
+                    name,
+                    source,
+                    run_id=self._known_run(tags.get(MLFLOW_RUN_ID)),
+                    tags=dict(tags),
+                    description=description,
+                    await_creation_for=0,  # it is ready at once where a source is only named
+                )
+            except Exception as error:
+                if "Invalid model version source" in str(error):
+                    raise InvalidConfig(
+                        f"{source}: the MLflow server {shown(self.uri)} takes no model from there; use an s3:// workspace."
+                    ) from error
+                raise
+        return _version(made)
+
+    def delete_version(self, version: Version) -> None:
+        """Deletes a version; one that is gone already is fine."""
+        with mlflow_errors(self.uri):
+            try:
+                self._client.delete_model_version(version.name, str(version.number))
+            except Exception as error:
+                if not _is_missing(error):
+                    raise
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version."""
+        with mlflow_errors(self.uri):
+            for name, value in tags.items():
+                _write(self._client.set_model_version_tag, version.name, str(version.number), name, value)
+
+    def untag(self, version: Version, name: str) -> None:
+        """Removes a tag of a version."""
+        with mlflow_errors(self.uri):
+            self._client.delete_model_version_tag(version.name, str(version.number), name)
+
+    def set_alias(self, version: Version, alias: str) -> None:
+        """Leads an alias to a version, away from whichever it led to."""
+        with mlflow_errors(self.uri):
+            _write(self._client.set_registered_model_alias, version.name, alias, str(version.number))
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Removes an alias; one that is not there is fine."""
+        with mlflow_errors(self.uri):
+            self._client.delete_registered_model_alias(name, alias)
+
+    def _model_tags(self, name: str) -> dict[str, str] | None:
+        with mlflow_errors(self.uri):
+            try:
+                return dict(self._client.get_registered_model(name).tags)
+            except Exception as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def _known_run(self, run_id: str | None) -> str | None:
+        """The run's id if this MLflow has the run: the training may have been tracked by another one."""
+        if not run_id:
+            return None
+        try:
+            return str(self._client.get_run(run_id).info.run_id)
+        except Exception as error:
+            if _is_missing(error):
+                return None
+            raise
+
+
+def not_registered(reference: str) -> NotFound:
+    """The error of a reference that leads to no version."""
+    return NotFound(f"{reference}: no such model, version or alias is registered")
+
+
+def _write(write: Callable[..., object], *arguments: str) -> None:
+    """Writes a row that another may be writing: MLflow looks, then inserts, and its database refuses the later one."""
+    for left in reversed(range(WRITES)):
+        try:
+            write(*arguments)
+            break
+        except Exception as error:
+            if not left or not re.search(r"IntegrityError|UniqueViolation", str(error)):
+                raise
+            time.sleep(WRITE_PAUSE_SECONDS)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether MLflow says that a model, version or alias does not exist; of an alias it says so by an invalid value."""
+    code = error_code(error)
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE" and "not found" in str(error).lower()
+    )
+
+
+def _version(entity: Any) -> Version:
+    return Version(
+        str(entity.name), int(entity.version), str(entity.source), dict(entity.tags), tuple(sorted(entity.aliases))
+    )

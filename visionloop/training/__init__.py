@@ -1,0 +1,1 @@
+"""Training libraries: the protocol and a folder for each, settings, starting weights, tracking."""

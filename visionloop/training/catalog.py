@@ -1,0 +1,18 @@
+"""Finds trainers by their entry points, so that a third party's need no change here."""
+
+from __future__ import annotations
+
+from visionloop.core import catalog
+from visionloop.training.trainers import Trainer
+
+TRAINERS = "visionloop.trainers"
+
+
+def trainers() -> dict[str, Trainer]:
+    """Every installed trainer by name."""
+    return {name: catalog.load(TRAINERS, name) for name in catalog.names(TRAINERS)}
+
+
+def trainer(name: str) -> Trainer:
+    """One trainer. Raises InvalidConfig, naming those that there are."""
+    return catalog.find(TRAINERS, name, "trainer")  # type: ignore[no-any-return]

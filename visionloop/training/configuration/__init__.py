@@ -1,0 +1,20 @@
+"""The training configuration: what a user said in arguments, variables and files, resolved to typed values with sources.
+
+Pure functions: no store, no engine, no training library. The order is that of docs/contract.md, "Configuration".
+"""
+
+from visionloop.training.configuration.resolve import Resolved, check_model_task, resolve, split_strategy
+from visionloop.training.configuration.settings import BASIC, Description, describe, settings_of
+from visionloop.training.configuration.values import canonical_value
+
+__all__ = [
+    "BASIC",
+    "Description",
+    "Resolved",
+    "canonical_value",
+    "check_model_task",
+    "describe",
+    "resolve",
+    "settings_of",
+    "split_strategy",
+]

@@ -1,0 +1,61 @@
+"""An option that takes a small file of fields: its path, its URI, or its text."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.storage import local_path, normalise_uri, read_uri
+
+Fields = TypeVar("Fields", bound=msgspec.Struct)
+
+
+def read_option_file(option: str, given: str, form: type[Fields], example: str) -> Fields:
+    """The fields that an option gives.
+
+    Args:
+        option: The option's name, such as ``--gate``.
+        given: A path, a URI, or JSON or YAML itself (an engine's form has no files).
+        form: The fields; all may be left out.
+        example: A text that fits, for the sentences.
+
+    Raises:
+        InvalidConfig: If it can't be read, or a field is unknown or out of its range.
+    """
+    if re.match(r"\s*(\{|\w+:(\s|$))", given):
+        where, text = option, given
+    else:
+        where, text = f"{option} {given}", _text(option, given)
+    try:
+        # YAML reads JSON too, but for its escapes and tabs.
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
+            raise InvalidConfig(f"{where}: neither JSON nor YAML; write the fields as in {example}.") from None
+    try:
+        # YAML reads 1e-3 as a text: texts that spell a number are taken as one.
+        return msgspec.convert({} if value is None else value, form, strict=False)
+    except msgspec.ValidationError as error:
+        fields = ", ".join(form.__struct_fields__)
+        raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
+
+
+def _text(option: str, given: str) -> str:
+    try:
+        uri = normalise_uri(given)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{option}: {error.sentence}") from None
+    path = local_path(uri)
+    try:
+        return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()
+    except (NotFound, OSError, UnicodeDecodeError):
+        raise InvalidConfig(
+            f"{option} {given}: no text file can be read there; correct the path or leave {option} out."
+        ) from None

@@ -1,0 +1,244 @@
+"""Resolving: the levels merged, given to the trainer to map, converted to declared types and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration import sources as origin
+from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, REQUIRED, settings_of
+from visionloop.training.configuration.values import canonical_value, is_empty, shown
+from visionloop.training.trainers import Setting, Trainer, Value
+from visionloop.training.weights import reference_kind
+
+#: The source of a value that nobody gave.
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration: every setting of the trainer by name, typed, and the place that each came from.
+
+    ``sources`` are ``argument``, ``argument advanced_config``, a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
+    ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
+    ``advanced``, ``default``, or, for what follows from another value, that value's source and name.
+    """
+
+    values: dict[str, Value]
+    sources: dict[str, str]
+    trainer: str
+    settings: Mapping[str, Setting] = field(repr=False)
+
+    def key_values(self) -> dict[str, Value]:
+        """The values that decide a result: all but ``device``, ``workers``, ``cache`` and the trainer's own such."""
+        return {name: value for name, value in self.values.items() if self.settings[name].affects_result}
+
+
+def resolve(
+    arguments: Mapping[str, object],
+    trainers: Mapping[str, Trainer],
+    environment: Mapping[str, str],
+    task: str,
+    read_file: Callable[[str], str] = origin.read_text,
+) -> Resolved:
+    """Resolves the training configuration.
+
+    The order is: explicit argument, single variable, ``CONFIG``, ``CONFIG_*`` and ``ADVANCED_CONFIG``, ``CONFIG_PATH``,
+    default (docs/contract.md, "Configuration").
+
+    Args:
+        arguments: What was given explicitly, by setting, and ``advanced_config`` (an object or its JSON). Texts are
+            converted to the setting's type. An engine's adapter leaves out what its form did not give.
+        trainers: The installed trainers by name.
+        environment: The process's variables.
+        task: The dataset's task.
+        read_file: Reads the file that ``CONFIG_PATH`` names.
+
+    Raises:
+        InvalidConfig: If a value is missing, unknown, given twice in one level, of another type or out of range.
+    """
+    given, sources = _merge(origin.levels(arguments, environment, read_file))
+    trainer_name = _trainer_name(given, sources, trainers)
+    trainer = trainers[trainer_name]
+    settings = settings_of(trainer, task)
+    _refuse_empty(given, sources, settings)
+    given, sources = _map(given, sources, settings, trainer, task)
+    _refuse_unknown(given, sources, settings)
+    values: dict[str, Value] = {name: setting.default for name, setting in settings.items()}
+    for name, value in given.items():
+        values[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
+    sources = {name: sources.get(name, DEFAULT) for name in values}
+    values["trainer"] = trainer_name
+    _check_imgsz(values, sources)
+    _settle_starting_weights(values, sources, trainer)
+    _settle_metric_mode(values, sources)
+    values["patience"] = values["patience"] or 0  # off has one spelling
+    return Resolved(values, sources, trainer_name, settings)
+
+
+def split_strategy(environment: Mapping[str, str]) -> dict[str, object] | None:
+    """The run's split rule in ``CONFIG.split_strategy`` (docs/contract.md, "Split"), or None without one.
+
+    Raises:
+        InvalidConfig: If CONFIG is no JSON object, or the split strategy is none.
+    """
+    rule = origin.config_object(environment).get("split_strategy")
+    if rule is None:
+        return None
+    if not isinstance(rule, dict):
+        raise InvalidConfig(
+            f'split_strategy in CONFIG is {shown(rule)}: give an object such as {{"train": 0.8, "val": 0.1, "test": 0.1}}.'
+        )
+    return rule
+
+
+def check_model_task(model: str, task: str, trainer: Trainer) -> None:
+    """Refuses a model that is for another task than the dataset's, as far as its name tells.
+
+    Raises:
+        InvalidConfig: If it is.
+    """
+    model_task = trainer.model_task(model)
+    if model_task is not None and model_task != task:
+        raise InvalidConfig(
+            f"model {shown(model)} is for {model_task}, but the dataset's task is {task}: "
+            "choose a model for that task, or another task with --task."
+        )
+
+
+def _merge(levels: list[origin.Level]) -> tuple[dict[str, object], dict[str, str]]:
+    """The strongest level's value of each field, and its source."""
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    for level in reversed(levels):
+        values.update(level.values)
+        sources.update(level.sources)
+    return values, sources
+
+
+def _trainer_name(given: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer]) -> str:
+    if "trainer" in given and is_empty(given["trainer"]):
+        _refuse_empty({"trainer": None}, sources, BASIC)
+    value = given.get("trainer", BASIC["trainer"].default)
+    found = next((name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None)
+    if found is None:
+        raise InvalidConfig(
+            f"trainer in {origin.place(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
+            f"give one of {', '.join(sorted(trainers)) or 'none'}."
+        )
+    return found
+
+
+def _refuse_empty(given: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
+    empty = [name for name, value in given.items() if is_empty(value) and not _may_be_empty(settings.get(name))]
+    if not empty:
+        return
+    basic = [name for name in REQUIRED if name in empty]
+    places = ", ".join(f"{shown(name)} in {origin.place(sources[name])}" for name in basic or empty)
+    start = f"Missing required basic config: {basic}, as " if basic else ""
+    verb = "are" if len(basic or empty) > 1 else "is"
+    raise InvalidConfig(f"{start}{places} {verb} empty: give a value, or leave the field out for its default.")
+
+
+def _may_be_empty(setting: Setting | None) -> bool:
+    return setting is not None and setting.optional
+
+
+def _map(
+    given: dict[str, object], sources: dict[str, str], settings: Mapping[str, Setting], trainer: Trainer, task: str
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Lets the trainer map values of older configurations, and follows where the mapped ones came from."""
+    plain: dict[str, object] = {}
+    for name, value in given.items():
+        if isinstance(value, dict | list | tuple):
+            kind = "an object" if isinstance(value, dict) else "a list"
+            raise InvalidConfig(f"{shown(name)} in {origin.place(sources[name])} is {kind}: give one value.")
+        plain[name] = value
+        if name in settings:
+            # What does not convert is left as it is: the trainer may know it ("multi_scale": false), or it is refused later.
+            with contextlib.suppress(InvalidConfig):
+                plain[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
+        elif isinstance(value, str):
+            plain[name] = _scalar(value)
+    mapped: dict[str, object] = trainer.normalise(dict(plain), task)
+    followed = {}
+    for name, value in mapped.items():
+        if name in plain and _same(value, plain[name]):
+            followed[name] = sources[name]
+        elif name in plain:
+            followed[name] = f"{sources[name]}, mapped by {trainer.name}"
+        else:
+            causes = _causes(name, value, plain, trainer, task)
+            followed[name] = ", ".join(f"{sources[cause]}, mapped from {cause}" for cause in causes) or (
+                f"mapped by {trainer.name}"
+            )
+    return mapped, followed
+
+
+def _causes(name: str, value: object, plain: dict[str, object], trainer: Trainer, task: str) -> list[str]:
+    """The given fields without any one of which the trainer would not set ``name`` to ``value``."""
+    causes = []
+    for left_out in plain:
+        with contextlib.suppress(InvalidConfig):  # the rest alone may contradict itself
+            rest = trainer.normalise({other: plain[other] for other in plain if other != left_out}, task)
+            if name not in rest or not _same(rest[name], value):
+                causes.append(left_out)
+    return causes
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal and of one type: 1.0 == True, and yet one is mapped."""
+    return type(one) is type(other) and one == other
+
+
+def _scalar(text: str) -> object:
+    """The number or truth value that a text spells, else the text: ``--set nms=0.7`` is what JSON's 0.7 is."""
+    for kind in (int, float):
+        with contextlib.suppress(InvalidConfig):
+            return canonical_value("", text, Setting(kind, None, ""), "")
+    return {"true": True, "false": False}.get(text.strip().lower(), text)
+
+
+def _refuse_unknown(given: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
+    for name in given:
+        if name not in settings:
+            near = difflib.get_close_matches(name.lower(), settings, n=1, cutoff=0.0)
+            raise InvalidConfig(
+                f"{shown(name)} in {origin.place(sources[name])} is not a setting: the nearest is {near[0]}, remove it or rename it."
+            )
+
+
+def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> None:
+    imgsz = values["imgsz"]
+    if isinstance(imgsz, int) and imgsz % IMGSZ_MULTIPLE:
+        below = max(imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE, IMGSZ_MULTIPLE)
+        raise InvalidConfig(
+            f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.place(sources['imgsz'])} is {imgsz}: "
+            f"give {below} or {imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE + IMGSZ_MULTIPLE}."
+        )
+
+
+def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], trainer: Trainer) -> None:
+    """``pretrained: false`` with a bare name is the YAML name; a YAML name is never pretrained, however that was said."""
+    model = str(values["model"])
+    from_scratch = trainer.is_architecture(model) or reference_kind(model) == "architecture"
+    if values["pretrained"] is False and not from_scratch:
+        if reference_kind(model) != "name":
+            raise InvalidConfig(
+                f"pretrained in {origin.place(sources['pretrained'])} is false, but model in {origin.place(sources['model'])} is a file with weights: "
+                "leave pretrained out, or give model as a bare or YAML name."
+            )
+        values["model"] = f"{model}.yaml"
+        sources["model"] = f"{sources['model']}, from scratch by pretrained in {sources['pretrained']}"
+    elif values["pretrained"] is True and from_scratch:
+        values["pretrained"] = False
+        sources["pretrained"] = f"{sources['model']}, by model"
+
+
+def _settle_metric_mode(values: dict[str, Value], sources: Mapping[str, str]) -> None:
+    """A loss is the better the smaller it is, unless the mode was given."""
+    if sources["primary_metric_mode"] == DEFAULT and str(values["primary_metric"]).endswith("loss"):
+        values["primary_metric_mode"] = "min"

@@ -1,0 +1,150 @@
+"""How MLflow is reached: its client, imported when somebody asks and not before, and its errors as ours.
+
+Importing mlflow costs seconds, so nothing here does it at module level. Telemetry is off before the import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
+
+#: Set before mlflow is imported. Its own retries of a request take minutes, in which a training would stand still.
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+def tracking_uri(environment: Mapping[str, str]) -> str:
+    """MLflow's tracking URI, empty where none is set."""
+    return environment.get("MLFLOW_TRACKING_URI", "").strip()
+
+
+def registry_uri(environment: Mapping[str, str]) -> str:
+    """The model registry's URI: its own variable, else the tracking URI."""
+    return environment.get("MLFLOW_REGISTRY_URI", "").strip() or tracking_uri(environment)
+
+
+def is_server(uri: str) -> bool:
+    """Whether MLflow is reached over HTTP."""
+    return uri.startswith(("http://", "https://"))
+
+
+def connect(environment: Mapping[str, str]) -> Any:
+    """An ``mlflow.MlflowClient`` of this environment.
+
+    Raises:
+        InvalidConfig: If no MLflow is configured, or what its URI needs is not installed.
+        Transient: If it does not answer.
+    """
+    uri = tracking_uri(environment)
+    if not uri:
+        raise InvalidConfig("There is no MLflow: set MLFLOW_TRACKING_URI, such as http://mlflow:5000.")
+    os.environ.update(SETTINGS)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    with mlflow_errors(uri), quiet_import():
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=registry_uri(environment))
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps mlflow's remarks about itself (its own type hints among them) from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def mlflow_errors(uri: str) -> Iterator[None]:
+    """Maps what mlflow raises to the errors of the table. A VisionloopError passes as it is."""
+    try:
+        yield
+    except VisionloopError:
+        raise
+    except ImportError as error:
+        raise InvalidConfig(
+            f"MLFLOW_TRACKING_URI {shown(uri)}: {error.name or 'mlflow'} is not installed here; use an http:// URI or install mlflow in full."
+        ) from error
+    except Exception as error:
+        mapped = _mapped(error, uri)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def error_code(error: Exception) -> str:
+    """MLflow's own code of an error, empty for another library's."""
+    return str(getattr(error, "error_code", ""))
+
+
+def describe(error: Exception) -> str:
+    """An error in one line, without a user or password in an address."""
+    if isinstance(error, VisionloopError):
+        return error.sentence
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"//[^/@\s]+@", "//", text)[:300]
+
+
+def shown(uri: str) -> str:
+    """A URI without its user, password and query."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+_DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+_OUT = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "UNAVAILABLE")
+
+
+def _mapped(error: Exception, uri: str) -> VisionloopError | None:
+    """Our error for one of mlflow's, requests' or the database's; None for one that nobody expected."""
+    text, code, names = describe(error), error_code(error), {kind.__name__ for kind in type(error).__mro__}
+    status = _status(error)
+    if code in _DENIED or status in (401, 403) or re.search(r"error code 40[13]\b", text):
+        return AccessDenied(
+            f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN."
+        )
+    # MLflow makes the folder of a SQLite file, and says nothing of its own where it can't.
+    no_folder = isinstance(error, OSError) and not is_server(uri)
+    if no_folder or "unable to open database file" in text or "readonly database" in text:
+        return InvalidConfig(
+            f"MLFLOW_TRACKING_URI {shown(uri)}: the database can't be opened or written; correct the path or its permissions."
+        )
+    out_of_reach = re.search(
+        r"Max retries exceeded|Connection refused|Connection aborted|timed out|database is locked|Name or service not known|error code 5\d\d",
+        text,
+    )
+    if code in _OUT or (status or 0) >= 500 or out_of_reach or names & {"ConnectionError", "Timeout"}:
+        return Transient(f"{shown(uri)}: MLflow does not answer ({text}); see that it runs and is reached.")
+    if "UnsupportedModelRegistryStoreURIException" in names or re.search(
+        r"(Unsupported|Model registry functionality is unavailable|invalid.*tracking.*uri)", text, re.I
+    ):
+        return InvalidConfig(
+            f"MLFLOW_TRACKING_URI {shown(uri)}: MLflow has no model registry there; give an http:// or sqlite:/// URI."
+        )
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that came with an error."""
+    getter = getattr(error, "get_http_status_code", None)
+    response = getattr(error, "response", None)
+    if response is not None and isinstance(getattr(response, "status_code", None), int):
+        return int(response.status_code)
+    # MLflow answers 500 for whatever it has no better code for; only a server's own word counts.
+    return int(getter()) if getter is not None and error_code(error) not in ("INTERNAL_ERROR", "") else None

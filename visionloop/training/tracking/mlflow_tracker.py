@@ -1,0 +1,204 @@
+"""The MLflow adapter: one MLflow run for a training, whatever number of attempts it takes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.receipts import NOT_TRACKED
+from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, shown, tracking_uri
+
+#: MLflow's longest parameter value, tag value and dataset digest, in characters.
+LONGEST_PARAMETER = 6000
+LONGEST_TAG = 5000
+LONGEST_DIGEST = 36
+
+#: Metrics, parameters and tags in one request (MLflow's limits are 1000 in all and 100 each of the last two).
+PARAMETERS_PER_REQUEST = 100
+
+#: Logged with each epoch's metrics, in the same request: the cursor that says which epochs are there.
+CURSOR = "epoch"
+
+#: States of a run as MLflow spells them.
+STATES = {
+    "succeeded": "FINISHED",
+    "completed": "FINISHED",
+    "failed": "FAILED",
+    "cancelled": "KILLED",
+    "stopped": "KILLED",
+}
+
+
+class MlflowTracker:
+    """A run in MLflow, reached by its client alone: none of mlflow's global state is touched."""
+
+    def __init__(
+        self, environment: Mapping[str, str], experiment: str, workspace: str, run_id: str | None = None
+    ) -> None:
+        """Connects to nothing; ``run_id`` is the run that an earlier attempt opened."""
+        self._environment, self._experiment, self._workspace = environment, experiment, workspace
+        self._uri = tracking_uri(environment)
+        # A run that an engine injected is never ours to go on in, whoever hands it in.
+        self._wanted = run_id if run_id != environment.get("MLFLOW_RUN_ID") else None
+        self._client: Any = None
+        self._experiment_id = ""
+        self._logged: set[int] = set()
+        self.run_id: str | None = None
+
+    def start(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+    ) -> None:
+        """Opens the run or goes on in it, and logs what describes the training.
+
+        Raises:
+            VisionloopError: If MLflow is out or refuses.
+        """
+        self._client = self._client or connect(self._environment)
+        with mlflow_errors(self._uri):
+            run = self._existing_run()
+            if run is None:
+                run = self._new_run(name)
+            self.run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
+            self._logged = self._epochs_there()
+            self._describe(run, params, tags)
+            if not run.inputs.dataset_inputs:
+                self._log_dataset(dataset_hash, dataset_uri)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs an epoch's metrics in one request, unless MLflow has the epoch."""
+        if epoch in self._logged:
+            return
+        with mlflow_errors(self._uri):
+            self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
+        self._logged.add(epoch)
+
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Logs the final metrics, as ``final/…`` beside the epochs' own, and ends the run."""
+        with mlflow_errors(self._uri):
+            there = self._client.get_run(self.run_id).data.metrics
+            final = {f"final/{name}": value for name, value in final_metrics.items()}
+            if any(there.get(_metric_name(name)) != value for name, value in final.items()):
+                self._client.log_batch(self.run_id, metrics=_metrics(final, max(self._logged, default=0)))
+            self._client.set_terminated(self.run_id, STATES.get(status, status))
+
+    def record(self) -> dict[str, Any] | str:
+        """The run's id, and the address of its page where a server shows one."""
+        if self.run_id is None:
+            return NOT_TRACKED
+        page = f"{shown(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
+        return {"mlflow": {"run_id": self.run_id, "url": page if is_server(self._uri) else None}}
+
+    def _existing_run(self) -> Any:
+        """The run of an earlier attempt, made active again; None if there is none, or it is gone."""
+        from mlflow.exceptions import MlflowException
+
+        if not self._wanted:
+            return None
+        try:
+            run = self._client.get_run(self._wanted)
+        except MlflowException as error:
+            if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        if run.info.lifecycle_stage != "active":
+            return None
+        self._client.update_run(self._wanted, status="RUNNING")
+        return run
+
+    def _new_run(self, name: str) -> Any:
+        tags = {}
+        parent = self._injected_run()
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent.info.run_id
+        experiment = parent.info.experiment_id if parent is not None else self._experiment_of_name()
+        return self._client.create_run(experiment, tags=tags, run_name=name)
+
+    def _injected_run(self) -> Any:
+        """The run that KFP made for its task (MLFLOW_RUN_ID), if this MLflow knows it: ours becomes its child.
+
+        Several tasks, and attempts, are given the same one, so nothing is logged into it.
+        """
+        from mlflow.exceptions import MlflowException
+
+        injected = self._environment.get("MLFLOW_RUN_ID", "").strip()
+        if not injected:
+            return None
+        try:
+            run = self._client.get_run(injected)
+        except MlflowException as error:
+            if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _experiment_of_name(self) -> str:
+        """The experiment's id; a new one keeps its artifacts in the results store."""
+        from mlflow.exceptions import MlflowException
+
+        if given := self._environment.get("MLFLOW_EXPERIMENT_ID", "").strip():
+            return given
+        name = self._environment.get("MLFLOW_EXPERIMENT_NAME", "").strip() or self._experiment
+        there = self._client.get_experiment_by_name(name)
+        if there is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=f"{self._workspace}/mlflow"))
+            except MlflowException as error:
+                if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                there = self._client.get_experiment_by_name(name)
+        if there is None or there.lifecycle_stage != "active":
+            raise InvalidConfig(
+                f"MLflow's experiment '{name}' was deleted; restore it or set MLFLOW_EXPERIMENT_NAME to another."
+            )
+        return str(there.experiment_id)
+
+    def _epochs_there(self) -> set[int]:
+        """The epochs that MLflow has: log_batch would add a second value to each."""
+        return {metric.step for metric in self._client.get_metric_history(self.run_id, CURSOR)}
+
+    def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Logs parameters (one that is there can't be changed) and tags."""
+        from mlflow.entities import Param, RunTag
+
+        known = run.data.params
+        wanted = {_parameter_name(name): str(value)[:LONGEST_PARAMETER] for name, value in params.items()}
+        new = [Param(name, value) for name, value in sorted(wanted.items()) if name not in known]
+        labels = [RunTag(name, str(value)[:LONGEST_TAG]) for name, value in sorted(tags.items())]
+        for start in range(0, max(len(new), len(labels)), PARAMETERS_PER_REQUEST):
+            end = start + PARAMETERS_PER_REQUEST
+            self._client.log_batch(self.run_id, params=new[start:end], tags=labels[start:end])
+
+    def _log_dataset(self, dataset_hash: str, dataset_uri: str) -> None:
+        """The dataset as the run's input; MLflow's digest has 36 characters, so the whole hash stands in its source."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=dataset_uri.rstrip("/").rpartition("/")[2][:500] or "dataset",
+            digest=dataset_hash[:LONGEST_DIGEST],
+            source_type="s3" if dataset_uri.startswith("s3://") else "local",
+            source=json.dumps({"uri": dataset_uri, "sha256": dataset_hash}),
+        )
+        self._client.log_inputs(
+            self.run_id, datasets=[DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
+        )
+
+
+def _metrics(values: Mapping[str, float], step: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(_metric_name(name), float(value), now, step) for name, value in sorted(values.items())]
+
+
+def _metric_name(name: str) -> str:
+    """A metric's name in the characters that MLflow takes."""
+    return re.sub(r"[^\w./ -]", "_", name)
+
+
+def _parameter_name(name: str) -> str:
+    return _metric_name(name)[:250]

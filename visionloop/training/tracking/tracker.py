@@ -1,0 +1,174 @@
+"""What every tracker does, which one is used, and the wrapper that keeps a tracker's failures from the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from visionloop.core.logs import LOGGER, notice
+from visionloop.core.receipts import NOT_TRACKED
+from visionloop.training.tracking.connection import describe, tracking_uri
+
+#: Epochs whose metrics are kept for a tracker that is out; older ones are then left out of it.
+KEPT_EPOCHS = 10_000
+
+
+class Tracker(Protocol):
+    """One training's run in a tracker."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The tracker's id of the run, None before ``start`` or where nothing is tracked."""
+
+    def start(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+    ) -> None:
+        """Opens the run, or goes on in the one that was given.
+
+        Args:
+            name: The run's name for people.
+            params: The resolved configuration.
+            tags: Receipts' URIs, trace id, snapshot id …, by name.
+            dataset_hash: The dataset's SHA-256, 64 hex digits.
+            dataset_uri: Where the dataset lies.
+        """
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that is there already is left as it is."""
+
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own."""
+
+    def record(self) -> dict[str, Any] | str:
+        """What a receipt says of it: ``{backend: {"run_id", "url"}}`` or ``not tracked``."""
+
+
+class NullTracker:
+    """Tracks nothing."""
+
+    run_id: str | None = None
+
+    def start(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+    ) -> None:
+        """Does nothing."""
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def record(self) -> dict[str, Any] | str:
+        """Always ``not tracked``."""
+        return NOT_TRACKED
+
+
+class CarefulTracker:
+    """Passes everything on, and turns whatever goes wrong into one line of the log.
+
+    A tracker that is out for a while loses nothing: what it did not take is offered again with the next epoch.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        """``tracker`` may raise whatever it likes."""
+        self._tracker = tracker
+        self._waiting: dict[int, dict[str, float]] = {}
+        self._begin: Callable[[], None] | None = None
+        self._failed = False
+
+    @property
+    def run_id(self) -> str | None:
+        """The tracker's id of the run."""
+        return self._tracker.run_id
+
+    def start(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+    ) -> None:
+        """Opens the run; says ``tracked`` or ``tracking failed``."""
+        self._begin = lambda: self._tracker.start(name, params, tags, dataset_hash, dataset_uri)
+        self._offer()
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs the epoch, and before it those that are still waiting."""
+        self._waiting[epoch] = dict(metrics)
+        while len(self._waiting) > KEPT_EPOCHS:
+            del self._waiting[next(iter(self._waiting))]
+        self._offer()
+
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Ends the run once everything that waits is logged."""
+        if self._offer():
+            self._careful(lambda: self._tracker.finish(status, final_metrics))
+
+    def record(self) -> dict[str, Any] | str:
+        """The tracker's own record; ``not tracked`` if its run could not be opened."""
+        return self._tracker.record() if self.run_id else NOT_TRACKED
+
+    def _offer(self) -> bool:
+        """Opens the run if that is still to be done and hands over what waits. Whether all of it was taken."""
+        if self._begin is not None:
+            if not self._careful(self._begin):
+                return False
+            self._begin = None
+            notice(f"tracked: {describe_record(self._tracker.record())}")
+        for epoch in list(self._waiting):
+            metrics = self._waiting[epoch]
+            if not self._careful(lambda epoch=epoch, metrics=metrics: self._tracker.log_epoch(epoch, metrics)):  # type: ignore[misc]
+                return False
+            del self._waiting[epoch]
+        return True
+
+    def _careful(self, call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the training goes on
+            if not self._failed:
+                LOGGER.warning("tracking failed: %s", describe(error))
+            self._failed = True
+            return False
+        self._failed = False
+        return True
+
+
+def open_tracker(
+    environment: Mapping[str, str], experiment: str, *, workspace: str, run_id: str | None = None
+) -> Tracker:
+    """The tracker of this environment; it connects to nothing before ``start``.
+
+    Args:
+        environment: The process's variables: MLFLOW_TRACKING_URI turns MLflow on, MLFLOW_ENABLED=false and an
+            OBSERVABILITY_BACKENDS without mlflow turn it off.
+        experiment: The experiment's name, unless MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME says otherwise.
+        workspace: The results' URI: a new experiment's artifacts lie under ``{workspace}/mlflow``.
+        run_id: The run that an earlier attempt opened, to go on in it.
+    """
+    why = _off(environment)
+    if why:
+        notice(f"not tracked: {why}")
+        return NullTracker()
+    from visionloop.training.tracking.mlflow_tracker import MlflowTracker
+
+    return CarefulTracker(MlflowTracker(environment, experiment, workspace, run_id))
+
+
+def describe_record(record: dict[str, Any] | str) -> str:
+    """A tracker's record in a few words."""
+    if isinstance(record, str):
+        return record
+    return ", ".join(
+        f"{backend} run {entry['run_id']}" + (f" at {entry['url']}" if entry.get("url") else "")
+        for backend, entry in record.items()
+    )
+
+
+def _off(environment: Mapping[str, str]) -> str | None:
+    """Why nothing is tracked, or None."""
+    if not tracking_uri(environment):
+        return "MLFLOW_TRACKING_URI is not set."
+    if environment.get("MLFLOW_ENABLED", "true").strip().lower() in ("false", "0", "no", "off"):
+        return "MLFLOW_ENABLED is false."
+    backends = [name.strip().lower() for name in environment.get("OBSERVABILITY_BACKENDS", "mlflow").split(",")]
+    if "mlflow" not in backends:
+        return "OBSERVABILITY_BACKENDS does not name mlflow."
+    return None

@@ -1,0 +1,215 @@
+"""Trainers: what the stages know of a training library, and one folder for each library.
+
+A trainer never sees a store, a receipt or an engine: it reads a folder, writes files into a folder and reports what it
+finished. The train stage runs it in a child process; evaluate, export and the registered model reach it through the same
+protocol. A third party's trainer is found by the entry point group ``visionloop.trainers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from visionloop.core.policy import StagePolicy
+
+Value = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a trainer: its type, default, range or choices and what it means.
+
+    ``minimum`` and ``maximum`` are inclusive. ``optional`` allows None. ``affects_result`` False keeps it outside every key
+    (``workers``, ``cache``, ``device``).
+    """
+
+    kind: type
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    affects_result: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a trainer is asked to train.
+
+    Attributes:
+        task: ``detection``, ``segmentation``, ``classification`` or ``pose``.
+        dataset: Folder with ``images/{train,val,test}/…`` and ``labels/{train,val,test}/…`` (YOLO), or
+            ``{train,val,test}/{class}/…`` (ImageFolder).
+        classes: Class names by index.
+        config: The resolved configuration (every setting of the trainer, by name).
+        weights: A local file with starting weights, or None to start from scratch.
+        work: An empty, writable folder of this attempt.
+        checkpoint: The checkpoint to resume from (written by this trainer as an ``EpochReport.checkpoint``), or None.
+        batch: The batch to use, below the configured one after the GPU's memory ran out; accumulation keeps the
+            effective batch.
+    """
+
+    task: str
+    dataset: Path
+    classes: tuple[str, ...]
+    config: Mapping[str, Any]
+    weights: Path | None
+    work: Path
+    checkpoint: Path | None
+    batch: int
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """A finished epoch: 1-based number, metrics by the names of docs/contract.md, and a file from which training can be resumed.
+
+    ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch. ``stopping`` says that the trainer ends
+    after this epoch (all done, or early stopping).
+    """
+
+    epoch: int
+    train_metrics: Mapping[str, float]
+    val_metrics: Mapping[str, float]
+    checkpoint: Path
+    best_epoch: int
+    best_value: float
+    stopping: bool = False
+
+
+class Listener(Protocol):
+    """Hears of finished work, in the trainer's process."""
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        """A batch of training or validation is done: a sign of life."""
+
+    def epoch(self, report: EpochReport) -> bool:
+        """An epoch is done. Returns once its checkpoint is durable; False asks the trainer to stop now."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training left behind.
+
+    ``best`` and ``last`` hold no date, host, path or run id: equal trainings give equal bytes. ``history`` has one entry an
+    epoch: ``{"epoch", "train_metrics", "val_metrics"}``. ``plots`` are pictures to look at.
+    """
+
+    best: Path
+    last: Path
+    best_epoch: int
+    epochs: int
+    history: Sequence[Mapping[str, Any]]
+    plots: Sequence[Path] = ()
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One predicted or true object: class index, confidence (1.0 if true), box x1, y1, x2, y2 in pixels."""
+
+    class_index: int
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the names of docs/contract.md.
+
+    ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
+    ``right`` and ``wrong`` are the confidences of the detections on all images: right is one that matches a true object of
+    its class with an IoU of at least 0.5, as mAP50 counts it. A trainer may leave them empty; evaluate then draws no ROC curve.
+    """
+
+    metrics: Mapping[str, float]
+    per_class: Mapping[str, Mapping[str, float]]
+    images: int
+    confusion: Sequence[Sequence[int]] = ()
+    plots: Sequence[Path] = ()
+    right: Sequence[float] = ()
+    wrong: Sequence[float] = ()
+
+
+class Predictor(Protocol):
+    """A loaded model."""
+
+    classes: tuple[str, ...]
+
+    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
+        """Yields the detections of each image, in order."""
+
+
+class Trainer(Protocol):
+    """A training library behind one interface. Import the library inside the methods, never at module level."""
+
+    name: str
+    logic_version: int
+    #: Tasks that this trainer trains end to end.
+    tasks: frozenset[str]
+    #: The train row of the policy table for this trainer (its image above all).
+    policy: StagePolicy
+    #: Metric names that may be ``primary_metric``, by task.
+    metrics: Mapping[str, tuple[str, ...]]
+
+    def settings(self, task: str) -> Mapping[str, Setting]:
+        """The advanced settings of a task, beside the basic ones of ``visionloop.training.configuration``."""
+
+    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
+        """Maps values of older configurations to what the library takes, before types and ranges are checked.
+
+        Raises:
+            InvalidConfig: If a value has no meaning here.
+        """
+
+    def model_task(self, model: str) -> str | None:
+        """The task that a bare model or YAML name is for, or None if it can't be told (a path, a URI)."""
+
+    def weights_names(self, model: str) -> tuple[str, ...]:
+        """File names under which a bare model name's weights may lie (``yolo11n`` → ``yolo11n.pt``); empty for a YAML name."""
+
+    def is_architecture(self, model: str) -> bool:
+        """Whether ``model`` names an architecture that the library ships (a YAML name), to be trained from scratch."""
+
+    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
+        """Trains, resuming from ``job.checkpoint`` if given; a checkpoint after the last epoch is only finalised.
+
+        Raises:
+            OutOfMemory: If the GPU's memory is used up.
+            SickMachine: If the GPU is lost.
+            InvalidConfig: If training diverged (NaN); the last finite checkpoint was reported.
+        """
+
+    def evaluate(
+        self,
+        checkpoint: Path,
+        dataset: Path,
+        split: str,
+        config: Mapping[str, Any],
+        work: Path,
+        on_batch: Callable[[int, int], None],
+    ) -> Evaluation:
+        """Evaluates a ``TrainingResult.best`` on one split of a dataset folder; ``on_batch(done, total)`` is a sign of life."""
+
+    def predictor(self, checkpoint: Path) -> Predictor:
+        """Loads a ``TrainingResult.best``."""
+
+    def requirements(self) -> list[str]:
+        """The pinned pip requirements that loading a checkpoint needs."""
+
+
+@dataclass
+class SilentListener:
+    """Hears and forgets; counts what it heard."""
+
+    epochs: list[EpochReport] = field(default_factory=list)
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        """Forgets."""
+
+    def epoch(self, report: EpochReport) -> bool:
+        """Keeps the report and lets the training go on."""
+        self.epochs.append(report)
+        return True

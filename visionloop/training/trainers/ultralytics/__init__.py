@@ -1,0 +1,100 @@
+"""The Ultralytics trainer: YOLO models. The only folder that imports ultralytics (AGPL-3.0), and never at module level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers.ultralytics import names
+from visionloop.training.trainers.ultralytics import settings as configuration
+
+#: What loading a model file needs.
+REQUIREMENTS = ("ultralytics", "torch", "torchvision", "opencv-python-headless")
+
+_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
+
+
+class UltralyticsTrainer:
+    """YOLO models through the ultralytics package; the protocol is `visionloop.training.trainers.Trainer`."""
+
+    name = "ultralytics"
+    logic_version = 1
+    tasks = frozenset({"detection"})
+    policy: StagePolicy = POLICIES["train"]
+    metrics: Mapping[str, tuple[str, ...]] = {
+        "detection": _BOX_METRICS,
+        "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
+        "pose": (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
+        "classification": ("accuracy_top1", "accuracy_top5"),
+    }
+
+    def settings(self, task: str) -> Mapping[str, Setting]:
+        """The advanced settings of a task."""
+        return configuration.settings(task)
+
+    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
+        """Maps values of older configurations to the library's; see `settings.normalise`."""
+        return configuration.normalise(values, task)
+
+    def model_task(self, model: str) -> str | None:
+        """The task that a bare model or YAML name is for, or None if it can't be told."""
+        return names.model_task(model)
+
+    def weights_names(self, model: str) -> tuple[str, ...]:
+        """File names under which a bare model name's weights may lie."""
+        return names.weights_names(model)
+
+    def is_architecture(self, model: str) -> bool:
+        """Whether ``model`` is the YAML name of an architecture that the library ships."""
+        return names.is_architecture(model)
+
+    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
+        """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
+        from visionloop.training.trainers.ultralytics import training
+
+        self._check_task(job.task)
+        return training.train(job, listener)
+
+    def evaluate(
+        self,
+        checkpoint: Path,
+        dataset: Path,
+        split: str,
+        config: Mapping[str, Any],
+        work: Path,
+        on_batch: Callable[[int, int], None],
+    ) -> Evaluation:
+        """Evaluates a model file on one split; see `evaluation.evaluate`."""
+        from visionloop.training.trainers.ultralytics import evaluation
+
+        return evaluation.evaluate(checkpoint, dataset, split, config, work, on_batch)
+
+    def predictor(self, checkpoint: Path) -> Predictor:
+        """Loads a model file for inference."""
+        from visionloop.training.trainers.ultralytics import prediction
+
+        return prediction.DetectionPredictor(checkpoint)
+
+    def download_weights(self, model: str, folder: Path) -> Path:
+        """Fetches the weights of a bare model name; called only where VISIONLOOP_ALLOW_DOWNLOAD=1."""
+        from visionloop.training.trainers.ultralytics.download import download_weights
+
+        return download_weights(model, folder)
+
+    def requirements(self) -> list[str]:
+        """The pinned pip requirements that loading a model file needs."""
+        return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+
+    def _check_task(self, task: str) -> None:
+        if task not in self.tasks:
+            raise InvalidConfig(
+                f"The ultralytics trainer does not train {task} yet: choose one of {', '.join(sorted(self.tasks))}."
+            )
+
+
+TRAINER = UltralyticsTrainer()

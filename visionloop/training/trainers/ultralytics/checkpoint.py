@@ -1,0 +1,117 @@
+"""The two kinds of file that a training leaves: what it resumes from, and the models that it was for.
+
+A checkpoint of an epoch holds everything that the next epoch depends on, as plain values and tensors. A model file holds
+nothing that differs between equal trainings: no date, path, host, optimizer or history.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionloop.core.errors import InvalidReceipt
+from visionloop.core.folders import temporary_folder
+from visionloop.training.trainers.ultralytics.environment import library
+
+if TYPE_CHECKING:
+    import torch
+
+#: The layout of a checkpoint; another one is not resumed from.
+FORMAT = 1
+
+#: What the library writes into its own checkpoints about the licence of weights.
+LICENSE = "AGPL-3.0 (https://ultralytics.com/license)"
+
+
+def write(state: Mapping[str, Any], path: Path) -> None:
+    """Writes the state of a finished epoch, whole or not at all."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"format": FORMAT, **state}, partial)
+    os.replace(partial, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state of a finished epoch, its tensors on the CPU; only plain values and tensors are unpickled.
+
+    Raises:
+        InvalidReceipt: If the file is none of `write`'s, or damaged.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InvalidReceipt(
+            f"The checkpoint {path} can't be read: remove it, and the training starts from an earlier one."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InvalidReceipt(
+            f"The checkpoint {path} has another layout than {FORMAT}: remove it, and the training starts anew."
+        )
+    return state
+
+
+def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy of a model's state on the CPU with its floats in half precision, as a model file holds them."""
+    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+    return {name: value.half() if value.is_floating_point() else value for name, value in copies.items()}
+
+
+def architecture(model: Any) -> str:
+    """The architecture of a model as JSON, without the folder that its YAML file lay in."""
+    description = dict(model.yaml)
+    description["yaml_file"] = Path(str(description.get("yaml_file", ""))).name
+    return json.dumps(description)
+
+
+def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes a model file that the library loads by its path; equal weights give equal bytes.
+
+    The model is always built anew from its architecture, never pickled as training left it: what pickle writes depends on
+    which objects are shared.
+
+    Args:
+        state: A checkpoint's state: ``architecture``, ``names``, ``task``, ``imgsz``, ``single_cls`` are used.
+        weights: The model's state in half precision.
+        path: The file to write.
+    """
+    import torch
+
+    description = json.loads(state["architecture"])
+    tasks = library().nn.tasks
+    model = tasks.DetectionModel(description, ch=description["channels"], nc=len(state["names"]), verbose=False)
+    model.load_state_dict(weights)
+    model.half().eval().requires_grad_(False)
+    model.nc = len(state["names"])
+    model.names = dict(enumerate(state["names"]))
+    model.task = state["task"]
+    arguments = {"task": state["task"], "imgsz": state["imgsz"], "single_cls": state["single_cls"]}
+    model.args = dict(arguments)
+    buffer = io.BytesIO()  # a path's name would become the archive's
+    torch.save({"epoch": -1, "license": LICENSE, "model": model, "train_args": arguments}, buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def load_model(path: Path) -> Any:
+    """A model file as the library's ``YOLO`` object, for inference.
+
+    Raises:
+        InvalidReceipt: If the file is no model that the library loads.
+    """
+    loader = library().YOLO
+    with temporary_folder("model") as folder:
+        # The library tells kinds of files, and old weights, by their names.
+        link = folder / "model.pt"
+        link.symlink_to(path.absolute())
+        try:
+            return loader(str(link))
+        except (TypeError, RuntimeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError, OSError) as error:
+            raise InvalidReceipt(f"The model {path} can't be loaded: train it again.") from error

@@ -1,0 +1,193 @@
+"""The library's surroundings: offline, quiet, without telemetry, writing nowhere but into a private folder.
+
+`library` is the only way in which ultralytics (AGPL-3.0) is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionloop.core.errors import Defect
+from visionloop.core.folders import process_folder
+from visionloop.core.logs import LOGGER
+
+if TYPE_CHECKING:
+    import torch
+
+#: Read once by the library at its import.
+VARIABLES = {
+    "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are unpickled against a list of known classes
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+}
+
+#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise. The library's own choice, kept whatever was
+#: imported before: the number of threads decides in which order sums are made, and so a result's last bits.
+THREADS = 1
+
+#: The library's settings that send, track or advertise something.
+SETTINGS_OFF = (
+    "sync",
+    "clearml",
+    "comet",
+    "dvc",
+    "mlflow",
+    "neptune",
+    "raytune",
+    "tensorboard",
+    "wandb",
+    "vscode_msg",
+    "openvino_msg",
+)
+
+#: Fonts that the library would fetch for its plots.
+FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
+
+#: Families with the scripts that DejaVu Sans lacks (Korean, Chinese, Japanese), as systems name them.
+FALLBACK_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans KR",
+    "NanumGothic",
+    "UnDotum",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+)
+
+MODULES = (
+    "ultralytics.data.dataset",
+    "ultralytics.data.utils",
+    "ultralytics.engine.trainer",
+    "ultralytics.models.yolo.detect",
+    "ultralytics.nn.tasks",
+)
+
+
+@functools.cache
+def library() -> Any:
+    """The ultralytics package, imported with its surroundings prepared.
+
+    Raises:
+        Defect: If something else imported the library before, with settings of its own.
+    """
+    os.environ.update(VARIABLES)
+    folder = process_folder("ultralytics")
+    os.environ["YOLO_CONFIG_DIR"] = str(folder)
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    settings = folder / "Ultralytics" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps(dict.fromkeys(SETTINGS_OFF, False)))
+
+    import ultralytics
+
+    for module in MODULES:
+        importlib.import_module(module)
+    if not ultralytics.utils.SAFE_LOAD or ultralytics.utils.ONLINE:
+        raise Defect(
+            "ultralytics was imported before its surroundings were prepared: import it through `library` only."
+        )
+    known = ultralytics.utils.SETTINGS
+    known.update({name: False for name in SETTINGS_OFF if name in known})
+    _keep_from_network(ultralytics)
+    _keep_from_dataset(ultralytics)
+    ultralytics.engine.trainer.check_amp = mixed_precision_works
+    _forward_warnings(ultralytics.utils.LOGGER)
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    importlib.import_module("torch").set_num_threads(int(threads) if threads.isdecimal() else THREADS)
+    return ultralytics
+
+
+def _keep_from_network(ultralytics: Any) -> None:
+    """Nothing is fetched: what a training needs was put in place before."""
+
+    def refuse(url: str | Path, *_: object, **__: object) -> None:
+        raise Defect(f"The library tried to fetch {url}.")
+
+    ultralytics.utils.downloads.safe_download = refuse
+    ultralytics.data.utils.check_font = lambda *_: None  # asked for before any plot is drawn
+
+
+def _keep_from_dataset(ultralytics: Any) -> None:
+    """A dataset is read only: no pickle of labels read from or written beside it, no image rewritten."""
+
+    def no_cache(path: Path) -> dict[str, Any]:
+        raise FileNotFoundError(path)
+
+    ultralytics.data.dataset.load_dataset_cache_file = no_cache
+
+    def save_nothing(prefix: str, path: Path, labels: dict[str, Any], version: str) -> None:
+        labels["version"] = version  # all that the caller needs of it
+
+    ultralytics.data.dataset.save_dataset_cache_file = save_nothing
+    ultralytics.data.utils._replace_image = lambda *_: None
+
+
+class _Forward(logging.Handler):
+    """Hands the library's warnings to Visionloop's log, without their colours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        message = re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
+        LOGGER.log(record.levelno, "ultralytics: %s", message, extra={"source": "trainer"})
+
+
+def _forward_warnings(logger: logging.Logger) -> None:
+    """Warnings only, and not on stdout, which belongs to the stage's result."""
+    logger.setLevel(logging.WARNING)
+    logger.handlers[:] = [_Forward()]
+
+
+@contextlib.contextmanager
+def plotting() -> Iterator[None]:
+    """Lets the library draw without fetching a font.
+
+    The font that matplotlib ships takes the place of the fetched ones, and fonts of the machine are asked for the
+    characters that it lacks; a character that none has is drawn as a box.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+
+    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in FONTS:
+        target = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / name
+        if not target.exists():
+            shutil.copyfile(shipped, target)
+    present = {font.name for font in font_manager.fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in present)]
+    with matplotlib.rc_context({"font.sans-serif": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def mixed_precision_works(model: torch.nn.Module) -> bool:
+    """Whether the model's own outputs stay finite in half precision on its device.
+
+    Takes the place of the library's check, which fetches weights and compares their detections.
+    """
+    import copy
+
+    import torch
+
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return False
+    probe = copy.deepcopy(model).eval()
+    image = torch.full((1, 3, 64, 64), 0.5, device=device)
+    with torch.no_grad(), torch.autocast("cuda"):
+        output = probe(image)
+    first = output[0] if isinstance(output, tuple | list) else output
+    return bool(torch.isfinite(first).all())

@@ -1,0 +1,131 @@
+"""What the library and torch raise, told as the error whose remedy fits."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset, OutOfMemory, SickMachine, Transient, VisionloopError
+
+#: cuDNN and cuBLAS report an allocation that failed under these names too.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "unable to find an engine",
+)
+
+_DEVICE = (
+    "CUDA error",
+    "CUDA driver",
+    "CUDA initialization",
+    "CUDA unknown error",
+    "cudaErr",
+    "NVIDIA driver",
+    "NVML",
+    "NCCL",
+    "ECC error",
+    "Xid",
+    "GPU is lost",
+    "fallen off the bus",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "cuDNN error",
+    "No CUDA GPUs are available",
+)
+
+#: A kernel's own assertion is a wrong input or a defect, not the machine.
+_NOT_THE_DEVICE = ("device-side assert",)
+
+#: torch's words for a file that could not be written whole.
+_DISK = ("unexpected pos", "PytorchStreamWriter failed")
+
+_WORKER = ("DataLoader worker", "Pin memory thread exited")
+
+#: The library's words for a dataset that it can't use.
+_DATASET = (
+    "No valid images found",
+    "No labels found",
+    "No images found",
+    "Error loading data from",
+    "images not found",
+    "Image Not Found",
+)
+
+#: The library's words for settings that do not fit each other.
+_CONFIGURATION = (
+    "final batch=1",
+    "froze the entire model",
+    "Invalid CUDA 'device=",
+    "is an invalid value",
+    "is of invalid type",
+    "' is invalid.",
+)
+
+
+@contextmanager
+def translated(batch: int, imgsz: int) -> Iterator[None]:
+    """Raises what happens inside as the error whose remedy fits; what is not known stays as it is.
+
+    Args:
+        batch: The batch in use, for the sentence about memory.
+        imgsz: The image size in use.
+
+    Raises:
+        OutOfMemory: If the memory of the GPU (or of the CPU) is used up.
+        SickMachine: If the GPU is lost or its driver does not fit, or the disk is full.
+        Transient: If a data loader's worker died.
+        InvalidDataset: If the library can't use the dataset.
+        InvalidConfig: If settings do not fit each other.
+    """
+    try:
+        yield
+    except VisionloopError:
+        raise
+    except Exception as error:
+        known = classify(error, batch, imgsz)
+        if known is None:
+            raise
+        raise known from error
+
+
+def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | None:
+    """The error of `visionloop.core.errors` for an exception of torch or the library, None if it is not known."""
+    text = _first_line(error)
+    everything = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return SickMachine(
+            f"No space is left on this machine's disk ({error.filename or text}): free some, or use another."
+        )
+    if isinstance(error, RuntimeError) and _has(everything, _DISK):
+        return SickMachine(f"A file could not be written whole on this machine ({text}): free space, or use another.")
+    if _has(everything, _WORKER):
+        return Transient(
+            f"A process that loads images died ({text}): it is tried again; give more memory or /dev/shm, or fewer workers."
+        )
+    if isinstance(error, MemoryError) or _has(everything, _OUT_OF_MEMORY) or "OutOfMemoryError" in everything:
+        device = "CPU" if isinstance(error, MemoryError) or "CPUAllocator" in everything else "CUDA"
+        return OutOfMemory(f"{device} out of memory. Try reducing batch size: batch is {batch}, imgsz {imgsz}.")
+    if isinstance(error, RuntimeError | AssertionError) and _has(everything, _DEVICE):
+        if _has(everything, _NOT_THE_DEVICE):
+            return None
+        return SickMachine(f"The GPU of this machine failed ({text}): use another machine, or a driver that fits.")
+    if _has(everything, _DATASET):
+        return InvalidDataset(f"The dataset can't be trained on ({text}): check its images and labels.")
+    if isinstance(error, ValueError | TypeError | RuntimeError | SyntaxError) and _has(everything, _CONFIGURATION):
+        return InvalidConfig(f"The configuration does not fit: {text}")
+    return None
+
+
+def _has(text: str, patterns: tuple[str, ...]) -> bool:
+    lowered = text.lower()
+    return any(pattern.lower() in lowered for pattern in patterns)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

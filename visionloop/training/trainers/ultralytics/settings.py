@@ -1,0 +1,204 @@
+"""The advanced settings of a task, and values of older configurations mapped to what the library takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration.values import shown
+from visionloop.training.trainers import Setting
+
+#: Optimizers as the library spells them.
+OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
+
+#: Augmentations that ``augment: false`` switches off, and what off is.
+AUGMENTATIONS: dict[str, float] = dict.fromkeys(
+    (
+        "mosaic",
+        "mixup",
+        "cutmix",
+        "copy_paste",
+        "degrees",
+        "translate",
+        "scale",
+        "shear",
+        "perspective",
+        "flipud",
+        "fliplr",
+        "bgr",
+        "hsv_h",
+        "hsv_s",
+        "hsv_v",
+        "multi_scale",
+    ),
+    0.0,
+)
+CLASSIFICATION_AUGMENTATIONS: dict[str, float | str] = {"erasing": 0.0, "auto_augment": "none"}
+
+
+def _share(default: float, description: str) -> Setting:
+    return Setting(float, default, description, minimum=0.0, maximum=1.0)
+
+
+def _gain(default: float, description: str) -> Setting:
+    return Setting(float, default, description, minimum=0.0, maximum=1000.0)
+
+
+_COMMON: dict[str, Setting] = {
+    # Augmentation
+    "mosaic": _share(1.0, "probability of composing an image of four"),
+    "mixup": _share(0.0, "probability of blending two images"),
+    "cutmix": _share(0.0, "probability of pasting a part of another image"),
+    "copy_paste": _share(0.0, "share of objects pasted from other images (where masks exist)"),
+    "degrees": Setting(float, 0.0, "largest rotation in degrees", minimum=0.0, maximum=180.0),
+    "translate": _share(0.1, "largest shift as a share of the image"),
+    "scale": _share(0.5, "largest scaling as a share of the size"),
+    "shear": Setting(float, 0.0, "largest shear in degrees", minimum=0.0, maximum=89.0),
+    "perspective": _share(0.0, "largest perspective distortion; 0.001 is much"),
+    "flipud": _share(0.0, "probability of an upside-down flip"),
+    "fliplr": _share(0.5, "probability of a left-right flip"),
+    "bgr": _share(0.0, "probability of swapping red and blue"),
+    "hsv_h": _share(0.015, "largest change of hue, as a share"),
+    "hsv_s": _share(0.7, "largest change of saturation, as a share"),
+    "hsv_v": _share(0.4, "largest change of brightness, as a share"),
+    "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
+    "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
+    # Optimization
+    "optimizer": Setting(str, "SGD", "name of the optimizer", choices=OPTIMIZERS),
+    "lrf": _share(0.01, "learning rate at the end, as a share of lr0"),
+    "momentum": _share(0.937, "momentum of SGD, beta1 of Adam"),
+    "weight_decay": _share(0.0005, "weight decay (L2)"),
+    "warmup_epochs": Setting(float, 3.0, "epochs of warm-up", minimum=0.0, maximum=1000.0),
+    "warmup_momentum": _share(0.8, "momentum at the start of the warm-up"),
+    "warmup_bias_lr": _share(0.1, "learning rate of biases at the start of the warm-up"),
+    "cos_lr": Setting(bool, False, "let the learning rate follow a cosine"),
+    "nbs": Setting(
+        int, 64, "images whose gradients make a step; smaller batches accumulate", minimum=1, maximum=65_536
+    ),
+    "freeze": Setting(int, None, "layers that are not trained, from the first", minimum=0, maximum=1000, optional=True),
+    "amp": Setting(bool, True, "mixed precision on a GPU that can"),
+    "deterministic": Setting(bool, True, "deterministic algorithms where the library has them"),
+    "single_cls": Setting(bool, False, "train all classes as one"),
+    "rect": Setting(bool, False, "batches of equal shape in place of squares"),
+}
+
+_BOXES: dict[str, Setting] = {
+    "box": _gain(7.5, "gain of the box loss"),
+    "cls": _gain(0.5, "gain of the class loss"),
+    "dfl": _gain(1.5, "gain of the distribution focal loss"),
+    "cls_pw": _share(0.0, "power of the inverse class frequency in the class loss; 0 weighs all alike"),
+    "conf": _share(0.001, "least confidence of a detection in validation"),
+    "iou": _share(0.7, "IoU threshold of the non-maximum suppression"),
+    "max_det": Setting(int, 300, "most detections in an image", minimum=1, maximum=100_000),
+}
+
+_MASKS: dict[str, Setting] = {
+    "overlap_mask": Setting(bool, True, "merge the masks of an image into one while training"),
+    "mask_ratio": Setting(int, 4, "how much smaller masks are than the image while training", minimum=1, maximum=64),
+}
+
+_KEYPOINTS: dict[str, Setting] = {
+    "pose": _gain(12.0, "gain of the keypoint loss"),
+    "kobj": _gain(1.0, "gain of the keypoint visibility loss"),
+}
+
+_WHOLE_IMAGE: dict[str, Setting] = {
+    "dropout": _share(0.0, "dropout of the classification head"),
+    "erasing": _share(0.4, "probability of erasing a part of the image"),
+    "auto_augment": Setting(
+        str,
+        "randaugment",
+        "automatic augmentation policy",
+        choices=("randaugment", "autoaugment", "augmix", "none"),
+    ),
+}
+
+_BY_TASK: dict[str, dict[str, Setting]] = {
+    "detection": _COMMON | _BOXES,
+    "segmentation": _COMMON | _BOXES | _MASKS,
+    "pose": _COMMON | _BOXES | _KEYPOINTS,
+    "classification": _COMMON | _WHOLE_IMAGE,
+}
+
+
+def settings(task: str) -> dict[str, Setting]:
+    """The advanced settings of a task by name, with their documented defaults and the library's ranges."""
+    return dict(_BY_TASK[task])
+
+
+def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
+    """Maps values of older configurations to the library's.
+
+    - ``nms`` with a number is the IoU threshold: ``iou``.
+    - ``multi_scale: false`` is 0.0; ``true`` has no meaning as a share and is refused.
+    - ``augment: false`` sets every training augmentation to off; one that is given beside it, and not off, is refused.
+    - ``optimizer`` in any capitalisation; ``auto`` chooses its own learning rate, so ``lr0`` beside it is refused.
+
+    Args:
+        values: What was given, by setting; defaults are not in it.
+        task: The dataset's task.
+
+    Raises:
+        InvalidConfig: If a value has no meaning here, or contradicts another.
+    """
+    mapped = dict(values)
+    if "nms" in mapped:
+        _map_nms(mapped, task)
+    if "multi_scale" in mapped:
+        _map_multi_scale(mapped)
+    if "optimizer" in mapped:
+        _map_optimizer(mapped)
+    if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
+        _switch_augmentation_off(mapped, task)
+    return mapped
+
+
+def _map_nms(values: dict[str, Any], task: str) -> None:
+    value = values.pop("nms")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidConfig(
+            f"nms is {value!r}: give the IoU threshold as a number from 0 to 1, or leave it out for 0.7."
+        )
+    if "iou" not in settings(task):
+        raise InvalidConfig(f"nms has no meaning for {task}: leave it out.")
+    if "iou" in values and values["iou"] != value:
+        raise InvalidConfig(
+            f"nms {value} and iou {values['iou']} are the same setting with two values: give iou alone."
+        )
+    values["iou"] = float(value)
+
+
+def _map_multi_scale(values: dict[str, Any]) -> None:
+    value = str(values["multi_scale"]).strip().lower()
+    if value == "false":
+        values["multi_scale"] = 0.0
+    elif value == "true":
+        raise InvalidConfig(
+            "multi_scale is true, which says not by how much: give the largest change of imgsz as a fraction "
+            "from 0.0 to 1.0, such as 0.25."
+        )
+
+
+def _map_optimizer(values: dict[str, Any]) -> None:
+    spelled = {name.lower(): name for name in OPTIMIZERS}
+    name = spelled.get(str(values["optimizer"]).strip().lower())
+    if name is None:
+        raise InvalidConfig(f"optimizer is {shown(values['optimizer'])}: give one of {', '.join(OPTIMIZERS)}.")
+    values["optimizer"] = name
+    if name == "auto" and "lr0" in values:
+        raise InvalidConfig(
+            f"optimizer auto chooses its own learning rate and would ignore lr0 {values['lr0']}: leave lr0 out, "
+            "or name an optimizer such as SGD."
+        )
+
+
+def _switch_augmentation_off(values: dict[str, Any], task: str) -> None:
+    known = settings(task)
+    for name, off in (AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS).items():
+        if name not in known:
+            continue
+        if name in values and values[name] != off:
+            raise InvalidConfig(
+                f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
+            )
+        values[name] = off

@@ -1,0 +1,76 @@
+"""Training from a job to its result: resumed or not, finalised from the last epoch's checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
+from visionloop.training.trainers.ultralytics import checkpoint, session
+from visionloop.training.trainers.ultralytics.environment import library
+from visionloop.training.trainers.ultralytics.failures import translated
+
+
+def train(job: TrainingJob, listener: Listener) -> TrainingResult:
+    """Trains a job, or finalises it when its checkpoint is a finished training's.
+
+    The result is always made from a checkpoint that was read back from its file, so a training that was interrupted ends
+    with the same bytes as one that was not.
+
+    Raises:
+        OutOfMemory: If the GPU's memory is used up.
+        SickMachine: If the GPU is lost, or the disk full.
+        Transient: If a process that loads images died.
+        InvalidConfig: If training diverged; the last finite checkpoint was reported.
+        InvalidDataset: If the dataset can't be trained on.
+    """
+    library()
+    with translated(job.batch, int(job.config["imgsz"])):
+        state = checkpoint.read(job.checkpoint) if job.checkpoint else None
+        last = job.checkpoint
+        if last is None or state is None or not is_finished(state, job):
+            last = session.run(job, listener, state)
+        return finalise(last, job)
+
+
+def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
+    """Whether a checkpoint is the last one: all epochs done, or stopped early."""
+    return bool(state["finished"]) or state["epoch"] >= int(job.config["epochs"])
+
+
+def finalise(path: Path, job: TrainingJob) -> TrainingResult:
+    """The result of the training whose last epoch's checkpoint this is."""
+    state = checkpoint.read(path)
+    best, last = job.work / "best.pt", job.work / "last.pt"
+    checkpoint.write_model(state, state["best"]["model"], best)
+    checkpoint.write_model(state, checkpoint.half(state["ema"]), last)
+    return TrainingResult(
+        best=best,
+        last=last,
+        best_epoch=state["best"]["epoch"],
+        epochs=state["epoch"],
+        history=state["history"],
+        plots=[plot_history(state["history"], job.work / "results.png")],
+        batch=state["batch"],
+    )
+
+
+def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Draws losses and metrics over the epochs, and returns the picture's path."""
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] for entry in history]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, metrics = figure.subplots(1, 2)
+    for part, names in (("train_metrics", ("loss",)), ("val_metrics", ("val_loss",))):
+        for name in names:
+            losses.plot(epochs, [entry[part].get(name) for entry in history], marker=".", label=name)
+    for name in history[-1]["val_metrics"]:
+        if "loss" not in name:
+            metrics.plot(epochs, [entry["val_metrics"].get(name) for entry in history], marker=".", label=name)
+    for axes, title in ((losses, "Loss"), (metrics, "Validation")):
+        axes.set(title=title, xlabel="epoch")
+        axes.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return path

@@ -1,0 +1,216 @@
+"""Starting weights: from what ``model`` says to an architecture's name or a file with its SHA-256.
+
+The digest, not the place, enters train's key: the same weights elsewhere train nothing anew. What reads a store or the
+registry is passed in, so this module needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol, runtime_checkable
+from urllib.parse import unquote, urlsplit
+
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
+from visionloop.training.trainers import Trainer
+
+#: Where an image holds weights, unless VISIONLOOP_IMAGE_WEIGHTS says otherwise.
+IMAGE_WEIGHTS = "/opt/visionloop/weights"
+
+#: Ends of file names that hold weights; a name with another end, or none, is a bare name.
+WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors"})
+ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
+
+Reader = Callable[[str], bytes]
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """A trainer that can fetch the weights of its own model names."""
+
+    def download_weights(self, model: str, folder: Path) -> Path:
+        """Downloads the weights of a bare name into ``folder`` and returns the file.
+
+        Raises:
+            NotFound: If there are no weights of that name.
+            Transient: If the network is out.
+        """
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What training starts from.
+
+    Attributes:
+        kind: ``architecture`` (random weights) or ``file``.
+        uri: The architecture's YAML name, or the file's path or URI.
+        sha256: The file's SHA-256 in hex; None for an architecture.
+    """
+
+    kind: Literal["architecture", "file"]
+    uri: str
+    sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What stands for ``model`` in a key: the architecture's name, or ``sha256:`` and the digest of the weights."""
+        return self.uri if self.sha256 is None else f"sha256:{self.sha256}"
+
+
+def reference_kind(model: str) -> Literal["registered", "uri", "path", "architecture", "name"]:
+    """What ``model`` is by its form.
+
+    ``models:/…``, another ``scheme://``, a path or a weights file's name, a YAML name, or a bare name.
+    """
+    if model.startswith("models:/"):
+        return "registered"
+    if "://" in model:
+        return "uri"
+    if "/" in model or "\\" in model or PurePosixPath(model).suffix.lower() in WEIGHTS_SUFFIXES:
+        return "path"
+    return "architecture" if PurePosixPath(model).suffix.lower() in ARCHITECTURE_SUFFIXES else "name"
+
+
+def locate(
+    model: str,
+    trainer: Trainer,
+    environment: Mapping[str, str],
+    reader: Reader,
+    folder: Path,
+    resolve_model: Callable[[str], str] | None = None,
+) -> Weights:
+    """Finds what training starts from (docs/contract.md, "Configuration").
+
+    A bare name is looked up under ``VISIONLOOP_WEIGHTS`` (a URI prefix or a folder), then in the image's folder
+    (``VISIONLOOP_IMAGE_WEIGHTS``), then, only with ``VISIONLOOP_ALLOW_DOWNLOAD=1``, downloaded by the trainer.
+
+    Args:
+        model: The resolved setting ``model``.
+        trainer: Knows its architectures and the file names of its weights.
+        environment: The process's variables.
+        reader: Reads an object of the results store by its ``s3://`` URI; raises NotFound.
+        folder: Where a download is put.
+        resolve_model: Turns ``models:/NAME@alias`` into the URI of that version's checkpoint; raises NotFound.
+
+    Raises:
+        InvalidConfig: If nothing is found, naming the places.
+        AccessDenied: If the weights may not be read.
+    """
+    if trainer.is_architecture(model):
+        return Weights("architecture", model)
+    if PurePosixPath(model).suffix.lower() in ARCHITECTURE_SUFFIXES:
+        raise InvalidConfig(
+            f"model {model} is no architecture that the trainer {trainer.name} brings: give one of its YAML names, or weights."
+        )
+    match reference_kind(model):
+        case "registered":
+            return _file(_registered(model, resolve_model), f"model {model}", reader)
+        case "uri":
+            return _file(model, "model", reader)
+        case "path" if "/" in model or "\\" in model or Path(model).is_file():
+            return _file(model, "model", reader)
+    return _by_name(model, trainer, environment, reader, folder)
+
+
+def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
+    """Writes the weights into ``folder`` for a trainer; None for an architecture.
+
+    Raises:
+        Transient: If the file is no longer the one that was located.
+        InvalidConfig: If it is gone.
+    """
+    if weights.kind == "architecture":
+        return None
+    try:
+        data = _read(weights.uri, reader)
+    except NotFound:
+        raise InvalidConfig(f"the weights {weights.uri} are gone since they were found: put them back.") from None
+    if hashlib.sha256(data).hexdigest() != weights.sha256:
+        raise Transient(
+            f"the weights {weights.uri} changed while the stage started: it is tried again with the new ones."
+        )
+    target = folder / PurePosixPath(urlsplit(weights.uri).path if "://" in weights.uri else weights.uri).name
+    target.write_bytes(data)
+    return target
+
+
+def _registered(model: str, resolve_model: Callable[[str], str] | None) -> str:
+    if resolve_model is None:
+        raise InvalidConfig(f"model {model} is a registered model, but there is no MLflow: set MLFLOW_TRACKING_URI.")
+    try:
+        return resolve_model(model)
+    except NotFound:
+        raise InvalidConfig(
+            f"model {model} is not registered in MLflow: give an existing name, version or alias (models:/NAME@champion)."
+        ) from None
+
+
+def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reader: Reader, folder: Path) -> Weights:
+    names = (model,) if reference_kind(model) == "path" else trainer.weights_names(model)
+    prefix = environment.get("VISIONLOOP_WEIGHTS", "").rstrip("/")
+    image = environment.get("VISIONLOOP_IMAGE_WEIGHTS", IMAGE_WEIGHTS).rstrip("/")
+    places = []
+    for place, what in ((prefix, "VISIONLOOP_WEIGHTS"), (image, "the image")):
+        for name in names if place else ():
+            uri = f"{place}/{name}"
+            try:
+                return _hashed(uri, reader)
+            except NotFound:
+                places.append(f"{uri} ({what})")
+    if not prefix:
+        places.insert(0, "VISIONLOOP_WEIGHTS (not set)")
+    if environment.get("VISIONLOOP_ALLOW_DOWNLOAD") != "1":
+        places.append("a download (allowed by VISIONLOOP_ALLOW_DOWNLOAD=1 only)")
+    elif not isinstance(trainer, Downloads):
+        places.append(f"a download (the trainer {trainer.name} has none)")
+    else:
+        try:
+            return _hashed(str(trainer.download_weights(model, folder)), reader)
+        except NotFound:
+            places.append("a download (no weights of that name)")
+    raise InvalidConfig(
+        f"the weights of model {model} were looked for in {', '.join(places)}, and are in none: put them into one of these, "
+        "or give a path, a URI or a YAML name as model."
+    )
+
+
+def _file(uri: str, what: str, reader: Reader) -> Weights:
+    try:
+        return _hashed(uri, reader)
+    except NotFound:
+        raise InvalidConfig(
+            f"{what} names the weights {uri}, where no file is: correct the name, or put them there."
+        ) from None
+
+
+def _hashed(uri: str, reader: Reader) -> Weights:
+    data = _read(uri, reader)
+    if not data:
+        raise InvalidConfig(f"the weights {uri} are an empty file: put the right one there.")
+    return Weights("file", uri, hashlib.sha256(data).hexdigest())
+
+
+def _read(uri: str, reader: Reader) -> bytes:
+    """The bytes at a path, a ``file://`` or an ``s3://`` URI. Raises NotFound."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise InvalidConfig("model is no valid URI: give s3://BUCKET/KEY, file:///FOLDER/FILE or a path.") from None
+    if "://" in uri and parts.scheme == "s3":
+        return reader(uri)
+    if "://" in uri and parts.scheme != "file":
+        # Nothing behind the host is shown: a presigned address holds a key.
+        raise InvalidConfig(
+            f"model is at {parts.scheme}://{parts.hostname or ''}…, which is not read: copy the weights to s3:// or a folder."
+        )
+    path = unquote(parts.path) if "://" in uri else uri
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise NotFound(uri) from None
+    except PermissionError:
+        raise AccessDenied(f"the weights {uri} may not be read: give this user the right to.") from None
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        raise NotFound(uri) from None
