@@ -52,9 +52,10 @@ demo: venv ## Train the sample dataset end to end on this machine
 test: venv ## Run the tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
-lint: venv ## Check style
+lint: venv ## Check style, and that each room imports only what lies below it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: venv ## Put the code into the checked style
 	$(BIN)/ruff check --fix .

@@ -24,8 +24,9 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.policy import POLICIES, REGISTRY
 from visionloop.core.receipts import Found
 from visionloop.core.receipts import load as load_receipt
-from visionloop.core.stage import Invocation, Outcome
-from visionloop.core.stage import run_stage as run_to_receipt
+from visionloop.core.running import Invocation
+from visionloop.core.running import run_stage as run_to_receipt
+from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
 from visionloop.training.configuration.settings import BASIC, display
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.storage import VARIABLES, Role
+from visionloop.core.stores import VARIABLES, Role
 from visionloop.pipelines import services
 
 #: Standard AWS variables any of which says that a store is configured.

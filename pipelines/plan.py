@@ -12,8 +12,9 @@ from visionloop.core import catalog, receipts
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.limits import Limits
 from visionloop.core.receipts import Found
+from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
-from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of, make_arguments
+from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
 
 Action = Literal["reuse", "run", "follows"]

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import yaml
 
-from visionloop.components.snapshot.manifest import ImageRow
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Found
 from visionloop.core.storage import Prefix, writing
 from visionloop.data import dice, images
+from visionloop.data.images import ImageRow
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,8 @@ from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, Output, Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of
-from visionloop.core.storage import Sent, normalise_uri, open_prefix
+from visionloop.core.storage import Sent, open_prefix
+from visionloop.core.stores import normalise_uri
 from visionloop.registry import Registry, Version, package
 from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked

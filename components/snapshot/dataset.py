@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
-from visionloop.core.storage import ObjectInfo, Prefix, local_path
+from visionloop.core.storage import ObjectInfo, Prefix
+from visionloop.core.stores import local_path
 from visionloop.data import dice
 
 METADATA = "metadata.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
@@ -14,6 +13,7 @@ from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Found
 from visionloop.data import dice
+from visionloop.data.images import ImageRow
 
 SCHEMA = pa.schema(
     [
@@ -27,20 +27,6 @@ SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
     ]
 )
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """One image: ``key`` is relative to the dataset's prefix; size in bytes and ETag are None where it is missing."""
-
-    file_name: str
-    key: str
-    size: int | None
-    etag: str | None
-    version_id: str | None
-    split: str
-    width: int
-    height: int
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,15 +8,17 @@ from typing import Any
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
-from visionloop.components.snapshot.manifest import Identity, ImageRow, Snapshot, encode
+from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
-from visionloop.core.storage import normalise_uri, open_prefix
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import normalise_uri
 from visionloop.data import dice
+from visionloop.data.images import ImageRow
 from visionloop.training.configuration import split_strategy
 
 

@@ -35,7 +35,8 @@ from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER, notice
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of, publish
+from visionloop.core.running import publish
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of
 from visionloop.core.storage import open_prefix, read_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from visionloop.components.snapshot.manifest import ImageRow, Snapshot
+from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.report import Report
 from visionloop.core import reports
 from visionloop.core.errors import NotFound
 from visionloop.core.storage import Prefix
 from visionloop.data import dice
+from visionloop.data.images import ImageRow
 
 PICTURES = 12
 FINDINGS = 200

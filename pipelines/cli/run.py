@@ -17,7 +17,7 @@ from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import parse_settings
 from visionloop.core import names, runs
 from visionloop.core.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError
-from visionloop.core.storage import normalise_uri
+from visionloop.core.stores import normalise_uri
 from visionloop.pipelines.completion import completed
 from visionloop.pipelines.engines.laptop import LocalRun, RunResult, run_pipeline
 from visionloop.pipelines.engines.laptop.runner import RUNNERS, SUBPROCESS

@@ -17,7 +17,8 @@ import typer
 
 from visionloop.core import catalog
 from visionloop.core.lookup import LOOKS_AHEAD, look_ahead
-from visionloop.core.stage import Action, Argument, Invocation, Outcome, Stage, run_stage
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Action, Argument, Outcome, Stage
 
 #: Options that every stage takes, beside its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {

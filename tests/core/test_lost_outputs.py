@@ -8,7 +8,7 @@ import pytest
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.stage import Invocation, run_stage
+from visionloop.core.running import Invocation, run_stage
 
 READS = {
     "validate": {"snapshot": ""},

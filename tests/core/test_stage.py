@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_stage import executions, run
 
-from visionloop.core import errors, limits, receipts, runs, stage
+from visionloop.core import errors, limits, receipts, running, runs, stage
 from visionloop.core.errors import (
     RETRYABLE,
     RETRYABLE_IN_PLACE,
@@ -34,8 +34,9 @@ from visionloop.core.errors import (
 )
 from visionloop.core.limits import Limits
 from visionloop.core.policy import StagePolicy
+from visionloop.core.running import Invocation, make_arguments, run_stage
 from visionloop.core.runs import RunRecord
-from visionloop.core.stage import Context, Invocation, Outcome, make_arguments, run_stage
+from visionloop.core.stage import Context, Outcome
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.workspace import FILE, Probe
 
@@ -170,7 +171,7 @@ def test_every_error_is_told_and_leaves_the_workspace_usable(file_workspace, mon
 def check_failure(workspace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     log = tmp_path / "termination-log"
     log.touch()
-    monkeypatch.setattr(stage, "TERMINATION_LOG", log)
+    monkeypatch.setattr(running, "TERMINATION_LOG", log)
     monkeypatch.setenv("TOY_FAIL", name)
     kind = getattr(errors, name)
     with pytest.raises(kind) as caught:
@@ -235,7 +236,7 @@ class Impatient(Limits):
 
 def test_a_silent_attempt_is_followed_by_another(file_workspace, monkeypatch):
     monkeypatch.setattr(limits, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(stage, "Limits", Impatient)
+    monkeypatch.setattr(running, "Limits", Impatient)
     monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
     monkeypatch.setenv("TOY_SILENT", "1")
     assert not run(file_workspace, run="one").reused
@@ -255,7 +256,7 @@ def signs_of_life(capfd: pytest.CaptureFixture[str]) -> list[float]:
 def test_a_sign_of_life_is_finished_work_and_never_a_timers(file_workspace, monkeypatch, capfd):
     """With an interval of nothing each piece of work is told, and in a silence whose timer ticks all along nothing is."""
     monkeypatch.setattr(limits, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(stage, "Limits", Impatient)
+    monkeypatch.setattr(running, "Limits", Impatient)
     monkeypatch.setattr(stage, "SIGN_OF_LIFE_SECONDS", 0)
     monkeypatch.setenv("TOY_SILENT", "1")
     with pytest.raises(Silent):
@@ -388,7 +389,7 @@ def test_a_defect_before_there_is_a_record_is_logged_whole(monkeypatch, capfd):
     def broken(*_):
         raise ValueError("no record for this one")
 
-    monkeypatch.setattr(stage, "open_prefix", broken)
+    monkeypatch.setattr(running, "open_prefix", broken)
     with pytest.raises(Defect):
         run("/nowhere")
     line = json.loads(capfd.readouterr().err.splitlines()[-1])

@@ -16,7 +16,8 @@ import pytest
 
 from visionloop.core import storage
 from visionloop.core.errors import Defect, InvalidDataset, NotFound, PreconditionFailed
-from visionloop.core.storage import Prefix, Sent, open_prefix, read_uri, split_uri
+from visionloop.core.storage import Prefix, Sent, open_prefix, read_uri
+from visionloop.core.stores import split_uri
 
 ROUNDS, RACERS = 30, 8
 

@@ -16,7 +16,8 @@ import pytest
 from tests_support import is_one_sentence
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidDataset, NotFound, SickMachine, Transient
-from visionloop.core.storage import Prefix, Role, open_prefix
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import Role
 
 ACTIONS: dict[str, Callable[[Prefix], object]] = {
     "read": lambda place: place.read("403.png"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from visionloop.core.errors import AccessDenied, NotFound
-from visionloop.core.storage import AWS, credentials_of, endpoint_of, open_prefix
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import AWS, credentials_of, endpoint_of
 
 
 def test_two_stores_with_different_keys_and_endpoints(s3, second_s3, monkeypatch):

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.storage import local_path, normalise_uri, open_prefix
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import local_path, normalise_uri
 
 PATHS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
 BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9.-]{2,20}", fullmatch=True)

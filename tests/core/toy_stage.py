@@ -21,7 +21,8 @@ from typing import Any
 from visionloop.core import errors
 from visionloop.core.policy import StagePolicy
 from visionloop.core.receipts import InputReference, Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
 
 
 @dataclass(frozen=True)

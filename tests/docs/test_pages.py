@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
-from documents import PAGES, ROOT, SOURCES
+from documents import PAGES, ROOT
 
 from visionloop.data import dice
 from visionloop.pipelines.cli.main import application
@@ -139,7 +139,7 @@ def test_the_dataset_example_is_a_dataset_without_errors() -> None:
 
 def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from visionloop.core import catalog
-    from visionloop.core.stage import Invocation, run_stage
+    from visionloop.core.running import Invocation, run_stage
     from visionloop.pipelines import sample
 
     content = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -170,9 +170,3 @@ def test_no_page_tells_of_a_machine(text: tuple[str, str]) -> None:
     assert not re.search(r"(?<![\w.])/(?:work|home|root|Users|mnt)/", content), name
     assert not re.search(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", content.replace("127.0.0.1", "")), name
     assert not re.search(r"[\w.+-]+@[\w-]+\.\w+", content), name
-
-
-def test_ultralytics_is_imported_in_its_folder_alone() -> None:
-    importing = re.compile(r"^\s*(?:import|from) ultralytics\b", re.MULTILINE)
-    found = {source.parent for source in SOURCES if importing.search(source.read_text(encoding="utf-8"))}
-    assert found == {ROOT / "components" / "trainers" / "ultralytics"}

@@ -13,7 +13,7 @@ from visionloop.components.evaluate.gate import GateFile
 from visionloop.core import names, policy, receipts, reservation, runs
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.receipts import Receipt
-from visionloop.core.storage import VARIABLES
+from visionloop.core.stores import VARIABLES
 from visionloop.data import images
 from visionloop.data.dice.split import FILL
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN, RETRY_EXPRESSION

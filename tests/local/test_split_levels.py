@@ -12,7 +12,8 @@ from laptop import Dataset
 
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import catalog
-from visionloop.core.stage import Invocation, Outcome, run_stage
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Outcome
 from visionloop.data import dice
 
 ARGUMENT = dice.SplitRule(0.5, 0.25, 0.25, seed=1)

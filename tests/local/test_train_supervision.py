@@ -14,10 +14,10 @@ import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
 from visionloop.components.train.stage import TrainStage
-from visionloop.core import catalog, errors
-from visionloop.core import stage as stages
+from visionloop.core import catalog, errors, running
 from visionloop.core.limits import Limits
-from visionloop.core.stage import Invocation, Outcome, run_stage
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Outcome
 
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
@@ -157,7 +157,7 @@ def test_the_next_attempt_of_an_engine_takes_half_the_batch_too(prepared: Prepar
 
 
 def test_a_silent_child_is_ended_and_the_next_attempt_resumes(here: Prepared, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stages, "Limits", ShortSilence)
+    monkeypatch.setattr(running, "Limits", ShortSilence)
     with pytest.raises(errors.Silent, match=r"train finished no work for 4 s; it is tried again\."):
         here.train_here("fault=silent")
     assert (here.failure().exit_code, here.failure().last_successful_epoch) == (124, 1)

@@ -27,7 +27,8 @@ from visionloop.components.train.component import train
 from visionloop.core import catalog, names
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.limits import Limits
-from visionloop.core.stage import Context, Invocation, _Session, make_arguments, run_stage
+from visionloop.core.running import Invocation, _Session, make_arguments, run_stage
+from visionloop.core.stage import Context
 from visionloop.pipelines import sample
 from visionloop.pipelines.compile import argo_files
 from visionloop.pipelines.parameters import RETRAIN

@@ -15,7 +15,8 @@ from visionloop.components.kubeflow import FORCE_VARIABLE, RUN_VARIABLE, reuse, 
 from visionloop.core import catalog, lookup, runs
 from visionloop.core.limits import Limits
 from visionloop.core.policy import POLICIES
-from visionloop.core.stage import Context, Invocation, Outcome
+from visionloop.core.running import Invocation
+from visionloop.core.stage import Context, Outcome
 from visionloop.core.storage import open_prefix
 
 TOYS = {name: getattr(toy_pipeline, name.upper()) for name in toy_pipeline.ARGUMENTS}

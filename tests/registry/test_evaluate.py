@@ -12,7 +12,7 @@ from visionloop.components.evaluate.result import read
 from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.stage import Outcome
-from visionloop.core.storage import local_path
+from visionloop.core.stores import local_path
 from visionloop.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")

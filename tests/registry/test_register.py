@@ -15,7 +15,8 @@ from PIL import Image
 from toy_detector import SIZE, Prepared
 
 from visionloop.core.errors import InvalidConfig, NotFound
-from visionloop.core.storage import local_path, open_prefix, read_uri
+from visionloop.core.storage import open_prefix, read_uri
+from visionloop.core.stores import local_path
 from visionloop.registry import Registry, package, resolve_model
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")

@@ -16,7 +16,7 @@ from toy_detector import Prepared, run
 
 from visionloop.components import cleanup
 from visionloop.core.stage import Outcome
-from visionloop.core.storage import local_path
+from visionloop.core.stores import local_path
 from visionloop.registry import Registry, package
 
 #: Seconds within which a step must be seen.

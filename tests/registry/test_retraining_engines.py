@@ -23,7 +23,8 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.retraining.policy import RetrainingPolicy
 from visionloop.core import receipts
 from visionloop.core.runs import RunRecord
-from visionloop.core.storage import local_path, open_prefix
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import local_path
 from visionloop.pipelines.compile import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster

@@ -21,7 +21,8 @@ from visionloop.core import catalog, receipts
 from visionloop.core.errors import OutOfMemory
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Invocation, Outcome, Resolution, argument, run_stage
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
 from visionloop.training.catalog import TRAINERS
 from visionloop.training.trainers import Detection, Evaluation
 

@@ -17,8 +17,8 @@ from kubeflow_server import KubeflowServer, task
 
 from visionloop.core import catalog
 from visionloop.core.errors import DatasetNotFound
+from visionloop.core.running import Invocation, run_stage
 from visionloop.core.runs import RunRecord
-from visionloop.core.stage import Invocation, run_stage
 from visionloop.core.storage import open_prefix
 
 VISIONLOOP = str(Path(sys.executable).with_name("visionloop"))

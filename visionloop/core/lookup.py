@@ -11,7 +11,8 @@ from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.core.limits import Limits
 from visionloop.core.logs import LOGGER
 from visionloop.core.receipts import Found
-from visionloop.core.stage import Context, Invocation, Outcome, key_of, make_arguments
+from visionloop.core.running import Invocation, make_arguments
+from visionloop.core.stage import Context, Outcome, key_of
 from visionloop.core.storage import open_prefix
 
 #: The stage whose pod looks for the results of the expensive ones after it.

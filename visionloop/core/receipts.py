@@ -11,7 +11,8 @@ import msgspec
 
 from visionloop.core.canonical import result_digest, sha256, stage_key
 from visionloop.core.errors import Defect, InvalidReceipt, NotFound, PreconditionFailed
-from visionloop.core.storage import Prefix, Role, open_prefix, split_uri
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import Role, split_uri
 
 SCHEMA = 1
 FILE = "receipt.json"

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from visionloop.components.snapshot.manifest import ImageRow
 from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
 from visionloop.core.policy import CACHE_BYTES
 from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix, writing
@@ -34,6 +33,20 @@ HEADER_BYTES = 64 * 2**10
 #: Folder of the cache; a volume is mounted there in a pod.
 CACHE_VARIABLE = "VISIONLOOP_CACHE"
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image: ``key`` is relative to the dataset's prefix; size in bytes and ETag are None where it is missing."""
+
+    file_name: str
+    key: str
+    size: int | None
+    etag: str | None
+    version_id: str | None
+    split: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.retraining.policy import Comparison
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidReceipt, NotFound
-from visionloop.core.storage import open_prefix, split_uri
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import split_uri
 from visionloop.data import dice
 from visionloop.registry import Version
 

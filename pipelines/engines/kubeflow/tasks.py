@@ -8,8 +8,8 @@ from typing import Any
 from kfp import kubernetes
 
 from visionloop.core.policy import RUN_DEADLINE_SECONDS, StagePolicy
+from visionloop.core.running import ATTEMPTS_VARIABLE
 from visionloop.core.runs import PIPELINE_VARIABLE
-from visionloop.core.stage import ATTEMPTS_VARIABLE
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.targets import Target
 

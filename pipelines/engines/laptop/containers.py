@@ -16,7 +16,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.policy import POLICIES
-from visionloop.core.storage import local_path
+from visionloop.core.stores import local_path
 from visionloop.data import images
 from visionloop.pipelines.engines import pods
 

@@ -22,8 +22,8 @@ from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, Us
 from visionloop.core.folders import temporary_folder
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import load
+from visionloop.core.running import ATTEMPTS_VARIABLE
 from visionloop.core.runs import Run, RunRecord, StageState, now
-from visionloop.core.stage import ATTEMPTS_VARIABLE
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.pipelines.engines.laptop import containers
 from visionloop.pipelines.engines.laptop.display import Display

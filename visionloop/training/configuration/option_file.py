@@ -10,7 +10,8 @@ import msgspec
 import yaml
 
 from visionloop.core.errors import InvalidConfig, NotFound
-from visionloop.core.storage import local_path, normalise_uri, read_uri
+from visionloop.core.storage import read_uri
+from visionloop.core.stores import local_path, normalise_uri
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 

@@ -1,0 +1,441 @@
+"""How a stage is run: look for the receipt, reserve the key, compute in an attempt, publish the receipt."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import time
+import traceback as tracebacks
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from visionloop.core import live, progress, receipts, runs
+from visionloop.core.errors import (
+    RETRYABLE,
+    RETRYABLE_IN_PLACE,
+    AccessDenied,
+    Defect,
+    InvalidConfig,
+    NotFound,
+    SickMachine,
+    TimeLimit,
+    Transient,
+    UserStopped,
+    VisionloopError,
+    by_code,
+)
+from visionloop.core.folders import temporary_folder
+from visionloop.core.limits import Limits, undisturbed
+from visionloop.core.logs import LOGGER, configure, notice
+from visionloop.core.receipts import Found, Receipt
+from visionloop.core.reservation import Reservation, Watcher
+from visionloop.core.stage import Action, Argument, Attempt, Computed, Context, Outcome, Resolution, Stage, key_of
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.workspace import probe
+
+#: How often a stage tries itself again where no engine does it by exit code.
+ATTEMPTS_VARIABLE = "VISIONLOOP_ATTEMPTS"
+
+
+FOLLOW_SECONDS = 1.0
+
+
+TERMINATION_LOG = Path("/dev/termination-log")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How a stage is called, whatever target calls it.
+
+    ``honour_failures`` is for an engine that retries whatever failed and can't read exit codes (KFP).
+    """
+
+    workspace: str
+    run: str | None = None
+    trace_id: str | None = None
+    force: bool = False
+    honour_failures: bool = False
+    run_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_arguments(
+    stage: Stage | Action, given: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Any:
+    """A stage's arguments from what a target passed: None and "" mean not given, a variable stands in for an absent one.
+
+    A required argument alone may be given as "": the stage itself says what is wrong with that.
+
+    Raises:
+        InvalidConfig: If a required argument is missing or unknown.
+    """
+    environment = os.environ if environment is None else environment
+    known = {entry.name: entry for entry in fields(stage.arguments)}
+    if unknown := sorted(set(given) - set(known)):
+        raise InvalidConfig(f"{stage.name} has no argument '{unknown[0]}'; it takes {', '.join(known)}.")
+    values: dict[str, Any] = {}
+    for name, entry in known.items():
+        value = given.get(name)
+        told: Argument = entry.metadata["argument"]
+        if told.repeated and value:
+            # An engine's form passes what was left alone as an empty text.
+            value = [element for element in value if element]
+        if value in (None, "", (), []) and told.variable:
+            value = environment.get(told.variable)
+        # An engine passes the lost output of a step that it calls successful as an empty text: its reader refuses it.
+        if value not in (None, "", (), []) or (value == "" and _required(entry)):
+            values[name] = value
+    try:
+        return stage.arguments(**values)
+    except TypeError:
+        missing = [name for name, entry in known.items() if name not in values and _required(entry)]
+        option = "--" + missing[0].replace("_", "-") if missing else "an argument"
+        raise InvalidConfig(f"{stage.name} needs {option}; see 'visionloop stage {stage.name} --help'.") from None
+
+
+def _required(entry: Any) -> bool:
+    from dataclasses import MISSING
+
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invocation) -> Outcome:
+    """Runs one stage to its receipt, trying again in place as often as VISIONLOOP_ATTEMPTS says.
+
+    Raises:
+        VisionloopError: With the exit code of docs/contract.md; the run's record holds it by then.
+    """
+    started = time.monotonic()
+    with _reported(stage, invocation) as session:
+        session.begin(given)
+        arguments = make_arguments(stage, given)
+        attempts = _attempts_here()
+        if invocation.honour_failures:
+            # The engine may try again too, whatever failed: attempts of earlier pods count.
+            attempts = max(1, attempts - session.state.attempt)
+        for attempt in range(1, attempts + 1):
+            try:
+                return session.attempt(arguments, started)
+            except VisionloopError as error:
+                again = error.exit_code in RETRYABLE_IN_PLACE and attempt < attempts and not session.asked_to_end
+                if not again:
+                    raise
+                session.failed(error, final=False)
+                wait = stage.policy.backoff(attempt)
+                notice(
+                    f"{stage.name}: {error.sentence} Trying again in {wait:g} s (attempt {attempt + 1} of {attempts})."
+                )
+                live.emit("retry", stage=stage.name, sentence=error.sentence, attempt=attempt + 1, attempts=attempts)
+                # Nothing is computed here, so nothing is silent; a signal still ends the stage with its own error.
+                with Limits(stage.name, math.inf, 0.0, math.inf):
+                    time.sleep(wait)
+    raise AssertionError("the loop above returns or raises")
+
+
+def _attempts_here() -> int:
+    value = os.environ.get(ATTEMPTS_VARIABLE, "1")
+    if not (value.isascii() and value.isdigit()) or int(value) < 1:
+        raise InvalidConfig(f"VISIONLOOP_ATTEMPTS is '{value}'; give a whole number from 1.")
+    return int(value)
+
+
+class _Session:
+    """One call of ``run_stage``: the run's record, and the attempts made in it."""
+
+    def __init__(self, stage: Stage | Action, invocation: Invocation) -> None:
+        self.stage, self.invocation = stage, invocation
+        self._workspace: Prefix | None = None
+        self._record: runs.RunRecord | None = None
+        self.state = runs.StageState(stage=stage.name)
+        self.trace_id = invocation.trace_id or os.environ.get("TRACE_ID") or ""
+        self.run_arguments: dict[str, Any] = dict(invocation.run_arguments)
+        self.asked_to_end = False
+        self.recorded = False
+
+    @property
+    def workspace(self) -> Prefix:
+        """The results' prefix, once ``begin`` has opened it."""
+        if self._workspace is None:
+            raise Defect("the session has not begun")
+        return self._workspace
+
+    @property
+    def record(self) -> runs.RunRecord:
+        """The run's record, once ``begin`` has opened it."""
+        if self._record is None:
+            raise Defect("the session has not begun")
+        return self._record
+
+    def begin(self, given: Mapping[str, Any]) -> None:
+        """Opens the run's record; a fresh permanent failure ends a remaining attempt here."""
+        name = runs.run_name(self.invocation.run)
+        if not self.invocation.workspace:
+            raise InvalidConfig(f"{self.stage.name} needs --workspace: s3://bucket/prefix, file:///folder or a path.")
+        self._workspace = open_prefix(self.invocation.workspace, "results")
+        self._record = runs.RunRecord(self.workspace, name)
+        plain = {key: value for key, value in given.items() if value not in (None, "", ())}
+        run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
+        self.trace_id, self.run_arguments = run.trace_id, run.arguments
+        configure(trace_id=self.trace_id, run=name, stage=self.stage.name)
+        if self.invocation.honour_failures:
+            old = self.record.counting_failure(self.stage.name, lambda code: code not in RETRYABLE)
+            if old is not None:
+                error = by_code(old.exit_code, old.error_code)(old.error_message)
+                error.already_recorded = True  # type: ignore[attr-defined]
+                raise error
+        probe(self.workspace)
+        self.state = self.record.state(self.stage.name)
+        previous = self.record.failure(self.stage.name)
+        if previous is not None and previous.exit_code == TimeLimit.exit_code:
+            self.state.seconds = 0.0  # somebody retries by hand after the limit: the time counts anew
+
+    def attempt(self, arguments: Any, started: float) -> Outcome:
+        """One attempt."""
+        self.state.attempt += 1
+        self.state.state = "running"
+        self.state.started_at = self.state.started_at or runs.now()
+        self.record.write_state(self.state)
+        live.emit("stage", stage=self.stage.name, state="running", attempt=self.state.attempt)
+        limits = Limits(self.stage.name, self.stage.policy.timeout, self.state.seconds)
+        context = Context(
+            self.workspace,
+            self.record,
+            self.trace_id,
+            limits,
+            self.stage.policy,
+            self.state.attempt,
+            self.state.attempts,
+            self.invocation.force,
+            run_arguments=self.run_arguments,
+        )
+
+        def tell() -> None:
+            self.state.seconds = round(limits.seconds, 1)
+            self.record_state()
+            LOGGER.info("%s is alive", self.stage.name, extra={"fields": {"seconds": self.state.seconds}})
+
+        context.on_sign_of_life = tell
+        limits.on_stuck = self.stuck
+        try:
+            with limits, _spent_time_recorded(self, limits):
+                outcome = self._result(context, arguments, started)
+        finally:
+            self.asked_to_end = limits.asked_to_end
+        self.state.state, self.state.reused = "succeeded", outcome.reused
+        if outcome.found:
+            self.state.key, self.state.receipt = outcome.found.receipt.key, outcome.found.uri
+        self.state.scalars = outcome.scalars
+        self.record.write_state(self.state)
+        self.record.clear_failure(self.stage.name)
+        live.emit(
+            "stage", stage=self.stage.name, state="succeeded", reused=outcome.reused, seconds=round(outcome.seconds, 1)
+        )
+        return outcome
+
+    def _result(self, context: Context, arguments: Any, started: float) -> Outcome:
+        if isinstance(self.stage, Action):
+            scalars = self.stage.act(context, arguments)
+            return Outcome(self.stage.name, None, False, time.monotonic() - started, scalars)
+        stage = self.stage
+        resolution = stage.resolve(context, arguments)
+        for text in resolution.notices:
+            notice(text)
+            live.emit("notice", stage=self.stage.name, text=text)
+        self.state.notices = list(resolution.notices)
+        key = key_of(stage, resolution)
+        self.state.key = key
+        self.record_state()
+        place = context.workspace.child(f"{self.stage.name}/{key}")
+        found, reused = resolution.existing, True
+        if found is None:
+            found, reused = self._find_or_compute(stage, context, resolution, place, key)
+        return Outcome(self.stage.name, found, reused, time.monotonic() - started, resolution.beside)
+
+    def record_state(self) -> None:
+        """Writes the stage's state."""
+        self.record.write_state(self.state)
+
+    def _find_or_compute(
+        self, stage: Stage, context: Context, resolution: Resolution, place: Prefix, key: str
+    ) -> tuple[Found, bool]:
+        watcher = Watcher(place)
+        told = False
+        replacing: str | None = None
+        while True:
+            there = receipts.look(context.workspace, self.stage.name, key)
+            if there is not None and not self.invocation.force:
+                if there.intact():
+                    return there, True
+                if there.etag != replacing:
+                    notice(f"{self.stage.name}: outputs of {there.uri} are gone; computing them again.")
+            replacing = there.etag if there is not None else None
+            if watcher.look():
+                self._follow(context, place, watcher, told)
+                told = True
+                continue
+            name = uuid.uuid4().hex[:12]
+            reservation = Reservation(place, context.run.name, name)
+            if reservation.take(watcher.etag):
+                break
+        try:
+            # Between the first look and the reservation somebody may have finished.
+            if not self.invocation.force and replacing is None:
+                there = receipts.look(context.workspace, self.stage.name, key)
+                if there is not None and there.intact():
+                    return there, True
+            self.state.attempts.append(name)
+            self.record_state()
+            return self._compute(stage, context, resolution, place, key, name, replacing), False
+        finally:
+            reservation.release()
+
+    def _follow(self, context: Context, place: Prefix, watcher: Watcher, told: bool) -> None:
+        reserved = watcher.reserved
+        if not told and reserved is not None:
+            notice(f"{self.stage.name}: run {reserved.run} computes the same key; following its progress.")
+            live.emit("follow", stage=self.stage.name, run=reserved.run)
+        there = progress.read(place)
+        if there is not None:
+            live.emit("epoch", stage=self.stage.name, epoch=there.epoch, epochs=there.epochs, metrics=there.metrics)
+        # Waiting for somebody who lives is no silence of ours.
+        context.alive()
+        time.sleep(FOLLOW_SECONDS)
+
+    def _compute(
+        self,
+        stage: Stage,
+        context: Context,
+        resolution: Resolution,
+        place: Prefix,
+        key: str,
+        name: str,
+        replacing: str | None,
+    ) -> Found:
+        with temporary_folder(self.stage.name) as work:
+            attempt = Attempt(place, name, work, context.alive)
+            began = time.monotonic()
+            computed = stage.compute(context, resolution, attempt)
+            return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
+
+    def stuck(self, error: VisionloopError) -> None:
+        """Tells of a stage that does not come back from foreign code, before a thread ends it."""
+        self.failed(error, final=True)
+        write_termination_log(error.sentence)
+
+    def failed(self, error: VisionloopError, *, final: bool) -> None:
+        """Writes the failure into the run's record; a record that can't be written changes nothing about the error."""
+        trace = "".join(tracebacks.format_exception(error.__cause__ or error)) if error.exit_code == 70 else None
+        live.emit(
+            "stage" if final else "failure",
+            stage=self.stage.name,
+            state="failed",
+            sentence=error.sentence,
+            exit_code=error.exit_code,
+        )
+        if self._record is None or getattr(error, "already_recorded", False):
+            return
+        with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
+            failure = runs.describe_failure(
+                self.stage.name, error, attempt=self.state.attempt, trace_id=self.trace_id, traceback=trace
+            )
+            self.record.write_failure(failure)
+            self.recorded = True
+            self.state.state = "cancelled" if isinstance(error, UserStopped) else "failed"
+            self.record.write_state(self.state)
+
+
+def publish(
+    stage: Stage,
+    context: Context,
+    resolution: Resolution,
+    attempt: Attempt,
+    computed: Computed,
+    seconds: float,
+    key: str,
+    replacing: str | None,
+) -> Found:
+    """Writes the receipt, the last object of a result; another attempt's that came first is taken as ours."""
+    receipt = Receipt(
+        stage=stage.name,
+        logic_version=stage.logic_version,
+        key=key,
+        attempt=attempt.name,
+        inputs=dict(resolution.inputs),
+        parameters=dict(resolution.parameters),
+        outputs=attempt.outputs,
+        digest=receipts.digest_of(attempt.outputs),
+        scalars=computed.scalars,
+        metrics=receipts.finite(computed.metrics),
+        timings=receipts.finite({"seconds": round(seconds, 3), **computed.timings}),
+        versions={"visionloop": version("visionloop"), **computed.versions},
+        trace_id=context.trace_id,
+        tracking=computed.tracking,
+    )
+    return receipts.publish(attempt.key_place, receipt, replacing)
+
+
+@contextlib.contextmanager
+def _spent_time_recorded(session: _Session, limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        session.state.seconds = round(limits.seconds, 3)
+
+
+@contextlib.contextmanager
+def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Session]:
+    """Every way out of a stage that is no receipt: the record and the termination log tell it, one class raises it."""
+    session = _Session(stage, invocation)
+    configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)
+    try:
+        yield session
+    except VisionloopError as error:
+        session.failed(error, final=True)
+        write_termination_log(error.sentence)
+        raise
+    except NotFound as error:
+        raised = Transient(f"{error}: the object was there a moment ago and is gone; run the stage again.")
+        session.failed(raised, final=True)
+        write_termination_log(raised.sentence)
+        raise raised from error
+    except KeyboardInterrupt as error:
+        stopped = UserStopped(f"{stage.name} was stopped by the user; run it again to resume.")
+        session.failed(stopped, final=True)
+        raise stopped from error
+    except Exception as error:
+        local = _of_this_machine(stage.name, error)
+        if local is not None:
+            session.failed(local, final=True)
+            write_termination_log(local.sentence)
+            raise local from error
+        defect = Defect(f"{stage.name} met a defect of Visionloop ({type(error).__name__}: {error}); please report it.")
+        defect.__cause__ = error
+        session.failed(defect, final=True)
+        if not session.recorded:
+            LOGGER.error(defect.sentence, exc_info=error)
+        write_termination_log(defect.sentence)
+        raise defect from error
+
+
+def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
+    """The error that this machine's disk made where nobody named it better, None for any other."""
+    if not isinstance(error, OSError):
+        return None
+    where = error.filename or stage
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SickMachine(f"{where}: the machine's disk is full; free space or choose another TMPDIR.")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return AccessDenied(f"{where}: permission denied; let the stage's user read and write it.")
+    return None
+
+
+def write_termination_log(sentence: str) -> None:
+    """Hands the sentence to the engine: what stands there becomes the step's message."""
+    with contextlib.suppress(OSError):
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(sentence[:4000])
