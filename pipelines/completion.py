@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from visionloop.core.runs import StageState
+from visionloop.core.receipts import load
+from visionloop.core.runs import Run, StageState
+from visionloop.core.storage import Prefix
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:
@@ -21,3 +25,37 @@ def why_without_version(stages: Mapping[str, StageState]) -> str | None:
     if snapshot and snapshot.state == "succeeded" and str(snapshot.scalars.get("go", True)).lower() == "false":
         return str(snapshot.scalars.get("reason") or "the retraining policy sees no need")
     return None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended well."""
+
+    run: Run
+    stages: dict[str, StageState]
+    seconds: float
+    workspace: Prefix
+
+    def summary(self) -> dict[str, Any]:
+        """The JSON object that ends stdout (docs/contract.md, "Commands")."""
+        evaluate, register = self.stages.get("evaluate"), self.stages.get("register")
+        registered = register.scalars if register else {}
+        return {
+            "run": self.run.run,
+            "trace_id": self.run.trace_id,
+            "model_name": registered.get("model_name") or self.run.arguments.get("model_name"),
+            "version": registered.get("version"),
+            "alias": registered.get("alias"),
+            "verdict": evaluate.scalars.get("verdict") if evaluate else None,
+            "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
+            "seconds": round(self.seconds, 3),
+            "stages": {
+                name: {
+                    "key": state.key,
+                    "receipt": state.receipt,
+                    "reused": bool(state.reused),
+                    "seconds": state.seconds,
+                }
+                for name, state in self.stages.items()
+            },
+        }

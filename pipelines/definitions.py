@@ -1,8 +1,48 @@
-"""The retraining pipeline: the training pipeline behind snapshot's decision, on each engine and on a schedule."""
+"""The pipelines, whichever engine runs them: name, title, what each does, and its form."""
 
-NAME = "visionloop-retrain"
-TITLE = "Visionloop: retrain"
-DESCRIPTION = "Retrains a vision model where its retraining policy says that it is worth its cost."
+from __future__ import annotations
 
-#: The part behind the decision: one DAG, so that one condition holds for all of it.
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from visionloop.pipelines import parameters
+from visionloop.pipelines.parameters import Parameter
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline.
+
+    Attributes:
+        name: Its name on an engine.
+        title: Its name for people.
+        description: What it does.
+        parameters: Its form, by name.
+    """
+
+    name: str
+    title: str
+    description: str
+    parameters: Mapping[str, Parameter]
+
+
+TRAIN = Pipeline(
+    "visionloop-train",
+    "Visionloop: train",
+    "Retrains a vision model from an annotated image dataset and registers it if it may serve.",
+    parameters.TRAIN,
+)
+
+#: The training pipeline behind snapshot's decision.
+RETRAIN = Pipeline(
+    "visionloop-retrain",
+    "Visionloop: retrain",
+    "Retrains a vision model where its retraining policy says that it is worth its cost.",
+    parameters.RETRAIN,
+)
+
+#: The pipelines as the command line names them, in the order in which a person reads them.
+PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN}
+
+#: The part of a retraining that lies behind the decision: one DAG, so that one condition holds for all of it.
 WORTH_IT = "worth-retraining"

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from visionloop.core.policy import REGISTRY
+from visionloop.pipelines import engines
 from visionloop.pipelines.cli.services import say
 
 
 def compile_(
-    engine: Annotated[str, typer.Option(help="argo or kfp.")],
+    engine: Annotated[str, typer.Option(help=f"{engines.choice(engines.clusters())}.")],
     out: Annotated[Path, typer.Option(help="The folder to write into.")],
     registry: Annotated[str, typer.Option(help="The images' registry.")] = REGISTRY,
     tag: Annotated[str | None, typer.Option(help="The images' tag (default: this package's version).")] = None,
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, help="kfp: GPUs of train and evaluate; 0 runs them on the CPU (default: the policy's)."),
+        typer.Option(min=0, help=engines.help_of("gpus")),
     ] = None,
 ) -> None:
     """Write the pipelines for an engine.

@@ -8,9 +8,11 @@ from pathlib import Path
 from visionloop.core.receipts import load
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
-from visionloop.pipelines.cli.run import pipeline_arguments, run_local
+from visionloop.pipelines.cli.options import Training
 from visionloop.pipelines.cli.services import say
-from visionloop.pipelines.engines.laptop import RunResult
+from visionloop.pipelines.completion import RunResult
+from visionloop.pipelines.engines import Order
+from visionloop.pipelines.engines.laptop import ENGINE as LAPTOP
 from visionloop.pipelines.services.folder import find_folder
 
 DATASET = f"s3://{services.DATASETS_BUCKET}/sample-digits"
@@ -46,16 +48,14 @@ def demo() -> None:
     with services.session() as embedded:
         os.environ.update(embedded.environment())
         write_dataset()
-        arguments = pipeline_arguments(
+        training = Training(
             dataset=DATASET,
             workspace=WORKSPACE,
             model_name=MODEL_NAME,
             description="The sample dataset's handwritten digits.",
-            gate=None,
             settings=[f"{name}={value}" for name, value in SETTINGS.items()],
         )
-        result = run_local(arguments)
-        tell(result)
+        tell(LAPTOP.result(Order("train", training.arguments())))
 
 
 def write_dataset() -> None:

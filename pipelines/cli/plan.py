@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from visionloop.pipelines.cli import run
+from visionloop.pipelines.cli.options import Training, flattened, gate_text
 from visionloop.pipelines.cli.services import say
 from visionloop.pipelines.environment import services_for
 
@@ -21,43 +21,17 @@ def pipelines() -> None:
 
 
 @application.command("train")
-def train(
-    workspace: run.Workspace,
-    model_name: run.ModelName,
-    dataset: run.Dataset = None,
-    snapshot: run.Snapshot = None,
-    task: run.Task = None,
-    split: run.Split = None,
-    run_name: run.RunName = None,
-    description: run.Description = None,
-    gate: run.Gate = None,
-    settings: run.Settings = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@flattened
+def train(training: Training, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Says for each stage whether it will be reused or run, and if it runs, what differs from the nearest earlier result.
 
     Example: visionloop plan train --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
     """
     from visionloop.pipelines.plan import plan_train
 
-    run.pipeline_arguments(
-        dataset=dataset,
-        snapshot=snapshot,
-        workspace=workspace,
-        model_name=model_name,
-        gate=gate,
-        settings=settings or [],
-    )
-    given = {
-        "dataset": dataset,
-        "snapshot": snapshot,
-        "workspace": workspace,
-        "model_name": model_name,
-        "task": task,
-        "split": split,
-        "gate": run.gate_text(gate) if gate else None,
-        "settings": settings or [],
-    }
+    training.arguments()
+    given = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
+    given["settings"] = training.settings or []
     with services_for(given):
         plans = plan_train(given)
     if json:

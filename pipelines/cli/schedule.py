@@ -9,16 +9,29 @@ from typing import Annotated
 import msgspec
 import typer
 
-from visionloop.core.errors import InvalidConfig
-from visionloop.pipelines.cli import run
+from visionloop.pipelines import engines
+from visionloop.pipelines.cli.options import (
+    EngineChoice,
+    Host,
+    Namespace,
+    Parameters,
+    Retraining,
+    check_options,
+    flattened,
+    parameter_pairs,
+)
 from visionloop.pipelines.cli.services import say
-from visionloop.pipelines.engines.schedules import Schedule, Schedules, check_name, schedules
+from visionloop.pipelines.engines.cluster import check_reachable
+from visionloop.pipelines.engines.schedules import Schedule, check_name
 from visionloop.pipelines.following.cron import Cron, zone_named
 
 #: The pipeline that schedules start: its retraining policy decides each time whether to go on.
 PIPELINE = "retrain"
 
-EngineName = Annotated[run.Engine, typer.Option("--engine", help="Which engine keeps the schedule: argo or kfp.")]
+EngineName = Annotated[
+    EngineChoice,
+    typer.Option("--engine", help=f"Which engine keeps the schedule: {engines.choice(engines.clusters())}."),
+]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 
 application = typer.Typer(no_args_is_help=True, help="Retrain on a schedule.", rich_markup_mode=None)
@@ -30,27 +43,18 @@ def schedule() -> None:
 
 
 @application.command("create")
+@flattened
 def create(
     name: Name,
     cron: Annotated[
         str, typer.Option(help="Minute, hour, day of the month, month, day of the week, such as '0 3 * * 1-5'.")
     ],
     engine: EngineName,
-    workspace: run.Workspace,
-    model_name: run.ModelName,
-    dataset: run.Dataset = None,
-    snapshot: run.Snapshot = None,
-    retraining: run.Retraining = None,
-    task: run.Task = None,
-    split: run.Split = None,
-    run_name: run.RunName = None,
-    description: run.Description = None,
-    gate: run.Gate = None,
-    settings: run.Settings = None,
-    parameters: run.Parameters = None,
-    timezone: Annotated[str, typer.Option(help="argo: the time zone of --cron, such as Asia/Seoul.")] = "UTC",
-    namespace: run.Namespace = None,
-    host: run.Host = None,
+    training: Retraining,
+    parameters: Parameters = None,
+    timezone: Annotated[str, typer.Option(help=engines.help_of("timezone"))] = "UTC",
+    namespace: Namespace = None,
+    host: Host = None,
 ) -> None:
     """Makes a schedule that runs ``visionloop-retrain``, never twice at once.
 
@@ -59,40 +63,28 @@ def create(
     check_name(name)
     when = Cron.parse(cron)
     zone_named(timezone)
-    arguments = run.pipeline_arguments(
-        dataset=dataset,
-        snapshot=snapshot,
-        workspace=workspace,
-        model_name=model_name,
-        task=task,
-        split=split,
-        run_name=run_name,
-        description=description,
-        gate=gate,
-        settings=settings or [],
-    )
-    if retraining:
-        arguments["retraining"] = run.policy_text(retraining)
-    if parameters and engine is not run.Engine.ARGO:
-        raise InvalidConfig("--parameter works with --engine argo alone; leave it out.")
-    run.check_reachable(arguments)
-    arguments |= run.pairs(parameters or ())
-    made = _schedules(engine, host, namespace).create(name, PIPELINE, arguments, when, timezone)
+    arguments = training.arguments()
+    chosen = engines.engine(engine)
+    if parameters:
+        check_options(chosen, {"parameter": parameters})
+    check_reachable(arguments)
+    arguments |= parameter_pairs(parameters or ())
+    made = chosen.schedules(host=host, namespace=namespace).create(name, PIPELINE, arguments, when, timezone)
     say(f"{made.name} is made; its next run starts at {_time(made.next)}.")
 
 
 @application.command("list")
 def list_(
     engine: EngineName,
-    namespace: run.Namespace = None,
-    host: run.Host = None,
+    namespace: Namespace = None,
+    host: Host = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lists the schedules: name, cron, time zone, state, last and next start.
 
     Example: visionloop schedule list --engine argo
     """
-    found = _schedules(engine, host, namespace).list()
+    found = engines.engine(engine).schedules(host=host, namespace=namespace).list()
     if json:
         print(msgspec.json.encode({"schedules": [asdict(one) for one in found]}).decode())  # noqa: T201
         return
@@ -101,39 +93,33 @@ def list_(
 
 
 @application.command("pause")
-def pause(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+def pause(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
     """Starts no more runs until it is resumed; a run that goes on is left alone.
 
     Example: visionloop schedule pause nightly --engine argo
     """
-    _schedules(engine, host, namespace).pause(name)
+    engines.engine(engine).schedules(host=host, namespace=namespace).pause(name)
     say(f"{name} is paused.")
 
 
 @application.command("resume")
-def resume(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+def resume(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
     """Starts runs again; of the times that were missed the last one is made up for.
 
     Example: visionloop schedule resume nightly --engine argo
     """
-    _schedules(engine, host, namespace).resume(name)
+    engines.engine(engine).schedules(host=host, namespace=namespace).resume(name)
     say(f"{name} is active.")
 
 
 @application.command("delete")
-def delete(name: Name, engine: EngineName, namespace: run.Namespace = None, host: run.Host = None) -> None:
+def delete(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
     """Removes a schedule; what its runs have computed stays.
 
     Example: visionloop schedule delete nightly --engine argo
     """
-    _schedules(engine, host, namespace).delete(name)
+    engines.engine(engine).schedules(host=host, namespace=namespace).delete(name)
     say(f"{name} is deleted.")
-
-
-def _schedules(engine: run.Engine, host: str | None, namespace: str | None) -> Schedules:
-    if engine is run.Engine.LOCAL:
-        raise InvalidConfig("--engine local: this machine keeps no schedules; give argo or kfp, or use its own cron.")
-    return schedules(engine.value, host=host, namespace=namespace)
 
 
 def _table(found: list[Schedule]) -> list[str]:

@@ -66,29 +66,6 @@ class Schedules(Protocol):
         ...
 
 
-def schedules(engine: str, *, host: str | None = None, namespace: str | None = None) -> Schedules:
-    """The schedules of an engine.
-
-    Args:
-        engine: argo or kfp.
-        host: The address of its server; see ``argo_client.connect`` and ``kubeflow_client.connect``.
-        namespace: Argo's namespace, or the user's on Kubeflow Pipelines.
-
-    Raises:
-        InvalidConfig: If there is no such engine, or nothing says where it is.
-    """
-    # Each engine's libraries are imported for that engine only.
-    if engine == "argo":
-        from visionloop.pipelines.engines.argo.schedules import ArgoSchedules
-
-        return ArgoSchedules(host, namespace)
-    if engine == "kfp":
-        from visionloop.pipelines.engines.kubeflow.schedules import KubeflowSchedules
-
-        return KubeflowSchedules(host, namespace)
-    raise InvalidConfig(f"--engine {engine}: give argo or kfp, which keep schedules.")
-
-
 def check_name(name: str) -> str:
     """The name, if every engine takes it.
 

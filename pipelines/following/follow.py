@@ -23,8 +23,7 @@ from visionloop.core.errors import (
 )
 from visionloop.core.receipts import load
 from visionloop.core.runs import Run
-from visionloop.pipelines.completion import completed, why_without_version
-from visionloop.pipelines.engines.laptop.run import RunResult
+from visionloop.pipelines.completion import RunResult, completed, why_without_version
 from visionloop.pipelines.following.display import Display
 from visionloop.pipelines.following.record import Record, StageRecord, own_keys
 from visionloop.pipelines.following.rows import rows, sentence

@@ -68,7 +68,7 @@ class RemoteRun(Protocol):
     """A run that an engine has taken.
 
     Attributes:
-        engine: argo or kfp.
+        engine: The engine's name.
         name: What people find it by.
         run: Its id in the workspace's record, ``{workspace}/runs/{run}``.
         page: The address of its page, where the engine has one.

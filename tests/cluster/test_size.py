@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubernetes_cluster import Cluster, kubectl, steps
 
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS, pod_spec_patch
 from visionloop.pipelines.targets import cluster as placed
 

@@ -47,7 +47,19 @@ def test_links_lead_somewhere(text: tuple[str, str]) -> None:
 
 def test_files_that_are_named_exist(text: tuple[str, str]) -> None:
     name, content = text
-    starts = ("visionloop/", "components/", "pipelines/", "docs/", "tests/", "images/", "manifests/", ".ci/")
+    starts = (
+        "visionloop/core",
+        "visionloop/data",
+        "visionloop/training",
+        "visionloop/registry",
+        "components/",
+        "pipelines/",
+        "docs/",
+        "tests/",
+        "images/",
+        "manifests/",
+        ".ci/",
+    )
     for path in re.findall(r"`([\w./-]+)`", prose(content)):
         if path.startswith(starts) and not path.startswith("images/"):
             assert (ROOT / path).exists(), f"{name}: {path} does not exist"

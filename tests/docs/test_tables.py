@@ -90,7 +90,7 @@ def test_the_headings_that_sources_name_exist() -> None:
 
 def test_the_findings_are_those_of_the_checks() -> None:
     told = {row[0].strip("`"): row[1] for row in rows("docs/dice.md", "finding")}
-    tree = ast.parse((ROOT / "components" / "dice" / "checks.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "visionloop/data/dice/checks.py").read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         match node:

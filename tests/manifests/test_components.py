@@ -18,7 +18,7 @@ from hera.events import models
 from pydantic import BaseModel, ValidationError
 
 from visionloop.core.policy import POLICIES
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.targets import cluster
 
 ROOT = Path(__file__).parents[2]

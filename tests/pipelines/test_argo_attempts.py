@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.core.policy import POLICIES, StagePolicy, Toleration, mebibytes
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import pod_spec_patch
 from visionloop.pipelines.targets import STAGES, cluster
 

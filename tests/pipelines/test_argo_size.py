@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from compiled import Argo
 
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.targets import STAGES, cluster
 
 #: Argo's limit of a workflow in bytes (workflow/packer, MAX_WORKFLOW_SIZE); it compresses what is larger.

@@ -30,7 +30,7 @@ from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, _Session, make_arguments, run_stage
 from visionloop.core.stage import Context
 from visionloop.pipelines import sample
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import cluster
 from visionloop.training.configuration.settings import BASIC

@@ -12,7 +12,7 @@ from compiled import Kubeflow
 
 from visionloop.core.runs import PIPELINE, PIPELINE_VARIABLE, RunRecord
 from visionloop.core.storage import open_prefix
-from visionloop.pipelines.compile import ir_documents, ir_hash, kfp_files
+from visionloop.pipelines.engines.kubeflow.ir import ir_documents, ir_hash, kfp_files
 from visionloop.pipelines.engines.kubeflow.runs import compiled_pipeline
 from visionloop.pipelines.targets import cluster
 

@@ -21,9 +21,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from test_pipelines_goldens import CREDENTIAL
 
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
-from visionloop.pipelines.compile import kfp_files
 from visionloop.pipelines.definitions import WORTH_IT
 from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES, cluster
 
 ROOT = Path(__file__).parents[2]
@@ -305,8 +305,9 @@ def test_the_variables_of_whoever_compiles_reach_no_file(program: str, tmp_path:
     canary = "canary0123456789"
     held = {name: f"{canary}{name}" for name in (*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES)}
     code = {
-        "manifests": "from visionloop.pipelines.compile import ENGINES, compile_engine\n"
-        "for engine in ENGINES: print([path.read_text() for path in compile_engine(engine, Path(sys.argv[1]))])",
+        "manifests": "from visionloop.pipelines.compile import compile_engine\n"
+        "from visionloop.pipelines.engines import clusters\n"
+        "for engine in clusters(): print([path.read_text() for path in compile_engine(engine, Path(sys.argv[1]))])",
         "components": f"sys.path.insert(0, {str(ROOT / 'docs')!r})\nimport components\nprint(components.files())",
     }[program]
     done = subprocess.run(

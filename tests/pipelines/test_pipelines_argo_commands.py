@@ -15,7 +15,7 @@ import pytest
 import toy_pipeline
 from compiled import Argo
 
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster
 

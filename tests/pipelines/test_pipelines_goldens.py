@@ -19,8 +19,10 @@ from hera.shared._pydantic import APIBaseModel
 from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.pipelines.compile import ENGINES, argo_files, compile_engine, dump, kfp_files
-from visionloop.pipelines.engines import pods
+from visionloop.pipelines.compile import compile_engine
+from visionloop.pipelines.engines import clusters, pods
+from visionloop.pipelines.engines.argo.manifests import argo_files, dump
+from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.targets import STAGES, cluster
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +49,7 @@ def structures(text: str) -> list[Any]:
     return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", clusters())
 def test_the_goldens_are_what_the_sources_compile_to(engine: str, files: dict[str, dict[str, str]]) -> None:
     folder = GOLDENS / engine
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -59,7 +61,7 @@ def test_the_goldens_are_what_the_sources_compile_to(engine: str, files: dict[st
         )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", clusters())
 def test_compiling_again_gives_the_same_text(
     engine: str, files: dict[str, dict[str, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,7 +84,7 @@ def test_without_gpus_kubeflow_asks_for_none_and_for_no_node_that_has_some(tmp_p
 
 
 def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
-    for engine in ENGINES:
+    for engine in clusters():
         for path in compile_engine(engine, tmp_path / engine, "registry.example.com/vision", "9.8.7"):
             images = re.findall(
                 r"(\S+)/(?:visionloop-stage|visionloop-trainer):(\S+)", path.read_text(encoding="utf-8")
@@ -110,14 +112,14 @@ def test_the_argo_folder_lists_its_files(files: dict[str, dict[str, str]]) -> No
         assert kinds == ["WorkflowTemplate", "CronWorkflow"][: 2 if "retrain" in name else 1]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", clusters())
 def test_the_compiled_files_stay_small(engine: str, files: dict[str, dict[str, str]]) -> None:
     for name, text in files[engine].items():
         size = sum(len(json.dumps(document)) for document in structures(text))
         assert size <= BUDGET[engine], f"{name} has {size} bytes as JSON, {BUDGET[engine]} are its budget"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", clusters())
 def test_nothing_is_installed_and_nothing_secret_is_held(engine: str, files: dict[str, dict[str, str]]) -> None:
     for name, text in files[engine].items():
         assert not re.search(r"pip3?\s+install|python3? -m pip|apt-get|curl |wget ", text), name

@@ -16,8 +16,10 @@ from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, p
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
-from visionloop.pipelines.compile import argo_files, kfp_files, unexpressed
+from visionloop.pipelines.engines import engine
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
+from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
 from visionloop.pipelines.targets import STAGES, Target, cluster
 from visionloop.training.catalog import TRAINERS
@@ -182,7 +184,7 @@ def test_no_row_names_an_annotation_of_an_engines_own(name: str, compile_files: 
 
 
 def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> None:
-    said = unexpressed("kfp", told)
+    said = engine("kfp").unexpressed(told)
     for field, word in {
         "grace_period": "grace period",
         "priority_class": "priority class",
@@ -199,7 +201,7 @@ def test_what_kubeflow_pipelines_loses_of_a_row_is_said_aloud(told: Target) -> N
     for word in ("run's labels", "pod disruption budget", "fields gpus, spot and trace_id"):
         assert any(word in sentence for sentence in said)
     assert f"train (ultralytics)'s priority_class {told.policies['train'].priority_class}" in said
-    assert unexpressed("argo", told) == []
+    assert engine("argo").unexpressed(told) == []
 
 
 def test_the_longest_backoff_is_mentioned_where_it_cuts_a_wait() -> None:

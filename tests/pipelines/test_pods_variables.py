@@ -7,8 +7,8 @@ from pathlib import Path
 
 from compiled import Kubeflow
 
-from visionloop.pipelines.compile import kfp_files
 from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.targets import cluster
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -25,7 +25,7 @@ from visionloop.core import receipts
 from visionloop.core.runs import RunRecord
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import local_path
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.cli.run import check_reachable, policy_text
+from visionloop.pipelines.cli.options import policy_text
+from visionloop.pipelines.engines.cluster import check_reachable
 
 DATA = ["--dataset", "s3://datasets/d", "--workspace", "s3://results/w", "--model-name", "m"]
 
@@ -102,10 +103,10 @@ def test_what_lies_in_a_store_can_be_reached():
 def test_every_pipeline_can_be_made():
     import importlib
 
-    from visionloop.pipelines.cli.run import PIPELINES
+    from visionloop.pipelines.engines.laptop.run import MADE_BY
     from visionloop.pipelines.targets import laptop
 
-    for place in PIPELINES.values():
+    for place in MADE_BY.values():
         module, _, name = place.partition(":")
         assert isinstance(getattr(importlib.import_module(module), name)(laptop()).name, str)
 

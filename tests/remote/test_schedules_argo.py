@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient
-from visionloop.pipelines.compile import argo_files
+from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.schedules import ArgoSchedules, cron_workflow
 from visionloop.pipelines.following.cron import Cron
 from visionloop.pipelines.targets import cluster

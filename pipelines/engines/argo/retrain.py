@@ -8,9 +8,8 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
 from visionloop.components.snapshot.retraining.policy import SKIP
-from visionloop.pipelines.definitions import DESCRIPTION, NAME, TITLE, WORTH_IT
+from visionloop.pipelines.definitions import RETRAIN, TRAIN, WORTH_IT
 from visionloop.pipelines.engines.argo.templates import shown_as
-from visionloop.pipelines.engines.argo.train import NAME as TRAIN_NAME
 from visionloop.pipelines.engines.argo.train import (
     exit_steps,
     freeze,
@@ -19,7 +18,7 @@ from visionloop.pipelines.engines.argo.train import (
     reference_to,
     tasks_after_snapshot,
 )
-from visionloop.pipelines.parameters import RETRAIN, form
+from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import Target
 
 #: A policy to start from.
@@ -37,7 +36,7 @@ KEPT_RUNS = 3
 
 def retrain_template(target: Target) -> WorkflowTemplate:
     """The DAG over the stages' templates; train's is the training pipeline's."""
-    with pipeline_template(NAME, TITLE, DESCRIPTION, form(target.trainers, RETRAIN)) as template:
+    with pipeline_template(RETRAIN, form(target.trainers, RETRAIN.parameters)) as template:
         with DAG(name="pipeline"):
             freeze("retraining")
             # Not "== go": of a snapshot whose outputs were lost the next stage says so.
@@ -49,7 +48,7 @@ def retrain_template(target: Target) -> WorkflowTemplate:
                 arguments={"snapshot": output_of("snapshot")},
             )
         with DAG(name=WORTH_IT, inputs=[Parameter(name="snapshot")]):
-            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}", trained_by=TRAIN_NAME)
+            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}", trained_by=TRAIN.name)
         exit_steps()
     return template
 
@@ -57,7 +56,7 @@ def retrain_template(target: Target) -> WorkflowTemplate:
 def retrain_schedule() -> CronWorkflow:
     """A nightly retraining, suspended: it has no dataset, workspace and model yet."""
     return CronWorkflow(
-        name=NAME,
+        name=RETRAIN.name,
         annotations=dict(
             shown_as("Visionloop: scheduled retraining", "Give dataset, workspace and model_name, then resume it.")
         ),
@@ -69,7 +68,7 @@ def retrain_schedule() -> CronWorkflow:
         successful_jobs_history_limit=KEPT_RUNS,
         failed_jobs_history_limit=KEPT_RUNS,
         cron_suspend=True,
-        workflow_template_ref=WorkflowTemplateRef(name=NAME),
+        workflow_template_ref=WorkflowTemplateRef(name=RETRAIN.name),
         arguments=[
             Parameter(name="workspace", value=""),
             Parameter(name="model_name", value=""),

@@ -19,13 +19,14 @@ from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.argo import Argo
 from visionloop.pipelines.engines.argo.client import Client, Refused, connect
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
 from visionloop.pipelines.targets import STAGES
 from visionloop.training.configuration.settings import display
 
-ENGINE = "argo"
+ENGINE = Argo.name
 
 #: The namespace where neither ``--namespace`` nor Argo's own variable names one.
 NAMESPACE = "visionloop"

@@ -19,6 +19,7 @@ from hera.workflows.models import (
 
 from visionloop.core import catalog, lookup
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
+from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.argo.templates import (
     FORM,
@@ -34,9 +35,6 @@ from visionloop.pipelines.engines.argo.templates import (
 from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
-
-NAME = "visionloop-train"
-DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
 
 #: Each stage's output parameters.
 OUTPUTS: Mapping[str, Sequence[str]] = {
@@ -86,7 +84,7 @@ def train_templates(target: Target) -> list[WorkflowTemplate]:
 
 def train_template(target: Target) -> WorkflowTemplate:
     """The DAG, with a train template for each trainer: its row and image are the trainer's."""
-    with pipeline_template(NAME, "Visionloop: train", DESCRIPTION, form(target.trainers)) as template:
+    with pipeline_template(TRAIN, form(target.trainers)) as template:
         for trainer, row in target.trainers.items():
             stage_template(
                 catalog.stage("train"),
@@ -109,14 +107,12 @@ def train_template(target: Target) -> WorkflowTemplate:
     return template
 
 
-def pipeline_template(
-    name: str, title: str, description: str, parameters: Mapping[str, FormParameter]
-) -> WorkflowTemplate:
+def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter]) -> WorkflowTemplate:
     """A pipeline's template with its form, to be filled: a DAG named pipeline, and the steps of ``exit_steps``."""
     fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES, TRACE]
     return WorkflowTemplate(
-        name=name,
-        annotations=dict(shown_as(title, description)),
+        name=pipeline.name,
+        annotations=dict(shown_as(pipeline.title, pipeline.description)),
         labels={"app.kubernetes.io/name": "visionloop"},
         entrypoint="pipeline",
         on_exit="exit",

@@ -7,9 +7,9 @@ from typing import Any
 from kfp import dsl
 
 from visionloop.components.snapshot.retraining.policy import SKIP
-from visionloop.pipelines.definitions import DESCRIPTION, NAME, TITLE, WORTH_IT
+from visionloop.pipelines.definitions import RETRAIN, WORTH_IT
 from visionloop.pipelines.engines.kubeflow.train import Given, after_snapshot, pipeline_of
-from visionloop.pipelines.parameters import RETRAIN, Parameter, form, takes
+from visionloop.pipelines.parameters import Parameter, form, takes
 from visionloop.pipelines.targets import Target
 
 #: Puts everything after snapshot: from the parameters, the decision, the receipt's URI and the artifact.
@@ -18,7 +18,7 @@ Rest = Callable[[Given, Any, Any, Any], None]
 
 def retrain_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
-    parameters, put_the_rest = form(target.trainers, RETRAIN), after_snapshot(target)
+    parameters, put_the_rest = form(target.trainers, RETRAIN.parameters), after_snapshot(target)
 
     def conditional(given: Given, go: Any, frozen: Any, frozen_dataset: Any) -> None:
         with dsl.If(go != SKIP, name=WORTH_IT):
@@ -30,7 +30,7 @@ def retrain_pipeline(target: Target) -> Any:
         outputs = snapshot.outputs
         rest(given, outputs["go"], outputs["receipt"], outputs["frozen_dataset"])
 
-    return pipeline_of(target, NAME, TITLE, DESCRIPTION, parameters, go_on)
+    return pipeline_of(target, RETRAIN, parameters, go_on)
 
 
 def _nested(parameters: Mapping[str, Parameter], conditional: Rest) -> Rest:

@@ -21,14 +21,16 @@ from visionloop.core.errors import InvalidConfig, InvalidReceipt, VisionloopErro
 from visionloop.core.logs import notice
 from visionloop.core.policy import REGISTRY
 from visionloop.core.runs import PIPELINE
-from visionloop.pipelines.compile import KFP_PIPELINES, identity_of, ir_documents, ir_hash, kfp_files
+from visionloop.pipelines.definitions import PIPELINES
+from visionloop.pipelines.engines.kubeflow import Kubeflow
 from visionloop.pipelines.engines.kubeflow.client import Connection, connect, quiet
+from visionloop.pipelines.engines.kubeflow.ir import identity_of, ir_documents, ir_hash, kfp_files
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
 from visionloop.pipelines.parameters import LONGEST_VALUE
 from visionloop.pipelines.targets import STAGES, cluster
 
-ENGINE = "kfp"
+ENGINE = Kubeflow.name
 
 #: Where the images of a pipeline that is compiled for a run come from: variables in place of the compiler's options.
 REGISTRY_VARIABLE = "VISIONLOOP_REGISTRY"
@@ -234,9 +236,9 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
     target = cluster(
         registry or os.environ.get(REGISTRY_VARIABLE) or REGISTRY, tag or os.environ.get(TAG_VARIABLE), _gpus()
     )
-    if pipeline not in KFP_PIPELINES:
+    if pipeline not in PIPELINES:
         raise InvalidConfig(
-            f"There is no pipeline '{pipeline}' on Kubeflow Pipelines; it is one of {', '.join(KFP_PIPELINES)}."
+            f"There is no pipeline '{pipeline}' on Kubeflow Pipelines; it is one of {', '.join(PIPELINES)}."
         )
     ((file, text),) = kfp_files(target, [pipeline]).items()
     name = Path(file).stem

@@ -37,6 +37,13 @@ UNEXPRESSED = (
 )
 
 
+def unexpressed_of(target: Target) -> list[str]:
+    """What gets lost of a target's policies, one sentence part each."""
+    rows = [*target.policies.items(), *((f"train ({name})", row) for name, row in target.trainers.items())]
+    lost = [f"{name}'s {field}" for name, row in rows if name != "train" for field in unexpressed(row)]
+    return [*UNEXPRESSED, *lost]
+
+
 def unexpressed(policy: StagePolicy) -> list[str]:
     """The fields of a row that have a value which gets lost."""
     lost = []

@@ -15,13 +15,11 @@ from visionloop.components.train.component import train
 from visionloop.components.validate.component import validate
 from visionloop.core import lookup
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
+from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines.kubeflow.reuse import reuse_evaluation, reuse_training
 from visionloop.pipelines.engines.kubeflow.tasks import place
 from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
-
-NAME = "visionloop-train"
-DESCRIPTION = "Retrains a vision model from an annotated image dataset and registers it if it may serve."
 
 #: What snapshot is told of a pipeline's parameters, as far as the pipeline has them.
 FROZEN_BY = ("dataset", "snapshot", "task", "split", "model_name", "retraining")
@@ -37,14 +35,12 @@ def train_pipeline(target: Target) -> Any:
     def go_on(given: Given, frozen: Any) -> None:
         put_the_rest(given, frozen.outputs["receipt"], frozen.outputs["frozen_dataset"])
 
-    return pipeline_of(target, NAME, "Visionloop: train", DESCRIPTION, form(target.trainers), go_on)
+    return pipeline_of(target, TRAIN, form(target.trainers), go_on)
 
 
 def pipeline_of(
     target: Target,
-    name: str,
-    title: str,
-    description: str,
+    pipeline: Pipeline,
     parameters: Mapping[str, Parameter],
     go_on: Callable[[Given, Any], None],
 ) -> Any:
@@ -52,9 +48,7 @@ def pipeline_of(
 
     Args:
         target: The target.
-        name: The pipeline's name.
-        title: Its name for people.
-        description: What it does.
+        pipeline: The pipeline.
         parameters: Its form.
         go_on: Puts everything after snapshot into the graph, from the parameters and snapshot's task.
     """
@@ -65,10 +59,13 @@ def pipeline_of(
     )
 
     @dsl.pipeline(
-        name=name, description=description, display_name=title, pipeline_config=limits if target.places else None
+        name=pipeline.name,
+        description=pipeline.description,
+        display_name=pipeline.title,
+        pipeline_config=limits if target.places else None,
     )
-    @takes(description, parameters)
-    def pipeline(*values: Any) -> None:
+    @takes(pipeline.description, parameters)
+    def graph(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
         common = common_to(given)
         cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
@@ -77,7 +74,7 @@ def pipeline_of(
             frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
             go_on(given, frozen)
 
-    return pipeline
+    return graph
 
 
 def common_to(given: Given) -> dict[str, Any]:

@@ -1,5 +1,77 @@
-"""Runs a compiled KFP pipeline on this machine: a child process of its own, followed through events and the run's record."""
+"""This machine: the pipeline of Kubeflow Pipelines run by ``kfp.local``, followed through events and the run's record."""
 
-from visionloop.pipelines.engines.laptop.run import LocalRun, RunResult, run_pipeline
+from __future__ import annotations
 
-__all__ = ["LocalRun", "RunResult", "run_pipeline"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.pipelines.engines import Order, choice, clusters
+from visionloop.pipelines.engines.laptop.runner import RUNNERS
+from visionloop.pipelines.engines.schedules import Schedules
+from visionloop.pipelines.following.state import RemoteRun
+from visionloop.pipelines.targets import Target
+
+if TYPE_CHECKING:
+    from visionloop.pipelines.completion import RunResult
+
+
+class Laptop:
+    """This machine (``engines.Engine``)."""
+
+    name = "local"
+    description = "this machine"
+    cluster = False
+    options: Mapping[str, str] = {
+        "run": "the run's id (default: JOB_ID, else a new one)",
+        "force": "a stage to compute again although there is a receipt",
+        "runner": f"what a stage is: {' or '.join(RUNNERS)}",
+    }
+
+    def target(self, registry: str, tag: str | None, gpus: int | None) -> NoReturn:
+        """Refused: there is nothing to compile for."""
+        raise InvalidConfig(f"--engine {self.name}: a run on this machine compiles nothing; give {choice(clusters())}.")
+
+    def compile(self, target: Target) -> NoReturn:
+        """Refused as ``target``."""
+        self.target("", None, None)
+
+    def unexpressed(self, target: Target) -> list[str]:
+        """Nothing is compiled, so nothing gets lost."""
+        return []
+
+    def submit(self, order: Order) -> NoReturn:
+        """Refused: a run here lives as long as the command that started it."""
+        raise InvalidConfig(f"--engine {self.name}: a run on this machine can't be left alone; follow it.")
+
+    def run(self, order: Order) -> Mapping[str, Any]:
+        """Runs the pipeline with the embedded services, where it needs them."""
+        from visionloop.pipelines.environment import services_for
+
+        with services_for(order.arguments):
+            return self.result(order).summary()
+
+    def result(self, order: Order) -> RunResult:
+        """Runs the pipeline with the services that there are.
+
+        Raises:
+            VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
+        """
+        from visionloop.pipelines.engines.laptop.run import run_order
+
+        return run_order(order)
+
+    def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
+        """Refused: nothing that was started here goes on without its command."""
+        raise InvalidConfig(
+            f"--engine {self.name}: a run on this machine is followed where it was started; give {choice(clusters())}."
+        )
+
+    def schedules(self, *, host: str | None = None, namespace: str | None = None) -> Schedules:
+        """Refused: this machine's own cron does it."""
+        raise InvalidConfig(
+            f"--engine {self.name}: this machine keeps no schedules; give {choice(clusters())}, or use its own cron."
+        )
+
+
+ENGINE = Laptop()

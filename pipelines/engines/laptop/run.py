@@ -21,14 +21,20 @@ from visionloop.core import live
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import load
 from visionloop.core.running import ATTEMPTS_VARIABLE
-from visionloop.core.runs import Run, RunRecord, StageState, now
-from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.runs import Run, RunRecord, now, run_name
+from visionloop.core.storage import open_prefix
+from visionloop.pipelines.completion import RunResult, completed
+from visionloop.pipelines.definitions import PIPELINES
+from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import containers
 from visionloop.pipelines.engines.laptop.display import Display
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCESS, Job
-from visionloop.pipelines.targets import laptop
+from visionloop.pipelines.services.folder import find_folder
+from visionloop.pipelines.targets import STAGES, laptop
+
+#: What makes each pipeline in the runner's process.
+MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
 
 #: Variables that tell a stage which run it belongs to and how it is retried, where no engine does.
 RUN_VARIABLE = "VISIONLOOP_RUN"
@@ -61,38 +67,37 @@ class LocalRun:
     runner: str = SUBPROCESS
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended well."""
+def run_order(order: Order) -> RunResult:
+    """Runs a pipeline on this machine as somebody asked for it.
 
-    run: Run
-    stages: dict[str, StageState]
-    seconds: float
-    workspace: Prefix
-
-    def summary(self) -> dict[str, Any]:
-        """The JSON object that ends stdout (docs/contract.md, "Commands")."""
-        evaluate, register = self.stages.get("evaluate"), self.stages.get("register")
-        registered = register.scalars if register else {}
-        return {
-            "run": self.run.run,
-            "trace_id": self.run.trace_id,
-            "model_name": registered.get("model_name") or self.run.arguments.get("model_name"),
-            "version": registered.get("version"),
-            "alias": registered.get("alias"),
-            "verdict": evaluate.scalars.get("verdict") if evaluate else None,
-            "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
-            "seconds": round(self.seconds, 3),
-            "stages": {
-                name: {
-                    "key": state.key,
-                    "receipt": state.receipt,
-                    "reused": bool(state.reused),
-                    "seconds": state.seconds,
-                }
-                for name, state in self.stages.items()
-            },
-        }
+    Raises:
+        InvalidConfig: If the stage to compute again is none, or as ``run_pipeline``.
+        Defect: If it ends well without a receipt of what it should have registered.
+        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
+    """
+    force = order.options.get("force")
+    if force and force not in STAGES:
+        raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(STAGES)}.")
+    sys.stdout.flush()
+    result = run_pipeline(
+        LocalRun(
+            pipeline=MADE_BY[order.pipeline],
+            arguments=order.arguments,
+            stages=STAGES,
+            workspace=str(order.arguments["workspace"]),
+            run=run_name(order.options.get("run")),
+            trace_id=order.trace_id,
+            logs=find_folder(None).path / "logs" / "runs",
+            force=force,
+            runner=order.options.get("runner") or SUBPROCESS,
+        )
+    )
+    # Success is the receipt, never the engine's word: what should have been registered must be.
+    if not completed(result.stages):
+        raise Defect(
+            f"The engine called run {result.run.run} a success, but register has no receipt; please report it."
+        )
+    return result
 
 
 def run_pipeline(local: LocalRun) -> RunResult:

@@ -1,0 +1,238 @@
+"""The options of the commands that start or plan a run: what is trained, on which engine, and the one place that says so."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import msgspec
+import typer
+
+from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.snapshot.retraining.policy import parse_policy
+from visionloop.components.train.stage import parse_settings
+from visionloop.core import names
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.stores import normalise_uri
+from visionloop.pipelines import engines
+from visionloop.pipelines.engines import Engine, Order
+from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
+from visionloop.pipelines.parameters import RETRAIN, arguments_for
+from visionloop.training.configuration.settings import BASIC
+
+if TYPE_CHECKING:
+    EngineChoice = str
+else:
+    # Of the table: Typer refuses any other name, with exit code 2.
+    EngineChoice = Literal[tuple(engines.ENGINES)]
+
+_described = engines.choice(
+    [f"{one.name}{f' ({one.description})' if one.description else ''}" for one in engines.engines()]
+)
+
+#: Where a run goes that names no engine, and where one is looked for.
+FIRST_ENGINE = next(iter(engines.ENGINES))
+FIRST_CLUSTER = engines.clusters()[0]
+
+EngineName = Annotated[EngineChoice, typer.Option("--engine", help=f"Where it runs: {_described}.")]
+ClusterName = Annotated[
+    EngineChoice, typer.Option("--engine", help=f"Where it runs: {engines.choice(engines.clusters())}.")
+]
+Namespace = Annotated[str | None, typer.Option(help=engines.help_of("namespace"))]
+Host = Annotated[str | None, typer.Option(help=engines.help_of("host"))]
+Parameters = Annotated[list[str] | None, typer.Option("--parameter", help=engines.help_of("parameter"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained: the arguments of the training pipeline."""
+
+    workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
+    model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
+    dataset: Annotated[str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.")] = None
+    snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…) in place of a dataset.")] = None
+    task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
+    split: Annotated[str | None, typer.Option(help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD].")] = None
+    run_name: Annotated[str | None, typer.Option(help="A name for people.")] = None
+    description: Annotated[str | None, typer.Option(help="A description for people.")] = None
+    gate: Annotated[str | None, typer.Option(help="The gate: a JSON file, or its text.")] = None
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A training setting, KEY=VALUE; may be given many times.")
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The pipeline's arguments; what is wrong before anything starts is refused here.
+
+        Raises:
+            InvalidConfig: If neither or both of dataset and snapshot are given, or a URI, name, gate or setting can't be used.
+        """
+        if bool(self.dataset) == bool(self.snapshot):
+            raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
+        names.sanitise(self.model_name)
+        own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings")]
+        given = {name: value for name in own if (value := getattr(self, name))}
+        for name in ("workspace", "dataset"):
+            if getattr(self, name) is not None:
+                given[name] = normalise_uri(getattr(self, name))
+        if self.gate:
+            given["gate"] = gate_text(self.gate)
+            if "://" not in self.gate:
+                # A mistake in it costs a sentence here, and a whole training later on.
+                resolve_gate(given["gate"], str(BASIC["primary_metric"].default), "max")
+        return {**given, **arguments_for(parse_settings(self.settings or []))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining(Training):
+    """What is trained again: a training, and the policy that decides whether it is worth it."""
+
+    retraining: Annotated[str | None, typer.Option(help="The retraining policy: a JSON or YAML file, or its text.")] = (
+        None
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """The pipeline's arguments; raises as ``Training.arguments``, and for a policy that can't be read."""
+        policy = {"retraining": policy_text(self.retraining)} if self.retraining else {}
+        return super().arguments() | policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how a run is executed. Which engine takes which of these options is the engine's to say."""
+
+    force: Annotated[str | None, typer.Option(help=engines.help_of("force"))] = None
+    run: Annotated[str | None, typer.Option(help=engines.help_of("run"))] = None
+    trace_id: Annotated[str | None, typer.Option(help="The trace id (default: TRACE_ID, else a new one).")] = None
+    engine: EngineName = FIRST_ENGINE
+    namespace: Namespace = None
+    host: Host = None
+    parameters: Parameters = None
+    detach: Annotated[bool, typer.Option("--detach", help=engines.help_of("detach"))] = False
+    runner: Annotated[str, typer.Option(help=engines.help_of("runner"))] = SUBPROCESS
+
+    def order(self, pipeline: str, arguments: dict[str, Any]) -> tuple[Engine, Order]:
+        """The engine, and what it is asked for.
+
+        Raises:
+            InvalidConfig: If an option is given that the engine does not take, or a ``--parameter`` can't be used.
+        """
+        chosen = engines.engine(self.engine)
+        options = {
+            "run": self.run,
+            "force": self.force,
+            "runner": self.runner if self.runner != SUBPROCESS else None,
+            "namespace": self.namespace,
+            "host": self.host,
+            "parameter": self.parameters,
+            "detach": self.detach,
+        }
+        given: dict[str, Any] = {name: value for name, value in options.items() if value}
+        check_options(chosen, given)
+        if self.parameters:
+            given["parameter"] = parameter_pairs(self.parameters)
+        return chosen, Order(pipeline, arguments, given, self.trace_id)
+
+
+def check_options(engine: Engine, given: dict[str, Any]) -> None:
+    """Refuses options that an engine does not take.
+
+    Args:
+        engine: The engine.
+        given: The options that somebody gave, by name.
+
+    Raises:
+        InvalidConfig: Naming the option, and the engines that take it.
+    """
+    for option, value in given.items():
+        if option in engine.options:
+            continue
+        takers = engines.taking(option)
+        what = f"--{option} {value}" if option == "runner" else f"--{option}"
+        if not engine.cluster:
+            raise InvalidConfig(
+                f"{what} is for an engine; give --engine {engines.choice(takers)} too, or leave it out."
+            )
+        if not set(takers) & set(engines.clusters()):
+            raise InvalidConfig(
+                f"{what} works on this machine alone: leave it out, or give --engine {engines.choice(takers)}."
+            )
+        raise InvalidConfig(f"{what} works with --engine {engines.choice(takers)} alone; leave it out.")
+
+
+def parameter_pairs(given: Iterable[str]) -> dict[str, str]:
+    """``--parameter`` pairs by name.
+
+    Raises:
+        InvalidConfig: If one is no NAME=VALUE, or has an option of its own.
+    """
+    found: dict[str, str] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise InvalidConfig(f"--parameter {pair}: give NAME=VALUE, such as gpus=0.")
+        if name in RETRAIN:
+            raise InvalidConfig(f"--parameter {pair}: {name} has an option of its own; see --help.")
+        found[name] = value
+    return found
+
+
+def gate_text(gate: str) -> str:
+    """The gate as an argument of the pipeline: JSON text as it is, a file of this machine by its content, a URI as it is."""
+    return _file_text(gate, "--gate", "JSON")
+
+
+def policy_text(retraining: str) -> str:
+    """The retraining policy as an argument of the pipeline, made as the gate's.
+
+    Raises:
+        InvalidConfig: If it can't be read, or is no policy.
+    """
+    found = _file_text(retraining, "--retraining", "JSON or YAML")
+    if "://" in retraining and found == retraining:
+        return found
+    # As JSON, whatever it was written in: the same policy is the same argument.
+    return msgspec.json.encode(parse_policy(found or "{}"), order="sorted").decode()
+
+
+def _file_text(given: str, option: str, form: str) -> str:
+    if given.lstrip().startswith("{") or "://" in given:
+        return given
+    try:
+        return Path(given).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{option} {given}: the file can't be read ({error}); give a {form} file.") from error
+
+
+def flattened(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes dataclasses, made into one whose options are their fields.
+
+    Typer reads a function's signature; each parameter that is annotated with a dataclass gives way to that one's fields.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        for entry in fields(groups[name]):
+            default = inspect.Parameter.empty if entry.default is MISSING else entry.default
+            parameters[entry.name] = inspect.Parameter(
+                entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=own[entry.name]
+            )
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        made = {
+            name: kind(**{entry.name: given.pop(entry.name) for entry in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**made, **given)
+
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    return run

@@ -1,0 +1,48 @@
+"""What the engines of clusters share: a run is submitted, and followed from here or left alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
+from visionloop.pipelines.engines import Engine, Order
+from visionloop.pipelines.following.follow import follow
+
+
+def run(engine: Engine, order: Order) -> Mapping[str, Any]:
+    """``Engine.run`` for an engine whose runs go on by themselves.
+
+    Raises:
+        InvalidConfig: If an argument lies on this machine, where no pod reaches it.
+        UserStopped: After Ctrl-C; the run goes on.
+        Terminated: After SIGTERM; the run goes on.
+        VisionloopError: The failed stage's own error.
+    """
+    check_reachable(order.arguments)
+    try:
+        submitted = engine.submit(order)
+    except (KeyboardInterrupt, Terminated) as asked_to_end:
+        error: type[VisionloopError] = UserStopped if isinstance(asked_to_end, KeyboardInterrupt) else Terminated
+        raise error(
+            f"Stopped while the run was being submitted: {engine.name} may have taken it all the same; look there."
+        ) from None
+    if order.options.get("detach"):
+        print(f"The run goes on; follow it with: {submitted.follow_command()}", file=sys.stderr)  # noqa: T201
+        return {"run": submitted.run, "engine": submitted.engine, "name": submitted.name, "page": submitted.page}
+    asked = {**order.arguments, **order.options.get("parameter", {})}
+    return follow(submitted, str(order.arguments["workspace"]), asked)
+
+
+def check_reachable(arguments: Mapping[str, Any]) -> None:
+    """Refuses what a pod can't reach.
+
+    Raises:
+        InvalidConfig: If an argument names a folder or a file of this machine.
+    """
+    for name in ("workspace", "dataset", "gate", "retraining"):
+        if str(arguments.get(name) or "").startswith("file://"):
+            raise InvalidConfig(
+                f"--{name} {arguments[name]} lies on this machine, where no pod of an engine can reach it; give an s3:// URI."
+            )

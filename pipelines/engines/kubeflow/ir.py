@@ -1,0 +1,92 @@
+"""The pipelines' IR on Kubeflow Pipelines, as the compiler writes it and as a server returns it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionloop.core.canonical import canonical, sha256
+from visionloop.core.runs import PIPELINE_VARIABLE
+from visionloop.pipelines.definitions import PIPELINES
+from visionloop.pipelines.engines.kubeflow import Kubeflow
+from visionloop.pipelines.targets import Target
+
+#: Hex digits of the hash in the name of a pipeline's version.
+SHORT = 12
+
+
+def kfp_files(target: Target, pipelines: Iterable[str] = tuple(PIPELINES)) -> dict[str, str]:
+    """The IR of pipelines by file name."""
+    from visionloop.pipelines.engines.kubeflow.retrain import retrain_pipeline
+    from visionloop.pipelines.engines.kubeflow.train import train_pipeline
+
+    made = {"train": train_pipeline, "retrain": retrain_pipeline}
+
+    def compiled() -> dict[str, str]:
+        graphs = [made[name](target) for name in pipelines]
+        return {f"{graph.name}.yaml": kfp_yaml(graph) for graph in graphs}
+
+    # kfp walks the caller's whole stack at each setting of each task; a thread's own is short, a notebook's or a test's is not.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(compiled).result()
+
+
+def kfp_yaml(pipeline: Any) -> str:
+    """A KFP pipeline's IR and platform specification as YAML, its stages told which pipeline they belong to."""
+    from kfp import compiler
+
+    from visionloop.pipelines.engines.kubeflow.tasks import IDENTITY_PLACEHOLDER
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(pipeline, str(path))
+        text = path.read_text(encoding="utf-8")
+    identity = canonical(identity_of(pipeline.name, ir_hash(ir_documents(text)))).decode()
+    return text.replace(IDENTITY_PLACEHOLDER, f"'{identity}'")
+
+
+def identity_of(name: str, digest: str) -> dict[str, str]:
+    """Which pipeline runs, as a run's record repeats it: the engine, the pipeline, its version on a server, and its IR's hash."""
+    return {"engine": Kubeflow.name, "name": name, "version": f"{name}-{digest[:SHORT]}", "sha256": digest}
+
+
+def ir_hash(specification: Any) -> str:
+    """SHA-256 of an IR in canonical form, whether a compiler wrote it or a server returns it.
+
+    The variable in which the stages are told this very hash is left out.
+
+    Args:
+        specification: ``{pipeline_spec, platform_spec}``, or a pipeline's specification alone
+            (https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_spec.proto).
+    """
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    given = specification or {}
+    parts = given if "pipeline_spec" in given else {"pipeline_spec": given}
+    kinds = {"pipeline_spec": pipeline_spec_pb2.PipelineSpec, "platform_spec": pipeline_spec_pb2.PlatformSpec}
+    # Through the messages, so that a number's form and a default that is written out make no difference.
+    plain = {
+        name: json_format.MessageToDict(
+            json_format.ParseDict(parts.get(name) or {}, kind(), ignore_unknown_fields=True)
+        )
+        for name, kind in kinds.items()
+    }
+    for executor in plain["pipeline_spec"].get("deploymentSpec", {}).get("executors", {}).values():
+        container = executor.get("container", {})
+        if "env" in container:
+            container["env"] = [one for one in container["env"] if one.get("name") != PIPELINE_VARIABLE]
+    return sha256(canonical(plain))
+
+
+def ir_documents(text: str) -> dict[str, Any]:
+    """The KFP compiler's one or two YAML documents as a server returns them."""
+    # libyaml, where it is there, reads it in a tenth of the second that it takes otherwise.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    first, *others = yaml.load_all(text, Loader=loader)
+    return {"pipeline_spec": first, "platform_spec": others[0] if others else {}}
