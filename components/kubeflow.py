@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 from kfp import dsl
 
-from visionloop.core import catalog, lookup, runs
+from visionloop.components.convert import ahead as looking
+from visionloop.core import catalog, runs
 from visionloop.core.errors import VisionloopError
 from visionloop.core.policy import POLICIES, REGISTRY
 from visionloop.core.receipts import Found
@@ -71,7 +72,7 @@ def run_stage(
         given: The stage's arguments by name; None and "" mean not given.
         artifacts: The component's output artifacts.
         returns: The scalars that the component returns after the receipt's URI.
-        ahead: What the later stages are told, as ``lookup.look_ahead`` takes it; their finds stand beside the scalars.
+        ahead: What the later stages are told, as ``convert.ahead.look_ahead`` takes it; their finds stand beside the scalars.
 
     Returns:
         The receipt's URI ("" for a stage without one) and the scalars named in ``returns``, None as "".
@@ -91,7 +92,7 @@ def run_stage(
     try:
         outcome = run_to_receipt(catalog.stage(stage), given, invocation)
         if ahead is not None and outcome.found is not None:
-            found = lookup.look_ahead(outcome, str(given["snapshot"]), ahead, replace(invocation, force=False), forced)
+            found = looking.look_ahead(outcome, str(given["snapshot"]), ahead, replace(invocation, force=False), forced)
             outcome = replace(outcome, beside={**outcome.beside, **found})
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201

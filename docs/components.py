@@ -23,8 +23,8 @@ from kfp import compiler
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from visionloop.components.calls import STAGES
 from visionloop.core import errors
-from visionloop.pipelines.targets import STAGES
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "components"

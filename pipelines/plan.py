@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from visionloop.components.calls import CALLS, Unless
 from visionloop.components.train.stage import resolve_settings
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import InvalidConfig, NotFound
@@ -35,29 +36,6 @@ class StagePlan:
     nearest: str | None = None
 
 
-#: How each stage of the train pipeline is called, from the pipeline's arguments and the receipts of the stages before.
-Calls = Mapping[str, Callable[[Mapping[str, Any], Mapping[str, str]], dict[str, Any]]]
-
-TRAIN: Calls = {
-    "snapshot": lambda given, _: {name: given.get(name) for name in ("dataset", "snapshot", "task", "split")},
-    "validate": lambda _, found: {"snapshot": found["snapshot"]},
-    "convert": lambda _, found: {"snapshot": found["snapshot"], "report": found["validate"]},
-    "train": lambda given, found: {
-        "converted": found["convert"],
-        "snapshot": found["snapshot"],
-        "set": given["settings"],
-        "model_name": given["model_name"],
-    },
-    "evaluate": lambda given, found: {
-        "training": found["train"],
-        "snapshot": found["snapshot"],
-        "model_name": given["model_name"],
-        "gate": given.get("gate"),
-    },
-    "register": lambda given, found: {"evaluation": found["evaluate"], "model_name": given["model_name"]},
-}
-
-
 def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
     """The plan of a train pipeline; nothing is written.
 
@@ -71,13 +49,13 @@ def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
     workspace = open_prefix(str(given["workspace"]), "results")
     found: dict[str, str] = {}
     plans: list[StagePlan] = []
-    for name, call in TRAIN.items():
+    for name, call in CALLS.items():
         if plans and plans[-1].action != "reuse":
             plans.append(StagePlan(name, "follows"))
             continue
-        if name == "register" and _verdict(found["evaluate"]) == "reject":
-            break
-        plan, resolution = _plan(catalog.stage(name), call(given, found), workspace)
+        if call.unless is not None and _is_left_out(call.unless, found):
+            continue
+        plan, resolution = _plan(catalog.stage(name), call.arguments(given, found, given["settings"]), workspace)
         if name == "snapshot":
             # A mistake in the settings costs a sentence here, and the stages before the training later on.
             resolve_settings(given["settings"], str(resolution.parameters["task"].value))
@@ -87,8 +65,9 @@ def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
     return plans
 
 
-def _verdict(evaluation: str) -> Any:
-    return receipts.load(evaluation, "evaluate").receipt.scalars.get("verdict")
+def _is_left_out(unless: Unless, found: Mapping[str, str]) -> bool:
+    """Whether the condition holds, as the receipt of its stage says."""
+    return bool(receipts.load(found[unless.stage], unless.stage).receipt.scalars.get(unless.scalar) == unless.value)
 
 
 def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[StagePlan, Resolution]:

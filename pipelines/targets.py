@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
+from visionloop.components.calls import STAGES
 from visionloop.core import catalog
 from visionloop.core.policy import REGISTRY, StagePolicy
 from visionloop.training import catalog as training_catalog
 from visionloop.training.configuration.settings import BASIC
-
-#: The stages of a pipeline in the order in which a person reads them.
-STAGES = ("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup")
 
 #: The trainer that a form names by default; its rows are the DAG's plain ones.
 DEFAULT_TRAINER = str(BASIC["trainer"].default)

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from visionloop.components.convert.ahead import LOOKS_AHEAD, look_ahead
 from visionloop.core import catalog
-from visionloop.core.lookup import LOOKS_AHEAD, look_ahead
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import (
     Defect,
     InvalidConfig,
@@ -28,7 +29,6 @@ from visionloop.pipelines.following.display import Display
 from visionloop.pipelines.following.record import Record, StageRecord, own_keys
 from visionloop.pipelines.following.rows import rows, sentence
 from visionloop.pipelines.following.state import RemoteRun, RemoteState, Step
-from visionloop.pipelines.targets import STAGES
 
 #: Seconds between two looks at a run.
 LOOK_SECONDS = 2.0

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from documents import ROOT, load
 
+from visionloop.components.calls import STAGES
 from visionloop.core import errors
-from visionloop.pipelines.targets import STAGES
 
 generator: ModuleType = load("docs/components.py")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from documents import ROOT, SOURCES, load, page, rows, variables_read
 
+from visionloop.components.calls import STAGES
 from visionloop.components.evaluate.gate import GateFile
 from visionloop.core import names, policy, receipts, reservation, runs
 from visionloop.core.errors import RETRYABLE
@@ -17,7 +18,6 @@ from visionloop.core.stores import VARIABLES
 from visionloop.data import images
 from visionloop.data.dice.split import FILL
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN, RETRY_EXPRESSION
-from visionloop.pipelines.targets import STAGES
 from visionloop.registry import versions as registry
 from visionloop.training.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
 

@@ -17,10 +17,10 @@ from kfp import compiler, components, dsl
 from laptop import TOY, Laptop, Trained
 from message_receiver import Receiver, receiving
 
+from visionloop.components.calls import STAGES
 from visionloop.components.train.stage import parse_settings
 from visionloop.core.receipts import Receipt
 from visionloop.pipelines.parameters import arguments_for
-from visionloop.pipelines.targets import STAGES
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from laptop import TINY, Dataset, Laptop, wait_for
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.laptop import LocalRun, containers, run_pipeline
-from visionloop.pipelines.targets import STAGES
 from visionloop.pipelines.targets import laptop as laptop_target
 
 #: Read before any test takes the variables away.

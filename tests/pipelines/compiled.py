@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import ENGINE_DEADLINE_MARGIN
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN
-from visionloop.pipelines.targets import STAGES
 
 #: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.
 SHOWN = ("reuse-training", "reuse-evaluation")

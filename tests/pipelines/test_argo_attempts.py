@@ -17,10 +17,11 @@ from compiled import Argo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visionloop.components.calls import STAGES
 from visionloop.core.policy import POLICIES, StagePolicy, Toleration, mebibytes
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import pod_spec_patch
-from visionloop.pipelines.targets import STAGES, cluster
+from visionloop.pipelines.targets import cluster
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from compiled import Argo
 
+from visionloop.components.calls import STAGES
 from visionloop.pipelines.engines.argo.manifests import argo_files
-from visionloop.pipelines.targets import STAGES, cluster
+from visionloop.pipelines.targets import cluster
 
 #: Argo's limit of a workflow in bytes (workflow/packer, MAX_WORKFLOW_SIZE); it compresses what is larger.
 LIMIT = 2**20

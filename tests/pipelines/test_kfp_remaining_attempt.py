@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from visionloop.components.calls import STAGES
 from visionloop.core import runs
 from visionloop.core.errors import VisionloopError, all_errors, by_code
 from visionloop.core.storage import open_prefix
-from visionloop.pipelines.targets import STAGES
 
 #: What takes seconds to import, or a network to answer.
 HEAVY = ("torch", "ultralytics", "mlflow", "pandas", "matplotlib", "sklearn")

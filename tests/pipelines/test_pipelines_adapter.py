@@ -11,12 +11,12 @@ import toy_pipeline
 from kfp import dsl
 
 from visionloop.components import kubeflow
+from visionloop.components.convert import ahead as ahead_of_convert
 from visionloop.components.kubeflow import FORCE_VARIABLE, RUN_VARIABLE, reuse, run_stage
-from visionloop.core import catalog, lookup, runs
-from visionloop.core.limits import Limits
-from visionloop.core.policy import POLICIES
+from visionloop.core import catalog, lookup, receipts, runs
+from visionloop.core.errors import InvalidConfig
 from visionloop.core.running import Invocation
-from visionloop.core.stage import Context, Outcome
+from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
 
 TOYS = {name: getattr(toy_pipeline, name.upper()) for name in toy_pipeline.ARGUMENTS}
@@ -68,10 +68,12 @@ class Chain:
 
     def look(self, *ahead: str, forced: tuple[str, ...] = (), run: str = "two") -> dict[str, str]:
         found = catalog.stage("convert")
-        outcome = Outcome("convert", lookup.receipts.load(self.receipts["convert"], "convert"), True, 0.0)
-        assert found.name == lookup.LOOKS_AHEAD
+        outcome = Outcome("convert", receipts.load(self.receipts["convert"], "convert"), True, 0.0)
+        assert found.name == ahead_of_convert.LOOKS_AHEAD
         runs.RunRecord(open_prefix(self.workspace, "results"), run).open({}, None)
-        return lookup.look_ahead(outcome, self.receipts["snapshot"], ahead, Invocation(self.workspace, run), forced)
+        return ahead_of_convert.look_ahead(
+            outcome, self.receipts["snapshot"], ahead, Invocation(self.workspace, run), forced
+        )
 
 
 def artifact(kind: type[Any], folder: Path, name: str) -> Any:
@@ -268,15 +270,13 @@ def test_looking_up_writes_nothing(place: str) -> None:
     chain.converted()
     receipt = chain.train("epochs=3")
     before = sorted(Path(place).rglob("*"))
-    workspace = open_prefix(place, "results")
-    record = runs.RunRecord(workspace, "plan")
-    context = Context(workspace, record, "", Limits("train", 60, 0), POLICIES["train"], planning=True)
+    invocation = Invocation(place, run="plan")
     given = {"converted": chain.receipts["convert"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
     given |= {"set": ["epochs=3"]}
-    found = lookup.look_up("train", given, context)
+    found = lookup.find("train", given, invocation)
     assert found is not None
     assert found.uri == receipt
-    assert lookup.look_up("train", given | {"set": []}, context) is None
+    assert lookup.find("train", given | {"set": []}, invocation) is None
     assert sorted(Path(place).rglob("*")) == before
 
 
@@ -284,7 +284,7 @@ def test_looking_up_writes_nothing(place: str) -> None:
 def test_a_pair_of_another_form_is_refused(pair: str, place: str) -> None:
     chain = Chain(place)
     chain.converted()
-    with pytest.raises(lookup.InvalidConfig, match=r"--ahead"):
+    with pytest.raises(InvalidConfig, match=r"--ahead"):
         chain.look(pair)
 
 

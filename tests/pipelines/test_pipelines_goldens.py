@@ -18,12 +18,13 @@ from compiled import Kubeflow
 from hera.shared._pydantic import APIBaseModel
 from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.compile import compile_engine
 from visionloop.pipelines.engines import clusters, pods
 from visionloop.pipelines.engines.argo.manifests import argo_files, dump
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
-from visionloop.pipelines.targets import STAGES, cluster
+from visionloop.pipelines.targets import cluster
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "manifests"
@@ -299,7 +300,8 @@ def test_a_misspelt_field_does_not_survive_the_round_trip(files: dict[str, dict[
 def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, dict[str, str]]) -> None:
     from dataclasses import fields
 
-    from visionloop.core import catalog, lookup
+    from visionloop.components.convert.ahead import LOOKS_AHEAD
+    from visionloop.core import catalog
 
     for stage in STAGES:
         (document,) = structures(files["argo"][f"visionloop-{stage}.yaml"])
@@ -308,7 +310,7 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
         assert words[:2] == ["stage", stage]
         options = {word.split("=", 1)[0] for word in words[2:]}
         own = {f"--{entry.name.replace('_', '-')}" for entry in fields(catalog.stage(stage).arguments)}
-        extra = {"--ahead"} if stage == lookup.LOOKS_AHEAD else set()
+        extra = {"--ahead"} if stage == LOOKS_AHEAD else set()
         assert options == own | extra | {"--workspace", "--trace-id", "--run", "--outputs"}
         inputs = {one["name"] for one in template["inputs"]["parameters"]}
         read = set(re.findall(r"inputs\.parameters\.(\w+)", json.dumps(template)))

@@ -12,6 +12,7 @@ from compiled import Argo, Kubeflow, Row
 from toy_pipeline import TOY_TRAINER
 from toy_runs import write_distribution
 
+from visionloop.components.calls import STAGES
 from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, parse_policy
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -21,7 +22,7 @@ from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
-from visionloop.pipelines.targets import STAGES, Target, cluster
+from visionloop.pipelines.targets import Target, cluster
 from visionloop.training.catalog import TRAINERS
 
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, workflow
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines.argo.runs import parse, text, workflow_of
 from visionloop.pipelines.following.state import PHASES, STATES
-from visionloop.pipelines.targets import STAGES
 
 TEMPLATE = {
     "metadata": {"name": "visionloop-train"},

@@ -14,6 +14,7 @@ import pytest
 from recordings import workflow
 from rich.console import Console
 
+from visionloop.components.calls import STAGES
 from visionloop.core import progress, runs
 from visionloop.core.errors import (
     AccessDenied,
@@ -35,7 +36,6 @@ from visionloop.pipelines.following.follow import follow
 from visionloop.pipelines.following.record import StageRecord
 from visionloop.pipelines.following.rows import duration, rows
 from visionloop.pipelines.following.state import RemoteState, Step
-from visionloop.pipelines.targets import STAGES
 
 RUN = "5c0c6bd5"
 

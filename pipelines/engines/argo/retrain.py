@@ -38,7 +38,7 @@ def retrain_template(target: Target) -> WorkflowTemplate:
     """The DAG over the stages' templates; train's is the training pipeline's."""
     with pipeline_template(RETRAIN, form(target.trainers, RETRAIN.parameters)) as template:
         with DAG(name="pipeline"):
-            freeze("retraining")
+            freeze(RETRAIN.parameters)
             # Not "== go": of a snapshot whose outputs were lost the next stage says so.
             Task(
                 name=WORTH_IT,

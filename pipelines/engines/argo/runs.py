@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from visionloop.components.calls import STAGES
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
@@ -23,7 +24,6 @@ from visionloop.pipelines.engines.argo import Argo
 from visionloop.pipelines.engines.argo.client import Client, Refused, connect
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
-from visionloop.pipelines.targets import STAGES
 from visionloop.training.configuration.settings import display
 
 ENGINE = Argo.name

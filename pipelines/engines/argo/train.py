@@ -17,7 +17,9 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.core import catalog, lookup
+from visionloop.components.calls import CALLS
+from visionloop.components.convert.ahead import FINDS, LOOKS_AHEAD, NOTHING
+from visionloop.core import catalog
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines import pods
@@ -38,12 +40,8 @@ from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
 #: Each stage's output parameters.
 OUTPUTS: Mapping[str, Sequence[str]] = {
-    "snapshot": ("receipt", "snapshot_id", "go", "reason"),
-    "validate": ("receipt", "errors", "quarantined"),
-    "convert": ("receipt", *lookup.FINDS),
-    "train": ("receipt",),
-    "evaluate": ("receipt", "verdict"),
-    "register": ("receipt", "version", "alias"),
+    **{stage: ("receipt", *call.outputs) for stage, call in CALLS.items()},
+    LOOKS_AHEAD: ("receipt", *FINDS),
     "cleanup": (),
 }
 
@@ -101,7 +99,7 @@ def train_template(target: Target) -> WorkflowTemplate:
                 ),
             )
         with DAG(name="pipeline"):
-            freeze()
+            freeze(TRAIN.parameters)
             tasks_after_snapshot(target, output_of("snapshot"), ("snapshot",))
         exit_steps()
     return template
@@ -141,9 +139,9 @@ def exit_steps() -> None:
         )
 
 
-def freeze(*more: str) -> None:
-    """The first task, told the parameters that decide the dataset and, for its record, the model's name."""
-    _task("snapshot", (), _parameters("dataset", "snapshot", "task", "split", "model_name", *more))
+def freeze(form: Mapping[str, FormParameter]) -> None:
+    """The first task, told the parameters of the form that it takes."""
+    _task("snapshot", (), CALLS["snapshot"].arguments(_parameters(*form), {}))
 
 
 def tasks_after_snapshot(
@@ -157,53 +155,47 @@ def tasks_after_snapshot(
         after: The tasks of the same DAG that they wait for.
         trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
     """
-    report, converted = output_of("validate"), output_of("convert")
-    settings = {name: f"{{{{workflow.parameters.{name}}}}}" for name in (field.name for field in FORM)}
-    _task("validate", after, {"snapshot": snapshot})
-    _task(
-        "convert",
-        (*after, "validate"),
-        {"snapshot": snapshot, "report": report, **_parameters("model_name", "gate"), **settings},
-    )
+    receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
+    form = _parameters(*TRAIN.parameters)
+    settings = _parameters(*(field.name for field in FORM))
     left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
     chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
-    for trainer, task in trains.items():
-        _task(
-            "train",
-            (*after, "convert"),
-            {
-                "snapshot": snapshot,
-                "converted": converted,
-                **_parameters("model_name", "run_name", "description"),
-                **_places(target.trainers[trainer]),
-                **settings,
-            },
-            name=task,
-            when=f"{{{{={chosen[trainer]}}}}}",
-            template=TemplateRef(name=trained_by, template=task) if trained_by else task,
-        )
     # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
     training = reference_to("convert", "training_receipt")
     for trainer, task in trains.items():
         training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
+    receipts["train"] = f"{{{{={training}}}}}"
+    known, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
+    receipts["evaluate"] = f"{{{{={left} == 'register' ? {known} : {evaluated}}}}}"
+
+    def told(stage: str) -> dict[str, str]:
+        arguments = CALLS[stage].arguments(form, receipts)
+        return {name: value for name, value in arguments.items() if name != CALLS[stage].settings}
+
+    _task("validate", after, told("validate"))
+    _task("convert", (*after, "validate"), {**told("convert"), **_parameters("model_name", "gate"), **settings})
+    for trainer, task in trains.items():
+        _task(
+            "train",
+            (*after, "convert"),
+            {**told("train"), **_places(target.trainers[trainer]), **settings},
+            name=task,
+            when=f"{{{{={chosen[trainer]}}}}}",
+            template=TemplateRef(name=trained_by, template=task) if trained_by else task,
+        )
     _task(
         "evaluate",
         (*after, "convert", *trains.values()),
-        {
-            "training": f"{{{{={training}}}}}",
-            "snapshot": snapshot,
-            **_parameters("model_name", "gate"),
-            **_places(target.policies["evaluate"]),
-            "image": _evaluation_image(target),
-        },
+        {**told("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
         when=f"{{{{={left} in ['train', 'evaluate']}}}}",
     )
-    known, receipt = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
+    unless = CALLS["register"].condition
+    rejected = f"{reference_to(unless.stage, unless.scalar)} != '{unless.value}'"
     _task(
         "register",
         ("convert", "evaluate"),
-        {"evaluation": f"{{{{={left} == 'register' ? {known} : {receipt}}}}}", **_parameters("model_name")},
-        when=f"{{{{={left} == 'register' || ({left} != '{lookup.NOTHING}' && {reference_to('evaluate', 'verdict')} != 'reject')}}}}",
+        told("register"),
+        when=f"{{{{={left} == 'register' || ({left} != '{NOTHING}' && {rejected})}}}}",
     )
 
 

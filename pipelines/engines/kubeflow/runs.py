@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, VisionloopError
 from visionloop.core.logs import notice
 from visionloop.core.policy import REGISTRY
@@ -28,7 +29,7 @@ from visionloop.pipelines.engines.kubeflow.ir import identity_of, ir_documents, 
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
 from visionloop.pipelines.parameters import LONGEST_VALUE
-from visionloop.pipelines.targets import STAGES, cluster
+from visionloop.pipelines.targets import cluster
 
 ENGINE = Kubeflow.name
 

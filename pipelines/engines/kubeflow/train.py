@@ -6,23 +6,21 @@ from typing import Any
 
 from kfp import dsl
 
+from visionloop.components.calls import CALLS
 from visionloop.components.cleanup.component import cleanup
+from visionloop.components.convert.ahead import NOTHING
 from visionloop.components.convert.component import convert
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.register.component import register
 from visionloop.components.snapshot.component import snapshot
 from visionloop.components.train.component import train
 from visionloop.components.validate.component import validate
-from visionloop.core import lookup
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines.kubeflow.reuse import reuse_evaluation, reuse_training
 from visionloop.pipelines.engines.kubeflow.tasks import place
 from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
-
-#: What snapshot is told of a pipeline's parameters, as far as the pipeline has them.
-FROZEN_BY = ("dataset", "snapshot", "task", "split", "model_name", "retraining")
 
 #: A pipeline's parameters by name, in its graph.
 Given = Mapping[str, Any]
@@ -70,7 +68,7 @@ def pipeline_of(
         common = common_to(given)
         cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
         with dsl.ExitHandler(cleaned, name="retraining"):
-            told = {argument: given[argument] for argument in FROZEN_BY if argument in given}
+            told = CALLS["snapshot"].arguments(given, {})
             frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
             go_on(given, frozen)
 
@@ -93,25 +91,28 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
         compared = {"model_name": given["model_name"], "gate": given["gate"]}
         lineage = {"frozen_dataset": frozen_dataset}
 
+        receipts = {"snapshot": frozen}
+
+        def told(stage: str, **more: Any) -> dict[str, Any]:
+            arguments = CALLS[stage].arguments(given, {**receipts, **more})
+            return {name: value for name, value in arguments.items() if name != CALLS[stage].settings} | common
+
         def judge(name: str, training: Any, trained_model: Any) -> None:
-            evaluated = evaluate(training=training, snapshot=frozen, trained_model=trained_model, **compared, **common)
+            evaluated = evaluate(trained_model=trained_model, **told("evaluate", train=training))
             place(evaluated, "evaluate", target.evaluate(name), target)
             register_unless_rejected(
                 verdict=evaluated.outputs["verdict"],
-                evaluation=evaluated.outputs["receipt"],
                 evaluation_metrics=evaluated.outputs["evaluation_metrics"],
-                model_name=given["model_name"],
-                **common,
+                **told("register", evaluate=evaluated.outputs["receipt"]),
             )
 
-        checked = validate(snapshot=frozen, **lineage, **common)
+        checked = validate(**told("validate"), **lineage)
         place(checked, "validate", row["validate"], target)
+        receipts["validate"] = checked.outputs["receipt"]
 
-        report = checked.outputs["receipt"]
-        converted = convert(
-            snapshot=frozen, report=report, look_ahead=True, **compared, **settings, **lineage, **common
-        )
+        converted = convert(look_ahead=True, **told("convert"), **compared, **settings, **lineage)
         place(converted, "convert", row["convert"], target)
+        receipts["convert"] = converted.outputs["receipt"]
 
         left = converted.outputs["next"]
         known_training, known_evaluation = (
@@ -128,15 +129,10 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
             shown = reuse_evaluation(receipt=known_evaluation, trained_model=show_training(), **common)
             return place(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
 
-        with dsl.If(left == lookup.NOTHING, name="rejected-before"):
+        with dsl.If(left == NOTHING, name="rejected-before"):
             show_evaluation()
         with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
-            again = register(
-                evaluation=known_evaluation,
-                model_name=given["model_name"],
-                evaluation_metrics=show_evaluation(),
-                **common,
-            )
+            again = register(evaluation_metrics=show_evaluation(), **told("register", evaluate=known_evaluation))
             place(again, "register", row["register"], target)
         with dsl.Elif(left == "evaluate", name="trained-before"):
             shown = show_training()
@@ -146,16 +142,8 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
         with dsl.Else(name="train-anew"):
             for name, branch in _branches(target, given["trainer"]):
                 with branch:
-                    trained = train(
-                        converted=converted.outputs["receipt"],
-                        snapshot=frozen,
-                        model_name=given["model_name"],
-                        run_name=given["run_name"],
-                        description=given["description"],
-                        converted_dataset=converted.outputs["converted_dataset"],
-                        **settings,
-                        **common,
-                    )
+                    dataset = converted.outputs["converted_dataset"]
+                    trained = train(converted_dataset=dataset, **told("train"), **settings)
                     place(trained, "train", target.trainers[name], target)
                     judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
 
@@ -165,8 +153,10 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
 def _registration(target: Target) -> Callable[..., Any]:
     """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
 
+    unless = CALLS["register"].condition
+
     def conditional(verdict: Any, **told: Any) -> None:
-        with dsl.If(verdict != "reject", name="good-enough"):
+        with dsl.If(verdict != unless.value, name="good-enough"):
             place(register(**told), "register", target.policies["register"], target)
 
     if target.places:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from visionloop.components.calls import STAGES
 from visionloop.core import live
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
@@ -31,7 +32,7 @@ from visionloop.pipelines.engines.laptop import containers
 from visionloop.pipelines.engines.laptop.display import Display
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCESS, Job
 from visionloop.pipelines.services.folder import find_folder
-from visionloop.pipelines.targets import STAGES, laptop
+from visionloop.pipelines.targets import laptop
 
 #: What makes each pipeline in the runner's process.
 MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}

@@ -1,0 +1,95 @@
+"""How each stage is called in a pipeline: the one table that plan, the look ahead and both compilers read.
+
+A stage's arguments are receipts of earlier stages, parameters of the pipeline, and for some the settings of the training.
+What a pipeline passes on of a result are the scalars that the table names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionloop.core.errors import Defect
+
+
+@dataclass(frozen=True)
+class Unless:
+    """A condition under which a stage is left out: a scalar of an earlier stage's result has this value."""
+
+    stage: str
+    scalar: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One stage's call.
+
+    Attributes:
+        receipts: The arguments that are receipts: by name, the stage whose receipt it is.
+        parameters: The arguments that are the pipeline's parameters of the same name, where the pipeline has them.
+        settings: The argument that takes the training's settings, None for a stage that takes none.
+        outputs: The scalars that the pipeline passes on beside the receipt.
+        unless: When the stage is left out.
+    """
+
+    receipts: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    settings: str | None = None
+    outputs: tuple[str, ...] = ()
+    unless: Unless | None = None
+
+    @property
+    def condition(self) -> Unless:
+        """The condition of a stage that has one. Raises Defect for one that has none."""
+        if self.unless is None:
+            raise Defect("a stage without a condition was asked for it")
+        return self.unless
+
+    def arguments(
+        self, parameters: Mapping[str, Any], receipts: Mapping[str, Any], settings: Any = None
+    ) -> dict[str, Any]:
+        """The stage's arguments.
+
+        Args:
+            parameters: The pipeline's parameters by name.
+            receipts: The receipts of the stages before, by stage: their URIs, or what an engine has in their place.
+            settings: The training's settings, as the caller passes them on.
+        """
+        given: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
+        given |= {name: parameters[name] for name in self.parameters if name in parameters}
+        return given | ({self.settings: settings} if self.settings else {})
+
+
+#: The stages of a pipeline that have a result, in the order in which they run.
+CALLS: Mapping[str, Call] = {
+    "snapshot": Call(
+        parameters=("dataset", "snapshot", "task", "split", "model_name", "retraining"),
+        outputs=("snapshot_id", "go", "reason"),
+    ),
+    "validate": Call(receipts={"snapshot": "snapshot"}, outputs=("errors", "quarantined")),
+    "convert": Call(receipts={"snapshot": "snapshot", "report": "validate"}),
+    "train": Call(
+        receipts={"snapshot": "snapshot", "converted": "convert"},
+        parameters=("model_name", "run_name", "description"),
+        settings="set",
+    ),
+    "evaluate": Call(
+        receipts={"training": "train", "snapshot": "snapshot"},
+        parameters=("model_name", "gate"),
+        outputs=("verdict",),
+    ),
+    "register": Call(
+        receipts={"evaluation": "evaluate"},
+        parameters=("model_name",),
+        outputs=("version", "alias"),
+        unless=Unless("evaluate", "verdict", "reject"),
+    ),
+}
+
+#: The stages in the order in which a person reads them; the last one runs whatever happened before.
+STAGES = (*CALLS, "cleanup")
+
+#: The stages that ask for a GPU: the one before them looks for their results, so that no pod starts for nothing.
+EXPENSIVE = ("train", "evaluate")

@@ -1,0 +1,92 @@
+"""Looks ahead from convert: what is there already of the expensive stages after it, so that no pod with a GPU starts for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from visionloop.components.calls import CALLS, EXPENSIVE
+from visionloop.core import lookup
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.receipts import Found
+from visionloop.core.running import Invocation
+from visionloop.core.stage import Outcome
+
+#: The stage whose pod looks ahead.
+LOOKS_AHEAD = "convert"
+
+#: What ``look_ahead`` tells: the stage that has to run next, and what it found, each "" where there is nothing.
+FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict")
+
+#: ``next`` when an evaluation is there and its verdict is to reject.
+NOTHING = "nothing"
+
+#: The parameters of the pipeline that are no settings of the training.
+_PARAMETERS = tuple(dict.fromkeys(name for stage in EXPENSIVE for name in CALLS[stage].parameters))
+
+
+def look_ahead(
+    outcome: Outcome, snapshot: str, ahead: Sequence[str], invocation: Invocation, forced: Sequence[str] = ()
+) -> dict[str, str]:
+    """What train and evaluate would find.
+
+    Args:
+        outcome: The finished convert.
+        snapshot: URI of the snapshot's receipt.
+        ahead: ``KEY=VALUE`` pairs: ``model_name`` and ``gate`` for evaluate, all others as train's ``set``; empty pairs
+            are skipped.
+        invocation: How convert was called.
+        forced: Stages that compute again whatever there is.
+
+    Returns:
+        FINDS by name; ``next`` is train, evaluate, register or NOTHING. What was found is recorded in the run as reused, for
+        its stage will not start.
+
+    Raises:
+        InvalidConfig: If a pair can't be read, or a name is given twice.
+    """
+    finds = dict.fromkeys(FINDS, "") | {"next": "train"}
+    if outcome.found is None:
+        return finds
+    given = _pairs(ahead)
+    parameters = {name: value for name, value in given.items() if name in _PARAMETERS}
+    settings = [f"{name}={value}" for name, value in given.items() if name not in _PARAMETERS]
+    receipts = {"snapshot": snapshot, "convert": outcome.found.uri}
+    training = _find("train", parameters, receipts, settings, invocation, forced)
+    if training is None:
+        return finds
+    finds |= {"next": "evaluate", "training_receipt": training.uri}
+    if not parameters.get("model_name"):
+        return finds
+    evaluation = _find("evaluate", parameters, receipts | {"train": training.uri}, settings, invocation, forced)
+    if evaluation is not None:
+        verdict = str(evaluation.receipt.scalars.get("verdict") or "")
+        left = NOTHING if verdict == CALLS["register"].condition.value else "register"
+        finds |= {"next": left, "evaluation_receipt": evaluation.uri, "verdict": verdict}
+    return finds
+
+
+def _find(
+    stage: str,
+    parameters: dict[str, str],
+    receipts: dict[str, str],
+    settings: list[str],
+    invocation: Invocation,
+    forced: Sequence[str],
+) -> Found | None:
+    if stage in forced:
+        return None
+    return lookup.find(stage, CALLS[stage].arguments(parameters, receipts, settings), invocation)
+
+
+def _pairs(ahead: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for pair in ahead:
+        name, found, value = pair.partition("=")
+        if not pair:
+            continue
+        if not found or not name:
+            raise InvalidConfig(f"--ahead {pair}: give KEY=VALUE, such as epochs=20.")
+        if name in given:
+            raise InvalidConfig(f"--ahead {name} is given twice; give it once.")
+        given[name] = value
+    return given
