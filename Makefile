@@ -27,7 +27,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types golden golden-check ci bench chaos cluster-test gpu-test images kind-up kind-demo kind-down constraints clean
+.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos cluster-test gpu-test images release kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ demo: venv ## Train the sample dataset end to end on this machine
 
 test: venv ## Run the tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+
+# One process, or the counting would reach into the processes that tests start and kill: what those execute is left out.
+coverage: venv ## Run the tests in one process, and print how much of the package they execute in it (slow)
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage report --skip-covered
 
 lint: venv ## Check style, and that each room imports only what lies below it
 	$(BIN)/ruff check .
@@ -99,6 +104,11 @@ image-%:
 	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found that works; install one or name it with make images BUILDER=…"; exit 1; }
 	@test -f images/$*/requirements.txt || { echo "IMAGE=$*: no such image; give some of stage, trainer and services"; exit 1; }
 	$(BUILD_IMAGE) --build-arg IMAGE=$* $(LICENSES_$*) -t $(REGISTRY)/visionloop-$*:$(TAG) .
+
+release: venv ## Build the wheel and the source distribution into dist/, and print the names of the images
+	@rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	@printf '%s\n' $(IMAGE:%=$(REGISTRY)/visionloop-%:$(TAG))
 
 kind-up: ## Create a kind cluster with both engines, S3, MLflow and Visionloop in it (needs docker, kind and git)
 	$(KIND) up
