@@ -1,5 +1,6 @@
 """Cron expressions of five fields, as far as both engines read them alike, and the times that they mean."""
 
+# Not cronsim: the parser would stay for what it reads differently (7, L, #), and it moves a time that the clocks leave out.
 from __future__ import annotations
 
 import re
