@@ -69,11 +69,12 @@ format: venv ## Put the code into the checked style
 types: venv ## Check types
 	$(BIN)/mypy -p visionloop
 
-golden: venv ## Write what is compared: compiled pipelines, components, tables of the docs, hashes of the logic
+golden: venv ## Write what is compared: compiled pipelines, components, tables and layers of the docs, hashes of the logic
 	$(BIN)/visionloop compile --engine argo --out manifests/argo
 	$(BIN)/visionloop compile --engine kfp --out manifests/kfp
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/components.py
+	$(BIN)/python docs/layers.py
 	$(BIN)/python tests/core/logic.py
 
 golden-check: venv ## Check that the compiled pipelines are current

@@ -1,6 +1,7 @@
 """Draws pipeline.svg: the stages, their receipts and the stores. Run ``.venv/bin/python docs/images/draw.py``.
 
-One file serves light and dark pages: it brings its own background and follows the reader's preference.
+One file serves light and dark pages: it brings its own background and follows the reader's preference. Not Mermaid: it places
+boxes itself, so stores above, stages in a row and receipts below would not line up, and only some viewers render it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import re
 from types import ModuleType
 from typing import Any
 
+import pytest
 from documents import ROOT, SOURCES, load, page, rows, variables_read
 
 from visionloop.components.calls import STAGES
@@ -136,6 +137,16 @@ def test_the_picture_is_current() -> None:
     module = load("docs/images/draw.py")
     assert module.FILE.read_text(encoding="utf-8") == module.draw()
     assert (*module.TOLD, "cleanup") == STAGES
+
+
+def test_the_picture_of_the_layers_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("docs/layers.py")
+    assert module.FILE.read_text(encoding="utf-8") == module.draw(), "run .venv/bin/python docs/layers.py"
+    assert list(module.TOLD) == module.rooms()
+    assert module.arrows()["pipelines", "core"] > 0
+    monkeypatch.setattr(module, "arrows", lambda: {("core", "pipelines"): 1})
+    with pytest.raises(ValueError, match="core imports from pipelines"):
+        module.draw()
 
 
 def test_the_figures_of_the_contract_are_those_of_the_code() -> None:
