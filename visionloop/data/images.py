@@ -1,8 +1,8 @@
 """Reads images as their snapshot froze them: headers for validation, whole files through the node-wide cache.
 
 The cache is content-addressed (an object's ETag and size say which bytes it is), shared by every process of a machine,
-filled whole or not at all, and kept under its limit by dropping what was used longest ago. A view of a dataset is made of
-hard links, so that what is evicted while in use stays until the view goes.
+filled whole or not at all, and kept under its limit by evicting what was least recently used. A view of a dataset is made of
+hard links, so an image that is evicted while in use stays until the view is removed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from visionloop.core.policy import CACHE_BYTES
 from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix, writing
 from visionloop.data.dice import Header
 
-#: Bytes of an image's start in which its size is looked for; the whole image is read when they do not hold it.
+#: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
 
-#: Folder of the cache; a volume is mounted there in a pod.
+#: The cache's folder, where a pod mounts a volume.
 CACHE_VARIABLE = "VISIONLOOP_CACHE"
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
@@ -51,7 +51,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What was found of one image: its header (None if it can't be decoded), or why it is not the frozen one."""
+    """The result of inspecting one image: its header (None if it can't be decoded), or why it differs from the frozen image."""
 
     row: ImageRow
     header: Header | None
@@ -62,7 +62,7 @@ class ImageCheck:
 def inspect(
     place: Prefix, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
 ) -> Iterator[ImageCheck]:
-    """Looks at each image's header, or decodes all of it (``whole``), and at whether it is still the frozen one."""
+    """Reads each image's header, or decodes the whole image (``whole``), and checks that it is still the frozen one."""
 
     def look(row: ImageRow) -> ImageCheck:
         if row.etag is None or row.size is None:
@@ -92,14 +92,14 @@ def inspect(
 
 
 def _whole(place: Prefix, row: ImageRow) -> tuple[bytes, bool]:
-    """An image's bytes and whether they are others than the frozen ones."""
+    """An image's bytes, and whether they differ from the frozen ones."""
     data, etag = place.read_with_etag(row.key)
     identity = hashlib.sha256(data).hexdigest() if place.on_files else etag.strip('"')
     return data, len(data) != row.size or identity != row.etag
 
 
 def header_of(data: bytes, *, whole: bool) -> Header | None:
-    """Width and height from an image's first bytes, as stored (EXIF turns nothing); None if it can't be decoded."""
+    """Width and height from an image's first bytes, as stored (EXIF orientation is ignored); None if it can't be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -135,10 +135,10 @@ class ImageCache:
         return self.folder / "objects" / name[:2] / name
 
     def fetch(self, place: Prefix, row: ImageRow) -> Path:
-        """The image's file in the cache, fetched and checked against the manifest if it is not there.
+        """The image's file in the cache; fetched and checked against the manifest if it is not cached yet.
 
         Raises:
-            DatasetChanged: If the image is gone or is not what was frozen.
+            DatasetChanged: If the image is gone or differs from the frozen one.
             SickMachine: If the disk is full.
         """
         path = self.path_of(row)
@@ -189,7 +189,7 @@ class ImageCache:
             return
 
     def trim(self) -> int:
-        """Drops what was used longest ago until the cache fits its limit. Returns the bytes that were freed."""
+        """Evicts the least recently used images until the cache fits its limit. Returns the number of bytes freed."""
         entries = []
         for path in self.folder.glob("objects/*/*"):
             with contextlib.suppress(OSError):
@@ -211,7 +211,7 @@ def materialise(
     cache: ImageCache,
     alive: Callable[[], None] = lambda: None,
 ) -> int:
-    """Links each image to its path in a view, several at once. Returns how many there are."""
+    """Links each image to its path in a view, several at once. Returns their number."""
     count = 0
     with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
         try:

@@ -19,7 +19,7 @@ AREA_TOLERANCE = 1e-4
 
 Severity = Literal["error", "warning"]
 
-#: Extensions of images that the trainers read; a file with another one would be passed over in silence.
+#: Image extensions that the trainers read; they would silently skip a file with another one.
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -51,8 +51,8 @@ def check(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> list
 
     Args:
         dataset: The decoded annotations.
-        headers: What was read of each image by file name: None for one that can't be read as an image, absent for one
-            that the store lacks. None in place of them all checks the annotations alone.
+        headers: Each image's header by file name: None for one that can't be read as an image, absent for one that the
+            store lacks. None in place of the mapping checks the annotations alone.
 
     Returns:
         The findings, those of images first, in the file's order.
@@ -419,7 +419,7 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
             told.avg_annotations_per_image,
             round(average, 2),
             told.avg_annotations_per_image is not None
-            # Written with two decimals, rounded one way or the other.
+            # Written with two decimals, rounded up or down.
             and abs(told.avg_annotations_per_image - average) <= 0.005 + 1e-9,
         ),
         ("class_distribution", told.class_distribution, dict(classes), _equal(told.class_distribution, classes)),
@@ -433,13 +433,13 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _equal(told: Mapping[str, int] | None, counted: Mapping[str, int]) -> bool:
-    """Whether two distributions agree, one that is left out being 0."""
+    """Whether two distributions agree; a missing entry counts as 0."""
     told = told or {}
     return all(told.get(key, 0) == counted.get(key, 0) for key in {*told, *counted})
 
 
 def _keypoints_by_class(dataset: Dataset) -> dict[int, int]:
-    """How many keypoints an annotation of a class must have: what any class names, else what the first annotation has."""
+    """How many keypoints an annotation of each class must have: as the classes declare, else as the first annotation has."""
     named = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
     default = next(iter(named.values()), None)
     if default is None:

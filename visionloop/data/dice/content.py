@@ -1,12 +1,12 @@
-"""What decides that a dataset is the same: its content in canonical bytes, and their hash.
+"""What makes two datasets equal: their content in canonical bytes, and its hash.
 
-Content is of each image its file name, size in bytes, ETag, width, height and split field, of each annotation its class id,
-geometry, ``iscrowd`` and attributes, and of each class its id and name, for pose also its keypoints' names and flip pairs
-(they decide the labels). The order of images, classes and annotations, dates, people, statistics, colours and versions
-are not content.
+The content holds, for each image, its file name, size in bytes, ETag, width, height and split field; for each annotation, its
+class id, geometry, ``iscrowd`` and attributes; for each class, its id and name, and for pose also its keypoints' names and
+flip pairs (they decide the labels). The order of images, classes and annotations, dates, people, statistics, colours and
+versions are left out.
 
 The canonical form is one line of RFC 8785 JSON for the classes, then one for each image in the order of file names, so
-that a hash needs no document of all images at once.
+that hashing never holds all images in memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def content(dataset: Dataset, objects: Objects) -> bytes:
 
 
 def content_hash(dataset: Dataset, objects: Objects) -> str:
-    """SHA-256 of ``content``, 64 hex digits, in memory for one image at a time."""
+    """SHA-256 of ``content``, 64 hex digits; holds one image in memory at a time."""
     return _hash(_lines(dataset, objects))
 
 
@@ -75,7 +75,7 @@ def class_line(one: Class) -> str:
     if one.keypoints:
         value["keypoints"] = list(one.keypoints)
     if one.flip_pairs:
-        # A pair, and a list of pairs, mean the same in any order.
+        # The order within a pair, and of the pairs, has no meaning.
         value["flip_pairs"] = sorted(sorted(pair) for pair in one.flip_pairs)
     return str(rfc8785.dumps(value), "utf-8")
 

@@ -8,12 +8,12 @@ from visionloop.data.dice.content import annotation_lines, class_line
 from visionloop.data.dice.format import Dataset, shown
 from visionloop.data.dice.split import listed
 
-#: Renamed classes that are told one by one.
+#: Most renamed classes that are listed one by one.
 SHOWN_RENAMINGS = 3
 
 
 def difference(old: Dataset, new: Dataset) -> list[str]:
-    """What of the content (``annotations_hash``) changed from one dataset to the other; empty if nothing did.
+    """Lists how the content (``annotations_hash``) of two datasets differs; empty if it does not.
 
     Each entry is a phrase with a count and the first names, such as ``3 images added (a.png, b.png, c.png)`` or
     ``class 4 renamed from "car" to "van"``.

@@ -1,4 +1,4 @@
-"""The DICE 1.x annotation file: what is kept of it, and how it is read and written.
+"""The DICE 1.x annotation file: which fields are kept, and how it is read and written.
 
 A file names its classes and its images, each image with its annotations nested in it. Boxes are ``[x, y, width, height]``
 in absolute pixels from the top left corner; polygons, run-length masks and keypoints follow COCO
@@ -26,7 +26,7 @@ LONGEST_FILE_NAME = 1024
 
 Split = Literal["train", "val", "test"]
 
-#: The splits, in the order in which they are told.
+#: The splits, in the order in which they are shown.
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: Spellings of a split that are taken as one of the three; an empty text means none.
@@ -225,7 +225,7 @@ def _task(task_type: str | None, file: str, asked: str | None) -> str:
 
 
 def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
-    """The classes, once each is known to be named and to be there once."""
+    """The classes, after checking that each has a name and occurs once."""
     if not classes:
         raise InvalidDataset(f"{file}: classes is empty; define at least one class and export again.")
     ids: dict[int, int] = {}
@@ -249,7 +249,7 @@ def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]
 
 
 def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
-    """The images, each file name safe and there once, each split spelled as one of ``SPLITS`` or None."""
+    """The images, after checking that each file name is safe and occurs once; each split is one of ``SPLITS`` or None."""
     if not images:
         raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
     first_index: dict[str, int] = {}
@@ -297,7 +297,7 @@ def _hostile(name: str) -> str | None:
 
 
 def printable(text: str) -> str:
-    """A text of the file for a sentence: what would break a line, or turn its direction, is replaced."""
+    """A text of the file for a sentence: characters that break a line or change the text direction are replaced."""
     return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
 
 
@@ -339,7 +339,7 @@ def _got(path: str, data: bytes) -> str:
 
 
 def _wrong_json(error: Exception, data: bytes) -> str:
-    """Why the bytes are no JSON, with the place; slow, for a file that is refused anyway."""
+    """Why the bytes are not JSON, with line and column; slow, but the file is refused anyway."""
     if isinstance(error, RecursionError):
         return "the JSON is nested too deeply"
     try:
@@ -350,12 +350,12 @@ def _wrong_json(error: Exception, data: bytes) -> str:
         return f"the file is no JSON (line {wrong.lineno}, column {wrong.colno}: {wrong.msg})"
     except RecursionError:
         return "the JSON is nested too deeply"
-    # Python's parser takes what JSON forbids: numbers that are not finite, and halves of a surrogate pair.
+    # Python's parser accepts what JSON forbids: numbers that are not finite, and lone surrogates.
     return _not_json(value, "") or f"the file is no JSON ({error})"
 
 
 def _not_json(value: object, path: str) -> str | None:
-    """The first value that JSON can't hold, with its path; None if there is none."""
+    """The first value that JSON can't hold, with its path, or None."""
     stack: list[tuple[object, str]] = [(value, path)]
     while stack:
         value, path = stack.pop()

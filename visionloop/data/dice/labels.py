@@ -21,7 +21,7 @@ LONGEST_NAME = 200
 #: Names that Windows keeps for itself, whatever their extension.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
-#: Trainers find a label by replacing the last folder ``images`` of a path by ``labels``, and pass over hidden files.
+#: Trainers find a label by replacing the last folder ``images`` of a path by ``labels``, and skip hidden files.
 _MARKED = frozenset({"images", "labels"})
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?").fullmatch
@@ -71,9 +71,9 @@ def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
     """An image's YOLO label file: one line an object, sorted, so that equal content gives equal labels.
 
     Detection: class, centre x, centre y, width, height. Segmentation: class, x1, y1, x2, y2 …, an object's polygons joined
-    into one. Pose: the box, then x, y, visibility of each keypoint. All are clipped to the image. Crowd regions, boxes
-    without width or height, exact duplicates, objects without a polygon (segmentation) and without any labelled keypoint
-    (pose) are left out.
+    into one. Pose: the box, then x, y, visibility of each keypoint. All are clipped to the image. Left out are crowd regions,
+    boxes without width or height, exact duplicates, for segmentation objects without a polygon, and for pose objects
+    without any labelled keypoint.
 
     Args:
         image: The image with its annotations.
@@ -105,7 +105,7 @@ def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
 
 
 def image_folder_class(image: Image) -> int:
-    """The class id of a labelled classification image; leave images without annotations out before.
+    """The class id of a labelled classification image; the caller leaves out images without annotations.
 
     Raises:
         InvalidDataset: If it has labels of several classes, or none.
@@ -123,19 +123,19 @@ def view_names(file_names: Iterable[str]) -> dict[str, str]:
     """A safe relative name for each image in a local view of a dataset.
 
     A name stays as it is unless a part of it is hidden, reserved, too long, a folder that trainers treat apart
-    (``images``, ``labels``), or holds characters that a file system or a list file can't: those become ``%`` and the hex
-    of their UTF-8 bytes; what is too long is cut and ends with 16 hex digits of its SHA-256. The extension stays.
+    (``images``, ``labels``), or holds characters that a file system or a list file can't hold: those become ``%`` and the
+    hex of their UTF-8 bytes; a part that is too long is cut and ends with 16 hex digits of its SHA-256. The extension stays.
 
-    A label file is named by the image's stem, so stems are unique in a folder: of names that differ in the extension
+    A label file is named after the image's stem, so stems are unique in a folder: of names that differ in the extension
     alone, the first in alphabetical order keeps its stem, the others get ``-`` and 8 hex digits of their SHA-256. So a
-    name changes with the dataset only if such a neighbour comes or goes.
+    name changes with the dataset only if such a neighbour is added or removed.
     """
     safe = {name: "/".join(map(_safe, name.split("/"))) for name in sorted(file_names)}
     folders: set[str] = set()
     for view in safe.values():
         parts = view.split("/")
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    # Stems are compared without case, for file systems that do so.
+    # Stems are compared case-insensitively, as some file systems do.
     folded = {folder.casefold() for folder in folders}
     taken: set[str] = set()
     views: dict[str, str] = {}
@@ -197,7 +197,7 @@ def _box(image: Image, annotation: Annotation) -> tuple[float, ...]:
     if annotation.bbox is None:
         return ()
     x, y, width, height = annotation.bbox
-    # A box inside the image keeps its numbers, so that no rounding comes between.
+    # A box inside the image keeps its numbers, so that nothing is rounded.
     if x < 0 or x + width > image.width:
         left, right = max(x, 0.0), min(x + width, float(image.width))
         x, width = left, right - left
@@ -246,7 +246,7 @@ def _polygon(image: Image, annotation: Annotation) -> tuple[float, ...]:
 
 
 def _joined(polygons: list[np.ndarray]) -> np.ndarray:
-    """Several polygons as one outline: each is entered from, and left to, the nearest point of those before it."""
+    """Joins several polygons into one outline: each is connected, there and back, to the nearest point of those before it."""
     outline = polygons[0]
     for polygon in polygons[1:]:
         distances = ((outline[:, None] - polygon[None]) ** 2).sum(axis=2)

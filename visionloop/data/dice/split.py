@@ -18,7 +18,7 @@ from visionloop.data.dice.format import SPLITS, Dataset, Split, printable
 #: The fractions of a rule sum to 1 within this.
 TOLERANCE = 1e-9
 
-#: Train comes first: it is filled first if it is empty, and gives first.
+#: Train comes first: an empty train is filled first, and images are taken from it first.
 _FILLING_ORDER: tuple[Split, ...] = ("train", "test", "val")
 
 _SPLITS_BY_NAME: dict[str, Split] = {split: split for split in SPLITS}
@@ -51,13 +51,13 @@ class SplitRule:
         return "val" if u < self.test + self.val else "train"
 
 
-#: Fills a split that no image's ``split`` field names: a tenth of the train images each for val and test.
+#: Fills a split that no image's ``split`` field names: val and test get a tenth of the train images each.
 FILL = SplitRule(train=0.8, val=0.1, test=0.1)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The split of each image by file name, and one sentence for each filling."""
+    """The split of each image by file name, and one sentence for each split that was filled."""
 
     splits: dict[str, Split]
     notices: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def split_from_object(value: object, where: str) -> SplitRule:
         where: Where it stands, for errors (``metadata.json: split_config``).
 
     Raises:
-        InvalidConfig: If it is no such object, or the fractions do not sum to 1 (tolerance 1e-9).
+        InvalidConfig: If it is not such an object, or the fractions do not sum to 1 (tolerance 1e-9).
     """
     if not isinstance(value, Mapping):
         raise InvalidConfig(f"{where}: expected an object with the keys {', '.join(_KEYS)}, got {value!r}.")
@@ -135,8 +135,8 @@ def fraction(name: str, seed: int = 0) -> float:
 def groups(data: bytes, file: str, field: str) -> dict[str, str]:
     """The group of each image that has one, read from a file that ``decode`` has accepted.
 
-    Groups are read apart from the dataset because any field can be one, a person's name too: they serve ``assign`` and
-    are not kept.
+    Groups are read separately from the dataset because any field can be the group, even a person's name: only ``assign`` uses
+    them, and they are not kept.
 
     Args:
         data: The annotation file's bytes.
@@ -179,20 +179,20 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
 def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] | None = None) -> Assignment:
     """Gives each image its split.
 
-    With a rule, u decides alone: u < test is test, u < test + val is val, else train, u being ``fraction`` of the file
-    name, or of the group where the image has one. Without a rule the ``split`` field counts, none meaning train; if no
-    image is in val or test, that split is filled from the train images by ``FILL``.
+    With a rule, only u decides, the ``fraction`` of the file name, or of the group if the image has one: u < test is test,
+    u < test + val is val, anything else is train. Without a rule the ``split`` field decides, and a missing one means train;
+    if no image is in val or test, that split is filled from the train images by ``FILL``.
 
-    A split that should have images and stays empty (a small dataset) gets the image, or group, of smallest u, from train
-    if train keeps another. So an image never moves as the dataset grows, except one that was taken this way.
+    A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
+    train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way.
 
     Args:
         dataset: The decoded annotations.
         rule: The run's or the dataset's rule, or None.
-        groups: What the function ``groups`` read for ``rule.group``.
+        groups: The result of the function ``groups`` for ``rule.group``.
 
     Raises:
-        InvalidDataset: If there are too few images to leave none of these splits empty.
+        InvalidDataset: If there are too few images to fill each of these splits.
     """
     if rule is not None and rule.group is not None and groups is None:
         raise Defect(f"The split's rule has group={rule.group}, but no groups were given.")
@@ -242,7 +242,7 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
 def _fill_empty(
     split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], seed: int, file: str
 ) -> list[str]:
-    """Gives an empty split the group (or the one image) of smallest u, from train if that keeps another."""
+    """Gives an empty split the group (or the single image) with the smallest u, from train if train keeps another."""
     for donor in _FILLING_ORDER:
         spare = [key for key, members in together.items() if splits[members[0]] == donor]
         if len(spare) > 1:
@@ -256,7 +256,7 @@ def _fill_empty(
 
 
 def listed(names: Sequence[str], shown: int = 3) -> str:
-    """The first names in alphabetical order, and how many more there are."""
+    """The first names in alphabetical order, and the number of the others."""
     first = printable(", ".join(sorted(names)[:shown]))
     return first if len(names) <= shown else f"{first} and {len(names) - shown} more"
 

@@ -9,7 +9,7 @@ from visionloop.core.errors import DatasetNotFound, InvalidConfig
 #: The four tasks, by the names that file names and arguments use.
 TASKS = ("detection", "segmentation", "classification", "pose")
 
-#: The older single annotation file; it serves when a task has no file of its own.
+#: The older single annotation file, used when a task has no file of its own.
 LEGACY_FILE = "annotations.json"
 
 _ALIASES = {
@@ -44,10 +44,10 @@ def parse_task(text: str, where: str) -> str:
 
     Args:
         text: A task or one of its aliases (``object_detection``, ``instance_segmentation``, ``keypoints`` …).
-        where: Where the text was given, for the error (``--task``).
+        where: Where the text comes from, for the error (``--task``).
 
     Raises:
-        InvalidConfig: If it spells no task.
+        InvalidConfig: If it does not spell a task.
     """
     task = known_task(text)
     if task is None:
@@ -68,8 +68,8 @@ def choose_task(files: Collection[str], requested: str | None, dataset: str) -> 
         ``task_type`` decides, so give None to ``decode`` and read ``Dataset.task``.
 
     Raises:
-        InvalidConfig: If there are several tasks and none was asked for, or others than the one asked for.
-        DatasetNotFound: If there is no annotation file at all.
+        InvalidConfig: If there are several tasks and none was requested, or the requested one is missing.
+        DatasetNotFound: If there is no annotation file.
     """
     task = None if requested is None else parse_task(requested, "--task")
     present = [name for name in TASKS if annotation_file(name) in files]
