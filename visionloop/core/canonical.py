@@ -12,7 +12,7 @@ from visionloop.core.errors import InvalidConfig
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785 JSON of a value that is in its declared types already.
+    """RFC 8785 JSON of a value whose parts already have their declared types.
 
     Raises:
         InvalidConfig: If the value has no canonical form (NaN, an integer beyond 2^53).

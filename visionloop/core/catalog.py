@@ -18,7 +18,7 @@ def stages() -> dict[str, Stage]:
 
 
 def stage(name: str) -> Stage:
-    """One stage. Raises InvalidConfig, naming those that there are."""
+    """The stage of this name. Raises InvalidConfig, listing the installed stages."""
     return find(STAGES, name, "stage")  # type: ignore[no-any-return]
 
 
@@ -28,7 +28,7 @@ def names(group: str) -> list[str]:
 
 
 def find(group: str, name: str, kind: str) -> Any:
-    """What an entry point leads to. Raises InvalidConfig, naming those that there are of this kind."""
+    """The object that an entry point names. Raises InvalidConfig, listing the installed ones of this kind."""
     known = names(group)
     if name not in known:
         raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(known)}.")
@@ -37,6 +37,6 @@ def find(group: str, name: str, kind: str) -> Any:
 
 @cache
 def load(group: str, name: str) -> Any:
-    """What an installed entry point leads to, imported once."""
+    """The object that an installed entry point names, imported once."""
     (entry, *_) = entry_points(group=group, name=name)
     return entry.load()

@@ -1,7 +1,7 @@
-"""Temporary folders that are removed even after their process was killed: by the next one.
+"""Temporary folders that are removed even if their process was killed: the next process removes them.
 
-A process holds a lock on its folder as long as it lives, so an unlocked one is nobody's. The host's name is part of the
-folder's: a lock on a network's file system may mean nothing to another host.
+A process holds a lock on its folder as long as it lives, so an unlocked folder belongs to nobody. A folder's name contains the
+host's name: on a network file system, a lock may mean nothing to another host.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from visionloop.core.storage import writing
 
 PREFIX = f"visionloop-temporary-{socket.gethostname()}-"
 
-#: Seconds for which an unlocked folder is left alone: its maker may be about to lock it.
+#: Seconds for which an unlocked folder is left alone: its creator may be about to lock it.
 UNTOUCHED_SECONDS = 60
 
 
 @contextlib.contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
-    """A folder of this process, removed at the end whatever happens, and those of killed processes with it.
+    """A folder for this process, removed at the end whatever happens, along with those of killed processes.
 
     Raises:
         SickMachine: If the disk is full.
@@ -42,13 +42,13 @@ def temporary_folder(name: str) -> Iterator[Path]:
 
 
 def process_folder(name: str) -> Path:
-    """A folder that stays as long as this process, and is not a forked worker's to remove.
+    """A folder that lasts as long as this process; a forked worker does not remove it.
 
     Raises:
         SickMachine: If the disk is full.
         AccessDenied: If the temporary folder can't be written.
     """
-    folder, _ = _make(name)  # the lock is the process's: nobody closes it
+    folder, _ = _make(name)  # the lock lasts as long as the process: nothing closes it
     owner = os.getpid()
 
     def remove() -> None:
@@ -65,14 +65,14 @@ def _make(name: str) -> tuple[Path, int]:
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-"))
     held = os.open(folder, os.O_RDONLY)
-    # A file system without locks keeps its leftovers: sweeping finds none that it may remove.
+    # A file system without locks keeps leftover folders: sweep can't tell which of them it may remove.
     with contextlib.suppress(OSError):
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return folder, held
 
 
 def sweep() -> int:
-    """Removes the folders of processes that are gone. Returns how many there were."""
+    """Removes the folders of processes that are gone. Returns their number."""
     removed = 0
     oldest = time.time() - UNTOUCHED_SECONDS
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):

@@ -1,7 +1,8 @@
 """Timers and signals inside a stage: its time limit (79), silence (124), SIGTERM (143) and Ctrl-C (130).
 
-They raise in the main thread, so that a stage ends through its own ``finally`` blocks. An engine's deadline only kills,
-so it comes ten minutes later. A stage stuck in foreign code that never returns is ended by a thread after a minute.
+They raise an error in the main thread, so that a stage runs its own ``finally`` blocks. An engine's deadline just kills the
+process, so it is set ten minutes later. If the stage is stuck in a library's code that never returns, a thread ends the process
+after a minute.
 """
 
 from __future__ import annotations
@@ -56,21 +57,21 @@ class Limits:
 
     @property
     def asked_to_end(self) -> bool:
-        """Whether somebody outside has asked the stage to end; a limit of its own is nobody's wish."""
+        """Whether a signal from outside has asked the stage to end, rather than a limit of its own."""
         return self._due is not None and isinstance(self._due[1], Terminated | UserStopped)
 
     def give_time(self) -> None:
-        """Lets a stage that was asked to end keep what it has: the wait for it to be stuck begins anew."""
+        """Gives a stage that was asked to end time to save its work: the time until it counts as stuck starts again."""
         if self._due is not None:
             self._due = (time.monotonic(), self._due[1])
             self._may_go_on = True
 
     def alive(self) -> None:
-        """A piece of work is finished. Raises what the stage was asked to end with, if it works on all the same."""
+        """Reports a finished piece of work. Raises the error that the stage was asked to end with, if it is still working anyway."""
         self._last_sign = time.monotonic()
         in_main = threading.current_thread() is threading.main_thread()
         if self._due is not None and in_main and not self._may_go_on:
-            # A library's own `except` had swallowed it.
+            # A library's own `except` swallowed it.
             raise self._due[1]
 
     def __enter__(self) -> Limits:
@@ -83,7 +84,10 @@ class Limits:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Stops the timers and gives the signals back. What the stage was asked to end with is its error, whatever was made of it."""
+        """Stops the timers and restores the signal handlers.
+
+        If the stage was asked to end, an exception that it ended with instead is replaced by the error it was asked to end with.
+        """
         self._finished.set()
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, *self._timer)
@@ -128,11 +132,11 @@ class Limits:
             raised = self._due is not None and time.monotonic() - self._due[0] > STUCK_SECONDS
             if raised or (overdue and self._due is None):
                 error = self._due[1] if self._due else self._check() or Silent(f"{self.stage} is stuck.")
-                # A thread of its own: telling must not get stuck as well.
+                # In a thread of its own: the report must not get stuck as well.
                 teller = threading.Thread(target=self.on_stuck, args=(error,), name="stuck", daemon=True)
                 teller.start()
                 teller.join(TELL_SECONDS)
-                # Whoever read what this process says may be gone.
+                # The reader of this process's output may be gone.
                 with contextlib.suppress(OSError, ValueError):
                     print(error.sentence, file=sys.__stderr__, flush=True)
                 os._exit(error.exit_code)
@@ -140,7 +144,7 @@ class Limits:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Lets a stage that ends tell why: Ctrl-C reaches it twice, from the terminal and from whoever started it."""
+    """Lets an ending stage report why: Ctrl-C reaches it twice, from the terminal and from the process that started it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,13 +14,13 @@ VARIABLE = "VISIONLOOP_EVENTS"
 
 
 def emit(kind: str, **fields: Any) -> None:
-    """Appends one event if somebody listens. Never fails the stage."""
+    """Appends one event if VISIONLOOP_EVENTS is set. Never fails the stage."""
     path = os.environ.get(VARIABLE)
     if not path:
         return
     try:
         line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
-        # One write in append mode: lines of several processes never mix.
+        # A single write in append mode, so that lines of several processes never mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except (OSError, TypeError, ValueError):
         return
@@ -33,7 +33,7 @@ def emit(kind: str, **fields: Any) -> None:
 
 
 def argo_progress(done: int, total: int) -> None:
-    """Tells Argo how far the step is, where the engine asks for it (ARGO_PROGRESS_FILE)."""
+    """Reports the step's progress to Argo, where it asks for it (ARGO_PROGRESS_FILE)."""
     path = os.environ.get("ARGO_PROGRESS_FILE")
     if path and total > 0:
         try:

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("visionloop")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, with the fields of the log events of the backend that this replaces and the trace id."""
+    """One JSON object a line: timestamp, level, message, the context's fields and the record's own."""
 
     def __init__(self, context: dict[str, str]) -> None:
         """``context`` goes into every line (trace_id, run, stage)."""
@@ -40,7 +40,7 @@ class JsonLines(logging.Formatter):
             line["traceback"] = self.formatException(record.exc_info)
         try:
             return msgspec.json.encode(line).decode()
-        except (TypeError, ValueError):  # a lone surrogate from a file's name, or a value that JSON has no form for
+        except (TypeError, ValueError):  # a lone surrogate from a file's name, or a value that JSON can't represent
             return json.dumps(line, default=str)
 
 
@@ -57,7 +57,7 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
     """Sends Visionloop's log lines to the process's real stderr in the form that fits it.
 
     Raises:
-        InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT says something else than it may.
+        InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT is not an allowed value.
     """
     stream = sys.__stderr__ or sys.stderr
     handler = logging.StreamHandler(stream)
@@ -85,5 +85,5 @@ def configure_for_people() -> None:
 
 
 def notice(message: str) -> None:
-    """Says something that a person should know and that is no error."""
+    """Prints something that a person should know but that is not an error."""
     LOGGER.info(message, extra={"fields": {"kind": "notice"}})

@@ -20,12 +20,12 @@ _DIGEST_LENGTH = 8
 def sanitise(name: str, *, what: str = "--model-name", longest: int = LONGEST) -> str:
     """A name in lowercase letters, digits and single hyphens, starting and ending with a letter or digit.
 
-    A name that is too long is cut and ends with eight hex digits over all of it, so two long names stay two. The function
-    leaves its own results as they are.
+    A name that is too long is cut and ends with eight hex digits over all of it, so two long names stay different. The
+    function leaves its own results unchanged.
 
     Args:
-        name: What a person gave; accents are dropped, everything else that is no letter of a to z or digit is a hyphen.
-        what: The argument that is named in the error.
+        name: What a person gave; accents are dropped, everything else except a to z and digits becomes a hyphen.
+        what: The argument named in the error.
         longest: Most characters of the result, at least 10: less than 63 where a prefix or version is added.
 
     Raises:

@@ -13,14 +13,14 @@ from decimal import Decimal
 #: The images' default registry and the tag that equals the package's version.
 REGISTRY = "localhost"
 
-#: Seconds after which a stage that finishes no work is dead, and how often at most it tells that it lives.
+#: Seconds without finished work after which a stage counts as dead, and the shortest interval between two signs of life.
 SILENCE_SECONDS = 300
 SIGN_OF_LIFE_SECONDS = 60
 
-#: Seconds that an engine's deadline exceeds the stage's own limit, so that the stage speaks first.
+#: Seconds by which an engine's deadline exceeds the stage's own limit, so that the stage ends itself first.
 ENGINE_DEADLINE_MARGIN = 600
 
-#: The whole run's limit and how long finished pods stay, in seconds.
+#: The time limit of a whole run, and how long finished pods are kept, in seconds.
 RUN_DEADLINE_SECONDS = 25 * 3600
 FINISHED_POD_SECONDS = 3600
 
@@ -50,11 +50,11 @@ class StagePolicy:
     CPU in cores ("500m", "2"), memory in Kubernetes' units ("8Gi"), times in seconds. ``attempts`` counts the first try.
     ``cache_claim`` names a PersistentVolumeClaim for the image cache; without one an emptyDir serves. ``annotations`` are the pod's.
 
-    After a kill for memory the next attempt gets the limit times ``memory_factor`` for each attempt before it, ``memory_most``
-    at most (None: as far as the attempts go). A factor of 1 leaves it as it is.
+    After a kill for memory, the limit is multiplied by ``memory_factor`` for each earlier attempt, up to ``memory_most``
+    (None: limited only by the number of attempts). A factor of 1 leaves the limit unchanged.
 
-    The first ``spot_losses`` attempts go to nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
-    to all others; a row without a selector never does.
+    The first ``spot_losses`` attempts run on nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
+    on all others; without a selector, none runs on such nodes.
     """
 
     image: str = "visionloop-stage"
@@ -91,7 +91,7 @@ class StagePolicy:
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after ``attempt`` (1 for the first) failed."""
-        # A power beyond any wait would overflow.
+        # A large attempt number would overflow the power.
         return min(self.backoff_first * self.backoff_factor ** min(attempt - 1, 64), self.backoff_longest)
 
 
@@ -103,7 +103,7 @@ def mebibytes(quantity: str) -> int:
     """An amount of memory in Kubernetes' notation ("8Gi", "1.5G", "500000k") in MiB, rounded down.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not such an amount.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", quantity, re.ASCII)
     if found is None:
@@ -114,7 +114,7 @@ def mebibytes(quantity: str) -> int:
 #: The label, and the taint, of nodes that may be taken away at any time (docs/engines.md).
 SPOT = ("visionloop/capacity", "spot")
 
-#: Keeps the cluster's autoscaler from removing a node for being little used while a pod of hours runs there
+#: Keeps the cluster's autoscaler from removing an underused node while a pod runs on it for hours
 #: (https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md).
 STAYS = ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")
 
@@ -139,7 +139,7 @@ _GPU = StagePolicy(
     annotations=(STAYS,),
 )
 
-#: One row a stage. Limits and attempts are those of the backend that this replaces (validate 5 min, train 24 h, cleanup 5 min, 3 attempts).
+#: One row a stage.
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": _DATA,
     "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),

@@ -1,6 +1,6 @@
 """The progress record of a key: how far its training is, and which checkpoints can be resumed from.
 
-It only moves forward, whoever writes it, and names two generations of checkpoints: the newest may be torn by a full store.
+It only moves forward, whoever writes it, and names the last two checkpoints: a full store may have truncated the newest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies in ``progress.json``; ``checkpoints`` has the newest first."""
+    """The content of ``progress.json``; ``checkpoints`` has the newest first."""
 
     attempt: str
     epoch: int
@@ -39,7 +39,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(place: Prefix) -> Progress | None:
-    """The progress of a key, or None where there is none that can be read."""
+    """The progress of a key, or None if it is missing or unreadable."""
     try:
         return msgspec.json.decode(place.read(FILE), type=Progress)
     except (NotFound, msgspec.MsgspecError):
@@ -47,7 +47,7 @@ def read(place: Prefix) -> Progress | None:
 
 
 def advance(place: Prefix, progress: Progress) -> Progress:
-    """Records ``progress`` unless somebody is further already; returns what stands there afterwards."""
+    """Records ``progress`` unless the store already holds later progress; returns what the store holds afterwards."""
     progress = msgspec.structs.replace(progress, metrics=finite(progress.metrics))
     data = msgspec.json.encode(progress)
     while True:

@@ -17,15 +17,15 @@ from visionloop.core.stores import Role, split_uri
 SCHEMA = 1
 FILE = "receipt.json"
 
-#: An output up to this size, in bytes, may be the sample that is read back before a receipt is believed.
+#: Largest output, in bytes, that may be the sample which is read back before a receipt is trusted.
 SAMPLE_BYTES = 8 * 2**20
 
-#: What a receipt says where no tracker is configured.
+#: A receipt's record of tracking when no tracker is configured.
 NOT_TRACKED = "not tracked"
 
 
 class InputReference(msgspec.Struct, frozen=True):
-    """What a stage read: the receipt's URI (None where there was none, as without a champion) and its digest."""
+    """An input of a stage: its receipt's URI (None where there is no receipt, as without a champion) and its digest."""
 
     receipt: str | None
     digest: str
@@ -48,7 +48,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished stage did; ``docs/contract.md`` tells each field."""
+    """A finished stage's record; ``docs/contract.md`` describes each field."""
 
     schema: int = SCHEMA
     stage: str
@@ -72,7 +72,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found:
-    """A receipt that was read, and the place its outputs are read from."""
+    """A receipt that was read, and the prefix that holds its outputs."""
 
     def __init__(self, receipt: Receipt, uri: str, place: Prefix, etag: str = "") -> None:
         """``place`` is the folder of the key, ``etag`` the receipt object's own."""
@@ -98,7 +98,7 @@ class Found:
         """An output's bytes, checked against the receipt.
 
         Raises:
-            InvalidReceipt: If the output is gone or not the one that the receipt names.
+            InvalidReceipt: If the output is gone or differs from the receipt's entry.
         """
         entry = self.output(name)
         try:
@@ -130,7 +130,7 @@ class Found:
         return local
 
     def intact(self) -> bool:
-        """Whether every output is there in its size, and a sample reads back as it was written."""
+        """Whether every output exists with its recorded size, and a sample reads back with its recorded digest."""
         entries = self.receipt.outputs.values()
         try:
             for entry in entries:
@@ -147,10 +147,10 @@ class Found:
 
 
 def parse(data: bytes, uri: str) -> Receipt:
-    """Reads a receipt's JSON and checks that its key and digest are those of what it holds.
+    """Reads a receipt's JSON and checks its key and digest against its other fields.
 
     Raises:
-        InvalidReceipt: If it is no receipt, of another schema, or altered.
+        InvalidReceipt: If it is not a receipt, has another schema, or was altered.
     """
     try:
         receipt = msgspec.json.decode(data, type=Receipt)
@@ -186,12 +186,12 @@ def key_of(receipt: Receipt) -> str:
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
-    """The values that are numbers: JSON knows neither NaN nor infinity, and what can't be read back is no record."""
+    """The finite values: JSON has neither NaN nor infinity, and a record must be readable."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def look(workspace: Prefix, stage: str, key: str) -> Found | None:
-    """The receipt of a key if there is a readable one, else None; outputs are not looked at."""
+    """The receipt of a key, or None if it is missing or unreadable; outputs are not checked."""
     place = workspace.child(f"{stage}/{key}")
     try:
         data, etag = place.read_with_etag(FILE)
@@ -202,10 +202,10 @@ def look(workspace: Prefix, stage: str, key: str) -> Found | None:
 
 
 def load(uri: str, stage: str, *, role: Role = "results") -> Found:
-    """Reads an input's receipt and sees that its outputs are there: success is the receipt, never an engine's phase.
+    """Reads an input's receipt and checks that its outputs exist: success is the receipt, never an engine's phase.
 
     Raises:
-        InvalidReceipt: If there is none, it is of another stage, or an output is gone.
+        InvalidReceipt: If it does not exist, belongs to another stage, or an output is gone.
     """
     parent, name = split_uri(uri) if uri else ("", "")
     if name != FILE:
@@ -227,7 +227,7 @@ def load(uri: str, stage: str, *, role: Role = "results") -> Found:
 
 
 def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
-    """Creates the receipt, or replaces the one with the ETag ``replacing``; if another was first, that one is returned."""
+    """Creates the receipt, or replaces the one with the ETag ``replacing``; if another attempt was first, its receipt is returned."""
     uri = f"{place.uri}/{FILE}"
     ours = receipt.encode()
     try:
@@ -250,5 +250,5 @@ def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
         except NotFound:
             replacing = None
         except InvalidReceipt:
-            # A torn or foreign object stands where the receipt belongs: ours takes its place.
+            # A truncated or foreign object is in the receipt's place: ours replaces it.
             _, replacing = place.read_with_etag(FILE)

@@ -1,7 +1,7 @@
-"""Reservations: they save the cost of computing one key twice at the same time, and never guard correctness.
+"""Reservations: they save the cost of computing a key twice at the same time; correctness never depends on them.
 
-A holder renews its object every ten seconds; a reader that sees no change for a minute by its own clock, or finds that the
-holder is a dead process of the same host, takes over.
+A holder renews its object every ten seconds. A reader takes over if the object does not change for a minute by the reader's
+own clock, or if the holder is a dead process of the same host.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ FILE = "reservation.json"
 RENEW_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
-#: The attempts of this process that hold a key now: its holder is the same for all of them.
+#: The attempts of this process that hold a key now; they all share one Holder.
 _holding: set[str] = set()
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A process that nobody else can be: host, boot, process id namespace, process id and its start.
+    """Identifies a process uniquely: host, boot, process id namespace, process id and start time.
 
-    ``started`` counts from the boot where the system tells that: the wall clock's corrections do not move it.
+    ``started`` counts from the boot where the system provides that, so corrections of the wall clock do not move it.
     """
 
     host: str
@@ -41,7 +41,7 @@ class Holder(msgspec.Struct, frozen=True):
     started: float
 
     def is_dead(self) -> bool:
-        """True only if the process belongs to this host, boot and namespace, and is gone or a zombie."""
+        """Whether the process is known to be gone or a zombie; False for one of another host, boot or namespace."""
         mine = this_process()
         if (self.host, self.boot, self.namespace) != (mine.host, mine.boot, mine.namespace):
             return False
@@ -49,7 +49,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def started(pid: int) -> float | None:
-    """When a living process was started (clock ticks since boot, else seconds); None if it is gone or a zombie."""
+    """The start of a living process (clock ticks since boot, else seconds); None if it is gone or a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     try:
         if Path("/proc/self/stat").exists():
@@ -63,7 +63,7 @@ def started(pid: int) -> float | None:
 
 
 def this_process() -> Holder:
-    """The holder that the calling process is."""
+    """The calling process as a holder."""
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     return Holder(
         socket.gethostname(),
@@ -75,7 +75,7 @@ def this_process() -> Holder:
 
 
 class Reserved(msgspec.Struct, frozen=True):
-    """What lies in ``reservation.json``."""
+    """The content of ``reservation.json``."""
 
     run: str
     attempt: str
@@ -86,7 +86,7 @@ class Reserved(msgspec.Struct, frozen=True):
 
 
 class Watcher:
-    """Reads a foreign reservation again and again, and tells when it has gone stale."""
+    """Polls another process's reservation to find out when it is stale."""
 
     def __init__(self, place: Prefix) -> None:
         """``place`` is the folder of the key."""
@@ -96,7 +96,7 @@ class Watcher:
         self.etag: str | None = None
 
     def look(self) -> bool:
-        """Whether somebody alive holds the key."""
+        """Whether a live process holds the key."""
         try:
             data, self.etag = self._place.read_with_etag(FILE)
             self.reserved = msgspec.json.decode(data, type=Reserved)
@@ -107,7 +107,7 @@ class Watcher:
             self.reserved = None
             return False
         if self.reserved.holder == this_process():
-            # One that holds it no more is an earlier attempt of ours, whose release met a store that was out.
+            # An attempt that is not holding any more failed to release the key: the store was down.
             return self.reserved.attempt in _holding
         mark = f"{self.reserved.attempt}:{self.reserved.heartbeat}"
         now = time.monotonic()
@@ -129,13 +129,13 @@ class Reservation:
         self._thread: threading.Thread | None = None
 
     def take(self, over: str | None = None) -> bool:
-        """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another was faster."""
+        """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another process was faster."""
         if over is None:
             self._place.create(FILE, self._bytes())
         else:
             with contextlib.suppress(PreconditionFailed):
                 self._place.replace(FILE, self._bytes(), over)
-        # What stands there counts: a write whose answer was lost, and that was sent again, is refused and still ours.
+        # A write that was sent again because its answer was lost is refused, though the object is ours: read it to decide.
         if not self._reread():
             return False
         _holding.add(self._attempt)
@@ -144,7 +144,7 @@ class Reservation:
         return True
 
     def release(self) -> None:
-        """Gives the key back; an object that is somebody else's by now is left alone."""
+        """Releases the key; an object that belongs to another process by now is left alone."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -154,7 +154,7 @@ class Reservation:
         _holding.discard(self._attempt)
 
     def _reread(self) -> bool:
-        """Whether our own object stands there; its ETag is kept for the next renewal."""
+        """Whether the object is still our own; keeps its ETag for the next renewal."""
         try:
             data, etag = self._place.read_with_etag(FILE)
         except NotFound:
@@ -172,7 +172,7 @@ class Reservation:
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
             self._beats += 1
-            # A store that is out for a while only makes the reservation look stale: the worst is work done twice.
+            # If the store is down for a while, the reservation just looks stale: at worst, work is done twice.
             with contextlib.suppress(VisionloopError):
                 with contextlib.suppress(PreconditionFailed):
                     self._place.replace(FILE, self._bytes(), self._etag)

@@ -39,7 +39,7 @@ from visionloop.core.stage import Action, Argument, Attempt, Computed, Context, 
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.workspace import probe
 
-#: How often a stage tries itself again where no engine does it by exit code.
+#: How often a stage retries itself when no engine retries by exit code.
 ATTEMPTS_VARIABLE = "VISIONLOOP_ATTEMPTS"
 
 
@@ -53,7 +53,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 class Invocation:
     """How a stage is called, whatever target calls it.
 
-    ``honour_failures`` is for an engine that retries whatever failed and can't read exit codes (KFP).
+    ``honour_failures`` is for an engine (KFP) that can't read exit codes and so retries every failure.
     """
 
     workspace: str
@@ -67,9 +67,10 @@ class Invocation:
 def make_arguments(
     stage: Stage | Action, given: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> Any:
-    """A stage's arguments from what a target passed: None and "" mean not given, a variable stands in for an absent one.
+    """A stage's arguments from the values that a target passed.
 
-    A required argument alone may be given as "": the stage itself says what is wrong with that.
+    None and "" mean absent, and an absent argument takes the value of its variable. Only a required argument keeps "": the stage
+    itself reports what is wrong with it.
 
     Raises:
         InvalidConfig: If a required argument is missing or unknown.
@@ -83,11 +84,11 @@ def make_arguments(
         value = given.get(name)
         told: Argument = entry.metadata["argument"]
         if told.repeated and value:
-            # An engine's form passes what was left alone as an empty text.
+            # An engine's form passes a field that was left empty as an empty text.
             value = [element for element in value if element]
         if value in (None, "", (), []) and told.variable:
             value = environment.get(told.variable)
-        # An engine passes the lost output of a step that it calls successful as an empty text: its reader refuses it.
+        # An engine passes an output that a "successful" step lost as an empty text: the stage that reads it refuses it.
         if value not in (None, "", (), []) or (value == "" and _required(entry)):
             values[name] = value
     try:
@@ -105,10 +106,10 @@ def _required(entry: Any) -> bool:
 
 
 def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invocation) -> Outcome:
-    """Runs one stage to its receipt, trying again in place as often as VISIONLOOP_ATTEMPTS says.
+    """Runs one stage until its receipt exists, retrying in this process up to VISIONLOOP_ATTEMPTS times.
 
     Raises:
-        VisionloopError: With the exit code of docs/contract.md; the run's record holds it by then.
+        VisionloopError: With the exit code of docs/contract.md; it is already in the run's record.
     """
     started = time.monotonic()
     with _reported(stage, invocation) as session:
@@ -116,7 +117,7 @@ def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invoc
         arguments = make_arguments(stage, given)
         attempts = _attempts_here()
         if invocation.honour_failures:
-            # The engine may try again too, whatever failed: attempts of earlier pods count.
+            # The engine may retry as well, whatever failed: attempts of earlier pods count.
             attempts = max(1, attempts - session.state.attempt)
         for attempt in range(1, attempts + 1):
             try:
@@ -131,7 +132,7 @@ def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invoc
                     f"{stage.name}: {error.sentence} Trying again in {wait:g} s (attempt {attempt + 1} of {attempts})."
                 )
                 live.emit("retry", stage=stage.name, sentence=error.sentence, attempt=attempt + 1, attempts=attempts)
-                # Nothing is computed here, so nothing is silent; a signal still ends the stage with its own error.
+                # Nothing is computed here, so silence is not checked; a signal still ends the stage with its own error.
                 with Limits(stage.name, math.inf, 0.0, math.inf):
                     time.sleep(wait)
     raise AssertionError("the loop above returns or raises")
@@ -172,7 +173,7 @@ class _Session:
         return self._record
 
     def begin(self, given: Mapping[str, Any]) -> None:
-        """Opens the run's record; a fresh permanent failure ends a remaining attempt here."""
+        """Opens the run's record; a recent permanent failure ends a further attempt here."""
         name = runs.run_name(self.invocation.run)
         if not self.invocation.workspace:
             raise InvalidConfig(f"{self.stage.name} needs --workspace: s3://bucket/prefix, file:///folder or a path.")
@@ -192,7 +193,7 @@ class _Session:
         self.state = self.record.state(self.stage.name)
         previous = self.record.failure(self.stage.name)
         if previous is not None and previous.exit_code == TimeLimit.exit_code:
-            self.state.seconds = 0.0  # somebody retries by hand after the limit: the time counts anew
+            self.state.seconds = 0.0  # somebody retries by hand after the limit: the time starts again
 
     def attempt(self, arguments: Any, started: float) -> Outcome:
         """One attempt."""
@@ -283,7 +284,7 @@ class _Session:
             if reservation.take(watcher.etag):
                 break
         try:
-            # Between the first look and the reservation somebody may have finished.
+            # Another process may have finished between the first look and the reservation.
             if not self.invocation.force and replacing is None:
                 there = receipts.look(context.workspace, self.stage.name, key)
                 if there is not None and there.intact():
@@ -302,7 +303,7 @@ class _Session:
         there = progress.read(place)
         if there is not None:
             live.emit("epoch", stage=self.stage.name, epoch=there.epoch, epochs=there.epochs, metrics=there.metrics)
-        # Waiting for somebody who lives is no silence of ours.
+        # Waiting for a live holder does not count as silence.
         context.alive()
         time.sleep(FOLLOW_SECONDS)
 
@@ -323,12 +324,12 @@ class _Session:
             return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
 
     def stuck(self, error: VisionloopError) -> None:
-        """Tells of a stage that does not come back from foreign code, before a thread ends it."""
+        """Reports a stage that does not return from a library's code, before a thread ends the process."""
         self.failed(error, final=True)
         write_termination_log(error.sentence)
 
     def failed(self, error: VisionloopError, *, final: bool) -> None:
-        """Writes the failure into the run's record; a record that can't be written changes nothing about the error."""
+        """Writes the failure into the run's record; if the record can't be written, the error stays the same."""
         trace = "".join(tracebacks.format_exception(error.__cause__ or error)) if error.exit_code == 70 else None
         live.emit(
             "stage" if final else "failure",
@@ -359,7 +360,7 @@ def publish(
     key: str,
     replacing: str | None,
 ) -> Found:
-    """Writes the receipt, the last object of a result; another attempt's that came first is taken as ours."""
+    """Writes the receipt, the last object of a result; if another attempt was first, its receipt is used."""
     receipt = Receipt(
         stage=stage.name,
         logic_version=stage.logic_version,
@@ -389,7 +390,11 @@ def _spent_time_recorded(session: _Session, limits: Limits) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Session]:
-    """Every way out of a stage that is no receipt: the record and the termination log tell it, one class raises it."""
+    """Handles every way in which a stage can end without a receipt.
+
+    Whatever was raised becomes a VisionloopError, which is written to the run's record, handed to the engine as the step's message
+    (not after Ctrl-C) and raised.
+    """
     session = _Session(stage, invocation)
     configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)
     try:
@@ -423,7 +428,7 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
 
 
 def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
-    """The error that this machine's disk made where nobody named it better, None for any other."""
+    """The error for a full or failing disk of this machine that no other code has named; None for any other error."""
     if not isinstance(error, OSError):
         return None
     where = error.filename or stage
@@ -435,7 +440,7 @@ def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
 
 
 def write_termination_log(sentence: str) -> None:
-    """Hands the sentence to the engine: what stands there becomes the step's message."""
+    """Hands the sentence to the engine: the termination log becomes the step's message."""
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(sentence[:4000])

@@ -18,24 +18,24 @@ from visionloop.core.storage import Prefix
 
 Kind = TypeVar("Kind")
 
-#: Under this argument a run's record repeats which pipeline was run.
+#: The argument under which a run's record holds which pipeline was run.
 PIPELINE = "pipeline"
 
-#: Set by a compiled pipeline in its stages' pods: what the record repeats, as a JSON object.
+#: Set by a compiled pipeline in its stages' pods: the value of that argument, a JSON object.
 PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
 
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 
-#: What lies beside the stages' states: the run itself, and that people were told of its end.
+#: Files that are not a stage's state: the run itself, and the mark that people were notified of its end.
 _NO_STATES = ("run.json", "notified.json")
 
-#: What people see of a run's and a stage's state, and the names that events carry for the same states.
+#: The states of a run and a stage as people see them, and the names of the same states in events.
 EVENT_NAMES = {"succeeded": "completed", "failed": "failed", "cancelled": "stopped"}
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """``run.json``: created once, by whoever is first."""
+    """``run.json``: created once, by the first stage that runs."""
 
     run: str
     trace_id: str
@@ -44,7 +44,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageState(msgspec.Struct, kw_only=True):
-    """``{stage}.json``: where a stage of this run stands.
+    """``{stage}.json``: the state of a stage of this run.
 
     ``state`` is pending, running, succeeded, failed or cancelled; ``seconds`` is the time used over all attempts.
     """
@@ -86,7 +86,7 @@ def now() -> str:
 
 
 def run_name(given: str | None) -> str:
-    """The run's name: the given one, else ``JOB_ID``, else a new one.
+    """The run's name: the argument, else ``JOB_ID``, else a new name.
 
     Raises:
         InvalidConfig: If it can't be the name of a folder.
@@ -100,7 +100,7 @@ def run_name(given: str | None) -> str:
 
 
 def _pipeline() -> dict[str, Any]:
-    """Which pipeline this pod belongs to, as its compiler says; empty anywhere else."""
+    """Which pipeline this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
     with contextlib.suppress(msgspec.MsgspecError):
         return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
     return {}
@@ -116,9 +116,10 @@ class RunRecord:
         self.uri = self.place.uri
 
     def open(self, arguments: Mapping[str, Any], trace_id: str | None) -> Run:
-        """Creates ``run.json`` unless it is there. The trace id: the given one, else ``TRACE_ID``, else the record's, else new.
+        """Creates ``run.json`` unless it exists.
 
-        The pipeline that a pod is told of stands among the arguments, unless they say themselves which one runs.
+        The trace id is the argument, else ``TRACE_ID``, else that of the record, else a new one. The pipeline that a pod's
+        variable names is added to the arguments, unless they already hold one.
 
         Raises:
             InvalidConfig: If the workspace's bucket does not exist.
@@ -139,15 +140,15 @@ class RunRecord:
         return msgspec.structs.replace(there, trace_id=wanted or there.trace_id)
 
     def read(self) -> Run | None:
-        """``run.json``, or None where there is none."""
+        """``run.json``, or None if it does not exist."""
         return self._read("run.json", Run)
 
     def state(self, stage: str) -> StageState:
-        """Where a stage stands; a new state if nothing is recorded."""
+        """The recorded state of a stage, or a new one."""
         return self._read(f"{stage}.json", StageState) or StageState(stage=stage)
 
     def write_state(self, state: StageState) -> None:
-        """Records where a stage stands."""
+        """Records the state of a stage."""
         state.updated_at = now()
         self.place.write(f"{state.stage}.json", msgspec.json.encode(state))
 
@@ -156,15 +157,15 @@ class RunRecord:
         return self._read(f"{stage}.failure.json", Failure)
 
     def write_failure(self, failure: Failure) -> None:
-        """Records a failure; the last one counts."""
+        """Records a failure, in place of an earlier one."""
         self.place.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
 
     def clear_failure(self, stage: str) -> None:
-        """Forgets a failure: the stage has succeeded since."""
+        """Removes a failure after the stage has succeeded."""
         self.place.delete([f"{stage}.failure.json"])
 
     def counting_failure(self, stage: str, permanent: Any) -> Failure | None:
-        """A permanent failure of this stage in this run that is fresh enough to end a remaining attempt."""
+        """A permanent failure of this stage in this run that is recent enough to end a further attempt."""
         failure = self.failure(stage)
         if failure is None or not permanent(failure.exit_code):
             return None

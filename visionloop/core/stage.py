@@ -21,7 +21,7 @@ from visionloop.core.storage import Prefix
 
 @dataclass(frozen=True)
 class Argument:
-    """How a stage's argument is told to people: its meaning, and the variable that it is read from when absent."""
+    """A stage's argument as people see it: its meaning, and the variable that gives its value when it is absent."""
 
     description: str
     variable: str | None = None
@@ -40,11 +40,11 @@ def argument(description: str, *, default: Any = ..., variable: str | None = Non
 
 @dataclass
 class Resolution:
-    """What decides a stage's result, found out without writing anything.
+    """What decides a stage's result, resolved without writing anything.
 
-    ``existing`` is a receipt that is the result whatever the key says (a snapshot asked for by its id, the evaluation that
-    promoted the champion). ``loaded`` is whatever the stage wants to hand from ``resolve`` to ``compute``. ``beside`` holds
-    scalars of this run alone, which stand beside the receipt's.
+    ``existing`` is a receipt that is the result regardless of the key (a snapshot requested by its id, the evaluation that
+    promoted the champion). ``loaded`` is anything that the stage hands from ``resolve`` to ``compute``. ``beside`` holds
+    scalars that belong to this run only and are not part of the receipt.
     """
 
     inputs: dict[str, InputReference] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Resolution:
 
 @dataclass
 class Computed:
-    """What a stage found out beside its outputs. ``parameters`` overrides the key's, for a training that was ended early."""
+    """What a stage computed in addition to its outputs. ``parameters`` overrides the key's, for a training that was ended early."""
 
     scalars: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -76,15 +76,15 @@ class Stage(Protocol):
     description: str
 
     def resolve(self, context: Context, arguments: Any) -> Resolution:
-        """Finds inputs and parameters; reads, never writes."""
+        """Resolves inputs and parameters; reads, never writes."""
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
-        """Does the work, with its outputs put into ``attempt``."""
+        """Does the work and puts the outputs into ``attempt``."""
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """A stage that can say more of a differing parameter than its old and new value."""
+    """A stage that can explain a differing parameter beyond its old and new value."""
 
     def explain(self, found: Found, resolution: Resolution) -> dict[str, list[str]]:
         """Short texts by the name of the parameter; an empty list leaves the parameter out."""
@@ -92,7 +92,7 @@ class Explains(Protocol):
 
 @runtime_checkable
 class Action(Protocol):
-    """A stage that has no key and no receipt, for what it does is about the world: cleanup."""
+    """A stage that has no key and no receipt, because it acts on the world: cleanup."""
 
     name: str
     policy: StagePolicy
@@ -100,12 +100,12 @@ class Action(Protocol):
     description: str
 
     def act(self, context: Context, arguments: Any) -> dict[str, Any]:
-        """Does it; returns scalars. Doing it twice does nothing more."""
+        """Performs the action and returns scalars; a second call changes nothing."""
 
 
 @dataclass
 class Context:
-    """What a stage knows of where it runs. None of it is part of a key."""
+    """Where a stage runs. None of it is part of a key."""
 
     workspace: Prefix
     run: runs.RunRecord
@@ -121,7 +121,7 @@ class Context:
     _told: float = field(default_factory=time.monotonic)
 
     def alive(self) -> None:
-        """A piece of work is finished; once a minute the run's record hears of it."""
+        """Reports a finished piece of work; at most once a minute it is written to the run's record."""
         self.limits.alive()
         if time.monotonic() - self._told >= SIGN_OF_LIFE_SECONDS:
             self._told = time.monotonic()
@@ -152,9 +152,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished stage: its receipt (None for an action), whether it was there already, seconds that this call took.
+    """A finished stage: its receipt (None for an action), whether it was reused, and the seconds that this call took.
 
-    ``beside`` holds scalars of this run alone.
+    ``beside`` holds scalars that belong to this run only.
     """
 
     stage: str
@@ -187,7 +187,7 @@ class Outcome:
 
 
 def key_of(stage: Stage, resolution: Resolution) -> str:
-    """The key that a resolution makes."""
+    """The key of a resolution."""
     return stage_key(
         stage.name,
         stage.logic_version,

@@ -39,13 +39,13 @@ from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, nor
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
 
-#: How the name of a file ends that a folder's client has not renamed yet (object_store, ``LocalFileSystem``).
+#: Ending of the name of a file that a folder's client has not renamed yet (object_store, ``LocalFileSystem``).
 PARTIAL = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a store declares of an object: key relative to the prefix that was asked, size in bytes, ETag, version id."""
+    """An object's metadata as its store declares it: key relative to the prefix, size in bytes, ETag, version id."""
 
     key: str
     size: int
@@ -64,7 +64,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Prefix:
-    """A place under which objects lie: a bucket's prefix or a folder. ``uri`` has no trailing slash."""
+    """A prefix of a bucket, or a folder, that holds objects. ``uri`` has no trailing slash."""
 
     uri: str
     role: Role
@@ -77,7 +77,7 @@ class Prefix:
         return isinstance(self.store, LocalStore)
 
     def child(self, key: str) -> Prefix:
-        """The place one or more levels below."""
+        """The prefix one or more levels below."""
         key = key.strip("/")
         path = self._key(key)
         uri = Path(f"/{path}").as_uri() if self.on_files else f"{self.uri}/{key}"
@@ -87,7 +87,7 @@ class Prefix:
         return f"{self.path}/{key}" if self.path else key
 
     def exists(self, key: str) -> bool:
-        """Whether an object lies at ``key``."""
+        """Whether ``key`` exists."""
         try:
             self.head(key)
         except NotFound:
@@ -95,7 +95,7 @@ class Prefix:
         return True
 
     def head(self, key: str) -> ObjectInfo:
-        """What the store declares of ``key``. Raises NotFound."""
+        """The metadata of ``key``. Raises NotFound."""
         with self._errors("read", key):
             meta = obstore.head(self.store, self._key(key))
         return self._info(key, meta)
@@ -105,7 +105,7 @@ class Prefix:
         return self.read_with_etag(key)[0]
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        """The bytes at ``key`` and the ETag that a conditional write names. Raises NotFound."""
+        """The bytes at ``key`` and their ETag, for a conditional write. Raises NotFound."""
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
             return bytes(answer.bytes()), str(answer.meta["e_tag"] or "")
@@ -116,20 +116,20 @@ class Prefix:
             try:
                 answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
             except store_errors.BaseError:
-                # An empty object has no range that a store could answer.
+                # A store refuses a range of an empty object.
                 if int(obstore.head(self.store, self._key(key))["size"]) == 0:
                     return b""
                 raise
             return bytes(answer.bytes())
 
     def write(self, key: str, data: bytes) -> Sent:
-        """Writes ``data`` at ``key``, whatever is there."""
+        """Writes ``data`` at ``key``, replacing any object."""
         with self._errors("write", key):
             obstore.put(self.store, self._key(key), io.BytesIO(data), use_multipart=False)
         return Sent(len(data), hashlib.sha256(data).hexdigest())
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes ``data`` at ``key`` only if nothing is there (``If-None-Match: *``; ``link`` on files)."""
+        """Writes ``data`` at ``key`` only if ``key`` does not exist (``If-None-Match: *``; ``link`` on files)."""
         try:
             with self._errors("write", key):
                 obstore.put(self.store, self._key(key), io.BytesIO(data), mode="create", use_multipart=False)
@@ -143,7 +143,7 @@ class Prefix:
         On files the check and the rename are two steps, under a lock on the folder.
 
         Raises:
-            PreconditionFailed: If something else, or nothing, is there now.
+            PreconditionFailed: If the object has changed or is gone.
         """
         try:
             if not self.on_files:
@@ -215,7 +215,7 @@ class Prefix:
                     yield self._info(relative, meta)
 
     def children(self, under: str = "") -> tuple[list[str], list[ObjectInfo]]:
-        """One level: the names of the folders below ``under``, and the objects right there."""
+        """One level: the names of the folders below ``under``, and the objects directly in it."""
         start = self._key(under.strip("/")) if under else self.path
         with self._errors("list", under or "."):
             answer = obstore.list_with_delimiter(self.store, prefix=start or None)
@@ -224,7 +224,7 @@ class Prefix:
         return names, [self._info(str(meta["path"])[cut:], meta) for meta in answer["objects"]]
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Removes objects; one that is gone already counts as removed. Returns how many were named."""
+        """Removes objects; a missing one counts as removed. Returns the number of keys."""
         paths = [self._key(key) for key in keys]
         for path in paths:
             with contextlib.suppress(NotFound), self._errors("delete", path):
@@ -232,16 +232,16 @@ class Prefix:
         return len(paths)
 
     def discard_partial(self, under: str = "") -> tuple[int, int]:
-        """Removes what killed writes left in a folder; only for a place that nobody writes to meanwhile.
+        """Removes what killed writes left in a folder; only for a prefix that nothing writes to meanwhile.
 
-        A folder's client writes to ``name#1``, which no listing shows, and renames. An object store keeps the parts of an
-        upload that was cut off out of sight; its own lifecycle rule removes them.
+        A folder's client writes to ``name#1``, which no listing shows, and then renames it. An object store hides the parts
+        of an interrupted upload; its own lifecycle rule removes them.
 
         Returns:
-            How many files were removed, and their size in bytes.
+            The number of removed files, and their size in bytes.
 
         Raises:
-            InvalidDataset: If ``under`` leads out of this place.
+            InvalidDataset: If ``under`` leads out of this prefix.
         """
         if not self.on_files:
             return 0, 0
@@ -276,7 +276,7 @@ class Prefix:
 
     @contextlib.contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
-        """Maps what the store's client raises to the errors of the table."""
+        """Turns the exceptions of the store's client into the errors of ``visionloop.core.errors``."""
         where = f"{self.uri}/{key}" if not key.startswith(self.path + "/") or not self.path else f"{self.uri} ({key})"
         try:
             yield
@@ -302,9 +302,9 @@ class Prefix:
         return AccessDenied(f"{where}: the {self.role} store refused to {action}; check {keys}.")
 
     def _unexpected(self, action: str, where: str, error: Exception) -> Exception:
-        """Sorts what the client has no class for: by HTTP status and S3 code, or by the system's error number."""
+        """The error for an exception without a class of its own: by HTTP status and S3 code, or by the system's errno."""
         text = " ".join(str(error).split())
-        # A client's message holds the object's key, which may read like anything: only what is not its own is sorted.
+        # The client's message contains the object's key, which may hold any text: only patterns of the client's own count.
         found = re.search(r"status code: (\d{3})", text)
         status = int(found.group(1)) if found else 0
         found = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
@@ -328,7 +328,7 @@ class Prefix:
             return _bad_key(where)
         endpoint = "" if self.on_files else f" at {endpoint_of(self.role)}"
         if status == 500:
-            # Stores have no code for a full disk: SeaweedFS, for one, says nothing but InternalError.
+            # Stores have no code for a full disk: SeaweedFS, for example, only answers InternalError.
             space = " and see that it has space left" if action in ("write", "copy") else ""
             return Transient(
                 f"{where}: the {self.role} store{endpoint} fails to {action} ({_cause(text)}); look into its log{space}."
@@ -347,7 +347,7 @@ def _bad_key(where: str) -> InvalidDataset:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for this thread alone, where its file system knows locks."""
+    """Locks a folder for this thread, where its file system supports locks."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -359,7 +359,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _cause(text: str) -> str:
     """The part of a client's message that a person can use, without its retry statistics."""
-    # From the particular to the general: a refused connection is a "tcp connect error" too.
+    # From the specific to the general: a refused connection is also a "tcp connect error".
     for cause in ("Connection refused", "Connection reset", "dns error", r"\w+ timed out", "tcp connect error"):
         if match := re.search(cause, text, re.IGNORECASE):
             return match.group()
@@ -369,7 +369,7 @@ def _cause(text: str) -> str:
 
 @contextlib.contextmanager
 def writing(local: Path) -> Iterator[None]:
-    """Turns a full or unwritable disk of this machine into its error."""
+    """Turns an OSError about a full or unwritable disk of this machine into an error of ours."""
     try:
         yield
     except OSError as error:
@@ -383,16 +383,16 @@ def writing(local: Path) -> Iterator[None]:
 
 
 def open_prefix(uri: str, role: Role) -> Prefix:
-    """Opens the place that ``uri`` names; nothing is asked of the store yet.
+    """Opens the prefix that ``uri`` names; no request is made yet.
 
     Raises:
-        InvalidConfig: If the URI is of no known kind.
-        AccessDenied: If there are no keys, or half a pair of them.
+        InvalidConfig: If the URI is of an unknown kind.
+        AccessDenied: If there are no keys, or only one of the pair.
     """
     uri = normalise_uri(uri)
     folder = local_path(uri)
     if folder is not None:
-        # The store is rooted at / so that a folder that does not exist yet is an empty one.
+        # The store is rooted at / so that a folder that does not exist yet counts as empty.
         return Prefix(uri, role, LocalStore("/"), str(folder).strip("/"))
     bucket, _, path = uri.removeprefix("s3://").partition("/")
     return Prefix(uri, role, s3_store(bucket, role), path)

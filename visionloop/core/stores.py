@@ -1,4 +1,4 @@
-"""Where a URI leads: its parts, and the endpoint and the keys of the store that a role has (docs/contract.md, "Stores")."""
+"""What a URI means: its parts, and the endpoint and keys of the store of its role (docs/contract.md, "Stores")."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ VARIABLES: dict[Role, tuple[str, ...]] = {
 }
 
 
-#: What stands for an endpoint where none is set.
+#: Shown as the endpoint where none is set.
 AWS = "AWS S3"
 
 
-#: What a bucket's name is made of.
+#: A bucket's name.
 BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 
 
 def normalise_uri(uri: str) -> str:
-    """One spelling per place: ``s3://bucket/prefix`` or ``file:///absolute/path``, without a trailing slash.
+    """One spelling for each location: ``s3://bucket/prefix`` or ``file:///absolute/path``, without a trailing slash.
 
     Raises:
         InvalidConfig: If it is neither an ``s3://`` or ``file://`` URI nor a path.
@@ -46,7 +46,7 @@ def normalise_uri(uri: str) -> str:
         if re.match(r"(s3|file):", uri, re.IGNORECASE):
             raise InvalidConfig(f"{uri}: '//' is missing after the colon; give s3://bucket/prefix or file:///folder.")
         return _file_uri(os.path.expanduser(uri))
-    # Only '/' parts an S3 key and a path: '?' and '#' are characters like others.
+    # Only '/' separates the parts of an S3 key or a path: '?' and '#' are ordinary characters.
     place, _, path = rest.partition("/")
     if scheme.lower() == "s3":
         parts = [part for part in path.split("/") if part]
@@ -63,7 +63,7 @@ def normalise_uri(uri: str) -> str:
 
 
 def _file_uri(path: str) -> str:
-    # POSIX lets two leading slashes stand for something of their own; here they are one place with one.
+    # POSIX allows two leading slashes a meaning of their own; here they mean the same as one.
     return Path(re.sub(r"^/+", "/", os.path.abspath(path))).as_uri()
 
 
@@ -76,7 +76,7 @@ def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str
     """The S3 endpoint of a role: its own variable, else the standard AWS ones, else AWS itself.
 
     Raises:
-        InvalidConfig: If a variable holds no http or https URL.
+        InvalidConfig: If a variable is not an http or https URL.
     """
     environment = os.environ if environment is None else environment
     names = [f"{prefix}ENDPOINT" for prefix in VARIABLES[role]] + ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
@@ -87,7 +87,7 @@ def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str
 
 
 def _endpoint(name: str, value: str) -> str:
-    """An endpoint with its scheme; the client itself ends the process over one that is no URL."""
+    """An endpoint with its scheme; the client ends the process if it is not a URL."""
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)
@@ -101,10 +101,10 @@ def _endpoint(name: str, value: str) -> str:
 
 
 def credentials_of(role: Role, environment: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """The access and secret key that a role's own variables hold, or None: then the standard AWS chain is asked.
+    """The access and secret key of a role's own variables, or None to use the standard AWS chain.
 
     Raises:
-        AccessDenied: If only one half of the pair is set.
+        AccessDenied: If only one of the pair is set.
     """
     environment = os.environ if environment is None else environment
     for prefix in VARIABLES[role]:
@@ -118,10 +118,10 @@ def credentials_of(role: Role, environment: Mapping[str, str] | None = None) -> 
 
 
 def s3_store(bucket: str, role: Role) -> S3Store:
-    """A bucket with the endpoint and the keys of a role; nothing is asked of it yet.
+    """A bucket with the endpoint and keys of a role; no request is made yet.
 
     Raises:
-        AccessDenied: If there are no keys, or half a pair of them.
+        AccessDenied: If there are no keys, or only one of the pair.
     """
     endpoint, pair = endpoint_of(role), credentials_of(role)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -135,7 +135,7 @@ def s3_store(bucket: str, role: Role) -> S3Store:
     options: dict[str, Any] = {
         "region": region or "us-east-1",
         "credential_provider": provider,
-        # Silence ends a request, not its length: a large object on a slow line takes its time.
+        # A request ends when nothing arrives, not after a total time: a large object on a slow line takes long.
         "client_options": {"allow_http": True, "connect_timeout": "5s", "read_timeout": "60s", "timeout": "1h"},
         "retry_config": {
             "max_retries": 4,
@@ -149,12 +149,12 @@ def s3_store(bucket: str, role: Role) -> S3Store:
 
 
 def _own_keys(access: str, secret: str) -> dict[str, Any]:
-    """A role's own keys, as a provider: given outright, the client would add an AWS_SESSION_TOKEN of other keys."""
+    """A role's own keys, as a provider: passed directly, the client would add the AWS_SESSION_TOKEN of other keys."""
     return {"access_key_id": access, "secret_access_key": secret, "token": None, "expires_at": None}
 
 
 def _standard_credentials(role: Role) -> tuple[Any, Any]:
-    """Session and credentials by the standard AWS chain (variables, profiles, roles), which obstore knows only in part."""
+    """Session and credentials by the standard AWS chain (variables, profiles, roles), which obstore supports only in part."""
     import boto3
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider

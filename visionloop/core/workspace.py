@@ -1,4 +1,4 @@
-"""The workspace's own facts: what its store was found to keep of the promises that the layout rests on."""
+"""Facts about the workspace: which guarantees that the layout relies on its store was found to keep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RACERS = 4
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """``workspace.json``: what the first use of this workspace found out about its store."""
+    """``workspace.json``: what the first use of this workspace measured of its store."""
 
     schema: int = 1
     created_at: str
@@ -28,7 +28,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe(workspace: Prefix) -> Probe:
-    """Reads what is known of the workspace's store, or finds it out at the first use: racing creates, reads, lists.
+    """Reads what is known of the workspace's store, or measures it at the first use: racing creates, reads, listings.
 
     Raises:
         AccessDenied: If the workspace can't be written.
@@ -70,7 +70,7 @@ def probe(workspace: Prefix) -> Probe:
 
 
 def _replaces(workspace: Prefix, name: str, etag: str) -> bool:
-    """Whether a write that names a wrong ETag is refused and one that names the right one is taken."""
+    """Whether a write with a wrong ETag is refused and one with the right ETag is accepted."""
     try:
         workspace.replace(name, b"wrong", '"0123456789abcdef0123456789abcdef"')
     except PreconditionFailed:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("visionloop.core.reports", "templates"),
-    autoescape=True,  # every name that comes from data is hostile until it is escaped
+    autoescape=True,  # names that come from data are hostile until escaped
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -41,7 +41,7 @@ def page(template: str, values: Mapping[str, Any]) -> bytes:
 
 
 def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
-    """An image with boxes as a data URI; None if the bytes are no image.
+    """An image with boxes as a data URI; None if the bytes are not an image.
 
     Args:
         data: The image's bytes.
@@ -61,7 +61,7 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
         right, bottom = max(x, x + width), max(y, y + height)
         draw.rectangle((x, y, right, bottom), outline=colour, width=1 if item.dashed else 2)
         if item.text:
-            # Pillow's own font holds Latin letters only; others are shown by their escapes.
+            # Pillow's own font has Latin letters only; others are shown escaped.
             text = item.text.encode("ascii", "backslashreplace").decode()[:24]
             left, top, text_right, text_bottom = draw.textbbox((x + 2, max(0, y - 11)), text)
             draw.rectangle((left - 1, top - 1, text_right + 1, text_bottom + 1), fill=colour)
