@@ -1,7 +1,7 @@
 """The embedded services of a laptop: S3 (SeaweedFS) and MLflow on SQLite, under one folder.
 
 ``session`` is for runs, ``up``, ``down`` and ``status`` for people. Data, keys, ports and logs lie in ``.visionloop``, or
-where ``VISIONLOOP_HOME`` says.
+in the folder that ``VISIONLOOP_HOME`` names.
 """
 
 from visionloop.pipelines.services.lifecycle import Services, ServiceStatus, Status, down, session, status, up

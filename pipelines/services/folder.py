@@ -23,7 +23,7 @@ LEAST_FREE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Folder:
-    """Names of what lies in the folder; nothing is created before ``create``."""
+    """The paths in the folder; nothing is created before ``create``."""
 
     path: Path
 
@@ -44,7 +44,7 @@ class Folder:
 
     @property
     def state(self) -> Path:
-        """Which processes were started, by whom to recognise them."""
+        """The started processes, with what identifies them."""
         return self.path / "services.json"
 
     @property
@@ -78,14 +78,14 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             for sub in (self.store_data, self.leases, self.logs):
                 sub.mkdir(exist_ok=True, mode=0o700)
-            # Keeps keys and data out of a repository that the folder happens to lie in.
+            # Keeps keys and data out of a repository that contains the folder.
             ignore = self.path / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder's lock; a process that dies lets go of it.
+        """Holds the folder's lock; it is released when the process dies.
 
         Raises:
             InvalidConfig: If the folder can't be written.
@@ -100,7 +100,7 @@ class Folder:
             os.close(handle)
 
     def require_space(self, least: int = LEAST_FREE_BYTES) -> None:
-        """Makes sure that ``least`` bytes are free on the folder's disk.
+        """Checks that ``least`` bytes are free on the folder's disk.
 
         Raises:
             SickMachine: If they are not.
@@ -117,7 +117,7 @@ def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping
     """The services' folder: ``path``, else ``VISIONLOOP_HOME``, else ``.visionloop`` in the current directory.
 
     Raises:
-        InvalidConfig: If the path holds a character that a database URL can't.
+        InvalidConfig: If the path holds a character that a database URL can't hold.
     """
     environment = os.environ if environment is None else environment
     chosen = Path(path or environment.get(VARIABLE) or DEFAULT_NAME).expanduser().absolute()
@@ -130,7 +130,7 @@ def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Writes a whole file or none, never readable by others in between."""
+    """Writes the whole file or nothing; others can never read it in between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:

@@ -1,4 +1,4 @@
-"""Leases: who still needs the embedded services. All functions expect the folder's lock to be held."""
+"""Leases: which processes still need the embedded services. All functions expect the folder's lock to be held."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import msgspec
 from visionloop.pipelines.services.folder import Folder, write_atomically
 from visionloop.pipelines.services.processes import Process, this_process
 
-#: The lease of ``visionloop up``, which lasts until ``visionloop down``.
+#: The lease of ``visionloop up``, held until ``visionloop down``.
 PERMANENT = "up.json"
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A holder; without a process it holds until it is removed."""
+    """A holder; one without a process is valid until it is removed."""
 
     holder: Process | None = None
 
     @property
     def valid(self) -> bool:
-        """Whether its holder lives."""
+        """Whether its holder is alive."""
         return self.holder is None or self.holder.alive
 
 
@@ -30,7 +30,7 @@ def take(folder: Folder, permanent: bool = False) -> Path:
     """Takes a lease for this process, or the permanent one.
 
     Returns:
-        The lease's file, to be given to ``give_back``.
+        The lease's file, for ``give_back``.
     """
     process = this_process()
     name = PERMANENT if permanent else f"{process.pid}.{uuid.uuid4().hex[:8]}.json"
@@ -46,7 +46,7 @@ def give_back(path: Path) -> None:
 
 
 def valid(folder: Folder) -> list[Lease]:
-    """The leases whose holders live, the permanent one first; reads only."""
+    """The leases whose holders are alive, the permanent one first; only reads."""
     found = []
     for path in sorted(folder.leases.glob("*.json")):
         lease = _read(path)
@@ -56,7 +56,7 @@ def valid(folder: Folder) -> list[Lease]:
 
 
 def sweep(folder: Folder) -> None:
-    """Removes the leases of dead processes and files that are no leases."""
+    """Removes the leases of dead processes and files that are not leases."""
     for path in folder.leases.glob("*.json"):
         lease = _read(path)
         if lease is None or not lease.valid:

@@ -1,7 +1,7 @@
 """Starting, sharing and stopping the embedded services.
 
-Whoever needs them holds a lease; the last to give one back stops them. Every step holds the folder's lock, so two runs
-that start or stop at once do so one after the other.
+A process that needs them holds a lease; the last to give one back stops them. Every step holds the folder's lock, so two
+runs that start or stop them at the same time do so one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from visionloop.pipelines.services.folder import Folder, find_folder, naming_the
 from visionloop.pipelines.services.ports import LOOPBACK, check_address, keep_ports
 from visionloop.pipelines.services.processes import Process, find, start, stop
 
-#: Seconds that a service may take until it answers.
+#: Seconds that a service has to answer after its start.
 READY_SECONDS = 60
 
 STORE, PAGE, RELAY = "store", "page", "relay"
@@ -41,16 +41,16 @@ class _Running(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Services:
-    """Running services, as a run needs to know them.
+    """The running services, as a run sees them.
 
     Attributes:
-        folder: Where their data lie.
+        folder: The folder of their data.
         keys: The S3 keys.
         endpoint: S3 for processes of this machine, ``http://127.0.0.1:PORT``.
         tracking_uri: MLflow's SQLite store, for processes of this machine.
         host: The address on which other machines reach them, or None for loopback only.
         host_endpoint: S3 for other machines (pods), or None.
-        page_url: MLflow's page, or None if it was not asked for.
+        page_url: MLflow's page, or None if it was not requested.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class Services:
         )
 
     def client_environment(self) -> dict[str, str]:
-        """``environment`` and the standard AWS variables, for a plain MLflow or boto3 client: to load a model, say.
+        """``environment`` and the standard AWS variables, for a plain MLflow or boto3 client, for example to load a model.
 
         Not for runs whose dataset lies in another store: these variables would hide that store's keys.
         """
@@ -115,7 +115,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What ``visionloop status`` tells. ``holders`` are the process ids of runs; ``permanent`` is ``visionloop up``'s lease."""
+    """What ``visionloop status`` reports. ``holders`` are the process ids of runs; ``permanent`` is ``visionloop up``'s lease."""
 
     folder: Path
     services: tuple[ServiceStatus, ...]
@@ -136,8 +136,8 @@ def session(
     """Uses the running services, else starts them; stops them at the end unless somebody else holds a lease.
 
     Args:
-        folder: Where their data lie; None for ``VISIONLOOP_HOME``, else ``.visionloop`` here.
-        host: An address of this machine on which pods reach them; None leaves them as they run, else loopback only.
+        folder: The folder of their data; None for ``VISIONLOOP_HOME``, else ``.visionloop`` here.
+        host: An address of this machine on which pods reach them; None leaves running services as they are, and starts others on loopback only.
         page: Also start MLflow's page.
 
     Yields:
@@ -180,7 +180,7 @@ def up(folder: str | os.PathLike[str] | None = None, host: str | None = None) ->
     Raises:
         InvalidConfig: If the folder, the address or the installation is unusable.
         SickMachine: If the disk is full.
-        Transient: If a service does not come up; what came up is stopped again unless a run uses it.
+        Transient: If a service does not come up; services that came up are stopped again unless a run uses them.
     """
     place = find_folder(folder)
     place.create()
@@ -219,7 +219,7 @@ def down(folder: str | os.PathLike[str] | None = None) -> Status:
 
 
 def status(folder: str | os.PathLike[str] | None = None) -> Status:
-    """What runs and who uses it; starts and changes nothing.
+    """Which services run and which processes use them; starts and changes nothing.
 
     Args:
         folder: As in ``session``.
@@ -294,7 +294,7 @@ def _write(folder: Folder, running: Mapping[str, _Running]) -> None:
 
 
 def _ensure(folder: Folder, host: str | None, page: bool) -> Services:
-    """Starts what is missing and waits until all answers. ``host`` None keeps the relay as it is."""
+    """Starts the missing services and waits until all of them answer. ``host`` None keeps the relay as it is."""
     folder.require_space()
     if host is not None:
         check_address(host)
@@ -319,7 +319,7 @@ def _ensure_store(folder: Folder, keys: store.Keys) -> _Running:
         current = _start_store(folder)
     reason = _wait_for_store(current, keys)
     if reason is not None and not current.process.alive:
-        # Once more: a port can be taken between its choice and its use.
+        # A second try: a port can be taken between its choice and its use.
         folder.require_space()
         current = _start_store(folder)
         reason = _wait_for_store(current, keys)
@@ -403,7 +403,7 @@ def _start(
 
 
 def _wait(service: _Running, probe: Callable[[], str | None]) -> str | None:
-    """Probes until all is well, the process has ended or the time is up; returns the last reason, or None."""
+    """Probes until the service is ready, its process has ended or the time is up; returns the last reason, or None."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         reason = probe()

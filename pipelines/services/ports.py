@@ -1,4 +1,4 @@
-"""Ports of the embedded services: chosen once, kept in a file, replaced only where somebody else took one."""
+"""Ports of the embedded services: chosen once, kept in a file, replaced only if another program took one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import msgspec
 from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.pipelines.services.folder import Folder, write_atomically
 
-#: Below the range from which systems take the ports of outgoing connections, and below Kubernetes' node ports.
+#: Below the range of ports for outgoing connections, and below Kubernetes' node ports.
 RANGE = range(20000, 30000)
 
 LOOPBACK = "127.0.0.1"
 
 
 def keep_ports(folder: Folder, wanted: dict[str, str]) -> dict[str, int]:
-    """Ports for services that do not run now, the same as last time where they are still free.
+    """Ports for services that are not running, the same as last time if they are still free.
 
     Args:
         folder: The services' folder.
@@ -55,7 +55,7 @@ def _choose(address: str, taken: set[int]) -> int:
 def is_free(address: str, port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that have just ended do not count.
+        # As servers set it: connections that have just ended do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

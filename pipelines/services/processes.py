@@ -1,4 +1,4 @@
-"""Detached processes, recognised by process id and birth, so that a stranger's process is never signalled."""
+"""Detached processes, identified by process id and birth, so that an unrelated process is never signalled."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ LONGEST_LOG = 10 * 2**20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HAS_PROC = _BOOT_ID.exists()
 
-# A Popen that is collected while its process lives warns; ours outlive their starter on purpose.
+# A Popen warns if it is collected while its process is alive; ours outlive their starter on purpose.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process by its id and its birth (an opaque text that no later process with this id shares)."""
+    """A process by its id and its birth (an opaque text that differs for a later process with the same id)."""
 
     pid: int
     born: str
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this same process is still running; a zombie is not."""
         return birth(self.pid) == self.born
 
 
 def birth(pid: int) -> str | None:
-    """When a living process was born, or None without one.
+    """When a living process was born, or None if there is no such process.
 
-    On Linux boot id and clock ticks since boot (proc(5), field 22): the wall clock's corrections do not move it.
+    On Linux, boot id and clock ticks since boot (proc(5), field 22): corrections of the wall clock do not change it.
     """
     for child in list(_started):
-        # Reaps those that have ended; a zombie would keep its id.
+        # Reaps ended processes; a zombie would keep its id.
         if child.poll() is not None:
             _started.remove(child)
     try:
@@ -80,7 +80,7 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str], fol
     Args:
         command: The program and its arguments.
         log: The file that its output is appended to.
-        environment: All of its variables.
+        environment: All of the process's variables.
         folder: Its working folder.
 
     Returns:
@@ -107,12 +107,12 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str], fol
 
 
 def stop(process: Process, patience: float = PATIENCE_SECONDS) -> None:
-    """Ends a process that ``start`` started and all of its session: SIGTERM, then SIGKILL after ``patience`` seconds.
+    """Ends a process that ``start`` started and its whole session: SIGTERM, then SIGKILL after ``patience`` seconds.
 
     Does nothing when the id belongs to another process by now.
 
     Raises:
-        SickMachine: If SIGKILL does not end it either, as when a disk does not answer.
+        SickMachine: If even SIGKILL does not end it, for example because a disk does not answer.
     """
     began = time.monotonic()
     _signal(_session(process), signal.SIGTERM)
@@ -152,7 +152,7 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 def find(argument: str) -> list[Process]:
     """This user's processes that have ``argument`` on their command line and lead a session.
 
-    Finds what a starter killed between starting and recording left behind.
+    Finds processes whose starter was killed before it recorded them.
     """
     found = []
     for process in psutil.process_iter(["cmdline", "uids"]):

@@ -1,7 +1,7 @@
 """A byte relay from an address of this machine to a port on loopback.
 
-SeaweedFS binds S3 and an unauthenticated control port (gRPC, which accepts new keys) to one address. So it stays on
-loopback whole, and where other machines must reach S3, this relay gives them S3 alone. Signatures stay valid: the
+SeaweedFS binds S3 and an unauthenticated control port (gRPC, which accepts new keys) to one address. So the whole server
+stays on loopback, and where other machines must reach S3, this relay exposes S3 only. Signatures stay valid because the
 client's ``Host`` header passes unchanged.
 
 Run as ``python -m visionloop.pipelines.services.relay ADDRESS PORT TARGET_PORT``.
@@ -17,7 +17,7 @@ BUFFER_BYTES = 2**18
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends all that one side says to the other, then says that it has ended."""
+    """Copies everything from one side to the other, then signals the end."""
     while data := await reader.read(BUFFER_BYTES):
         writer.write(data)
         await writer.drain()
@@ -34,7 +34,7 @@ async def serve(address: str, port: int, target_port: int) -> None:
             target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target_port, limit=BUFFER_BYTES)
             await asyncio.gather(_pump(reader, target_writer), _pump(target_reader, writer))
         except OSError:
-            pass  # One side has gone; closing both tells the other.
+            pass  # One side is gone; closing both ends the other.
         finally:
             for side in (writer, target_writer):
                 if side is not None:

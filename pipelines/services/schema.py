@@ -15,7 +15,7 @@ def prepare(database: str, artifact_root: str) -> None:
 
     uri = f"sqlite:///{database}"
     upgrade.main([uri], standalone_mode=False)
-    # Creates the default experiment, whose place can't be changed later.
+    # Creates the default experiment, whose location can't be changed later.
     SqlAlchemyStore(uri, artifact_root)
 
 

@@ -20,12 +20,12 @@ DATASETS_BUCKET = "datasets"
 RESULTS_BUCKET = "visionloop"
 BUCKETS = (DATASETS_BUCKET, RESULTS_BUCKET)
 
-#: Written and read back to learn whether the store is ready; outside every workspace.
+#: Written and read back to check whether the store is ready; outside every workspace.
 SENTINEL = ".ready"
 
 REGION = "us-east-1"
 
-#: Every port is given: those that are not would be fixed, and a second server would die of them.
+#: Every port is set: the others would have fixed defaults, and a second server would fail on them.
 PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
 
 
@@ -51,7 +51,7 @@ class _Identities(msgspec.Struct):
 
 
 def load_keys(folder: Folder) -> Keys:
-    """The store's keys, made at random the first time.
+    """The store's keys, generated at random the first time.
 
     The file is SeaweedFS's own identity file (``weed server -s3.config``).
 
@@ -70,7 +70,7 @@ def read_keys(folder: Folder) -> Keys:
     """The store's keys.
 
     Raises:
-        FileNotFoundError: If none were made yet.
+        FileNotFoundError: If none were generated yet.
         InvalidConfig: If the file holds no keys.
     """
     try:
@@ -83,10 +83,10 @@ def read_keys(folder: Folder) -> Keys:
 
 
 def find_program() -> Path:
-    """The ``weed`` program beside this Python, else on the path.
+    """The ``weed`` program next to this Python, else on the path.
 
     Raises:
-        InvalidConfig: If it isn't installed.
+        InvalidConfig: If it is not installed.
     """
     beside = Path(sysconfig.get_path("scripts")) / "weed"
     found = str(beside) if beside.exists() else shutil.which("weed")
@@ -99,7 +99,7 @@ def find_program() -> Path:
 
 
 def data_argument(folder: Folder) -> str:
-    """The argument by which this folder's server is recognised among all processes."""
+    """The argument that identifies this folder's server among all processes."""
     return f"-dir={folder.store_data}"
 
 
@@ -115,12 +115,12 @@ def command(folder: Folder, ports: dict[str, int]) -> list[str]:
         f"-master.port={ports['master']}",
         f"-master.port.grpc={ports['master_grpc']}",
         "-master.telemetry=false",
-        # A server that knows its old state waits for an election before it leads itself: 10 s by default.
+        # A server with an old state waits for an election before it becomes leader: 10 s by default.
         "-master.electionTimeout=1s",
         "-master.volumeSizeLimitMB=1024",
         f"-volume.port={ports['volume']}",
         f"-volume.port.grpc={ports['volume_grpc']}",
-        # Buckets take seven volumes each; the default of eight is too few for two. Nothing is allocated beforehand.
+        # Buckets take seven volumes each; the default of eight is too few for two. Nothing is preallocated.
         "-volume.max=200",
         f"-volume.minFreeSpace={LEAST_FREE_BYTES // 2 // 2**20}MiB",
         "-volume.preStopSeconds=0",
@@ -148,7 +148,7 @@ def remove_sockets(ports: dict[str, int]) -> None:
 
 
 def client(port: int, keys: Keys) -> Any:
-    """A boto3 client of the server on loopback that neither waits long nor tries again."""
+    """A boto3 client of the server on loopback with short timeouts and no retries."""
     import boto3
     from botocore.config import Config
 
@@ -172,10 +172,10 @@ def client(port: int, keys: Keys) -> Any:
 def probe(s3: Any) -> str | None:
     """Creates absent buckets, writes the sentinel and reads it back.
 
-    A status page answers before the server serves; only a real PUT and GET tell.
+    The status page answers before the server is ready; only a real PUT and GET prove it.
 
     Returns:
-        None when all of that worked, else why it did not.
+        None if all of that worked, else the reason why it did not.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

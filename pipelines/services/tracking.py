@@ -16,7 +16,7 @@ from visionloop.pipelines.services import store
 from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_atomically
 from visionloop.pipelines.services.ports import LOOPBACK
 
-#: Where artifacts of new experiments lie; SQLite's own default would be a folder relative to whoever asks.
+#: Where artifacts of new experiments are stored; the default for SQLite is a folder relative to the calling process.
 ARTIFACT_ROOT = f"s3://{store.RESULTS_BUCKET}/mlflow"
 
 
@@ -28,11 +28,11 @@ def tracking_uri(folder: Folder) -> str:
 def prepare(folder: Folder) -> None:
     """Creates the SQLite store, or migrates it to the installed MLflow. The folder's lock must be held.
 
-    Several processes that create it at once would all die but one, so nobody gets its URI before this. It is made beside
-    its place and moved there whole, so a process killed in between leaves nothing half-made.
+    If several processes created it at once, all but one would fail, so this runs before anything gets its URI. It is created under
+    a temporary name and then moved into place, so a process killed in between leaves nothing half-made.
 
     Raises:
-        InvalidConfig: If MLflow isn't installed, or the file is no MLflow store that this version can read.
+        InvalidConfig: If MLflow is not installed, or the file is not an MLflow store that this version can read.
         SickMachine: If the disk is full.
     """
     try:
@@ -76,19 +76,19 @@ def prepare(folder: Folder) -> None:
 
 
 def quiet_environment() -> dict[str, str]:
-    """This process's variables without those that would send MLflow or boto3 elsewhere, and with telemetry off."""
+    """This process's variables without those that would point MLflow or boto3 elsewhere, and with telemetry off."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_"))}
     return kept | {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # Jobs of generative models: two more processes that nothing here uses.
+        # Jobs for generative models: two more processes that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
 
 def database_argument(folder: Folder) -> str:
-    """The argument by which this folder's page is recognised among all processes."""
+    """The argument that identifies this folder's page among all processes."""
     return f"--backend-store-uri={tracking_uri(folder)}"
 
 
@@ -110,9 +110,9 @@ def command(folder: Folder, address: str, port: int) -> list[str]:
 
 
 def allowed_hosts(address: str, port: int) -> list[str]:
-    """``Host`` headers that the server answers to; it compares the whole header, port included.
+    """``Host`` headers that the server answers to; it compares the whole header, including the port.
 
-    On all addresses of the machine the names are unknown beforehand, so any is taken.
+    When it listens on all addresses of the machine, the names are unknown beforehand, so any is allowed.
     """
     if address == "0.0.0.0":  # noqa: S104 - compared, not bound
         return ["*"]
@@ -125,7 +125,7 @@ def page_environment(endpoint: str, keys: store.Keys) -> dict[str, str]:
 
 
 def client_variables(endpoint: str, keys: store.Keys) -> dict[str, str]:
-    """The variables by which MLflow and boto3 reach the results store."""
+    """The variables with which MLflow and boto3 reach the results store."""
     return {
         "MLFLOW_S3_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": keys.access_key,
@@ -135,7 +135,7 @@ def client_variables(endpoint: str, keys: store.Keys) -> dict[str, str]:
 
 
 def without_proxy(environment: Mapping[str, str], *addresses: str) -> dict[str, str]:
-    """``NO_PROXY`` in both spellings, extended by addresses that no proxy can reach."""
+    """``NO_PROXY`` in both spellings, extended by addresses that a proxy can't reach."""
     before = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     names = [name.strip() for name in before.split(",") if name.strip()]
     value = ",".join(dict.fromkeys([*names, *addresses, "localhost"]))
