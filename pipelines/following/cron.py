@@ -1,6 +1,6 @@
-"""Cron expressions of five fields, as far as both engines read them alike, and the times that they mean."""
+"""Cron expressions of five fields, restricted to what both engines read alike, and their times."""
 
-# Not cronsim: the parser would stay for what it reads differently (7, L, #), and it moves a time that the clocks leave out.
+# Not cronsim: it reads more than the engines do (7, L, #), so the parser would stay, and it moves a time that the clocks skip.
 from __future__ import annotations
 
 import re
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from visionloop.core.errors import InvalidConfig
 
-#: Short forms that stand for five fields.
+#: Short forms of five fields.
 SHORT_FORMS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -20,7 +20,7 @@ SHORT_FORMS = {
     "@yearly": "0 0 1 1 *",
 }
 
-#: Days that are looked through for the next time: 29 February comes after eight years at most.
+#: Days that are searched for the next time: 29 February comes after eight years at most.
 LONGEST_SEARCH = 9 * 366
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -31,7 +31,7 @@ _PART = re.compile(r"(?:(?P<all>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<st
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of the expression: its meaning, its bounds, and names for its numbers from the lowest on."""
+    """A field of the expression: its name, its bounds, and names for its numbers, from the lowest on."""
 
     name: str
     low: int
@@ -52,8 +52,8 @@ _FIELDS = (
 class Cron:
     """A cron expression.
 
-    A day counts when day of the month and day of the week both do, where one of them is ``*``; where both are restricted, one is
-    enough (https://pkg.go.dev/github.com/robfig/cron/v3#hdr-CRON_Expression_Format).
+    If day of the month or day of the week is ``*``, a day must match both; if both are restricted, it must match one of
+    them (https://pkg.go.dev/github.com/robfig/cron/v3#hdr-CRON_Expression_Format).
 
     Attributes:
         text: The five fields.
@@ -76,7 +76,7 @@ class Cron:
         """Reads an expression.
 
         Raises:
-            InvalidConfig: If an engine would refuse it, if the engines would read it differently, or if it means no time at all.
+            InvalidConfig: If an engine would refuse it, if the engines would read it differently, or if no time ever matches.
         """
         plain = " ".join(SHORT_FORMS.get(text.strip().lower(), text).split())
         words = plain.split(" ")
@@ -96,9 +96,9 @@ class Cron:
         return found
 
     def next(self, after: datetime) -> datetime | None:
-        """The first time after ``after``, in its time zone; None where there is none in eight years.
+        """The first time after ``after``, in its time zone; None if there is none in eight years.
 
-        A time that a change of clocks leaves out is skipped; one that it repeats counts once.
+        A time that a change of clocks leaves out is skipped; a repeated one counts once.
         """
         zone = after.tzinfo or UTC
         for day in self._days_from(after.date()):
@@ -122,7 +122,7 @@ def zone_named(name: str) -> tzinfo:
     """A time zone of the IANA database.
 
     Raises:
-        InvalidConfig: If there is none of that name.
+        InvalidConfig: If there is no such time zone.
     """
     if name in ("UTC", "Etc/UTC"):
         return UTC
@@ -147,7 +147,7 @@ def _parse(word: str, field: _Field, text: str) -> frozenset[int]:
             first, last = field.low, field.high
         else:
             first = _number(matched["first"], field, text)
-            # 5/10 means from 5 on.
+            # 5/10 means every tenth from 5 on.
             open_ended = field.high if matched["step"] else first
             last = _number(matched["last"], field, text) if matched["last"] else open_ended
         if step < 1 or first > last:
@@ -171,7 +171,7 @@ def _number(word: str, field: _Field, text: str) -> int:
 
 
 def _moment(day: date, at: time, zone: tzinfo) -> datetime | None:
-    """A time of the clock on the wall; None where a change of clocks leaves it out."""
+    """A local time; None if a change of clocks leaves it out."""
     found = datetime.combine(day, at, zone)
     there_and_back = found.astimezone(UTC).astimezone(zone)
     return found if there_and_back.replace(tzinfo=None) == found.replace(tzinfo=None) else None

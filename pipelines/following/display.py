@@ -1,4 +1,4 @@
-"""What a person sees of a run elsewhere: a tree that changes in place on a terminal, and a line for each change elsewhere."""
+"""Shows a run on an engine: a tree that is updated in place on a terminal, a line for each change anywhere else."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Display:
     """Shows rows as they change. Everything goes to stderr: stdout belongs to the result."""
 
     def __init__(self, title: str, stages: tuple[str, ...], console: Console | None = None) -> None:
-        """``title`` names the run; ``stages`` give the width of their names."""
+        """``title`` names the run; ``stages`` set the width of the names' column."""
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._title, self._width = title, max(map(len, stages))
         self._rows: tuple[Row, ...] = ()
         self._message: str | None = None
         self._shown: dict[str, tuple[str, str]] = {}
         self._told: set[str] = set()
-        # The tree's times move on their own, four times a second.
+        # The tree's times are refreshed four times a second, without a change.
         self._live = Live(get_renderable=self._tree, console=self.console, refresh_per_second=4, transient=False)
         if self.console.is_terminal:
             self._live.start()
@@ -31,7 +31,7 @@ class Display:
             self._print(title)
 
     def show(self, rows: tuple[Row, ...], message: str | None = None) -> None:
-        """Shows where the run stands; ``message`` is the engine's own about the whole run."""
+        """Shows the state of the run; ``message`` is the engine's message about the whole run."""
         self._rows, self._message = rows, message
         for row in rows:
             for text in row.notices:
@@ -42,20 +42,20 @@ class Display:
             self.note(message)
         for row in rows:
             before, told = self._shown.get(row.stage), (row.state, row.text)
-            # The record tells a stage's end, and later the engine, with a time of its own.
+            # The record reports a stage's end first, and the engine later, with another time.
             ended_before = before is not None and before[0] == row.state == "succeeded"
             if row.state != "pending" and before != told and not ended_before:
                 self._shown[row.stage] = told
                 self._print(self._line(row))
 
     def note(self, text: str) -> None:
-        """Tells something once, above the tree."""
+        """Prints a text once, above the tree."""
         if text not in self._told:
             self._told.add(text)
             self._print(f"note: {text}")
 
     def close(self) -> None:
-        """Leaves the tree as it stands."""
+        """Stops updating; the tree stays on the screen."""
         if self._live.is_started:
             self._live.stop()
 

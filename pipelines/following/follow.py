@@ -1,4 +1,4 @@
-"""Following a run that an engine has taken, to its end: what it registered, or the failed stage's own error."""
+"""Follows a run on an engine to its end: what it registered, or the failed stage's own error."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ from visionloop.pipelines.following.record import Record, StageRecord, own_keys
 from visionloop.pipelines.following.rows import rows, sentence
 from visionloop.pipelines.following.state import RemoteRun, RemoteState, Step
 
-#: Seconds between two looks at a run.
+#: Seconds between two queries of a run's state.
 LOOK_SECONDS = 2.0
 
-#: How the engines' own messages name a limit of theirs.
+#: Texts by which an engine's message is recognised as one about its own time limit.
 _LIMITS = ("deadline", "duration limit")
 
 
 def follow(
     remote: RemoteRun, workspace: str, arguments: Mapping[str, Any], *, every: float = LOOK_SECONDS
 ) -> dict[str, Any]:
-    """Shows where a run stands until its end.
+    """Shows the state of a run until its end.
 
-    Epochs, metrics and sentences are read from the workspace with the caller's own keys. Without access to it only the engine's
-    states are shown, which is said once, and the engine's word is all there is about the end.
+    Epochs, metrics and error sentences are read from the workspace with the caller's own keys. Without access to it, which is
+    reported once, only the engine's states are shown, and the result is what the engine reports.
 
     Args:
         remote: The run.
         workspace: The workspace's URI.
-        arguments: What the run was started with.
-        every: Seconds between two looks.
+        arguments: The run's arguments.
+        every: Seconds between two queries.
 
     Returns:
         The JSON summary of a run (docs/contract.md, "Commands").
 
     Raises:
-        VisionloopError: The failed stage's own error; UserStopped or Terminated when the caller is asked to end, while the run goes on.
+        VisionloopError: The failed stage's own error; UserStopped or Terminated if this process is asked to end; the run goes on.
     """
     with ExitStack() as open_until_the_end:
-        # From the first word on: who reads it may ask for the end at once.
+        # From the first output on: its reader may ask for the end at once.
         try:
             display = open_until_the_end.enter_context(closing(Display(_title(remote), STAGES)))
             open_until_the_end.enter_context(own_keys(workspace))
@@ -68,14 +68,14 @@ def follow(
             raise UserStopped(_goes_on(remote)) from None
         except Terminated:
             raise Terminated(_goes_on(remote)) from None
-        # Not above: the run's own error may be of these classes too.
+        # Not further up: the run's own error may be of these classes too.
         return _end(remote, record, state, known, arguments, display)
 
 
 def _watch(
     remote: RemoteRun, record: Record, display: Display, every: float
 ) -> tuple[RemoteState, dict[str, StageRecord] | None]:
-    """Shows a run until its end; returns its last state, and its record unless that can't be read."""
+    """Shows a run until its end; returns its last state, and its record, or None if that can't be read."""
     state = RemoteState("pending")
     while True:
         try:
@@ -83,7 +83,7 @@ def _watch(
         except Transient as error:
             message = f"{error.sentence} The run goes on; asking again."
         except InvalidConfig:
-            # Finished runs are removed from an engine after a while; the record stays.
+            # An engine removes finished runs after a while; the record stays.
             known = _read_whole(record)
             if known is None or not _has_ended(known):
                 raise
@@ -108,7 +108,7 @@ def _goes_on(remote: RemoteRun) -> str:
 
 
 def _read_whole(record: Record) -> dict[str, StageRecord] | None:
-    """The record of every stage; None where it can't be read, or another store than the run's holds nothing of it."""
+    """The record of every stage; None if it can't be read, or if this store does not hold it."""
     try:
         return record.read(STAGES) or None
     except VisionloopError:
@@ -116,7 +116,7 @@ def _read_whole(record: Record) -> dict[str, StageRecord] | None:
 
 
 def _has_ended(known: Mapping[str, StageRecord]) -> bool:
-    """Whether the record alone shows that a run is over: cleanup is its last stage."""
+    """Whether the record shows that the run is over: cleanup, its last stage, has ended."""
     last = known.get("cleanup")
     return last is not None and last.state.state in ("succeeded", "failed")
 
@@ -139,13 +139,13 @@ def _end(
     elif why := why_without_version(states):
         display.note(f"nothing is registered: {why}")
     run = record.run() or Run(run=remote.run, trace_id="", arguments={}, created_at="")
-    # Each stage of an engine writes its own arguments into the record; the run's are those that it was started with.
+    # On an engine, each stage writes its own arguments into the record; the run's are those that it was started with.
     run = msgspec.structs.replace(run, arguments=dict(arguments))
     return RunResult(run, states, _seconds(state), record.workspace).summary()
 
 
 def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The end as the engine tells it, for a caller who can't read the workspace."""
+    """The result as the engine reports it, for a caller who can't read the workspace."""
     if state.phase != "succeeded":
         raise _failure(remote, state, {})
     steps = {step.stage: step for step in state.steps if step.state == "succeeded"}
@@ -178,7 +178,7 @@ def _seconds(state: RemoteState) -> float:
 
 
 def _seconds_of(steps: Iterable[Step], finished_at: datetime | None = None) -> float:
-    """From the first start to the last end, the run's own where it is known: an engine can be behind with its steps."""
+    """From the first start to the last end, or to the run's end if known: an engine may report its steps late."""
     begun = [step.started_at for step in steps if step.started_at]
     ended = [finished_at] if finished_at else [step.finished_at for step in steps if step.finished_at]
     return float((max(ended) - min(begun)).total_seconds()) if begun and ended else 0.0
@@ -192,7 +192,7 @@ def _no_receipt(remote: RemoteRun) -> Defect:
 
 
 def _failure(remote: RemoteRun, state: RemoteState, known: Mapping[str, StageRecord]) -> VisionloopError:
-    """The error of the stage that failed first; what the engine says where no stage did."""
+    """The error of the stage that failed first; if no stage failed, an error with the engine's message."""
     if state.phase == "stopped":
         return UserStopped(
             f"{remote.name} was stopped on {remote.engine} ({state.message or 'by hand'}); start the run again to resume."
@@ -220,7 +220,7 @@ def _error_of(step: Step, known: StageRecord | None) -> VisionloopError:
 
 
 def _error_in(message: str) -> VisionloopError:
-    """An error for what an engine says without an exit code: a limit, or a pod that is gone."""
+    """An error for an engine's message without an exit code: a limit, or a lost pod."""
     if any(word in message.lower() for word in _LIMITS):
         return TimeLimit(f"{message}; raise the limit in the policy or train less.")
     return Killed(f"{message}; start the run again to resume.")

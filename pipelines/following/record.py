@@ -1,4 +1,4 @@
-"""What the workspace tells of a run that goes on elsewhere: read with the caller's own keys, as far as they reach."""
+"""The record of a run on an engine, read from the workspace with the caller's own keys, as far as they allow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.pipelines import services
 from visionloop.pipelines.environment import configured
 
-#: Seconds after which a store that did not answer is asked again, twice as many each time up to the most: each try takes a while.
+#: Seconds before a store that did not answer is tried again, doubled each time up to the second figure: each try takes long.
 AGAIN_SECONDS = 30.0
 AGAIN_MOST_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One stage's state, how far its training is, and its last failure."""
+    """A stage's state, the progress of its training, and its last failure."""
 
     state: StageState
     progress: Progress | None = None
@@ -33,7 +33,7 @@ class StageRecord:
 
 
 class Record:
-    """Reads a run's record, and stops asking where it may not."""
+    """Reads a run's record, and stops after an error that a retry would not cure."""
 
     def __init__(self, workspace: str, run: str) -> None:
         """``workspace`` is its URI, ``run`` the run's id; nothing is read yet."""
@@ -42,20 +42,20 @@ class Record:
         self._ended: dict[str, StageRecord] = {}
         self._last: dict[str, StageRecord] = {}
         self._again, self._wait = 0.0, AGAIN_SECONDS
-        #: Why nothing can be read; None while all is well.
+        #: Why the record can't be read; None as long as it can.
         self.trouble: str | None = None
 
     @property
     def workspace(self) -> Prefix:
-        """The results' prefix. Raises AccessDenied or InvalidConfig where it can't be opened."""
+        """The results' prefix. Raises AccessDenied or InvalidConfig if it can't be opened."""
         return self._open()[0]
 
     def run(self) -> Run | None:
-        """``run.json``. Raises VisionloopError where the store can't be read."""
+        """``run.json``. Raises VisionloopError if the store can't be read."""
         return self._open()[1].read()
 
     def look(self, stages: Iterable[str]) -> dict[str, StageRecord]:
-        """What is known of these stages now; what can't be read is left as it was known."""
+        """The records of these stages now; what can't be read keeps its last known value."""
         if time.monotonic() < self._again:
             return self._last
         try:
@@ -70,7 +70,7 @@ class Record:
         return self._last
 
     def read(self, stages: Iterable[str]) -> dict[str, StageRecord]:
-        """What is known of these stages. Raises VisionloopError where the store can't be read."""
+        """The records of these stages. Raises VisionloopError if the store can't be read."""
         workspace, record = self._open()
         found: dict[str, StageRecord] = {}
         for stage in stages:
@@ -102,7 +102,7 @@ def _read(workspace: Prefix, record: RunRecord, stage: str) -> StageRecord:
 
 @contextlib.contextmanager
 def own_keys(workspace: str) -> Iterator[None]:
-    """The caller's keys for the results' store: those of the environment, else those of embedded services that run here."""
+    """The caller's keys for the results' store: those of the environment, else those of embedded services running on this machine."""
     connected = None if not workspace.startswith("s3://") or configured("results") else services.status().connected
     if connected is None:
         yield
@@ -117,7 +117,11 @@ def own_keys(workspace: str) -> Iterator[None]:
 
 
 def open_record(workspace: str, run: str, arguments: Mapping[str, Any], trace_id: str | None) -> str | None:
-    """Opens a run's record before its first stage does, with the whole run's arguments; why that can't be, else None."""
+    """Creates a run's record, with the whole run's arguments, before its first stage does.
+
+    Returns:
+        Why it could not be created, or None.
+    """
     with own_keys(workspace):
         try:
             RunRecord(_open(workspace), run).open(arguments, trace_id)
@@ -130,7 +134,7 @@ def _open(workspace: str) -> Prefix:
     """The results' prefix.
 
     Raises:
-        AccessDenied: If there are no keys of it here, without a search for them on the network.
+        AccessDenied: If there are no keys for it here; none are looked up over the network.
     """
     if workspace.startswith("s3://") and not configured("results"):
         raise AccessDenied(

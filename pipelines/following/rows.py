@@ -1,4 +1,4 @@
-"""One line a stage: what the engine tells and what the run's record knows, put together."""
+"""A row for each stage, from the engine's state and the run's record."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from visionloop.pipelines.engines.laptop.display import epoch_text
 from visionloop.pipelines.following.record import StageRecord
 from visionloop.pipelines.following.state import RemoteState, Step
 
-#: What stands before a stage's name.
+#: The sign before a stage's name, by state.
 MARKS = {"waiting": "…", "running": "●", "succeeded": "✓", "failed": "✗", "skipped": "–", "pending": " "}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of one stage.
+    """What is shown for a stage.
 
-    ``state`` is a step's state, or pending before it has begun. ``since`` is when a stage that still runs began.
+    ``state`` is a step's state, or pending before it has begun. ``since`` is the start of a stage that is running.
     """
 
     stage: str
@@ -34,12 +34,12 @@ class Row:
         return MARKS[self.state]
 
     def elapsed(self, now: datetime | None = None) -> str:
-        """How long the stage has been running, for people; "" where that is unknown."""
+        """How long the stage has been running, for people; "" if that is unknown."""
         return "" if self.since is None else duration((now or datetime.now(UTC)) - self.since)
 
 
 def rows(state: RemoteState, known: Mapping[str, StageRecord], stages: tuple[str, ...]) -> tuple[Row, ...]:
-    """A row for each stage of the pipeline, in its order, then for steps that the pipeline doesn't name."""
+    """A row for each stage of the pipeline, in its order, then for other steps of the engine."""
     steps = {step.stage: step for step in state.steps}
     named = (*stages, *(stage for stage in steps if stage not in stages))
     return tuple(_row(stage, _further(stage, steps.get(stage), known.get(stage)), known.get(stage)) for stage in named)
@@ -56,9 +56,9 @@ def duration(span: timedelta) -> str:
 
 
 def _further(stage: str, step: Step | None, known: StageRecord | None) -> Step | None:
-    """The engine's step, or what the record knows where the engine is behind it.
+    """The engine's step, or the record's state if the engine is behind it.
 
-    Kubeflow Pipelines no longer reads the tasks of a workflow that Argo has packed, which it does with one above 1 MB.
+    Kubeflow Pipelines does not read the tasks of a workflow that Argo has compressed, as it does above 1 MB.
     """
     if known is None or (step is not None and step.state not in ("waiting", "running")):
         return step
@@ -93,14 +93,14 @@ def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
 
 
 def _spent(step: Step, known: StageRecord | None) -> timedelta | None:
-    """How long a stage took: by the engine, which counts its pod's start too, else by the record."""
+    """How long a stage took: by the engine, which includes its pod's start, else by the record."""
     if step.started_at is not None and step.finished_at is not None:
         return step.finished_at - step.started_at
     return timedelta(seconds=known.state.seconds) if known else None
 
 
 def sentence(step: Step, known: StageRecord | None) -> str:
-    """Why a stage failed: the record's sentence if it is that of the last attempt, else the engine's."""
+    """Why a stage failed: the record's sentence if it is from the last attempt, else the engine's message."""
     if known and known.failure and known.failure.attempt >= known.state.attempt:
         return known.failure.error_message
     return step.reason or "failed; the engine says no more"
@@ -114,7 +114,7 @@ def _attempt(stage: str, step: Step) -> str:
 
 
 def _before(step: Step, known: StageRecord | None) -> str:
-    """What became of the attempt before, while the next one waits."""
+    """How the previous attempt ended, while the next one waits."""
     if known is None or known.failure is None or known.failure.error_message in (step.reason or ""):
         return ""
     return f"{known.failure.error_message} Trying again"

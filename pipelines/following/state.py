@@ -1,4 +1,4 @@
-"""What an engine tells of a run, in the same words for every engine."""
+"""The state of a run on an engine, in terms common to all engines."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any, Protocol
 STATES = ("waiting", "running", "succeeded", "failed", "skipped")
 PHASES = ("pending", "running", "succeeded", "failed", "stopped")
 
-#: The phases after which nothing changes any more.
+#: The final phases.
 ENDED = ("succeeded", "failed", "stopped")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a run, as its engine sees it.
+    """A stage of a run, as its engine reports it.
 
     Attributes:
         stage: The stage's name.
         state: One of ``STATES``.
-        attempt: Which try it is, 1 for the first.
-        reason: Why it waits, or the message of the last failure; None where the engine says nothing.
-        progress: How far it is, as the engine tells it ("3/16").
+        attempt: Number of the attempt, 1 for the first.
+        reason: Why it waits, or the message of the last failure; None if the engine gives none.
+        progress: Its progress as the engine reports it ("3/16").
         started_at: When its first attempt began.
         finished_at: When its last attempt ended.
-        exit_code: That of the last attempt, where the engine knows it.
-        outputs: Its output parameters, where the engine has any.
+        exit_code: Exit code of the last attempt, if the engine knows it.
+        outputs: Its output parameters, if the engine has any.
     """
 
     stage: str
@@ -44,13 +44,13 @@ class Step:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
         phase: One of ``PHASES``.
         steps: Its stages in the pipeline's order.
         message: The engine's own message.
-        finished_at: When the run ended, where the engine tells it apart from its steps' ends.
+        finished_at: When the run ended, if the engine reports it separately from its steps' ends.
     """
 
     phase: str
@@ -60,24 +60,24 @@ class RemoteState:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing changes any more."""
+        """Whether the phase is final."""
         return self.phase in ENDED
 
 
 class RemoteRun(Protocol):
-    """A run that an engine has taken.
+    """A run on an engine.
 
     Attributes:
         engine: The engine's name.
-        name: What people find it by.
+        name: Its name for people.
         run: Its id in the workspace's record, ``{workspace}/runs/{run}``.
-        page: The address of its page, where the engine has one.
-        arguments: What the engine was told, as it stores it (text or JSON values).
+        page: The address of its page, if the engine has one.
+        arguments: Its arguments as the engine stores them (text or JSON values).
     """
 
     @property
     def engine(self) -> str:
-        """Which engine runs it."""
+        """The engine that runs it."""
         ...
 
     @property
@@ -97,21 +97,21 @@ class RemoteRun(Protocol):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What it was started with."""
+        """Its arguments."""
         ...
 
     def state(self) -> RemoteState:
-        """Where it stands now.
+        """Its state now.
 
         Raises:
-            Transient: If the engine can't be asked for now.
-            AccessDenied: If the caller may not see it.
-            InvalidConfig: If the engine knows it no more.
+            Transient: If the engine can't be reached now.
+            AccessDenied: If the caller may not read it.
+            InvalidConfig: If the engine no longer has it.
         """
         ...
 
     def follow_command(self) -> str:
-        """The command that comes back to it after detaching."""
+        """The command that follows it again after detaching."""
         ...
 
 
