@@ -1,4 +1,4 @@
-"""The Ultralytics trainer: YOLO models. The only folder that imports ultralytics (AGPL-3.0), and never at module level."""
+"""The Ultralytics trainer: YOLO models. The only folder that imports ultralytics (AGPL-3.0), and only where work with it begins."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import names
 from visionloop.training.trainers.ultralytics import settings as configuration
+from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 #: What loading a model file needs.
 REQUIREMENTS = ("ultralytics", "torch", "torchvision", "opencv-python-headless")
-
-_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
 
 
 class UltralyticsTrainer:
@@ -26,12 +25,7 @@ class UltralyticsTrainer:
     logic_version = 1
     tasks = frozenset({"detection"})
     policy: StagePolicy = POLICIES["train"]
-    metrics: Mapping[str, tuple[str, ...]] = {
-        "detection": _BOX_METRICS,
-        "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
-        "pose": (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
-        "classification": ("accuracy_top1", "accuracy_top5"),
-    }
+    metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings of a task."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.folders import temporary_folder
 from visionloop.training.trainers.ultralytics.environment import library
+from visionloop.training.trainers.ultralytics.tasks import TASKS, task_of_library
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +87,8 @@ def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], p
     import torch
 
     description = json.loads(state["architecture"])
-    tasks = library().nn.tasks
-    model = tasks.DetectionModel(description, ch=description["channels"], nc=len(state["names"]), verbose=False)
+    model_class = TASKS[task_of_library(state["task"])].model_class()
+    model = model_class(description, ch=description["channels"], nc=len(state["names"]), verbose=False)
     model.load_state_dict(weights)
     model.half().eval().requires_grad_(False)
     model.nc = len(state["names"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,11 @@ from typing import Any
 from visionloop.training.trainers import Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
-from visionloop.training.trainers.ultralytics.environment import library, plotting
+from visionloop.training.trainers.ultralytics.environment import plotting
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
 from visionloop.training.trainers.ultralytics.session import resolve_device
-
-#: Least confidence of a detection that the confusion matrix counts, as in the library's predictions.
-CONFUSION_CONFIDENCE = 0.25
+from visionloop.training.trainers.ultralytics.tasks import task_of_library
 
 #: The names of what the library gives for one class, in its order.
 CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
@@ -51,18 +47,19 @@ def evaluate(
         OutOfMemory: If the GPU's memory is used up.
         SickMachine: If the GPU is lost.
     """
-    library()
+    from visionloop.training.trainers.ultralytics.validation import validation_class
+
     batch, imgsz = int(config.get("batch", 16)), int(config.get("imgsz", 640))
     with translated(batch, imgsz), plotting():
         loaded = files.load_model(checkpoint)
         classes = tuple(loaded.names[index] for index in range(len(loaded.names)))
         work.mkdir(parents=True, exist_ok=True)
         data = write_data_file(dataset, classes, (split,), work)
-        validator = _validator_class()(
+        validator = validation_class(task_of_library(loaded.task))(
             on_batch,
             save_dir=work / "evaluation",
             args={
-                "task": "detect",
+                "task": loaded.task,
                 "mode": "val",
                 "model": str(checkpoint),
                 "data": str(data),
@@ -93,40 +90,3 @@ def evaluate(
         right=validator.right,
         wrong=validator.wrong,
     )
-
-
-@functools.cache
-def _validator_class() -> Any:
-    base = library().models.yolo.detect.DetectionValidator
-
-    class Validation(base):  # type: ignore[misc,valid-type]
-        def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
-            super().__init__(**arguments)
-            # A split may have tens of millions of detections: eight bytes for each.
-            self.right, self.wrong = array("d"), array("d")
-            self.callbacks.clear()  # no integration's
-            self.callbacks["on_val_batch_end"] = [
-                lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
-            ]
-
-        def init_metrics(self, model: Any) -> None:
-            super().init_metrics(model)
-            count = self.confusion_matrix.process_batch
-            threshold = max(self.args.conf, CONFUSION_CONFIDENCE)
-            self.confusion_matrix.process_batch = lambda found, true, conf: count(found, true, conf=threshold)
-
-        def get_stats(self) -> Any:
-            """Keeps what was right, of which the library's own metrics hold no more than curves."""
-            for right, confidence in zip(self.metrics.stats["tp"], self.metrics.stats["conf"], strict=True):
-                at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
-                self.right.extend(confidence[at_half])
-                self.wrong.extend(confidence[~at_half])
-            return super().get_stats()
-
-        def plot_val_samples(self, *_: Any) -> None:
-            """Pictures of batches are drawn in threads that outlive the call."""
-
-        def plot_predictions(self, *_: Any) -> None:
-            """As above."""
-
-    return Validation

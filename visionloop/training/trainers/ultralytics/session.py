@@ -1,42 +1,17 @@
-"""One training: the library's own loop, with its best epoch, checkpoints, seeds and failures decided here.
-
-Every epoch starts from random numbers that are a function of the seed and the epoch alone, in this process and in its
-loaders' workers, which are started anew for it. So nothing random is carried from one epoch to the next, and a training
-that is resumed after an epoch goes on exactly as one that was never interrupted: with mosaic and workers too, and
-whatever the device was before.
-"""
+"""One training: the library's arguments and starting point, and its loop run to the end."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import Defect, InvalidConfig
 from visionloop.core.logs import LOGGER
-from visionloop.training.trainers import EpochReport, Listener, TrainingJob
-from visionloop.training.trainers.ultralytics import checkpoint
+from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
-from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
 from visionloop.training.trainers.ultralytics.settings import settings
+from visionloop.training.trainers.ultralytics.tasks import TASKS
 from visionloop.training.trainers.ultralytics.workers import available_cpus, free_shared_memory, usable_workers
-
-#: The library's names of our tasks.
-LIBRARY_TASKS = {"detection": "detect", "segmentation": "segment", "classification": "classify", "pose": "pose"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a session needs beside the library's own arguments."""
-
-    job: TrainingJob
-    listener: Listener
-    state: dict[str, Any] | None
 
 
 def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> Path:
@@ -51,16 +26,20 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
         InvalidConfig: If the training diverged, or the starting weights do not fit the task.
         InvalidDataset: If a split has no image.
     """
+    from visionloop.training.trainers.ultralytics.loop import Plan, loop_class
+
     device = resolve_device(job.config.get("device"))
     arguments = library_arguments(job, device)
     data = write_data_file(job.dataset, job.classes, ("train", "val"), job.work)
     arguments |= {"data": str(data), "model": starting_point(job)}
-    session = _session_class(job.task)(arguments, Plan(job, listener, state))
+    loop = loop_class(job.task)(arguments, Plan(job, listener, state))
     try:
-        session.train()
+        loop.train()
     finally:
-        session.close_loaders()
-    return Path(session.checkpoint)
+        loop.close_loaders()
+    if loop.checkpoint is None:
+        raise Defect("The library's loop ended without an epoch.")
+    return loop.checkpoint
 
 
 def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
@@ -84,7 +63,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
     elif reason:
         LOGGER.warning(reason)
     return arguments | {
-        "task": LIBRARY_TASKS[job.task],
+        "task": TASKS[job.task].name,
         "mode": "train",
         "epochs": int(config["epochs"]),
         "batch": job.batch,
@@ -133,275 +112,3 @@ def starting_point(job: TrainingJob) -> str:
     link.unlink(missing_ok=True)
     link.symlink_to(job.weights.absolute())
     return str(link)
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of all random numbers of an epoch, below 2**32."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:4])
-
-
-@functools.cache
-def _session_class(task: str) -> Any:
-    """The library's trainer for a task, with the decisions of this module."""
-    import numpy
-    import torch
-
-    detect = library().models.yolo.detect
-    base = {"detection": detect.DetectionTrainer}[task]
-
-    class Session(base):  # type: ignore[misc,valid-type]
-        """The hooks are named as the library's events and methods; epochs are 0-based here, 1-based in reports."""
-
-        def __init__(self, arguments: dict[str, Any], plan: Plan) -> None:
-            self.plan = plan
-            self.job = plan.job
-            self.checkpoint: Path | None = None
-            self.history: list[dict[str, Any]] = list(plan.state["history"]) if plan.state else []
-            self.best_model: Mapping[str, Any] = plan.state["best"]["model"] if plan.state else {}
-            self.position = -1  # of the current batch, counted over all epochs
-            self.last_step = -1  # position of the last optimizer step
-            self.step_delay = 0
-            self.stop = False
-            super().__init__(overrides=arguments)
-            self.add_callback("on_val_batch_end", self.on_val_batch_end)
-
-        # Surroundings
-
-        def run_callbacks(self, event: str) -> None:
-            """Runs this class's own method of an event, and no integration's."""
-            handler = getattr(self, event, None)
-            if handler:
-                handler()
-
-        def get_dataset(self) -> dict[str, Any]:
-            """The library's description of the dataset, with the class names as they are."""
-            data: dict[str, Any] = super().get_dataset()
-            if not self.args.single_cls:
-                data["names"] = dict(enumerate(self.job.classes))
-            return data
-
-        def setup_model(self) -> Any:
-            """The model; starting weights must be the library's, and for the task."""
-            try:
-                found = super().setup_model()
-            except (TypeError, ModuleNotFoundError) as error:
-                if self.job.weights is None:
-                    raise
-                raise InvalidConfig(
-                    f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
-                    "loads: give a .pt file of its own, or an architecture's YAML name."
-                ) from error
-            task = getattr((found or {}).get("ema") or (found or {}).get("model"), "task", self.args.task)
-            if task != self.args.task:
-                raise InvalidConfig(
-                    f"The starting weights {self.job.config['model']} are for the library's task {task}, "
-                    f"not for {self.args.task}: choose others."
-                )
-            return found
-
-        def plot_training_labels(self) -> None:
-            """Nothing is drawn while training."""
-
-        # Start and resume
-
-        def _setup_train(self) -> None:
-            super()._setup_train()
-            config = self.job.config
-            self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
-            self._tell_left_out_images()
-            if self.plan.state:
-                self._restore(self.plan.state)
-
-        def _tell_left_out_images(self) -> None:
-            for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
-                folder = self.job.dataset / "images" / split
-                given = sum(1 for path in folder.rglob("*") if path.is_file())
-                used = len(loader.dataset)
-                if used < given:
-                    LOGGER.warning(
-                        "%d of %d images in %s are left out, because the library can't read them or their labels.",
-                        given - used,
-                        given,
-                        folder,
-                    )
-
-        def _restore(self, state: dict[str, Any]) -> None:
-            """Everything that the epoch after ``state`` depends on, on this device."""
-            self.model.load_state_dict(state["model"])
-            self.ema.ema.load_state_dict(state["ema"])
-            self.ema.updates = state["updates"]
-            for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-                # Which kernel runs is this device's matter.
-                saved |= {name: group[name] for name in ("fused", "foreach", "capturable") if name in group}
-            self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"] and self.scaler.is_enabled():
-                self.scaler.load_state_dict(state["scaler"])
-            self.stopper.epoch, self.stopper.value = state["best"]["epoch"], state["best"]["value"]
-            self.start_epoch = state["epoch"]
-            self.scheduler.last_epoch = self.start_epoch - 1
-            criterion = self.model.init_criterion()
-            if hasattr(criterion, "update"):  # its gains follow the epochs
-                self.model.criterion = criterion
-                for _ in range(self.start_epoch):
-                    criterion.update()
-
-        def _resume_accumulation(self, state: dict[str, Any]) -> None:
-            """The gradients of the batches since the last step, and the cadence of the steps to come.
-
-            The library's loop starts as if a step had just been made before batch 0 of the whole training, so the first
-            step is held back by as much as was really behind it.
-            """
-            batches = len(self.train_loader)
-            since = state["since_step"] if state["batches"] == batches else 0
-            self.last_step = self.start_epoch * batches - 1 - since
-            self.step_delay = self.last_step + 1
-            if since:
-                for name, parameter in self.model.named_parameters():
-                    if name in state["gradients"]:
-                        parameter.grad = state["gradients"][name].to(parameter.device)
-
-        @property
-        def accumulate(self) -> int:
-            """Batches from one optimizer step to the next; the first one after a resume counts from batch 0."""
-            return int(self.step_every) + self.step_delay
-
-        @accumulate.setter
-        def accumulate(self, value: int) -> None:
-            self.step_every = value
-
-        # An epoch
-
-        def on_train_epoch_start(self) -> None:
-            seed = epoch_seed(self.args.seed, self.epoch)
-            random.seed(seed)
-            numpy.random.seed(seed)
-            torch.manual_seed(seed)
-            self.train_loader.reset()
-            self.train_loader.generator.manual_seed(seed)
-            self._reset_image_buffer()
-            self.position = self.epoch * len(self.train_loader) - 1
-            if self.plan.state and self.epoch == self.start_epoch:
-                self._resume_accumulation(self.plan.state)
-
-        def _reset_image_buffer(self) -> None:
-            """The images that a mosaic draws from: some of the dataset's, not those that an epoch before left."""
-            dataset = self.train_loader.dataset
-            if dataset.cache == "ram":
-                return  # a mosaic draws from all images
-            for index in set(dataset.buffer):
-                dataset.ims[index], dataset.im_hw0[index], dataset.im_hw[index] = None, None, None
-            few = min(dataset.ni, dataset.max_buffer_length // 4)
-            dataset.buffer = random.sample(range(dataset.ni), few) if self.args.mosaic else []
-
-        def on_train_batch_start(self) -> None:
-            self.position += 1
-            # The library would halve the batch itself, up to three times, and tell nobody.
-            self._oom_retries = 3
-
-        def on_train_batch_end(self) -> None:
-            self._oom_retries = 0
-            if not torch.isfinite(self.loss):
-                self._diverged()
-            batch = self.position - self.epoch * len(self.train_loader) + 1
-            self.plan.listener.batch(self.epoch + 1, batch, len(self.train_loader) + len(self.test_loader))
-
-        def on_val_batch_end(self, validator: Any) -> None:
-            done = len(self.train_loader) + validator.batch_i + 1
-            self.plan.listener.batch(self.epoch + 1, done, len(self.train_loader) + len(self.test_loader))
-
-        def optimizer_step(self) -> None:
-            super().optimizer_step()
-            self.last_step = self.position
-            self.step_delay = 0
-
-        def validate(self) -> tuple[dict[str, float], float]:
-            """The validation's metrics, and the primary one as what decides the best epoch."""
-            results = self.validator(self)
-            results.pop("fitness", None)
-            return results, val_metrics(results)[str(self.job.config["primary_metric"])]
-
-        def _handle_nan_recovery(self, epoch: int) -> bool:
-            """Ends a diverged training; the library would go back to an earlier epoch, or save zeros."""
-            values = [*self.tloss.values(), *map(torch.as_tensor, self.metrics.values())]
-            states = (self.model.state_dict(), self.ema.ema.state_dict())
-            values += [value for state in states for value in state.values() if value.is_floating_point()]
-            if not all(bool(torch.isfinite(value).all()) for value in values):
-                self._diverged()
-            return False
-
-        def _diverged(self) -> None:
-            raise InvalidConfig(
-                f"Training diverged in epoch {self.epoch + 1}: the loss or the weights are no longer finite; "
-                f"lower lr0 (now {self.job.config['lr0']})."
-            )
-
-        def save_metrics(self, metrics: dict[str, float]) -> None:
-            """The epoch's entry in the history, in place of a line in results.csv."""
-            learning_rate = float(self.optimizer.param_groups[0]["lr"])
-            self.history.append(
-                {
-                    "epoch": self.epoch + 1,
-                    "train_metrics": train_metrics(self.tloss, learning_rate),
-                    "val_metrics": val_metrics(self.metrics),
-                }
-            )
-
-        def save_model(self) -> bool:
-            """Writes and reports the epoch's checkpoint, and stops when the listener asks for it."""
-            if self.stopper.epoch == self.epoch + 1:
-                self.best_model = checkpoint.half(self.ema.ema.state_dict())
-            previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{self.epoch + 1}.pt"
-            checkpoint.write(self._state(), self.checkpoint)
-            go_on = self.plan.listener.epoch(
-                EpochReport(
-                    epoch=self.epoch + 1,
-                    train_metrics=self.history[-1]["train_metrics"],
-                    val_metrics=self.history[-1]["val_metrics"],
-                    checkpoint=self.checkpoint,
-                    best_epoch=self.stopper.epoch,
-                    best_value=self.stopper.value,
-                    stopping=bool(self.stop),
-                )
-            )
-            if previous:
-                previous.unlink(missing_ok=True)
-            self.stop = self.stop or not go_on
-            return False  # nothing of the library's own was saved
-
-        def _state(self) -> dict[str, Any]:
-            batches = len(self.train_loader)
-            since = (self.epoch + 1) * batches - 1 - self.last_step
-            parameters = self.model.named_parameters() if since else ()
-            return {
-                "epoch": self.epoch + 1,
-                "finished": bool(self.stop),
-                "batch": self.batch_size,
-                "batches": batches,
-                "model": self.model.state_dict(),
-                "ema": self.ema.ema.state_dict(),
-                "updates": self.ema.updates,
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "since_step": since,
-                "gradients": {name: value.grad for name, value in parameters if value.grad is not None},
-                "history": self.history,
-                "best": {"epoch": self.stopper.epoch, "value": self.stopper.value, "model": self.best_model},
-                "architecture": checkpoint.architecture(self.model),
-                "names": [self.data["names"][index] for index in range(self.data["nc"])],
-                "task": self.args.task,
-                "imgsz": self.args.imgsz,
-                "single_cls": self.args.single_cls,
-            }
-
-        # End
-
-        def final_eval(self) -> None:
-            """The model files are made from the checkpoint, and evaluated by their own stage."""
-
-        def close_loaders(self) -> None:
-            """Ends the loaders' workers."""
-            for loader in (getattr(self, "train_loader", None), getattr(self, "test_loader", None)):
-                if loader is not None:
-                    loader.close()
-
-    return Session

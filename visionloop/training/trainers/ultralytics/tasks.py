@@ -1,0 +1,69 @@
+"""How the library does each of our tasks: one table of its names, classes and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.training.trainers.ultralytics.environment import library
+
+
+@dataclass(frozen=True)
+class LibraryTask:
+    """How the library does a task; its classes are imported when they are asked for.
+
+    Attributes:
+        name: The library's name of the task, and of its folder in ``ultralytics.models.yolo``.
+        model: Name of the class in ``ultralytics.nn.tasks``.
+        trainer: Name of the class in the task's folder.
+        validator: Name of the class in the task's folder.
+        metrics: Names of the metrics that may be ``primary_metric``; the first is the default.
+    """
+
+    name: str
+    model: str
+    trainer: str
+    validator: str
+    metrics: tuple[str, ...]
+
+    def model_class(self) -> Any:
+        """The class of the task's models."""
+        return getattr(library().nn.tasks, self.model)
+
+    def trainer_class(self) -> Any:
+        """The class of the task's training loop."""
+        return getattr(getattr(library().models.yolo, self.name), self.trainer)
+
+    def validator_class(self) -> Any:
+        """The class of the task's validation."""
+        return getattr(getattr(library().models.yolo, self.name), self.validator)
+
+
+_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
+
+#: By our name of the task.
+TASKS: dict[str, LibraryTask] = {
+    "detection": LibraryTask("detect", "DetectionModel", "DetectionTrainer", "DetectionValidator", _BOX_METRICS),
+    "segmentation": LibraryTask(
+        "segment",
+        "SegmentationModel",
+        "SegmentationTrainer",
+        "SegmentationValidator",
+        (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
+    ),
+    "pose": LibraryTask(
+        "pose", "PoseModel", "PoseTrainer", "PoseValidator", (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50")
+    ),
+    "classification": LibraryTask(
+        "classify",
+        "ClassificationModel",
+        "ClassificationTrainer",
+        "ClassificationValidator",
+        ("accuracy_top1", "accuracy_top5"),
+    ),
+}
+
+
+def task_of_library(name: str) -> str:
+    """Our name of the task that the library, and so a model file, calls ``name``."""
+    return {row.name: task for task, row in TASKS.items()}[name]
