@@ -113,16 +113,16 @@ class TrainStage:
             self._keep_best(context, resolution, training, error)
             raise
         except OutOfMemory as error:
-            error.batch = max(1, training.batch // 2)  # type: ignore[attr-defined]
+            error.batch = max(1, training.batch // 2)
             raise
         except VisionloopError as error:
-            error.last_successful_epoch = training.last_epoch or None  # type: ignore[attr-defined]
+            error.last_successful_epoch = training.last_epoch or None
             raise
 
     def _keep_best(self, context: Context, resolution: Resolution, training: Training, error: VisionloopError) -> None:
         """Publishes the best checkpoint so far under a key of its own, with the epoch: never that of the full run."""
         epoch = training.last_epoch
-        error.last_successful_epoch = epoch or None  # type: ignore[attr-defined]
+        error.last_successful_epoch = epoch or None
         if not epoch:
             return
         # The signal that stopped the stage has been heard; finalising takes some seconds more.
@@ -139,7 +139,7 @@ class TrainStage:
         with contextlib.suppress(VisionloopError):
             computed = training.finalise(epoch, attempt)
             found = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
-            error.receipt = found.uri  # type: ignore[attr-defined]
+            error.receipt = found.uri
             notice(
                 f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {found.uri}"
             )

@@ -86,7 +86,7 @@ def make_error(name: str) -> BaseException:
     kind: Any = getattr(errors, name, None) or getattr(builtins, name)
     error: BaseException = kind("The toy failed\nas it was told; run it again.")
     if isinstance(error, errors.OutOfMemory):
-        error.batch, error.last_successful_epoch = 8, 3  # type: ignore[attr-defined]
+        error.batch, error.last_successful_epoch = 8, 3
     return error
 
 

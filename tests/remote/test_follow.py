@@ -77,11 +77,9 @@ def record(workspace: str) -> RunRecord:
     return found
 
 
-def failed(record: RunRecord, stage: str, error: Exception, *, attempt: int = 1, attempts: int = 1) -> None:
+def failed(record: RunRecord, stage: str, error: VisionloopError, *, attempt: int = 1, attempts: int = 1) -> None:
     record.write_state(StageState(stage=stage, state="failed", attempt=attempts))
-    record.write_failure(
-        runs.describe_failure(stage, error, attempt=attempt, trace_id="trace-1", traceback=None)  # type: ignore[arg-type]
-    )
+    record.write_failure(runs.describe_failure(stage, error, attempt=attempt, trace_id="trace-1", traceback=None))
 
 
 def rejected(record: RunRecord) -> None:

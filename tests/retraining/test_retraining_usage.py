@@ -114,7 +114,7 @@ def test_a_training_that_failed_is_a_run_and_one_that_was_stopped_has_its_gpu_ho
     past.run("failed", {"model_name": "tiny-digits"}, state="failed", reused=None)
     stopped = past.run("stopped", {"model_name": "tiny-digits"}, state="cancelled", attempts=["a"], reused=None)
     error = UserStopped("train was stopped by the user; run it again to resume.")
-    error.receipt = past.training(3, "a")  # type: ignore[attr-defined]
+    error.receipt = past.training(3, "a")
     stopped.write_failure(describe_failure("train", error, attempt=1, trace_id="", traceback=None))
     assert past.usage() == Usage(2, 3.0)
 

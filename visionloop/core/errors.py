@@ -13,7 +13,18 @@ class VisionloopError(Exception):
 
     ``exit_code`` is the process's exit code, ``error_code`` a short code, ``error_type`` its family and ``remedy``
     what to do about any error of the class.
+
+    Attributes:
+        last_successful_epoch: The last epoch whose checkpoint is durable, for an error that ended a training.
+        batch: The batch that the next attempt takes after the GPU's memory was used up.
+        receipt: URI of the receipt of the best so far, for a training that was stopped.
+        already_recorded: Whether this is an earlier failure, raised again from the run's record.
     """
+
+    last_successful_epoch: int | None = None
+    batch: int | None = None
+    receipt: str | None = None
+    already_recorded: bool = False
 
     exit_code: ClassVar[int] = 70
     error_code: ClassVar[str] = "INTERNAL"

@@ -187,7 +187,7 @@ class _Session:
             old = self.record.counting_failure(self.stage.name, lambda code: code not in RETRYABLE)
             if old is not None:
                 error = by_code(old.exit_code, old.error_code)(old.error_message)
-                error.already_recorded = True  # type: ignore[attr-defined]
+                error.already_recorded = True
                 raise error
         probe(self.workspace)
         self.state = self.record.state(self.stage.name)
@@ -338,7 +338,7 @@ class _Session:
             sentence=error.sentence,
             exit_code=error.exit_code,
         )
-        if self._record is None or getattr(error, "already_recorded", False):
+        if self._record is None or error.already_recorded:
             return
         with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
             failure = runs.describe_failure(
