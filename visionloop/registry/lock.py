@@ -1,4 +1,4 @@
-"""Locks in the workspace: one holder at a time, taken over from one that is dead or silent."""
+"""Locks in the workspace: one holder at a time; a dead or silent holder loses it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WAIT_SECONDS = 0.2
 def locked(workspace: Prefix, subject: tuple[str, ...], run: str, alive: Callable[[], None]) -> Iterator[None]:
     """Holds the lock of a subject: ``{workspace}/locks/register/{SHA-256 of the subject}/reservation.json``.
 
-    It saves work and orders what is checked and then done; a store that let two hold it would cost a version that one of
-    them deletes again, never two that stay.
+    It saves work and keeps a check and the following write together. If a store let two runs hold it, one of them would make
+    a version and delete it again; two versions would never stay.
 
     Args:
         workspace: The results' prefix.
         subject: What is locked: a model's name, or a name and a training's digest.
         run: The run that holds it, for people.
-        alive: Told while waiting.
+        alive: Called while waiting.
     """
     place = workspace.child(f"locks/register/{sha256(canonical(list(subject)))}")
     watcher = Watcher(place)

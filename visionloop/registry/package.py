@@ -1,7 +1,7 @@
-"""A registered model's files: an MLflow pyfunc model that reaches its trainer by the protocol.
+"""A registered model's files: an MLflow pyfunc model that uses its trainer through the protocol.
 
-The files describe themselves: what evaluating, exporting or fine-tuning the model needs stands in ``MLmodel`` under
-``metadata.visionloop``, so that neither MLflow's tags nor a receipt has to be found for it.
+The files describe themselves: all that is needed to evaluate, export or fine-tune the model is in ``MLmodel`` under
+``metadata.visionloop``, so neither MLflow's tags nor a receipt has to be found.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from visionloop.training.trainers import Trainer
 DESCRIPTION_FILE = "MLmodel"
 CHECKPOINT = "checkpoint"
 
-#: What MLflow runs when the model is loaded; never imported here, for it imports mlflow.
+#: The code that MLflow runs when the model is loaded; never imported here, because it imports mlflow.
 CODE = Path(__file__).with_name("detector_code.py")
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model says of itself: ``metadata.visionloop`` of its ``MLmodel``.
+    """A model's description of itself: ``metadata.visionloop`` of its ``MLmodel``.
 
     Attributes:
         trainer: Name of the trainer that made it and loads it.
@@ -55,10 +55,10 @@ def build(
     """Writes the MLflow model into ``folder``, which must not exist yet.
 
     Args:
-        folder: Where to.
+        folder: The target folder.
         checkpoint: A ``TrainingResult.best``.
         trainer: The trainer that loads it.
-        description: What the model says of itself.
+        description: The model's description of itself.
         signature_confidence: The default of the prediction's parameter ``confidence``.
     """
     with mlflow_errors("save_model"), quiet_import():
@@ -71,7 +71,7 @@ def build(
             python_model=str(CODE),
             artifacts={CHECKPOINT: str(checkpoint)},
             model_config={"trainer": description.trainer, "classes": description.classes},
-            # Named, not inferred: inferring imports the model and takes seconds.
+            # Set, not inferred: inferring imports the model and takes seconds.
             pip_requirements=[f"visionloop=={version('visionloop')}", *trainer.requirements()],
             signature=ModelSignature(params=ParamSchema([ParamSpec("confidence", "double", signature_confidence)])),
             metadata={"visionloop": msgspec.to_builtins(description)},
@@ -80,11 +80,11 @@ def build(
 
 
 def read(uri: str) -> Description:
-    """What the model in the folder ``uri`` says of itself.
+    """The description of the model in the folder ``uri``.
 
     Raises:
-        NotFound: If no MLflow model lies there.
-        InvalidReceipt: If it is none of Visionloop's.
+        NotFound: If the folder does not hold an MLflow model.
+        InvalidReceipt: If the model is not Visionloop's.
     """
     try:
         value: Any = yaml.safe_load(open_prefix(uri, "results").read(DESCRIPTION_FILE))
@@ -99,7 +99,7 @@ def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
     """Downloads a model's checkpoint, checked against its description.
 
     Raises:
-        InvalidReceipt: If it is gone or another one.
+        InvalidReceipt: If it is gone or does not match.
     """
     try:
         sent = open_prefix(uri, "results").download(description.checkpoint, local)
@@ -113,7 +113,7 @@ def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
 
 
 def is_complete(uri: str) -> bool:
-    """Whether a model of Visionloop's and its checkpoint lie at ``uri``; False for a kind of URI that is not read."""
+    """Whether ``uri`` holds a model of Visionloop's with its checkpoint; False for a kind of URI that can't be read."""
     try:
         description = read(uri)
         return open_prefix(uri, "results").exists(description.checkpoint)
@@ -122,13 +122,13 @@ def is_complete(uri: str) -> bool:
 
 
 def files(folder: Path) -> list[str]:
-    """The files of a model in the order in which they are written elsewhere: the one that makes it complete comes last."""
+    """The files of a model in the order in which they are uploaded: the one that makes it complete comes last."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(names, key=lambda name: name == DESCRIPTION_FILE)
 
 
 def _forget_machine(file: Path) -> None:
-    """Takes this machine's paths out of ``MLmodel``; MLflow itself uses the files' names only."""
+    """Removes this machine's paths from ``MLmodel``; MLflow only uses the files' names."""
     content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     flavour: Mapping[str, Any] = content["flavors"]["python_function"]
     for entry in flavour["artifacts"].values():

@@ -1,4 +1,4 @@
-"""From ``models:/NAME@alias`` to the checkpoint that it means."""
+"""From ``models:/NAME@alias`` to its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<ver
 
 
 def find(reference: str, registry: Registry) -> Version:
-    """The version that ``models:/NAME@alias`` or ``models:/NAME/3`` means; NAME as given or sanitised.
+    """The version that ``models:/NAME@alias`` or ``models:/NAME/3`` refers to; NAME is the original or the sanitised name.
 
     Raises:
         InvalidConfig: If the reference has another form.
@@ -34,15 +34,15 @@ def find(reference: str, registry: Registry) -> Version:
 
 
 def model_places(version: Version, registry: Registry) -> list[str]:
-    """The URIs under which a version's files may lie: its source, then the copy that its tag names."""
+    """The URIs that may hold a version's files: its source, then the copy that its tag names."""
     return [uri for uri in (registry.download_uri(version), version.tags.get(STORAGE_URI)) if uri]
 
 
 def describe(version: Version, registry: Registry) -> tuple[str, package.Description]:
-    """Where a version's files lie, and what the model says of itself.
+    """The URI of a version's files, and the model's description of itself.
 
     Raises:
-        InvalidReceipt: If none of its places holds a model that Visionloop registered.
+        InvalidReceipt: If none of its URIs holds a model that Visionloop registered.
     """
     places = model_places(version, registry)
     for uri in places:
@@ -58,7 +58,7 @@ def resolve_model(reference: str, environment: Mapping[str, str]) -> str:
 
     Raises:
         NotFound: If there is no such model, version or alias.
-        InvalidConfig: If there is no MLflow, or the reference has another form.
+        InvalidConfig: If no MLflow is configured, or the reference has another form.
         InvalidReceipt: If the version's files are gone or not Visionloop's.
     """
     registry = Registry(environment, f"model {reference}")

@@ -14,7 +14,7 @@ from visionloop.training.tracking.connection import connect, error_code, is_serv
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
-#: What stands for the champion in a key where there is none.
+#: Represents a missing champion in a key.
 NO_CHAMPION = "none"
 
 #: Tags of a registered model (the first) and of its versions.
@@ -29,12 +29,12 @@ TRACE_ID = "visionloop.trace_id"
 STORAGE_URI = "visionloop.storage_uri"
 METRIC = "visionloop.metric."
 
-#: How often a write is tried that meets another's of the same row, and the pause between, in seconds.
+#: How often a write that conflicts with another of the same row is tried, and the pause between, in seconds.
 WRITES = 5
 WRITE_PAUSE_SECONDS = 0.2
 
-#: Set when register makes a version the champion, and on the one that it took the alias from. A version that was
-#: promoted, is not the champion and was superseded by none has been rolled back by a person.
+#: Set on a version when register makes it the champion, and on the version that it took the alias from. A version that
+#: was promoted, was not superseded and is not the champion has been rolled back by a person.
 PROMOTED = "visionloop.promoted"
 SUPERSEDED_BY = "visionloop.superseded_by"
 
@@ -48,7 +48,7 @@ class Version:
         number: The version.
         source: URI of the MLflow model's folder.
         tags: The version's tags.
-        aliases: The aliases that lead to it.
+        aliases: The aliases that point to it.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Version:
 
     @property
     def training_digest(self) -> str | None:
-        """The result digest of its training, None for a version that Visionloop did not register."""
+        """The result digest of its training, or None for a version that Visionloop did not register."""
         return self.tags.get(TRAINING_DIGEST) or None
 
     @property
@@ -74,25 +74,25 @@ class Version:
 
     @property
     def identity(self) -> str:
-        """What stands for it in a key: its training's digest, else ``NAME/VERSION``."""
+        """Represents it in a key: its training's digest, else ``NAME/VERSION``."""
         return self.training_digest or self.label
 
     @property
     def training_receipt(self) -> str | None:
-        """The URI of its training's receipt, beside that of its evaluation."""
+        """The URI of its training's receipt, in the workspace of its evaluation's receipt."""
         workspace, found, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
         key = self.tags.get(TRAINING_KEY)
         return f"{workspace}/train/{key}/receipt.json" if found and key else None
 
 
 class Registry:
-    """The model registry of an environment. Connects, and imports mlflow, with the first question."""
+    """The model registry of an environment. Imports mlflow and connects at the first request."""
 
     def __init__(self, environment: Mapping[str, str], stage: str = "this") -> None:
         """``stage`` is named in the error of a missing MLflow.
 
         Raises:
-            InvalidConfig: If there is no MLflow.
+            InvalidConfig: If no MLflow is configured.
         """
         self.uri = registry_uri(environment)
         if not self.uri:
@@ -110,10 +110,10 @@ class Registry:
         return self._connected
 
     def check_name(self, name: str, given: str) -> None:
-        """Refuses a name that another given name already became.
+        """Refuses a name to which another original name was sanitised before.
 
         Raises:
-            InvalidConfig: If the registered model ``name`` was made under another given name.
+            InvalidConfig: If the registered model ``name`` was created under another original name.
         """
         there = self._model_tags(name)
         first = there.get(NAME) if there is not None else None
@@ -123,11 +123,11 @@ class Registry:
             )
 
     def champion(self, name: str) -> Version | None:
-        """The version that the alias ``champion`` leads to."""
+        """The version that the alias ``champion`` points to."""
         return self.by_alias(name, CHAMPION)
 
     def by_alias(self, name: str, alias: str) -> Version | None:
-        """The version that an alias leads to, None without one."""
+        """The version that an alias points to, or None."""
         with mlflow_errors(self.uri):
             try:
                 return _version(self._client.get_model_version_by_alias(name, alias))
@@ -137,7 +137,7 @@ class Registry:
                 raise
 
     def version(self, name: str, number: int) -> Version | None:
-        """One version with its aliases, None if there is none."""
+        """One version with its aliases, or None if it does not exist."""
         with mlflow_errors(self.uri):
             try:
                 return _version(self._client.get_model_version(name, str(number)))
@@ -147,7 +147,7 @@ class Registry:
                 raise
 
     def of_training(self, name: str, training_digest: str) -> list[Version]:
-        """The versions of a training, oldest first: one, unless two registered at once or a person copied one."""
+        """The versions of a training, oldest first: one, unless two runs registered at once or a person copied it."""
         with mlflow_errors(self.uri):
             found: list[Any] = []
             token = None
@@ -162,15 +162,15 @@ class Registry:
         return sorted((_version(one) for one in found), key=lambda one: one.number)
 
     def download_uri(self, version: Version) -> str:
-        """Where a version's files really lie, whatever form its source has."""
+        """The actual URI of a version's files, whatever form its source has."""
         with mlflow_errors(self.uri):
             return str(self._client.get_model_version_download_uri(version.name, str(version.number)))
 
     def ensure_model(self, name: str, given: str) -> None:
-        """Creates the registered model unless it is there.
+        """Creates the registered model unless it exists.
 
         Raises:
-            InvalidConfig: If it was made under another given name.
+            InvalidConfig: If it was created under another original name.
         """
         with mlflow_errors(self.uri):
             try:
@@ -185,7 +185,7 @@ class Registry:
         self.check_name(name, given)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
-        """Creates a version with its tags, all at once.
+        """Creates a version together with its tags.
 
         Raises:
             InvalidConfig: If the server refuses the source.
@@ -198,7 +198,7 @@ class Registry:
                     run_id=self._known_run(tags.get(MLFLOW_RUN_ID)),
                     tags=dict(tags),
                     description=description,
-                    await_creation_for=0,  # it is ready at once where a source is only named
+                    await_creation_for=0,  # it is ready at once when only a source is named
                 )
             except Exception as error:
                 if "Invalid model version source" in str(error):
@@ -209,7 +209,7 @@ class Registry:
         return _version(made)
 
     def delete_version(self, version: Version) -> None:
-        """Deletes a version; one that is gone already is fine."""
+        """Deletes a version; does nothing if it is already gone."""
         with mlflow_errors(self.uri):
             try:
                 self._client.delete_model_version(version.name, str(version.number))
@@ -229,12 +229,12 @@ class Registry:
             self._client.delete_model_version_tag(version.name, str(version.number), name)
 
     def set_alias(self, version: Version, alias: str) -> None:
-        """Leads an alias to a version, away from whichever it led to."""
+        """Points an alias to a version, whichever it pointed to before."""
         with mlflow_errors(self.uri):
             _write(self._client.set_registered_model_alias, version.name, alias, str(version.number))
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Removes an alias; one that is not there is fine."""
+        """Removes an alias; does nothing if it does not exist."""
         with mlflow_errors(self.uri):
             self._client.delete_registered_model_alias(name, alias)
 
@@ -248,7 +248,7 @@ class Registry:
                 raise
 
     def _known_run(self, run_id: str | None) -> str | None:
-        """The run's id if this MLflow has the run: the training may have been tracked by another one."""
+        """The run's id if this MLflow has the run: the training may have been tracked by another MLflow."""
         if not run_id:
             return None
         try:
@@ -260,12 +260,12 @@ class Registry:
 
 
 def not_registered(reference: str) -> NotFound:
-    """The error of a reference that leads to no version."""
+    """The error for a reference that no version matches."""
     return NotFound(f"{reference}: no such model, version or alias is registered")
 
 
 def _write(write: Callable[..., object], *arguments: str) -> None:
-    """Writes a row that another may be writing: MLflow looks, then inserts, and its database refuses the later one."""
+    """Writes a row that another may be writing: MLflow reads, then inserts, and its database refuses the later insert."""
     for left in reversed(range(WRITES)):
         try:
             write(*arguments)
@@ -277,7 +277,7 @@ def _write(write: Callable[..., object], *arguments: str) -> None:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether MLflow says that a model, version or alias does not exist; of an alias it says so by an invalid value."""
+    """Whether MLflow says that a model, version or alias does not exist; for an alias it reports an invalid value."""
     code = error_code(error)
     return code == "RESOURCE_DOES_NOT_EXIST" or (
         code == "INVALID_PARAMETER_VALUE" and "not found" in str(error).lower()
