@@ -14,5 +14,5 @@ def trainers() -> dict[str, Trainer]:
 
 
 def trainer(name: str) -> Trainer:
-    """One trainer. Raises InvalidConfig, naming those that there are."""
+    """The trainer of this name. Raises InvalidConfig, listing the installed trainers."""
     return catalog.find(TRAINERS, name, "trainer")  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""Starting weights: from what ``model`` says to an architecture's name or a file with its SHA-256.
+"""Starting weights: resolves the setting ``model`` to an architecture's name or to a file with its SHA-256.
 
-The digest, not the place, enters train's key: the same weights elsewhere train nothing anew. What reads a store or the
-registry is passed in, so this module needs neither.
+The digest, not the location, is part of train's key: the same weights in another location are not trained again. Functions
+that read a store or the registry are passed in, so this module needs neither.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import unquote, urlsplit
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
 from visionloop.training.trainers import Trainer
 
-#: Where an image holds weights, unless VISIONLOOP_IMAGE_WEIGHTS says otherwise.
+#: The folder of weights in an image, unless VISIONLOOP_IMAGE_WEIGHTS names another one.
 IMAGE_WEIGHTS = "/opt/visionloop/weights"
 
-#: Ends of file names that hold weights; a name with another end, or none, is a bare name.
+#: Extensions of files of weights; a name with another extension, or none, is a bare name.
 WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors"})
 ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
 
@@ -35,13 +35,13 @@ class Downloads(Protocol):
 
         Raises:
             NotFound: If there are no weights of that name.
-            Transient: If the network is out.
+            Transient: If the network is down.
         """
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What training starts from.
+    """The starting point of a training.
 
     Attributes:
         kind: ``architecture`` (random weights) or ``file``.
@@ -55,12 +55,12 @@ class Weights:
 
     @property
     def identity(self) -> str:
-        """What stands for ``model`` in a key: the architecture's name, or ``sha256:`` and the digest of the weights."""
+        """Represents ``model`` in a key: the architecture's name, or ``sha256:`` and the digest of the weights."""
         return self.uri if self.sha256 is None else f"sha256:{self.sha256}"
 
 
 def reference_kind(model: str) -> Literal["registered", "uri", "path", "architecture", "name"]:
-    """What ``model`` is by its form.
+    """The kind of ``model``, by its form.
 
     ``models:/…``, another ``scheme://``, a path or a weights file's name, a YAML name, or a bare name.
     """
@@ -81,7 +81,7 @@ def locate(
     folder: Path,
     resolve_model: Callable[[str], str] | None = None,
 ) -> Weights:
-    """Finds what training starts from (docs/contract.md, "Configuration").
+    """Finds the starting weights (docs/contract.md, "Configuration").
 
     A bare name is looked up under ``VISIONLOOP_WEIGHTS`` (a URI prefix or a folder), then in the image's folder
     (``VISIONLOOP_IMAGE_WEIGHTS``), then, only with ``VISIONLOOP_ALLOW_DOWNLOAD=1``, downloaded by the trainer.
@@ -91,11 +91,11 @@ def locate(
         trainer: Knows its architectures and the file names of its weights.
         environment: The process's variables.
         reader: Reads an object of the results store by its ``s3://`` URI; raises NotFound.
-        folder: Where a download is put.
+        folder: The folder for a download.
         resolve_model: Turns ``models:/NAME@alias`` into the URI of that version's checkpoint; raises NotFound.
 
     Raises:
-        InvalidConfig: If nothing is found, naming the places.
+        InvalidConfig: If nothing is found; names the locations that were searched.
         AccessDenied: If the weights may not be read.
     """
     if trainer.is_architecture(model):
@@ -119,7 +119,7 @@ def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
 
     Raises:
         Transient: If the file is no longer the one that was located.
-        InvalidConfig: If it is gone.
+        InvalidConfig: If the file is gone.
     """
     if weights.kind == "architecture":
         return None
@@ -201,7 +201,7 @@ def _read(uri: str, reader: Reader) -> bytes:
     if "://" in uri and parts.scheme == "s3":
         return reader(uri)
     if "://" in uri and parts.scheme != "file":
-        # Nothing behind the host is shown: a presigned address holds a key.
+        # Nothing after the host is shown: a presigned URL holds a key.
         raise InvalidConfig(
             f"model is at {parts.scheme}://{parts.hostname or ''}…, which is not read: copy the weights to s3:// or a folder."
         )
@@ -212,5 +212,5 @@ def _read(uri: str, reader: Reader) -> bytes:
         raise NotFound(uri) from None
     except PermissionError:
         raise AccessDenied(f"the weights {uri} may not be read: give this user the right to.") from None
-    except (OSError, ValueError):  # a name too long, or with a NUL in it
+    except (OSError, ValueError):  # a name that is too long or contains a NUL
         raise NotFound(uri) from None

@@ -1,4 +1,4 @@
-"""The training configuration: what a user said in arguments, variables and files, resolved to typed values with sources.
+"""The training configuration: a user's arguments, variables and files, resolved to typed values with sources.
 
 Pure functions: no store, no engine, no training library. The order is that of docs/contract.md, "Configuration".
 """

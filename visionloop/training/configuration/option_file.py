@@ -1,4 +1,4 @@
-"""An option that takes a small file of fields: its path, its URI, or its text."""
+"""An option whose value is a small file of fields: its path, its URI, or its text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Fields = TypeVar("Fields", bound=msgspec.Struct)
 
 
 def read_option_file(option: str, given: str, form: type[Fields], example: str) -> Fields:
-    """The fields that an option gives.
+    """Reads the fields of an option.
 
     Args:
         option: The option's name, such as ``--gate``.
-        given: A path, a URI, or JSON or YAML itself (an engine's form has no files).
-        form: The fields; all may be left out.
-        example: A text that fits, for the sentences.
+        given: A path, a URI, or the JSON or YAML itself (an engine's form can't take files).
+        form: The fields; all are optional.
+        example: A valid text, for the errors.
 
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
@@ -33,15 +33,15 @@ def read_option_file(option: str, given: str, form: type[Fields], example: str) 
     else:
         where, text = f"{option} {given}", _text(option, given)
     try:
-        # YAML reads JSON too, but for its escapes and tabs.
+        # YAML reads JSON too, except for some escapes and tabs.
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
+        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: an invalid date
             raise InvalidConfig(f"{where}: neither JSON nor YAML; write the fields as in {example}.") from None
     try:
-        # YAML reads 1e-3 as a text: texts that spell a number are taken as one.
+        # YAML reads 1e-3 as a text: texts that spell a number are converted.
         return msgspec.convert({} if value is None else value, form, strict=False)
     except msgspec.ValidationError as error:
         fields = ", ".join(form.__struct_fields__)

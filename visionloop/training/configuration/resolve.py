@@ -1,4 +1,4 @@
-"""Resolving: the levels merged, given to the trainer to map, converted to declared types and checked."""
+"""Resolves a configuration: merges the levels, lets the trainer map values, converts them to their types and checks them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from visionloop.training.configuration.values import canonical_value, is_empty, 
 from visionloop.training.trainers import Setting, Trainer, Value
 from visionloop.training.weights import reference_kind
 
-#: The source of a value that nobody gave.
+#: The source of a default.
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration: every setting of the trainer by name, typed, and the place that each came from.
+    """A configuration: the typed value and the source of every setting of the trainer.
 
     ``sources`` are ``argument``, ``argument advanced_config``, a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
     ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
-    ``advanced``, ``default``, or, for what follows from another value, that value's source and name.
+    ``advanced``, ``default``, or, for a value that follows from another one, the source and name of that one.
     """
 
     values: dict[str, Value]
@@ -33,7 +33,7 @@ class Resolved:
     settings: Mapping[str, Setting] = field(repr=False)
 
     def key_values(self) -> dict[str, Value]:
-        """The values that decide a result: all but ``device``, ``workers``, ``cache`` and the trainer's own such."""
+        """The values that decide a result: all but ``device``, ``workers``, ``cache`` and others that the trainer marks."""
         return {name: value for name, value in self.values.items() if self.settings[name].affects_result}
 
 
@@ -50,8 +50,8 @@ def resolve(
     default (docs/contract.md, "Configuration").
 
     Args:
-        arguments: What was given explicitly, by setting, and ``advanced_config`` (an object or its JSON). Texts are
-            converted to the setting's type. An engine's adapter leaves out what its form did not give.
+        arguments: The explicit values by setting, and ``advanced_config`` (an object or its JSON). Texts are converted to
+            the setting's type. An engine's adapter leaves out the fields that were left empty in its form.
         trainers: The installed trainers by name.
         environment: The process's variables.
         task: The dataset's task.
@@ -75,7 +75,7 @@ def resolve(
     _check_imgsz(values, sources)
     _settle_starting_weights(values, sources, trainer)
     _settle_metric_mode(values, sources)
-    values["patience"] = values["patience"] or 0  # off has one spelling
+    values["patience"] = values["patience"] or 0  # 0 is the only spelling of off
     return Resolved(values, sources, trainer_name, settings)
 
 
@@ -83,7 +83,7 @@ def split_strategy(environment: Mapping[str, str]) -> dict[str, object] | None:
     """The run's split rule in ``CONFIG.split_strategy`` (docs/contract.md, "Split"), or None without one.
 
     Raises:
-        InvalidConfig: If CONFIG is no JSON object, or the split strategy is none.
+        InvalidConfig: If CONFIG or the split strategy is not a JSON object.
     """
     rule = origin.config_object(environment).get("split_strategy")
     if rule is None:
@@ -96,10 +96,10 @@ def split_strategy(environment: Mapping[str, str]) -> dict[str, object] | None:
 
 
 def check_model_task(model: str, task: str, trainer: Trainer) -> None:
-    """Refuses a model that is for another task than the dataset's, as far as its name tells.
+    """Refuses a model whose name shows that it is for another task than the dataset's.
 
     Raises:
-        InvalidConfig: If it is.
+        InvalidConfig: If it is for another task.
     """
     model_task = trainer.model_task(model)
     if model_task is not None and model_task != task:
@@ -150,7 +150,7 @@ def _may_be_empty(setting: Setting | None) -> bool:
 def _map(
     given: dict[str, object], sources: dict[str, str], settings: Mapping[str, Setting], trainer: Trainer, task: str
 ) -> tuple[dict[str, object], dict[str, str]]:
-    """Lets the trainer map values of older configurations, and follows where the mapped ones came from."""
+    """Lets the trainer map values of older configurations, and keeps track of the mapped values' sources."""
     plain: dict[str, object] = {}
     for name, value in given.items():
         if isinstance(value, dict | list | tuple):
@@ -158,7 +158,7 @@ def _map(
             raise InvalidConfig(f"{shown(name)} in {origin.place(sources[name])} is {kind}: give one value.")
         plain[name] = value
         if name in settings:
-            # What does not convert is left as it is: the trainer may know it ("multi_scale": false), or it is refused later.
+            # A value that can't be converted stays as it is: the trainer may map it ("multi_scale": false), or it is refused later.
             with contextlib.suppress(InvalidConfig):
                 plain[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
         elif isinstance(value, str):
@@ -179,10 +179,10 @@ def _map(
 
 
 def _causes(name: str, value: object, plain: dict[str, object], trainer: Trainer, task: str) -> list[str]:
-    """The given fields without any one of which the trainer would not set ``name`` to ``value``."""
+    """The fields that cause a mapping: without any one of them, the trainer would not set ``name`` to ``value``."""
     causes = []
     for left_out in plain:
-        with contextlib.suppress(InvalidConfig):  # the rest alone may contradict itself
+        with contextlib.suppress(InvalidConfig):  # the other fields alone may be contradictory
             rest = trainer.normalise({other: plain[other] for other in plain if other != left_out}, task)
             if name not in rest or not _same(rest[name], value):
                 causes.append(left_out)
@@ -190,12 +190,12 @@ def _causes(name: str, value: object, plain: dict[str, object], trainer: Trainer
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two values are equal and of one type: 1.0 == True, and yet one is mapped."""
+    """Whether two values are equal and of the same type: 1.0 == True, but True may have been mapped to 1.0."""
     return type(one) is type(other) and one == other
 
 
 def _scalar(text: str) -> object:
-    """The number or truth value that a text spells, else the text: ``--set nms=0.7`` is what JSON's 0.7 is."""
+    """The number or truth value that a text spells, else the text: ``--set nms=0.7`` means the same as 0.7 in JSON."""
     for kind in (int, float):
         with contextlib.suppress(InvalidConfig):
             return canonical_value("", text, Setting(kind, None, ""), "")
@@ -222,7 +222,7 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
 
 
 def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], trainer: Trainer) -> None:
-    """``pretrained: false`` with a bare name is the YAML name; a YAML name is never pretrained, however that was said."""
+    """``pretrained: false`` turns a bare name into its YAML name; a YAML name is never pretrained, whatever ``pretrained`` says."""
     model = str(values["model"])
     from_scratch = trainer.is_architecture(model) or reference_kind(model) == "architecture"
     if values["pretrained"] is False and not from_scratch:
@@ -239,6 +239,6 @@ def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], 
 
 
 def _settle_metric_mode(values: dict[str, Value], sources: Mapping[str, str]) -> None:
-    """A loss is the better the smaller it is, unless the mode was given."""
+    """Sets the mode to min for a loss, unless the mode was set."""
     if sources["primary_metric_mode"] == DEFAULT and str(values["primary_metric"]).endswith("loss"):
         values["primary_metric_mode"] = "min"

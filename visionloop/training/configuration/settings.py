@@ -10,8 +10,8 @@ from visionloop.training.trainers import Setting, Trainer, Value
 #: imgsz must be a multiple of this (the deepest stride of the detectors).
 IMGSZ_MULTIPLE = 32
 
-#: Basic settings with their documented defaults; ranges are those outside which no training makes sense. A trainer's setting
-#: of the same name replaces one of these (other default model, fewer optimizers).
+#: Basic settings with their documented defaults; outside the ranges, no training makes sense. A trainer's setting of the same
+#: name replaces a basic one (another default model, fewer optimizers).
 BASIC: Mapping[str, Setting] = {
     "trainer": Setting(str, "ultralytics", "the training library, by the name of its entry point"),
     "model": Setting(
@@ -46,13 +46,13 @@ BASIC: Mapping[str, Setting] = {
     "cache": Setting(bool, False, "keep decoded images in memory", affects_result=False),
 }
 
-#: Other names of settings, accepted wherever the settings are.
+#: Other names of settings, accepted everywhere.
 ALIASES: Mapping[str, str] = {"batch_size": "batch", "learning_rate": "lr0"}
 
-#: Other names in the objects that the backend that this replaces writes; elsewhere ``model_name`` is the registered model's name.
+#: Other names in CONFIG and in files; elsewhere ``model_name`` is the registered model's name.
 REQUEST_ALIASES: Mapping[str, str] = {**ALIASES, "model_name": "model", "framework": "trainer"}
 
-#: The settings whose absence are reported by name, all that can't be empty.
+#: The settings that can't be empty; if one is missing, it is reported by name.
 REQUIRED: tuple[str, ...] = tuple(name for name, setting in BASIC.items() if not setting.optional)
 
 
@@ -71,8 +71,8 @@ class Description:
 def settings_of(trainer: Trainer, task: str) -> dict[str, Setting]:
     """All settings of a trainer for a task, basic ones first.
 
-    ``primary_metric`` takes the trainer's metrics of this task as choices, and the first of them as default where
-    mAP50-95 is none of them.
+    ``primary_metric`` gets the trainer's metrics for this task as choices, and the first of them as default if
+    mAP50-95 is not among them.
     """
     settings = {**BASIC, **trainer.settings(task)}
     metrics = tuple(trainer.metrics.get(task, ()))
@@ -129,5 +129,5 @@ def display(value: Value) -> str:
 
 
 def _plain(number: float | None) -> str:
-    """A bound without an exponent where it is a whole number."""
+    """A bound; a whole number is written without an exponent."""
     return str(int(number)) if number is not None and number == int(number) else f"{number:g}"

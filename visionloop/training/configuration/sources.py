@@ -1,4 +1,4 @@
-"""Where a configuration comes from: arguments, variables, CONFIG, the older variables and the file that CONFIG_PATH names."""
+"""The sources of a configuration: arguments, variables, CONFIG, the older variables and the file that CONFIG_PATH names."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ OLD_VARIABLES: Mapping[str, str] = {
     "CONFIG_AUGMENT": "augment",
 }
 
-#: Fields that the backend that this replaces writes beside the settings: read elsewhere (split_strategy, the task), or without
-#: meaning here (each epoch's checkpoint is kept, so save_period changes nothing).
+#: Fields of CONFIG that are not settings: read elsewhere (split_strategy, the task), or without meaning here (each epoch's
+#: checkpoint is kept, so save_period changes nothing).
 OTHER_FIELDS = frozenset(
     {
         "split_strategy",
@@ -45,13 +45,13 @@ OTHER_FIELDS = frozenset(
     }
 )
 
-#: Fields of CONFIG that the backend that this replaces always writes, null where the user gave nothing.
+#: Fields of CONFIG that are null if the user left them empty.
 NULL_IS_ABSENT = frozenset(
     {"primary_metric", "primary_metric_mode", "advanced_config", "augmentation", "early_stopping"}
 )
 
 
-#: Sources whose short name does not read well in a sentence.
+#: Sources that have a longer name in a sentence.
 _IN_WORDS = {
     "argument": "the arguments",
     "argument advanced_config": "the argument advanced_config",
@@ -61,13 +61,13 @@ _IN_WORDS = {
 
 
 def place(source: str) -> str:
-    """A source as a sentence names it."""
+    """The name of a source in a sentence."""
     return _IN_WORDS.get(source, source)
 
 
 @dataclass
 class Level:
-    """The fields given at one level of the precedence: value and source by setting."""
+    """The fields of one level of the precedence: value and source by setting."""
 
     values: dict[str, object] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -95,10 +95,10 @@ def read_text(path: str) -> str:
 def levels(
     arguments: Mapping[str, object], environment: Mapping[str, str], read_file: Callable[[str], str]
 ) -> list[Level]:
-    """The levels of the precedence, the strongest first.
+    """The levels of the precedence, strongest first.
 
     Raises:
-        InvalidConfig: If JSON is invalid, a field stands twice in one level or an object is none.
+        InvalidConfig: If JSON is invalid, a field occurs twice in one level, or something is not an object that must be.
     """
     return [
         _arguments(arguments),
@@ -110,7 +110,7 @@ def levels(
 
 
 def parse_json(text: str, where: str) -> object:
-    """Parses JSON strictly: no NaN, no field twice.
+    """Parses JSON strictly: no NaN, no repeated field.
 
     Raises:
         InvalidConfig: If it is not JSON, naming line and column.
@@ -140,7 +140,7 @@ def parse_json(text: str, where: str) -> object:
 
 
 def config_object(environment: Mapping[str, str]) -> dict[str, object]:
-    """The object in the variable CONFIG; an empty one without it.
+    """The object in the variable CONFIG; empty if it is not set.
 
     Raises:
         InvalidConfig: If it is not a JSON object.
@@ -149,7 +149,7 @@ def config_object(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _object(value: object, where: str) -> dict[str, object]:
-    """An object, given as one or as JSON text."""
+    """An object, from an object or from its JSON text."""
     if isinstance(value, str):
         value = parse_json(value, where)
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Values in the type that their setting declares, so that 100, 100.0 and "100" are one value and give one key."""
+"""Converts values to the type that their setting declares, so that 100, 100.0 and "100" give the same key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visionloop.core.errors import Defect, InvalidConfig
 from visionloop.training.configuration.settings import allowed_values
 from visionloop.training.trainers import Setting, Value
 
-#: The largest whole number that JSON's canonical form (RFC 8785) holds exactly.
+#: The largest whole number that canonical JSON (RFC 8785) represents exactly.
 LARGEST_INTEGER = 2**53 - 1
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
@@ -27,8 +27,8 @@ def is_empty(value: object) -> bool:
 def canonical_value(name: str, value: object, setting: Setting, where: str) -> Value:
     """Converts a value to the type that its setting declares and checks range and choices.
 
-    Whole floats are whole numbers (KFP turns 100 into 100.0), texts are read as what the setting is ("0.01", "True"), and
-    choices are matched whatever their case. ``where`` names the place that the value came from, for the sentence.
+    Whole floats are whole numbers (KFP turns 100 into 100.0), texts are parsed as the setting's type ("0.01", "True"), and
+    choices are matched case-insensitively. ``where`` names the value's source in the error.
 
     Raises:
         InvalidConfig: If the value is of another type, not finite, or outside the range or choices.
@@ -44,7 +44,7 @@ def canonical_value(name: str, value: object, setting: Setting, where: str) -> V
 
 
 def shown(value: object) -> str:
-    """A value in a sentence, shortened, without line breaks and other characters that can't be printed."""
+    """A value for a sentence: shortened, without line breaks and other unprintable characters."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else _representation(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -57,7 +57,7 @@ def _representation(value: object) -> str:
 
 
 def _convert(value: object, kind: type) -> Value:
-    """The value as ``kind``, or None if it is none."""
+    """The value as ``kind``, or None if it can't be converted."""
     if kind is bool:
         return _boolean(value)
     if kind is str:
@@ -84,7 +84,7 @@ def _boolean(value: object) -> bool | None:
 
 
 def _number(value: object) -> int | float | None:
-    """A finite number, from a number or its text; None for all else, truth values too."""
+    """A finite number, from a number or its text; None for anything else, truth values included."""
     if isinstance(value, str):
         text = value.strip()
         if not _NUMBER.fullmatch(text) or len(text) > 400:
@@ -101,7 +101,7 @@ def _number(value: object) -> int | float | None:
 def _text(value: object) -> str | None:
     if isinstance(value, str):
         text = value.strip()
-        # Surrogates and control characters have no place in a name and no canonical JSON.
+        # Surrogates and control characters don't belong in a name, and surrogates have no canonical JSON.
         return text if text and text.isprintable() else None
     number = _number(value)  # a device is 0 in JSON and 0.0 through KFP
     return str(int(number)) if number is not None and number == int(number) else None

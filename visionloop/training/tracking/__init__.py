@@ -1,6 +1,6 @@
-"""Tracking: tells a training's parameters and metrics to a tracker, and never fails the training for it.
+"""Tracking: logs a training's parameters and metrics to a tracker, and never fails the training because of it.
 
-MLflow is the first backend. ``open_tracker`` decides which one there is; each is an adapter with the methods of ``Tracker``.
+MLflow is the first backend. ``open_tracker`` chooses the backend; each is an adapter with the methods of ``Tracker``.
 """
 
 from visionloop.training.tracking.tracker import NullTracker, Tracker, open_tracker

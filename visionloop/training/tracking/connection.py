@@ -1,6 +1,6 @@
-"""How MLflow is reached: its client, imported when somebody asks and not before, and its errors as ours.
+"""The connection to MLflow: its client, imported on first use, and its errors turned into ours.
 
-Importing mlflow costs seconds, so nothing here does it at module level. Telemetry is off before the import.
+Importing mlflow costs seconds, so nothing here does it at module level. Telemetry is turned off before the import.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
 
-#: Set before mlflow is imported. Its own retries of a request take minutes, in which a training would stand still.
+#: Set before mlflow is imported. Its own retries of a request take minutes, during which a training would stop.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -28,7 +28,7 @@ PATIENCE = {
 
 
 def tracking_uri(environment: Mapping[str, str]) -> str:
-    """MLflow's tracking URI, empty where none is set."""
+    """MLflow's tracking URI, empty if none is set."""
     return environment.get("MLFLOW_TRACKING_URI", "").strip()
 
 
@@ -46,7 +46,7 @@ def connect(environment: Mapping[str, str]) -> Any:
     """An ``mlflow.MlflowClient`` of this environment.
 
     Raises:
-        InvalidConfig: If no MLflow is configured, or what its URI needs is not installed.
+        InvalidConfig: If no MLflow is configured, or a package that its URI needs is not installed.
         Transient: If it does not answer.
     """
     uri = tracking_uri(environment)
@@ -63,7 +63,7 @@ def connect(environment: Mapping[str, str]) -> Any:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Keeps mlflow's remarks about itself (its own type hints among them) from the user."""
+    """Hides mlflow's warnings about itself (its own type hints among them) from the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -71,7 +71,7 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Maps what mlflow raises to the errors of the table. A VisionloopError passes as it is."""
+    """Turns mlflow's exceptions into the errors of ``visionloop.core.errors``; a VisionloopError passes unchanged."""
     try:
         yield
     except VisionloopError:
@@ -112,14 +112,14 @@ _OUT = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"
 
 
 def _mapped(error: Exception, uri: str) -> VisionloopError | None:
-    """Our error for one of mlflow's, requests' or the database's; None for one that nobody expected."""
+    """Our error for one of mlflow's, requests' or the database's; None for an unexpected one."""
     text, code, names = describe(error), error_code(error), {kind.__name__ for kind in type(error).__mro__}
     status = _status(error)
     if code in _DENIED or status in (401, 403) or re.search(r"error code 40[13]\b", text):
         return AccessDenied(
             f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN."
         )
-    # MLflow makes the folder of a SQLite file, and says nothing of its own where it can't.
+    # MLflow creates the folder of a SQLite file, and has no error of its own if it can't.
     no_folder = isinstance(error, OSError) and not is_server(uri)
     if no_folder or "unable to open database file" in text or "readonly database" in text:
         return InvalidConfig(
@@ -141,10 +141,10 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status that came with an error."""
+    """The HTTP status of an error."""
     getter = getattr(error, "get_http_status_code", None)
     response = getattr(error, "response", None)
     if response is not None and isinstance(getattr(response, "status_code", None), int):
         return int(response.status_code)
-    # MLflow answers 500 for whatever it has no better code for; only a server's own word counts.
+    # MLflow sets 500 for anything without a better code; only the status of a server's own answer counts.
     return int(getter()) if getter is not None and error_code(error) not in ("INTERNAL_ERROR", "") else None

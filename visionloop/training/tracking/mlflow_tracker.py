@@ -1,4 +1,4 @@
-"""The MLflow adapter: one MLflow run for a training, whatever number of attempts it takes."""
+"""The MLflow adapter: one MLflow run for a training, however many attempts it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_DIGEST = 36
 #: Metrics, parameters and tags in one request (MLflow's limits are 1000 in all and 100 each of the last two).
 PARAMETERS_PER_REQUEST = 100
 
-#: Logged with each epoch's metrics, in the same request: the cursor that says which epochs are there.
+#: Logged in the same request as each epoch's metrics; shows which epochs MLflow already has.
 CURSOR = "epoch"
 
 #: States of a run as MLflow spells them.
@@ -33,7 +33,7 @@ STATES = {
 
 
 class MlflowTracker:
-    """A run in MLflow, reached by its client alone: none of mlflow's global state is touched."""
+    """A run in MLflow, used through its client only: mlflow's global state is not touched."""
 
     def __init__(
         self, environment: Mapping[str, str], experiment: str, workspace: str, run_id: str | None = None
@@ -41,7 +41,7 @@ class MlflowTracker:
         """Connects to nothing; ``run_id`` is the run that an earlier attempt opened."""
         self._environment, self._experiment, self._workspace = environment, experiment, workspace
         self._uri = tracking_uri(environment)
-        # A run that an engine injected is never ours to go on in, whoever hands it in.
+        # A run that an engine injected is never resumed as ours, even if it is passed in.
         self._wanted = run_id if run_id != environment.get("MLFLOW_RUN_ID") else None
         self._client: Any = None
         self._experiment_id = ""
@@ -51,10 +51,10 @@ class MlflowTracker:
     def start(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
     ) -> None:
-        """Opens the run or goes on in it, and logs what describes the training.
+        """Opens or resumes the run, and logs the training's description.
 
         Raises:
-            VisionloopError: If MLflow is out or refuses.
+            VisionloopError: If MLflow is down or refuses.
         """
         self._client = self._client or connect(self._environment)
         with mlflow_errors(self._uri):
@@ -68,7 +68,7 @@ class MlflowTracker:
                 self._log_dataset(dataset_hash, dataset_uri)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs an epoch's metrics in one request, unless MLflow has the epoch."""
+        """Logs an epoch's metrics in one request, unless MLflow already has the epoch."""
         if epoch in self._logged:
             return
         with mlflow_errors(self._uri):
@@ -76,7 +76,7 @@ class MlflowTracker:
         self._logged.add(epoch)
 
     def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
-        """Logs the final metrics, as ``final/…`` beside the epochs' own, and ends the run."""
+        """Logs the final metrics, as ``final/…`` in addition to the epochs', and ends the run."""
         with mlflow_errors(self._uri):
             there = self._client.get_run(self.run_id).data.metrics
             final = {f"final/{name}": value for name, value in final_metrics.items()}
@@ -85,14 +85,14 @@ class MlflowTracker:
             self._client.set_terminated(self.run_id, STATES.get(status, status))
 
     def record(self) -> dict[str, Any] | str:
-        """The run's id, and the address of its page where a server shows one."""
+        """The run's id, and the address of its page if a server has one."""
         if self.run_id is None:
             return NOT_TRACKED
         page = f"{shown(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
         return {"mlflow": {"run_id": self.run_id, "url": page if is_server(self._uri) else None}}
 
     def _existing_run(self) -> Any:
-        """The run of an earlier attempt, made active again; None if there is none, or it is gone."""
+        """The run of an earlier attempt, made active again; None if there is none or it was deleted."""
         from mlflow.exceptions import MlflowException
 
         if not self._wanted:
@@ -117,9 +117,9 @@ class MlflowTracker:
         return self._client.create_run(experiment, tags=tags, run_name=name)
 
     def _injected_run(self) -> Any:
-        """The run that KFP made for its task (MLFLOW_RUN_ID), if this MLflow knows it: ours becomes its child.
+        """The run that KFP made for its task (MLFLOW_RUN_ID), if this MLflow has it: ours becomes its child.
 
-        Several tasks, and attempts, are given the same one, so nothing is logged into it.
+        Several tasks and attempts get the same run, so nothing is logged into it.
         """
         from mlflow.exceptions import MlflowException
 
@@ -156,11 +156,11 @@ class MlflowTracker:
         return str(there.experiment_id)
 
     def _epochs_there(self) -> set[int]:
-        """The epochs that MLflow has: log_batch would add a second value to each."""
+        """The epochs that MLflow already has: log_batch would add a second value to each."""
         return {metric.step for metric in self._client.get_metric_history(self.run_id, CURSOR)}
 
     def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Logs parameters (one that is there can't be changed) and tags."""
+        """Logs parameters (an existing one can't be changed) and tags."""
         from mlflow.entities import Param, RunTag
 
         known = run.data.params
@@ -172,7 +172,7 @@ class MlflowTracker:
             self._client.log_batch(self.run_id, params=new[start:end], tags=labels[start:end])
 
     def _log_dataset(self, dataset_hash: str, dataset_uri: str) -> None:
-        """The dataset as the run's input; MLflow's digest has 36 characters, so the whole hash stands in its source."""
+        """The dataset as the run's input; MLflow's digest has 36 characters, so its source holds the whole hash."""
         import json
 
         from mlflow.entities import Dataset, DatasetInput, InputTag

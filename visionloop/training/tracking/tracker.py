@@ -1,4 +1,4 @@
-"""What every tracker does, which one is used, and the wrapper that keeps a tracker's failures from the training."""
+"""The protocol of a tracker, the choice of one, and the wrapper that keeps a tracker's failures from the training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visionloop.core.logs import LOGGER, notice
 from visionloop.core.receipts import NOT_TRACKED
 from visionloop.training.tracking.connection import describe, tracking_uri
 
-#: Epochs whose metrics are kept for a tracker that is out; older ones are then left out of it.
+#: Epochs whose metrics are kept while the tracker is down; older ones are dropped.
 KEPT_EPOCHS = 10_000
 
 
@@ -18,29 +18,29 @@ class Tracker(Protocol):
 
     @property
     def run_id(self) -> str | None:
-        """The tracker's id of the run, None before ``start`` or where nothing is tracked."""
+        """The tracker's id of the run; None before ``start`` or if nothing is tracked."""
 
     def start(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
     ) -> None:
-        """Opens the run, or goes on in the one that was given.
+        """Opens a run, or resumes the one passed to ``open_tracker``.
 
         Args:
             name: The run's name for people.
             params: The resolved configuration.
             tags: Receipts' URIs, trace id, snapshot id …, by name.
             dataset_hash: The dataset's SHA-256, 64 hex digits.
-            dataset_uri: Where the dataset lies.
+            dataset_uri: The dataset's URI.
         """
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that is there already is left as it is."""
+        """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that was logged before stays unchanged."""
 
     def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
         """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own."""
 
     def record(self) -> dict[str, Any] | str:
-        """What a receipt says of it: ``{backend: {"run_id", "url"}}`` or ``not tracked``."""
+        """A receipt's record of the run: ``{backend: {"run_id", "url"}}`` or ``not tracked``."""
 
 
 class NullTracker:
@@ -65,9 +65,9 @@ class NullTracker:
 
 
 class CarefulTracker:
-    """Passes everything on, and turns whatever goes wrong into one line of the log.
+    """Forwards every call to a tracker, and turns any failure into one log line.
 
-    A tracker that is out for a while loses nothing: what it did not take is offered again with the next epoch.
+    A tracker that is down for a while loses nothing: what could not be logged is sent again with the next epoch.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -90,14 +90,14 @@ class CarefulTracker:
         self._offer()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs the epoch, and before it those that are still waiting."""
+        """Logs the epoch, after those that are still waiting."""
         self._waiting[epoch] = dict(metrics)
         while len(self._waiting) > KEPT_EPOCHS:
             del self._waiting[next(iter(self._waiting))]
         self._offer()
 
     def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
-        """Ends the run once everything that waits is logged."""
+        """Logs everything that is waiting and ends the run."""
         if self._offer():
             self._careful(lambda: self._tracker.finish(status, final_metrics))
 
@@ -106,7 +106,7 @@ class CarefulTracker:
         return self._tracker.record() if self.run_id else NOT_TRACKED
 
     def _offer(self) -> bool:
-        """Opens the run if that is still to be done and hands over what waits. Whether all of it was taken."""
+        """Opens the run if that has not succeeded yet, and logs what is waiting. Returns whether all of it was logged."""
         if self._begin is not None:
             if not self._careful(self._begin):
                 return False
@@ -141,7 +141,7 @@ def open_tracker(
             OBSERVABILITY_BACKENDS without mlflow turn it off.
         experiment: The experiment's name, unless MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME says otherwise.
         workspace: The results' URI: a new experiment's artifacts lie under ``{workspace}/mlflow``.
-        run_id: The run that an earlier attempt opened, to go on in it.
+        run_id: The run that an earlier attempt opened, to be resumed.
     """
     why = _off(environment)
     if why:
@@ -163,7 +163,7 @@ def describe_record(record: dict[str, Any] | str) -> str:
 
 
 def _off(environment: Mapping[str, str]) -> str | None:
-    """Why nothing is tracked, or None."""
+    """Why nothing is tracked, or None if tracking is on."""
     if not tracking_uri(environment):
         return "MLFLOW_TRACKING_URI is not set."
     if environment.get("MLFLOW_ENABLED", "true").strip().lower() in ("false", "0", "no", "off"):

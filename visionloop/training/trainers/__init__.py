@@ -1,4 +1,4 @@
-"""Trainers: what the stages know of a training library, and one folder for each library.
+"""Trainers: the interface of a training library, and one folder for each library.
 
 A trainer never sees a store, a receipt or an engine: it reads a folder, writes files into a folder and reports what it
 finished. The train stage runs it in a child process; evaluate, export and the registered model reach it through the same
@@ -19,9 +19,9 @@ Value = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a trainer: its type, default, range or choices and what it means.
+    """One setting of a trainer: its type, default, range or choices, and meaning.
 
-    ``minimum`` and ``maximum`` are inclusive. ``optional`` allows None. ``affects_result`` False keeps it outside every key
+    ``minimum`` and ``maximum`` are inclusive. ``optional`` allows None. ``affects_result`` False keeps it out of every key
     (``workers``, ``cache``, ``device``).
     """
 
@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a trainer is asked to train.
+    """A trainer's inputs for a training.
 
     Attributes:
         task: ``detection``, ``segmentation``, ``classification`` or ``pose``.
@@ -66,7 +66,7 @@ class TrainingJob:
 class EpochReport:
     """A finished epoch: 1-based number, metrics by the names of docs/contract.md, and a file from which training can be resumed.
 
-    ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch. ``stopping`` says that the trainer ends
+    ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch. ``stopping`` means that the trainer ends
     after this epoch (all done, or early stopping).
     """
 
@@ -80,18 +80,18 @@ class EpochReport:
 
 
 class Listener(Protocol):
-    """Hears of finished work, in the trainer's process."""
+    """Receives reports of finished work, in the trainer's process."""
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
-        """A batch of training or validation is done: a sign of life."""
+        """Called after each batch of training or validation, as a sign of life."""
 
     def epoch(self, report: EpochReport) -> bool:
-        """An epoch is done. Returns once its checkpoint is durable; False asks the trainer to stop now."""
+        """Called after each epoch. Returns once its checkpoint is durable; False asks the trainer to stop now."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training left behind.
+    """The files and figures of a finished training.
 
     ``best`` and ``last`` hold no date, host, path or run id: equal trainings give equal bytes. ``history`` has one entry an
     epoch: ``{"epoch", "train_metrics", "val_metrics"}``. ``plots`` are pictures to look at.
@@ -149,26 +149,26 @@ class Trainer(Protocol):
     logic_version: int
     #: Tasks that this trainer trains end to end.
     tasks: frozenset[str]
-    #: The train row of the policy table for this trainer (its image above all).
+    #: The train row of the policy table for this trainer (above all its image).
     policy: StagePolicy
     #: Metric names that may be ``primary_metric``, by task.
     metrics: Mapping[str, tuple[str, ...]]
 
     def settings(self, task: str) -> Mapping[str, Setting]:
-        """The advanced settings of a task, beside the basic ones of ``visionloop.training.configuration``."""
+        """The advanced settings of a task, in addition to the basic ones of ``visionloop.training.configuration``."""
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps values of older configurations to what the library takes, before types and ranges are checked.
+        """Maps values of older configurations to those that the library accepts, before types and ranges are checked.
 
         Raises:
             InvalidConfig: If a value has no meaning here.
         """
 
     def model_task(self, model: str) -> str | None:
-        """The task that a bare model or YAML name is for, or None if it can't be told (a path, a URI)."""
+        """The task that a bare model or YAML name is for, or None if the name does not show it (a path, a URI)."""
 
     def weights_names(self, model: str) -> tuple[str, ...]:
-        """File names under which a bare model name's weights may lie (``yolo11n`` → ``yolo11n.pt``); empty for a YAML name."""
+        """File names that may hold a bare model name's weights (``yolo11n`` → ``yolo11n.pt``); empty for a YAML name."""
 
     def is_architecture(self, model: str) -> bool:
         """Whether ``model`` names an architecture that the library ships (a YAML name), to be trained from scratch."""
@@ -179,7 +179,7 @@ class Trainer(Protocol):
         Raises:
             OutOfMemory: If the GPU's memory is used up.
             SickMachine: If the GPU is lost.
-            InvalidConfig: If training diverged (NaN); the last finite checkpoint was reported.
+            InvalidConfig: If the training diverged (NaN); the last finite checkpoint was reported before.
         """
 
     def evaluate(
@@ -197,7 +197,7 @@ class Trainer(Protocol):
         """Loads a ``TrainingResult.best``."""
 
     def requirements(self) -> list[str]:
-        """The pinned pip requirements that loading a checkpoint needs."""
+        """The pinned pip requirements for loading a checkpoint."""
 
 
 @dataclass
