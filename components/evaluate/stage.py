@@ -33,7 +33,7 @@ from visionloop.core.logs import LOGGER, notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, InputReference, Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.data import images
 from visionloop.registry import NO_CHAMPION, Registry, Version, package
@@ -83,7 +83,7 @@ class EvaluateStage:
     arguments = Arguments
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Asks the registry for the champion: its training's digest is part of the key."""
         training = receipts.load(arguments.training, "train")
         snapshot = receipts.load(arguments.snapshot, "snapshot")
@@ -120,9 +120,9 @@ class EvaluateStage:
             resolution.existing = self._promoting(champion, resolution)
         return resolution
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Evaluates both, decides, writes result and report."""
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         converted = _converted(loaded.training)
         view = attempt.work / "dataset"
         dataset = open_prefix(loaded.snapshot.dataset, "dataset")
@@ -172,7 +172,7 @@ class EvaluateStage:
             metrics=dict(candidate.metrics),
         )
 
-    def _promoting(self, champion: Version, resolution: Resolution) -> Found | None:
+    def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Found | None:
         """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
         with contextlib.suppress(VisionloopError):
             found = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
@@ -292,4 +292,4 @@ def _examples(loaded: Loaded, checkpoint: Path, entries: list[IndexEntry], view:
     return examples
 
 
-STAGE = EvaluateStage()
+STAGE: Stage[Arguments, Loaded] = EvaluateStage()

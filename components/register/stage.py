@@ -23,7 +23,7 @@ from visionloop.core.logs import notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, Output, Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Sent, open_prefix
 from visionloop.core.stores import normalise_uri
 from visionloop.registry import Registry, Version, package
@@ -72,7 +72,7 @@ class RegisterStage:
     arguments = Arguments
     description = "Registers an evaluated model in MLflow and moves its alias."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Refuses a rejected model, and looks whether the version that an earlier receipt names is still registered."""
         evaluation = receipts.load(arguments.evaluation, "evaluate")
         result = read_evaluation(evaluation)
@@ -113,9 +113,9 @@ class RegisterStage:
         self._see_registered(context, resolution)
         return resolution
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Builds the model, makes sure of the version, copies the files, moves the alias."""
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         models = loaded.registry
         models.ensure_model(loaded.name, loaded.given)
         training_digest = loaded.result.training
@@ -145,13 +145,13 @@ class RegisterStage:
         attempt.write("card", "model_card.md", card.render(told).encode(), result=False)
         return self._finish(loaded, attempt, version, placed, copy)
 
-    def _see_registered(self, context: Context, resolution: Resolution) -> None:
+    def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
         """Believes an earlier receipt only if its version is still registered.
 
         Another MLflow, or a deleted version, makes it a registration anew, under a key of its own. What evaluate saw in
         this run a moment ago is not asked again: a reused stage need not import mlflow.
         """
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         seen = context.run.state("evaluate").scalars
         while True:
             there = receipts.look(context.workspace, self.name, key_of(self, resolution))
@@ -310,4 +310,4 @@ def _card(loaded: Loaded) -> card.Card:
     )
 
 
-STAGE = RegisterStage()
+STAGE: Stage[Arguments, Loaded] = RegisterStage()

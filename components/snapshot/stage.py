@@ -14,7 +14,7 @@ from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri
 from visionloop.data import dice
@@ -66,7 +66,7 @@ class SnapshotStage:
     arguments = Arguments
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Lists and reads the dataset; its hash, task and split make the key. Whether to go on stands beside it."""
         if arguments.snapshot:
             if arguments.dataset and not _from_variable(arguments.dataset):
@@ -84,9 +84,9 @@ class SnapshotStage:
             resolution.notices.append(decision.reason)
         return resolution
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Writes identity, manifest and annotations, and lists the receipt under its snapshot id."""
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         rows = []
         for image in sorted(loaded.dataset.annotations.images, key=lambda image: image.file_name):
             info = loaded.dataset.objects.get(image.file_name)
@@ -109,9 +109,9 @@ class SnapshotStage:
         index.add(context.workspace, identity.id, f"{attempt.key_place.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
 
-    def explain(self, found: Found, resolution: Resolution) -> dict[str, list[str]]:
+    def explain(self, found: Found, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """What differs between an earlier snapshot and the dataset as it is."""
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         snapshot = Snapshot(found)
         changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
         before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
@@ -138,7 +138,7 @@ def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str,
     }
 
 
-def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution, Identity, dice.Dataset]:
+def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
     """The dataset as it is now."""
     uri = normalise_uri(str(arguments.dataset))
     task = dice.parse_task(arguments.task, "--task") if arguments.task else None
@@ -199,7 +199,7 @@ def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.Sp
     return None, "split field of the images"
 
 
-def _existing(context: Context, arguments: Arguments) -> tuple[Resolution, Identity, dice.Dataset]:
+def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
     """An earlier snapshot: of the receipts with its id the newest whose images are all still there."""
     wanted = str(arguments.snapshot)
     if arguments.split:
@@ -271,4 +271,4 @@ def _moved_on(snapshot: Snapshot) -> list[str]:
     ]
 
 
-STAGE = SnapshotStage()
+STAGE: Stage[Arguments, Loaded] = SnapshotStage()

@@ -36,7 +36,7 @@ from visionloop.core.logs import LOGGER, notice
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument, key_of
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import open_prefix, read_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model
@@ -80,7 +80,7 @@ class TrainStage:
     arguments = Arguments
     description = "Trains a model on a converted dataset, resuming whatever an earlier attempt left behind."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves the configuration and finds the starting weights before anything is downloaded."""
         converted_receipt = receipts.load(arguments.converted, "convert")
         snapshot_receipt = receipts.load(arguments.snapshot, "snapshot")
@@ -104,7 +104,7 @@ class TrainStage:
             loaded=Loaded(arguments, converted, snapshot, config, located),
         )
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Trains, or finalises a training that was killed after its last epoch."""
         training = Training(context, resolution, attempt)
         try:
@@ -119,7 +119,9 @@ class TrainStage:
             error.last_successful_epoch = training.last_epoch or None
             raise
 
-    def _keep_best(self, context: Context, resolution: Resolution, training: Training, error: VisionloopError) -> None:
+    def _keep_best(
+        self, context: Context, resolution: Resolution[Loaded], training: Training, error: VisionloopError
+    ) -> None:
         """Publishes the best checkpoint so far under a key of its own, with the epoch: never that of the full run."""
         epoch = training.last_epoch
         error.last_successful_epoch = epoch or None
@@ -148,10 +150,10 @@ class TrainStage:
 class Training:
     """One attempt at a training."""
 
-    def __init__(self, context: Context, resolution: Resolution, attempt: Attempt) -> None:
+    def __init__(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> None:
         """Nothing is done yet."""
         self.context, self.resolution, self.attempt = context, resolution, attempt
-        loaded: Loaded = resolution.loaded
+        loaded = resolution.loaded
         self.loaded = loaded
         self.epochs = int(str(loaded.config.values["epochs"]))
         self.batch = _batch(context, loaded)
@@ -394,4 +396,4 @@ def _batch(context: Context, loaded: Loaded) -> int:
     return configured
 
 
-STAGE = TrainStage()
+STAGE: Stage[Arguments, Loaded] = TrainStage()

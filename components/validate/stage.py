@@ -12,7 +12,7 @@ from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
 from visionloop.core.receipts import Parameter
-from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.data import dice, images
 
@@ -40,7 +40,7 @@ class ValidateStage:
     arguments = Arguments
     description = "Checks a snapshot's annotations and images, and says which are usable."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Snapshot]:
         """Refuses a dataset whose annotations changed since this run's snapshot."""
         if arguments.mode not in MODES:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
@@ -61,9 +61,9 @@ class ValidateStage:
             loaded=snapshot,
         )
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Snapshot], attempt: Attempt) -> Computed:
         """Looks at annotations and images, decides what is left out, writes report and page."""
-        snapshot: Snapshot = resolution.loaded
+        snapshot = resolution.loaded
         mode = str(resolution.parameters["mode"].value)
         quarantine = resolution.parameters["on_error"].value == "quarantine"
         checks = _inspect(snapshot, mode, context)
@@ -149,4 +149,4 @@ def _refusal(report: Report, broken: list[str], *, quarantine: bool, images: int
     return None
 
 
-STAGE = ValidateStage()
+STAGE: Stage[Arguments, Snapshot] = ValidateStage()

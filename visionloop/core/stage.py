@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, runtime_checkable
+
+from typing_extensions import TypeVar
 
 from visionloop.core import receipts, runs
 from visionloop.core.canonical import stage_key
@@ -17,6 +19,13 @@ from visionloop.core.limits import Limits
 from visionloop.core.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
 from visionloop.core.receipts import Found, InputReference, Output, Parameter, Receipt
 from visionloop.core.storage import Prefix
+
+#: A stage's dataclass of arguments, and what it hands from ``resolve`` to ``compute``; without brackets they are anything.
+Arguments = TypeVar("Arguments", default=Any)
+Loaded = TypeVar("Loaded", default=Any)
+
+#: What ``loaded`` is where ``compute`` will not be called.
+_NOT_LOADED: Any = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ def argument(description: str, *, default: Any = ..., variable: str | None = Non
 
 
 @dataclass
-class Resolution:
+class Resolution(Generic[Loaded]):
     """What decides a stage's result, resolved without writing anything.
 
     ``existing`` is a receipt that is the result regardless of the key (a snapshot requested by its id, the evaluation that
@@ -51,7 +60,7 @@ class Resolution:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     existing: Found | None = None
-    loaded: Any = None
+    loaded: Loaded = _NOT_LOADED
     beside: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,27 +75,27 @@ class Computed:
     tracking: dict[str, Any] | str = receipts.NOT_TRACKED
 
 
-class Stage(Protocol):
+class Stage(Protocol[Arguments, Loaded]):
     """One stage. ``arguments`` is a frozen dataclass whose fields are made by ``argument``."""
 
     name: str
     logic_version: int
     policy: StagePolicy
-    arguments: type[Any]
+    arguments: type[Arguments]
     description: str
 
-    def resolve(self, context: Context, arguments: Any) -> Resolution:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves inputs and parameters; reads, never writes."""
 
-    def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Does the work and puts the outputs into ``attempt``."""
 
 
 @runtime_checkable
-class Explains(Protocol):
+class Explains(Protocol[Loaded]):
     """A stage that can explain a differing parameter beyond its old and new value."""
 
-    def explain(self, found: Found, resolution: Resolution) -> dict[str, list[str]]:
+    def explain(self, found: Found, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """Short texts by the name of the parameter; an empty list leaves the parameter out."""
 
 
