@@ -7,11 +7,12 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig, SickMachine
+from visionloop.core.files import atomic_write
 
 #: The folder in the current directory, and the variable that names another one.
 DEFAULT_NAME = ".visionloop"
@@ -129,17 +130,10 @@ def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping
     return Folder(chosen)
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Writes the whole file or nothing; others can never read it in between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a whole file or none, never readable by others."""
+    with atomic_write(path, mode=0o600) as partial:
+        partial.write_bytes(content)
 
 
 @contextmanager

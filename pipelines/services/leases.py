@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.pipelines.services.folder import Folder, write_atomically
+from visionloop.pipelines.services.folder import Folder, write_private
 from visionloop.pipelines.services.processes import Process, this_process
 
 #: The lease of ``visionloop up``, held until ``visionloop down``.
@@ -35,7 +35,7 @@ def take(folder: Folder, permanent: bool = False) -> Path:
     process = this_process()
     name = PERMANENT if permanent else f"{process.pid}.{uuid.uuid4().hex[:8]}.json"
     path = folder.leases / name
-    write_atomically(path, msgspec.json.encode(Lease(None if permanent else process)))
+    write_private(path, msgspec.json.encode(Lease(None if permanent else process)))
     return path
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from visionloop.core.errors import Transient
 from visionloop.pipelines.services import leases, store, tracking
-from visionloop.pipelines.services.folder import Folder, find_folder, naming_the_remedy, write_atomically
+from visionloop.pipelines.services.folder import Folder, find_folder, naming_the_remedy, write_private
 from visionloop.pipelines.services.ports import LOOPBACK, check_address, keep_ports
 from visionloop.pipelines.services.processes import Process, find, start, stop
 
@@ -290,7 +290,7 @@ def _read(folder: Folder) -> dict[str, _Running]:
 
 
 def _write(folder: Folder, running: Mapping[str, _Running]) -> None:
-    write_atomically(folder.state, msgspec.json.encode(running))
+    write_private(folder.state, msgspec.json.encode(running))
 
 
 def _ensure(folder: Folder, host: str | None, page: bool) -> Services:

@@ -9,7 +9,7 @@ import socket
 import msgspec
 
 from visionloop.core.errors import InvalidConfig, Transient
-from visionloop.pipelines.services.folder import Folder, write_atomically
+from visionloop.pipelines.services.folder import Folder, write_private
 
 #: Below the range of ports for outgoing connections, and below Kubernetes' node ports.
 RANGE = range(20000, 30000)
@@ -41,7 +41,7 @@ def keep_ports(folder: Folder, wanted: dict[str, str]) -> dict[str, int]:
             continue
         chosen[name] = _choose(address, others)
     if chosen != kept:
-        write_atomically(folder.ports, msgspec.json.encode(chosen, order="deterministic"))
+        write_private(folder.ports, msgspec.json.encode(chosen, order="deterministic"))
     return {name: chosen[name] for name in wanted}
 
 

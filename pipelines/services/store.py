@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.pipelines.services.folder import LEAST_FREE_BYTES, Folder, write_atomically
+from visionloop.pipelines.services.folder import LEAST_FREE_BYTES, Folder, write_private
 from visionloop.pipelines.services.ports import LOOPBACK
 
 DATASETS_BUCKET = "datasets"
@@ -62,7 +62,7 @@ def load_keys(folder: Folder) -> Keys:
         return read_keys(folder)
     keys = Keys(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
     owner = _Identity("visionloop", [keys], ["Admin", "Read", "Write", "List", "Tagging"])
-    write_atomically(folder.keys, msgspec.json.encode(_Identities([owner])))
+    write_private(folder.keys, msgspec.json.encode(_Identities([owner])))
     return keys
 
 

@@ -13,7 +13,7 @@ from importlib import metadata
 
 from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.pipelines.services import store
-from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_atomically
+from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_private
 from visionloop.pipelines.services.ports import LOOPBACK
 
 #: Where artifacts of new experiments are stored; the default for SQLite is a folder relative to the calling process.
@@ -44,6 +44,7 @@ def prepare(folder: Folder) -> None:
     with suppress(FileNotFoundError):
         if folder.tracking_database.exists() and folder.tracking_version.read_text() == version:
             return
+    # No atomic_write: the folder is locked, and under a fixed name the next start clears what a killed one left.
     temporary = folder.path / "mlflow.new.db"
     with naming_the_remedy(folder):
         temporary.unlink(missing_ok=True)
@@ -72,7 +73,7 @@ def prepare(folder: Folder) -> None:
             )
         temporary.chmod(0o600)
         temporary.replace(folder.tracking_database)
-        write_atomically(folder.tracking_version, version.encode())
+        write_private(folder.tracking_version, version.encode())
 
 
 def quiet_environment() -> dict[str, str]:

@@ -33,6 +33,7 @@ from visionloop.core.errors import (
     Transient,
     VisionloopError,
 )
+from visionloop.core.files import atomic_write
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
 
 #: Objects above this size are sent in parts of this size, in bytes.
@@ -185,24 +186,17 @@ class Prefix:
         """Fetches ``key`` into a file, whole or not at all. Raises NotFound; SickMachine if the disk is full."""
         digest = hashlib.sha256()
         size = 0
-        partial = local.with_name(f".{local.name}.{os.getpid()}.partial")
         with writing(local):
             local.parent.mkdir(parents=True, exist_ok=True)
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
-            try:
-                with writing(local), partial.open("wb") as file:
-                    for block in answer.stream(min_chunk_size=2**20):
-                        data = bytes(block)
-                        file.write(data)
-                        digest.update(data)
-                        size += len(data)
-                        alive()
-                with writing(local):
-                    partial.replace(local)
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
+            with writing(local), atomic_write(local) as partial, partial.open("wb") as file:
+                for block in answer.stream(min_chunk_size=2**20):
+                    data = bytes(block)
+                    file.write(data)
+                    digest.update(data)
+                    size += len(data)
+                    alive()
         return Sent(size, digest.hexdigest())
 
     def objects(self, under: str = "") -> Iterator[ObjectInfo]:

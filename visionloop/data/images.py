@@ -13,7 +13,6 @@ import io
 import os
 import re
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
+from visionloop.core.files import atomic_write
 from visionloop.core.policy import CACHE_BYTES
 from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix, writing
 from visionloop.data.dice import Header
@@ -161,12 +161,8 @@ class ImageCache:
             )
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.partial")
-            try:
+            with atomic_write(path) as partial:
                 partial.write_bytes(data)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
         self.fetched += 1
         self.fetched_bytes += len(data)
         return path

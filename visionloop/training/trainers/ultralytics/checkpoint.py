@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.core.errors import InvalidReceipt
+from visionloop.core.files import atomic_write
 from visionloop.core.folders import temporary_folder
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.tasks import TASKS, task_of_library
@@ -34,9 +34,9 @@ def write(state: Mapping[str, Any], path: Path) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"format": FORMAT, **state}, partial)
-    os.replace(partial, path)
+    # A path's name would become the archive's, and this one is random.
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def read(path: Path) -> dict[str, Any]:
