@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 
@@ -265,6 +266,25 @@ def test_map_keeps_the_order_and_raises_the_first_error(place):
     assert list(place.map(place.read, (str(number) for number in range(40)))) == [b"%d" % n for n in range(40)]
     with pytest.raises(NotFound, match="missing"):
         list(place.map(place.read, ["1", "missing", "2"]))
+
+
+def test_map_drops_what_has_not_begun_when_its_results_are_wanted_no_more(place):
+    begun, stopped = [], Event()
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number:
+            stopped.wait()
+            time.sleep(0.001)
+
+    def stop_at_the_first() -> None:
+        for _ in place.map(work, range(10_000)):
+            stopped.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_at_the_first()
+    assert len(begun) < 10_000
 
 
 def test_delete_and_copy(place):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import obstore
 from obstore import exceptions as store_errors
@@ -35,6 +35,9 @@ from visionloop.core.errors import (
 )
 from visionloop.core.files import atomic_write
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
@@ -255,11 +258,14 @@ class Prefix:
         with self._errors("copy", source):
             obstore.copy(self.store, self._key(source), self._key(target))
 
-    def map(self, work: Callable[[str], Any], keys: Iterable[str]) -> Iterator[Any]:
-        """Runs ``work`` on each key with several transfers at once; results in the keys' order, the first error raised."""
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Runs ``work`` on each item (a key, say) with several transfers at once; results in the items' order.
+
+        At the first error, or when whoever takes the results stops, what has not begun is dropped.
+        """
         with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
             try:
-                yield from pool.map(work, keys)
+                yield from pool.map(work, items)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -15,7 +15,6 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from PIL import Image as PillowImage
 from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
 from visionloop.core.files import atomic_write
 from visionloop.core.policy import CACHE_BYTES
-from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix, writing
+from visionloop.core.storage import Prefix, writing
 from visionloop.data.dice import Header
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
@@ -81,14 +80,9 @@ def inspect(
             header = header_of(place.read(row.key), whole=False)
         return ImageCheck(row, header)
 
-    with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
-        try:
-            for check in pool.map(look, rows):
-                alive()
-                yield check
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for check in place.map(look, rows):
+        alive()
+        yield check
 
 
 def _whole(place: Prefix, row: ImageRow) -> tuple[bytes, bool]:
@@ -209,14 +203,9 @@ def materialise(
 ) -> int:
     """Links each image to its path in a view, several at once. Returns their number."""
     count = 0
-    with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
-        try:
-            for _ in pool.map(lambda pair: cache.link(place, pair[0], pair[1]), rows):
-                count += 1
-                alive()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for _ in place.map(lambda pair: cache.link(place, pair[0], pair[1]), rows):
+        count += 1
+        alive()
     cache.trim()
     return count
 
