@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import socket
 import sys
@@ -14,10 +12,9 @@ import msgspec
 
 from visionloop.components.train import channel
 from visionloop.core.errors import Transient, VisionloopError
+from visionloop.core.processes import die_with_parent
 from visionloop.training import catalog
 from visionloop.training.trainers import EpochReport, TrainingJob
-
-_PR_SET_PDEATHSIG = 1
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +75,8 @@ class ChannelListener:
 
 def main(job_file: str, descriptor: int) -> int:
     """Trains; returns the process's exit code."""
-    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stage's to answer
+    die_with_parent(VisionloopError.exit_code)
     end = channel.Channel(socket.socket(fileno=descriptor))
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
     trainer = catalog.trainer(job.trainer)
@@ -120,12 +118,3 @@ def _devices() -> list[str]:
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-
-
-def _die_with_parent() -> None:
-    """Ends this process when the stage is killed, and leaves Ctrl-C to the stage."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            sys.exit(VisionloopError.exit_code)

@@ -13,6 +13,7 @@ import msgspec
 import psutil
 
 from visionloop.core.errors import SickMachine
+from visionloop.core.processes import boot_id, started
 
 #: Seconds between SIGTERM and SIGKILL. SeaweedFS waits 15 s for its own idle streams; its data survive SIGKILL.
 PATIENCE_SECONDS = 2.0
@@ -22,9 +23,6 @@ LONGEST_DEATH_SECONDS = 30.0
 
 #: A log above this size, in bytes, is set aside when its service starts again.
 LONGEST_LOG = 10 * 2**20
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_HAS_PROC = _BOOT_ID.exists()
 
 # A Popen warns if it is collected while its process is alive; ours outlive their starter on purpose.
 _started: list[subprocess.Popen[bytes]] = []
@@ -43,27 +41,16 @@ class Process(msgspec.Struct, frozen=True):
 
 
 def birth(pid: int) -> str | None:
-    """When a living process was born, or None if there is no such process.
-
-    On Linux, boot id and clock ticks since boot (proc(5), field 22): corrections of the wall clock do not change it.
-    """
+    """When a living process was born, or None if there is no such process: the boot id and the start within that boot, if known."""
     for child in list(_started):
         # Reaps ended processes; a zombie would keep its id.
         if child.poll() is not None:
             _started.remove(child)
-    try:
-        if _HAS_PROC:
-            # The second field is the program's name in brackets, which may hold spaces and brackets.
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
-    except (OSError, psutil.Error):
+    since = started(pid)
+    if since is None:
         return None
-
-
-def _boot() -> str:
-    return _BOOT_ID.read_text().strip()
+    boot = boot_id()
+    return f"{boot}:{since:.0f}" if boot else f"{since:.2f}"
 
 
 def this_process() -> Process:
@@ -129,7 +116,8 @@ def _session(leader: Process) -> list[int]:
     """The living processes of a leader's session; a session outlives its leader and keeps the id taken."""
     if birth(leader.pid) not in (leader.born, None):
         return []
-    if _HAS_PROC and not leader.born.startswith(f"{_boot()}:"):
+    boot = boot_id()
+    if boot and not leader.born.startswith(f"{boot}:"):
         return []
     members = []
     for pid in psutil.pids():

@@ -14,7 +14,8 @@ import pytest
 
 from visionloop.core import reservation
 from visionloop.core.errors import NotFound
-from visionloop.core.reservation import FILE, Holder, Reservation, Reserved, Watcher, started, this_process
+from visionloop.core.processes import started
+from visionloop.core.reservation import FILE, Holder, Reservation, Reserved, Watcher, this_process
 from visionloop.core.storage import Prefix, open_prefix
 
 

@@ -18,7 +18,7 @@ from types import FrameType
 
 from visionloop.core.errors import Silent, Terminated, TimeLimit, UserStopped, VisionloopError
 from visionloop.core.policy import SILENCE_SECONDS
-from visionloop.core.reservation import started
+from visionloop.core.processes import started
 
 #: The process whose death ends the stage: the local runner's (an engine has none).
 RUNNER_VARIABLE = "VISIONLOOP_RUNNER_PID"

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from visionloop.core.errors import NotFound, PreconditionFailed, VisionloopError
+from visionloop.core.processes import boot_id, started
 from visionloop.core.storage import Prefix
 
 FILE = "reservation.json"
@@ -48,26 +48,12 @@ class Holder(msgspec.Struct, frozen=True):
         return started(self.pid) != self.started
 
 
-def started(pid: int) -> float | None:
-    """The start of a living process (clock ticks since boot, else seconds); None if it is gone or a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        if Path("/proc/self/stat").exists():
-            # proc(5): the name in brackets may hold anything; the state comes after it, the start as field 22.
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            return None if fields[0] in "ZX" else float(fields[19])
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except (OSError, psutil.NoSuchProcess):
-        return None
-
-
 def this_process() -> Holder:
     """The calling process as a holder."""
-    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    namespace = Path("/proc/self/ns/pid")
     return Holder(
         socket.gethostname(),
-        boot.read_text().strip() if boot.exists() else "",
+        boot_id(),
         namespace.stat().st_ino if namespace.exists() else 0,
         os.getpid(),
         started(os.getpid()) or 0.0,

@@ -6,10 +6,8 @@ Each stage is a process of this machine, or a container of it.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +16,7 @@ from typing import Any
 import msgspec
 
 from visionloop.core.limits import RUNNER_VARIABLE
-
-_PR_SET_PDEATHSIG = 1
+from visionloop.core.processes import die_with_parent
 
 #: What a stage may be on this machine; the first unless told otherwise.
 RUNNERS = ("subprocess", "docker")
@@ -44,7 +41,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(job_file: str) -> int:
     """Runs the pipeline; returns 1 if a task failed: which one, and why, stands in the run's record."""
-    _die_with_parent()
+    # Its stages watch this process in turn.
+    die_with_parent(1)
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
     from kfp import local
@@ -91,11 +89,3 @@ def _run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _die_with_parent() -> None:
-    """Ends this process when the command that started it is killed; its stages watch this process in turn."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            sys.exit(1)
