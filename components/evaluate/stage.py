@@ -15,7 +15,6 @@ import msgspec
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate.examples import Examples
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
-from visionloop.components.evaluate.output import stdout_to_stderr
 from visionloop.components.evaluate.page import render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
@@ -34,6 +33,7 @@ from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Found, InputReference, Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
+from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import open_prefix
 from visionloop.data import images
 from visionloop.registry import NO_CHAMPION, Registry, Version, package

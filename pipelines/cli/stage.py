@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +16,7 @@ from visionloop.components.convert.ahead import LOOKS_AHEAD, look_ahead
 from visionloop.core import catalog
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
+from visionloop.core.stdout import stdout_to_stderr
 
 #: Options that every stage takes, beside its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {
@@ -73,7 +71,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
         common = {name: given.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
         ahead = given.pop("ahead", [])
-        with clean_stdout() as stdout:
+        with stdout_to_stderr():
             invocation = Invocation(**common)
             outcome = run_stage(stage, given, invocation)
             if ahead:
@@ -83,7 +81,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
                 )
         if outputs:
             write_outputs(outcome, outputs)
-        print(msgspec.json.encode(outcome.summary()).decode(), file=stdout, flush=True)
+        print(msgspec.json.encode(outcome.summary()).decode(), flush=True)  # noqa: T201
 
     parameters = []
     for entry in fields(stage.arguments):
@@ -110,24 +108,6 @@ def _option(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
         default=inspect.Parameter.empty if default is ... else default,
         annotation=Annotated[kind, option],
     )
-
-
-@contextlib.contextmanager
-def clean_stdout() -> Iterator[Any]:
-    """Sends file descriptor 1 to stderr while libraries run, and gives the real stdout for the one line that belongs there."""
-    sys.stdout.flush()
-    real = os.dup(1)
-    os.dup2(2, 1)
-    stdout = os.fdopen(real, "w")
-    try:
-        yield stdout
-    except BaseException:
-        sys.stdout.flush()
-        os.dup2(real, 1)
-        stdout.close()
-        raise
-    sys.stdout.flush()
-    os.dup2(real, 1)
 
 
 def write_outputs(outcome: Outcome, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keeps stdout, whose last line is the stage's JSON object, clean of what a training library prints."""
+"""Keeps stdout, whose last line is the stage's JSON object, clean of what libraries print."""
 
 from __future__ import annotations
 
