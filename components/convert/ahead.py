@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from visionloop.components.calls import CALLS, EXPENSIVE
 from visionloop.core import lookup
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.pairs import parse_pairs
 from visionloop.core.receipts import Found
 from visionloop.core.running import Invocation
 from visionloop.core.stage import Outcome
@@ -47,7 +47,7 @@ def look_ahead(
     finds = dict.fromkeys(FINDS, "") | {"next": "train"}
     if outcome.found is None:
         return finds
-    given = _pairs(ahead)
+    given = parse_pairs("--ahead", filter(None, ahead))
     parameters = {name: value for name, value in given.items() if name in _PARAMETERS}
     settings = [f"{name}={value}" for name, value in given.items() if name not in _PARAMETERS]
     receipts = {"snapshot": snapshot, "convert": outcome.found.uri}
@@ -76,17 +76,3 @@ def _find(
     if stage in forced:
         return None
     return lookup.find(stage, CALLS[stage].arguments(parameters, receipts, settings), invocation)
-
-
-def _pairs(ahead: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for pair in ahead:
-        name, found, value = pair.partition("=")
-        if not pair:
-            continue
-        if not found or not name:
-            raise InvalidConfig(f"--ahead {pair}: give KEY=VALUE, such as epochs=20.")
-        if name in given:
-            raise InvalidConfig(f"--ahead {name} is given twice; give it once.")
-        given[name] = value
-    return given

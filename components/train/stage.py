@@ -33,6 +33,7 @@ from visionloop.core.errors import (
 )
 from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER, notice
+from visionloop.core.pairs import parse_pairs
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
@@ -365,16 +366,8 @@ def resolve_settings(settings: list[str] | tuple[str, ...], task: str) -> tuple[
 
 
 def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
-    """``KEY=VALUE`` pairs as a mapping. Raises InvalidConfig for one of another form or given twice."""
-    values: dict[str, object] = {}
-    for pair in pairs:
-        name, found, value = pair.partition("=")
-        if not found or not name.strip():
-            raise InvalidConfig(f"--set {pair}: give KEY=VALUE, such as epochs=20.")
-        if name.strip() in values:
-            raise InvalidConfig(f"--set {name.strip()} is given twice; give it once.")
-        values[name.strip()] = value
-    return values
+    """What ``--set`` was given, by setting. Raises InvalidConfig for a pair of another form or given twice."""
+    return {**parse_pairs("--set", pairs)}
 
 
 def read_weights(uri: str) -> bytes:

@@ -1,0 +1,29 @@
+"""``KEY=VALUE`` pairs, as options that may be given many times hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from visionloop.core.errors import InvalidConfig
+
+
+def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
+    """The values by key, keys without space around them.
+
+    Args:
+        option: What the pairs were given to, for the messages (``--set``).
+        pairs: The pairs; a value may be empty and may hold further ``=``.
+
+    Raises:
+        InvalidConfig: If one has another form, or a key is given twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise InvalidConfig(f"{option} {pair}: give KEY=VALUE, such as epochs=20.")
+        if key in values:
+            raise InvalidConfig(f"{option} {key} is given twice; give it once.")
+        values[key] = value
+    return values
