@@ -27,15 +27,10 @@ from visionloop.core.receipts import Found
 from visionloop.core.receipts import load as load_receipt
 from visionloop.core.running import Invocation
 from visionloop.core.running import run_stage as run_to_receipt
+from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE
 from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
 from visionloop.training.configuration.settings import BASIC, display
-
-#: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
-RUN_VARIABLE = "VISIONLOOP_RUN"
-
-#: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
-FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
 #: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
 CONFUSION = "confusion"

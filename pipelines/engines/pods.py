@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.policy import StagePolicy
+from visionloop.core.policy import CACHE_VARIABLE, StagePolicy
 
 #: The Secret and the ConfigMap that pods take variables from; neither has to exist, nor any key in them.
 SECRET = "visionloop"  # noqa: S105 - the name of a Secret, not one
@@ -100,9 +100,8 @@ ENVIRONMENT = {
     "MPLCONFIGDIR": f"{SCRATCH}/.cache/matplotlib",
 }
 
-#: Where the image cache lies in a pod that has one, and the variable that says so.
+#: Where the image cache lies in a pod that has one.
 CACHE = "/cache"
-CACHE_VARIABLE = "VISIONLOOP_CACHE"
 
 #: The Kubernetes resource that the policy's ``gpus`` counts.
 GPU = "nvidia.com/gpu"

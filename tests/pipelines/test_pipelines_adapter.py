@@ -12,10 +12,11 @@ from kfp import dsl
 
 from visionloop.components import kubeflow
 from visionloop.components.convert import ahead as ahead_of_convert
-from visionloop.components.kubeflow import FORCE_VARIABLE, RUN_VARIABLE, reuse, run_stage
+from visionloop.components.kubeflow import reuse, run_stage
 from visionloop.core import catalog, lookup, receipts, runs
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.running import Invocation
+from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE
 from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
 

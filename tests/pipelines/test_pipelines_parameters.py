@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from visionloop.components.kubeflow import RUN_VARIABLE, settings
+from visionloop.components.kubeflow import settings
 from visionloop.components.train.stage import parse_settings
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.runs import RUN_VARIABLE
 from visionloop.pipelines.parameters import SETTINGS, TRAIN, arguments_for
 from visionloop.training import catalog, configuration
 from visionloop.training.configuration.settings import BASIC

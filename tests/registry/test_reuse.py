@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from toy_detector import Prepared
 
-from visionloop.components.kubeflow import RUN_VARIABLE, reuse
+from visionloop.components.kubeflow import reuse
 from visionloop.core.receipts import load
-from visionloop.core.runs import RunRecord, StageState
+from visionloop.core.runs import RUN_VARIABLE, RunRecord, StageState
 from visionloop.core.storage import open_prefix
 
 

@@ -33,6 +33,9 @@ ABANDONED_CHECKPOINT_DAYS = 30
 #: The node-wide image cache's size in bytes.
 CACHE_BYTES = 50 * 10**9
 
+#: The variable that names the cache's folder; where a stage's policy has a cache volume, it is mounted there.
+CACHE_VARIABLE = "VISIONLOOP_CACHE"
+
 
 @dataclass(frozen=True)
 class Toleration:

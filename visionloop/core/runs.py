@@ -24,6 +24,12 @@ PIPELINE = "pipeline"
 #: Set by a compiled pipeline in its stages' pods: the value of that argument, a JSON object.
 PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
 
+#: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
+RUN_VARIABLE = "VISIONLOOP_RUN"
+
+#: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
+FORCE_VARIABLE = "VISIONLOOP_FORCE"
+
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 

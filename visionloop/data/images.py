@@ -22,15 +22,14 @@ from PIL import Image as PillowImage
 
 from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
 from visionloop.core.files import atomic_write
-from visionloop.core.policy import CACHE_BYTES
+from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.dice import Header
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
 
-#: The cache's folder, where a pod mounts a volume.
-CACHE_VARIABLE = "VISIONLOOP_CACHE"
+#: The cache's size in bytes, in place of CACHE_BYTES.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 

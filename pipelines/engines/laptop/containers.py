@@ -15,7 +15,7 @@ from typing import Any
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.limits import RUNNER_VARIABLE
-from visionloop.core.policy import POLICIES
+from visionloop.core.policy import CACHE_VARIABLE, POLICIES
 from visionloop.core.stores import local_path
 from visionloop.data import images
 from visionloop.pipelines.engines import pods
@@ -31,7 +31,7 @@ NAMES = frozenset({"TRACE_ID", "PYTHONUNBUFFERED", "HTTP_PROXY", "HTTPS_PROXY", 
 HERE = frozenset(
     {
         RUNNER_VARIABLE,
-        images.CACHE_VARIABLE,
+        CACHE_VARIABLE,
         "VISIONLOOP_HOME",
         "AWS_PROFILE",
         "AWS_SHARED_CREDENTIALS_FILE",
@@ -141,7 +141,7 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
         if name not in HERE and (name in known or name.upper() in NAMES or name.startswith(PREFIXES))
     }
     # A user that the image does not know has no name, and libraries ask for one.
-    return found | pods.ENVIRONMENT | {images.CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
+    return found | pods.ENVIRONMENT | {CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
 
 
 def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[Path, tuple[Path, bool]]:

@@ -23,7 +23,7 @@ from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, Us
 from visionloop.core.folders import temporary_folder
 from visionloop.core.policy import POLICIES
 from visionloop.core.running import ATTEMPTS_VARIABLE
-from visionloop.core.runs import Run, RunRecord, now, run_name
+from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE, Run, RunRecord, now, run_name
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.completion import RunResult, completed
 from visionloop.pipelines.definitions import PIPELINES
@@ -36,10 +36,6 @@ from visionloop.pipelines.targets import laptop
 
 #: What makes each pipeline in the runner's process.
 MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
-
-#: Variables that tell a stage which run it belongs to and how it is retried, where no engine does.
-RUN_VARIABLE = "VISIONLOOP_RUN"
-FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
 #: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
 STOP_SECONDS = 60.0
