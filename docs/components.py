@@ -23,7 +23,7 @@ from kfp import compiler
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import CALLS, STAGES
 from visionloop.core import errors
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +58,7 @@ TYPES = {
 
 #: What an example gives for the inputs that it needs; a receipt's URI for all others.
 EXAMPLES = {"workspace": "s3://visionloop/results", "dataset": "s3://datasets/digits", "model_name": "digits"}
-RECEIPT_OF = {"snapshot": "snapshot", "report": "validate", "converted": "convert", "training": "train"}
-RECEIPT_OF |= {"evaluation": "evaluate"}
+RECEIPT_OF = {argument: stage for call in CALLS.values() for argument, stage in call.receipts.items()}
 
 
 def component(stage: str) -> Any:
