@@ -15,7 +15,6 @@ from visionloop.training.trainers import Detection
 SMALL_AREA = 32**2
 MEDIUM_AREA = 96**2
 
-CONFIDENCE = 0.25
 OVERLAP = 0.5
 
 Box = tuple[float, float, float, float]

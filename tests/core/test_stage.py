@@ -47,9 +47,7 @@ FAILURES = [error.__name__ for error in all_errors()[1:] if error.__module__ == 
 @pytest.fixture
 def workspace(workspace: str) -> str:
     """A workspace whose store is known: finding out takes SeaweedFS a second, and has its own test."""
-    found = Probe(
-        created_at="", conditional_create=True, conditional_replace=True, read_after_write=True, list_after_write=True
-    )
+    found = Probe(created_at="", conditional_create=True, read_after_write=True)
     open_prefix(workspace, "results").write(FILE, msgspec.json.encode(found))
     return workspace
 

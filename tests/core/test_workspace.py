@@ -17,16 +17,13 @@ def test_the_embedded_stores_keep_what_the_layout_rests_on(workspace):
     place = open_prefix(workspace, "results")
     found = probe(place)
     assert found.conditional_create
-    assert found.conditional_replace
     assert found.read_after_write
-    assert found.list_after_write
     assert [info.key for info in place.objects()] == [FILE]
 
 
 def test_it_is_found_out_once(workspace, monkeypatch):
     place = open_prefix(workspace, "results")
     first = probe(place)
-    monkeypatch.setattr(module, "_replaces", None)
     monkeypatch.setattr(module, "ThreadPoolExecutor", None)
     assert probe(place) == first
 
@@ -35,9 +32,17 @@ def test_first_uses_at_the_same_moment_agree(workspace):
     place = open_prefix(workspace, "results")
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: probe(place), range(4)))
-    assert all(entry.conditional_create and entry.conditional_replace for entry in found)
+    assert all(entry.conditional_create for entry in found)
     assert [info.key for info in place.objects()] == [FILE]
     assert msgspec.json.decode(place.read(FILE), type=Probe) in found
+
+
+def test_one_of_version_0_1_0_counts(file_workspace):
+    place = open_prefix(file_workspace, "results")
+    kept = {"conditional_create": True, "read_after_write": True}
+    older = {"schema": 1, "created_at": "2026-11-01T00:00:00Z", **kept}
+    place.write(FILE, msgspec.json.encode(older | {"conditional_replace": True, "list_after_write": True}))
+    assert msgspec.to_builtins(probe(place)) == older
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"schema": 1}'])

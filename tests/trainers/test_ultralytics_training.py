@@ -17,7 +17,7 @@ import pytest
 import ultralytics_training as tiny
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
-from visionloop.training.trainers import Evaluation, SilentListener, TrainingJob, TrainingResult
+from visionloop.training.trainers import Evaluation, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, environment
 
 SCRIPT = Path(tiny.__file__)
@@ -167,7 +167,8 @@ def interrupted_and_not(dataset: Path, folder: Path, **changes: Any) -> tuple[Tr
     listener = tiny.Keeping(folder / "store")
     whole = TRAINER.train(tiny.job(dataset, folder / "whole", **changes), listener)
     resumed = TRAINER.train(
-        tiny.job(dataset, folder / "resumed", checkpoint=folder / "store" / "epoch_1.pt", **changes), SilentListener()
+        tiny.job(dataset, folder / "resumed", checkpoint=folder / "store" / "epoch_1.pt", **changes),
+        tiny.SilentListener(),
     )
     return whole, resumed
 
@@ -232,7 +233,7 @@ def test_the_primary_metric_decides_the_best_epoch_and_the_stop(dataset: Path, t
     assert listener.reports[-1].best_value == losses[0]
     assert sha256(result.best) != sha256(result.last)
     # Its checkpoint is a finished training's.
-    silent = SilentListener()
+    silent = tiny.SilentListener()
     stopped = tiny.job(dataset, tmp_path / "b", checkpoint=tmp_path / "store" / "epoch_2.pt", **changes)
     again = TRAINER.train(stopped, silent)
     assert silent.epochs == []
@@ -255,7 +256,7 @@ def test_starting_weights_whatever_their_file_is_called(uninterrupted: Finished,
         lr0=1e-9,
         warmup_bias_lr=0.0,
     )
-    result = TRAINER.train(job, SilentListener())
+    result = TRAINER.train(job, tiny.SilentListener())
     started = checkpoint.load_model(weights).model.state_dict()
     ended = checkpoint.load_model(result.last).model.state_dict()
     learned = [name for name in started if name.endswith(("conv.weight", "bn.weight"))]
@@ -274,7 +275,7 @@ def test_weights_that_do_not_fit_are_refused_and_run_no_code(dataset: Path, tmp_
     torch.save({"model": Planted(tmp_path / "trace")}, planted)
     for weights, match in ((nothing, r"nothing\.pt"), (planted, r"planted\.pt"), (masks, "segment, not for detect")):
         with pytest.raises(InvalidConfig, match=match):
-            TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), SilentListener())
+            TRAINER.train(tiny.job(dataset, tmp_path / "work", weights=weights), tiny.SilentListener())
     with pytest.raises(InvalidReceipt, match=r"planted\.pt"):
         TRAINER.predictor(planted)
     assert not (tmp_path / "trace").exists()
@@ -282,7 +283,7 @@ def test_weights_that_do_not_fit_are_refused_and_run_no_code(dataset: Path, tmp_
 
 def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: Path) -> None:
     job = tiny.job(dataset, tmp_path / "work", model="yolo11.yaml", epochs=1, single_cls=True)
-    result = TRAINER.train(job, SilentListener())
+    result = TRAINER.train(job, tiny.SilentListener())
     assert TRAINER.predictor(result.best).classes == ("item",)
 
 
@@ -294,7 +295,7 @@ def test_a_diverged_training_reports_no_checkpoint(uninterrupted: Finished, data
     state = checkpoint.read(uninterrupted.store / "epoch_1.pt")
     next(iter(state["model"].values())).fill_(torch.inf)
     checkpoint.write(state, tmp_path / "epoch_1.pt")
-    listener = SilentListener()
+    listener = tiny.SilentListener()
     with pytest.raises(InvalidConfig, match=r"diverged in epoch 2: .*lower lr0 \(now 0\.01\)"):
         TRAINER.train(tiny.job(dataset, tmp_path / "work", checkpoint=tmp_path / "epoch_1.pt"), listener)
     assert listener.epochs == []
@@ -314,18 +315,18 @@ def test_memory_that_runs_out_is_told_at_once(dataset: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(library().nn.tasks.BaseModel, "loss", too_much)
     with pytest.raises(OutOfMemory, match=r"CUDA out of memory\. Try reducing batch size: batch is 4, imgsz 64\."):
-        TRAINER.train(tiny.job(dataset, tmp_path), SilentListener())
+        TRAINER.train(tiny.job(dataset, tmp_path), tiny.SilentListener())
     assert len(calls) == 1
 
 
 def test_other_tasks_and_foreign_checkpoints_are_refused(dataset: Path, tmp_path: Path) -> None:
     job = tiny.job(dataset, tmp_path)
     with pytest.raises(InvalidConfig, match="segmentation"):
-        TRAINER.train(TrainingJob(**{**vars(job), "task": "segmentation"}), SilentListener())
+        TRAINER.train(TrainingJob(**{**vars(job), "task": "segmentation"}), tiny.SilentListener())
     foreign = tmp_path / "epoch_1.pt"
     foreign.write_bytes(b"none")
     with pytest.raises(InvalidReceipt, match=r"epoch_1\.pt"):
-        TRAINER.train(tiny.job(dataset, tmp_path, checkpoint=foreign), SilentListener())
+        TRAINER.train(tiny.job(dataset, tmp_path, checkpoint=foreign), tiny.SilentListener())
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_settings_that_do_not_fit_are_refused(
     dataset: Path, tmp_path: Path, changes: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(InvalidConfig, match=match):
-        TRAINER.train(tiny.job(dataset, tmp_path, **changes), SilentListener())
+        TRAINER.train(tiny.job(dataset, tmp_path, **changes), tiny.SilentListener())
 
 
 def test_a_dataset_without_labels_is_refused_and_no_pickle_in_it_is_read(tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_a_dataset_without_labels_is_refused_and_no_pickle_in_it_is_read(tmp_pat
     with (dataset / "labels" / "train.cache").open("wb") as file:
         numpy.save(file, numpy.array(Planted(trace), dtype=object), allow_pickle=True)
     with pytest.raises(InvalidDataset, match="No labels found"):
-        TRAINER.train(tiny.job(dataset, tmp_path / "work"), SilentListener())
+        TRAINER.train(tiny.job(dataset, tmp_path / "work"), tiny.SilentListener())
     assert not trace.exists()
 
 
@@ -357,7 +358,7 @@ class Enough(Exception):
     """Ends a training that has shown what it should."""
 
 
-class EnoughAtOnce(SilentListener):
+class EnoughAtOnce(tiny.SilentListener):
     """Ends a training after its first batch."""
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
@@ -489,7 +490,7 @@ def test_a_gpus_checkpoint_resumes_on_the_processor(dataset: Path, tmp_path: Pat
     changes = {"optimizer": "AdamW", "lr0": 0.002, "amp": True}
     TRAINER.train(tiny.job(dataset, tmp_path / "a", epochs=2, device="0", **changes), tiny.Keeping(store, stop_after=1))
     for device in ("cpu", "0"):
-        listener = SilentListener()
+        listener = tiny.SilentListener()
         job = tiny.job(
             dataset, tmp_path / f"on {device}", epochs=2, device=device, checkpoint=store / "epoch_1.pt", **changes
         )
@@ -501,4 +502,6 @@ def test_a_gpus_checkpoint_resumes_on_the_processor(dataset: Path, tmp_path: Pat
 def test_a_gpus_memory_runs_out(dataset: Path, tmp_path: Path) -> None:
     large = tiny.write_dataset(tmp_path / "large", {"train": 600, "val": 2}, side=64)
     with pytest.raises(OutOfMemory, match="batch is 600, imgsz 4096"):
-        TRAINER.train(tiny.job(large, tmp_path / "work", device="0", batch=600, nbs=600, imgsz=4096), SilentListener())
+        TRAINER.train(
+            tiny.job(large, tmp_path / "work", device="0", batch=600, nbs=600, imgsz=4096), tiny.SilentListener()
+        )

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("visionloop")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: timestamp, level, message, the context's fields and the record's own."""
+    """One JSON object a line: the fields of a log event, the trace id among them."""
 
     def __init__(self, context: dict[str, str]) -> None:
         """``context`` goes into every line (trace_id, run, stage)."""

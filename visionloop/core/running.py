@@ -209,9 +209,8 @@ class _Session:
             self.trace_id,
             limits,
             self.stage.policy,
-            self.state.attempt,
-            self.state.attempts,
-            self.invocation.force,
+            attempts=self.state.attempts,
+            force=self.invocation.force,
             run_arguments=self.run_arguments,
         )
 

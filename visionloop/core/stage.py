@@ -66,7 +66,7 @@ class Resolution(Generic[Loaded]):
 
 @dataclass
 class Computed:
-    """What a stage computed in addition to its outputs. ``parameters`` overrides the key's, for a training that was ended early."""
+    """What a receipt holds in addition to the outputs; ``timings`` are in seconds, ``versions`` are of the libraries that did the work."""
 
     scalars: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -121,7 +121,6 @@ class Context:
     trace_id: str
     limits: Limits
     policy: StagePolicy
-    attempt_number: int = 1
     attempts: list[str] = field(default_factory=list)
     force: bool = False
     planning: bool = False

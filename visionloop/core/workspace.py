@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from visionloop.core.errors import InvalidConfig, NotFound, PreconditionFailed
+from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import now
 from visionloop.core.storage import Prefix
@@ -17,18 +17,16 @@ RACERS = 4
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """``workspace.json``: what the first use of this workspace measured of its store."""
+    """``workspace.json``: what the first use of this workspace measured of its store; older versions wrote more."""
 
     schema: int = 1
     created_at: str
     conditional_create: bool
-    conditional_replace: bool
     read_after_write: bool
-    list_after_write: bool
 
 
 def probe(workspace: Prefix) -> Probe:
-    """Reads what is known of the workspace's store, or measures it at the first use: racing creates, reads, listings.
+    """Reads what is known of the workspace's store, or measures it at the first use: racing creates, and a read after them.
 
     Raises:
         AccessDenied: If the workspace can't be written.
@@ -46,16 +44,7 @@ def probe(workspace: Prefix) -> Probe:
     try:
         with ThreadPoolExecutor(RACERS) as pool:
             winners = sum(pool.map(lambda _: workspace.create(name, data), range(RACERS)))
-        _, etag = workspace.read_with_etag(name)
-        seen = workspace.read(name) == data
-        listed = any(info.key == name for info in workspace.objects(".probe"))
-        found = Probe(
-            created_at=now(),
-            conditional_create=winners == 1,
-            conditional_replace=workspace.on_files or _replaces(workspace, name, etag),
-            read_after_write=seen,
-            list_after_write=listed,
-        )
+        found = Probe(created_at=now(), conditional_create=winners == 1, read_after_write=workspace.read(name) == data)
     except NotFound:
         raise InvalidConfig(
             f"{workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
@@ -67,18 +56,3 @@ def probe(workspace: Prefix) -> Probe:
         )
     workspace.create(FILE, msgspec.json.format(msgspec.json.encode(found), indent=2))
     return found
-
-
-def _replaces(workspace: Prefix, name: str, etag: str) -> bool:
-    """Whether a write with a wrong ETag is refused and one with the right ETag is accepted."""
-    try:
-        workspace.replace(name, b"wrong", '"0123456789abcdef0123456789abcdef"')
-    except PreconditionFailed:
-        pass
-    else:
-        return False
-    try:
-        workspace.replace(name, b"right", etag)
-    except PreconditionFailed:
-        return False
-    return True

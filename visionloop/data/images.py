@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from visionloop.core.errors import DatasetChanged, NotFound, SickMachine
+from visionloop.core.errors import DatasetChanged, NotFound
 from visionloop.core.files import atomic_write
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.storage import Prefix, writing
@@ -207,12 +207,3 @@ def materialise(
         alive()
     cache.trim()
     return count
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raises SickMachine if ``needed`` bytes do not fit on the folder's disk."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise SickMachine(
-            f"{folder}: the images need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free space or choose another TMPDIR."
-        )

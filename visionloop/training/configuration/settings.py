@@ -49,7 +49,7 @@ BASIC: Mapping[str, Setting] = {
 #: Other names of settings, accepted everywhere.
 ALIASES: Mapping[str, str] = {"batch_size": "batch", "learning_rate": "lr0"}
 
-#: Other names in CONFIG and in files; elsewhere ``model_name`` is the registered model's name.
+#: Other names in CONFIG and in ``basic`` of the file that CONFIG_PATH names; elsewhere ``model_name`` is the registered model's name.
 REQUEST_ALIASES: Mapping[str, str] = {**ALIASES, "model_name": "model", "framework": "trainer"}
 
 #: The settings that can't be empty; if one is missing, it is reported by name.

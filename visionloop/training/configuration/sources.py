@@ -30,8 +30,8 @@ OLD_VARIABLES: Mapping[str, str] = {
     "CONFIG_AUGMENT": "augment",
 }
 
-#: Fields of CONFIG that are not settings: read elsewhere (split_strategy, the task), or without meaning here (each epoch's
-#: checkpoint is kept, so save_period changes nothing).
+#: Fields of CONFIG, and of ``basic`` in the file that CONFIG_PATH names, that are not settings: read elsewhere (split_strategy,
+#: the task), or without meaning here (each epoch's checkpoint is kept, so save_period changes nothing).
 OTHER_FIELDS = frozenset(
     {
         "split_strategy",

@@ -8,7 +8,7 @@ protocol. A third party's trainer is found by the entry point group ``visionloop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -197,19 +197,4 @@ class Trainer(Protocol):
         """Loads a ``TrainingResult.best``."""
 
     def requirements(self) -> list[str]:
-        """The pinned pip requirements for loading a checkpoint."""
-
-
-@dataclass
-class SilentListener:
-    """Hears and forgets; counts what it heard."""
-
-    epochs: list[EpochReport] = field(default_factory=list)
-
-    def batch(self, epoch: int, batch: int, batches: int) -> None:
-        """Forgets."""
-
-    def epoch(self, report: EpochReport) -> bool:
-        """Keeps the report and lets the training go on."""
-        self.epochs.append(report)
-        return True
+        """The pinned pip requirements that loading a checkpoint needs."""
