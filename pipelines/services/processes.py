@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from visionloop.core.errors import SickMachine
-from visionloop.core.processes import boot_id, started
+from visionloop.core.processes import boot_id, session, started
 
 #: Seconds between SIGTERM and SIGKILL. SeaweedFS waits 15 s for its own idle streams; its data survive SIGKILL.
 PATIENCE_SECONDS = 2.0
@@ -113,20 +113,13 @@ def stop(process: Process, patience: float = PATIENCE_SECONDS) -> None:
 
 
 def _session(leader: Process) -> list[int]:
-    """The living processes of a leader's session; a session outlives its leader and keeps the id taken."""
+    """The living processes of a leader's session."""
     if birth(leader.pid) not in (leader.born, None):
         return []
     boot = boot_id()
     if boot and not leader.born.startswith(f"{boot}:"):
         return []
-    members = []
-    for pid in psutil.pids():
-        try:
-            if os.getsid(pid) == leader.pid and birth(pid) is not None:
-                members.append(pid)
-        except OSError:
-            continue
-    return members
+    return [member.pid for member in session(leader.pid) if birth(member.pid) is not None]
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

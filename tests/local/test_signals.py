@@ -13,6 +13,7 @@ import pytest
 from laptop import TOY, Command, Dataset, Laptop, wait_for
 
 from visionloop.core.errors import UserStopped
+from visionloop.core.processes import session
 from visionloop.pipelines import services
 from visionloop.pipelines.engines.laptop import run
 
@@ -130,10 +131,10 @@ def test_whatever_the_runner_starts_while_it_is_ended_is_ended_with_it():
     def fail() -> None:
         with run._running(start) as process:
             leaders.append(process.pid)
-            wait_for(lambda: len(run._session(process.pid)) > 3)
+            wait_for(lambda: len(session(process.pid)) > 3)
             raise ZeroDivisionError
 
     leaders: list[int] = []
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert run._session(*leaders) == []
+    assert session(*leaders) == []

@@ -1,7 +1,8 @@
-"""Processes of this machine: which one an id means, and a child that does not outlive its parent."""
+"""Processes of this machine: which one an id means, which belong to a session, and a child that does not outlive its parent."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -35,6 +36,16 @@ def started(pid: int) -> float | None:
 def boot_id() -> str:
     """The id of this boot of the machine, "" where the system has none."""
     return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """The processes of a session, zombies among them; a session outlives its leader and keeps the id taken."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
 
 
 def die_with_parent(exit_code: int) -> None:

@@ -22,6 +22,7 @@ from visionloop.core import live
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
 from visionloop.core.policy import POLICIES
+from visionloop.core.processes import session
 from visionloop.core.running import ATTEMPTS_VARIABLE
 from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE, Run, RunRecord, now, run_name
 from visionloop.core.storage import open_prefix
@@ -139,7 +140,7 @@ def run_pipeline(local: LocalRun) -> RunResult:
             stop_containers(signal.SIGTERM, STOP_SECONDS)
     if process.returncode != 0:
         # A runner that was killed leaves its stage, which ends itself and tells why.
-        psutil.wait_procs(_session(process.pid), STOP_SECONDS)
+        psutil.wait_procs(session(process.pid), STOP_SECONDS)
         _kill(process.pid)
         raise _failure(record, since, process.returncode, log)
     # A run's name may be used again: what an earlier call recorded is not this one's.
@@ -234,7 +235,7 @@ def _end(
     """Asks every process of the runner's session to end, the stages first, and kills what is left after a while."""
     if process is None:
         return
-    members = _session(process.pid)
+    members = session(process.pid)
     for member in members:
         # Shells between runner and stage would die first and leave the stage's end unheard.
         with contextlib.suppress(psutil.Error):
@@ -254,20 +255,11 @@ def _end(
 def _kill(leader: int) -> None:
     """Kills what is left of a session: with its leader gone, nothing new is started in it."""
     deadline = time.monotonic() + STOP_SECONDS
-    while (left := _session(leader)) and time.monotonic() < deadline:
+    while (left := session(leader)) and time.monotonic() < deadline:
         for member in left:
             with contextlib.suppress(psutil.Error):
                 member.kill()
         psutil.wait_procs(left, 1)
-
-
-def _session(leader: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getsid(process.pid) == leader:
-                found.append(process)
-    return found
 
 
 def _failure(record: RunRecord, since: str, code: int, log: Path) -> VisionloopError:
