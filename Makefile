@@ -68,6 +68,9 @@ format: venv ## Put the code into the checked style
 
 types: venv ## Check types
 	$(BIN)/mypy -p visionloop
+	MYPYPATH=tests:docs $(BIN)/mypy --config-file tests/mypy.ini --exclude '^tests/[^/]+/conftest\.py$$' tests docs/*.py
+# They share one name, so each is a module below its folder here.
+	$(BIN)/mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/conftests --explicit-package-bases --ignore-missing-imports tests/*/conftest.py
 
 golden: venv ## Write what is compared: compiled pipelines, components, tables and layers of the docs, hashes of the logic
 	$(BIN)/visionloop compile --engine argo --out manifests/argo

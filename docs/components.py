@@ -76,7 +76,7 @@ def compiled(stage: str) -> str:
 
 def metadata(stage: str) -> str:
     """The component's entry: its name, how stable it is, and what it needs, in the order and form that the community checks."""
-    value = {
+    value: dict[str, Any] = {
         "name": stage,
         "stability": "alpha" if version("visionloop").startswith("0.") else "stable",
         "dependencies": {"kubeflow": [{"name": "Pipelines", "version": _kfp()}]},

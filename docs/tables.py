@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "basic settings": lambda: settings(dict(BASIC)),
     "policies": policies,
-    **{f"arguments of {name}": lambda name=name: arguments(name) for name in STAGES},
+    **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
-        f"advanced settings of {task}": lambda task=task: advanced(task)
+        f"advanced settings of {task}": partial(advanced, task)
         for task in ("detection", "segmentation", "pose", "classification")
     },
 }

@@ -50,8 +50,14 @@ PATIENCE = 240
 class Server(Protocol):
     """An S3 server as ``tests/conftest.py`` starts it."""
 
-    endpoint: str
-    keys: Any
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def keys(self) -> Any: ...
+
+    @property
+    def readonly(self) -> Any: ...
 
     def variables(self, role_prefix: str, keys: Any = None) -> dict[str, str]: ...
 

@@ -120,7 +120,7 @@ def test_a_task_that_is_not_trained_yet_goes_as_far_as_convert(file_laptop: Lapt
     uris = file_laptop.prepare(dataset.uri)
     told = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
     suffix = {"classification": "-cls", "segmentation": "-seg", "pose": "-pose"}[task]
-    settings = (f"model=yolo11n{suffix}.yaml", *TINY[1:])
+    settings: tuple[str, ...] = (f"model=yolo11n{suffix}.yaml", *TINY[1:])
     if task == "classification":
         settings = tuple(entry for entry in settings if not entry.startswith("mosaic"))
     sentence = file_laptop.stage("train", *told, settings=settings).refused(78)

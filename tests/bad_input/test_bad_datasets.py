@@ -170,8 +170,8 @@ def test_an_image_cut_after_its_header_is_found_by_decoding_all_of_it(laptop: La
     assert "val/000001.png" in sentence
     report = json.loads(laptop.workspace.read("runs/full/validate/report.json"))
     assert (report["mode"], report["errors"], report["images"]) == ("full", 1, 8)
-    good = laptop.stage("snapshot", "--dataset", good.uri).expect().summary["receipt"]
-    laptop.stage("validate", "--snapshot", good, "--mode", "full").expect()
+    whole = laptop.stage("snapshot", "--dataset", good.uri).expect().summary["receipt"]
+    laptop.stage("validate", "--snapshot", whole, "--mode", "full").expect()
 
 
 @pytest.mark.parametrize(

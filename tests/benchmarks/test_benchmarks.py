@@ -99,14 +99,14 @@ def test_freezing_against_copying(
     freezing, copying = [], []
     for _ in range(ROUNDS):
         laptop = make_laptop()
-        freezing.append(timed(lambda laptop=laptop: laptop.stage("snapshot", "--dataset", dataset.uri).expect()))
+        freezing.append(timed(lambda laptop=laptop: laptop.stage("snapshot", "--dataset", dataset.uri).expect()))  # type: ignore[misc]
         target = machine.s3_place(s3, "datasets")
         name = f"copy-{uuid.uuid4().hex[:8]}"
 
         def copy(key: str, target: Prefix = target, name: str = name) -> None:
             target.copy(f"{dataset.place.path}/{key}", f"{name}/{key}")
 
-        copying.append(timed(lambda copy=copy: list(dataset.place.map(copy, keys))))
+        copying.append(timed(lambda copy=copy: list(dataset.place.map(copy, keys))))  # type: ignore[misc]
     tell(capsys, f"freezing {len(keys)} objects (with the command's start)", copy=copying, snapshot=freezing)
 
 
@@ -117,8 +117,8 @@ def test_a_reused_run_against_the_first(
     first, again = [], []
     for _ in range(ROUNDS):
         laptop = make_laptop()
-        first.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))
-        again.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))
+        first.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))  # type: ignore[misc]
+        again.append(timed(lambda laptop=laptop: laptop.train(digits.uri).expect()))  # type: ignore[misc]
         assert laptop.versions() == [("tiny-digits", 1)]
     tell(capsys, "a whole run on a laptop", first=first, reused=again)
 
@@ -135,11 +135,11 @@ def test_a_resumed_training_against_a_new_one(
         inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
         words = laptop.stage_command("train", *inputs, settings=settings)
         command = laptop.start(*words)
-        machine.wait_for(lambda laptop=laptop: (there := laptop.progress()) and there.finished, command)
+        machine.wait_for(lambda laptop=laptop: (there := laptop.progress()) and there.finished, command)  # type: ignore[misc]
         command.kill()
-        resumed.append(timed(lambda laptop=laptop, words=words: laptop.run(*words).expect()))
+        resumed.append(timed(lambda laptop=laptop, words=words: laptop.run(*words).expect()))  # type: ignore[misc]
         (key,) = laptop.keys("train")
         digest = laptop.receipt("train", key).digest
-        new.append(timed(lambda laptop=laptop, words=words: laptop.run(*words, "--force").expect()))
+        new.append(timed(lambda laptop=laptop, words=words: laptop.run(*words, "--force").expect()))  # type: ignore[misc]
         assert laptop.receipt("train", key).digest == digest
     tell(capsys, "a training of six tiny epochs", new=new, resumed=resumed)

@@ -120,11 +120,11 @@ class Cluster:
             state = pod["status"]
             of_all = [*state.get("initContainerStatuses", ()), *state.get("containerStatuses", ())]
             ended = {one["name"]: one["state"].get("terminated", one["state"]) for one in of_all}
-            told = {
+            ends = {
                 name: {key: one.get(key) for key in ("reason", "exitCode", "message")} for name, one in ended.items()
             }
             reason = f"{state.get('reason', 'no reason')}, {state.get('message', 'no message')}"
-            lines.append(f"  pod {pod['metadata']['name']}: {state.get('phase')}, {reason}, {json.dumps(told)}")
+            lines.append(f"  pod {pod['metadata']['name']}: {state.get('phase')}, {reason}, {json.dumps(ends)}")
         return "\n".join(lines)
 
 

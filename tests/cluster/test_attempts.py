@@ -29,7 +29,7 @@ if attempt == 1:
 """
 
 #: What the component ``other-node`` adds to a stage's retries.
-OTHER_NODE = {"nodeAntiAffinity": {}}
+OTHER_NODE: dict[str, Any] = {"nodeAntiAffinity": {}}
 
 #: Ends its first attempt as it is told to, any other well.
 ENDS = "import sys; sys.exit(int({code}) if sys.argv[1] == '0' else 0)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def place(workspace: str) -> Prefix:
 
 
 def at(epoch: int, attempt: str = "a", **changes) -> Progress:
-    values = {
+    values: dict[str, Any] = {
         "attempt": attempt,
         "epoch": epoch,
         "epochs": 9,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ DATA = {"labels": b"labels", "index": b"the index", "report": b"<html>"}
 
 def make(attempt: str = "attempt1", **changes) -> Receipt:
     """A receipt of ``DATA``; the report is a decoration."""
-    values = {
+    values: dict[str, Any] = {
         "stage": "convert",
         "logic_version": 1,
         "key": "",

@@ -51,7 +51,7 @@ class Toys:
     def start_waiting(self, run: str, **variables: str) -> subprocess.Popen[str]:
         """Starts one that computes until the gate opens; returns once it does."""
         before = executions()
-        process = self.start(run, TOY_WAIT=str(self.gate), **variables)
+        process = self.start(run, None, TOY_WAIT=str(self.gate), **variables)
         wait_until(lambda: executions() > before, process)
         return process
 
@@ -229,7 +229,7 @@ def test_killed_at_random_moments_it_leaves_no_half_result(toys, tmp_path):
         process = toys.start(f"killed{number}", told, TOY_SLEEP="0.04")
         if number:
             began = executions()
-            wait_until(lambda began=began, process=process: executions() > began or process.poll() is not None)
+            wait_until(lambda began=began, process=process: executions() > began or process.poll() is not None)  # type: ignore[misc]
         time.sleep(moments.uniform(0, 0.45))
         process.kill()
         process.communicate()

@@ -75,7 +75,7 @@ numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
 )
 attributes = st.dictionaries(
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=4),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | numbers.map(float) | st.text(max_size=4),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -87,7 +87,7 @@ polygons = st.lists(st.lists(numbers, min_size=6, max_size=8), min_size=1, max_s
 masks = st.fixed_dictionaries(
     {"size": st.just([900, 900]), "counts": st.text(max_size=5) | st.lists(st.integers(0, 900), max_size=3)}
 )
-annotations = st.fixed_dictionaries(
+objects = st.fixed_dictionaries(
     {"class_id": st.integers(0, 2)},
     optional={
         "id": st.integers(0, 9999),
@@ -100,7 +100,7 @@ annotations = st.fixed_dictionaries(
     },
 )
 file_names = st.lists(
-    st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=6).filter(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=6).filter(
         lambda part: part not in (".", "..")
     ),
     min_size=1,
@@ -119,7 +119,7 @@ def documents(draw: st.DrawFn, largest: int = 4) -> dict[str, Any]:
             "width": draw(st.integers(1, 5000)),
             "height": draw(st.integers(1, 5000)),
             "split": draw(st.sampled_from(["train", "val", "test", None])),
-            "annotations": draw(st.lists(annotations, max_size=3)),
+            "annotations": draw(st.lists(objects, max_size=3)),
         }
         for index, name in enumerate(names)
     ]

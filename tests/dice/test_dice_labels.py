@@ -284,7 +284,7 @@ def random_images(chance: random.Random) -> list[dict[str, Any]]:
                 box[2] = 0
             polygon = [round(chance.uniform(0, (width, height)[index % 2]), 2) for index in range(8)]
             keypoints = [value for _ in range(3) for value in (*polygon[:2], chance.choice([1, 2]))]
-            fields = {"bbox": box, "segmentation": [polygon], "keypoints": keypoints}
+            fields: dict[str, Any] = {"bbox": box, "segmentation": [polygon], "keypoints": keypoints}
             labels.append(annotation(class_id=chance.randint(0, 2), iscrowd=int(chance.random() < 0.1), **fields))
             if chance.random() < 0.2:
                 labels.append(labels[-1])

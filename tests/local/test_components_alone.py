@@ -92,10 +92,10 @@ class Job:
 def run_all(laptop: Laptop, jobs: Sequence[Job], variables: Mapping[str, str] | None = None) -> list[Ended]:
     """Runs one after the other, in one process."""
     roots = [laptop.folder / "kfp" / uuid.uuid4().hex for _ in jobs]
-    told = []
+    told: list[dict[str, Any]] = []
     for job, root in zip(jobs, roots, strict=True):
         root.mkdir(parents=True)
-        one = {"file": str(job.file), "root": str(root), "arguments": dict(job.arguments)}
+        one: dict[str, Any] = {"file": str(job.file), "root": str(root), "arguments": dict(job.arguments)}
         told.append(one | {name: f"{root}.{name}" for name in ("log", "status")})
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RUN],

@@ -21,7 +21,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
-from visionloop.pipelines.engines.laptop import LocalRun, containers, run_pipeline
+from visionloop.pipelines.engines.laptop.run import LocalRun, containers, run_pipeline
 from visionloop.pipelines.targets import laptop as laptop_target
 
 #: Read before any test takes the variables away.
@@ -35,7 +35,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from visionloop.core.errors import VisionloopError
-from visionloop.pipelines.engines.laptop import LocalRun, run_pipeline
+from visionloop.pipelines.engines.laptop.run import LocalRun, run_pipeline
 told = json.loads(sys.argv[1])
 try:
     result = run_pipeline(LocalRun(**{**told, "stages": tuple(told["stages"]), "logs": Path(told["logs"])}))
@@ -48,7 +48,7 @@ print(json.dumps(result.summary()))
 
 def missing() -> str | None:
     """Why stages can't run in containers here, or None."""
-    import docker
+    import docker  # type: ignore[import-untyped]
 
     client = None
     # The client leaves the socket open over which nobody answered.
@@ -207,7 +207,7 @@ def test_ending_containers_where_no_engine_is_does_nothing(monkeypatch: pytest.M
 
 @pytest.fixture
 def docker_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import docker
+    import docker  # type: ignore[import-untyped]
 
     reason = missing()
     if reason:

@@ -19,6 +19,12 @@ def receipts_of(trained: Trained) -> dict[str, Receipt]:
     return {stage: trained.laptop.receipt(stage, trained.key(stage)) for stage in STAGES}
 
 
+def tracked_run(receipt: Receipt) -> str:
+    """The id of the training's run in MLflow."""
+    assert isinstance(receipt.tracking, dict)
+    return str(receipt.tracking["mlflow"]["run_id"])
+
+
 def test_the_run_tells_what_it_made(trained: Trained):
     summary = trained.summary
     assert list(summary) == [
@@ -99,7 +105,7 @@ def test_the_version_says_where_it_came_from(trained: Trained):
         "visionloop.evaluation": trained.receipt_uri("evaluate"),
         "visionloop.snapshot_id": found["snapshot"].scalars["snapshot_id"],
         "visionloop.dataset_hash": found["snapshot"].scalars["dataset_hash"],
-        "visionloop.mlflow_run_id": found["train"].tracking["mlflow"]["run_id"],
+        "visionloop.mlflow_run_id": tracked_run(found["train"]),
         "visionloop.storage_uri": f"{trained.laptop.workspace.uri}/models/tiny-digits/1",
     }
     assert expected.items() <= tags.items()
@@ -109,7 +115,7 @@ def test_the_version_says_where_it_came_from(trained: Trained):
 def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trained: Trained):
     """What TrackedTraining says of a real training, read as MLflow's own database keeps it."""
     receipt, laptop = receipts_of(trained)["train"], trained.laptop
-    run = receipt.tracking["mlflow"]["run_id"]
+    run = tracked_run(receipt)
     assert laptop.query("SELECT status, name FROM runs WHERE run_uuid = ?", run) == [
         ("FINISHED", trained.summary["run"])
     ]

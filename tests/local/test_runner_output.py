@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from visionloop.pipelines.engines.laptop import LocalRun, run_pipeline
+from visionloop.pipelines.engines.laptop.run import LocalRun, run_pipeline
 
 
 @dataclass(frozen=True)

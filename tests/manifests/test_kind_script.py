@@ -53,9 +53,9 @@ def patched(calls: list[list[str]], namespace: str) -> dict[str, Any]:
     (number,) = [at for at in places(calls, "patch", "workflow-controller") if namespace in calls[at]]
     patch = calls[number][calls[number].index("--patch") + 1]
     args = ["--configmap", "workflow-controller-configmap", "--executor-image", "quay.io/argoproj/argoexec:v4.0.5"]
-    container = {"name": "workflow-controller", "image": "quay.io/argoproj/workflow-controller:v4.0.5"}
+    container: dict[str, Any] = {"name": "workflow-controller", "image": "quay.io/argoproj/workflow-controller:v4.0.5"}
     container |= {"args": [*args, "--namespaced"] if namespace == "kubeflow" else []}
-    given = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "workflow-controller"}}
+    given: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "workflow-controller"}}
     given |= {"spec": {"template": {"spec": {"containers": [container]}}}}
     command = ["kubectl", "patch", "--local", "-f", "-", "-o", "json", "--type", "json", "--patch", patch]
     done = subprocess.run(

@@ -118,7 +118,7 @@ class Argo:
         spot = _entries(template["podSpecPatch"], "asInt(inputs.parameters.spot)")
         grown = _entries(template["podSpecPatch"], "lastRetry.exitCode == '137'").get("limits", "")
         factor, most = re.search(r"\* ([\d.]+) \*\* ", grown), re.search(r", (\d+)\)\)", grown)
-        main = next((one for one in patch["containers"] if one["name"] == "main"), {})
+        main: dict[str, Any] = next((one for one in patch["containers"] if one["name"] == "main"), {})
         retry, volumes = template["retryStrategy"], {one["name"]: one for one in template["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
         assert retry["retryPolicy"] == "Always"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from compiled import Kubeflow
-from google.protobuf import json_format
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from kfp import compiler, components
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2

@@ -278,11 +278,11 @@ def test_every_field_written_in_hera_arrives(monkeypatch: pytest.MonkeyPatch, fi
 
     monkeypatch.setattr(APIBaseModel, "__init__", strict)
     with pytest.raises(AssertionError, match="Container has no"):
-        Container(commandd=["x"])
+        Container(commandd=["x"])  # type: ignore[call-arg]
     assert argo_files(cluster()) == files["argo"]
     monkeypatch.undo()
     for name, text in files["argo"].items():
-        models = {"WorkflowTemplate": WorkflowTemplate, "CronWorkflow": CronWorkflow}
+        models: dict[str, Any] = {"WorkflowTemplate": WorkflowTemplate, "CronWorkflow": CronWorkflow}
         for document in structures(text):
             if document["kind"] in models:
                 read = models[document["kind"]].model_validate(document)

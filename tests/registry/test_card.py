@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_detector import Prepared
+from toy_detector import Prepared, published
 
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.register.card import CLASSES, Card, escape, render
@@ -123,7 +123,7 @@ def test_no_name_becomes_markup_or_breaks_a_table(given_name: str, classes: list
 def test_the_registration_writes_it_and_mlflow_shows_it(prepared: Prepared, registry: Registry, name: str) -> None:
     training = prepared.train(2)
     outcome = prepared.register(prepared.evaluate(training, name), name)
-    found = outcome.found
+    found = published(outcome)
     output = found.receipt.outputs["card"]
     assert (output.path.split("/")[-1], output.result) == ("model_card.md", False)
     text = found.read("card").decode()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_detector import Prepared, ToyTrainer, prepare, write_dataset
+from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import read
 from visionloop.core import receipts
@@ -34,7 +34,7 @@ def test_the_first_model_is_promoted_and_its_result_says_why(
     prepared: Prepared, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     outcome = prepared.evaluate(prepared.train(2), name)
-    result = read(outcome.found)
+    result = read(published(outcome))
     assert result.verdict == "promote"
     assert "no champion" in result.reason
     assert result.champion == "none"
@@ -44,7 +44,7 @@ def test_the_first_model_is_promoted_and_its_result_says_why(
     assert result.slices["size:small"] == {"objects": 4, "detections": 4, "recall": 1.0, "precision": 1.0}
     assert set(result.per_class) == {"dim", "bright"}
     assert capfd.readouterr().out == ""
-    page = outcome.found.read("report").decode()
+    page = published(outcome).read("report").decode()
     assert "mAP50-95" in page
     assert page.count("<img") == 2
     assert "http" not in page.replace("http-equiv", "")
@@ -70,14 +70,14 @@ def test_the_verdict_against_a_champion(
     promoted(prepared, name, 3)
     outcome = prepared.evaluate(prepared.train(offset), name, gate=json.dumps(gate) if gate else None)
     assert verdict(outcome) == expected
-    assert read(outcome.found).champion_metrics is not None
+    assert read(published(outcome)).champion_metrics is not None
 
 
 def test_equal_metrics_are_not_worse(prepared: Prepared, name: str) -> None:
     champion = promoted(prepared, name, 3)
     other = prepared.train(3, seed=1)
     outcome = prepared.evaluate(other, name)
-    result = read(outcome.found)
+    result = read(published(outcome))
     assert result.training != result.champion == receipts.load(champion, "train").receipt.digest
     assert result.metrics == result.champion_metrics
     assert result.verdict == "promote"
@@ -105,7 +105,7 @@ def test_running_again_reuses_the_result(prepared: Prepared, toy: ToyTrainer, na
     evaluated = len(toy.evaluated)
     again = prepared.evaluate(training, name)
     assert again.reused
-    assert again.found.uri == first.found.uri
+    assert published(again).uri == published(first).uri
     assert len(toy.evaluated) == evaluated
 
 
@@ -116,7 +116,7 @@ def test_the_champions_own_evaluation_is_the_result(prepared: Prepared, toy: Toy
     evaluated = len(toy.evaluated)
     again = prepared.evaluate(training, name)
     assert again.reused
-    assert again.found.uri == first.found.uri
+    assert published(again).uri == published(first).uri
     assert again.summary()["champion"] == f"{name}/1"
     assert len(toy.evaluated) == evaluated
     # Another gate is another question: the champion is measured once and compared with itself.
@@ -137,7 +137,7 @@ def test_another_champion_makes_another_key(prepared: Prepared, name: str) -> No
     before = prepared.evaluate(candidate, name)
     promoted(prepared, name, 3)
     after = prepared.evaluate(candidate, name)
-    assert before.found.receipt.key != after.found.receipt.key
+    assert published(before).receipt.key != published(after).receipt.key
     assert [verdict(before), verdict(after)] == ["promote", "keep"]
 
 
@@ -159,7 +159,7 @@ def test_a_champion_that_visionloop_did_not_register_enters_by_its_version(
     foreign = registry.create_version(name, "s3://elsewhere/model", {}, "made by hand")
     registry.set_alias(foreign, "champion")
     outcome = prepared.evaluate(prepared.train(1), name)
-    assert outcome.found.receipt.inputs["champion"].digest == f"{name}/1"
+    assert published(outcome).receipt.inputs["champion"].digest == f"{name}/1"
     assert verdict(outcome) == "keep"
 
 
@@ -175,7 +175,7 @@ def test_results_hold_nothing_of_the_moment(prepared: Prepared, name: str) -> No
     first = prepared.evaluate(training, name)
     again = prepared.evaluate(training, name, force=True)
     assert not again.reused
-    assert first.found.receipt.digest == again.found.receipt.digest
+    assert published(first).receipt.digest == published(again).receipt.digest
 
 
 def test_a_champion_whose_files_are_gone_is_left_to_a_person(prepared: Prepared, registry: Registry, name: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from toy_detector import SIZE, Prepared
+from toy_detector import SIZE, Prepared, published
 
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.storage import open_prefix, read_uri
@@ -32,7 +32,7 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
     champion = registry.champion(name)
     assert champion is not None
     assert champion.number == 1
-    assert champion.source == f"{outcome.found.place.uri}/{outcome.found.receipt.attempt}/model"
+    assert champion.source == f"{published(outcome).place.uri}/{published(outcome).receipt.attempt}/model"
     tags = dict(champion.tags)
     assert tags.pop("visionloop.trace_id")
     assert tags.pop("visionloop.snapshot_id").startswith("snap_")
@@ -53,7 +53,7 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
     copies = {info.key for info in open_prefix(tags["visionloop.storage_uri"], "results").objects()}
     sources = {info.key for info in open_prefix(champion.source, "results").objects()}
     assert copies == sources >= {"MLmodel", "artifacts/best.pt", "detector_code.py", "requirements.txt"}
-    assert all(f"model/{key}" in outcome.found.receipt.outputs for key in sources)
+    assert all(f"model/{key}" in published(outcome).receipt.outputs for key in sources)
 
 
 def test_the_model_loads_by_its_alias_and_predicts(prepared: Prepared, name: str, tmp_path: Path) -> None:
@@ -92,11 +92,13 @@ def test_running_again_registers_nothing(prepared: Prepared, registry: Registry,
     first = prepared.register(evaluation, name)
     again = prepared.register(prepared.evaluate(prepared.train(2), name), name)
     assert again.reused
-    assert again.found.uri == first.found.uri
+    assert published(again).uri == published(first).uri
     forced = prepared.register(evaluation, name, force=True)
     assert not forced.reused
     assert forced.summary()["version"] == 1
-    assert [one.number for one in registry.of_training(name, evaluation.found.receipt.inputs["training"].digest)] == [1]
+    assert [
+        one.number for one in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)
+    ] == [1]
 
 
 def test_a_better_model_takes_the_alias_and_a_worse_one_stays_challenger(
@@ -185,7 +187,7 @@ def test_a_version_that_is_gone_is_registered_anew(prepared: Prepared, registry:
     again = prepared.register(evaluation, name)
     assert not again.reused
     assert (again.summary()["version"], again.summary()["alias"]) == (2, "champion")
-    assert prepared.register(evaluation, name).found.uri == again.found.uri
+    assert published(prepared.register(evaluation, name)).uri == published(again).uri
 
 
 def test_two_given_names_that_become_one_are_refused(prepared: Prepared, name: str) -> None:
@@ -285,7 +287,7 @@ def _aliases(registry: Registry, name: str) -> dict[str, int]:
 
 
 def _numbers(registry: Registry, name: str, evaluation: Any) -> list[int]:
-    return [one.number for one in registry.of_training(name, evaluation.found.receipt.inputs["training"].digest)]
+    return [one.number for one in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)]
 
 
 def _tracking_uri() -> str:

@@ -12,7 +12,7 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import pytest
-from toy_detector import Prepared, run
+from toy_detector import Prepared, published, run
 
 from visionloop.components import cleanup
 from visionloop.core.stage import Outcome
@@ -105,11 +105,11 @@ def test_killed_at_each_step_it_ends_with_one_version(
     evaluation, seen = steps
     killed = []
     for step, is_seen in seen.items():
-        registration = Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told")
+        registration = Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told")
         if registration.kill_when(is_seen):
             killed.append(step)
     assert {"locked", "model uploaded", "version created"} <= set(killed)
-    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
+    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
 
@@ -123,14 +123,14 @@ def test_two_processes_at_once_and_one_of_them_killed(
 ) -> None:
     """Two evaluations of one training have two keys, so both register: the survivor takes the lock over."""
     evaluation, seen = steps
-    training = evaluation.found.receipt.inputs["training"].receipt
+    training = published(evaluation).receipt.inputs["training"].receipt
     assert training is not None
     other = prepared.evaluate(training, name, gate='{"floor": 0.01}')
-    first = Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first")
-    second = Registration(processes, prepared, other.found.uri, name, tmp_path / "second")
+    first = Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first")
+    second = Registration(processes, prepared, published(other).uri, name, tmp_path / "second")
     first.kill_when(seen["version created"])
     second.succeed()
-    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "first").succeed()
+    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first").succeed()
     check(prepared, registry, evaluation, name)
 
 
@@ -146,7 +146,7 @@ def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, 
         assert folder is not None
         (folder / "conda.yaml#1").write_bytes(b"half")
         (folder / "MLmodel").unlink()
-    killed.found.place.delete(["receipt.json"])
+    published(killed).place.delete(["receipt.json"])
     assert not prepared.register(evaluation, name).reused
     source, copy = (_contents(uri) for uri in uris)
     assert source == copy
@@ -159,7 +159,7 @@ def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, 
 def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: str, found: bool) -> None:
     """Of a result and of an attempt without one alike; their names are no objects, so no listing shows them."""
     outcome = prepared.register(prepared.evaluate(prepared.train(), name), name, run=f"halves-{name}")
-    key = local_path(outcome.found.uri.rpartition("/")[0])
+    key = local_path(published(outcome).uri.rpartition("/")[0])
     assert key is not None
     (attempt,) = (path for path in key.iterdir() if path.is_dir())
     (attempt / "model" / "MLmodel#2").write_bytes(b"half")
@@ -171,7 +171,7 @@ def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: s
     assert list(key.rglob("*#*")) == []
     if found:
         assert (cleaned["removed"], cleaned["removed_bytes"]) == (2, 8)
-        assert outcome.found.intact()
+        assert published(outcome).intact()
 
 
 @pytest.mark.chaos
@@ -189,16 +189,16 @@ def test_killed_at_random_moments(
     generator = random.Random(seed)
     for _ in range(3):
         until = time.monotonic() + generator.uniform(0.05, 1.5)
-        Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").kill_when(
+        Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").kill_when(
             lambda until=until: time.monotonic() > until  # type: ignore[misc]
         )
-    Registration(processes, prepared, evaluation.found.uri, name, tmp_path / "told").succeed()
+    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
 
 def check(prepared: Prepared, registry: Registry, evaluation: Outcome, name: str) -> None:
     """One version, champion, loadable from its source and from its copy, and a rerun finds nothing to do."""
-    digest = evaluation.found.receipt.inputs["training"].digest
+    digest = published(evaluation).receipt.inputs["training"].digest
     assert [version.number for version in registry.of_training(name, digest)] == [2]
     champion, before = registry.champion(name), registry.version(name, 1)
     assert champion is not None
@@ -217,7 +217,7 @@ def check(prepared: Prepared, registry: Registry, evaluation: Outcome, name: str
     again = prepared.register(evaluation, name)
     assert again.reused
     assert (again.summary()["version"], again.summary()["alias"]) == (2, "champion")
-    assert again.found.intact()
+    assert published(again).intact()
 
 
 def _contents(uri: str) -> dict[str, bytes]:

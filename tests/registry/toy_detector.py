@@ -20,7 +20,7 @@ from visionloop.components.evaluate.slices import match, overlap
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import OutOfMemory
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Parameter
+from visionloop.core.receipts import Found, Parameter
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
 from visionloop.training.catalog import TRAINERS
@@ -51,7 +51,8 @@ class ToyPredictor:
                 rows, columns = np.nonzero(pixels == brightness)
                 if len(rows):
                     box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
-                    found.append(Detection(index, 0.9, tuple(map(float, box))))
+                    x1, y1, x2, y2 = map(float, box)
+                    found.append(Detection(index, 0.9, (x1, y1, x2, y2)))
             yield [one for one in found if one.confidence >= confidence]
 
 
@@ -107,8 +108,8 @@ class ToyTrainer:
 
 def _true(line: str) -> Detection:
     index, x, y, width, height = (float(value) for value in line.split())
-    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return Detection(int(index), 1.0, tuple(SIZE * value for value in corners))
+    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    return Detection(int(index), 1.0, (SIZE * left, SIZE * top, SIZE * right, SIZE * bottom))
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class Prepared:
     def train(self, offset: int = 0, **given: Any) -> str:
         """The URI of a training's receipt; the smaller the offset, the better the model."""
         arguments = {"converted": self.converted, "snapshot": self.snapshot, "offset": offset, **given}
-        return run(ToyTrainStage(), arguments, self.workspace).found.uri
+        return published(run(ToyTrainStage(), arguments, self.workspace)).uri
 
     def evaluate(self, training: str, name: str, **given: Any) -> Outcome:
         """Evaluates a training."""
@@ -250,7 +251,7 @@ class Prepared:
         from visionloop.components.register import STAGE
 
         force, name_of_run = given.pop("force", False), given.pop("run", None)
-        uri = evaluation if isinstance(evaluation, str) else evaluation.found.uri
+        uri = evaluation if isinstance(evaluation, str) else published(evaluation).uri
         arguments = {"evaluation": uri, "model_name": name, **given}
         return run(STAGE, arguments, self.workspace, force=force, run=name_of_run)
 
@@ -262,10 +263,17 @@ def run(
     return run_stage(stage, arguments, Invocation(workspace=workspace, force=force, run=run))
 
 
+def published(outcome: Outcome) -> Found:
+    """The receipt of a stage that has one."""
+    assert outcome.found is not None
+    return outcome.found
+
+
 def prepare(folder: Path, workspace: str, on_error: str = "fail") -> Prepared:
     """Takes a dataset as far as convert."""
     from visionloop.components import convert, snapshot, validate
 
-    taken = run(snapshot.STAGE, {"dataset": str(folder)}, workspace).found.uri
-    report = run(validate.STAGE, {"snapshot": taken, "on_error": on_error}, workspace).found.uri
-    return Prepared(workspace, taken, run(convert.STAGE, {"snapshot": taken, "report": report}, workspace).found.uri)
+    taken = published(run(snapshot.STAGE, {"dataset": str(folder)}, workspace)).uri
+    report = published(run(validate.STAGE, {"snapshot": taken, "on_error": on_error}, workspace)).uri
+    converted = published(run(convert.STAGE, {"snapshot": taken, "report": report}, workspace)).uri
+    return Prepared(workspace, taken, converted)

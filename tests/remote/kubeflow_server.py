@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import kfp_server_api as api
+import kfp_server_api as api  # type: ignore[import-untyped]
 import yaml
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _fail(self, status: int, message: str) -> None:
+    def _fail(self, status: int, message: str) -> Any:
         told = {"error": message, "code": 2, "message": message, "details": [{"error_message": message}]}
         self._send(status, json.dumps(told).encode())
 
@@ -185,7 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
     def upload_version(self) -> Any:
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         (part,) = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + self.content).iter_parts()
-        specification, *others = yaml.load_all(part.get_payload(decode=True), Loader=LOADER)
+        payload: Any = part.get_payload(decode=True)
+        specification, *others = yaml.load_all(payload, Loader=LOADER)
         made = api.V2beta1PipelineVersion(
             pipeline_id=self.query["pipelineid"],
             display_name=self.query["name"],

@@ -203,7 +203,7 @@ class _Kubernetes(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-POD = {
+POD: dict[str, Any] = {
     "metadata": {
         "uid": "u-1",
         "labels": {"kueue.x-k8s.io/queue-name": "visionloop-training"},

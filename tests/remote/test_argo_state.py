@@ -39,7 +39,7 @@ def test_wrong_data_is_told_in_the_stages_own_words():
     assert state.phase == "failed"
     snapshot = state.steps[0]
     assert (snapshot.stage, snapshot.state, snapshot.attempt, snapshot.exit_code) == ("snapshot", "failed", 1, 65)
-    assert snapshot.reason.startswith("s3://datasets/nothing: no dataset lies there")
+    assert str(snapshot.reason).startswith("s3://datasets/nothing: no dataset lies there")
     assert {step.state for step in state.steps[1:-1]} == {"skipped"}
     assert state.steps[-1].stage == "cleanup"
 
@@ -66,17 +66,22 @@ def test_what_is_there_already_was_skipped():
 def test_a_pod_without_a_node_says_what_is_missing():
     train = next(step for step in parse(workflow("argo-unschedulable")).steps if step.stage == "train")
     assert train.state == "waiting"
-    assert "Insufficient nvidia.com/gpu" in train.reason
+    assert "Insufficient nvidia.com/gpu" in str(train.reason)
 
 
 def test_a_queue_is_asked_only_where_the_engine_says_nothing():
     recorded = workflow("argo-unschedulable")
     asked: list[str] = []
-    parse(recorded, lambda node: asked.append(node) or "in a queue")
+
+    def queued(node: str) -> str:
+        asked.append(node)
+        return "in a queue"
+
+    parse(recorded, queued)
     assert asked == []
     pod = next(node for node in recorded["status"]["nodes"].values() if node["displayName"] == "train(0)")
     del pod["message"]
-    steps = parse(recorded, lambda node: asked.append(node) or "in a queue").steps
+    steps = parse(recorded, queued).steps
     assert asked == [pod["id"]]
     assert next(step.reason for step in steps if step.stage == "train") == "in a queue"
 

@@ -105,10 +105,8 @@ def test_a_pipeline_that_somebody_else_makes_at_the_same_time_is_taken(
     answers = iter([None])
     monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *given: next(answers, None) or looked(*given))
     first = kubeflow.upload(connect(server.host), compiled)
-    answers = iter([None])
-    monkeypatch.setattr(
-        kubeflow, "_pipeline_id", lambda *given: next(answers) if answers.__length_hint__() else looked(*given)
-    )
+    left = [None]
+    monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *given: left.pop() if left else looked(*given))
     assert kubeflow.upload(connect(server.host), compiled) == first
     assert len(server.state.pipelines) == 1
 

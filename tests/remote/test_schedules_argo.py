@@ -131,7 +131,7 @@ def way(
     else:
         named = {"name": "here", "cluster": {"server": address}}
         context = {"name": "here", "context": {"cluster": "here", "user": "me"}}
-        config = {"apiVersion": "v1", "kind": "Config", "current-context": "here"}
+        config: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": "here"}
         config |= {"clusters": [named], "contexts": [context], "users": [{"name": "me", "user": {}}]}
         (tmp_path / "config").write_text(yaml.safe_dump(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.core.storage import open_prefix
 
 FIELDS = RetrainingPolicy.__struct_fields__
-MEMBERS = {
+MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "min_new_images": st.integers(1, 10**6),
     "drift_above": st.floats(0, 1),
     "champion_older_than_days": st.floats(0, 10_000),
@@ -50,9 +51,8 @@ USAGES = st.builds(Usage, runs=st.integers(0, 100), gpu_hours=st.floats(0, 10_00
 
 def changed(**figures: Any) -> Comparison:
     """A changed dataset with figures that give no reason but those named."""
-    return Comparison(
-        **{"snapshot": "snap_1", "unchanged": False, "new_images": 0, "drift": 0.0, "champion_age": 0.0} | figures
-    )
+    unchanged = Comparison(snapshot="snap_1", unchanged=False, new_images=0, drift=0.0, champion_age=0.0)
+    return replace(unchanged, **figures)
 
 
 # --- the file ---

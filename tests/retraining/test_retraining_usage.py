@@ -61,7 +61,7 @@ class Past:
         """A run whose train stage began and ended so long ago."""
         record = RunRecord(self.workspace, name)
         record.open(arguments, None)
-        fields = {"state": "succeeded", "attempts": ["a"], "reused": False} | state
+        fields: dict[str, Any] = {"state": "succeeded", "attempts": ["a"], "reused": False} | state
         then = told(NOW - ago)
         # Written as it is: write_state would put the time in.
         train = StageState(stage="train", started_at=then, updated_at=then, **fields)

@@ -249,7 +249,7 @@ def test_augment_false_switches_every_augmentation_off() -> None:
 @pytest.mark.parametrize("name", ["mosaic", "hsv_v", "fliplr", "multi_scale"])
 def test_an_augmentation_beside_augment_false_is_a_contradiction(name: str) -> None:
     with pytest.raises(InvalidConfig, match=f"augment is false, but {name} is 0.3"):
-        normalise(augment=False, **{name: 0.3})
+        TRAINER.normalise({"augment": False, name: 0.3}, "detection")
 
 
 def test_optimizer_auto_ignores_lr0() -> None:

@@ -77,7 +77,8 @@ class Field:
 
         So the default is the value that an argument replaces: a ``default`` would stand beside it in every node.
         """
-        return Parameter(name=self.name, **({} if self.default is None else {"value": self.default}))
+        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, **given)
 
     def argument(self) -> Parameter:
         """The workflow's argument: a field of the form."""

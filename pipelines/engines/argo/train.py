@@ -117,7 +117,7 @@ def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter
         arguments=[field.argument() for field in fields],
         active_deadline_seconds=RUN_DEADLINE_SECONDS,
         # A node that is drained waits for the stage that runs on it.
-        pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),
+        pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),  # type: ignore[arg-type] # a number is an IntOrString
         **_housekeeping(),
         workflow_metadata=WorkflowMetadata(
             labels={"app.kubernetes.io/name": "visionloop"},

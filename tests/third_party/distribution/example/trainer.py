@@ -139,7 +139,8 @@ class ToyPredictor:
         for path in images:
             with Image.open(path) as image:
                 chances = _chances(self._weights, _features(image.convert("L"))[None])[0]
-                found = Detection(int(chances.argmax()), float(chances.max()), (0.0, 0.0, *map(float, image.size)))
+                box = (0.0, 0.0, float(image.width), float(image.height))
+                found = Detection(int(chances.argmax()), float(chances.max()), box)
             yield [found] if found.confidence >= confidence else []
 
 
@@ -227,9 +228,9 @@ def _objects(dataset: Path, split: str) -> tuple[Array, NDArray[np.int64]]:
             image = opened.convert("L")
         for line in label.read_text().splitlines():
             index, x, y, width, height = (float(value) for value in line.split())
-            box = ((x - width / 2), (y - height / 2), (x + width / 2), (y + height / 2))
-            sides = (image.width, image.height, image.width, image.height)
-            features.append(_features(image.crop(tuple(round(a * b) for a, b in zip(box, sides, strict=True)))))
+            left, right = round((x - width / 2) * image.width), round((x + width / 2) * image.width)
+            top, bottom = round((y - height / 2) * image.height), round((y + height / 2) * image.height)
+            features.append(_features(image.crop((left, top, right, bottom))))
             truth.append(int(index))
     return np.array(features), np.array(truth)
 
