@@ -272,7 +272,11 @@ def test_looking_up_writes_nothing(place: str) -> None:
     receipt = chain.train("epochs=3")
     before = sorted(Path(place).rglob("*"))
     invocation = Invocation(place, run="plan")
-    given = {"converted": chain.receipts["convert"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
+    given: dict[str, Any] = {
+        "converted": chain.receipts["convert"],
+        "snapshot": chain.receipts["snapshot"],
+        "model_name": "cats",
+    }
     given |= {"set": ["epochs=3"]}
     found = lookup.find("train", given, invocation)
     assert found is not None
