@@ -7,32 +7,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
-from visionloop.pipelines.engines import Engine, Order
-from visionloop.pipelines.following.follow import follow
+from visionloop.pipelines.engines import Order
+from visionloop.pipelines.following.state import RemoteRun
 
 
-def run(engine: Engine, order: Order) -> Mapping[str, Any]:
-    """``Engine.run`` for an engine whose runs go on by themselves.
+class ClusterEngine:
+    """The part of ``engines.Engine`` that is the same wherever pods run the stages."""
 
-    Raises:
-        InvalidConfig: If an argument lies on this machine, where no pod reaches it.
-        UserStopped: After Ctrl-C; the run goes on.
-        Terminated: After SIGTERM; the run goes on.
-        VisionloopError: The failed stage's own error.
-    """
-    check_reachable(order.arguments)
-    try:
-        submitted = engine.submit(order)
-    except (KeyboardInterrupt, Terminated) as asked_to_end:
-        error: type[VisionloopError] = UserStopped if isinstance(asked_to_end, KeyboardInterrupt) else Terminated
-        raise error(
-            f"Stopped while the run was being submitted: {engine.name} may have taken it all the same; look there."
-        ) from None
-    if order.options.get("detach"):
-        print(f"The run goes on; follow it with: {submitted.follow_command()}", file=sys.stderr)  # noqa: T201
-        return {"run": submitted.run, "engine": submitted.engine, "name": submitted.name, "page": submitted.page}
-    asked = {**order.arguments, **order.options.get("parameter", {})}
-    return follow(submitted, str(order.arguments["workspace"]), asked)
+    name: str
+    cluster = True
+    description = ""
+
+    def submit(self, order: Order) -> RemoteRun:
+        """Starts a run that goes on by itself; each engine's own."""
+        raise NotImplementedError
+
+    def run(self, order: Order) -> Mapping[str, Any]:
+        """Submits a run, and follows it unless it is to be left alone.
+
+        Raises:
+            InvalidConfig: If an argument lies on this machine, where no pod reaches it.
+            UserStopped: After Ctrl-C; the run goes on.
+            Terminated: After SIGTERM; the run goes on.
+            VisionloopError: The failed stage's own error.
+        """
+        from visionloop.pipelines.following.follow import follow
+
+        check_reachable(order.arguments)
+        try:
+            submitted = self.submit(order)
+        except (KeyboardInterrupt, Terminated) as asked_to_end:
+            error: type[VisionloopError] = UserStopped if isinstance(asked_to_end, KeyboardInterrupt) else Terminated
+            raise error(
+                f"Stopped while the run was being submitted: {self.name} may have taken it all the same; look there."
+            ) from None
+        if order.options.get("detach"):
+            print(f"The run goes on; follow it with: {submitted.follow_command()}", file=sys.stderr)  # noqa: T201
+            return {"run": submitted.run, "engine": submitted.engine, "name": submitted.name, "page": submitted.page}
+        asked = {**order.arguments, **order.options.get("parameter", {})}
+        return follow(submitted, str(order.arguments["workspace"]), asked)
 
 
 def check_reachable(arguments: Mapping[str, Any]) -> None:

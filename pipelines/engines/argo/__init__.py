@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines import Order
+from visionloop.pipelines.engines.cluster import ClusterEngine
 from visionloop.pipelines.engines.schedules import Schedules
 from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.targets import Target, cluster
 
 
-class Argo:
+class Argo(ClusterEngine):
     """Argo Workflows (``engines.Engine``)."""
 
     name = "argo"
-    description = ""
-    cluster = True
     options: Mapping[str, str] = {
         "namespace": "the namespace (default: ARGO_NAMESPACE, else visionloop)",
         "host": "the address of Argo's server (default: ARGO_SERVER, else the Kubernetes API is asked)",
@@ -49,12 +47,6 @@ class Argo:
         asked = {**order.arguments, **order.options.get("parameter", {})}
         host, namespace = order.options.get("host"), order.options.get("namespace")
         return submit(order.pipeline, asked, host=host, namespace=namespace, trace_id=order.trace_id)
-
-    def run(self, order: Order) -> Mapping[str, Any]:
-        """Submits, and follows."""
-        from visionloop.pipelines.engines.cluster import run
-
-        return run(self, order)
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
         """A workflow by its name."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from visionloop.pipelines.engines import Order
+from visionloop.pipelines.engines.cluster import ClusterEngine
 from visionloop.pipelines.engines.schedules import Schedules
 from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.targets import Target, cluster
 
 
-class Kubeflow:
+class Kubeflow(ClusterEngine):
     """Kubeflow Pipelines (``engines.Engine``)."""
 
     name = "kfp"
-    description = ""
-    cluster = True
     options: Mapping[str, str] = {
         "namespace": "the user's, if there are any",
         "host": "the server's",
@@ -46,12 +44,6 @@ class Kubeflow:
 
         host, namespace = order.options.get("host"), order.options.get("namespace")
         return submit(order.pipeline, order.arguments, host=host, namespace=namespace, trace_id=order.trace_id)
-
-    def run(self, order: Order) -> Mapping[str, Any]:
-        """Submits, and follows."""
-        from visionloop.pipelines.engines.cluster import run
-
-        return run(self, order)
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
         """A run by its id, or the newest of a name."""
