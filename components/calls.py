@@ -1,7 +1,7 @@
 """How each stage is called in a pipeline: the one table that plan, the look ahead and both compilers read.
 
-A stage's arguments are receipts of earlier stages, parameters of the pipeline, and for some the settings of the training.
-What a pipeline passes on of a result are the scalars that the table names.
+A stage's arguments are receipts of earlier stages and parameters of the pipeline. What a pipeline passes on of a result are
+the scalars that the table names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionloop.core.errors import Defect
+
+#: The argument that holds the training's settings as a JSON object: a pipeline makes it from the fields of its form.
+SETTINGS = "settings"
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,12 @@ class Call:
     Attributes:
         receipts: The arguments that are receipts: by name, the stage whose receipt it is.
         parameters: The arguments that are the pipeline's parameters of the same name, where the pipeline has them.
-        settings: The argument that takes the training's settings, None for a stage that takes none.
         outputs: The scalars that the pipeline passes on beside the receipt.
         unless: When the stage is left out.
     """
 
     receipts: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
-    settings: str | None = None
     outputs: tuple[str, ...] = ()
     unless: Unless | None = None
 
@@ -47,19 +48,15 @@ class Call:
             raise Defect("a stage without a condition was asked for it")
         return self.unless
 
-    def arguments(
-        self, parameters: Mapping[str, Any], receipts: Mapping[str, Any], settings: Any = None
-    ) -> dict[str, Any]:
+    def arguments(self, parameters: Mapping[str, Any], receipts: Mapping[str, Any]) -> dict[str, Any]:
         """The stage's arguments.
 
         Args:
-            parameters: The pipeline's parameters by name.
+            parameters: The pipeline's parameters by name, SETTINGS among them.
             receipts: The receipts of the stages before, by stage: their URIs, or what an engine has in their place.
-            settings: The training's settings, as the caller passes them on.
         """
         given: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
-        given |= {name: parameters[name] for name in self.parameters if name in parameters}
-        return given | ({self.settings: settings} if self.settings else {})
+        return given | {name: parameters[name] for name in self.parameters if name in parameters}
 
 
 #: The stages of a pipeline that have a result, in the order in which they run.
@@ -72,8 +69,7 @@ CALLS: Mapping[str, Call] = {
     "convert": Call(receipts={"snapshot": "snapshot", "report": "validate"}),
     "train": Call(
         receipts={"snapshot": "snapshot", "converted": "convert"},
-        parameters=("model_name", "run_name", "description"),
-        settings="set",
+        parameters=(SETTINGS, "model_name", "run_name", "description"),
     ),
     "evaluate": Call(
         receipts={"training": "train", "snapshot": "snapshot"},

@@ -64,7 +64,7 @@ def run_stage(
         workspace: Where results lie.
         run: The engine's id of the run; the local runner's own name for it goes before.
         trace_id: The trace id, or "" for the run's.
-        given: The stage's arguments by name; None and "" mean not given.
+        given: The stage's arguments by name; None and "" mean not given, an object is handed on as JSON.
         artifacts: The component's output artifacts.
         returns: The scalars that the component returns after the receipt's URI.
         ahead: What the later stages are told, as ``convert.ahead.look_ahead`` takes it; their finds stand beside the scalars.
@@ -75,6 +75,7 @@ def run_stage(
     Raises:
         SystemExit: With the stage's exit code, its sentence being the last line on stderr.
     """
+    given = {name: _text(value) for name, value in given.items()}
     local = os.environ.get(RUN_VARIABLE)
     forced = tuple(name for name in os.environ.get(FORCE_VARIABLE, "").split(",") if name)
     invocation = Invocation(
@@ -149,24 +150,37 @@ def _record_reuse(stage: str, workspace: str, run: str, error: VisionloopError |
         record.write_state(state)
 
 
-def settings(values: Mapping[str, Any]) -> list[str]:
-    """What a form holds as the ``set`` argument of train: ``KEY=VALUE``, left out where it is empty or the form's default.
+def _text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+def look_ahead_arguments(settings: Mapping[str, Any] | str, model_name: str, gate: str) -> list[str]:
+    """What convert is told of the stages after it, as ``convert.ahead.look_ahead`` takes it."""
+    return [f"settings={_text(settings)}", f"model_name={model_name}", f"gate={gate}"]
+
+
+def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given in a form: those that are neither empty nor the form's default.
 
     A form always holds every field, so a default in it is nobody's wish: the variables of the pod, the trainer's own
-    default and the advanced object count before it. The trainer is given all the same on a cluster, where its image was
+    default and the advanced object count before it. On a cluster the trainer always counts as given, for its image was
     chosen by it.
 
     Args:
         values: Settings by name; ``advanced_config`` is an object, others are as the engine converted them.
     """
-    pairs = []
-    for name, value in values.items():
-        if name == "advanced_config":
-            if value:
-                pairs.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
-        elif value not in (None, "") and (value != BASIC[name].default or _decides_image(name)):
-            pairs.append(f"{name}={display(value)}")
-    return pairs
+    defaults: dict[str, Any] = {"advanced_config": {}, **{name: setting.default for name, setting in BASIC.items()}}
+    return {
+        name: value
+        for name, value in values.items()
+        if value not in (None, "") and (value != defaults[name] or _decides_image(name))
+    }
+
+
+def settings(values: Mapping[str, Any]) -> list[str]:
+    """The same as ``KEY=VALUE`` pairs: what pipelines call that were compiled before ``settings`` was one parameter."""
+    found = given_settings(values)
+    return [f"{name}={display(value) if name in BASIC else _text(value)}" for name, value in found.items()]
 
 
 def _decides_image(name: str) -> bool:

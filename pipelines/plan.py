@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from visionloop.components.calls import CALLS, Unless
+from visionloop.components.calls import CALLS, SETTINGS, Unless
 from visionloop.components.train.stage import resolve_settings
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import InvalidConfig, NotFound
@@ -17,6 +18,7 @@ from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
+from visionloop.training.configuration import parse_settings
 
 Action = Literal["reuse", "run", "follows"]
 
@@ -46,6 +48,8 @@ def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
     Raises:
         VisionloopError: What the run itself would end with before it computes anything.
     """
+    settings = parse_settings(given["settings"])
+    parameters = {**given, SETTINGS: json.dumps(settings)}
     workspace = open_prefix(str(given["workspace"]), "results")
     found: dict[str, str] = {}
     plans: list[StagePlan] = []
@@ -55,10 +59,10 @@ def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
             continue
         if call.unless is not None and _is_left_out(call.unless, found):
             continue
-        plan, resolution = _plan(catalog.stage(name), call.arguments(given, found, given["settings"]), workspace)
+        plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, found), workspace)
         if name == "snapshot":
             # A mistake in the settings costs a sentence here, and the stages before the training later on.
-            resolve_settings(given["settings"], str(resolution.parameters["task"].value))
+            resolve_settings(settings, str(resolution.parameters["task"].value))
         if plan.receipt:
             found[name] = plan.receipt
         plans.append(plan)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from visionloop.components.calls import CALLS, EXPENSIVE
+from visionloop.components.calls import CALLS, SETTINGS
 from visionloop.core import lookup
 from visionloop.core.pairs import parse_pairs
 from visionloop.core.receipts import Found
 from visionloop.core.running import Invocation
 from visionloop.core.stage import Outcome
+from visionloop.training.configuration import merge_settings
 
 #: The stage whose pod looks ahead.
 LOOKS_AHEAD = "convert"
@@ -20,8 +22,8 @@ FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict")
 #: ``next`` when an evaluation is there and its verdict is to reject.
 NOTHING = "nothing"
 
-#: The parameters of the pipeline that are no settings of the training.
-_PARAMETERS = tuple(dict.fromkeys(name for stage in EXPENSIVE for name in CALLS[stage].parameters))
+#: The parameters of the pipeline by which the results of the expensive stages are looked for.
+LOOKED_FOR = (SETTINGS, "model_name", "gate")
 
 
 def look_ahead(
@@ -32,8 +34,8 @@ def look_ahead(
     Args:
         outcome: The finished convert.
         snapshot: URI of the snapshot's receipt.
-        ahead: ``KEY=VALUE`` pairs: ``model_name`` and ``gate`` for evaluate, all others as train's ``set``; empty pairs
-            are skipped.
+        ahead: ``KEY=VALUE`` pairs: ``settings`` as train takes it, ``model_name`` and ``gate`` as evaluate does. Pipelines
+            compiled before there was ``settings`` give each setting as a pair of its own; empty pairs are skipped.
         invocation: How convert was called.
         forced: Stages that compute again whatever there is.
 
@@ -42,22 +44,23 @@ def look_ahead(
         its stage will not start.
 
     Raises:
-        InvalidConfig: If a pair can't be read, or a name is given twice.
+        InvalidConfig: If a pair or ``settings`` can't be read, or a name is given twice.
     """
     finds = dict.fromkeys(FINDS, "") | {"next": "train"}
     if outcome.found is None:
         return finds
     given = parse_pairs("--ahead", filter(None, ahead))
-    parameters = {name: value for name, value in given.items() if name in _PARAMETERS}
-    settings = [f"{name}={value}" for name, value in given.items() if name not in _PARAMETERS]
+    parameters = {name: value for name, value in given.items() if name in LOOKED_FOR}
+    pairs = [f"{name}={value}" for name, value in given.items() if name not in LOOKED_FOR]
+    parameters[SETTINGS] = json.dumps(merge_settings(pairs, parameters.get(SETTINGS)))
     receipts = {"snapshot": snapshot, "convert": outcome.found.uri}
-    training = _find("train", parameters, receipts, settings, invocation, forced)
+    training = _find("train", parameters, receipts, invocation, forced)
     if training is None:
         return finds
     finds |= {"next": "evaluate", "training_receipt": training.uri}
     if not parameters.get("model_name"):
         return finds
-    evaluation = _find("evaluate", parameters, receipts | {"train": training.uri}, settings, invocation, forced)
+    evaluation = _find("evaluate", parameters, receipts | {"train": training.uri}, invocation, forced)
     if evaluation is not None:
         verdict = str(evaluation.receipt.scalars.get("verdict") or "")
         left = NOTHING if verdict == CALLS["register"].condition.value else "register"
@@ -69,10 +72,9 @@ def _find(
     stage: str,
     parameters: dict[str, str],
     receipts: dict[str, str],
-    settings: list[str],
     invocation: Invocation,
     forced: Sequence[str],
 ) -> Found | None:
     if stage in forced:
         return None
-    return lookup.find(stage, CALLS[stage].arguments(parameters, receipts, settings), invocation)
+    return lookup.find(stage, CALLS[stage].arguments(parameters, receipts), invocation)

@@ -14,19 +14,9 @@ def convert(
     report: str,
     converted_dataset: dsl.Output[dsl.Dataset],
     look_ahead: bool = False,
+    settings: dict = {},  # noqa: B006 - KFP reads the default from the signature
     model_name: str = "",
     gate: str = "",
-    trainer: str = "ultralytics",
-    model: str = "yolo11n",
-    imgsz: int = 640,
-    epochs: int = 100,
-    batch: int = 16,
-    lr0: float = 0.01,
-    optimizer: str = "SGD",
-    augment: bool = True,
-    primary_metric: str = "mAP50-95",
-    primary_metric_mode: str = "max",
-    advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
     run: str = "",
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
@@ -41,20 +31,10 @@ def convert(
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         snapshot: URI of the snapshot's receipt.
         report: URI of the validate receipt.
-        look_ahead: Whether to look for the training and its evaluation, of which the arguments up to advanced_config tell.
+        look_ahead: Whether to look for the training and its evaluation, as settings, model_name and gate describe them.
+        settings: As train takes it.
         model_name: As evaluate takes it.
         gate: As evaluate takes it.
-        trainer: As train takes it.
-        model: As train takes it.
-        imgsz: As train takes it.
-        epochs: As train takes it.
-        batch: As train takes it.
-        lr0: As train takes it.
-        optimizer: As train takes it.
-        augment: As train takes it.
-        primary_metric: As train takes it.
-        primary_metric_mode: As train takes it.
-        advanced_config: As train takes it.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         frozen_dataset: The snapshot's artifact, for the lineage only.
@@ -66,12 +46,9 @@ def convert(
         evaluation_receipt: URI of that training's evaluation if it is there already, else empty.
         converted_dataset: The converted dataset's receipt, with its URIs as metadata.
     """
-    from visionloop.components.kubeflow import run_stage, settings
+    from visionloop.components.kubeflow import look_ahead_arguments, run_stage
 
-    form = {"trainer": trainer, "model": model, "imgsz": imgsz, "epochs": epochs, "batch": batch, "lr0": lr0}
-    form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
-    form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
-    ahead = [f"model_name={model_name}", f"gate={gate}", *settings(form)] if look_ahead else None
+    told = look_ahead_arguments(settings, model_name, gate) if look_ahead else None
     given = {"snapshot": snapshot, "report": report}
     returns = ("next", "training_receipt", "evaluation_receipt")
-    return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, ahead)
+    return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, told)

@@ -17,10 +17,21 @@ def snapshot(
     split: str = "",
     model_name: str = "",
     retraining: str = "",
+    trainer: str = "ultralytics",
+    model: str = "yolo11n",
+    imgsz: int = 640,
+    epochs: int = 100,
+    batch: int = 16,
+    lr0: float = 0.01,
+    optimizer: str = "SGD",
+    augment: bool = True,
+    primary_metric: str = "mAP50-95",
+    primary_metric_mode: str = "max",
+    advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Snapshot", [("receipt", str), ("snapshot_id", str), ("go", str), ("reason", str)]
+    "Snapshot", [("receipt", str), ("snapshot_id", str), ("go", str), ("reason", str), ("settings", dict)]
 ):
     """Freezes a dataset: what it holds, its task and its split; no image is copied.
 
@@ -32,6 +43,17 @@ def snapshot(
         split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; empty, the dataset decides.
         model_name: The name the model will be registered under; its champion is what retraining compares with.
         retraining: The retraining policy as a JSON object, or the URI of a file with one; empty goes on in any case.
+        trainer: The training library, by the name of its entry point.
+        model: Starting weights: a bare name, a path, a URI, models:/NAME@alias, or an architecture's YAML name.
+        imgsz: Side of the square input in pixels, a multiple of 32.
+        epochs: Passes over the training images.
+        batch: Images in a batch.
+        lr0: Learning rate at the start.
+        optimizer: Name of the optimizer.
+        augment: false switches off the training augmentations that are not set one by one.
+        primary_metric: Metric that decides the best epoch and early stopping.
+        primary_metric_mode: max or min: whether a larger or a smaller primary metric is better.
+        advanced_config: Further settings of the trainer, an object.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -40,11 +62,16 @@ def snapshot(
         snapshot_id: snap_ and 12 hex digits over content and split.
         go: true, or false where the retraining policy says that the run is not worth its cost.
         reason: Why, with the figures.
+        settings: The settings that were given, as convert and train take them.
         frozen_dataset: The snapshot's receipt, with its URIs as metadata.
     """
-    from visionloop.components.kubeflow import run_stage
+    from visionloop.components.kubeflow import given_settings, run_stage
 
+    form = {"trainer": trainer, "model": model, "imgsz": imgsz, "epochs": epochs, "batch": batch, "lr0": lr0}
+    form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
+    form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     given |= {"model_name": model_name, "retraining": retraining}
     returns = ("snapshot_id", "go", "reason")
-    return run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), returns)
+    done = run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), returns)
+    return (*done, given_settings(form))

@@ -33,7 +33,6 @@ from visionloop.core.errors import (
 )
 from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER, notice
-from visionloop.core.pairs import parse_pairs
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
@@ -56,6 +55,9 @@ class Arguments:
     converted: str = argument("URI of the convert receipt.")
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
     set: list[str] = argument("A setting, KEY=VALUE; may be given many times.", default=(), repeated=True)
+    settings: str | None = argument(
+        "Settings as a JSON object; one of them may stand here or in --set, not in both.", default=None
+    )
     model_name: str | None = argument("The name the model will be registered under; for tracking only.", default=None)
     run_name: str | None = argument("A name for people; for tracking only.", default=None)
     description: str | None = argument("A description for people; for tracking only.", default=None)
@@ -90,7 +92,9 @@ class TrainStage:
                 f"{arguments.snapshot}: not the snapshot that {arguments.converted} was converted from; give that one."
             )
         converted, snapshot = Converted(converted_receipt), Snapshot(snapshot_receipt)
-        config, trainer = resolve_settings(arguments.set, converted.task)
+        config, trainer = resolve_settings(
+            configuration.merge_settings(arguments.set, arguments.settings), converted.task
+        )
         model = str(config.values["model"])
         with temporary_folder("weights") as folder:
             located = weights.locate(model, trainer, os.environ, read_weights, folder, registered)
@@ -344,17 +348,17 @@ class Training:
         )
 
 
-def resolve_settings(settings: list[str] | tuple[str, ...], task: str) -> tuple[configuration.Resolved, Trainer]:
+def resolve_settings(settings: Mapping[str, object], task: str) -> tuple[configuration.Resolved, Trainer]:
     """The configuration of a training for a task, and its trainer; nothing of the dataset is read.
 
     Args:
-        settings: ``KEY=VALUE`` pairs.
+        settings: The explicit settings by name, ``advanced_config`` among them where it is given.
         task: The dataset's task.
 
     Raises:
         InvalidConfig: If a setting can't be used, or the trainer or model is one for another task.
     """
-    config = configuration.resolve(parse_settings(settings), catalog.trainers(), os.environ, task)
+    config = configuration.resolve(settings, catalog.trainers(), os.environ, task)
     trainer = catalog.trainer(config.trainer)
     configuration.check_model_task(str(config.values["model"]), task, trainer)
     if task not in trainer.tasks:
@@ -363,11 +367,6 @@ def resolve_settings(settings: list[str] | tuple[str, ...], task: str) -> tuple[
             "choose another --task or trainer."
         )
     return config, trainer
-
-
-def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
-    """What ``--set`` was given, by setting. Raises InvalidConfig for a pair of another form or given twice."""
-    return {**parse_pairs("--set", pairs)}
 
 
 def read_weights(uri: str) -> bytes:

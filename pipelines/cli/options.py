@@ -14,7 +14,6 @@ import typer
 
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.snapshot.retraining.policy import parse_policy
-from visionloop.components.train.stage import parse_settings
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stores import normalise_uri
@@ -22,6 +21,7 @@ from visionloop.pipelines import engines
 from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
 from visionloop.pipelines.parameters import RETRAIN, arguments_for
+from visionloop.training.configuration import parse_settings
 from visionloop.training.configuration.settings import BASIC
 
 if TYPE_CHECKING:

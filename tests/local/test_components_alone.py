@@ -18,9 +18,9 @@ from laptop import TOY, Laptop, Trained
 from message_receiver import Receiver, receiving
 
 from visionloop.components.calls import STAGES
-from visionloop.components.train.stage import parse_settings
 from visionloop.core.receipts import Receipt
 from visionloop.pipelines.parameters import arguments_for
+from visionloop.training.configuration import parse_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,19 +139,20 @@ def given_to(stage: str, trained: Trained) -> dict[str, Any]:
     """What a component needs beside the workspace, from a finished training."""
     uri = trained.receipt_uri
     name = {"model_name": "Tiny Digits"}
-    return {
+    arguments: dict[str, Callable[[], dict[str, Any]]] = {
         "snapshot": lambda: {"dataset": trained.dataset.uri},
         "validate": lambda: {"snapshot": uri("snapshot")},
         "convert": lambda: {"snapshot": uri("snapshot"), "report": uri("validate")},
         "train": lambda: {
             "snapshot": uri("snapshot"),
             "converted": uri("convert"),
-            **arguments_for(parse_settings(list(TOY))),
+            "settings": parse_settings(list(TOY)),
         },
         "evaluate": lambda: {"training": uri("train"), "snapshot": uri("snapshot"), **name},
         "register": lambda: {"evaluation": uri("evaluate"), **name},
         "cleanup": dict,
-    }[stage]()
+    }
+    return arguments[stage]()
 
 
 #: The stages whose components run alone here; cleanup is an exit task.
@@ -320,9 +321,8 @@ def refused(toy_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> d
     jobs = {}
     for stage in STAGES_ALONE:
         given = {
-            name: nothing if value.endswith("/receipt.json") else value
+            name: nothing if str(value).endswith("/receipt.json") else value
             for name, value in given_to(stage, toy_trained).items()
-            if isinstance(value, str)
         }
         given |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
         given |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
@@ -351,10 +351,11 @@ def test_the_whole_pipeline_can_be_put_together_from_the_files(
 
     @dsl.pipeline(name="from-the-files")
     def together():
-        frozen = load["snapshot"](dataset=toy_trained.dataset.uri, **common).outputs["receipt"]
+        snapshot = load["snapshot"](dataset=toy_trained.dataset.uri, **settings, **common).outputs
+        frozen, given = snapshot["receipt"], {"settings": snapshot["settings"]}
         report = load["validate"](snapshot=frozen, **common).outputs["receipt"]
         converted = load["convert"](snapshot=frozen, report=report, **common).outputs["receipt"]
-        training = load["train"](snapshot=frozen, converted=converted, **settings, **common).outputs["receipt"]
+        training = load["train"](snapshot=frozen, converted=converted, **given, **common).outputs["receipt"]
         name = {"model_name": "From Files"}
         evaluation = load["evaluate"](training=training, snapshot=frozen, **name, **common).outputs["receipt"]
         load["register"](evaluation=evaluation, **name, **common)

@@ -234,8 +234,8 @@ def command(laptop: Laptop, given: dict[str, Any], run: str) -> list[str]:
 
 
 def settings() -> dict[str, Any]:
-    from visionloop.components.train.stage import parse_settings
     from visionloop.pipelines.parameters import arguments_for
+    from visionloop.training.configuration import parse_settings
 
     return arguments_for(parse_settings(list(TINY)))
 

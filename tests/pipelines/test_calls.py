@@ -7,8 +7,8 @@ from dataclasses import fields
 import pytest
 from test_pipelines_parity import EDGES
 
-from visionloop.components.calls import CALLS, EXPENSIVE, STAGES
-from visionloop.components.convert.ahead import LOOKS_AHEAD
+from visionloop.components.calls import CALLS, EXPENSIVE, SETTINGS, STAGES
+from visionloop.components.convert.ahead import LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.definitions import RETRAIN
@@ -24,8 +24,8 @@ def test_it_names_every_stage_that_the_package_brings() -> None:
 def test_a_call_gives_arguments_that_the_stage_has_and_all_that_it_needs(stage: str) -> None:
     call = CALLS[stage]
     known = {entry.name: entry for entry in fields(catalog.stage(stage).arguments)}
-    parameters = {name: f"the {name}" for name in RETRAIN.parameters}
-    given = call.arguments(parameters, {name: f"{name}'s receipt" for name in CALLS}, ["epochs=3"])
+    parameters = {name: f"the {name}" for name in (*RETRAIN.parameters, SETTINGS)}
+    given = call.arguments(parameters, {name: f"{name}'s receipt" for name in CALLS})
     assert set(given) <= set(known)
     assert all(given[name] == f"{before}'s receipt" for name, before in call.receipts.items())
     assert all(given[name] == f"the {name}" for name in call.parameters)
@@ -40,6 +40,11 @@ def test_a_call_reads_only_what_comes_before_it(stage: str) -> None:
     if call.unless is not None:
         assert call.unless.stage in before
         assert call.unless.scalar in CALLS[call.unless.stage].outputs
+
+
+def test_the_look_ahead_is_told_all_that_decides_an_expensive_stages_result() -> None:
+    for_people = {"run_name", "description"}
+    assert {name for stage in EXPENSIVE for name in CALLS[stage].parameters} - for_people == set(LOOKED_FOR)
 
 
 def test_the_compiled_graphs_have_the_edges_of_the_table() -> None:

@@ -28,7 +28,7 @@ from visionloop.core import catalog, names
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, _Session, make_arguments, run_stage
-from visionloop.core.stage import Context
+from visionloop.core.stage import Context, Outcome
 from visionloop.pipelines import sample
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.parameters import RETRAIN
@@ -331,16 +331,18 @@ def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
     """What the stages are told by their components, which KFP's own executor calls with the form's values."""
     given: dict[str, Mapping[str, Any]] = {}
 
-    def stop_here(stage: str, workspace: str, run: str, trace_id: str, told: Mapping[str, Any], *_: Any) -> Any:
-        given[stage] = {**told, "workspace": workspace}
-        raise SystemExit(0)
+    def stop_here(stage: Any, told: Mapping[str, Any], invocation: Invocation) -> Outcome:
+        given[stage.name] = {**told, "workspace": invocation.workspace}
+        return Outcome(stage.name, None, False, 0.0)
 
-    monkeypatch.setattr(kubeflow, "run_stage", stop_here)
+    monkeypatch.setattr(kubeflow, "run_to_receipt", stop_here)
 
     def tell(sent: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        settings: dict[str, Any] = {}
         for component in (snapshot, train, evaluate):
             inputs = component.component_spec.inputs
-            values = {name: value for name, value in {**sent, **form.inputs, "training": "x"}.items() if name in inputs}
+            known = {**sent, **form.inputs, "training": "x", "settings": settings}
+            values = {name: value for name, value in known.items() if name in inputs}
             if component is snapshot:
                 values["snapshot"] = sent["snapshot"]
             outputs = {
@@ -356,8 +358,10 @@ def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
                 "inputs": {"parameterValues": json.loads(json.dumps(values))},
                 "outputs": {"artifacts": outputs, "outputFile": str(tmp_path / "output.json")},
             }
-            with pytest.raises(SystemExit):
-                Executor(executor_input, component).execute()
+            Executor(executor_input, component).execute()
+            if component is snapshot:
+                written = json.loads((tmp_path / "output.json").read_text())
+                settings = written["parameterValues"]["settings"]
         return dict(given)
 
     return tell
@@ -381,6 +385,8 @@ def argo(form: Form) -> Callable[[Mapping[str, Any]], Any]:
             words = form.argo.templates[template, name]["container"]["args"]
             task = form.argo.tasks()[name]
             inputs = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
+            if "settings" in inputs:
+                inputs["settings"] = substitute(inputs["settings"], lambda asked: values[asked])
             inputs |= {
                 stage: receipts[of]
                 for stage, of in (("snapshot", "snapshot"), ("converted", "convert"))

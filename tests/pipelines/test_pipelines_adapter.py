@@ -206,8 +206,20 @@ def test_the_key_it_looks_for_is_the_stages_own(place: str) -> None:
     receipt = chain.train("epochs=3")
     assert chain.look("model_name=cats", "", "epochs=3")["training_receipt"] == receipt
     assert chain.look("model_name=cats", "epochs=4")["next"] == "train"
-    found = chain.look("model_name=cats", "epochs=3")
+    found = chain.look("model_name=cats", 'settings={"epochs": "3"}')
     assert (found["next"], found["evaluation_receipt"]) == ("evaluate", "")
+
+
+def test_a_pipeline_compiled_before_settings_was_one_parameter_finds_the_same(place: str) -> None:
+    """Its components call ``settings``, and give each setting as a pair of its own."""
+    chain = Chain(place)
+    chain.converted()
+    form = {"epochs": 3, "imgsz": 640, "advanced_config": {"seed": "7"}}
+    receipt = chain.train(*kubeflow.settings(form))
+    assert chain.look("model_name=cats", "gate=", *kubeflow.settings(form))["training_receipt"] == receipt
+    new = kubeflow.look_ahead_arguments({**kubeflow.given_settings(form), "epochs": "3"}, "cats", "")
+    told = json.loads(new[0].removeprefix("settings="))
+    assert told == {"epochs": "3", "advanced_config": {"seed": "7"}}
 
 
 @pytest.mark.parametrize(("verdict", "left"), [("promote", "register"), ("keep", "register"), ("reject", "nothing")])
@@ -291,6 +303,21 @@ def test_a_pair_of_another_form_is_refused(pair: str, place: str) -> None:
     chain.converted()
     with pytest.raises(InvalidConfig, match=r"--ahead"):
         chain.look(pair)
+
+
+@pytest.mark.parametrize("settings", ["[1]", "{", '"epochs=3"', '{"epochs": NaN}', '{"epochs": 1, "epochs": 2}'])
+def test_settings_that_are_no_object_are_refused(settings: str, place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    with pytest.raises(InvalidConfig, match=r"--settings"):
+        chain.look(f"settings={settings}")
+
+
+def test_a_setting_in_a_pair_and_in_settings_is_refused(place: str) -> None:
+    chain = Chain(place)
+    chain.converted()
+    with pytest.raises(InvalidConfig, match="epochs is given in --set and in --settings"):
+        chain.look("epochs=3", 'settings={"epochs": 3}')
 
 
 def test_a_component_that_looks_ahead_returns_what_it_found(place: str) -> None:

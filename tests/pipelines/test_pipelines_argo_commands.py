@@ -24,7 +24,7 @@ ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 
 
 def evaluate(expression: str, look: Callable[[str], str]) -> Any:
-    """An expression of the templates: ``? :``, ``&&``, ``||``, comparisons, ``in`` and references."""
+    """An expression of the templates: ``? :``, ``&&``, ``||``, comparisons, ``in``, references, and four functions on lists."""
     expression = expression.strip()
     if expression.startswith("(") and _top_level(expression[1:], ")") == len(expression) - 2:
         return evaluate(expression[1:-1], look)
@@ -36,8 +36,24 @@ def evaluate(expression: str, look: Callable[[str], str]) -> Any:
     reference = re.compile(
         r"tasks\['[\w-]+'\]\.outputs\.parameters\.\w+|(?:workflow|inputs)\.parameters\.\w+|workflow\.uid"
     )
-    text = reference.sub(lambda found: repr(look(found[0])), expression)
-    return eval(text.replace("&&", " and ").replace("||", " or "), {"__builtins__": {}})
+    text = re.sub(r", (?=(?:toJson\()?#)", ", lambda one: ", expression).replace("#", "one")
+    text = text.replace("&&", " and ").replace("||", " or ")
+    values: dict[str, Any] = {}
+
+    def bind(found: re.Match[str]) -> str:
+        values[name := f"value_{len(values)}"] = look(found[0])
+        return name
+
+    return eval(reference.sub(bind, text), {"__builtins__": {}, **FUNCTIONS, **values})
+
+
+#: What the templates use of Argo's expression language, as Python: its lists come before what is done with them.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "filter": lambda values, keep: [value for value in values if keep(value)],
+    "map": lambda values, make: [make(value) for value in values],
+    "join": lambda values, separator: separator.join(values),
+    "toJson": json.dumps,
+}
 
 
 def _top_level(expression: str, sign: str) -> int:
@@ -138,7 +154,7 @@ def test_the_commands_of_the_dag_make_a_run_and_a_second_one_starts_no_training(
     ran, computed = workflow.run("first", told)
     assert ran == computed == ALL
     train = json.loads(next((tmp_path / "work" / "train").glob("*/*/told.json")).read_text())
-    assert train["set"] == ['advanced_config={"mosaic": 0}', "epochs=3", "trainer=ultralytics"]
+    assert train["settings"] == {"trainer": "ultralytics", "epochs": "3", "advanced_config": '{"mosaic": 0}'}
     assert train["model_name"] == 'Toy\'s "model"'
     ran, computed = workflow.run("second", told)
     assert ran == ["snapshot", "validate", "convert", "register"]
@@ -159,3 +175,7 @@ def test_the_small_evaluator_of_expressions_reads_what_the_templates_hold() -> N
     assert (
         substitute("{{=workflow.parameters.a == 'x' && tasks['t'].outputs.parameters.b != 'reject'}}", look) == "true"
     )
+    rows = "[['a', workflow.parameters.a, 'y'], ['b', tasks['t'].outputs.parameters.b, ''], ['c', 'z', 'z'], ['d', '', 'z']]"
+    left = f"filter({rows}, #[1] not in [#[2], ''])"
+    joined = substitute(f"{{{{='{{' + join(map({left}, toJson(#[0]) + ': ' + toJson(#[1])), ', ') + '}}'}}}}", look)
+    assert joined == '{"a": "x", "b": "it\'s"}'

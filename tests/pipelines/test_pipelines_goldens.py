@@ -309,7 +309,10 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
         words = template["container"]["args"]
         assert words[:2] == ["stage", stage]
         options = {word.split("=", 1)[0] for word in words[2:]}
-        own = {f"--{entry.name.replace('_', '-')}" for entry in fields(catalog.stage(stage).arguments)}
+        arguments = [
+            entry for entry in fields(catalog.stage(stage).arguments) if not entry.metadata["argument"].repeated
+        ]
+        own = {f"--{entry.name.replace('_', '-')}" for entry in arguments}
         extra = {"--ahead"} if stage == LOOKS_AHEAD else set()
         assert options == own | extra | {"--workspace", "--trace-id", "--run", "--outputs"}
         inputs = {one["name"] for one in template["inputs"]["parameters"]}

@@ -69,7 +69,10 @@ def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> No
     named = {"dataset": "somewhere", "model_name": "Toy Model"}
     assert told["snapshot"] == {"snapshot": "", "task": "", "split": "", **named}
     assert told["validate"] == {"mode": "headers", "on_error": "fail"}
-    assert told["train"] == {"set": ['advanced_config={"mosaic": 0.0}', "epochs=3"], "model_name": "Toy Model"}
+    assert told["train"] == {
+        "settings": {"epochs": 3, "advanced_config": {"mosaic": 0}},
+        "model_name": "Toy Model",
+    }
     assert json.loads(history.artifact("first", "trained_model"))["stage"] == "train"
     assert history.artifact("first", "training_metrics") == history.artifact("first", "trained_model")
 

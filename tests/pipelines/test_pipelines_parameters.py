@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,12 +10,12 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from visionloop.components.kubeflow import settings
-from visionloop.components.train.stage import parse_settings
+from visionloop.components.kubeflow import given_settings
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.runs import RUN_VARIABLE
 from visionloop.pipelines.parameters import SETTINGS, TRAIN, arguments_for
 from visionloop.training import catalog, configuration
+from visionloop.training.configuration import merge_settings, parse_settings
 from visionloop.training.configuration.settings import BASIC
 
 VALUES = {
@@ -39,8 +40,10 @@ def form(arguments: dict[str, Any]) -> dict[str, Any]:
     return values | {name: value for name, value in arguments.items() if name in values}
 
 
-def resolved(pairs: list[str], environment: dict[str, str]) -> configuration.Resolved:
-    return configuration.resolve(parse_settings(pairs), catalog.trainers(), environment, "detection")
+def resolved(settings: dict[str, Any], environment: dict[str, str]) -> configuration.Resolved:
+    """What train resolves, of settings that came as JSON."""
+    told = merge_settings([], json.dumps(settings))
+    return configuration.resolve(told, catalog.trainers(), environment, "detection")
 
 
 @configure(deadline=None)
@@ -50,12 +53,12 @@ def test_explicit_settings_reach_the_stage_whatever_the_variables_say(given: dic
     told = {name: _text(value) if as_text else value for name, value in given.items()}
     pairs = [f"{name}={_text(value)}" for name, value in given.items()]
     try:
-        wanted = resolved(pairs, environment)
+        wanted = resolved({**parse_settings(pairs)}, environment)
     except InvalidConfig:
         with pytest.raises(InvalidConfig):
-            resolved(settings(form(arguments_for(told))), environment)
+            resolved(given_settings(form(arguments_for(told))), environment)
         return
-    found = resolved(settings(form(arguments_for(told))), environment)
+    found = resolved(given_settings(form(arguments_for(told))), environment)
     assert found.values == wanted.values
     for name in given:
         assert found.sources[name].startswith("argument")
@@ -67,28 +70,28 @@ def _text(value: Any) -> str:
 
 def test_an_untouched_form_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RUN_VARIABLE, "local")
-    assert settings(form({})) == []
-    assert resolved([], {"EPOCHS": "7", "FRAMEWORK": "ultralytics"}).values["epochs"] == 7
+    assert given_settings(form({})) == {}
+    assert resolved({}, {"EPOCHS": "7", "FRAMEWORK": "ultralytics"}).values["epochs"] == 7
 
 
 def test_on_a_cluster_the_form_decides_the_trainer_because_it_has_decided_the_image() -> None:
-    assert settings(form({})) == ["trainer=ultralytics"]
+    assert given_settings(form({})) == {"trainer": "ultralytics"}
 
 
 def test_engines_types_make_no_difference() -> None:
     """KFP's forms turn 100 into 100.0, and its objects hold floats only."""
-    whole = resolved(settings(form({"advanced_config": {"patience": 7.0, "mosaic": 0.0}})), {})
+    whole = resolved(given_settings(form({"advanced_config": {"patience": 7.0, "mosaic": 0.0}})), {})
     assert (whole.values["patience"], whole.values["mosaic"]) == (7, 0.0)
-    assert settings({"advanced_config": {}}) == settings({"advanced_config": ""}) == []
+    assert given_settings({"advanced_config": {}}) == given_settings({"advanced_config": ""}) == {}
 
 
 def test_a_setting_in_a_parameter_and_in_the_object_is_refused() -> None:
     with pytest.raises(InvalidConfig, match="epochs"):
-        resolved(settings(form({"epochs": 5, "advanced_config": {"epochs": 6}})), {})
+        resolved(given_settings(form({"epochs": 5, "advanced_config": {"epochs": 6}})), {})
 
 
 def test_an_empty_field_is_not_given() -> None:
-    assert settings({"optimizer": "", "model": "", "epochs": 100}) == []
+    assert given_settings({"optimizer": "", "model": "", "epochs": 100}) == {}
 
 
 def test_what_has_no_such_form_is_left_to_the_stage() -> None:
@@ -96,7 +99,7 @@ def test_what_has_no_such_form_is_left_to_the_stage() -> None:
     arguments = arguments_for({"epochs": "many", "augment": "perhaps"})
     assert arguments == {"advanced_config": {"epochs": "many", "augment": "perhaps"}}
     with pytest.raises(InvalidConfig, match="epochs"):
-        resolved(settings(form(arguments)), {})
+        resolved(given_settings(form(arguments)), {})
 
 
 def test_the_table_holds_the_seeds_defaults() -> None:
@@ -117,12 +120,19 @@ def test_the_table_holds_the_seeds_defaults() -> None:
     assert [name for name, parameter in TRAIN.items() if parameter.default is None] == ["workspace", "model_name"]
 
 
-def test_the_components_forms_are_the_pipelines() -> None:
-    """convert and train repeat the settings in their signatures, as KFP wants them."""
+def test_the_form_of_the_snapshot_component_is_the_pipelines() -> None:
+    """It repeats the settings in its signature, as KFP wants them, and hands them on as one parameter."""
+    from visionloop.components.snapshot.component import snapshot
+
+    inputs = snapshot.component_spec.inputs
+    for name in (*SETTINGS, "advanced_config"):
+        assert inputs[name].default == TRAIN[name].default, name
+
+
+def test_only_the_snapshot_component_repeats_the_form() -> None:
     from visionloop.components.convert.component import convert
     from visionloop.components.train.component import train
 
     for component in (convert, train):
-        inputs = component.component_spec.inputs
-        for name in (*SETTINGS, "advanced_config"):
-            assert inputs[name].default == TRAIN[name].default, name
+        assert component.component_spec.inputs["settings"].default == {}
+        assert not {*SETTINGS, "advanced_config"} & set(component.component_spec.inputs)

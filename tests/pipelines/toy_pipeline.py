@@ -21,6 +21,7 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.training.configuration import merge_settings
 from visionloop.training.trainers import Setting
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
@@ -28,7 +29,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "snapshot": {"dataset": "", "snapshot": "", "task": "", "split": "", "model_name": "", "retraining": ""},
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
     "convert": {"snapshot": "!", "report": "!"},
-    "train": {"converted": "!", "snapshot": "!", "set": (), "model_name": "", "run_name": "", "description": ""},
+    "train": {
+        "converted": "!",
+        "snapshot": "!",
+        "set": (),
+        "settings": "",
+        "model_name": "",
+        "run_name": "",
+        "description": "",
+    },
     "evaluate": {"training": "!", "snapshot": "!", "model_name": "", "gate": ""},
     "register": {"evaluation": "!", "model_name": "", "storage": ""},
 }
@@ -78,8 +87,11 @@ class ToyStage:
                 found = receipts.load(value, STAGE_OF.get(entry.name, entry.name))
                 resolution.inputs[entry.name] = found.reference
             elif entry.name not in OUTSIDE_THE_KEY:
-                given = sorted(filter(None, value)) if isinstance(value, list | tuple) else value
-                resolution.parameters[entry.name] = Parameter(given, "argument")
+                resolution.parameters[entry.name] = Parameter(value, "argument")
+        if self.name == "train":
+            del resolution.parameters["set"]
+            settings = merge_settings(arguments.set, arguments.settings)
+            resolution.parameters["settings"] = Parameter(settings, "argument")
         return resolution
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:

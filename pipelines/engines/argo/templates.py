@@ -32,7 +32,6 @@ from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import StagePolicy, Toleration, mebibytes
 from visionloop.core.stage import Action, Argument, Stage
 from visionloop.pipelines.engines import pods
-from visionloop.pipelines.parameters import SETTINGS, TRAIN
 from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.targets import Target
 
@@ -92,9 +91,6 @@ COMMON = (
     Field("trace_id", "", "The trace id; empty takes the run's."),
 )
 
-#: A template's input that replaces an argument of the stage which no form can show.
-FORM = tuple(Field.of(TRAIN[name]) for name in (*SETTINGS, "advanced_config"))
-
 
 def inputs_of(stage: Stage | Action) -> list[Field]:
     """A stage's own arguments as inputs, but for repeated ones."""
@@ -132,19 +128,6 @@ def memory(policy: StagePolicy) -> list[Field]:
 def fields_of(stage: Stage | Action, policy: StagePolicy, more: Iterable[Field] = ()) -> list[Field]:
     """Every input of a stage's template that a person gives."""
     return [*COMMON, *inputs_of(stage), *more, *gpus(policy), *spot(policy)]
-
-
-def given_settings(flag: str) -> list[str]:
-    """The form's settings as repeated options, empty where the form holds its default, which is nobody's wish.
-
-    The trainer is given all the same: its image was chosen by it.
-    """
-    words = []
-    for field in FORM:
-        value = f"inputs.parameters.{field.name}"
-        nothing = "''" if field.name == "trainer" else f"'{field.default}', ''"
-        words.append(f"{flag}={{{{={value} in [{nothing}] ? '' : '{field.name}=' + {value}}}}}")
-    return words
 
 
 def stage_template(

@@ -17,23 +17,22 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components.calls import CALLS
-from visionloop.components.convert.ahead import FINDS, LOOKS_AHEAD, NOTHING
+from visionloop.components.calls import CALLS, SETTINGS
+from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD, NOTHING
 from visionloop.core import catalog
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.argo.templates import (
-    FORM,
     SANITISED,
     Field,
     fields_of,
-    given_settings,
     gpus,
     shown_as,
     spot,
     stage_template,
 )
+from visionloop.pipelines.parameters import SETTINGS as FORM_SETTINGS
 from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.parameters import form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
@@ -75,6 +74,19 @@ FIRST_FAILURE = (
 )
 
 
+def _given_settings() -> str:
+    """The form's settings as a JSON object, without those that are empty or the form's default, which is nobody's wish.
+
+    The trainer is always in it: its image was chosen by it. Argo's ``toJson`` can't write an object made in an expression.
+    """
+    rows = []
+    for name in (*FORM_SETTINGS, "advanced_config"):
+        default = "" if name == "trainer" else TRAIN.parameters[name].text
+        rows.append(f"['{name}', workflow.parameters.{name}, '{default}']")
+    chosen = f"filter([{', '.join(rows)}], #[1] not in [#[2], ''])"
+    return f"{{{{='{{' + join(map({chosen}, toJson(#[0]) + ': ' + toJson(#[1])), ', ') + '}}'}}}}"
+
+
 def train_templates(target: Target) -> list[WorkflowTemplate]:
     """The pipeline's template and those of its stages; train's own lies in the pipeline's, which bears its name."""
     return [train_template(target), *(_reusable(name, target) for name in OUTPUTS if name != "train")]
@@ -90,8 +102,6 @@ def train_template(target: Target) -> WorkflowTemplate:
                 target,
                 name=_train(trainer),
                 outputs=OUTPUTS["train"],
-                inputs=FORM,
-                words=given_settings("--set"),
                 synchronization=Synchronization(
                     mutexes=[
                         Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")
@@ -156,8 +166,7 @@ def tasks_after_snapshot(
         trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
     """
     receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
-    form = _parameters(*TRAIN.parameters)
-    settings = _parameters(*(field.name for field in FORM))
+    form = {**_parameters(*TRAIN.parameters), SETTINGS: _given_settings()}
     left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
     chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
     # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
@@ -169,16 +178,15 @@ def tasks_after_snapshot(
     receipts["evaluate"] = f"{{{{={left} == 'register' ? {known} : {evaluated}}}}}"
 
     def told(stage: str) -> dict[str, str]:
-        arguments = CALLS[stage].arguments(form, receipts)
-        return {name: value for name, value in arguments.items() if name != CALLS[stage].settings}
+        return CALLS[stage].arguments(form, receipts)
 
     _task("validate", after, told("validate"))
-    _task("convert", (*after, "validate"), {**told("convert"), **_parameters("model_name", "gate"), **settings})
+    _task("convert", (*after, "validate"), {**told("convert"), **{name: form[name] for name in LOOKED_FOR}})
     for trainer, task in trains.items():
         _task(
             "train",
             (*after, "convert"),
-            {**told("train"), **_places(target.trainers[trainer]), **settings},
+            {**told("train"), **_places(target.trainers[trainer])},
             name=task,
             when=f"{{{{={chosen[trainer]}}}}}",
             template=TemplateRef(name=trained_by, template=task) if trained_by else task,
@@ -205,9 +213,11 @@ def _reusable(name: str, target: Target) -> WorkflowTemplate:
     policy = target.policies[name]
     more: dict[str, Any] = {}
     if name == "convert":
-        own = [Field("model_name", "", "As evaluate takes it."), Field("gate", "", "As evaluate takes it.")]
-        told = [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own]
-        more = {"inputs": [*own, *FORM], "words": [*told, *given_settings("--ahead")]}
+        own = [Field(parameter, "", "As train and evaluate take it.") for parameter in LOOKED_FOR]
+        more = {
+            "inputs": own,
+            "words": [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own],
+        }
     if name == "evaluate":
         image = target.image(target.evaluate(DEFAULT_TRAINER))
         more = {

@@ -8,7 +8,7 @@ from kfp import dsl
 
 from visionloop.components.calls import CALLS
 from visionloop.components.cleanup.component import cleanup
-from visionloop.components.convert.ahead import NOTHING
+from visionloop.components.convert.ahead import LOOKED_FOR, NOTHING
 from visionloop.components.convert.component import convert
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.register.component import register
@@ -25,22 +25,22 @@ from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 #: A pipeline's parameters by name, in its graph.
 Given = Mapping[str, Any]
 
+#: Puts everything after snapshot into a graph, from the pipeline's parameters and snapshot's outputs.
+AfterSnapshot = Callable[[Given, Mapping[str, Any]], None]
+
 
 def train_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
     put_the_rest = after_snapshot(target)
 
-    def go_on(given: Given, frozen: Any) -> None:
-        put_the_rest(given, frozen.outputs["receipt"], frozen.outputs["frozen_dataset"])
-
-    return pipeline_of(target, TRAIN, form(target.trainers), go_on)
+    return pipeline_of(target, TRAIN, form(target.trainers), put_the_rest)
 
 
 def pipeline_of(
     target: Target,
     pipeline: Pipeline,
     parameters: Mapping[str, Parameter],
-    go_on: Callable[[Given, Any], None],
+    go_on: AfterSnapshot,
 ) -> Any:
     """A pipeline that begins with snapshot and ends with cleanup, whatever happened between.
 
@@ -48,7 +48,7 @@ def pipeline_of(
         target: The target.
         pipeline: The pipeline.
         parameters: Its form.
-        go_on: Puts everything after snapshot into the graph, from the parameters and snapshot's task.
+        go_on: Puts everything after snapshot into the graph.
     """
 
     # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
@@ -69,8 +69,9 @@ def pipeline_of(
         cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
         with dsl.ExitHandler(cleaned, name="retraining"):
             told = CALLS["snapshot"].arguments(given, {})
+            told |= {name: given[name] for name in (*SETTINGS, "advanced_config")}
             frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
-            go_on(given, frozen)
+            go_on(given, frozen.outputs)
 
     return graph
 
@@ -80,22 +81,21 @@ def common_to(given: Given) -> dict[str, Any]:
     return {"workspace": given["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
 
-def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
-    """What puts everything after snapshot into a graph, from the pipeline's parameters, the receipt's URI and the artifact."""
+def after_snapshot(target: Target) -> AfterSnapshot:
+    """What puts everything after snapshot into a graph."""
     # Made here, for KFP can't make one pipeline while it makes another.
     register_unless_rejected = _registration(target)
 
-    def stages(given: Given, frozen: Any, frozen_dataset: Any) -> None:
+    def stages(given: Given, snapshot: Mapping[str, Any]) -> None:
         row, common = target.policies, common_to(given)
-        settings = {name: given[name] for name in (*SETTINGS, "advanced_config")}
-        compared = {"model_name": given["model_name"], "gate": given["gate"]}
-        lineage = {"frozen_dataset": frozen_dataset}
+        parameters = {**given, "settings": snapshot["settings"]}
+        looked_for = {name: parameters[name] for name in LOOKED_FOR}
+        lineage = {"frozen_dataset": snapshot["frozen_dataset"]}
 
-        receipts = {"snapshot": frozen}
+        receipts = {"snapshot": snapshot["receipt"]}
 
         def told(stage: str, **more: Any) -> dict[str, Any]:
-            arguments = CALLS[stage].arguments(given, {**receipts, **more})
-            return {name: value for name, value in arguments.items() if name != CALLS[stage].settings} | common
+            return CALLS[stage].arguments(parameters, {**receipts, **more}) | common
 
         def judge(name: str, training: Any, trained_model: Any) -> None:
             evaluated = evaluate(trained_model=trained_model, **told("evaluate", train=training))
@@ -110,7 +110,7 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
         place(checked, "validate", row["validate"], target)
         receipts["validate"] = checked.outputs["receipt"]
 
-        converted = convert(look_ahead=True, **told("convert"), **compared, **settings, **lineage)
+        converted = convert(look_ahead=True, **told("convert"), **looked_for, **lineage)
         place(converted, "convert", row["convert"], target)
         receipts["convert"] = converted.outputs["receipt"]
 
@@ -143,7 +143,7 @@ def after_snapshot(target: Target) -> Callable[[Given, Any, Any], None]:
             for name, branch in _branches(target, given["trainer"]):
                 with branch:
                     dataset = converted.outputs["converted_dataset"]
-                    trained = train(converted_dataset=dataset, **told("train"), **settings)
+                    trained = train(converted_dataset=dataset, **told("train"))
                     place(trained, "train", target.trainers[name], target)
                     judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
 

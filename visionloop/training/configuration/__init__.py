@@ -3,6 +3,7 @@
 Pure functions: no store, no engine, no training library. The order is that of docs/contract.md, "Configuration".
 """
 
+from visionloop.training.configuration.arguments import merge_settings, parse_settings
 from visionloop.training.configuration.resolve import Resolved, check_model_task, resolve, split_strategy
 from visionloop.training.configuration.settings import BASIC, Description, describe, settings_of
 from visionloop.training.configuration.values import canonical_value
@@ -14,6 +15,8 @@ __all__ = [
     "canonical_value",
     "check_model_task",
     "describe",
+    "merge_settings",
+    "parse_settings",
     "resolve",
     "settings_of",
     "split_strategy",

@@ -145,11 +145,19 @@ def config_object(environment: Mapping[str, str]) -> dict[str, object]:
     Raises:
         InvalidConfig: If it is not a JSON object.
     """
-    return _object(environment["CONFIG"], "CONFIG") if "CONFIG" in environment else {}
+    return parse_object(environment["CONFIG"], "CONFIG") if "CONFIG" in environment else {}
 
 
-def _object(value: object, where: str) -> dict[str, object]:
-    """An object, from an object or from its JSON text."""
+def parse_object(value: object, where: str) -> dict[str, object]:
+    """An object, from an object or from its JSON text.
+
+    Args:
+        value: The object or the text.
+        where: Where it was given, for the messages.
+
+    Raises:
+        InvalidConfig: If it is not a JSON object.
+    """
     if isinstance(value, str):
         value = parse_json(value, where)
     if not isinstance(value, Mapping):
@@ -168,7 +176,7 @@ def _arguments(arguments: Mapping[str, object]) -> Level:
     _add_all(level, plain, "argument", ALIASES)
     if "advanced_config" in arguments:
         source = "argument advanced_config"
-        _add_all(level, _object(arguments["advanced_config"], place(source)), source, ALIASES)
+        _add_all(level, parse_object(arguments["advanced_config"], place(source)), source, ALIASES)
     return level
 
 
@@ -192,7 +200,7 @@ def _config(environment: Mapping[str, str]) -> Level:
     _add_all(level, _settings_only(fields), "CONFIG", REQUEST_ALIASES)
     for name, value in nested.items():
         source = f"CONFIG.{name}"
-        parsed = _object(value, source)
+        parsed = parse_object(value, source)
         _add_all(level, _early_stopping(parsed, source) if name == "early_stopping" else parsed, source, ALIASES)
     return level
 
@@ -211,7 +219,7 @@ def _early_stopping(fields: dict[str, object], source: str) -> dict[str, object]
 def _old_variables(environment: Mapping[str, str]) -> Level:
     level = _variables(environment, OLD_VARIABLES)
     if "ADVANCED_CONFIG" in environment:
-        _add_all(level, _object(environment["ADVANCED_CONFIG"], "ADVANCED_CONFIG"), "ADVANCED_CONFIG", ALIASES)
+        _add_all(level, parse_object(environment["ADVANCED_CONFIG"], "ADVANCED_CONFIG"), "ADVANCED_CONFIG", ALIASES)
     return level
 
 
@@ -226,13 +234,13 @@ def _config_file(environment: Mapping[str, str], read_file: Callable[[str], str]
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise InvalidConfig(f"{where} can't be read ({reason}): correct CONFIG_PATH or the file.") from None
-    fields = _object(text, where)
+    fields = parse_object(text, where)
     unknown = sorted(set(fields) - {"basic", "advanced"})
     if unknown:
         raise InvalidConfig(f'{shown(unknown[0])} in {where} is unknown: the file holds "basic" and "advanced".')
     for name in ("basic", "advanced"):
         if name in fields:
-            parsed = _object(fields[name], f"{name} in {where}")
+            parsed = parse_object(fields[name], f"{name} in {where}")
             aliases = REQUEST_ALIASES if name == "basic" else ALIASES
             _add_all(level, _settings_only(parsed) if name == "basic" else parsed, f"CONFIG_PATH {name}", aliases)
     return level

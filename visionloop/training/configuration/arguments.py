@@ -1,0 +1,30 @@
+"""The explicit settings: ``KEY=VALUE`` pairs, and an object of them."""
+
+from __future__ import annotations
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.pairs import parse_pairs
+from visionloop.training.configuration.sources import parse_object
+
+
+def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
+    """What ``--set`` was given, by setting. Raises InvalidConfig for a pair of another form or given twice."""
+    return {**parse_pairs("--set", pairs)}
+
+
+def merge_settings(pairs: list[str] | tuple[str, ...], settings: str | None) -> dict[str, object]:
+    """The explicit settings by name.
+
+    Args:
+        pairs: ``KEY=VALUE`` pairs.
+        settings: A JSON object; None or "" is an empty one.
+
+    Raises:
+        InvalidConfig: If either can't be read, or a setting stands in both.
+    """
+    found = parse_settings(pairs)
+    for name, value in parse_object(settings or "{}", "--settings").items():
+        if name in found:
+            raise InvalidConfig(f"{name} is given in --set and in --settings; give it in one of them.")
+        found[name] = value
+    return found
