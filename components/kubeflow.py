@@ -23,7 +23,7 @@ from visionloop.components.convert import ahead as looking
 from visionloop.core import catalog, runs
 from visionloop.core.errors import VisionloopError
 from visionloop.core.policy import POLICIES, REGISTRY
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.core.receipts import load as load_receipt
 from visionloop.core.running import Invocation
 from visionloop.core.running import run_stage as run_to_receipt
@@ -87,9 +87,9 @@ def run_stage(
     )
     try:
         outcome = run_to_receipt(catalog.stage(stage), given, invocation)
-        if ahead is not None and outcome.found is not None:
+        if ahead is not None and outcome.result is not None:
             found = looking.look_ahead(outcome, str(given["snapshot"]), ahead, replace(invocation, force=False), forced)
-            outcome = replace(outcome, beside={**outcome.beside, **found})
+            outcome = replace(outcome, run_scalars={**outcome.run_scalars, **found})
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None
@@ -188,7 +188,7 @@ def _decides_image(name: str) -> bool:
 
 
 def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequence[str]) -> tuple[Any, ...]:
-    found = outcome.found
+    found = outcome.result
     if found is not None:
         for artifact in artifacts:
             fill(artifact, found)
@@ -197,7 +197,7 @@ def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequen
     return (found.uri if found is not None else "", *values)
 
 
-def fill(artifact: dsl.Artifact, found: Found) -> None:
+def fill(artifact: dsl.Artifact, found: Result) -> None:
     """Fills an output artifact from a receipt.
 
     The file at its path is a copy of the receipt, or the page for an HTML or Markdown artifact; its own URI stays the
@@ -231,13 +231,13 @@ def fill(artifact: dsl.Artifact, found: Found) -> None:
     path.write_bytes(data)
 
 
-def _page(found: Found, ending: str) -> bytes | None:
+def _page(found: Result, ending: str) -> bytes | None:
     """The receipt's first page of a kind."""
     pages = [name for name, output in found.receipt.outputs.items() if output.path.endswith(ending)]
     return found.read(pages[0]) if pages else None
 
 
-def _confusion(artifact: dsl.ClassificationMetrics, found: Found) -> None:
+def _confusion(artifact: dsl.ClassificationMetrics, found: Result) -> None:
     """The confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
     if CONFUSION not in found.receipt.outputs:
         return
@@ -246,7 +246,7 @@ def _confusion(artifact: dsl.ClassificationMetrics, found: Found) -> None:
     artifact.log_confusion_matrix(names, [list(column) for column in zip(*measured["confusion"], strict=True)])
 
 
-def _roc(artifact: dsl.ClassificationMetrics, found: Found) -> None:
+def _roc(artifact: dsl.ClassificationMetrics, found: Result) -> None:
     """The ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it holds already."""
     if ROC not in found.receipt.outputs:
         return

@@ -13,7 +13,7 @@ from visionloop.components.train.stage import resolve_settings
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.limits import Limits
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
@@ -94,7 +94,7 @@ def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePl
     return StagePlan(stage.name, "run", key, None, _reasons(stage, resolution, nearest), nearest.uri)
 
 
-def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Found | None:
+def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result | None:
     """The earlier result with the fewest differing inputs, the newest of several."""
     try:
         keys, _ = workspace.children(stage.name)
@@ -119,7 +119,7 @@ def _modified(place: Prefix, key: str) -> float | None:
         return None
 
 
-def _differing(stage: Stage, resolution: Resolution, found: Found) -> list[str]:
+def _differing(stage: Stage, resolution: Resolution, found: Result) -> list[str]:
     """Names of the parameters and inputs that differ."""
     old, new = found.receipt.parameters, resolution.parameters
     names = [name for name in {**old, **new} if _value(old.get(name)) != _value(new.get(name))]
@@ -130,7 +130,7 @@ def _differing(stage: Stage, resolution: Resolution, found: Found) -> list[str]:
     return names
 
 
-def _reasons(stage: Stage, resolution: Resolution, found: Found) -> list[str]:
+def _reasons(stage: Stage, resolution: Resolution, found: Result) -> list[str]:
     """One short text for each difference; a stage may explain some of its own."""
     explained = stage.explain(found, resolution) if isinstance(stage, Explains) else {}
     reasons: list[str] = []

@@ -27,12 +27,12 @@ import pytest
 from obstore.store import LocalStore, S3Store
 
 from visionloop.core import progress, receipts
-from visionloop.core.receipts import Found, Receipt
+from visionloop.core.receipts import Receipt, Result
 from visionloop.core.runs import RunRecord
 from visionloop.core.storage import Prefix
 from visionloop.pipelines import sample
 
-Result = TypeVar("Result")
+Seen = TypeVar("Seen")
 
 TESTS = Path(__file__).parent
 THIRD_PARTY = TESTS / "third_party" / "distribution"
@@ -149,7 +149,7 @@ class Command:
         self.process.wait()
 
 
-def wait_for(look: Callable[[], Result | None], command: Command | None = None, patience: float = PATIENCE) -> Result:
+def wait_for(look: Callable[[], Seen | None], command: Command | None = None, patience: float = PATIENCE) -> Seen:
     """The first true result; a command that ends before is a failure."""
     until = time.monotonic() + patience
     while not (found := look()):
@@ -167,28 +167,28 @@ def wait_for(look: Callable[[], Result | None], command: Command | None = None, 
 class Dataset:
     """A DICE dataset that a test may change."""
 
-    place: Prefix
+    prefix: Prefix
 
     @property
     def uri(self) -> str:
         """Its URI."""
-        return self.place.uri
+        return self.prefix.uri
 
     def put(self, objects: Mapping[str, bytes]) -> Dataset:
         """Writes objects."""
-        for _ in self.place.map(lambda key: self.place.write(key, objects[key]), objects):
+        for _ in self.prefix.map(lambda key: self.prefix.write(key, objects[key]), objects):
             pass
         return self
 
     def annotations(self, task: str = "detection") -> dict[str, Any]:
         """The annotation file, decoded."""
-        value = json.loads(self.place.read(f"annotations_{task}.json"))
+        value = json.loads(self.prefix.read(f"annotations_{task}.json"))
         assert isinstance(value, dict)
         return value
 
     def write_annotations(self, value: Any, task: str = "detection") -> Dataset:
         """Replaces the annotation file."""
-        self.place.write(f"annotations_{task}.json", json.dumps(value).encode())
+        self.prefix.write(f"annotations_{task}.json", json.dumps(value).encode())
         return self
 
 
@@ -199,7 +199,7 @@ def sample_objects(train: int = 16, val: int = 8, test: int = 8) -> dict[str, by
     return objects
 
 
-def s3_place(server: Server, bucket: str, path: str = "", role: Any = "results") -> Prefix:
+def s3_prefix(server: Server, bucket: str, path: str = "", role: Any = "results") -> Prefix:
     """A prefix on a server, whatever the environment says."""
     store = S3Store(
         bucket,
@@ -213,7 +213,7 @@ def s3_place(server: Server, bucket: str, path: str = "", role: Any = "results")
     return Prefix("/".join(filter(None, [f"s3://{bucket}", path])), role, store, path)
 
 
-def file_place(folder: Path, role: Any = "results") -> Prefix:
+def file_prefix(folder: Path, role: Any = "results") -> Prefix:
     """A folder."""
     return Prefix(folder.as_uri(), role, LocalStore("/"), str(folder).strip("/"))
 
@@ -317,7 +317,7 @@ class Laptop:
         converted = self.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary["receipt"]
         return {"snapshot": snapshot, "validate": report, "convert": converted}
 
-    def found(self, stage: str, key: str) -> Found:
+    def found(self, stage: str, key: str) -> Result:
         """A receipt of the workspace, all of its outputs there."""
         found = receipts.look(self.workspace, stage, key)
         assert found is not None, f"no receipt of {stage} {key}"
@@ -504,7 +504,7 @@ def make_laptop(
     def make(**variables: str) -> Laptop:
         folder = tmp_path_factory.mktemp("laptop")
         stores = s3.variables("EXTERNAL_S3_") | s3.variables("INTERNAL_S3_")
-        workspace = s3_place(s3, "results", f"work-{uuid.uuid4().hex[:8]}")
+        workspace = s3_prefix(s3, "results", f"work-{uuid.uuid4().hex[:8]}")
         made.append(build(folder, registry_template, workspace, stores | variables))
         return made[-1]
 
@@ -524,7 +524,7 @@ def laptop(make_laptop: Callable[..., Laptop]) -> Iterator[Laptop]:
 @pytest.fixture
 def file_laptop(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
     """A laptop whose workspace is a folder."""
-    workspace = file_place(tmp_path / "workspace")
+    workspace = file_prefix(tmp_path / "workspace")
     made = build(tmp_path / "laptop", registry_template, workspace, {})
     yield made
     made.close()
@@ -535,7 +535,7 @@ def make_dataset(s3: Server) -> Callable[..., Dataset]:
     """Writes sample datasets to S3, each under a prefix of its own."""
 
     def make(**counts: int) -> Dataset:
-        place = s3_place(s3, "datasets", f"digits-{uuid.uuid4().hex[:8]}", "dataset")
+        place = s3_prefix(s3, "datasets", f"digits-{uuid.uuid4().hex[:8]}", "dataset")
         return Dataset(place).put(sample_objects(**counts))
 
     return make

@@ -192,11 +192,11 @@ def notify(record: RunRecord, engine_status: str | None = None, engine_failure: 
     if not url:
         return False
     try:
-        if record.place.exists(FILE):
+        if record.prefix.exists(FILE):
             return False
         message = message_of(record, engine_status, engine_failure)
         _send(url, payload(message, os.environ.get(FORMAT_VARIABLE) or "json"))
-        record.place.create(FILE, json.dumps({"status": message.status, "title": message.title}).encode())
+        record.prefix.create(FILE, json.dumps({"status": message.status, "title": message.title}).encode())
     except (VisionloopError, NotFound) as error:
         LOGGER.warning("no message was sent: %s", error)
         return False

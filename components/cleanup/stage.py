@@ -68,7 +68,7 @@ class CleanupStage:
 
 
 def _doomed(
-    place: Prefix, state: StageState, found: receipts.Found | None, abandoned_days: float
+    place: Prefix, state: StageState, found: receipts.Result | None, abandoned_days: float
 ) -> list[tuple[str, int]]:
     """Objects of a key that belong to no result: key relative to the key's folder, and size in bytes.
 

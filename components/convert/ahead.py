@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from visionloop.components.calls import CALLS, SETTINGS
 from visionloop.core import lookup
 from visionloop.core.pairs import parse_pairs
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation
 from visionloop.core.stage import Outcome
 from visionloop.training.configuration import merge_settings
@@ -47,13 +47,13 @@ def look_ahead(
         InvalidConfig: If a pair or ``settings`` can't be read, or a name is given twice.
     """
     finds = dict.fromkeys(FINDS, "") | {"next": "train"}
-    if outcome.found is None:
+    if outcome.result is None:
         return finds
     given = parse_pairs("--ahead", filter(None, ahead))
     parameters = {name: value for name, value in given.items() if name in LOOKED_FOR}
     pairs = [f"{name}={value}" for name, value in given.items() if name not in LOOKED_FOR]
     parameters[SETTINGS] = json.dumps(merge_settings(pairs, parameters.get(SETTINGS)))
-    receipts = {"snapshot": snapshot, "convert": outcome.found.uri}
+    receipts = {"snapshot": snapshot, "convert": outcome.result.uri}
     training = _find("train", parameters, receipts, invocation, forced)
     if training is None:
         return finds
@@ -74,7 +74,7 @@ def _find(
     receipts: dict[str, str],
     invocation: Invocation,
     forced: Sequence[str],
-) -> Found | None:
+) -> Result | None:
     if stage in forced:
         return None
     return lookup.find(stage, CALLS[stage].arguments(parameters, receipts), invocation)

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.core.storage import Prefix, writing
 from visionloop.data import dice, images
 from visionloop.data.images import ImageRow
@@ -37,9 +37,9 @@ def encode_index(entries: Iterable[IndexEntry]) -> bytes:
 class Converted:
     """A convert receipt's outputs."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Result) -> None:
         """``found`` is a convert receipt."""
-        self.found = found
+        self.result = found
         data: Any = yaml.safe_load(found.read("data"))
         self.task: str = data["task"]
         self.format: str = data["format"]
@@ -47,7 +47,7 @@ class Converted:
 
     def index(self) -> list[IndexEntry]:
         """Every image, by file name."""
-        return msgspec.json.Decoder(IndexEntry).decode_lines(self.found.read("index"))
+        return msgspec.json.Decoder(IndexEntry).decode_lines(self.result.read("index"))
 
     def view(
         self,
@@ -73,7 +73,7 @@ class Converted:
         return images.materialise(dataset, pairs, cache, alive)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:
-        with tarfile.open(fileobj=io.BytesIO(self.found.read("labels"))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(self.result.read("labels"))) as archive:
             for member in archive:
                 if member.isfile() and PurePosixPath(member.name).parts[1] in wanted:
                     target = folder / _safe(member.name)

@@ -16,7 +16,7 @@ from visionloop.components.validate import report as validation
 from visionloop.core import receipts
 from visionloop.core.errors import Defect, InvalidDataset, InvalidReceipt
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Found, Parameter
+from visionloop.core.receipts import Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.data import dice
 
@@ -41,7 +41,7 @@ class ConvertStage:
     arguments = Arguments
     description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution[tuple[Snapshot, Found]]:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[tuple[Snapshot, Result]]:
         """Reads both receipts."""
         found = receipts.load(arguments.snapshot, "snapshot")
         report = receipts.load(arguments.report, "validate")
@@ -56,7 +56,7 @@ class ConvertStage:
             loaded=(snapshot, report),
         )
 
-    def compute(self, context: Context, resolution: Resolution[tuple[Snapshot, Found]], attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[tuple[Snapshot, Result]], attempt: Attempt) -> Computed:
         """Writes the outputs, in the order of file names so that equal inputs give equal bytes."""
         snapshot, report = resolution.loaded
         left_out = set(validation.read(report).quarantined)
@@ -144,4 +144,4 @@ def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:
     return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).encode()
 
 
-STAGE: Stage[Arguments, tuple[Snapshot, Found]] = ConvertStage()
+STAGE: Stage[Arguments, tuple[Snapshot, Result]] = ConvertStage()

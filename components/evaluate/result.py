@@ -8,7 +8,7 @@ import msgspec
 
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 
 OUTPUT = "evaluation"
 
@@ -53,7 +53,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Found) -> EvaluationResult:
+def read(found: Result) -> EvaluationResult:
     """The result of an evaluate receipt. Raises InvalidReceipt."""
     try:
         return msgspec.json.decode(found.read(OUTPUT), type=EvaluationResult)

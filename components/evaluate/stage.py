@@ -31,7 +31,7 @@ from visionloop.core.errors import (
 from visionloop.core.logs import LOGGER, notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Found, InputReference, Parameter
+from visionloop.core.receipts import InputReference, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import open_prefix
@@ -65,7 +65,7 @@ class Arguments:
 class Loaded:
     """What ``resolve`` found out."""
 
-    training: Found
+    training: Result
     snapshot: Snapshot
     trainer: Trainer
     config: dict[str, Any]
@@ -114,7 +114,7 @@ class EvaluateStage:
                 "config": Parameter(config, "training"),
             },
             loaded=Loaded(training, Snapshot(snapshot), trainer, config, gate, registry, champion),
-            beside={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
+            run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
         if champion is not None and champion.training_digest == training.receipt.digest and not context.force:
             resolution.existing = self._promoting(champion, resolution)
@@ -141,7 +141,7 @@ class EvaluateStage:
         LOGGER.info("verdict %s: %s", verdict, reason)
         result = EvaluationResult(
             training=loaded.training.receipt.digest,
-            snapshot=loaded.snapshot.found.receipt.digest,
+            snapshot=loaded.snapshot.result.receipt.digest,
             champion=resolution.inputs["champion"].digest,
             split=SPLIT,
             images=count,
@@ -172,7 +172,7 @@ class EvaluateStage:
             metrics=dict(candidate.metrics),
         )
 
-    def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Found | None:
+    def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Result | None:
         """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
         with contextlib.suppress(VisionloopError):
             found = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
@@ -232,7 +232,7 @@ def _obstacle(champion: Version, why: str) -> str:
     return why.rstrip(".")
 
 
-def _converted(training: Found) -> Converted:
+def _converted(training: Result) -> Converted:
     """The dataset that a training was on."""
     reference = training.receipt.inputs["converted"]
     found = receipts.load(reference.receipt or "", "convert")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.evaluate.result import EvaluationResult
-from visionloop.core.receipts import Found, Parameter
+from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
 
 #: Classes that a card names; of the others it tells the number.
@@ -30,8 +30,8 @@ class Card:
     task: str
     classes: Sequence[str]
     result: EvaluationResult
-    evaluation: Found
-    training: Found
+    evaluation: Result
+    training: Result
     snapshot_id: str
     dataset_hash: str
     dataset: str

@@ -22,7 +22,7 @@ from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.logs import notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Found, Output, Parameter
+from visionloop.core.receipts import Output, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Sent, open_prefix
 from visionloop.core.stores import normalise_uri
@@ -54,9 +54,9 @@ class Arguments:
 class Loaded:
     """What ``resolve`` found out."""
 
-    evaluation: Found
+    evaluation: Result
     result: EvaluationResult
-    training: Found
+    training: Result
     name: str
     given: str
     storage: str
@@ -126,7 +126,7 @@ class RegisterStage:
             version = one_version(models, loaded.name, training_digest)
             if version is None:
                 self._build(loaded, folder, attempt.work)
-                source = f"{attempt.key_place.uri}/{attempt.name}/{MODEL}"
+                source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
                 description = card.render(told)[:LONGEST_DESCRIPTION]
                 version = models.create_version(loaded.name, source, self._tags(context, loaded, told), description)
@@ -161,12 +161,12 @@ class RegisterStage:
             number, alias = int(there.receipt.scalars["version"]), there.receipt.scalars["alias"]
             if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.given):
                 if alias != registry.CHAMPION:
-                    resolution.beside = {"alias": registry.CHAMPION, "reason": "A person made it the champion."}
+                    resolution.run_scalars = {"alias": registry.CHAMPION, "reason": "A person made it the champion."}
                 return
             loaded.registry.check_name(loaded.name, loaded.given)
             version = loaded.registry.version(loaded.name, number)
             if version is not None and version.training_digest == loaded.result.training:
-                resolution.beside = _present_alias(version, alias)
+                resolution.run_scalars = _present_alias(version, alias)
                 return
             again = int(resolution.parameters["registration"].value) + 1
             resolution.parameters["registration"] = Parameter(again, "registry: the version is not registered any more")
@@ -285,7 +285,7 @@ def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
 
 def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mapping[str, Sent]) -> None:
     """Names the source's files as the receipt's outputs where they lie under this key, be it an earlier attempt's."""
-    start = f"{attempt.key_place.uri}/"
+    start = f"{attempt.key_prefix.uri}/"
     if version.source.startswith(start):
         path = version.source.removeprefix(start)
         for name in package.files(folder):

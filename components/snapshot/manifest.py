@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.data import dice
 from visionloop.data.images import ImageRow
 
@@ -64,9 +64,9 @@ def decode(data: bytes) -> list[ImageRow]:
 class Snapshot:
     """A snapshot that was read back: its identity, where its images are, its manifest and annotations."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Result) -> None:
         """``found`` is a snapshot's receipt."""
-        self.found = found
+        self.result = found
         try:
             self.identity = msgspec.json.decode(found.read("snapshot"), type=Identity)
         except msgspec.MsgspecError as error:
@@ -91,7 +91,7 @@ class Snapshot:
     def rows(self) -> list[ImageRow]:
         """The manifest, ordered by file name."""
         if self._rows is None:
-            self._rows = decode(self.found.read("manifest"))
+            self._rows = decode(self.result.read("manifest"))
         return self._rows
 
     @property
@@ -99,5 +99,5 @@ class Snapshot:
         """The annotations that were frozen."""
         if self._annotations is None:
             file = f"{self.id}/{dice.annotation_file(self.task)}"
-            self._annotations = dice.decode(self.found.read("annotations"), file, self.task)
+            self._annotations = dice.decode(self.result.read("annotations"), file, self.task)
         return self._annotations

@@ -13,7 +13,7 @@ from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Found, Parameter
+from visionloop.core.receipts import Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri
@@ -79,7 +79,7 @@ class SnapshotStage:
                 "snapshot needs --dataset (a URI) or --snapshot (snap_…), fields of the same names in an engine's form; give one of them."
             )
         decision = _decision(context, arguments, identity, annotations)
-        resolution.beside |= decision.scalars()
+        resolution.run_scalars |= decision.scalars()
         if not decision.go:
             resolution.notices.append(decision.reason)
         return resolution
@@ -106,10 +106,10 @@ class SnapshotStage:
         attempt.write("snapshot", "snapshot.json", identity.encode(), result=True)
         attempt.write("manifest", "manifest.parquet", encode(rows), result=False)
         attempt.write("annotations", "annotations.json", dice.encode(loaded.dataset.annotations), result=False)
-        index.add(context.workspace, identity.id, f"{attempt.key_place.uri}/{receipts.FILE}")
+        index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
 
-    def explain(self, found: Found, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """What differs between an earlier snapshot and the dataset as it is."""
         loaded = resolution.loaded
         snapshot = Snapshot(found)
@@ -225,7 +225,7 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
                 f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
             )
             continue
-        resolution = Resolution(existing=found, beside={"pinned": True}, notices=_moved_on(snapshot))
+        resolution = Resolution(existing=found, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
         resolution.parameters = dict(found.receipt.parameters)
         return resolution, snapshot.identity, snapshot.annotations
     raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")

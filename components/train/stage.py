@@ -176,7 +176,7 @@ class Training:
 
     def run(self) -> Computed:
         """Trains to the end."""
-        place = self.attempt.key_place
+        place = self.attempt.key_prefix
         there = self._earlier_progress()
         checkpoint = self._fetch_checkpoint(there) if there else None
         # From an older generation of a finished training, the last epoch is trained again.
@@ -195,7 +195,7 @@ class Training:
 
     def finalise(self, epoch: int, attempt: Attempt) -> Computed:
         """Makes best and last out of the newest durable checkpoint, as if ``epoch`` had been the last."""
-        there = progress.read(self.attempt.key_place)
+        there = progress.read(self.attempt.key_prefix)
         checkpoint = self._fetch_checkpoint(there) if there else None
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
@@ -253,7 +253,7 @@ class Training:
     def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:
         local = Path(epoch.checkpoint)
         path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
-        place = self.attempt.key_place
+        place = self.attempt.key_prefix
         wait = UPLOAD_BACKOFF_SECONDS
         for attempt in range(1, UPLOAD_TRIES + 1):
             try:
@@ -289,7 +289,7 @@ class Training:
 
     def _earlier_progress(self) -> progress.Progress | None:
         """What an earlier attempt left, unless this run was told to compute anew and has not begun to."""
-        place = self.attempt.key_place
+        place = self.attempt.key_prefix
         there = progress.read(place)
         if there is not None and self.context.force and there.attempt not in self.context.attempts:
             place.delete([progress.FILE])
@@ -301,7 +301,7 @@ class Training:
         for checkpoint in there.checkpoints:
             local = self.attempt.work / f"resume_{checkpoint.epoch}.pt"
             try:
-                sent = self.attempt.key_place.download(checkpoint.path, local, self.context.alive)
+                sent = self.attempt.key_prefix.download(checkpoint.path, local, self.context.alive)
             except NotFound:
                 continue
             if sent.sha256 == checkpoint.sha256:

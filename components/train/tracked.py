@@ -26,7 +26,7 @@ class TrackedTraining:
 
     def __init__(self, context: Context, resolution: Resolution, attempt: Attempt, loaded: Loaded) -> None:
         """Opens the tracker's run, or the one that an earlier attempt opened."""
-        self._place = attempt.key_place
+        self._prefix = attempt.key_prefix
         arguments = loaded.arguments
         experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
         known = _known(self._read())
@@ -37,7 +37,7 @@ class TrackedTraining:
             "visionloop.run": context.run.name,
             "visionloop.trace_id": context.trace_id,
             "visionloop.snapshot_id": loaded.snapshot.id,
-            "visionloop.training_key": attempt.key_place.uri.rsplit("/", 1)[-1],
+            "visionloop.training_key": attempt.key_prefix.uri.rsplit("/", 1)[-1],
         }
         for name, reference in resolution.inputs.items():
             tags[f"visionloop.receipt.{name}"] = reference.receipt or ""
@@ -67,7 +67,7 @@ class TrackedTraining:
 
     def _read(self) -> dict[str, Any]:
         try:
-            value = msgspec.json.decode(self._place.read(FILE))
+            value = msgspec.json.decode(self._prefix.read(FILE))
         except (NotFound, msgspec.MsgspecError):
             return {}
         return value if isinstance(value, dict) else {}
@@ -76,7 +76,7 @@ class TrackedTraining:
         record = self._tracker.record()
         if isinstance(record, dict):
             try:
-                self._place.write(FILE, msgspec.json.encode(record))
+                self._prefix.write(FILE, msgspec.json.encode(record))
             except VisionloopError as error:
                 LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
 

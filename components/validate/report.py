@@ -6,7 +6,7 @@ import msgspec
 
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 
 
 class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Found) -> Report:
+def read(found: Result) -> Report:
     """Reads the report of a validate receipt."""
     try:
         return msgspec.json.decode(found.read("report"), type=Report)

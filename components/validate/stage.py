@@ -84,7 +84,7 @@ class ValidateStage:
         page = render(snapshot, report, open_prefix(snapshot.dataset, "dataset"))
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.rows))
         if refusal:
-            folder = context.run.place.child("validate")
+            folder = context.run.prefix.child("validate")
             folder.write("report.json", report.encode())
             folder.write("report.html", page)
             raise InvalidDataset(f"{refusal} The report lies at {folder.uri}/report.html.")

@@ -77,7 +77,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
             if ahead:
                 told = replace(invocation, force=False)
                 outcome = replace(
-                    outcome, beside={**outcome.beside, **look_ahead(outcome, given["snapshot"], ahead, told)}
+                    outcome, run_scalars={**outcome.run_scalars, **look_ahead(outcome, given["snapshot"], ahead, told)}
                 )
         if outputs:
             write_outputs(outcome, outputs)
@@ -115,7 +115,7 @@ def write_outputs(outcome: Outcome, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     summary = outcome.summary()
     summary.pop("metrics")
-    values = {**summary, "digest": outcome.found.receipt.digest if outcome.found else None}
+    values = {**summary, "digest": outcome.result.receipt.digest if outcome.result else None}
     for name, value in values.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         (folder / name).write_text("" if value is None else text)

@@ -111,7 +111,7 @@ OTHER_TASKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("task", OTHER_TASKS)
 def test_a_task_that_is_not_trained_yet_goes_as_far_as_convert(file_laptop: Laptop, tmp_path: Path, task: str):
-    dataset = Dataset(machine.file_place(tmp_path / "shapes", "dataset"))
+    dataset = Dataset(machine.file_prefix(tmp_path / "shapes", "dataset"))
     objects = {key: data for key, data in machine.sample_objects(2, 2, 2).items() if key.startswith("images/")}
     document = _document(task, OTHER_TASKS[task])
     if task == "pose":

@@ -141,13 +141,13 @@ def test_json_that_is_wrong(
     "data", [b"", b"not JSON at all", b'{"format_version": "1.0", "images": [', b"\xff\xfe\x00broken", b"null"]
 )
 def test_a_file_that_is_no_json(laptop: Laptop, dataset: Dataset, good: Dataset, data: bytes):
-    dataset.place.write("annotations_detection.json", data)
+    dataset.prefix.write("annotations_detection.json", data)
     assert "annotations_detection.json" in check(laptop, dataset.uri).refused(65)
     assert_usable(laptop, good)
 
 
 def test_an_image_that_is_missing_in_the_store(laptop: Laptop, dataset: Dataset, good: Dataset):
-    dataset.place.delete(["images/val/000001.png"])
+    dataset.prefix.delete(["images/val/000001.png"])
     sentence = check(laptop, dataset.uri).refused(65)
     assert "val/000001.png" in sentence
     assert_usable(laptop, good)
@@ -155,7 +155,7 @@ def test_an_image_that_is_missing_in_the_store(laptop: Laptop, dataset: Dataset,
 
 @pytest.mark.parametrize("data", [b"", b"this is no picture"])
 def test_an_image_that_is_none(laptop: Laptop, dataset: Dataset, good: Dataset, data: bytes):
-    dataset.place.write("images/val/000001.png", data)
+    dataset.prefix.write("images/val/000001.png", data)
     assert "val/000001.png" in check(laptop, dataset.uri).refused(65)
     assert_usable(laptop, good)
 
@@ -163,7 +163,7 @@ def test_an_image_that_is_none(laptop: Laptop, dataset: Dataset, good: Dataset, 
 def test_an_image_cut_after_its_header_is_found_by_decoding_all_of_it(laptop: Laptop, dataset: Dataset, good: Dataset):
     """The default looks at headers alone, and this one's is whole."""
     key = "images/val/000001.png"
-    dataset.place.write(key, dataset.place.read(key)[:-100])
+    dataset.prefix.write(key, dataset.prefix.read(key)[:-100])
     taken = laptop.stage("snapshot", "--dataset", dataset.uri).expect().summary["receipt"]
     assert laptop.stage("validate", "--snapshot", taken).expect().summary["errors"] == 0
     sentence = laptop.stage("validate", "--snapshot", taken, "--mode", "full", "--run", "full").refused(65)
@@ -191,7 +191,7 @@ def test_odd_file_names_are_names_like_others(laptop: Laptop, dataset: Dataset):
     names = ["$(touch hacked).png", "; rm -rf .png", "100% #1?.png", "Ünïcode 한국어/ﬁ.png", "-n.png", "'\"`.png"]
     document = dataset.annotations()
     for image, name in zip(document["images"], names, strict=False):
-        dataset.place.write(f"images/{name}", dataset.place.read(f"images/{image['file_name']}"))
+        dataset.prefix.write(f"images/{name}", dataset.prefix.read(f"images/{image['file_name']}"))
         image["file_name"] = name
     uris = laptop.prepare(dataset.write_annotations(document).uri)
     trained = laptop.stage(

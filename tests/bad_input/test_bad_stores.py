@@ -90,7 +90,7 @@ def test_a_workspace_below_a_file(file_laptop: Laptop, digits_folder: Path, tmp_
 @pytest.fixture
 def digits_folder(tmp_path: Path) -> Path:
     """A small dataset in a folder."""
-    Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
+    Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
     return tmp_path / "digits"
 
 
@@ -154,7 +154,7 @@ def filled_store(mount: Callable[[str], Path], make_s3: Callable[[Path], Server]
 def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: tuple[Server, Path]):
     """SeaweedFS has no code for it: it answers 500 InternalError, and takes writes again as soon as there is space."""
     server, filler = filled_store
-    dataset = Dataset(machine.file_place(tmp_path / "crowded", "dataset")).put(machine.sample_objects(4, 2, 2))
+    dataset = Dataset(machine.file_prefix(tmp_path / "crowded", "dataset")).put(machine.sample_objects(4, 2, 2))
     document = dataset.annotations()
     # Larger than what fits into the rests of the store's blocks.
     document["images"][0]["annotations"] *= 5000

@@ -48,7 +48,7 @@ def tell(capsys: pytest.CaptureFixture[str], name: str, **seconds: list[float]) 
 @pytest.fixture
 def bulk(s3: Server) -> Prefix:
     """Many objects of an image's size."""
-    place = machine.s3_place(s3, "datasets", f"bulk-{uuid.uuid4().hex[:8]}", "dataset")
+    place = machine.s3_prefix(s3, "datasets", f"bulk-{uuid.uuid4().hex[:8]}", "dataset")
     data = bytes(range(256)) * (IMAGE_BYTES // 256)
     for _ in place.map(lambda key: place.write(key, data + key.encode()), [f"{n:06d}" for n in range(IMAGES)]):
         pass
@@ -95,18 +95,18 @@ def test_freezing_against_copying(
 ):
     """A snapshot lists a dataset; a copy on the server moves it."""
     dataset = make_dataset(train=IMAGES // 2, val=20, test=20)
-    keys = [info.key for info in dataset.place.objects()]
+    keys = [info.key for info in dataset.prefix.objects()]
     freezing, copying = [], []
     for _ in range(ROUNDS):
         laptop = make_laptop()
         freezing.append(timed(lambda laptop=laptop: laptop.stage("snapshot", "--dataset", dataset.uri).expect()))  # type: ignore[misc]
-        target = machine.s3_place(s3, "datasets")
+        target = machine.s3_prefix(s3, "datasets")
         name = f"copy-{uuid.uuid4().hex[:8]}"
 
         def copy(key: str, target: Prefix = target, name: str = name) -> None:
-            target.copy(f"{dataset.place.path}/{key}", f"{name}/{key}")
+            target.copy(f"{dataset.prefix.path}/{key}", f"{name}/{key}")
 
-        copying.append(timed(lambda copy=copy: list(dataset.place.map(copy, keys))))  # type: ignore[misc]
+        copying.append(timed(lambda copy=copy: list(dataset.prefix.map(copy, keys))))  # type: ignore[misc]
     tell(capsys, f"freezing {len(keys)} objects (with the command's start)", copy=copying, snapshot=freezing)
 
 

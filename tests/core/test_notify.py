@@ -171,4 +171,4 @@ def test_a_receiver_that_refuses_or_is_gone_fails_nothing(
     assert not notify(failed)
     monkeypatch.delenv("VISIONLOOP_NOTIFY_URL")
     assert not notify(failed)
-    assert not failed.place.exists("notified.json")
+    assert not failed.prefix.exists("notified.json")

@@ -48,7 +48,7 @@ def make(attempt: str = "attempt1", **changes) -> Receipt:
     )
 
 
-def store(workspace: str, receipt: Receipt | None = None) -> tuple[Prefix, receipts.Found]:
+def store(workspace: str, receipt: Receipt | None = None) -> tuple[Prefix, receipts.Result]:
     """Writes outputs and publishes their receipt."""
     receipt = receipt or make()
     place = open_prefix(workspace, "results").child(f"{receipt.stage}/{receipt.key}")
@@ -201,7 +201,7 @@ def test_an_input_of_another_stage_or_without_a_receipt(workspace):
     assert loaded.receipt == found.receipt
     assert loaded.uri == found.uri
     assert loaded.reference == InputReference(found.uri, found.receipt.digest)
-    assert loaded.output_uri("labels") == f"{found.place.uri}/attempt1/labels"
+    assert loaded.output_uri("labels") == f"{found.prefix.uri}/attempt1/labels"
     with pytest.raises(InvalidReceipt, match="has no 'weights'"):
         loaded.output("weights")
 

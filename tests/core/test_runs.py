@@ -55,7 +55,7 @@ def test_states_and_failures_read_back_in_the_order_of_their_start(there):
 @pytest.mark.parametrize("torn", [b"", b"{", b"[1]"])
 def test_a_torn_record_reads_as_none(there, torn):
     for name in ("run.json", "train.json", "train.failure.json"):
-        there.place.write(name, torn)
+        there.prefix.write(name, torn)
     assert there.read() is None
     assert there.state("train") == StageState(stage="train")
     assert there.failure("train") is None

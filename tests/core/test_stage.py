@@ -60,10 +60,10 @@ def count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def stored(outcome: Outcome) -> receipts.Found:
+def stored(outcome: Outcome) -> receipts.Result:
     """The receipt as it lies in the store now, its outputs verified."""
-    assert outcome.found is not None
-    return receipts.load(outcome.found.uri, "toy")
+    assert outcome.result is not None
+    return receipts.load(outcome.result.uri, "toy")
 
 
 def record(workspace: str, run_name: str) -> RunRecord:
@@ -140,14 +140,14 @@ def test_force_computes_again_and_replaces(workspace):
 @pytest.mark.parametrize("damage", ["output gone", "decoration gone", "output cut", "receipt torn"])
 def test_a_damaged_result_is_computed_again_and_replaced(workspace, damage):
     first = run(workspace)
-    assert first.found is not None
-    place = first.found.place
+    assert first.result is not None
+    place = first.result.prefix
     if damage == "output gone":
-        place.delete([first.found.output("a").path])
+        place.delete([first.result.output("a").path])
     elif damage == "decoration gone":
-        place.delete([first.found.output("picture").path])
+        place.delete([first.result.output("picture").path])
     elif damage == "output cut":
-        place.write(first.found.output("a").path, b"a")
+        place.write(first.result.output("a").path, b"a")
     else:
         place.write("receipt.json", place.read("receipt.json")[:100])
     again = run(workspace)

@@ -65,7 +65,7 @@ class Toys:
     def record(self, run: str) -> RunRecord:
         return RunRecord(open_prefix(self.workspace, "results"), run)
 
-    def receipt(self) -> receipts.Found | None:
+    def receipt(self) -> receipts.Result | None:
         """The workspace's one receipt, its outputs verified."""
         place = open_prefix(self.workspace, "results")
         found = [info.key for info in place.objects("toy") if info.key.endswith("/receipt.json")]
@@ -144,7 +144,7 @@ def test_when_the_first_is_killed_half_way_the_second_takes_over(toys):
     found = toys.receipt()
     assert found is not None
     assert [found.receipt.attempt] == toys.record("second").state("toy").attempts
-    assert not found.place.exists(reservation.FILE)
+    assert not found.prefix.exists(reservation.FILE)
 
 
 def test_a_late_finisher_takes_the_winners_receipt_and_leaves_it(toys):

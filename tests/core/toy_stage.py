@@ -50,7 +50,7 @@ class Toy:
     def resolve(self, context: Context, arguments: ToyArguments) -> Resolution:
         inputs = {name: InputReference(None, name) for name in arguments.inputs.split(",")}
         return Resolution(
-            inputs, {"value": Parameter(float(arguments.value), "given")}, ["This is a toy."], beside={"beside": 1}
+            inputs, {"value": Parameter(float(arguments.value), "given")}, ["This is a toy."], run_scalars={"beside": 1}
         )
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:

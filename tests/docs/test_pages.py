@@ -169,8 +169,8 @@ def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pyt
     sample.write(put, train=3, val=1, test=1)
     where = Invocation(str(tmp_path / "work"), run="documents")
     snapshot = run_stage(catalog.stage("snapshot"), {"dataset": str(tmp_path / "dataset")}, where)
-    assert snapshot.found
-    given = {"snapshot": snapshot.found.uri}
+    assert snapshot.result
+    given = {"snapshot": snapshot.result.uri}
     first = run_stage(STAGE, given, where)
     assert first.scalars["classes"] > 0
     assert not first.reused

@@ -37,16 +37,16 @@ def follows(*stages: str) -> dict[str, tuple[str, list[str]]]:
 def grown(toy_trained: Trained) -> Iterator[Dataset]:
     """The toy's dataset with three more images, for a while."""
     dataset = toy_trained.dataset
-    before = dataset.place.read("annotations_detection.json")
+    before = dataset.prefix.read("annotations_detection.json")
     dataset.put(machine.sample_objects(train=19))
     yield dataset
-    dataset.place.write("annotations_detection.json", before)
+    dataset.prefix.write("annotations_detection.json", before)
 
 
 @pytest.fixture
 def altered(toy_trained: Trained) -> Iterator[str]:
     """The key of an image whose bytes are others for a while."""
-    place, key = toy_trained.dataset.place, "images/train/000003.png"
+    place, key = toy_trained.dataset.prefix, "images/train/000003.png"
     before = place.read(key)
     place.write(key, place.read("images/train/000004.png"))
     yield key

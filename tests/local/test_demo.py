@@ -39,7 +39,7 @@ FOREIGN = {
 @pytest.fixture
 def person(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
     """A laptop with nothing on it; services that a failing test leaves are stopped."""
-    made = machine.build(tmp_path / "laptop", registry_template, machine.file_place(tmp_path / "unused"), FOREIGN)
+    made = machine.build(tmp_path / "laptop", registry_template, machine.file_prefix(tmp_path / "unused"), FOREIGN)
     yield made
     services.down(made.folder / "home")
     made.close()

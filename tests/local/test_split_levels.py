@@ -31,7 +31,7 @@ def objects() -> dict[str, bytes]:
 @pytest.fixture
 def dataset(tmp_path: Path, objects: dict[str, bytes]) -> Dataset:
     """The sample in a folder: its images name their splits."""
-    return Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(objects)
+    return Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(objects)
 
 
 def take(dataset: Dataset, tmp_path: Path, option: str | None = None) -> tuple[Outcome, Snapshot]:
@@ -39,13 +39,13 @@ def take(dataset: Dataset, tmp_path: Path, option: str | None = None) -> tuple[O
     workspace = tmp_path / f"work-{len(list(tmp_path.iterdir()))}"
     given = {"dataset": dataset.uri, "split": option}
     outcome = run_stage(catalog.stage("snapshot"), given, Invocation(workspace.as_uri()))
-    assert outcome.found is not None
-    return outcome, Snapshot(outcome.found)
+    assert outcome.result is not None
+    return outcome, Snapshot(outcome.result)
 
 
 def write_rule(dataset: Dataset, rule: dice.SplitRule) -> None:
-    metadata: dict[str, Any] = json.loads(dataset.place.read("metadata.json"))
-    dataset.place.write("metadata.json", json.dumps(metadata | {"split_config": rule.canonical()}).encode())
+    metadata: dict[str, Any] = json.loads(dataset.prefix.read("metadata.json"))
+    dataset.prefix.write("metadata.json", json.dumps(metadata | {"split_config": rule.canonical()}).encode())
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_strongest_level_decides_and_the_manifest_says_what_it_decided(
         split: list(expected.values()).count(split) for split in dice.SPLITS
     }
     assert snapshot.identity.split["rule"] == (rule.canonical() if rule else None)
-    assert outcome.found is not None
-    assert outcome.found.receipt.parameters["split"].source == source
+    assert outcome.result is not None
+    assert outcome.result.receipt.parameters["split"].source == source
 
 
 def test_a_snapshots_id_covers_content_and_split_and_not_who_decided_it(

@@ -14,13 +14,13 @@ def test_the_loop_runs_over_two_stores_with_keys_of_their_own(
     make_laptop: Callable[..., Laptop], digits: Dataset, second_s3: Server
 ):
     laptop = make_laptop(**second_s3.variables("INTERNAL_S3_"))
-    laptop.workspace = machine.s3_place(second_s3, "results", f"work-{uuid.uuid4().hex[:8]}")
-    before = {info.key: info.etag for info in digits.place.objects()}
+    laptop.workspace = machine.s3_prefix(second_s3, "results", f"work-{uuid.uuid4().hex[:8]}")
+    before = {info.key: info.etag for info in digits.prefix.objects()}
     ended = laptop.train(digits.uri).expect()
     assert ended.summary["alias"] == "champion"
     assert laptop.receipt("train", ended.summary["stages"]["train"]["key"]).scalars["epochs"] == 4
     assert laptop.workspace.exists("models/tiny-digits/1/MLmodel")
-    assert {info.key: info.etag for info in digits.place.objects()} == before
+    assert {info.key: info.etag for info in digits.prefix.objects()} == before
 
 
 def test_keys_of_the_one_store_do_not_open_the_other(
@@ -34,7 +34,7 @@ def test_keys_of_the_one_store_do_not_open_the_other(
 
 
 def test_a_dataset_in_a_folder_and_results_in_a_store(make_laptop: Callable[..., Laptop], tmp_path: Path):
-    dataset = Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
+    dataset = Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
     laptop = make_laptop()
     prepared = laptop.prepare(str(tmp_path / "digits"))
     found = laptop.receipt("snapshot", prepared["snapshot"].split("/")[-2])

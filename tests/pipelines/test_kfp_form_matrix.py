@@ -275,8 +275,8 @@ class Form:
 
     def _run(self, stage: str, given: Mapping[str, Any]) -> Any:
         outcome = run_stage(catalog.stage(stage), given, Invocation(str(self.workspace), run="prepared"))
-        assert outcome.found is not None
-        return outcome.found
+        assert outcome.result is not None
+        return outcome.result
 
     def sent(self, row: Mapping[str, Edge]) -> dict[str, Any]:
         """The pipeline's parameters."""

@@ -80,7 +80,7 @@ class ToyStage:
         resolution = Resolution()
         if self.name == "snapshot":
             skip = os.environ.get("TOY_SKIP")
-            resolution.beside = (Decision(False, skip) if skip else ALWAYS).scalars()
+            resolution.run_scalars = (Decision(False, skip) if skip else ALWAYS).scalars()
         for entry in fields(arguments):
             value = getattr(arguments, entry.name)
             if ARGUMENTS[self.name][entry.name] == "!":

@@ -12,7 +12,7 @@ from toy_detector import Prepared, published
 
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.register.card import CLASSES, Card, escape, render
-from visionloop.core.receipts import Found, Parameter, Receipt
+from visionloop.core.receipts import Parameter, Receipt, Result
 from visionloop.core.storage import open_prefix
 from visionloop.registry import Registry
 
@@ -30,12 +30,12 @@ RESULT = EvaluationResult(
 )
 
 
-def found(stage: str, **more: object) -> Found:
+def found(stage: str, **more: object) -> Result:
     values = {"stage": stage, "logic_version": 1, "key": "k" * 64, "attempt": "a" * 12, "inputs": {}, "outputs": {}}
     values |= {"parameters": {}, "digest": "d" * 64, "trace_id": "trace", "tracking": "not tracked"}
     values |= {"scalars": {}, "metrics": {}, "timings": {}, "versions": {}, **more}
     place = open_prefix(f"file:///workspace/{stage}", "results")
-    return Found(Receipt(**values), f"{place.uri}/receipt.json", place)  # type: ignore[arg-type]
+    return Result(Receipt(**values), f"{place.uri}/receipt.json", place)  # type: ignore[arg-type]
 
 
 CARD = Card(

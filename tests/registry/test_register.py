@@ -32,7 +32,7 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
     champion = registry.champion(name)
     assert champion is not None
     assert champion.number == 1
-    assert champion.source == f"{published(outcome).place.uri}/{published(outcome).receipt.attempt}/model"
+    assert champion.source == f"{published(outcome).prefix.uri}/{published(outcome).receipt.attempt}/model"
     tags = dict(champion.tags)
     assert tags.pop("visionloop.trace_id")
     assert tags.pop("visionloop.snapshot_id").startswith("snap_")

@@ -146,7 +146,7 @@ def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, 
         assert folder is not None
         (folder / "conda.yaml#1").write_bytes(b"half")
         (folder / "MLmodel").unlink()
-    published(killed).place.delete(["receipt.json"])
+    published(killed).prefix.delete(["receipt.json"])
     assert not prepared.register(evaluation, name).reused
     source, copy = (_contents(uri) for uri in uris)
     assert source == copy

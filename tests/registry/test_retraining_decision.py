@@ -72,12 +72,12 @@ def test_the_decision_is_made_anew_beside_the_same_receipt(prepared: Prepared, t
     prepared.register(prepared.evaluate(prepared.train(2), name), name)
     again = taken('{"min_new_images": 3}', images=10)
     assert again.reused
-    assert again.found is not None
-    assert first.found is not None
-    assert again.found.uri == first.found.uri
+    assert again.result is not None
+    assert first.result is not None
+    assert again.result.uri == first.result.uri
     assert (first.scalars["go"], again.scalars["go"]) == ("true", "false")
-    assert not {"go", "reason"} & set(again.found.receipt.scalars)
-    assert not {"retraining", "model_name"} & set(again.found.receipt.parameters)
+    assert not {"go", "reason"} & set(again.result.receipt.scalars)
+    assert not {"retraining", "model_name"} & set(again.result.receipt.parameters)
     assert again.summary()["reason"] == "skipped: 2 new images, 3 needed"
 
 
@@ -120,7 +120,7 @@ def test_the_champions_age_is_that_of_its_training(prepared: Prepared, name: str
     training = prepared.train(2)
     prepared.register(prepared.evaluate(training, name), name)
     snapshot = Snapshot(receipts.load(prepared.snapshot, "snapshot"))
-    written = receipts.load(training, "train").place.head(receipts.FILE).modified
+    written = receipts.load(training, "train").prefix.head(receipts.FILE).modified
     for days in (0, 30.5):
         now = datetime.fromtimestamp(written, UTC) + timedelta(days=days)
         found = compare(registry.champion(name), name, "snap_another", snapshot.annotations, now)
@@ -159,7 +159,7 @@ def test_a_champion_whose_checkpoints_are_gone_is_compared_all_the_same(
     training = prepared.train(2)
     prepared.register(prepared.evaluate(training, name), name)
     found = receipts.load(training, "train")
-    found.place.delete([found.output("best").path, found.output("last").path])
+    found.prefix.delete([found.output("best").path, found.output("last").path])
     assert told(taken('{"min_new_images": 3}', images=12)) == ("true", "retraining: 4 new images, 3 needed")
 
 

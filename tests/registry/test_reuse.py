@@ -36,8 +36,8 @@ def test_what_is_gone_stands_in_the_run_as_the_stages_own_failure(
     found_before: RunRecord, training: str, hand_on: Callable[[], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = load(training, "train")
-    best = found.place.read(found.output("best").path)
-    found.place.delete([found.output("best").path])
+    best = found.prefix.read(found.output("best").path)
+    found.prefix.delete([found.output("best").path])
     with pytest.raises(SystemExit) as ended:
         hand_on()
     assert ended.value.code == 65
@@ -49,7 +49,7 @@ def test_what_is_gone_stands_in_the_run_as_the_stages_own_failure(
     assert found_before.state("train").state == "failed"
     assert [one.stage for one in found_before.failures()] == ["train"]
 
-    found.place.write(found.output("best").path, best)
+    found.prefix.write(found.output("best").path, best)
     assert hand_on() == (training,)
     assert found_before.failure("train") is None
     assert found_before.state("train").state == "succeeded"

@@ -54,8 +54,8 @@ def shown(outcome: Outcome, folder: Path) -> dsl.ClassificationMetrics:
     """KFP's artifact of an evaluation, filled twice as by a task that is retried."""
     artifact = dsl.ClassificationMetrics(name="confusion_matrix", uri=str(folder / "artifact"), metadata={})
     for _ in range(2):
-        assert outcome.found is not None
-        kubeflow.fill(artifact, outcome.found)
+        assert outcome.result is not None
+        kubeflow.fill(artifact, outcome.result)
     return artifact
 
 
@@ -65,8 +65,8 @@ def test_the_report_and_the_artifact_show_the_curve(
 ) -> None:
     toy.right, toy.wrong = [0.9, 0.8, 0.4], [0.8, 0.1]
     outcome = prepared.evaluate(prepared.train(2), name)
-    assert outcome.found is not None
-    page = outcome.found.read("report").decode()
+    assert outcome.result is not None
+    page = outcome.result.read("report").decode()
     assert "of 3 right and 2 wrong detections, all classes together" in page
     assert "with a chance of 0.750" in page
     assert 'points="0.00,100.00 0.00,66.67 50.00,33.33 50.00,0.00 100.00,0.00"' in page
@@ -75,17 +75,17 @@ def test_the_report_and_the_artifact_show_the_curve(
     assert [one["falsePositiveRate"] for one in points] == [0, 0, 1 / 2, 1 / 2, 1]
     assert [one["recall"] for one in points] == [0, 1 / 3, 2 / 3, 1, 1]
     assert points[1]["confidenceThreshold"] == 0.9
-    assert artifact.metadata["roc_uri"] == outcome.found.output_uri("roc")
+    assert artifact.metadata["roc_uri"] == outcome.result.output_uri("roc")
     assert artifact.metadata["confusionMatrix"]["rows"]
     json.dumps(artifact.metadata, allow_nan=False)
     # Beside the results: how confident a model is, to the last digit, decides nothing downstream.
-    assert not outcome.found.output("roc").result
+    assert not outcome.result.output("roc").result
 
 
 @pytest.mark.usefixtures("mlflow_uri")
 def test_a_trainer_that_tells_no_confidences_has_no_curve(prepared: Prepared, name: str, tmp_path: Path) -> None:
     outcome = prepared.evaluate(prepared.train(2), name)
-    assert outcome.found is not None
-    assert "roc" not in outcome.found.receipt.outputs
-    assert "<svg" not in outcome.found.read("report").decode()
+    assert outcome.result is not None
+    assert "roc" not in outcome.result.receipt.outputs
+    assert "<svg" not in outcome.result.read("report").decode()
     assert "confidenceMetrics" not in shown(outcome, tmp_path).metadata

@@ -20,7 +20,7 @@ from visionloop.components.evaluate.slices import match, overlap
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import OutOfMemory
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Found, Parameter
+from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
 from visionloop.training.catalog import TRAINERS
@@ -263,10 +263,10 @@ def run(
     return run_stage(stage, arguments, Invocation(workspace=workspace, force=force, run=run))
 
 
-def published(outcome: Outcome) -> Found:
+def published(outcome: Outcome) -> Result:
     """The receipt of a stage that has one."""
-    assert outcome.found is not None
-    return outcome.found
+    assert outcome.result is not None
+    return outcome.result
 
 
 def prepare(folder: Path, workspace: str, on_error: str = "fail") -> Prepared:

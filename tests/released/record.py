@@ -36,9 +36,9 @@ def record(released: Released) -> None:
             home.create()
             with home.lock():
                 tracking.prepare(home)
-            dataset = machine.s3_place(server, "datasets", released.prefix, "dataset")
+            dataset = machine.s3_prefix(server, "datasets", released.prefix, "dataset")
             machine.Dataset(dataset).put(machine.sample_objects(12, 4, 4))
-            workspace = machine.s3_place(server, "results", released.prefix)
+            workspace = machine.s3_prefix(server, "results", released.prefix)
             laptop = machine.build(Path(folder, "laptop"), home.path, workspace, server.both_roles)
             ended = laptop.start(*laptop.train_command(dataset.uri, settings=machine.TOY)).end().expect()
             assert ended.summary["alias"] == "champion", ended.summary

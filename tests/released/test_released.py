@@ -51,7 +51,7 @@ def laptop(released: Released, make_laptop: Callable[..., Laptop], s3: machine.S
     """A laptop whose workspace and registry are the released ones."""
     made = make_laptop()
     released.put(s3, made.database)
-    made.workspace = machine.s3_place(s3, "results", released.prefix)
+    made.workspace = machine.s3_prefix(s3, "results", released.prefix)
     return made
 
 
@@ -95,7 +95,7 @@ def test_the_champion_of_a_released_workspace_loads_and_predicts(
     laptop: Laptop, s3: machine.Server, released: Released, tmp_path: Path
 ):
     pictures = []
-    dataset = machine.s3_place(s3, "datasets", released.prefix, "dataset")
+    dataset = machine.s3_prefix(s3, "datasets", released.prefix, "dataset")
     for info in list(dataset.objects("images/test"))[:2]:
         pictures.append(tmp_path / Path(info.key).name)
         pictures[-1].write_bytes(dataset.read(info.key))

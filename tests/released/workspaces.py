@@ -44,8 +44,8 @@ class Released:
     def put(self, server: machine.Server, database: Path) -> None:
         """Puts dataset and workspace onto a server, and MLflow's store into a file."""
         places = {
-            "dataset": machine.s3_place(server, "datasets", self.prefix, "dataset"),
-            "workspace": machine.s3_place(server, "results", self.prefix),
+            "dataset": machine.s3_prefix(server, "datasets", self.prefix, "dataset"),
+            "workspace": machine.s3_prefix(server, "results", self.prefix),
         }
         with tarfile.open(self.archive) as archive:
             for member in archive:

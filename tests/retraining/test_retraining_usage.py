@@ -65,7 +65,7 @@ class Past:
         then = told(NOW - ago)
         # Written as it is: write_state would put the time in.
         train = StageState(stage="train", started_at=then, updated_at=then, **fields)
-        record.place.write("train.json", msgspec.json.encode(train))
+        record.prefix.write("train.json", msgspec.json.encode(train))
         return record
 
     def usage(self, model: str = "tiny-digits", own: str = "now", at: datetime = NOW) -> Usage:

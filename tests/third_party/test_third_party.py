@@ -27,7 +27,7 @@ def installed(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def snapshot(file_laptop: Laptop, tmp_path: Path) -> str:
     """The URI of a small dataset's snapshot."""
-    Dataset(machine.file_place(tmp_path / "digits", "dataset")).put(machine.sample_objects(6, 3, 3))
+    Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects(6, 3, 3))
     return str(file_laptop.stage("snapshot", "--dataset", str(tmp_path / "digits")).expect().summary["receipt"])
 
 

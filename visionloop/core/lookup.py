@@ -10,13 +10,13 @@ from visionloop.core import catalog, live, receipts, runs
 from visionloop.core.errors import NotFound, VisionloopError
 from visionloop.core.limits import Limits
 from visionloop.core.logs import LOGGER
-from visionloop.core.receipts import Found
+from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, make_arguments
 from visionloop.core.stage import Context, key_of
 from visionloop.core.storage import open_prefix
 
 
-def find(stage: str, given: Mapping[str, Any], invocation: Invocation) -> Found | None:
+def find(stage: str, given: Mapping[str, Any], invocation: Invocation) -> Result | None:
     """The receipt that a stage would end with at once, found by the key that the stage itself makes; else None.
 
     A look that fails finds nothing: the stage itself says what is wrong, in a pod that has what it needs (weights that lie in
@@ -43,11 +43,11 @@ def find(stage: str, given: Mapping[str, Any], invocation: Invocation) -> Found 
     except Exception as error:  # noqa: BLE001 - a third party's stage that can't be read here may run elsewhere
         LOGGER.info("looking ahead for %s found nothing: %s: %s", stage, type(error).__name__, error)
         return None
-    _record(context, stage, found, resolution.beside)
+    _record(context, stage, found, resolution.run_scalars)
     return found
 
 
-def _record(context: Context, stage: str, found: Found, run_scalars: Mapping[str, Any]) -> None:
+def _record(context: Context, stage: str, found: Result, run_scalars: Mapping[str, Any]) -> None:
     """Writes into the run's record that a stage was reused, where there is a record."""
     if context.run.read() is None:
         return

@@ -71,12 +71,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
-class Found:
+class Result:
     """A receipt that was read, and the prefix that holds its outputs."""
 
     def __init__(self, receipt: Receipt, uri: str, place: Prefix, etag: str = "") -> None:
         """``place`` is the folder of the key, ``etag`` the receipt object's own."""
-        self.receipt, self.uri, self.place, self.etag = receipt, uri, place, etag
+        self.receipt, self.uri, self.prefix, self.etag = receipt, uri, place, etag
 
     @property
     def reference(self) -> InputReference:
@@ -92,7 +92,7 @@ class Found:
 
     def output_uri(self, name: str) -> str:
         """One output's URI."""
-        return f"{self.place.uri}/{self.output(name).path}"
+        return f"{self.prefix.uri}/{self.output(name).path}"
 
     def read(self, name: str) -> bytes:
         """An output's bytes, checked against the receipt.
@@ -102,7 +102,7 @@ class Found:
         """
         entry = self.output(name)
         try:
-            data = self.place.read(entry.path)
+            data = self.prefix.read(entry.path)
         except NotFound:
             raise InvalidReceipt(
                 f"{self.uri}: the output '{name}' is gone from the store; run the stage again with --force."
@@ -117,7 +117,7 @@ class Found:
         """Downloads an output into a file, checked against the receipt. Raises InvalidReceipt as ``read`` does."""
         entry = self.output(name)
         try:
-            sent = self.place.download(entry.path, local)
+            sent = self.prefix.download(entry.path, local)
         except NotFound:
             raise InvalidReceipt(
                 f"{self.uri}: the output '{name}' is gone from the store; run the stage again with --force."
@@ -134,14 +134,14 @@ class Found:
         entries = self.receipt.outputs.values()
         try:
             for entry in entries:
-                if self.place.head(entry.path).size != entry.size:
+                if self.prefix.head(entry.path).size != entry.size:
                     return False
             sample = min(
                 (entry for entry in entries if entry.size <= SAMPLE_BYTES),
                 key=lambda e: (not e.result, e.size),
                 default=None,
             )
-            return sample is None or sha256(self.place.read(sample.path)) == sample.sha256
+            return sample is None or sha256(self.prefix.read(sample.path)) == sample.sha256
         except NotFound:
             return False
 
@@ -190,7 +190,7 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def look(workspace: Prefix, stage: str, key: str) -> Found | None:
+def look(workspace: Prefix, stage: str, key: str) -> Result | None:
     """The receipt of a key, or None if it is missing or unreadable; outputs are not checked."""
     place = workspace.child(f"{stage}/{key}")
     try:
@@ -198,10 +198,10 @@ def look(workspace: Prefix, stage: str, key: str) -> Found | None:
         receipt = parse(data, f"{place.uri}/{FILE}")
     except (NotFound, InvalidReceipt):
         return None
-    return Found(receipt, f"{place.uri}/{FILE}", place, etag)
+    return Result(receipt, f"{place.uri}/{FILE}", place, etag)
 
 
-def load(uri: str, stage: str, *, role: Role = "results") -> Found:
+def load(uri: str, stage: str, *, role: Role = "results") -> Result:
     """Reads an input's receipt and checks that its outputs exist: success is the receipt, never an engine's phase.
 
     Raises:
@@ -220,13 +220,13 @@ def load(uri: str, stage: str, *, role: Role = "results") -> Found:
         raise InvalidReceipt(
             f"{uri}: a receipt of stage '{receipt.stage}', where one of '{stage}' is needed; give that one."
         )
-    found = Found(receipt, f"{place.uri}/{FILE}", place, etag)
+    found = Result(receipt, f"{place.uri}/{FILE}", place, etag)
     if not found.intact():
         raise InvalidReceipt(f"{uri}: an output that the {stage} receipt names is gone or altered; run {stage} again.")
     return found
 
 
-def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
+def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Result:
     """Creates the receipt, or replaces the one with the ETag ``replacing``; if another attempt was first, its receipt is returned."""
     uri = f"{place.uri}/{FILE}"
     ours = receipt.encode()
@@ -237,16 +237,16 @@ def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Found:
     while True:
         if replacing is None:
             if place.create(FILE, ours):
-                return Found(receipt, uri, place)
+                return Result(receipt, uri, place)
         else:
             try:
                 place.replace(FILE, ours, replacing)
-                return Found(receipt, uri, place)
+                return Result(receipt, uri, place)
             except PreconditionFailed:
                 pass
         try:
             data, etag = place.read_with_etag(FILE)
-            return Found(parse(data, uri), uri, place, etag)
+            return Result(parse(data, uri), uri, place, etag)
         except NotFound:
             replacing = None
         except InvalidReceipt:

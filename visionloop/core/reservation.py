@@ -76,7 +76,7 @@ class Watcher:
 
     def __init__(self, place: Prefix) -> None:
         """``place`` is the folder of the key."""
-        self._place = place
+        self._prefix = place
         self._seen: tuple[str, float] | None = None
         self.reserved: Reserved | None = None
         self.etag: str | None = None
@@ -84,7 +84,7 @@ class Watcher:
     def look(self) -> bool:
         """Whether a live process holds the key."""
         try:
-            data, self.etag = self._place.read_with_etag(FILE)
+            data, self.etag = self._prefix.read_with_etag(FILE)
             self.reserved = msgspec.json.decode(data, type=Reserved)
         except NotFound:
             self.reserved, self.etag = None, None
@@ -107,7 +107,7 @@ class Reservation:
 
     def __init__(self, place: Prefix, run: str, attempt: str) -> None:
         """Describes the reservation; ``take`` makes it."""
-        self._place, self._run, self._attempt = place, run, attempt
+        self._prefix, self._run, self._attempt = place, run, attempt
         self._holder = this_process()
         self._beats = 0
         self._etag = ""
@@ -117,10 +117,10 @@ class Reservation:
     def take(self, over: str | None = None) -> bool:
         """Takes the key: creates the object, or replaces the stale one with the ETag ``over``. False if another process was faster."""
         if over is None:
-            self._place.create(FILE, self._bytes())
+            self._prefix.create(FILE, self._bytes())
         else:
             with contextlib.suppress(PreconditionFailed):
-                self._place.replace(FILE, self._bytes(), over)
+                self._prefix.replace(FILE, self._bytes(), over)
         # A write that was sent again because its answer was lost is refused, though the object is ours: read it to decide.
         if not self._reread():
             return False
@@ -136,13 +136,13 @@ class Reservation:
             self._thread.join()
         with contextlib.suppress(VisionloopError):
             if self._reread():
-                self._place.delete([FILE])
+                self._prefix.delete([FILE])
         _holding.discard(self._attempt)
 
     def _reread(self) -> bool:
         """Whether the object is still our own; keeps its ETag for the next renewal."""
         try:
-            data, etag = self._place.read_with_etag(FILE)
+            data, etag = self._prefix.read_with_etag(FILE)
         except NotFound:
             return False
         with contextlib.suppress(msgspec.MsgspecError):
@@ -161,6 +161,6 @@ class Reservation:
             # If the store is down for a while, the reservation just looks stale: at worst, work is done twice.
             with contextlib.suppress(VisionloopError):
                 with contextlib.suppress(PreconditionFailed):
-                    self._place.replace(FILE, self._bytes(), self._etag)
+                    self._prefix.replace(FILE, self._bytes(), self._etag)
                 if not self._reread():
                     return

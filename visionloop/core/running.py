@@ -33,7 +33,7 @@ from visionloop.core.errors import (
 from visionloop.core.folders import temporary_folder
 from visionloop.core.limits import Limits, undisturbed
 from visionloop.core.logs import LOGGER, configure, notice
-from visionloop.core.receipts import Found, Receipt
+from visionloop.core.receipts import Receipt, Result
 from visionloop.core.reservation import Reservation, Watcher
 from visionloop.core.stage import Action, Argument, Attempt, Computed, Context, Outcome, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
@@ -227,8 +227,8 @@ class _Session:
         finally:
             self.asked_to_end = limits.asked_to_end
         self.state.state, self.state.reused = "succeeded", outcome.reused
-        if outcome.found:
-            self.state.key, self.state.receipt = outcome.found.receipt.key, outcome.found.uri
+        if outcome.result:
+            self.state.key, self.state.receipt = outcome.result.receipt.key, outcome.result.uri
         self.state.scalars = outcome.scalars
         self.record.write_state(self.state)
         self.record.clear_failure(self.stage.name)
@@ -254,7 +254,7 @@ class _Session:
         found, reused = resolution.existing, True
         if found is None:
             found, reused = self._find_or_compute(stage, context, resolution, place, key)
-        return Outcome(self.stage.name, found, reused, time.monotonic() - started, resolution.beside)
+        return Outcome(self.stage.name, found, reused, time.monotonic() - started, resolution.run_scalars)
 
     def record_state(self) -> None:
         """Writes the stage's state."""
@@ -262,7 +262,7 @@ class _Session:
 
     def _find_or_compute(
         self, stage: Stage, context: Context, resolution: Resolution, place: Prefix, key: str
-    ) -> tuple[Found, bool]:
+    ) -> tuple[Result, bool]:
         watcher = Watcher(place)
         told = False
         replacing: str | None = None
@@ -315,7 +315,7 @@ class _Session:
         key: str,
         name: str,
         replacing: str | None,
-    ) -> Found:
+    ) -> Result:
         with temporary_folder(self.stage.name) as work:
             attempt = Attempt(place, name, work, context.alive)
             began = time.monotonic()
@@ -358,7 +358,7 @@ def publish(
     seconds: float,
     key: str,
     replacing: str | None,
-) -> Found:
+) -> Result:
     """Writes the receipt, the last object of a result; if another attempt was first, its receipt is used."""
     receipt = Receipt(
         stage=stage.name,
@@ -376,7 +376,7 @@ def publish(
         trace_id=context.trace_id,
         tracking=computed.tracking,
     )
-    return receipts.publish(attempt.key_place, receipt, replacing)
+    return receipts.publish(attempt.key_prefix, receipt, replacing)
 
 
 @contextlib.contextmanager

@@ -118,8 +118,8 @@ class RunRecord:
     def __init__(self, workspace: Prefix, run: str) -> None:
         """``workspace`` is the results' prefix; nothing is read yet."""
         self.name, self.workspace = run, workspace
-        self.place = workspace.child(f"runs/{run}")
-        self.uri = self.place.uri
+        self.prefix = workspace.child(f"runs/{run}")
+        self.uri = self.prefix.uri
 
     def open(self, arguments: Mapping[str, Any], trace_id: str | None) -> Run:
         """Creates ``run.json`` unless it exists.
@@ -134,7 +134,7 @@ class RunRecord:
         told = {**_pipeline(), **arguments}
         run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=told, created_at=now())
         try:
-            if self.place.create("run.json", msgspec.json.encode(run)):
+            if self.prefix.create("run.json", msgspec.json.encode(run)):
                 return run
         except NotFound:
             raise InvalidConfig(
@@ -156,7 +156,7 @@ class RunRecord:
     def write_state(self, state: StageState) -> None:
         """Records the state of a stage."""
         state.updated_at = now()
-        self.place.write(f"{state.stage}.json", msgspec.json.encode(state))
+        self.prefix.write(f"{state.stage}.json", msgspec.json.encode(state))
 
     def failure(self, stage: str) -> Failure | None:
         """The stage's last failure in this run."""
@@ -164,11 +164,11 @@ class RunRecord:
 
     def write_failure(self, failure: Failure) -> None:
         """Records a failure, in place of an earlier one."""
-        self.place.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
+        self.prefix.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
 
     def clear_failure(self, stage: str) -> None:
         """Removes a failure after the stage has succeeded."""
-        self.place.delete([f"{stage}.failure.json"])
+        self.prefix.delete([f"{stage}.failure.json"])
 
     def counting_failure(self, stage: str, permanent: Any) -> Failure | None:
         """A permanent failure of this stage in this run that is recent enough to end a further attempt."""
@@ -179,7 +179,7 @@ class RunRecord:
 
     def stages(self) -> list[StageState]:
         """The state of every stage that this run has begun."""
-        names = [info.key for info in self.place.children()[1]]
+        names = [info.key for info in self.prefix.children()[1]]
         found = [
             self.state(name.removesuffix(".json"))
             for name in (key.rsplit("/", 1)[-1] for key in names)
@@ -193,7 +193,7 @@ class RunRecord:
 
     def _read(self, name: str, kind: type[Kind]) -> Kind | None:
         with contextlib.suppress(NotFound, msgspec.MsgspecError):
-            return msgspec.json.decode(self.place.read(name), type=kind)
+            return msgspec.json.decode(self.prefix.read(name), type=kind)
         return None
 
 

@@ -17,7 +17,7 @@ from visionloop.core import receipts, runs
 from visionloop.core.canonical import stage_key
 from visionloop.core.limits import Limits
 from visionloop.core.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
-from visionloop.core.receipts import Found, InputReference, Output, Parameter, Receipt
+from visionloop.core.receipts import InputReference, Output, Parameter, Receipt, Result
 from visionloop.core.storage import Prefix
 
 #: A stage's dataclass of arguments, and what it hands from ``resolve`` to ``compute``; without brackets they are anything.
@@ -52,16 +52,16 @@ class Resolution(Generic[Loaded]):
     """What decides a stage's result, resolved without writing anything.
 
     ``existing`` is a receipt that is the result regardless of the key (a snapshot requested by its id, the evaluation that
-    promoted the champion). ``loaded`` is anything that the stage hands from ``resolve`` to ``compute``. ``beside`` holds
-    scalars that belong to this run only and are not part of the receipt.
+    promoted the champion). ``loaded`` is anything that the stage hands from ``resolve`` to ``compute``. ``run_scalars``
+    belong to this run only and are not part of the receipt.
     """
 
     inputs: dict[str, InputReference] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
-    existing: Found | None = None
+    existing: Result | None = None
     loaded: Loaded = _NOT_LOADED
-    beside: dict[str, Any] = field(default_factory=dict)
+    run_scalars: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Stage(Protocol[Arguments, Loaded]):
 class Explains(Protocol[Loaded]):
     """A stage that can explain a differing parameter beyond its old and new value."""
 
-    def explain(self, found: Found, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """Short texts by the name of the parameter; an empty list leaves the parameter out."""
 
 
@@ -141,19 +141,19 @@ class Attempt:
 
     def __init__(self, place: Prefix, name: str, work: Path, alive: Callable[[], None]) -> None:
         """``place`` is the folder of the key."""
-        self.key_place, self.name, self.work = place, name, work
+        self.key_prefix, self.name, self.work = place, name, work
         self.outputs: dict[str, Output] = {}
         self._alive = alive
 
     def write(self, name: str, file: str, data: bytes, *, result: bool) -> None:
         """Puts an output's bytes."""
-        sent = self.key_place.write(f"{self.name}/{file}", data)
+        sent = self.key_prefix.write(f"{self.name}/{file}", data)
         self.outputs[name] = Output(f"{self.name}/{file}", sent.size, sent.sha256, result)
         self._alive()
 
     def upload(self, name: str, file: str, local: Path, *, result: bool) -> None:
         """Puts an output from a file."""
-        sent = self.key_place.upload(local, f"{self.name}/{file}", self._alive)
+        sent = self.key_prefix.upload(local, f"{self.name}/{file}", self._alive)
         self.outputs[name] = Output(f"{self.name}/{file}", sent.size, sent.sha256, result)
         self._alive()
 
@@ -162,35 +162,35 @@ class Attempt:
 class Outcome:
     """A finished stage: its receipt (None for an action), whether it was reused, and the seconds that this call took.
 
-    ``beside`` holds scalars that belong to this run only.
+    ``run_scalars`` belong to this run only.
     """
 
     stage: str
-    found: Found | None
+    result: Result | None
     reused: bool
     seconds: float
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    run_scalars: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def receipt(self) -> Receipt | None:
         """The receipt, or None for an action."""
-        return self.found.receipt if self.found else None
+        return self.result.receipt if self.result else None
 
     @property
     def scalars(self) -> dict[str, Any]:
         """The receipt's scalars and this run's."""
-        return {**(self.found.receipt.scalars if self.found else {}), **self.beside}
+        return {**(self.result.receipt.scalars if self.result else {}), **self.run_scalars}
 
     def summary(self) -> dict[str, Any]:
         """The JSON object that ends stdout."""
         return {
             "stage": self.stage,
-            "key": self.found.receipt.key if self.found else None,
-            "receipt": self.found.uri if self.found else None,
+            "key": self.result.receipt.key if self.result else None,
+            "receipt": self.result.uri if self.result else None,
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
             **self.scalars,
-            "metrics": self.found.receipt.metrics if self.found else {},
+            "metrics": self.result.receipt.metrics if self.result else {},
         }
 
 

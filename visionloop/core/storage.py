@@ -37,7 +37,7 @@ from visionloop.core.files import atomic_write
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Made = TypeVar("Made")
 
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
@@ -258,7 +258,7 @@ class Prefix:
         with self._errors("copy", source):
             obstore.copy(self.store, self._key(source), self._key(target))
 
-    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
         """Runs ``work`` on each item (a key, say) with several transfers at once; results in the items' order.
 
         At the first error, or when whoever takes the results stops, what has not begun is dropped.

@@ -69,7 +69,7 @@ def resolve(
     _refuse_unknown(given, sources, settings)
     values: dict[str, Value] = {name: setting.default for name, setting in settings.items()}
     for name, value in given.items():
-        values[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
+        values[name] = canonical_value(name, value, settings[name], origin.in_words(sources[name]))
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
     _check_imgsz(values, sources)
@@ -126,7 +126,7 @@ def _trainer_name(given: Mapping[str, object], sources: Mapping[str, str], train
     found = next((name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None)
     if found is None:
         raise InvalidConfig(
-            f"trainer in {origin.place(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
+            f"trainer in {origin.in_words(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
             f"give one of {', '.join(sorted(trainers)) or 'none'}."
         )
     return found
@@ -137,7 +137,7 @@ def _refuse_empty(given: Mapping[str, object], sources: Mapping[str, str], setti
     if not empty:
         return
     basic = [name for name in REQUIRED if name in empty]
-    places = ", ".join(f"{shown(name)} in {origin.place(sources[name])}" for name in basic or empty)
+    places = ", ".join(f"{shown(name)} in {origin.in_words(sources[name])}" for name in basic or empty)
     start = f"Missing required basic config: {basic}, as " if basic else ""
     verb = "are" if len(basic or empty) > 1 else "is"
     raise InvalidConfig(f"{start}{places} {verb} empty: give a value, or leave the field out for its default.")
@@ -155,12 +155,12 @@ def _map(
     for name, value in given.items():
         if isinstance(value, dict | list | tuple):
             kind = "an object" if isinstance(value, dict) else "a list"
-            raise InvalidConfig(f"{shown(name)} in {origin.place(sources[name])} is {kind}: give one value.")
+            raise InvalidConfig(f"{shown(name)} in {origin.in_words(sources[name])} is {kind}: give one value.")
         plain[name] = value
         if name in settings:
             # A value that can't be converted stays as it is: the trainer may map it ("multi_scale": false), or it is refused later.
             with contextlib.suppress(InvalidConfig):
-                plain[name] = canonical_value(name, value, settings[name], origin.place(sources[name]))
+                plain[name] = canonical_value(name, value, settings[name], origin.in_words(sources[name]))
         elif isinstance(value, str):
             plain[name] = _scalar(value)
     mapped: dict[str, object] = trainer.normalise(dict(plain), task)
@@ -207,7 +207,7 @@ def _refuse_unknown(given: Mapping[str, object], sources: Mapping[str, str], set
         if name not in settings:
             near = difflib.get_close_matches(name.lower(), settings, n=1, cutoff=0.0)
             raise InvalidConfig(
-                f"{shown(name)} in {origin.place(sources[name])} is not a setting: the nearest is {near[0]}, remove it or rename it."
+                f"{shown(name)} in {origin.in_words(sources[name])} is not a setting: the nearest is {near[0]}, remove it or rename it."
             )
 
 
@@ -216,7 +216,7 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
     if isinstance(imgsz, int) and imgsz % IMGSZ_MULTIPLE:
         below = max(imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE, IMGSZ_MULTIPLE)
         raise InvalidConfig(
-            f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.place(sources['imgsz'])} is {imgsz}: "
+            f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.in_words(sources['imgsz'])} is {imgsz}: "
             f"give {below} or {imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE + IMGSZ_MULTIPLE}."
         )
 
@@ -228,7 +228,7 @@ def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], 
     if values["pretrained"] is False and not from_scratch:
         if reference_kind(model) != "name":
             raise InvalidConfig(
-                f"pretrained in {origin.place(sources['pretrained'])} is false, but model in {origin.place(sources['model'])} is a file with weights: "
+                f"pretrained in {origin.in_words(sources['pretrained'])} is false, but model in {origin.in_words(sources['model'])} is a file with weights: "
                 "leave pretrained out, or give model as a bare or YAML name."
             )
         values["model"] = f"{model}.yaml"

@@ -60,7 +60,7 @@ _IN_WORDS = {
 }
 
 
-def place(source: str) -> str:
+def in_words(source: str) -> str:
     """The name of a source in a sentence."""
     return _IN_WORDS.get(source, source)
 
@@ -81,7 +81,7 @@ class Level:
         if name in self.values:
             spelled = shown(name) if written in (None, name) else f"{shown(name)}, written {shown(written)},"
             raise InvalidConfig(
-                f"{spelled} is given in {place(self.sources[name])} and in {place(source)}: leave one of the two out."
+                f"{spelled} is given in {in_words(self.sources[name])} and in {in_words(source)}: leave one of the two out."
             )
         self.values[name] = value
         self.sources[name] = source
@@ -176,7 +176,7 @@ def _arguments(arguments: Mapping[str, object]) -> Level:
     _add_all(level, plain, "argument", ALIASES)
     if "advanced_config" in arguments:
         source = "argument advanced_config"
-        _add_all(level, parse_object(arguments["advanced_config"], place(source)), source, ALIASES)
+        _add_all(level, parse_object(arguments["advanced_config"], in_words(source)), source, ALIASES)
     return level
 
 
