@@ -6,10 +6,12 @@ Each stage is a process of this machine, or a container of it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,15 @@ import msgspec
 
 from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.processes import die_with_parent
+from visionloop.pipelines.engines.laptop import task_server
 
 #: What a stage may be on this machine; the first unless told otherwise.
 RUNNERS = ("subprocess", "docker")
 SUBPROCESS, DOCKER = RUNNERS
+
+
+#: Runs a task's command with further variables, and returns its exit code.
+RunTask = Callable[[list[str], Mapping[str, str] | None], int]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +52,17 @@ def main(job_file: str) -> int:
     die_with_parent(1)
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
+    with _tasks(job) as run_task:
+        return _run(job, run_task)
+
+
+def _run(job: Job, run_task: RunTask) -> int:
     from kfp import local
 
     from visionloop.pipelines.targets import laptop
 
     local.init(
-        runner=_runner(job),
+        runner=_runner(job, run_task),
         pipeline_root=job.root,
         # Its own default is a temporary folder that nobody removes.
         workspace_root=str(_made(Path(job.root, "workspace"))),
@@ -66,13 +78,14 @@ def main(job_file: str) -> int:
     return 0
 
 
-def _runner(job: Job) -> Any:
+def _runner(job: Job, run_task: RunTask) -> Any:
     from kfp import local
 
     if job.runner == SUBPROCESS:
         from kfp.local import subprocess_task_handler
 
-        subprocess_task_handler.run_local_subprocess = _run_task
+        # kfp.local's own reads a task's output as UTF-8, and ends the run at any other byte; here a task writes into the log itself.
+        subprocess_task_handler.run_local_subprocess = run_task
         return local.SubprocessRunner(use_venv=False)
     from visionloop.pipelines.engines.laptop import containers
 
@@ -81,8 +94,22 @@ def _runner(job: Job) -> Any:
     return local.DockerRunner(**containers.run_arguments(job.root, job.arguments, os.environ, info))
 
 
-def _run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-    """Lets a task write into the log itself: kfp.local reads its output as UTF-8, and ends the run at any other byte."""
+@contextlib.contextmanager
+def _tasks(job: Job) -> Iterator[RunTask]:
+    """What runs a task as a process of this machine: a fork of a server where it can be, which imports while KFP is imported here."""
+    if job.runner != SUBPROCESS or not task_server.AVAILABLE:
+        yield _run_interpreter
+        return
+    with contextlib.closing(task_server.TaskServer()) as server:
+
+        def run_task(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
+            task = task_server.Task.of(full_command, env_vars or {})
+            return server.run(task) if task else _run_interpreter(full_command, env_vars)
+
+        yield run_task
+
+
+def _run_interpreter(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
     return subprocess.run(full_command, env={**os.environ, **(env_vars or {})}, check=False).returncode
 
 
