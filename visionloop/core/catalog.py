@@ -29,9 +29,9 @@ def names(group: str) -> list[str]:
 
 def find(group: str, name: str, kind: str) -> Any:
     """The object that an entry point names. Raises InvalidConfig, listing the installed ones of this kind."""
-    known = names(group)
-    if name not in known:
-        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(known)}.")
+    installed = names(group)
+    if name not in installed:
+        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed)}.")
     return load(group, name)
 
 

@@ -181,10 +181,10 @@ RETRYABLE_IN_PLACE = (75, 76, 124, 137, 143)
 
 def all_errors() -> list[type[VisionloopError]]:
     """Every error class, parents before children."""
-    found: list[type[VisionloopError]] = [VisionloopError]
-    for error in found:
-        found.extend(error.__subclasses__())
-    return found
+    classes: list[type[VisionloopError]] = [VisionloopError]
+    for error in classes:
+        classes.extend(error.__subclasses__())
+    return classes
 
 
 def by_code(exit_code: int, error_code: str | None = None) -> type[VisionloopError]:

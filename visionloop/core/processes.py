@@ -40,12 +40,12 @@ def boot_id() -> str:
 
 def session(leader: int) -> list[psutil.Process]:
     """The processes of a session, zombies among them; a session outlives its leader and keeps the id taken."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == leader:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def die_with_parent(exit_code: int) -> None:

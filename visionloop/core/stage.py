@@ -95,7 +95,7 @@ class Stage(Protocol[Arguments, Loaded]):
 class Explains(Protocol[Loaded]):
     """A stage that can explain a differing parameter beyond its old and new value."""
 
-    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+    def explain(self, existing: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """Short texts by the name of the parameter; an empty list leaves the parameter out."""
 
 
@@ -126,22 +126,22 @@ class Context:
     planning: bool = False
     run_arguments: dict[str, Any] = field(default_factory=dict)
     on_sign_of_life: Callable[[], None] = lambda: None
-    _told: float = field(default_factory=time.monotonic)
+    _last_sign_of_life: float = field(default_factory=time.monotonic)
 
     def alive(self) -> None:
         """Reports a finished piece of work; at most once a minute it is written to the run's record."""
         self.limits.alive()
-        if time.monotonic() - self._told >= SIGN_OF_LIFE_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._last_sign_of_life >= SIGN_OF_LIFE_SECONDS:
+            self._last_sign_of_life = time.monotonic()
             self.on_sign_of_life()
 
 
 class Attempt:
     """One attempt at a key: a folder of its own in the workspace, and a temporary one on this machine."""
 
-    def __init__(self, place: Prefix, name: str, work: Path, alive: Callable[[], None]) -> None:
-        """``place`` is the folder of the key."""
-        self.key_prefix, self.name, self.work = place, name, work
+    def __init__(self, key_prefix: Prefix, name: str, work: Path, alive: Callable[[], None]) -> None:
+        """``key_prefix`` is the prefix of the key."""
+        self.key_prefix, self.name, self.work = key_prefix, name, work
         self.outputs: dict[str, Output] = {}
         self._alive = alive
 

@@ -305,12 +305,12 @@ class Prefix:
         """The error for an exception without a class of its own: by HTTP status and S3 code, or by the system's errno."""
         text = " ".join(str(error).split())
         # The client's message contains the object's key, which may hold any text: only patterns of the client's own count.
-        found = re.search(r"status code: (\d{3})", text)
-        status = int(found.group(1)) if found else 0
-        found = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
-        code = (found.group(1) or found.group(2)) if found else ""
-        found = re.search(r"\(os error (\d+)\)", text)
-        number = int(found.group(1)) if found else getattr(error, "errno", None)
+        match = re.search(r"status code: (\d{3})", text)
+        status = int(match.group(1)) if match else 0
+        match = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+        code = (match.group(1) or match.group(2)) if match else ""
+        match = re.search(r"\(os error (\d+)\)", text)
+        number = int(match.group(1)) if match else getattr(error, "errno", None)
         below_a_file = number == errno.ENOTDIR and action != "write"
         if status == 404 or code in ("NoSuchBucket", "NoSuchKey") or below_a_file:
             return NotFound(where)
