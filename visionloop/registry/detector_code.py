@@ -68,12 +68,12 @@ class _Detection:
             return [
                 [
                     {
-                        "class": classes[found.class_index],
-                        "class_index": found.class_index,
-                        "confidence": found.confidence,
-                        "box": list(found.box),
+                        "class": classes[detection.class_index],
+                        "class_index": detection.class_index,
+                        "confidence": detection.confidence,
+                        "box": list(detection.box),
                     }
-                    for found in detections
+                    for detection in detections
                 ]
                 for detections in self.predictor.predict(paths, confidence)
             ]
