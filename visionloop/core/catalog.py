@@ -1,4 +1,4 @@
-"""Finds stages by their entry points, so that a third party's need no change here."""
+"""Finds stages by their entry points, so that a third party's stages need no change here."""
 
 from __future__ import annotations
 

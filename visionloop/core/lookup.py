@@ -17,15 +17,15 @@ from visionloop.core.storage import open_prefix
 
 
 def find(stage: str, values: Mapping[str, Any], invocation: Invocation) -> Result | None:
-    """The receipt that a stage would end with at once, found by the key that the stage itself makes; else None.
+    """Returns the result that a stage would reuse, by the key that the stage itself computes, or None.
 
-    A look that fails finds nothing: the stage itself says what is wrong, in a pod that has what it needs (weights that lie in
-    the trainer's image, a trainer that only that image holds). What was found is recorded in the run as reused, for the stage
+    A lookup that fails returns None: the stage itself reports what is wrong, in a pod that has what it needs (weights that lie
+    in the trainer's image, a trainer that only that image holds). A result is recorded in the run as reused, because the stage
     will not start.
 
     Args:
         stage: The stage's name.
-        values: The values of its arguments, by name.
+        values: The values of its arguments by name.
         invocation: How it would be called; nothing but the run's record is written.
     """
     try:
@@ -48,7 +48,7 @@ def find(stage: str, values: Mapping[str, Any], invocation: Invocation) -> Resul
 
 
 def _record(context: Context, stage: str, result: Result, run_scalars: Mapping[str, Any]) -> None:
-    """Writes into the run's record that a stage was reused, where there is a record."""
+    """Writes into the run's record, if there is one, that a stage was reused."""
     if context.run.read() is None:
         return
     state = context.run.state(stage)

@@ -142,7 +142,7 @@ _GPU = StagePolicy(
     annotations=(STAYS,),
 )
 
-#: One row a stage.
+#: One row per stage.
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": _DATA,
     "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),

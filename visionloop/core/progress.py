@@ -1,4 +1,4 @@
-"""The progress record of a key: how far its training is, and which checkpoints can be resumed from.
+"""The progress record of a key: how far its training has got, and which checkpoints it can be resumed from.
 
 It only moves forward, whoever writes it, and names the last two checkpoints: a full store may have truncated the newest.
 """

@@ -75,7 +75,7 @@ class Result:
     """A receipt that was read, and the prefix that holds its outputs."""
 
     def __init__(self, receipt: Receipt, uri: str, prefix: Prefix, etag: str = "") -> None:
-        """``prefix`` is the key's own, ``etag`` that of the receipt object."""
+        """``prefix`` is the prefix of the key, ``etag`` the ETag of the receipt object."""
         self.receipt, self.uri, self.prefix, self.etag = receipt, uri, prefix, etag
 
     @property
@@ -176,7 +176,7 @@ def digest_of(outputs: Mapping[str, Output]) -> str:
 
 
 def key_of(receipt: Receipt) -> str:
-    """The key that a receipt's own fields make."""
+    """The key computed from a receipt's own fields."""
     return stage_key(
         receipt.stage,
         receipt.logic_version,
@@ -202,7 +202,7 @@ def look(workspace: Prefix, stage: str, key: str) -> Result | None:
 
 
 def load(uri: str, stage: str, *, role: Role = "results") -> Result:
-    """Reads an input's receipt and checks that its outputs exist: success is the receipt, never an engine's phase.
+    """Reads an input's receipt and checks that its outputs exist: the receipt decides success, never an engine's phase.
 
     Raises:
         InvalidReceipt: If it does not exist, belongs to another stage, or an output is gone.

@@ -73,7 +73,7 @@ def make_arguments(
     itself reports what is wrong with it.
 
     Raises:
-        InvalidConfig: If a required argument is missing or unknown.
+        InvalidConfig: If a required argument is missing, or an argument is unknown.
     """
     environment = os.environ if environment is None else environment
     declared = {entry.name: entry for entry in fields(stage.arguments)}
@@ -196,7 +196,7 @@ class _Session:
             self.state.seconds = 0.0  # somebody retries by hand after the limit: the time starts again
 
     def attempt(self, arguments: Any, started: float) -> Outcome:
-        """One attempt."""
+        """Makes one attempt."""
         self.state.attempt += 1
         self.state.state = "running"
         self.state.started_at = self.state.started_at or runs.now()

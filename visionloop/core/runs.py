@@ -18,7 +18,7 @@ from visionloop.core.storage import Prefix
 
 Kind = TypeVar("Kind")
 
-#: The argument under which a run's record holds which pipeline was run.
+#: The argument of a run's record that describes the pipeline that was run.
 PIPELINE = "pipeline"
 
 #: Set by a compiled pipeline in its stages' pods: the value of that argument, a JSON object.
@@ -27,7 +27,7 @@ PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
 #: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
 RUN_VARIABLE = "VISIONLOOP_RUN"
 
-#: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
+#: Set by the local runner: the stages that compute again although they have a receipt, comma-separated.
 FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
@@ -106,7 +106,7 @@ def run_name(requested: str | None) -> str:
 
 
 def _pipeline() -> dict[str, Any]:
-    """Which pipeline this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
+    """The pipeline that this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
     with contextlib.suppress(msgspec.MsgspecError):
         return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
     return {}
@@ -163,7 +163,7 @@ class RunRecord:
         return self._read(f"{stage}.failure.json", Failure)
 
     def write_failure(self, failure: Failure) -> None:
-        """Records a failure, in place of an earlier one."""
+        """Records a failure, replacing an earlier one."""
         self.prefix.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
 
     def clear_failure(self, stage: str) -> None:

@@ -229,7 +229,7 @@ class Prefix:
         return len(paths)
 
     def discard_partial(self, under: str = "") -> tuple[int, int]:
-        """Removes what killed writes left in a folder; only for a prefix that nothing writes to meanwhile.
+        """Removes the files that killed writes left in a folder; only for a prefix that nothing writes to meanwhile.
 
         A folder's client writes to ``name#1``, which no listing shows, and then renames it. An object store hides the parts
         of an interrupted upload; its own lifecycle rule removes them.
@@ -261,7 +261,7 @@ class Prefix:
     def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
         """Runs ``work`` on each item (a key, say) with several transfers at once; results in the items' order.
 
-        At the first error, or when whoever takes the results stops, what has not begun is dropped.
+        At the first error, or when the caller stops taking results, items that have not begun are dropped.
         """
         with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
             try:
@@ -369,7 +369,7 @@ def _cause(text: str) -> str:
 
 @contextlib.contextmanager
 def writing(local: Path) -> Iterator[None]:
-    """Turns an OSError about a full or unwritable disk of this machine into an error of ours."""
+    """Turns an OSError about a full or unwritable disk of this machine into a Visionloop error."""
     try:
         yield
     except OSError as error:

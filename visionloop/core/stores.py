@@ -87,7 +87,7 @@ def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str
 
 
 def _endpoint(name: str, value: str) -> str:
-    """An endpoint with its scheme; the client ends the process if it is not a URL."""
+    """An endpoint with its scheme. It is checked here because the client ends the process if it is not a URL."""
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)

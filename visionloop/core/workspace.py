@@ -1,4 +1,4 @@
-"""Facts about the workspace: which guarantees that the layout relies on its store was found to keep."""
+"""Facts about the workspace: which of the guarantees that the layout relies on hold for its store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe(workspace: Prefix) -> Probe:
-    """Reads what is known of the workspace's store, or measures it at the first use: racing creates, and a read after them.
+    """Reads the facts about the workspace's store, or measures them at the first use: racing creates, then a read.
 
     Raises:
         AccessDenied: If the workspace can't be written.
