@@ -19,7 +19,7 @@ def locked(workspace: Prefix, subject: tuple[str, ...], run: str, alive: Callabl
     """Holds the lock of a subject: ``{workspace}/locks/register/{SHA-256 of the subject}/reservation.json``.
 
     It saves work and keeps a check and the following write together. If a store let two runs hold it, one of them would make
-    a version and delete it again; two versions would never stay.
+    a version and delete it again; two versions would never remain.
 
     Args:
         workspace: The results' prefix.

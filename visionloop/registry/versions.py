@@ -74,7 +74,7 @@ class Version:
 
     @property
     def identity(self) -> str:
-        """Represents it in a key: its training's digest, else ``NAME/VERSION``."""
+        """The version's identity in a key: its training's digest, else ``NAME/VERSION``."""
         return self.training_digest or self.label
 
     @property
@@ -110,7 +110,7 @@ class Registry:
         return self._connected
 
     def check_name(self, name: str, original_name: str) -> None:
-        """Refuses a name to which another original name was sanitised before.
+        """Refuses a name that another original name has already been sanitised to.
 
         Raises:
             InvalidConfig: If the registered model ``name`` was created under another original name.
@@ -265,7 +265,7 @@ def not_registered(reference: str) -> NotFound:
 
 
 def _write(write: Callable[..., object], *arguments: str) -> None:
-    """Writes a row that another may be writing: MLflow reads, then inserts, and its database refuses the later insert."""
+    """Writes a row that may be written concurrently: MLflow reads, then inserts, and its database refuses the later insert."""
     for left in reversed(range(WRITES)):
         try:
             write(*arguments)
