@@ -1,4 +1,4 @@
-"""Finds stages by their entry points, so that a third party's need no change here."""
+"""Finds stages by their entry points, so that a third party's stages need no change here."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def names(group: str) -> list[str]:
 
 def find(group: str, name: str, kind: str) -> Any:
     """The object that an entry point names. Raises InvalidConfig, listing the installed ones of this kind."""
-    known = names(group)
-    if name not in known:
-        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(known)}.")
+    installed = names(group)
+    if name not in installed:
+        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed)}.")
     return load(group, name)
 
 

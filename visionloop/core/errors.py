@@ -9,15 +9,15 @@ from typing import ClassVar
 
 
 class VisionloopError(Exception):
-    """The base of all. Its text is one sentence that names the file, the field and the remedy.
+    """The base class of all errors. Its text is one sentence that names the file, the field and the remedy.
 
     ``exit_code`` is the process's exit code, ``error_code`` a short code, ``error_type`` its family and ``remedy``
     what to do about any error of the class.
 
     Attributes:
         last_successful_epoch: The last epoch whose checkpoint is durable, for an error that ended a training.
-        batch: The batch that the next attempt takes after the GPU's memory was used up.
-        receipt: URI of the receipt of the best so far, for a training that was stopped.
+        batch: The batch size of the next attempt after the GPU ran out of memory.
+        receipt: URI of the receipt of the best checkpoint so far, for a training that was stopped.
         already_recorded: Whether this is an earlier failure, raised again from the run's record.
     """
 
@@ -33,7 +33,7 @@ class VisionloopError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The message on one line, whatever whitespace a library's own message brought in."""
+        """The message on one line, with each run of whitespace replaced by one space."""
         return " ".join(str(self).split())
 
 
@@ -181,14 +181,14 @@ RETRYABLE_IN_PLACE = (75, 76, 124, 137, 143)
 
 def all_errors() -> list[type[VisionloopError]]:
     """Every error class, parents before children."""
-    found: list[type[VisionloopError]] = [VisionloopError]
-    for error in found:
-        found.extend(error.__subclasses__())
-    return found
+    classes: list[type[VisionloopError]] = [VisionloopError]
+    for error in classes:
+        classes.extend(error.__subclasses__())
+    return classes
 
 
 def by_code(exit_code: int, error_code: str | None = None) -> type[VisionloopError]:
-    """The class with this exit code, the one with this ``error_code`` too if there is one; Defect when unknown."""
+    """The class with this exit code, and with this ``error_code`` if there is such a class; Defect when unknown."""
     matching = [error for error in all_errors()[1:] if error.exit_code == exit_code]
     exact = [error for error in matching if error.error_code == error_code]
     return (exact or matching or [Defect])[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """Yields an empty file beside ``path`` to write to; it is renamed to ``path`` at the end, and removed after an error.
+    """Yields an empty file next to ``path`` to write to; it is renamed to ``path`` at the end, and removed after an error.
 
     Any number of processes may write the same path at once: the last one to finish wins. Nothing is forced to the disk
     (fsync), so this holds against killed processes, not against a loss of power.

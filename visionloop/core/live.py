@@ -33,7 +33,7 @@ def emit(kind: str, **fields: Any) -> None:
 
 
 def argo_progress(done: int, total: int) -> None:
-    """Reports the step's progress to Argo, where it asks for it (ARGO_PROGRESS_FILE)."""
+    """Reports the step's progress to Argo if Argo asks for it (ARGO_PROGRESS_FILE)."""
     path = os.environ.get("ARGO_PROGRESS_FILE")
     if path and total > 0:
         try:

@@ -16,26 +16,26 @@ from visionloop.core.stage import Context, key_of
 from visionloop.core.storage import open_prefix
 
 
-def find(stage: str, given: Mapping[str, Any], invocation: Invocation) -> Result | None:
-    """The receipt that a stage would end with at once, found by the key that the stage itself makes; else None.
+def find(stage: str, values: Mapping[str, Any], invocation: Invocation) -> Result | None:
+    """Returns the result that a stage would reuse, by the key that the stage itself computes, or None.
 
-    A look that fails finds nothing: the stage itself says what is wrong, in a pod that has what it needs (weights that lie in
-    the trainer's image, a trainer that only that image holds). What was found is recorded in the run as reused, for the stage
+    A lookup that fails returns None: the stage itself reports what is wrong, in a pod that has what it needs (weights that lie
+    in the trainer's image, a trainer that only that image holds). A result is recorded in the run as reused, because the stage
     will not start.
 
     Args:
         stage: The stage's name.
-        given: Its arguments by name.
+        values: The values of its arguments by name.
         invocation: How it would be called; nothing but the run's record is written.
     """
     try:
-        found_stage = catalog.stage(stage)
+        loaded_stage = catalog.stage(stage)
         context = _context(stage, invocation)
-        resolution = found_stage.resolve(context, make_arguments(found_stage, given))
-        found = resolution.existing
-        if found is None:
-            found = receipts.look(context.workspace, stage, key_of(found_stage, resolution))
-        if found is None or not found.intact():
+        resolution = loaded_stage.resolve(context, make_arguments(loaded_stage, values))
+        result = resolution.existing
+        if result is None:
+            result = receipts.look(context.workspace, stage, key_of(loaded_stage, resolution))
+        if result is None or not result.intact():
             return None
     except (VisionloopError, NotFound) as error:
         LOGGER.info("looking ahead for %s found nothing: %s", stage, error)
@@ -43,17 +43,17 @@ def find(stage: str, given: Mapping[str, Any], invocation: Invocation) -> Result
     except Exception as error:  # noqa: BLE001 - a third party's stage that can't be read here may run elsewhere
         LOGGER.info("looking ahead for %s found nothing: %s: %s", stage, type(error).__name__, error)
         return None
-    _record(context, stage, found, resolution.run_scalars)
-    return found
+    _record(context, stage, result, resolution.run_scalars)
+    return result
 
 
-def _record(context: Context, stage: str, found: Result, run_scalars: Mapping[str, Any]) -> None:
-    """Writes into the run's record that a stage was reused, where there is a record."""
+def _record(context: Context, stage: str, result: Result, run_scalars: Mapping[str, Any]) -> None:
+    """Writes into the run's record, if there is one, that a stage was reused."""
     if context.run.read() is None:
         return
     state = context.run.state(stage)
-    state.state, state.reused, state.key, state.receipt = "succeeded", True, found.receipt.key, found.uri
-    state.scalars = {**found.receipt.scalars, **run_scalars}
+    state.state, state.reused, state.key, state.receipt = "succeeded", True, result.receipt.key, result.uri
+    state.scalars = {**result.receipt.scalars, **run_scalars}
     state.started_at = state.started_at or runs.now()
     with contextlib.suppress(VisionloopError):
         context.run.write_state(state)

@@ -1,4 +1,4 @@
-"""The one naming function: what a person calls a model, as every system takes it.
+"""The one naming function: it turns a person's name for a model into one that every system accepts.
 
 Registered model names, Kubernetes labels and object names, and the folders of registered models are all made here.
 """
@@ -26,7 +26,7 @@ def sanitise(name: str, *, what: str = "--model-name", longest: int = LONGEST) -
     Args:
         name: What a person gave; accents are dropped, everything else except a to z and digits becomes a hyphen.
         what: The argument named in the error.
-        longest: Most characters of the result, at least 10: less than 63 where a prefix or version is added.
+        longest: Maximum length of the result, at least 10; less than 63 where a prefix or version is added.
 
     Raises:
         InvalidConfig: If nothing is left of the name.

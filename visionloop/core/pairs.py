@@ -1,4 +1,4 @@
-"""``KEY=VALUE`` pairs, as options that may be given many times hold them."""
+"""``KEY=VALUE`` pairs: the values of options that may be given many times."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from visionloop.core.errors import InvalidConfig
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
-    """The values by key, keys without space around them.
+    """The values by key; keys are stripped of surrounding whitespace.
 
     Args:
-        option: What the pairs were given to, for the messages (``--set``).
+        option: The option that the pairs were given to, for the messages (``--set``).
         pairs: The pairs; a value may be empty and may hold further ``=``.
 
     Raises:
-        InvalidConfig: If one has another form, or a key is given twice.
+        InvalidConfig: If a pair has another form, or a key is given twice.
     """
     values: dict[str, str] = {}
     for pair in pairs:

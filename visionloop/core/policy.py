@@ -108,10 +108,10 @@ def mebibytes(quantity: str) -> int:
     Raises:
         ValueError: If it is not such an amount.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", quantity, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", quantity, re.ASCII)
+    if match is None:
         raise ValueError(f"{quantity!r} is no amount of memory; give a number and one of {', '.join(_UNITS)[2:]}.")
-    return int(Decimal(found[1]) * _UNITS[found[2] or ""]) // 2**20
+    return int(Decimal(match[1]) * _UNITS[match[2] or ""]) // 2**20
 
 
 #: The label, and the taint, of nodes that may be taken away at any time (docs/engines.md).
@@ -142,7 +142,7 @@ _GPU = StagePolicy(
     annotations=(STAYS,),
 )
 
-#: One row a stage.
+#: One row per stage.
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": _DATA,
     "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),

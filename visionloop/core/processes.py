@@ -19,7 +19,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def started(pid: int) -> float | None:
     """When a living process was started (clock ticks since boot, else seconds); None if it is gone or a zombie.
 
-    With the id, and with ``boot_id`` where it is kept, this tells a process from every other one.
+    With the id, and with ``boot_id`` where it is kept, this distinguishes a process from every other one.
     """
     try:
         if _STAT.exists():
@@ -39,17 +39,17 @@ def boot_id() -> str:
 
 
 def session(leader: int) -> list[psutil.Process]:
-    """The processes of a session, zombies among them; a session outlives its leader and keeps the id taken."""
-    found = []
+    """The processes of a session, zombies among them; a session outlives its leader and keeps its id in use."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == leader:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def die_with_parent(exit_code: int) -> None:
-    """Has the kernel kill this process when its parent dies; exits at once if the parent is gone already. Linux alone."""
+    """Has the kernel kill this process when its parent dies; exits at once if the parent is gone already. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == 1:

@@ -1,4 +1,4 @@
-"""The progress record of a key: how far its training is, and which checkpoints can be resumed from.
+"""The progress record of a key: how far its training has got, and which checkpoints it can be resumed from.
 
 It only moves forward, whoever writes it, and names the last two checkpoints: a full store may have truncated the newest.
 """
@@ -38,32 +38,32 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = False
 
 
-def read(place: Prefix) -> Progress | None:
+def read(prefix: Prefix) -> Progress | None:
     """The progress of a key, or None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(place.read(FILE), type=Progress)
+        return msgspec.json.decode(prefix.read(FILE), type=Progress)
     except (NotFound, msgspec.MsgspecError):
         return None
 
 
-def advance(place: Prefix, progress: Progress) -> Progress:
+def advance(prefix: Prefix, progress: Progress) -> Progress:
     """Records ``progress`` unless the store already holds later progress; returns what the store holds afterwards."""
     progress = msgspec.structs.replace(progress, metrics=finite(progress.metrics))
     data = msgspec.json.encode(progress)
     while True:
         try:
-            there, etag = place.read_with_etag(FILE)
+            stored, etag = prefix.read_with_etag(FILE)
         except NotFound:
-            if place.create(FILE, data):
+            if prefix.create(FILE, data):
                 return progress
             continue
-        known: Progress | None = None
+        existing: Progress | None = None
         with contextlib.suppress(msgspec.MsgspecError):
-            known = msgspec.json.decode(there, type=Progress)
-        if known is not None and known.epoch >= progress.epoch:
-            return known
+            existing = msgspec.json.decode(stored, type=Progress)
+        if existing is not None and existing.epoch >= progress.epoch:
+            return existing
         try:
-            place.replace(FILE, data, etag)
+            prefix.replace(FILE, data, etag)
         except PreconditionFailed:
             continue
         return progress

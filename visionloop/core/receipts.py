@@ -74,9 +74,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Result:
     """A receipt that was read, and the prefix that holds its outputs."""
 
-    def __init__(self, receipt: Receipt, uri: str, place: Prefix, etag: str = "") -> None:
-        """``place`` is the folder of the key, ``etag`` the receipt object's own."""
-        self.receipt, self.uri, self.prefix, self.etag = receipt, uri, place, etag
+    def __init__(self, receipt: Receipt, uri: str, prefix: Prefix, etag: str = "") -> None:
+        """``prefix`` is the prefix of the key, ``etag`` the ETag of the receipt object."""
+        self.receipt, self.uri, self.prefix, self.etag = receipt, uri, prefix, etag
 
     @property
     def reference(self) -> InputReference:
@@ -176,7 +176,7 @@ def digest_of(outputs: Mapping[str, Output]) -> str:
 
 
 def key_of(receipt: Receipt) -> str:
-    """The key that a receipt's own fields make."""
+    """The key computed from a receipt's own fields."""
     return stage_key(
         receipt.stage,
         receipt.logic_version,
@@ -192,17 +192,17 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 
 def look(workspace: Prefix, stage: str, key: str) -> Result | None:
     """The receipt of a key, or None if it is missing or unreadable; outputs are not checked."""
-    place = workspace.child(f"{stage}/{key}")
+    prefix = workspace.child(f"{stage}/{key}")
     try:
-        data, etag = place.read_with_etag(FILE)
-        receipt = parse(data, f"{place.uri}/{FILE}")
+        data, etag = prefix.read_with_etag(FILE)
+        receipt = parse(data, f"{prefix.uri}/{FILE}")
     except (NotFound, InvalidReceipt):
         return None
-    return Result(receipt, f"{place.uri}/{FILE}", place, etag)
+    return Result(receipt, f"{prefix.uri}/{FILE}", prefix, etag)
 
 
 def load(uri: str, stage: str, *, role: Role = "results") -> Result:
-    """Reads an input's receipt and checks that its outputs exist: success is the receipt, never an engine's phase.
+    """Reads an input's receipt and checks that its outputs exist: the receipt decides success, never an engine's phase.
 
     Raises:
         InvalidReceipt: If it does not exist, belongs to another stage, or an output is gone.
@@ -210,9 +210,9 @@ def load(uri: str, stage: str, *, role: Role = "results") -> Result:
     parent, name = split_uri(uri) if uri else ("", "")
     if name != FILE:
         raise InvalidReceipt(f"{uri or '(empty)'}: not the URI of a {stage} receipt; give …/{stage}/<key>/{FILE}.")
-    place = open_prefix(parent, role)
+    prefix = open_prefix(parent, role)
     try:
-        data, etag = place.read_with_etag(FILE)
+        data, etag = prefix.read_with_etag(FILE)
     except NotFound:
         raise InvalidReceipt(f"{uri}: no such receipt: the {stage} stage has not finished; run it first.") from None
     receipt = parse(data, uri)
@@ -220,15 +220,15 @@ def load(uri: str, stage: str, *, role: Role = "results") -> Result:
         raise InvalidReceipt(
             f"{uri}: a receipt of stage '{receipt.stage}', where one of '{stage}' is needed; give that one."
         )
-    found = Result(receipt, f"{place.uri}/{FILE}", place, etag)
-    if not found.intact():
+    result = Result(receipt, f"{prefix.uri}/{FILE}", prefix, etag)
+    if not result.intact():
         raise InvalidReceipt(f"{uri}: an output that the {stage} receipt names is gone or altered; run {stage} again.")
-    return found
+    return result
 
 
-def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Result:
+def publish(prefix: Prefix, receipt: Receipt, replacing: str | None) -> Result:
     """Creates the receipt, or replaces the one with the ETag ``replacing``; if another attempt was first, its receipt is returned."""
-    uri = f"{place.uri}/{FILE}"
+    uri = f"{prefix.uri}/{FILE}"
     ours = receipt.encode()
     try:
         parse(ours, uri)
@@ -236,19 +236,19 @@ def publish(place: Prefix, receipt: Receipt, replacing: str | None) -> Result:
         raise Defect(f"{receipt.stage} made a receipt that can't be read back ({error}); please report it.") from error
     while True:
         if replacing is None:
-            if place.create(FILE, ours):
-                return Result(receipt, uri, place)
+            if prefix.create(FILE, ours):
+                return Result(receipt, uri, prefix)
         else:
             try:
-                place.replace(FILE, ours, replacing)
-                return Result(receipt, uri, place)
+                prefix.replace(FILE, ours, replacing)
+                return Result(receipt, uri, prefix)
             except PreconditionFailed:
                 pass
         try:
-            data, etag = place.read_with_etag(FILE)
-            return Result(parse(data, uri), uri, place, etag)
+            data, etag = prefix.read_with_etag(FILE)
+            return Result(parse(data, uri), uri, prefix, etag)
         except NotFound:
             replacing = None
         except InvalidReceipt:
             # A truncated or foreign object is in the receipt's place: ours replaces it.
-            _, replacing = place.read_with_etag(FILE)
+            _, replacing = prefix.read_with_etag(FILE)

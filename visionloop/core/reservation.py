@@ -74,9 +74,9 @@ class Reserved(msgspec.Struct, frozen=True):
 class Watcher:
     """Polls another process's reservation to find out when it is stale."""
 
-    def __init__(self, place: Prefix) -> None:
-        """``place`` is the folder of the key."""
-        self._prefix = place
+    def __init__(self, prefix: Prefix) -> None:
+        """``prefix`` is the prefix of the key."""
+        self._prefix = prefix
         self._seen: tuple[str, float] | None = None
         self.reserved: Reserved | None = None
         self.etag: str | None = None
@@ -105,9 +105,9 @@ class Watcher:
 class Reservation:
     """A key that this process holds; renewed by a thread until ``release``."""
 
-    def __init__(self, place: Prefix, run: str, attempt: str) -> None:
+    def __init__(self, prefix: Prefix, run: str, attempt: str) -> None:
         """Describes the reservation; ``take`` makes it."""
-        self._prefix, self._run, self._attempt = place, run, attempt
+        self._prefix, self._run, self._attempt = prefix, run, attempt
         self._holder = this_process()
         self._beats = 0
         self._etag = ""

@@ -65,7 +65,7 @@ class Invocation:
 
 
 def make_arguments(
-    stage: Stage | Action, given: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    stage: Stage | Action, values: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> Any:
     """A stage's arguments from the values that a target passed.
 
@@ -73,28 +73,28 @@ def make_arguments(
     itself reports what is wrong with it.
 
     Raises:
-        InvalidConfig: If a required argument is missing or unknown.
+        InvalidConfig: If a required argument is missing, or an argument is unknown.
     """
     environment = os.environ if environment is None else environment
-    known = {entry.name: entry for entry in fields(stage.arguments)}
-    if unknown := sorted(set(given) - set(known)):
-        raise InvalidConfig(f"{stage.name} has no argument '{unknown[0]}'; it takes {', '.join(known)}.")
-    values: dict[str, Any] = {}
-    for name, entry in known.items():
-        value = given.get(name)
-        told: Argument = entry.metadata["argument"]
-        if told.repeated and value:
+    declared = {entry.name: entry for entry in fields(stage.arguments)}
+    if unknown := sorted(set(values) - set(declared)):
+        raise InvalidConfig(f"{stage.name} has no argument '{unknown[0]}'; it takes {', '.join(declared)}.")
+    present: dict[str, Any] = {}
+    for name, entry in declared.items():
+        value = values.get(name)
+        argument: Argument = entry.metadata["argument"]
+        if argument.repeated and value:
             # An engine's form passes a field that was left empty as an empty text.
             value = [element for element in value if element]
-        if value in (None, "", (), []) and told.variable:
-            value = environment.get(told.variable)
+        if value in (None, "", (), []) and argument.variable:
+            value = environment.get(argument.variable)
         # An engine passes an output that a "successful" step lost as an empty text: the stage that reads it refuses it.
         if value not in (None, "", (), []) or (value == "" and _required(entry)):
-            values[name] = value
+            present[name] = value
     try:
-        return stage.arguments(**values)
+        return stage.arguments(**present)
     except TypeError:
-        missing = [name for name, entry in known.items() if name not in values and _required(entry)]
+        missing = [name for name, entry in declared.items() if name not in present and _required(entry)]
         option = "--" + missing[0].replace("_", "-") if missing else "an argument"
         raise InvalidConfig(f"{stage.name} needs {option}; see 'visionloop stage {stage.name} --help'.") from None
 
@@ -105,7 +105,7 @@ def _required(entry: Any) -> bool:
     return entry.default is MISSING and entry.default_factory is MISSING
 
 
-def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invocation) -> Outcome:
+def run_stage(stage: Stage | Action, values: Mapping[str, Any], invocation: Invocation) -> Outcome:
     """Runs one stage until its receipt exists, retrying in this process up to VISIONLOOP_ATTEMPTS times.
 
     Raises:
@@ -113,8 +113,8 @@ def run_stage(stage: Stage | Action, given: Mapping[str, Any], invocation: Invoc
     """
     started = time.monotonic()
     with _reported(stage, invocation) as session:
-        session.begin(given)
-        arguments = make_arguments(stage, given)
+        session.begin(values)
+        arguments = make_arguments(stage, values)
         attempts = _attempts_here()
         if invocation.honour_failures:
             # The engine may retry as well, whatever failed: attempts of earlier pods count.
@@ -172,14 +172,14 @@ class _Session:
             raise Defect("the session has not begun")
         return self._record
 
-    def begin(self, given: Mapping[str, Any]) -> None:
+    def begin(self, values: Mapping[str, Any]) -> None:
         """Opens the run's record; a recent permanent failure ends a further attempt here."""
         name = runs.run_name(self.invocation.run)
         if not self.invocation.workspace:
             raise InvalidConfig(f"{self.stage.name} needs --workspace: s3://bucket/prefix, file:///folder or a path.")
         self._workspace = open_prefix(self.invocation.workspace, "results")
         self._record = runs.RunRecord(self.workspace, name)
-        plain = {key: value for key, value in given.items() if value not in (None, "", ())}
+        plain = {key: value for key, value in values.items() if value not in (None, "", ())}
         run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
         self.trace_id, self.run_arguments = run.trace_id, run.arguments
         configure(trace_id=self.trace_id, run=name, stage=self.stage.name)
@@ -196,7 +196,7 @@ class _Session:
             self.state.seconds = 0.0  # somebody retries by hand after the limit: the time starts again
 
     def attempt(self, arguments: Any, started: float) -> Outcome:
-        """One attempt."""
+        """Makes one attempt."""
         self.state.attempt += 1
         self.state.state = "running"
         self.state.started_at = self.state.started_at or runs.now()
@@ -250,58 +250,58 @@ class _Session:
         key = key_of(stage, resolution)
         self.state.key = key
         self.record_state()
-        place = context.workspace.child(f"{self.stage.name}/{key}")
-        found, reused = resolution.existing, True
-        if found is None:
-            found, reused = self._find_or_compute(stage, context, resolution, place, key)
-        return Outcome(self.stage.name, found, reused, time.monotonic() - started, resolution.run_scalars)
+        prefix = context.workspace.child(f"{self.stage.name}/{key}")
+        result, reused = resolution.existing, True
+        if result is None:
+            result, reused = self._find_or_compute(stage, context, resolution, prefix, key)
+        return Outcome(self.stage.name, result, reused, time.monotonic() - started, resolution.run_scalars)
 
     def record_state(self) -> None:
         """Writes the stage's state."""
         self.record.write_state(self.state)
 
     def _find_or_compute(
-        self, stage: Stage, context: Context, resolution: Resolution, place: Prefix, key: str
+        self, stage: Stage, context: Context, resolution: Resolution, prefix: Prefix, key: str
     ) -> tuple[Result, bool]:
-        watcher = Watcher(place)
-        told = False
+        watcher = Watcher(prefix)
+        notified = False
         replacing: str | None = None
         while True:
-            there = receipts.look(context.workspace, self.stage.name, key)
-            if there is not None and not self.invocation.force:
-                if there.intact():
-                    return there, True
-                if there.etag != replacing:
-                    notice(f"{self.stage.name}: outputs of {there.uri} are gone; computing them again.")
-            replacing = there.etag if there is not None else None
+            existing = receipts.look(context.workspace, self.stage.name, key)
+            if existing is not None and not self.invocation.force:
+                if existing.intact():
+                    return existing, True
+                if existing.etag != replacing:
+                    notice(f"{self.stage.name}: outputs of {existing.uri} are gone; computing them again.")
+            replacing = existing.etag if existing is not None else None
             if watcher.look():
-                self._follow(context, place, watcher, told)
-                told = True
+                self._follow(context, prefix, watcher, notified)
+                notified = True
                 continue
             name = uuid.uuid4().hex[:12]
-            reservation = Reservation(place, context.run.name, name)
+            reservation = Reservation(prefix, context.run.name, name)
             if reservation.take(watcher.etag):
                 break
         try:
             # Another process may have finished between the first look and the reservation.
             if not self.invocation.force and replacing is None:
-                there = receipts.look(context.workspace, self.stage.name, key)
-                if there is not None and there.intact():
-                    return there, True
+                existing = receipts.look(context.workspace, self.stage.name, key)
+                if existing is not None and existing.intact():
+                    return existing, True
             self.state.attempts.append(name)
             self.record_state()
-            return self._compute(stage, context, resolution, place, key, name, replacing), False
+            return self._compute(stage, context, resolution, prefix, key, name, replacing), False
         finally:
             reservation.release()
 
-    def _follow(self, context: Context, place: Prefix, watcher: Watcher, told: bool) -> None:
+    def _follow(self, context: Context, prefix: Prefix, watcher: Watcher, notified: bool) -> None:
         reserved = watcher.reserved
-        if not told and reserved is not None:
+        if not notified and reserved is not None:
             notice(f"{self.stage.name}: run {reserved.run} computes the same key; following its progress.")
             live.emit("follow", stage=self.stage.name, run=reserved.run)
-        there = progress.read(place)
-        if there is not None:
-            live.emit("epoch", stage=self.stage.name, epoch=there.epoch, epochs=there.epochs, metrics=there.metrics)
+        latest = progress.read(prefix)
+        if latest is not None:
+            live.emit("epoch", stage=self.stage.name, epoch=latest.epoch, epochs=latest.epochs, metrics=latest.metrics)
         # Waiting for a live holder does not count as silence.
         context.alive()
         time.sleep(FOLLOW_SECONDS)
@@ -311,13 +311,13 @@ class _Session:
         stage: Stage,
         context: Context,
         resolution: Resolution,
-        place: Prefix,
+        prefix: Prefix,
         key: str,
         name: str,
         replacing: str | None,
     ) -> Result:
         with temporary_folder(self.stage.name) as work:
-            attempt = Attempt(place, name, work, context.alive)
+            attempt = Attempt(prefix, name, work, context.alive)
             began = time.monotonic()
             computed = stage.compute(context, resolution, attempt)
             return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)

@@ -18,7 +18,7 @@ from visionloop.core.storage import Prefix
 
 Kind = TypeVar("Kind")
 
-#: The argument under which a run's record holds which pipeline was run.
+#: The argument of a run's record that describes the pipeline that was run.
 PIPELINE = "pipeline"
 
 #: Set by a compiled pipeline in its stages' pods: the value of that argument, a JSON object.
@@ -27,7 +27,7 @@ PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
 #: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
 RUN_VARIABLE = "VISIONLOOP_RUN"
 
-#: Set by the local runner: the stages that compute again although there is a receipt, comma-separated.
+#: Set by the local runner: the stages that compute again although they have a receipt, comma-separated.
 FORCE_VARIABLE = "VISIONLOOP_FORCE"
 
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
@@ -91,13 +91,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def run_name(given: str | None) -> str:
+def run_name(requested: str | None) -> str:
     """The run's name: the argument, else ``JOB_ID``, else a new name.
 
     Raises:
         InvalidConfig: If it can't be the name of a folder.
     """
-    name = given or os.environ.get("JOB_ID") or f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    name = requested or os.environ.get("JOB_ID") or f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise InvalidConfig(
             f"--run '{name}': use up to 128 letters, digits, '.', '_' and '-', a letter or digit first."
@@ -106,7 +106,7 @@ def run_name(given: str | None) -> str:
 
 
 def _pipeline() -> dict[str, Any]:
-    """Which pipeline this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
+    """The pipeline that this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
     with contextlib.suppress(msgspec.MsgspecError):
         return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
     return {}
@@ -131,8 +131,8 @@ class RunRecord:
             InvalidConfig: If the workspace's bucket does not exist.
         """
         wanted = trace_id or os.environ.get("TRACE_ID")
-        told = {**_pipeline(), **arguments}
-        run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=told, created_at=now())
+        recorded = {**_pipeline(), **arguments}
+        run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=recorded, created_at=now())
         try:
             if self.prefix.create("run.json", msgspec.json.encode(run)):
                 return run
@@ -140,10 +140,10 @@ class RunRecord:
             raise InvalidConfig(
                 f"{self.workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
             ) from None
-        there = self.read()
-        if there is None:
+        existing = self.read()
+        if existing is None:
             return run
-        return msgspec.structs.replace(there, trace_id=wanted or there.trace_id)
+        return msgspec.structs.replace(existing, trace_id=wanted or existing.trace_id)
 
     def read(self) -> Run | None:
         """``run.json``, or None if it does not exist."""
@@ -163,7 +163,7 @@ class RunRecord:
         return self._read(f"{stage}.failure.json", Failure)
 
     def write_failure(self, failure: Failure) -> None:
-        """Records a failure, in place of an earlier one."""
+        """Records a failure, replacing an earlier one."""
         self.prefix.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
 
     def clear_failure(self, stage: str) -> None:
@@ -180,12 +180,12 @@ class RunRecord:
     def stages(self) -> list[StageState]:
         """The state of every stage that this run has begun."""
         names = [info.key for info in self.prefix.children()[1]]
-        found = [
+        states = [
             self.state(name.removesuffix(".json"))
             for name in (key.rsplit("/", 1)[-1] for key in names)
             if name.endswith(".json") and name not in _NO_STATES and not name.endswith(".failure.json")
         ]
-        return sorted(found, key=lambda state: state.started_at or "")
+        return sorted(states, key=lambda state: state.started_at or "")
 
     def failures(self) -> list[Failure]:
         """Every stage's failure."""

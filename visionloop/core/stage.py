@@ -1,6 +1,6 @@
 """What a stage is: its arguments, what it resolves and computes, where it runs, and what it ends with.
 
-Nothing here knows what a stage computes; nothing in a stage knows how it is found again.
+Nothing here knows what a stage computes; nothing in a stage knows how its result is found again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from visionloop.core.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
 from visionloop.core.receipts import InputReference, Output, Parameter, Receipt, Result
 from visionloop.core.storage import Prefix
 
-#: A stage's dataclass of arguments, and what it hands from ``resolve`` to ``compute``; without brackets they are anything.
+#: A stage's dataclass of arguments, and what it hands from ``resolve`` to ``compute``; both are Any unless given in brackets.
 Arguments = TypeVar("Arguments", default=Any)
 Loaded = TypeVar("Loaded", default=Any)
 
-#: What ``loaded`` is where ``compute`` will not be called.
+#: The value of ``loaded`` where ``compute`` will not be called.
 _NOT_LOADED: Any = None
 
 
@@ -95,8 +95,8 @@ class Stage(Protocol[Arguments, Loaded]):
 class Explains(Protocol[Loaded]):
     """A stage that can explain a differing parameter beyond its old and new value."""
 
-    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
-        """Short texts by the name of the parameter; an empty list leaves the parameter out."""
+    def explain(self, existing: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+        """Short texts by parameter name; an empty list leaves the parameter out."""
 
 
 @runtime_checkable
@@ -126,33 +126,33 @@ class Context:
     planning: bool = False
     run_arguments: dict[str, Any] = field(default_factory=dict)
     on_sign_of_life: Callable[[], None] = lambda: None
-    _told: float = field(default_factory=time.monotonic)
+    _last_sign_of_life: float = field(default_factory=time.monotonic)
 
     def alive(self) -> None:
         """Reports a finished piece of work; at most once a minute it is written to the run's record."""
         self.limits.alive()
-        if time.monotonic() - self._told >= SIGN_OF_LIFE_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._last_sign_of_life >= SIGN_OF_LIFE_SECONDS:
+            self._last_sign_of_life = time.monotonic()
             self.on_sign_of_life()
 
 
 class Attempt:
     """One attempt at a key: a folder of its own in the workspace, and a temporary one on this machine."""
 
-    def __init__(self, place: Prefix, name: str, work: Path, alive: Callable[[], None]) -> None:
-        """``place`` is the folder of the key."""
-        self.key_prefix, self.name, self.work = place, name, work
+    def __init__(self, key_prefix: Prefix, name: str, work: Path, alive: Callable[[], None]) -> None:
+        """``key_prefix`` is the prefix of the key."""
+        self.key_prefix, self.name, self.work = key_prefix, name, work
         self.outputs: dict[str, Output] = {}
         self._alive = alive
 
     def write(self, name: str, file: str, data: bytes, *, result: bool) -> None:
-        """Puts an output's bytes."""
+        """Writes an output's bytes."""
         sent = self.key_prefix.write(f"{self.name}/{file}", data)
         self.outputs[name] = Output(f"{self.name}/{file}", sent.size, sent.sha256, result)
         self._alive()
 
     def upload(self, name: str, file: str, local: Path, *, result: bool) -> None:
-        """Puts an output from a file."""
+        """Uploads an output from a file."""
         sent = self.key_prefix.upload(local, f"{self.name}/{file}", self._alive)
         self.outputs[name] = Output(f"{self.name}/{file}", sent.size, sent.sha256, result)
         self._alive()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends file descriptor 1 to stderr for a while, from whatever language something is printed."""
+    """Sends file descriptor 1 to stderr for a while, so that output from code in any language goes there."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:

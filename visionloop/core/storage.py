@@ -229,7 +229,7 @@ class Prefix:
         return len(paths)
 
     def discard_partial(self, under: str = "") -> tuple[int, int]:
-        """Removes what killed writes left in a folder; only for a prefix that nothing writes to meanwhile.
+        """Removes the files that killed writes left in a folder; only for a prefix that nothing writes to meanwhile.
 
         A folder's client writes to ``name#1``, which no listing shows, and then renames it. An object store hides the parts
         of an interrupted upload; its own lifecycle rule removes them.
@@ -261,7 +261,7 @@ class Prefix:
     def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
         """Runs ``work`` on each item (a key, say) with several transfers at once; results in the items' order.
 
-        At the first error, or when whoever takes the results stops, what has not begun is dropped.
+        At the first error, or when the caller stops taking results, items that have not begun are dropped.
         """
         with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
             try:
@@ -305,12 +305,12 @@ class Prefix:
         """The error for an exception without a class of its own: by HTTP status and S3 code, or by the system's errno."""
         text = " ".join(str(error).split())
         # The client's message contains the object's key, which may hold any text: only patterns of the client's own count.
-        found = re.search(r"status code: (\d{3})", text)
-        status = int(found.group(1)) if found else 0
-        found = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
-        code = (found.group(1) or found.group(2)) if found else ""
-        found = re.search(r"\(os error (\d+)\)", text)
-        number = int(found.group(1)) if found else getattr(error, "errno", None)
+        match = re.search(r"status code: (\d{3})", text)
+        status = int(match.group(1)) if match else 0
+        match = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+        code = (match.group(1) or match.group(2)) if match else ""
+        match = re.search(r"\(os error (\d+)\)", text)
+        number = int(match.group(1)) if match else getattr(error, "errno", None)
         below_a_file = number == errno.ENOTDIR and action != "write"
         if status == 404 or code in ("NoSuchBucket", "NoSuchKey") or below_a_file:
             return NotFound(where)
@@ -369,7 +369,7 @@ def _cause(text: str) -> str:
 
 @contextlib.contextmanager
 def writing(local: Path) -> Iterator[None]:
-    """Turns an OSError about a full or unwritable disk of this machine into an error of ours."""
+    """Turns an OSError about a full or unwritable disk of this machine into a Visionloop error."""
     try:
         yield
     except OSError as error:

@@ -47,14 +47,14 @@ def normalise_uri(uri: str) -> str:
             raise InvalidConfig(f"{uri}: '//' is missing after the colon; give s3://bucket/prefix or file:///folder.")
         return _file_uri(os.path.expanduser(uri))
     # Only '/' separates the parts of an S3 key or a path: '?' and '#' are ordinary characters.
-    place, _, path = rest.partition("/")
+    authority, _, path = rest.partition("/")
     if scheme.lower() == "s3":
         parts = [part for part in path.split("/") if part]
-        if not re.fullmatch(BUCKET, place) or not {".", ".."}.isdisjoint(parts):
+        if not re.fullmatch(BUCKET, authority) or not {".", ".."}.isdisjoint(parts):
             raise InvalidConfig(f"{uri}: not an S3 URI; give s3://bucket/prefix.")
-        return "/".join([f"s3://{place}", *parts])
+        return "/".join([f"s3://{authority}", *parts])
     if scheme.lower() == "file":
-        if place not in ("", "localhost"):
+        if authority not in ("", "localhost"):
             raise InvalidConfig(f"{uri}: a file URI names no host; give file:///folder.")
         if re.search(r"[\x00-\x1f\x7f]", unquote(path)):
             raise InvalidConfig(f"{uri}: a control character stands in the path; give file:///folder.")
@@ -87,7 +87,7 @@ def endpoint_of(role: Role, environment: Mapping[str, str] | None = None) -> str
 
 
 def _endpoint(name: str, value: str) -> str:
-    """An endpoint with its scheme; the client ends the process if it is not a URL."""
+    """An endpoint with its scheme. It is checked here because the client ends the process if it is not a URL."""
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Facts about the workspace: which guarantees that the layout relies on its store was found to keep."""
+"""Facts about the workspace: which of the guarantees that the layout relies on hold for its store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe(workspace: Prefix) -> Probe:
-    """Reads what is known of the workspace's store, or measures it at the first use: racing creates, and a read after them.
+    """Reads the facts about the workspace's store, or measures them at the first use: racing creates, then a read.
 
     Raises:
         AccessDenied: If the workspace can't be written.
@@ -44,15 +44,17 @@ def probe(workspace: Prefix) -> Probe:
     try:
         with ThreadPoolExecutor(RACERS) as pool:
             winners = sum(pool.map(lambda _: workspace.create(name, data), range(RACERS)))
-        found = Probe(created_at=now(), conditional_create=winners == 1, read_after_write=workspace.read(name) == data)
+        measured = Probe(
+            created_at=now(), conditional_create=winners == 1, read_after_write=workspace.read(name) == data
+        )
     except NotFound:
         raise InvalidConfig(
             f"{workspace.uri}: the workspace's bucket does not exist; create it or correct --workspace."
         ) from None
     workspace.delete([name])
-    if not (found.conditional_create and found.read_after_write):
+    if not (measured.conditional_create and measured.read_after_write):
         LOGGER.warning(
             "%s: the store does not keep conditional writes; runs at the same time may do work twice.", workspace.uri
         )
-    workspace.create(FILE, msgspec.json.format(msgspec.json.encode(found), indent=2))
-    return found
+    workspace.create(FILE, msgspec.json.format(msgspec.json.encode(measured), indent=2))
+    return measured

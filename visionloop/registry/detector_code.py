@@ -16,7 +16,7 @@ from mlflow.pyfunc import PythonModel
 
 
 def _images(model_input: Any) -> list[Any]:
-    """The single images of whatever form they were given in."""
+    """The images as a list, whatever form the input has."""
     if hasattr(model_input, "columns"):
         return list(model_input["image"])
     if isinstance(model_input, str | bytes | bytearray | Path) or getattr(model_input, "ndim", None) == 3:
@@ -26,7 +26,7 @@ def _images(model_input: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _files(images: list[Any]) -> Iterator[list[Path]]:
-    """The images as files; what is no path is written into a folder that goes afterwards."""
+    """The images as files; an image that is not a path is written into a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="visionloop-predict-") as folder:
         paths = []
         for number, image in enumerate(images):
@@ -50,7 +50,7 @@ def _write(image: Any, path: Path) -> None:
 
 
 class _Detection:
-    """Loads and predicts. A class of its own: MLflow warns of each ``predict`` in a model's class without type hints, and
+    """Loads and predicts. A separate class: MLflow warns about each ``predict`` in a model's class without type hints, and
     has none for images."""
 
     def load_context(self, context: Any) -> None:
@@ -68,12 +68,12 @@ class _Detection:
             return [
                 [
                     {
-                        "class": classes[found.class_index],
-                        "class_index": found.class_index,
-                        "confidence": found.confidence,
-                        "box": list(found.box),
+                        "class": classes[detection.class_index],
+                        "class_index": detection.class_index,
+                        "confidence": detection.confidence,
+                        "box": list(detection.box),
                     }
-                    for found in detections
+                    for detection in detections
                 ]
                 for detections in self.predictor.predict(paths, confidence)
             ]

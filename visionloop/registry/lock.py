@@ -19,7 +19,7 @@ def locked(workspace: Prefix, subject: tuple[str, ...], run: str, alive: Callabl
     """Holds the lock of a subject: ``{workspace}/locks/register/{SHA-256 of the subject}/reservation.json``.
 
     It saves work and keeps a check and the following write together. If a store let two runs hold it, one of them would make
-    a version and delete it again; two versions would never stay.
+    a version and delete it again; two versions would never remain.
 
     Args:
         workspace: The results' prefix.
@@ -27,14 +27,14 @@ def locked(workspace: Prefix, subject: tuple[str, ...], run: str, alive: Callabl
         run: The run that holds it, for people.
         alive: Called while waiting.
     """
-    place = workspace.child(f"locks/register/{sha256(canonical(list(subject)))}")
-    watcher = Watcher(place)
+    prefix = workspace.child(f"locks/register/{sha256(canonical(list(subject)))}")
+    watcher = Watcher(prefix)
     while True:
         if watcher.look():
             alive()
             time.sleep(WAIT_SECONDS)
             continue
-        reservation = Reservation(place, run, uuid.uuid4().hex[:12])
+        reservation = Reservation(prefix, run, uuid.uuid4().hex[:12])
         if reservation.take(watcher.etag):
             break
     try:

@@ -1,7 +1,7 @@
 """A registered model's files: an MLflow pyfunc model that uses its trainer through the protocol.
 
 The files describe themselves: all that is needed to evaluate, export or fine-tune the model is in ``MLmodel`` under
-``metadata.visionloop``, so neither MLflow's tags nor a receipt has to be found.
+``metadata.visionloop``, so neither MLflow's tags nor a receipt is needed.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def find(reference: str, registry: Registry) -> Version:
     raise not_registered(reference)
 
 
-def model_places(version: Version, registry: Registry) -> list[str]:
+def model_uris(version: Version, registry: Registry) -> list[str]:
     """The URIs that may hold a version's files: its source, then the copy that its tag names."""
     return [uri for uri in (registry.download_uri(version), version.tags.get(STORAGE_URI)) if uri]
 
@@ -44,12 +44,12 @@ def describe(version: Version, registry: Registry) -> tuple[str, package.Descrip
     Raises:
         InvalidReceipt: If none of its URIs holds a model that Visionloop registered.
     """
-    places = model_places(version, registry)
-    for uri in places:
+    uris = model_uris(version, registry)
+    for uri in uris:
         if package.is_complete(uri):
             return uri, package.read(uri)
     raise InvalidReceipt(
-        f"{version.uri}: no model of Visionloop's lies at {' or '.join(places)}; register it again or correct the alias."
+        f"{version.uri}: no model of Visionloop's lies at {' or '.join(uris)}; register it again or correct the alias."
     )
 
 

@@ -74,15 +74,15 @@ class Version:
 
     @property
     def identity(self) -> str:
-        """Represents it in a key: its training's digest, else ``NAME/VERSION``."""
+        """The version's identity in a key: its training's digest, else ``NAME/VERSION``."""
         return self.training_digest or self.label
 
     @property
     def training_receipt(self) -> str | None:
         """The URI of its training's receipt, in the workspace of its evaluation's receipt."""
-        workspace, found, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
+        workspace, separator, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
         key = self.tags.get(TRAINING_KEY)
-        return f"{workspace}/train/{key}/receipt.json" if found and key else None
+        return f"{workspace}/train/{key}/receipt.json" if separator and key else None
 
 
 class Registry:
@@ -109,17 +109,17 @@ class Registry:
             self._connected = connect({"MLFLOW_TRACKING_URI": self.uri, **self._environment})
         return self._connected
 
-    def check_name(self, name: str, given: str) -> None:
-        """Refuses a name to which another original name was sanitised before.
+    def check_name(self, name: str, original_name: str) -> None:
+        """Refuses a name that another original name has already been sanitised to.
 
         Raises:
             InvalidConfig: If the registered model ``name`` was created under another original name.
         """
-        there = self._model_tags(name)
-        first = there.get(NAME) if there is not None else None
-        if first is not None and first != given:
+        tags = self._model_tags(name)
+        first = tags.get(NAME) if tags is not None else None
+        if first is not None and first != original_name:
             raise InvalidConfig(
-                f"--model-name {given!r}: '{name}' is registered under the given name {first!r} already; give that one, or a name that differs in letters or digits."
+                f"--model-name {original_name!r}: '{name}' is registered under the given name {first!r} already; give that one, or a name that differs in letters or digits."
             )
 
     def champion(self, name: str) -> Version | None:
@@ -149,24 +149,24 @@ class Registry:
     def of_training(self, name: str, training_digest: str) -> list[Version]:
         """The versions of a training, oldest first: one, unless two runs registered at once or a person copied it."""
         with mlflow_errors(self.uri):
-            found: list[Any] = []
+            entities: list[Any] = []
             token = None
             while True:
                 page = self._client.search_model_versions(
                     f"name='{name}' and tag.`{TRAINING_DIGEST}`='{training_digest}'", page_token=token
                 )
-                found += page
+                entities += page
                 token = page.token
                 if not token:
                     break
-        return sorted((_version(one) for one in found), key=lambda one: one.number)
+        return sorted((_version(entity) for entity in entities), key=lambda version: version.number)
 
     def download_uri(self, version: Version) -> str:
         """The actual URI of a version's files, whatever form its source has."""
         with mlflow_errors(self.uri):
             return str(self._client.get_model_version_download_uri(version.name, str(version.number)))
 
-    def ensure_model(self, name: str, given: str) -> None:
+    def ensure_model(self, name: str, original_name: str) -> None:
         """Creates the registered model unless it exists.
 
         Raises:
@@ -174,15 +174,15 @@ class Registry:
         """
         with mlflow_errors(self.uri):
             try:
-                self._client.create_registered_model(name, tags={NAME: given})
+                self._client.create_registered_model(name, tags={NAME: original_name})
             except Exception as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
-        there = self._model_tags(name)
-        if there is not None and NAME not in there:
+        tags = self._model_tags(name)
+        if tags is not None and NAME not in tags:
             with mlflow_errors(self.uri):
-                _write(self._client.set_registered_model_tag, name, NAME, given)
-        self.check_name(name, given)
+                _write(self._client.set_registered_model_tag, name, NAME, original_name)
+        self.check_name(name, original_name)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
         """Creates a version together with its tags.
@@ -195,7 +195,7 @@ class Registry:
                 made = self._client.create_model_version(
                     name,
                     source,
-                    run_id=self._known_run(tags.get(MLFLOW_RUN_ID)),
+                    run_id=self._existing_run(tags.get(MLFLOW_RUN_ID)),
                     tags=dict(tags),
                     description=description,
                     await_creation_for=0,  # it is ready at once when only a source is named
@@ -247,7 +247,7 @@ class Registry:
                     return None
                 raise
 
-    def _known_run(self, run_id: str | None) -> str | None:
+    def _existing_run(self, run_id: str | None) -> str | None:
         """The run's id if this MLflow has the run: the training may have been tracked by another MLflow."""
         if not run_id:
             return None
@@ -265,7 +265,7 @@ def not_registered(reference: str) -> NotFound:
 
 
 def _write(write: Callable[..., object], *arguments: str) -> None:
-    """Writes a row that another may be writing: MLflow reads, then inserts, and its database refuses the later insert."""
+    """Writes a row that may be written concurrently: MLflow reads, then inserts, and its database refuses the later insert."""
     for left in reversed(range(WRITES)):
         try:
             write(*arguments)
