@@ -22,9 +22,9 @@ def merge_settings(pairs: list[str] | tuple[str, ...], settings: str | None) -> 
     Raises:
         InvalidConfig: If either can't be read, or a setting stands in both.
     """
-    found = parse_settings(pairs)
+    merged = parse_settings(pairs)
     for name, value in parse_object(settings or "{}", "--settings").items():
-        if name in found:
+        if name in merged:
             raise InvalidConfig(f"{name} is given in --set and in --settings; give it in one of them.")
-        found[name] = value
-    return found
+        merged[name] = value
+    return merged

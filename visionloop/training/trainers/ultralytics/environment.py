@@ -100,8 +100,8 @@ def library() -> Any:
         raise Defect(
             "ultralytics was imported before its surroundings were prepared: import it through `library` only."
         )
-    known = ultralytics.utils.SETTINGS
-    known.update({name: False for name in SETTINGS_OFF if name in known})
+    library_settings = ultralytics.utils.SETTINGS
+    library_settings.update({name: False for name in SETTINGS_OFF if name in library_settings})
     _keep_from_network(ultralytics)
     _keep_from_dataset(ultralytics)
     ultralytics.engine.trainer.check_amp = mixed_precision_works

@@ -87,10 +87,10 @@ def translated(batch: int, imgsz: int) -> Iterator[None]:
     except VisionloopError:
         raise
     except Exception as error:
-        known = classify(error, batch, imgsz)
-        if known is None:
+        mapped = classify(error, batch, imgsz)
+        if mapped is None:
             raise
-        raise known from error
+        raise mapped from error
 
 
 def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | None:

@@ -84,7 +84,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def setup_model(self) -> Any:
         """The model; starting weights must be the library's, and for the task."""
         try:
-            found = super().setup_model()
+            loaded = super().setup_model()
         except (TypeError, ModuleNotFoundError) as error:
             if self.job.weights is None:
                 raise
@@ -92,13 +92,13 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
                 f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
                 "loads: give a .pt file of its own, or an architecture's YAML name."
             ) from error
-        task = getattr((found or {}).get("ema") or (found or {}).get("model"), "task", self.args.task)
+        task = getattr((loaded or {}).get("ema") or (loaded or {}).get("model"), "task", self.args.task)
         if task != self.args.task:
             raise InvalidConfig(
                 f"The starting weights {self.job.config['model']} are for the library's task {task}, "
                 f"not for {self.args.task}: choose others."
             )
-        return found
+        return loaded
 
     def plot_training_labels(self) -> None:
         """Nothing is drawn while training."""
@@ -109,20 +109,20 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         super()._setup_train()
         config = self.job.config
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
-        self._tell_left_out_images()
+        self._report_left_out_images()
         if self.plan.state:
             self._restore(self.plan.state)
 
-    def _tell_left_out_images(self) -> None:
+    def _report_left_out_images(self) -> None:
         for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
             folder = self.job.dataset / "images" / split
-            given = sum(1 for path in folder.rglob("*") if path.is_file())
+            total = sum(1 for path in folder.rglob("*") if path.is_file())
             used = len(loader.dataset)
-            if used < given:
+            if used < total:
                 LOGGER.warning(
                     "%d of %d images in %s are left out, because the library can't read them or their labels.",
-                    given - used,
-                    given,
+                    total - used,
+                    total,
                     folder,
                 )
 

@@ -193,9 +193,9 @@ def _map_optimizer(values: dict[str, Any]) -> None:
 
 
 def _switch_augmentation_off(values: dict[str, Any], task: str) -> None:
-    known = settings(task)
+    task_settings = settings(task)
     for name, off in (AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS).items():
-        if name not in known:
+        if name not in task_settings:
             continue
         if name in values and values[name] != off:
             raise InvalidConfig(

@@ -42,7 +42,7 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
         super().init_metrics(model)
         count = self.confusion_matrix.process_batch
         threshold = max(self.args.conf, CONFUSION_CONFIDENCE)
-        self.confusion_matrix.process_batch = lambda found, true, conf: count(found, true, conf=threshold)
+        self.confusion_matrix.process_batch = lambda detections, true, conf: count(detections, true, conf=threshold)
 
     def get_stats(self) -> Any:
         """Keeps what was right, of which the library's own metrics hold no more than curves."""
