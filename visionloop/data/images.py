@@ -1,6 +1,6 @@
 """Reads images as their snapshot froze them: headers for validation, whole files through the node-wide cache.
 
-The cache is content-addressed (an object's ETag and size say which bytes it is), shared by every process of a machine,
+The cache is content-addressed (an object's ETag and size identify its bytes), shared by every process of a machine,
 filled whole or not at all, and kept under its limit by evicting what was least recently used. A view of a dataset is made of
 hard links, so an image that is evicted while in use stays until the view is removed.
 """
@@ -29,7 +29,7 @@ from visionloop.data.dice import Header
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
 
-#: The cache's size in bytes, in place of CACHE_BYTES.
+#: The environment variable that overrides CACHE_BYTES, in bytes.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 
@@ -123,7 +123,7 @@ class ImageCache:
         )
 
     def path_of(self, row: ImageRow) -> Path:
-        """Where an image's bytes lie."""
+        """The path of an image's file in the cache."""
         name = hashlib.sha256(f"{row.etag}:{row.size}".encode()).hexdigest()
         return self.folder / "objects" / name[:2] / name
 

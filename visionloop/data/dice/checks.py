@@ -25,7 +25,7 @@ IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's own bytes say: width and height in pixels."""
+    """An image's width and height in pixels, read from its bytes."""
 
     width: int
     height: int

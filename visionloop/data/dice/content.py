@@ -21,7 +21,7 @@ import rfc8785
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.format import REMEDY, Annotation, Class, Dataset, Image, RunLength
 
-#: What the store declares of each image, by file name: size in bytes and ETag.
+#: Size in bytes and ETag of each image as the store declares them, by file name.
 Objects = Mapping[str, tuple[int | None, str | None]]
 
 #: Whole numbers below this are exact in JSON (RFC 8785 §3.2.2.3).

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.tasks import canonical_task
 
-#: What to do about a file that is wrong, at the end of each sentence.
+#: The remedy at the end of each sentence about a wrong file.
 REMEDY = "fix it in the labelling tool and export again."
 
 #: Longest key that S3 takes, in bytes of UTF-8.
@@ -29,7 +29,7 @@ Split = Literal["train", "val", "test"]
 #: The splits, in the order in which they are shown.
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-#: Spellings of a split that are taken as one of the three; an empty text means none.
+#: Other spellings of a split; an empty text means no split.
 _SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
 
 _Id = int | str | None
@@ -138,7 +138,7 @@ class _File(Struct, omit_defaults=True, kw_only=True):
 _DECODER = msgspec.json.Decoder(_File)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
-#: What a field must hold, where the type alone would not tell a person.
+#: What a field must hold, for fields whose type alone would not tell the user.
 _EXPECTED = {
     "bbox": "4 numbers [x, y, width, height]",
     "bbox_format": "xywh",
@@ -163,7 +163,7 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
         task: The task that it is read for, or None to take the file's own ``task_type``.
 
     Raises:
-        InvalidDataset: If it is not DICE 1.x, is for another task, names no image or no class, names one twice, or holds
+        InvalidDataset: If it is not DICE 1.x, is for another task, has no image or no class, names one twice, or holds
             a value that the format does not allow; the sentence says which field.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -190,7 +190,7 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
 
 
 def encode(dataset: Dataset) -> bytes:
-    """A dataset as a DICE 1.0 file, with what ``decode`` keeps and nothing else: no people, no dates.
+    """A dataset as a DICE 1.0 file, with only what ``decode`` keeps: no people, no dates.
 
     ``decode(encode(dataset), dataset.file, dataset.task)`` equals the dataset.
     """

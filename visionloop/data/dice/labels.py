@@ -18,7 +18,7 @@ from visionloop.data.dice.format import Annotation, Dataset, Image, RunLength, p
 #: Longest name of a folder or file in bytes; most file systems take 255, and a label's suffix must fit too.
 LONGEST_NAME = 200
 
-#: Names that Windows keeps for itself, whatever their extension.
+#: Names that Windows reserves, whatever their extension.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 #: Trainers find a label by replacing the last folder ``images`` of a path by ``labels``, and skip hidden files.
@@ -54,7 +54,7 @@ def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def flip_index(dataset: Dataset) -> tuple[int, ...] | None:
-    """For each keypoint the one that it becomes in a mirrored image; None if no class has flip pairs, or they differ."""
+    """The index of each keypoint's counterpart in a mirrored image; None if no class has flip pairs, or they differ."""
     shape = keypoint_shape(dataset)
     pairs = {frozenset(frozenset(pair) for pair in class_.flip_pairs or ()) for class_ in dataset.classes}
     if shape is None or len(pairs) != 1 or not any(class_.flip_pairs for class_ in dataset.classes):
@@ -68,7 +68,7 @@ def flip_index(dataset: Dataset) -> tuple[int, ...] | None:
 
 
 def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
-    """An image's YOLO label file: one line an object, sorted, so that equal content gives equal labels.
+    """An image's YOLO label file: one line per object, sorted, so that equal content gives equal labels.
 
     Detection: class, centre x, centre y, width, height. Segmentation: class, x1, y1, x2, y2 …, an object's polygons joined
     into one. Pose: the box, then x, y, visibility of each keypoint. All are clipped to the image. Left out are crowd regions,

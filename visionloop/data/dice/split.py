@@ -99,7 +99,7 @@ def split_from_object(value: object, where: str) -> SplitRule:
 
     Args:
         value: The run's ``split_strategy``, or ``split_config`` of the dataset's metadata.json.
-        where: Where it stands, for errors (``metadata.json: split_config``).
+        where: Where the object comes from, for errors (``metadata.json: split_config``).
 
     Raises:
         InvalidConfig: If it is not such an object, or the fractions do not sum to 1 (tolerance 1e-9).
