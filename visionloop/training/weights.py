@@ -19,7 +19,7 @@ from visionloop.training.trainers import Trainer
 #: The folder of weights in an image, unless VISIONLOOP_IMAGE_WEIGHTS names another one.
 IMAGE_WEIGHTS = "/opt/visionloop/weights"
 
-#: Extensions of files of weights; a name with another extension, or none, is a bare name.
+#: Extensions of weights files; a name with another extension, or none, is a bare name.
 WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors"})
 ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
 

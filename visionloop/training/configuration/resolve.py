@@ -24,7 +24,7 @@ class Resolved:
 
     ``sources`` are ``argument``, ``argument advanced_config``, a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
     ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
-    ``advanced``, ``default``, or, for a value that follows from another one, the source and name of that one.
+    ``advanced``, ``default``, or, for a value that follows from another, that value's source and name.
     """
 
     values: dict[str, Value]
