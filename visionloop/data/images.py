@@ -1,6 +1,6 @@
 """Reads images as their snapshot froze them: headers for validation, whole files through the node-wide cache.
 
-The cache is content-addressed (an object's ETag and size say which bytes it is), shared by every process of a machine,
+The cache is content-addressed (an object's ETag and size identify its bytes), shared by every process of a machine,
 filled whole or not at all, and kept under its limit by evicting what was least recently used. A view of a dataset is made of
 hard links, so an image that is evicted while in use stays until the view is removed.
 """
@@ -29,7 +29,7 @@ from visionloop.data.dice import Header
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
 
-#: The cache's size in bytes, in place of CACHE_BYTES.
+#: The environment variable that overrides CACHE_BYTES, in bytes.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 
@@ -58,7 +58,7 @@ class ImageCheck:
 
 
 def inspect(
-    place: Prefix, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
+    prefix: Prefix, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
 ) -> Iterator[ImageCheck]:
     """Reads each image's header, or decodes the whole image (``whole``), and checks that it is still the frozen one."""
 
@@ -66,28 +66,28 @@ def inspect(
         if row.etag is None or row.size is None:
             return ImageCheck(row, None, missing=True)
         try:
-            if whole or place.on_files or row.size <= HEADER_BYTES:
-                data, changed = _whole(place, row)
+            if whole or prefix.on_files or row.size <= HEADER_BYTES:
+                data, changed = _whole(prefix, row)
             else:
-                data, changed = place.read_start(row.key, HEADER_BYTES), place.head(row.key).etag != row.etag
+                data, changed = prefix.read_start(row.key, HEADER_BYTES), prefix.head(row.key).etag != row.etag
         except NotFound:
             return ImageCheck(row, None, missing=True)
         if changed:
             return ImageCheck(row, None, changed=True)
         header = header_of(data, whole=whole)
         if header is None and not whole and len(data) < row.size:
-            header = header_of(place.read(row.key), whole=False)
+            header = header_of(prefix.read(row.key), whole=False)
         return ImageCheck(row, header)
 
-    for check in place.map(look, rows):
+    for check in prefix.map(look, rows):
         alive()
         yield check
 
 
-def _whole(place: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+def _whole(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
     """An image's bytes, and whether they differ from the frozen ones."""
-    data, etag = place.read_with_etag(row.key)
-    identity = hashlib.sha256(data).hexdigest() if place.on_files else etag.strip('"')
+    data, etag = prefix.read_with_etag(row.key)
+    identity = hashlib.sha256(data).hexdigest() if prefix.on_files else etag.strip('"')
     return data, len(data) != row.size or identity != row.etag
 
 
@@ -123,11 +123,11 @@ class ImageCache:
         )
 
     def path_of(self, row: ImageRow) -> Path:
-        """Where an image's bytes lie."""
+        """The path of an image's file in the cache."""
         name = hashlib.sha256(f"{row.etag}:{row.size}".encode()).hexdigest()
         return self.folder / "objects" / name[:2] / name
 
-    def fetch(self, place: Prefix, row: ImageRow) -> Path:
+    def fetch(self, prefix: Prefix, row: ImageRow) -> Path:
         """The image's file in the cache; fetched and checked against the manifest if it is not cached yet.
 
         Raises:
@@ -140,17 +140,17 @@ class ImageCache:
                 os.utime(path)
                 return path
         try:
-            data, changed = _whole(place, row)
+            data, changed = _whole(prefix, row)
         except NotFound:
             raise DatasetChanged(
-                f"{place.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
+                f"{prefix.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
             ) from None
         if changed or (
             re.fullmatch(r"[0-9a-f]{32}", row.etag or "")
             and hashlib.md5(data, usedforsecurity=False).hexdigest() != row.etag
         ):
             raise DatasetChanged(
-                f"{place.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
+                f"{prefix.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
             )
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,10 +160,10 @@ class ImageCache:
         self.fetched_bytes += len(data)
         return path
 
-    def link(self, place: Prefix, row: ImageRow, target: Path) -> None:
+    def link(self, prefix: Prefix, row: ImageRow, target: Path) -> None:
         """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system."""
         while True:
-            source = self.fetch(place, row)
+            source = self.fetch(prefix, row)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(source, target)
@@ -195,14 +195,14 @@ class ImageCache:
 
 
 def materialise(
-    place: Prefix,
+    prefix: Prefix,
     rows: Iterable[tuple[ImageRow, Path]],
     cache: ImageCache,
     alive: Callable[[], None] = lambda: None,
 ) -> int:
     """Links each image to its path in a view, several at once. Returns their number."""
     count = 0
-    for _ in place.map(lambda pair: cache.link(place, pair[0], pair[1]), rows):
+    for _ in prefix.map(lambda pair: cache.link(prefix, pair[0], pair[1]), rows):
         count += 1
         alive()
     cache.trim()

@@ -19,7 +19,7 @@ from visionloop.training.trainers import Trainer
 #: The folder of weights in an image, unless VISIONLOOP_IMAGE_WEIGHTS names another one.
 IMAGE_WEIGHTS = "/opt/visionloop/weights"
 
-#: Extensions of files of weights; a name with another extension, or none, is a bare name.
+#: Extensions of weights files; a name with another extension, or none, is a bare name.
 WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors"})
 ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
 
@@ -151,27 +151,27 @@ def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reade
     names = (model,) if reference_kind(model) == "path" else trainer.weights_names(model)
     prefix = environment.get("VISIONLOOP_WEIGHTS", "").rstrip("/")
     image = environment.get("VISIONLOOP_IMAGE_WEIGHTS", IMAGE_WEIGHTS).rstrip("/")
-    places = []
-    for place, what in ((prefix, "VISIONLOOP_WEIGHTS"), (image, "the image")):
-        for name in names if place else ():
-            uri = f"{place}/{name}"
+    searched = []
+    for location, what in ((prefix, "VISIONLOOP_WEIGHTS"), (image, "the image")):
+        for name in names if location else ():
+            uri = f"{location}/{name}"
             try:
                 return _hashed(uri, reader)
             except NotFound:
-                places.append(f"{uri} ({what})")
+                searched.append(f"{uri} ({what})")
     if not prefix:
-        places.insert(0, "VISIONLOOP_WEIGHTS (not set)")
+        searched.insert(0, "VISIONLOOP_WEIGHTS (not set)")
     if environment.get("VISIONLOOP_ALLOW_DOWNLOAD") != "1":
-        places.append("a download (allowed by VISIONLOOP_ALLOW_DOWNLOAD=1 only)")
+        searched.append("a download (allowed by VISIONLOOP_ALLOW_DOWNLOAD=1 only)")
     elif not isinstance(trainer, Downloads):
-        places.append(f"a download (the trainer {trainer.name} has none)")
+        searched.append(f"a download (the trainer {trainer.name} has none)")
     else:
         try:
             return _hashed(str(trainer.download_weights(model, folder)), reader)
         except NotFound:
-            places.append("a download (no weights of that name)")
+            searched.append("a download (no weights of that name)")
     raise InvalidConfig(
-        f"the weights of model {model} were looked for in {', '.join(places)}, and are in none: put them into one of these, "
+        f"the weights of model {model} were looked for in {', '.join(searched)}, and are in none: put them into one of these, "
         "or give a path, a URI or a YAML name as model."
     )
 

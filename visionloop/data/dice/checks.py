@@ -25,7 +25,7 @@ IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's own bytes say: width and height in pixels."""
+    """An image's width and height in pixels, read from its bytes."""
 
     width: int
     height: int
@@ -57,15 +57,15 @@ def check(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> list
     Returns:
         The findings, those of images first, in the file's order.
     """
-    found = list(_images(dataset, headers))
-    found.extend(_classes(dataset))
-    found.extend(_statistics(dataset))
+    findings = list(_images(dataset, headers))
+    findings.extend(_classes(dataset))
+    findings.extend(_statistics(dataset))
     for field in ("dataset_id", "dataset_name"):
         if not getattr(dataset, field):
-            found.append(
+            findings.append(
                 _warning(dataset, "missing_metadata", None, field, "is missing", "set it in the labelling tool")
             )
-    return found
+    return findings
 
 
 def _error(
@@ -88,7 +88,7 @@ def _finding(
 
 
 def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> Iterator[Finding]:
-    classes = {one.id: one for one in dataset.classes}
+    classes = {class_.id: class_ for class_ in dataset.classes}
     keypoints = _keypoints_by_class(dataset)
     for index, image in enumerate(dataset.images):
         field = f"images[{index}]"
@@ -114,10 +114,10 @@ def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> It
                 "label it, or leave it out of the export if that was not meant",
             )
         for position, annotation in enumerate(image.annotations):
-            place = f"{field}.annotations[{position}]"
-            yield from _label(dataset, image, annotation, place, classes)
+            path = f"{field}.annotations[{position}]"
+            yield from _label(dataset, image, annotation, path, classes)
             if dataset.task != "classification":
-                yield from _geometry(dataset, image, annotation, place, keypoints)
+                yield from _geometry(dataset, image, annotation, path, keypoints)
         if dataset.task == "classification":
             yield from _single_class(dataset, image, field)
         else:
@@ -157,48 +157,48 @@ def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, He
 
 
 def _label(
-    dataset: Dataset, image: Image, annotation: Annotation, place: str, classes: Mapping[int, Class]
+    dataset: Dataset, image: Image, annotation: Annotation, path: str, classes: Mapping[int, Class]
 ) -> Iterator[Finding]:
-    known = classes.get(annotation.class_id)
-    if known is None:
+    class_ = classes.get(annotation.class_id)
+    if class_ is None:
         yield _error(
             dataset,
             "unknown_class",
             image,
-            f"{place}.class_id",
+            f"{path}.class_id",
             f"{annotation.class_id} is no class of the file ({_ids(classes)})",
             "correct the label or add the class",
         )
-    elif annotation.class_name is not None and annotation.class_name != known.name:
+    elif annotation.class_name is not None and annotation.class_name != class_.name:
         yield _error(
             dataset,
             "class_name",
             image,
-            f"{place}.class_name",
-            f"{shown(annotation.class_name)} disagrees with class_id {annotation.class_id}, which is {shown(known.name)}",
+            f"{path}.class_name",
+            f"{shown(annotation.class_name)} disagrees with class_id {annotation.class_id}, which is {shown(class_.name)}",
         )
     if annotation.image_id is not None and image.id is not None and annotation.image_id != image.id:
         yield _error(
             dataset,
             "image_id",
             image,
-            f"{place}.image_id",
+            f"{path}.image_id",
             f"{shown(annotation.image_id)} is not the id of the image that it lies in, {shown(image.id)}",
             "correct the label and export again",
         )
 
 
 def _geometry(
-    dataset: Dataset, image: Image, annotation: Annotation, place: str, keypoints: Mapping[int, int]
+    dataset: Dataset, image: Image, annotation: Annotation, path: str, keypoints: Mapping[int, int]
 ) -> Iterator[Finding]:
     if annotation.bbox is not None:
-        yield from _box(dataset, image, annotation, annotation.bbox, f"{place}.bbox")
+        yield from _box(dataset, image, annotation, annotation.bbox, f"{path}.bbox")
     elif dataset.task in ("detection", "pose"):
-        yield _error(dataset, "missing_bbox", image, f"{place}.bbox", "is missing", "draw the box")
+        yield _error(dataset, "missing_bbox", image, f"{path}.bbox", "is missing", "draw the box")
     if dataset.task == "segmentation":
-        yield from _segmentation(dataset, image, annotation, f"{place}.segmentation")
+        yield from _segmentation(dataset, image, annotation, f"{path}.segmentation")
     if dataset.task == "pose":
-        yield from _pose(dataset, image, annotation, f"{place}.keypoints", keypoints)
+        yield from _pose(dataset, image, annotation, f"{path}.keypoints", keypoints)
 
 
 def _box(
@@ -360,19 +360,19 @@ def _polygons(annotation: Annotation) -> object:
 
 def _classes(dataset: Dataset) -> Iterator[Finding]:
     used = Counter(annotation.class_id for image in dataset.images for annotation in image.annotations)
-    for index, one in enumerate(dataset.classes):
-        if not used[one.id]:
+    for index, class_ in enumerate(dataset.classes):
+        if not used[class_.id]:
             yield _warning(
                 dataset,
                 "empty_class",
                 None,
                 f"classes[{index}]",
-                f"{shown(one.name)} has no annotation",
+                f"{shown(class_.name)} has no annotation",
                 "label some, or remove the class",
             )
     if dataset.task != "pose":
         return
-    lengths = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
+    lengths = {class_.id: len(class_.keypoints) for class_ in dataset.classes if class_.keypoints}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"class {key}: {count}" for key, count in sorted(lengths.items()))
         yield _error(
@@ -383,10 +383,10 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
             f"differ in number ({counts}), but a model has one number of keypoints",
             "give every class the same keypoints",
         )
-    for index, one in enumerate(dataset.classes):
-        pairs = one.flip_pairs or ()
+    for index, class_ in enumerate(dataset.classes):
+        pairs = class_.flip_pairs or ()
         indices = [number for pair in pairs for number in pair]
-        count = len(one.keypoints or ())
+        count = len(class_.keypoints or ())
         if len(set(indices)) != len(indices) or (count and not all(0 <= number < count for number in indices)):
             yield _error(
                 dataset,
@@ -399,12 +399,12 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _statistics(dataset: Dataset) -> Iterator[Finding]:
-    told = dataset.statistics
-    if told is None:
+    declared = dataset.statistics
+    if declared is None:
         return
     total = sum(len(image.annotations) for image in dataset.images)
     average = total / len(dataset.images)
-    names = {one.id: one.name for one in dataset.classes}
+    names = {class_.id: class_.name for class_ in dataset.classes}
     classes = Counter(
         names.get(annotation.class_id, str(annotation.class_id))
         for image in dataset.images
@@ -412,18 +412,23 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
     )
     splits = Counter(str(image.split or "train") for image in dataset.images)
     compared: list[tuple[str, object, object, bool]] = [
-        ("total_images", told.total_images, len(dataset.images), told.total_images == len(dataset.images)),
-        ("total_annotations", told.total_annotations, total, told.total_annotations == total),
+        ("total_images", declared.total_images, len(dataset.images), declared.total_images == len(dataset.images)),
+        ("total_annotations", declared.total_annotations, total, declared.total_annotations == total),
         (
             "avg_annotations_per_image",
-            told.avg_annotations_per_image,
+            declared.avg_annotations_per_image,
             round(average, 2),
-            told.avg_annotations_per_image is not None
+            declared.avg_annotations_per_image is not None
             # Written with two decimals, rounded up or down.
-            and abs(told.avg_annotations_per_image - average) <= 0.005 + 1e-9,
+            and abs(declared.avg_annotations_per_image - average) <= 0.005 + 1e-9,
         ),
-        ("class_distribution", told.class_distribution, dict(classes), _equal(told.class_distribution, classes)),
-        ("split_distribution", told.split_distribution, dict(splits), _equal(told.split_distribution, splits)),
+        (
+            "class_distribution",
+            declared.class_distribution,
+            dict(classes),
+            _equal(declared.class_distribution, classes),
+        ),
+        ("split_distribution", declared.split_distribution, dict(splits), _equal(declared.split_distribution, splits)),
     ]
     for field, said, counted, equal in compared:
         if said is not None and not equal:
@@ -432,15 +437,15 @@ def _statistics(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
-def _equal(told: Mapping[str, int] | None, counted: Mapping[str, int]) -> bool:
+def _equal(declared: Mapping[str, int] | None, counted: Mapping[str, int]) -> bool:
     """Whether two distributions agree; a missing entry counts as 0."""
-    told = told or {}
-    return all(told.get(key, 0) == counted.get(key, 0) for key in {*told, *counted})
+    declared = declared or {}
+    return all(declared.get(key, 0) == counted.get(key, 0) for key in {*declared, *counted})
 
 
 def _keypoints_by_class(dataset: Dataset) -> dict[int, int]:
     """How many keypoints an annotation of each class must have: as the classes declare, else as the first annotation has."""
-    named = {one.id: len(one.keypoints) for one in dataset.classes if one.keypoints}
+    named = {class_.id: len(class_.keypoints) for class_ in dataset.classes if class_.keypoints}
     default = next(iter(named.values()), None)
     if default is None:
         lengths = (
@@ -450,7 +455,7 @@ def _keypoints_by_class(dataset: Dataset) -> dict[int, int]:
             if annotation.keypoints
         )
         default = next(lengths, None)
-    return {} if default is None else {one.id: named.get(one.id, default) for one in dataset.classes}
+    return {} if default is None else {class_.id: named.get(class_.id, default) for class_ in dataset.classes}
 
 
 def _inside(image: Image, x: float, y: float) -> bool:

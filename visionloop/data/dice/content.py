@@ -21,7 +21,7 @@ import rfc8785
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.format import REMEDY, Annotation, Class, Dataset, Image, RunLength
 
-#: What the store declares of each image, by file name: size in bytes and ETag.
+#: Size in bytes and ETag of each image as the store declares them, by file name.
 Objects = Mapping[str, tuple[int | None, str | None]]
 
 #: Whole numbers below this are exact in JSON (RFC 8785 §3.2.2.3).
@@ -69,14 +69,14 @@ def annotation_lines(image: Image, file: str, index: int) -> list[str]:
     return lines
 
 
-def class_line(one: Class) -> str:
+def class_line(class_: Class) -> str:
     """A class in canonical form."""
-    value: dict[str, Any] = {"id": one.id, "name": one.name}
-    if one.keypoints:
-        value["keypoints"] = list(one.keypoints)
-    if one.flip_pairs:
+    value: dict[str, Any] = {"id": class_.id, "name": class_.name}
+    if class_.keypoints:
+        value["keypoints"] = list(class_.keypoints)
+    if class_.flip_pairs:
         # The order within a pair, and of the pairs, has no meaning.
-        value["flip_pairs"] = sorted(sorted(pair) for pair in one.flip_pairs)
+        value["flip_pairs"] = sorted(sorted(pair) for pair in class_.flip_pairs)
     return str(rfc8785.dumps(value), "utf-8")
 
 
@@ -89,7 +89,7 @@ def _hash(lines: Iterator[bytes]) -> str:
 
 def _lines(dataset: Dataset, objects: Objects | None) -> Iterator[bytes]:
     """One line for the classes, then one for each image by file name."""
-    classes = ",".join(class_line(one) for one in sorted(dataset.classes, key=lambda one: one.id))
+    classes = ",".join(class_line(class_) for class_ in sorted(dataset.classes, key=lambda class_: class_.id))
     yield f"[{classes}]\n".encode()
     for index in sorted(range(len(dataset.images)), key=lambda index: dataset.images[index].file_name):
         image = dataset.images[index]

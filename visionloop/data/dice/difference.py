@@ -30,18 +30,18 @@ def difference(old: Dataset, new: Dataset) -> list[str]:
             splits.append(name)
         if annotation_lines(earlier, old.file, before[name]) != annotation_lines(later, new.file, after[name]):
             labels.append(name)
-    found = [
+    phrases = [
         _added("image", "images", sorted(after.keys() - before.keys()), "added"),
         _added("image", "images", sorted(before.keys() - after.keys()), "removed"),
         _changed("annotations", labels),
         _changed("split", splits),
         _changed("width or height", sizes),
     ]
-    return [phrase for phrase in found if phrase] + _classes(old, new)
+    return [phrase for phrase in phrases if phrase] + _classes(old, new)
 
 
-def _added(one: str, many: str, names: Sequence[str], verb: str) -> str | None:
-    return f"{len(names)} {one if len(names) == 1 else many} {verb} ({listed(names)})" if names else None
+def _added(singular: str, plural: str, names: Sequence[str], verb: str) -> str | None:
+    return f"{len(names)} {singular if len(names) == 1 else plural} {verb} ({listed(names)})" if names else None
 
 
 def _changed(what: str, names: Sequence[str]) -> str | None:
@@ -51,9 +51,9 @@ def _changed(what: str, names: Sequence[str]) -> str | None:
 
 
 def _classes(old: Dataset, new: Dataset) -> list[str]:
-    before = {one.id: one for one in old.classes}
-    after = {one.id: one for one in new.classes}
-    found = [
+    before = {class_.id: class_ for class_ in old.classes}
+    after = {class_.id: class_ for class_ in new.classes}
+    phrases = [
         _added("class", "classes", [f"{key} {shown(after[key].name)}" for key in after.keys() - before], "added"),
         _added("class", "classes", [f"{key} {shown(before[key].name)}" for key in before.keys() - after], "removed"),
     ]
@@ -70,4 +70,4 @@ def _classes(old: Dataset, new: Dataset) -> list[str]:
         for key in common
         if before[key].name == after[key].name and class_line(before[key]) != class_line(after[key])
     ]
-    return [phrase for phrase in found if phrase] + renamed + changed
+    return [phrase for phrase in phrases if phrase] + renamed + changed

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.tasks import known_task
+from visionloop.data.dice.tasks import canonical_task
 
-#: What to do about a file that is wrong, at the end of each sentence.
+#: The remedy at the end of each sentence about a wrong file.
 REMEDY = "fix it in the labelling tool and export again."
 
 #: Longest key that S3 takes, in bytes of UTF-8.
@@ -29,7 +29,7 @@ Split = Literal["train", "val", "test"]
 #: The splits, in the order in which they are shown.
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-#: Spellings of a split that are taken as one of the three; an empty text means none.
+#: Other spellings of a split; an empty text means no split.
 _SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
 
 _Id = int | str | None
@@ -138,7 +138,7 @@ class _File(Struct, omit_defaults=True, kw_only=True):
 _DECODER = msgspec.json.Decoder(_File)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
-#: What a field must hold, where the type alone would not tell a person.
+#: What a field must hold, for fields whose type alone would not tell the user.
 _EXPECTED = {
     "bbox": "4 numbers [x, y, width, height]",
     "bbox_format": "xywh",
@@ -163,7 +163,7 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
         task: The task that it is read for, or None to take the file's own ``task_type``.
 
     Raises:
-        InvalidDataset: If it is not DICE 1.x, is for another task, names no image or no class, names one twice, or holds
+        InvalidDataset: If it is not DICE 1.x, is for another task, has no image or no class, names one twice, or holds
             a value that the format does not allow; the sentence says which field.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -190,7 +190,7 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
 
 
 def encode(dataset: Dataset) -> bytes:
-    """A dataset as a DICE 1.0 file, with what ``decode`` keeps and nothing else: no people, no dates.
+    """A dataset as a DICE 1.0 file, with only what ``decode`` keeps: no people, no dates.
 
     ``decode(encode(dataset), dataset.file, dataset.task)`` equals the dataset.
     """
@@ -213,7 +213,7 @@ def _task(task_type: str | None, file: str, asked: str | None) -> str:
         if asked is None:
             raise InvalidDataset(f"{file}: task_type is missing; choose the task with --task, or export again.")
         return asked
-    task = known_task(task_type)
+    task = canonical_task(task_type)
     if task is None:
         raise InvalidDataset(f"{file}: task_type: {shown(task_type)} is no task that DICE knows; {REMEDY}")
     if asked is not None and task != asked:
@@ -230,20 +230,20 @@ def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]
         raise InvalidDataset(f"{file}: classes is empty; define at least one class and export again.")
     ids: dict[int, int] = {}
     names: dict[str, int] = {}
-    for index, one in enumerate(classes):
-        if not one.name.strip() or _CONTROL.search(one.name):
+    for index, class_ in enumerate(classes):
+        if not class_.name.strip() or _CONTROL.search(class_.name):
             raise InvalidDataset(
-                f"{file}: classes[{index}].name: {shown(one.name)} is empty or holds a control character; {REMEDY}"
+                f"{file}: classes[{index}].name: {shown(class_.name)} is empty or holds a control character; {REMEDY}"
             )
-        first = ids.setdefault(one.id, index)
+        first = ids.setdefault(class_.id, index)
         if first != index:
             raise InvalidDataset(
-                f"{file}: classes[{index}].id: {one.id} is already the id of classes[{first}]; {REMEDY}"
+                f"{file}: classes[{index}].id: {class_.id} is already the id of classes[{first}]; {REMEDY}"
             )
-        first = names.setdefault(one.name, index)
+        first = names.setdefault(class_.name, index)
         if first != index:
             raise InvalidDataset(
-                f"{file}: classes[{index}].name: {shown(one.name)} is already the name of classes[{first}]; {REMEDY}"
+                f"{file}: classes[{index}].name: {shown(class_.name)} is already the name of classes[{first}]; {REMEDY}"
             )
     return classes
 
@@ -298,7 +298,7 @@ def _hostile(name: str) -> str | None:
 
 def printable(text: str) -> str:
     """A text of the file for a sentence: characters that break a line or change the text direction are replaced."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
+    return text if text.isprintable() else "".join(character if character.isprintable() else "�" for character in text)
 
 
 def shown(value: object) -> str:

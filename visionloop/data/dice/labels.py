@@ -18,7 +18,7 @@ from visionloop.data.dice.format import Annotation, Dataset, Image, RunLength, p
 #: Longest name of a folder or file in bytes; most file systems take 255, and a label's suffix must fit too.
 LONGEST_NAME = 200
 
-#: Names that Windows keeps for itself, whatever their extension.
+#: Names that Windows reserves, whatever their extension.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 #: Trainers find a label by replacing the last folder ``images`` of a path by ``labels``, and skip hidden files.
@@ -30,12 +30,12 @@ _UNSAFE = frozenset('<>:"|?*\\%/')
 
 def class_order(dataset: Dataset) -> tuple[str, ...]:
     """Class names by class index: in the order of class ids, which need not be dense."""
-    return tuple(one.name for one in sorted(dataset.classes, key=lambda one: one.id))
+    return tuple(class_.name for class_ in sorted(dataset.classes, key=lambda class_: class_.id))
 
 
 def class_index(dataset: Dataset) -> dict[int, int]:
     """Class index by class id, in the order of ``class_order``."""
-    return {key: index for index, key in enumerate(sorted(one.id for one in dataset.classes))}
+    return {key: index for index, key in enumerate(sorted(class_.id for class_ in dataset.classes))}
 
 
 def class_folders(dataset: Dataset) -> dict[int, str]:
@@ -46,7 +46,7 @@ def class_folders(dataset: Dataset) -> dict[int, str]:
 
 def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
     """Number of keypoints and of values for each (3: x, y, visibility) for data.yaml; None without keypoints."""
-    named = next((len(one.keypoints) for one in dataset.classes if one.keypoints), None)
+    named = next((len(class_.keypoints) for class_ in dataset.classes if class_.keypoints), None)
     if named is None:
         every = (annotation.keypoints for image in dataset.images for annotation in image.annotations)
         named = next((len(values) // 3 for values in every if values), None)
@@ -54,13 +54,13 @@ def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def flip_index(dataset: Dataset) -> tuple[int, ...] | None:
-    """For each keypoint the one that it becomes in a mirrored image; None if no class has flip pairs, or they differ."""
+    """The index of each keypoint's counterpart in a mirrored image; None if no class has flip pairs, or they differ."""
     shape = keypoint_shape(dataset)
-    pairs = {frozenset(frozenset(pair) for pair in one.flip_pairs or ()) for one in dataset.classes}
-    if shape is None or len(pairs) != 1 or not any(one.flip_pairs for one in dataset.classes):
+    pairs = {frozenset(frozenset(pair) for pair in class_.flip_pairs or ()) for class_ in dataset.classes}
+    if shape is None or len(pairs) != 1 or not any(class_.flip_pairs for class_ in dataset.classes):
         return None
     indices = list(range(shape[0]))
-    for first, second in next(one.flip_pairs for one in dataset.classes if one.flip_pairs):
+    for first, second in next(class_.flip_pairs for class_ in dataset.classes if class_.flip_pairs):
         if not (0 <= first < len(indices) and 0 <= second < len(indices)):
             return None
         indices[first], indices[second] = second, first
@@ -68,7 +68,7 @@ def flip_index(dataset: Dataset) -> tuple[int, ...] | None:
 
 
 def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
-    """An image's YOLO label file: one line an object, sorted, so that equal content gives equal labels.
+    """An image's YOLO label file: one line per object, sorted, so that equal content gives equal labels.
 
     Detection: class, centre x, centre y, width, height. Segmentation: class, x1, y1, x2, y2 …, an object's polygons joined
     into one. Pose: the box, then x, y, visibility of each keypoint. All are clipped to the image. Left out are crowd regions,
@@ -250,7 +250,7 @@ def _joined(polygons: list[np.ndarray]) -> np.ndarray:
     outline = polygons[0]
     for polygon in polygons[1:]:
         distances = ((outline[:, None] - polygon[None]) ** 2).sum(axis=2)
-        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
-        turned = np.roll(polygon, -int(there), axis=0)
-        outline = np.concatenate([outline[: here + 1], turned, turned[:1], outline[here:]])
+        outline_index, polygon_index = np.unravel_index(int(distances.argmin()), distances.shape)
+        turned = np.roll(polygon, -int(polygon_index), axis=0)
+        outline = np.concatenate([outline[: outline_index + 1], turned, turned[:1], outline[outline_index:]])
     return outline

@@ -99,7 +99,7 @@ def split_from_object(value: object, where: str) -> SplitRule:
 
     Args:
         value: The run's ``split_strategy``, or ``split_config`` of the dataset's metadata.json.
-        where: Where it stands, for errors (``metadata.json: split_config``).
+        where: Where the object comes from, for errors (``metadata.json: split_config``).
 
     Raises:
         InvalidConfig: If it is not such an object, or the fractions do not sum to 1 (tolerance 1e-9).
@@ -163,17 +163,20 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
         images = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=file_type).images  # type: ignore[attr-defined]
     except msgspec.ValidationError as error:
         raise InvalidConfig(f"{file}: group={field} can't be read ({error}); name another field.") from None
-    found: dict[str, str] = {}
+    group_by_name: dict[str, str] = {}
     for index, image in enumerate(images):
         holders = (image, image.metadata, image.attributes)
-        value = next((one.value for one in holders if one is not None and one.value not in (None, "")), None)
+        value = next(
+            (candidate.value for candidate in holders if candidate is not None and candidate.value not in (None, "")),
+            None,
+        )
         if isinstance(value, list | dict):
             raise InvalidConfig(f"{file}: images[{index}]: group={field} is a list or an object; name another field.")
         if value is not None:
-            found[image.file_name] = value if isinstance(value, str) else rfc8785.dumps(value).decode()
-    if not found:
+            group_by_name[image.file_name] = value if isinstance(value, str) else rfc8785.dumps(value).decode()
+    if not group_by_name:
         raise InvalidConfig(f"{file}: group={field} is a field of no image; name one that the images have.")
-    return found
+    return group_by_name
 
 
 def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] | None = None) -> Assignment:

@@ -32,7 +32,7 @@ def annotation_file(task: str) -> str:
     return f"annotations_{task}.json"
 
 
-def known_task(text: str) -> str | None:
+def canonical_task(text: str) -> str | None:
     """The task that ``text`` spells (``object_detection`` is detection), or None."""
     name = text.strip().lower().replace("-", "_").replace(" ", "_")
     name = _ALIASES.get(name, name)
@@ -49,7 +49,7 @@ def parse_task(text: str, where: str) -> str:
     Raises:
         InvalidConfig: If it does not spell a task.
     """
-    task = known_task(text)
+    task = canonical_task(text)
     if task is None:
         raise InvalidConfig(f"{where}: {text!r} is no task; choose one of {', '.join(TASKS)}.")
     return task

@@ -8,7 +8,7 @@ from visionloop.training.configuration.sources import parse_object
 
 
 def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, object]:
-    """What ``--set`` was given, by setting. Raises InvalidConfig for a pair of another form or given twice."""
+    """The values of the ``--set`` pairs by setting. Raises InvalidConfig for a malformed or repeated pair."""
     return {**parse_pairs("--set", pairs)}
 
 
@@ -20,11 +20,11 @@ def merge_settings(pairs: list[str] | tuple[str, ...], settings: str | None) -> 
         settings: A JSON object; None or "" is an empty one.
 
     Raises:
-        InvalidConfig: If either can't be read, or a setting stands in both.
+        InvalidConfig: If either can't be read, or a setting appears in both.
     """
-    found = parse_settings(pairs)
+    merged = parse_settings(pairs)
     for name, value in parse_object(settings or "{}", "--settings").items():
-        if name in found:
+        if name in merged:
             raise InvalidConfig(f"{name} is given in --set and in --settings; give it in one of them.")
-        found[name] = value
-    return found
+        merged[name] = value
+    return merged

@@ -16,22 +16,22 @@ from visionloop.core.stores import local_path, normalise_uri
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
 
-def read_option_file(option: str, given: str, form: type[Fields], example: str) -> Fields:
+def read_option_file(option: str, argument: str, form: type[Fields], example: str) -> Fields:
     """Reads the fields of an option.
 
     Args:
         option: The option's name, such as ``--gate``.
-        given: A path, a URI, or the JSON or YAML itself (an engine's form can't take files).
+        argument: A path, a URI, or the JSON or YAML itself (an engine's form can't take files).
         form: The fields; all are optional.
         example: A valid text, for the errors.
 
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
-    if re.match(r"\s*(\{|\w+:(\s|$))", given):
-        where, text = option, given
+    if re.match(r"\s*(\{|\w+:(\s|$))", argument):
+        where, text = option, argument
     else:
-        where, text = f"{option} {given}", _text(option, given)
+        where, text = f"{option} {argument}", _text(option, argument)
     try:
         # YAML reads JSON too, except for some escapes and tabs.
         value: Any = json.loads(text)
@@ -48,9 +48,9 @@ def read_option_file(option: str, given: str, form: type[Fields], example: str) 
         raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
 
 
-def _text(option: str, given: str) -> str:
+def _text(option: str, argument: str) -> str:
     try:
-        uri = normalise_uri(given)
+        uri = normalise_uri(argument)
     except InvalidConfig as error:
         raise InvalidConfig(f"{option}: {error.sentence}") from None
     path = local_path(uri)
@@ -58,5 +58,5 @@ def _text(option: str, given: str) -> str:
         return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()
     except (NotFound, OSError, UnicodeDecodeError):
         raise InvalidConfig(
-            f"{option} {given}: no text file can be read there; correct the path or leave {option} out."
+            f"{option} {argument}: no text file can be read there; correct the path or leave {option} out."
         ) from None

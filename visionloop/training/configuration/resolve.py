@@ -24,7 +24,7 @@ class Resolved:
 
     ``sources`` are ``argument``, ``argument advanced_config``, a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
     ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
-    ``advanced``, ``default``, or, for a value that follows from another one, the source and name of that one.
+    ``advanced``, ``default``, or, for a value that follows from another, that value's source and name.
     """
 
     values: dict[str, Value]
@@ -60,15 +60,15 @@ def resolve(
     Raises:
         InvalidConfig: If a value is missing, unknown, given twice in one level, of another type or out of range.
     """
-    given, sources = _merge(origin.levels(arguments, environment, read_file))
-    trainer_name = _trainer_name(given, sources, trainers)
+    merged, sources = _merge(origin.levels(arguments, environment, read_file))
+    trainer_name = _trainer_name(merged, sources, trainers)
     trainer = trainers[trainer_name]
     settings = settings_of(trainer, task)
-    _refuse_empty(given, sources, settings)
-    given, sources = _map(given, sources, settings, trainer, task)
-    _refuse_unknown(given, sources, settings)
+    _refuse_empty(merged, sources, settings)
+    mapped, sources = _map(merged, sources, settings, trainer, task)
+    _refuse_unknown(mapped, sources, settings)
     values: dict[str, Value] = {name: setting.default for name, setting in settings.items()}
-    for name, value in given.items():
+    for name, value in mapped.items():
         values[name] = canonical_value(name, value, settings[name], origin.in_words(sources[name]))
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
@@ -119,28 +119,30 @@ def _merge(levels: list[origin.Level]) -> tuple[dict[str, object], dict[str, str
     return values, sources
 
 
-def _trainer_name(given: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer]) -> str:
-    if "trainer" in given and is_empty(given["trainer"]):
+def _trainer_name(values: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer]) -> str:
+    if "trainer" in values and is_empty(values["trainer"]):
         _refuse_empty({"trainer": None}, sources, BASIC)
-    value = given.get("trainer", BASIC["trainer"].default)
-    found = next((name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None)
-    if found is None:
+    value = values.get("trainer", BASIC["trainer"].default)
+    trainer_name = next(
+        (name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None
+    )
+    if trainer_name is None:
         raise InvalidConfig(
             f"trainer in {origin.in_words(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
             f"give one of {', '.join(sorted(trainers)) or 'none'}."
         )
-    return found
+    return trainer_name
 
 
-def _refuse_empty(given: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
-    empty = [name for name, value in given.items() if is_empty(value) and not _may_be_empty(settings.get(name))]
+def _refuse_empty(values: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
+    empty = [name for name, value in values.items() if is_empty(value) and not _may_be_empty(settings.get(name))]
     if not empty:
         return
     basic = [name for name in REQUIRED if name in empty]
-    places = ", ".join(f"{shown(name)} in {origin.in_words(sources[name])}" for name in basic or empty)
+    fields = ", ".join(f"{shown(name)} in {origin.in_words(sources[name])}" for name in basic or empty)
     start = f"Missing required basic config: {basic}, as " if basic else ""
     verb = "are" if len(basic or empty) > 1 else "is"
-    raise InvalidConfig(f"{start}{places} {verb} empty: give a value, or leave the field out for its default.")
+    raise InvalidConfig(f"{start}{fields} {verb} empty: give a value, or leave the field out for its default.")
 
 
 def _may_be_empty(setting: Setting | None) -> bool:
@@ -148,11 +150,11 @@ def _may_be_empty(setting: Setting | None) -> bool:
 
 
 def _map(
-    given: dict[str, object], sources: dict[str, str], settings: Mapping[str, Setting], trainer: Trainer, task: str
+    values: dict[str, object], sources: dict[str, str], settings: Mapping[str, Setting], trainer: Trainer, task: str
 ) -> tuple[dict[str, object], dict[str, str]]:
     """Lets the trainer map values of older configurations, and keeps track of the mapped values' sources."""
     plain: dict[str, object] = {}
-    for name, value in given.items():
+    for name, value in values.items():
         if isinstance(value, dict | list | tuple):
             kind = "an object" if isinstance(value, dict) else "a list"
             raise InvalidConfig(f"{shown(name)} in {origin.in_words(sources[name])} is {kind}: give one value.")
@@ -189,9 +191,9 @@ def _causes(name: str, value: object, plain: dict[str, object], trainer: Trainer
     return causes
 
 
-def _same(one: object, other: object) -> bool:
+def _same(first: object, second: object) -> bool:
     """Whether two values are equal and of the same type: 1.0 == True, but True may have been mapped to 1.0."""
-    return type(one) is type(other) and one == other
+    return type(first) is type(second) and first == second
 
 
 def _scalar(text: str) -> object:
@@ -202,8 +204,8 @@ def _scalar(text: str) -> object:
     return {"true": True, "false": False}.get(text.strip().lower(), text)
 
 
-def _refuse_unknown(given: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
-    for name in given:
+def _refuse_unknown(values: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
+    for name in values:
         if name not in settings:
             near = difflib.get_close_matches(name.lower(), settings, n=1, cutoff=0.0)
             raise InvalidConfig(

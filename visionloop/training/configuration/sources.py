@@ -98,7 +98,7 @@ def levels(
     """The levels of the precedence, strongest first.
 
     Raises:
-        InvalidConfig: If JSON is invalid, a field occurs twice in one level, or something is not an object that must be.
+        InvalidConfig: If JSON is invalid, a field occurs twice in one level, or a value that must be an object is not one.
     """
     return [
         _arguments(arguments),
@@ -153,7 +153,7 @@ def parse_object(value: object, where: str) -> dict[str, object]:
 
     Args:
         value: The object or the text.
-        where: Where it was given, for the messages.
+        where: The value's source, for errors.
 
     Raises:
         InvalidConfig: If it is not a JSON object.

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def is_empty(value: object) -> bool:
-    """Whether a value says nothing: null, or text without a character in it."""
+    """Whether a value is empty: null, or blank text."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 

@@ -62,7 +62,7 @@ class MlflowTracker:
             if run is None:
                 run = self._new_run(name)
             self.run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
-            self._logged = self._epochs_there()
+            self._logged = self._logged_epochs()
             self._describe(run, params, tags)
             if not run.inputs.dataset_inputs:
                 self._log_dataset(dataset_hash, dataset_uri)
@@ -78,9 +78,9 @@ class MlflowTracker:
     def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
         """Logs the final metrics, as ``final/…`` in addition to the epochs', and ends the run."""
         with mlflow_errors(self._uri):
-            there = self._client.get_run(self.run_id).data.metrics
+            existing = self._client.get_run(self.run_id).data.metrics
             final = {f"final/{name}": value for name, value in final_metrics.items()}
-            if any(there.get(_metric_name(name)) != value for name, value in final.items()):
+            if any(existing.get(_metric_name(name)) != value for name, value in final.items()):
                 self._client.log_batch(self.run_id, metrics=_metrics(final, max(self._logged, default=0)))
             self._client.set_terminated(self.run_id, STATES.get(status, status))
 
@@ -138,24 +138,24 @@ class MlflowTracker:
         """The experiment's id; a new one keeps its artifacts in the results store."""
         from mlflow.exceptions import MlflowException
 
-        if given := self._environment.get("MLFLOW_EXPERIMENT_ID", "").strip():
-            return given
+        if experiment_id := self._environment.get("MLFLOW_EXPERIMENT_ID", "").strip():
+            return experiment_id
         name = self._environment.get("MLFLOW_EXPERIMENT_NAME", "").strip() or self._experiment
-        there = self._client.get_experiment_by_name(name)
-        if there is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(self._client.create_experiment(name, artifact_location=f"{self._workspace}/mlflow"))
             except MlflowException as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
-                there = self._client.get_experiment_by_name(name)
-        if there is None or there.lifecycle_stage != "active":
+                experiment = self._client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage != "active":
             raise InvalidConfig(
                 f"MLflow's experiment '{name}' was deleted; restore it or set MLFLOW_EXPERIMENT_NAME to another."
             )
-        return str(there.experiment_id)
+        return str(experiment.experiment_id)
 
-    def _epochs_there(self) -> set[int]:
+    def _logged_epochs(self) -> set[int]:
         """The epochs that MLflow already has: log_batch would add a second value to each."""
         return {metric.step for metric in self._client.get_metric_history(self.run_id, CURSOR)}
 
@@ -163,9 +163,9 @@ class MlflowTracker:
         """Logs parameters (an existing one can't be changed) and tags."""
         from mlflow.entities import Param, RunTag
 
-        known = run.data.params
+        existing = run.data.params
         wanted = {_parameter_name(name): str(value)[:LONGEST_PARAMETER] for name, value in params.items()}
-        new = [Param(name, value) for name, value in sorted(wanted.items()) if name not in known]
+        new = [Param(name, value) for name, value in sorted(wanted.items()) if name not in existing]
         labels = [RunTag(name, str(value)[:LONGEST_TAG]) for name, value in sorted(tags.items())]
         for start in range(0, max(len(new), len(labels)), PARAMETERS_PER_REQUEST):
             end = start + PARAMETERS_PER_REQUEST

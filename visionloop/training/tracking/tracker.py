@@ -71,7 +71,7 @@ class CarefulTracker:
     """
 
     def __init__(self, tracker: Tracker) -> None:
-        """``tracker`` may raise whatever it likes."""
+        """``tracker`` may raise any exception."""
         self._tracker = tracker
         self._waiting: dict[int, dict[str, float]] = {}
         self._begin: Callable[[], None] | None = None
@@ -85,7 +85,7 @@ class CarefulTracker:
     def start(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
     ) -> None:
-        """Opens the run; says ``tracked`` or ``tracking failed``."""
+        """Opens the run; logs ``tracked`` or ``tracking failed``."""
         self._begin = lambda: self._tracker.start(name, params, tags, dataset_hash, dataset_uri)
         self._offer()
 

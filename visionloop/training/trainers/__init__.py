@@ -48,7 +48,7 @@ class TrainingJob:
         weights: A local file with starting weights, or None to start from scratch.
         work: An empty, writable folder of this attempt.
         checkpoint: The checkpoint to resume from (written by this trainer as an ``EpochReport.checkpoint``), or None.
-        batch: The batch to use, below the configured one after the GPU's memory ran out; accumulation keeps the
+        batch: The batch to use, smaller than the configured one after the GPU's memory ran out; accumulation keeps the
             effective batch.
     """
 
@@ -93,7 +93,7 @@ class Listener(Protocol):
 class TrainingResult:
     """The files and figures of a finished training.
 
-    ``best`` and ``last`` hold no date, host, path or run id: equal trainings give equal bytes. ``history`` has one entry an
+    ``best`` and ``last`` hold no date, host, path or run id: equal trainings give equal bytes. ``history`` has one entry per
     epoch: ``{"epoch", "train_metrics", "val_metrics"}``. ``plots`` are pictures to look at.
     """
 

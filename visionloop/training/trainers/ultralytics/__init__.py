@@ -1,4 +1,4 @@
-"""The Ultralytics trainer: YOLO models. The only folder that imports ultralytics (AGPL-3.0), and only where work with it begins."""
+"""The Ultralytics trainer: YOLO models. The only folder that imports ultralytics (AGPL-3.0), and only when it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionloop.training.trainers.ultralytics import names
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
-#: What loading a model file needs.
+#: Packages that loading a model file needs.
 REQUIREMENTS = ("ultralytics", "torch", "torchvision", "opencv-python-headless")
 
 
@@ -36,11 +36,11 @@ class UltralyticsTrainer:
         return configuration.normalise(values, task)
 
     def model_task(self, model: str) -> str | None:
-        """The task that a bare model or YAML name is for, or None if it can't be told."""
+        """The task that a bare model or YAML name is for, or None if the name does not show it."""
         return names.model_task(model)
 
     def weights_names(self, model: str) -> tuple[str, ...]:
-        """File names under which a bare model name's weights may lie."""
+        """File names that a bare model name's weights may have."""
         return names.weights_names(model)
 
     def is_architecture(self, model: str) -> bool:

@@ -1,4 +1,4 @@
-"""The two kinds of file that a training leaves: what it resumes from, and the models that it was for.
+"""The two kinds of file that a training writes: checkpoints to resume from, and model files.
 
 A checkpoint of an epoch holds everything that the next epoch depends on, as plain values and tensors. A model file holds
 nothing that differs between equal trainings: no date, path, host, optimizer or history.
@@ -22,10 +22,10 @@ from visionloop.training.trainers.ultralytics.tasks import TASKS, task_of_librar
 if TYPE_CHECKING:
     import torch
 
-#: The layout of a checkpoint; another one is not resumed from.
+#: The layout of a checkpoint; one with another layout can't be resumed from.
 FORMAT = 1
 
-#: What the library writes into its own checkpoints about the licence of weights.
+#: The licence of weights, as the library writes it into its own checkpoints.
 LICENSE = "AGPL-3.0 (https://ultralytics.com/license)"
 
 
@@ -34,7 +34,7 @@ def write(state: Mapping[str, Any], path: Path) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A path's name would become the archive's, and this one is random.
+    # Given a path, torch would name the archive after it, and this name is random.
     with atomic_write(path) as partial, partial.open("wb") as file:
         torch.save({"format": FORMAT, **state}, file)
 
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     """The state of a finished epoch, its tensors on the CPU; only plain values and tensors are unpickled.
 
     Raises:
-        InvalidReceipt: If the file is none of `write`'s, or damaged.
+        InvalidReceipt: If `write` did not write the file, or it is damaged.
     """
     import torch
 
@@ -67,7 +67,7 @@ def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def architecture(model: Any) -> str:
-    """The architecture of a model as JSON, without the folder that its YAML file lay in."""
+    """The architecture of a model as JSON, without the folder of its YAML file."""
     description = dict(model.yaml)
     description["yaml_file"] = Path(str(description.get("yaml_file", ""))).name
     return json.dumps(description)
@@ -76,7 +76,7 @@ def architecture(model: Any) -> str:
 def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Writes a model file that the library loads by its path; equal weights give equal bytes.
 
-    The model is always built anew from its architecture, never pickled as training left it: what pickle writes depends on
+    The model is always rebuilt from its architecture, never pickled as training left it: what pickle writes depends on
     which objects are shared.
 
     Args:
@@ -96,7 +96,7 @@ def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], p
     model.task = state["task"]
     arguments = {"task": state["task"], "imgsz": state["imgsz"], "single_cls": state["single_cls"]}
     model.args = dict(arguments)
-    buffer = io.BytesIO()  # a path's name would become the archive's
+    buffer = io.BytesIO()  # given a path, torch would name the archive after it
     torch.save({"epoch": -1, "license": LICENSE, "model": model, "train_args": arguments}, buffer)
     path.write_bytes(buffer.getvalue())
 
@@ -105,11 +105,11 @@ def load_model(path: Path) -> Any:
     """A model file as the library's ``YOLO`` object, for inference.
 
     Raises:
-        InvalidReceipt: If the file is no model that the library loads.
+        InvalidReceipt: If the library can't load the file as a model.
     """
     loader = library().YOLO
     with temporary_folder("model") as folder:
-        # The library tells kinds of files, and old weights, by their names.
+        # The library recognises kinds of files, and old weights, by their names.
         link = folder / "model.pt"
         link.symlink_to(path.absolute())
         try:

@@ -1,4 +1,4 @@
-"""The dataset folder as the library is told of it."""
+"""Describes a dataset folder to the library."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SPLITS = ("train", "val", "test")
 def write_data_file(dataset: Path, classes: tuple[str, ...], needed: tuple[str, ...], work: Path) -> Path:
     """Writes the library's data.yaml for a dataset folder and returns its path.
 
-    Class names stay out of it and are set on what the library reads: a YAML parser, and the library, take some names
-    for something else. No key of a foreign file is ever copied: the library executes ``download``.
+    Class names are not written to it but set on what the library has read from it: a YAML parser, and the library, would
+    misread some names. No key of a foreign file is ever copied, because the library executes ``download``.
 
     Args:
         dataset: Folder with ``images/{split}/…`` and ``labels/{split}/…``.
@@ -30,7 +30,7 @@ def write_data_file(dataset: Path, classes: tuple[str, ...], needed: tuple[str, 
         _check_split(folders[split])
     lines = [f"nc: {len(classes)}"]
     for split, folder in folders.items():
-        # The library asks for train and val whatever it is to do: a needed split stands in for one that is not there.
+        # The library always requires train and val: a needed split stands in for a missing one.
         present = folder if folder.is_dir() else folders[needed[0]]
         lines.append(f"{split}: {json.dumps(str(present), ensure_ascii=False)}")  # a JSON string is a YAML string
     path = work / "data.yaml"

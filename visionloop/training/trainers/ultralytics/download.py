@@ -1,4 +1,4 @@
-"""Downloads the library's own weights, for users who allowed it; a process of its own, for ours stays offline."""
+"""Downloads the library's own weights, if the user allowed it, in a process of its own, because this one stays offline."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def download_weights(model: str, folder: Path) -> Path:
     """Fetches the weights of a bare model name into ``folder``.
 
     Raises:
-        NotFound: If the library knows no weights of that name.
-        Transient: If the network is out.
+        NotFound: If the library has no weights of that name.
+        Transient: If the network is down.
     """
     names = weights_names(model)
     if not names:

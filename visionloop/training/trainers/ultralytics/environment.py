@@ -1,4 +1,4 @@
-"""The library's surroundings: offline, quiet, without telemetry, writing nowhere but into a private folder.
+"""The library's environment: offline, quiet, without telemetry, writing only into a private folder.
 
 `library` is the only way in which ultralytics (AGPL-3.0) is imported.
 """
@@ -33,8 +33,8 @@ VARIABLES = {
     "YOLO_VERBOSE": "false",
 }
 
-#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise. The library's own choice, kept whatever was
-#: imported before: the number of threads decides in which order sums are made, and so a result's last bits.
+#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise. The library's own choice, set regardless
+#: of what was imported before: the number of threads decides the order of a sum's terms, and so a result's last bits.
 THREADS = 1
 
 #: The library's settings that send, track or advertise something.
@@ -55,7 +55,7 @@ SETTINGS_OFF = (
 #: Fonts that the library would fetch for its plots.
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 
-#: Families with the scripts that DejaVu Sans lacks (Korean, Chinese, Japanese), as systems name them.
+#: Font families with the scripts that DejaVu Sans lacks (Korean, Chinese, Japanese), as systems name them.
 FALLBACK_FONTS = (
     "Noto Sans CJK KR",
     "Noto Sans CJK JP",
@@ -79,7 +79,7 @@ MODULES = (
 
 @functools.cache
 def library() -> Any:
-    """The ultralytics package, imported with its surroundings prepared.
+    """The ultralytics package, imported into a prepared environment.
 
     Raises:
         Defect: If something else imported the library before, with settings of its own.
@@ -100,8 +100,8 @@ def library() -> Any:
         raise Defect(
             "ultralytics was imported before its surroundings were prepared: import it through `library` only."
         )
-    known = ultralytics.utils.SETTINGS
-    known.update({name: False for name in SETTINGS_OFF if name in known})
+    library_settings = ultralytics.utils.SETTINGS
+    library_settings.update({name: False for name in SETTINGS_OFF if name in library_settings})
     _keep_from_network(ultralytics)
     _keep_from_dataset(ultralytics)
     ultralytics.engine.trainer.check_amp = mixed_precision_works
@@ -112,17 +112,17 @@ def library() -> Any:
 
 
 def _keep_from_network(ultralytics: Any) -> None:
-    """Nothing is fetched: what a training needs was put in place before."""
+    """Makes every download an error: what a training needs is already in place."""
 
     def refuse(url: str | Path, *_: object, **__: object) -> None:
         raise Defect(f"The library tried to fetch {url}.")
 
     ultralytics.utils.downloads.safe_download = refuse
-    ultralytics.data.utils.check_font = lambda *_: None  # asked for before any plot is drawn
+    ultralytics.data.utils.check_font = lambda *_: None  # called before any plot is drawn
 
 
 def _keep_from_dataset(ultralytics: Any) -> None:
-    """A dataset is read only: no pickle of labels read from or written beside it, no image rewritten."""
+    """Keeps the dataset read-only: no pickled labels are read or written next to it, and no image is rewritten."""
 
     def no_cache(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(path)
@@ -140,13 +140,13 @@ class _Forward(logging.Handler):
     """Hands the library's warnings to Visionloop's log, without their colours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
+        """Forwards one record."""
         message = re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
         LOGGER.log(record.levelno, "ultralytics: %s", message, extra={"source": "trainer"})
 
 
 def _forward_warnings(logger: logging.Logger) -> None:
-    """Warnings only, and not on stdout, which belongs to the stage's result."""
+    """Forwards warnings only, and not to stdout, which is reserved for the stage's result."""
     logger.setLevel(logging.WARNING)
     logger.handlers[:] = [_Forward()]
 
@@ -155,8 +155,8 @@ def _forward_warnings(logger: logging.Logger) -> None:
 def plotting() -> Iterator[None]:
     """Lets the library draw without fetching a font.
 
-    The font that matplotlib ships takes the place of the fetched ones, and fonts of the machine are asked for the
-    characters that it lacks; a character that none has is drawn as a box.
+    The font that matplotlib ships replaces the fetched ones, and the machine's fonts provide the characters that it
+    lacks; a character that no font has is drawn as a box.
     """
     import matplotlib
     from matplotlib import font_manager
@@ -176,7 +176,7 @@ def plotting() -> Iterator[None]:
 def mixed_precision_works(model: torch.nn.Module) -> bool:
     """Whether the model's own outputs stay finite in half precision on its device.
 
-    Takes the place of the library's check, which fetches weights and compares their detections.
+    Replaces the library's check, which fetches weights and compares their detections.
     """
     import copy
 

@@ -15,7 +15,7 @@ from visionloop.training.trainers.ultralytics.progress import val_metrics
 from visionloop.training.trainers.ultralytics.session import resolve_device
 from visionloop.training.trainers.ultralytics.tasks import task_of_library
 
-#: The names of what the library gives for one class, in its order.
+#: Names of the library's metrics for one class, in its order.
 CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
 
 
@@ -35,11 +35,11 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         config: Settings; ``imgsz``, ``batch``, ``conf`` (0.001), ``iou`` (0.7), ``max_det`` and ``device`` are used.
         work: A writable folder; plots are written there.
-        on_batch: Called with the batches done and their number.
+        on_batch: Called with the number of batches done and the total.
 
     Returns:
         Metrics over all classes and by class (classes without an object in the split have none), and the counts of the
-        confusion matrix at a confidence of at least 0.25. Right and wrong detections are of all confidences from ``conf``.
+        confusion matrix at a confidence of at least 0.25. Right and wrong detections have a confidence of at least ``conf``.
 
     Raises:
         InvalidDataset: If the split has no image.

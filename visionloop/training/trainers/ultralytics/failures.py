@@ -1,4 +1,4 @@
-"""What the library and torch raise, told as the error whose remedy fits."""
+"""Translates what the library and torch raise into the error with the matching remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, OutOfMemory, SickMachine, Transient, VisionloopError
 
-#: cuDNN and cuBLAS report an allocation that failed under these names too.
+#: Messages about a failed allocation; cuDNN and cuBLAS have some of their own.
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -38,15 +38,15 @@ _DEVICE = (
     "No CUDA GPUs are available",
 )
 
-#: A kernel's own assertion is a wrong input or a defect, not the machine.
+#: A failed assertion in a kernel means a wrong input or a defect, not a sick machine.
 _NOT_THE_DEVICE = ("device-side assert",)
 
-#: torch's words for a file that could not be written whole.
+#: torch's messages about a file that could not be written completely.
 _DISK = ("unexpected pos", "PytorchStreamWriter failed")
 
 _WORKER = ("DataLoader worker", "Pin memory thread exited")
 
-#: The library's words for a dataset that it can't use.
+#: The library's messages about a dataset that it can't use.
 _DATASET = (
     "No valid images found",
     "No labels found",
@@ -56,7 +56,7 @@ _DATASET = (
     "Image Not Found",
 )
 
-#: The library's words for settings that do not fit each other.
+#: The library's messages about settings that do not fit together.
 _CONFIGURATION = (
     "final batch=1",
     "froze the entire model",
@@ -69,7 +69,7 @@ _CONFIGURATION = (
 
 @contextmanager
 def translated(batch: int, imgsz: int) -> Iterator[None]:
-    """Raises what happens inside as the error whose remedy fits; what is not known stays as it is.
+    """Raises exceptions of its body as the error with the matching remedy; unrecognised ones pass unchanged.
 
     Args:
         batch: The batch in use, for the sentence about memory.
@@ -80,21 +80,21 @@ def translated(batch: int, imgsz: int) -> Iterator[None]:
         SickMachine: If the GPU is lost or its driver does not fit, or the disk is full.
         Transient: If a data loader's worker died.
         InvalidDataset: If the library can't use the dataset.
-        InvalidConfig: If settings do not fit each other.
+        InvalidConfig: If settings do not fit together.
     """
     try:
         yield
     except VisionloopError:
         raise
     except Exception as error:
-        known = classify(error, batch, imgsz)
-        if known is None:
+        mapped = classify(error, batch, imgsz)
+        if mapped is None:
             raise
-        raise known from error
+        raise mapped from error
 
 
 def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | None:
-    """The error of `visionloop.core.errors` for an exception of torch or the library, None if it is not known."""
+    """The error of `visionloop.core.errors` for an exception of torch or the library, None if it is not recognised."""
     text = _first_line(error)
     everything = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -1,9 +1,9 @@
-"""The library's own training loop, with its best epoch, checkpoints, seeds and failures decided here.
+"""The library's own training loop, with best epoch, checkpoints, seeds and failures handled here.
 
-Every epoch starts from random numbers that are a function of the seed and the epoch alone, in this process and in its
-loaders' workers, which are started anew for it. So nothing random is carried from one epoch to the next, and a training
-that is resumed after an epoch goes on exactly as one that was never interrupted: with mosaic and workers too, and
-whatever the device was before.
+The random numbers of an epoch depend on the seed and the epoch alone, in this process and in its loaders' workers, which
+are restarted for each epoch. So no random state is carried from one epoch to the next, and a training that is resumed
+after an epoch continues exactly like one that was never interrupted, even with mosaic and workers, and whatever the
+device was before.
 
 Importing this module imports the library, so it is imported where a training starts.
 """
@@ -34,7 +34,7 @@ BaseTrainer = library().engine.trainer.BaseTrainer
 
 @dataclass(frozen=True)
 class Plan:
-    """What a loop needs beside the library's own arguments."""
+    """What a loop needs in addition to the library's own arguments."""
 
     job: TrainingJob
     listener: Listener
@@ -47,9 +47,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
-    """What is decided here for every task; `loop_class` puts it in front of the library's trainer of one.
+    """Overrides the library's training loop for every task; `loop_class` combines it with the trainer of a task.
 
-    The hooks are named as the library's events and methods; epochs are 0-based here, 1-based in reports.
+    Hooks have the names of the library's events and methods; epochs are 0-based here, 1-based in reports.
     """
 
     def __init__(self, arguments: dict[str, Any], plan: Plan) -> None:
@@ -75,16 +75,16 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             handler()
 
     def get_dataset(self) -> dict[str, Any]:
-        """The library's description of the dataset, with the class names as they are."""
+        """The library's description of the dataset, with the class names unchanged."""
         data: dict[str, Any] = super().get_dataset()
         if not self.args.single_cls:
             data["names"] = dict(enumerate(self.job.classes))
         return data
 
     def setup_model(self) -> Any:
-        """The model; starting weights must be the library's, and for the task."""
+        """Sets up the model; checks that starting weights are the library's, and for the task."""
         try:
-            found = super().setup_model()
+            loaded = super().setup_model()
         except (TypeError, ModuleNotFoundError) as error:
             if self.job.weights is None:
                 raise
@@ -92,16 +92,16 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
                 f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
                 "loads: give a .pt file of its own, or an architecture's YAML name."
             ) from error
-        task = getattr((found or {}).get("ema") or (found or {}).get("model"), "task", self.args.task)
+        task = getattr((loaded or {}).get("ema") or (loaded or {}).get("model"), "task", self.args.task)
         if task != self.args.task:
             raise InvalidConfig(
                 f"The starting weights {self.job.config['model']} are for the library's task {task}, "
                 f"not for {self.args.task}: choose others."
             )
-        return found
+        return loaded
 
     def plot_training_labels(self) -> None:
-        """Nothing is drawn while training."""
+        """Does nothing: no plots are drawn during training."""
 
     # Start and resume
 
@@ -109,30 +109,30 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         super()._setup_train()
         config = self.job.config
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
-        self._tell_left_out_images()
+        self._report_left_out_images()
         if self.plan.state:
             self._restore(self.plan.state)
 
-    def _tell_left_out_images(self) -> None:
+    def _report_left_out_images(self) -> None:
         for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
             folder = self.job.dataset / "images" / split
-            given = sum(1 for path in folder.rglob("*") if path.is_file())
+            total = sum(1 for path in folder.rglob("*") if path.is_file())
             used = len(loader.dataset)
-            if used < given:
+            if used < total:
                 LOGGER.warning(
                     "%d of %d images in %s are left out, because the library can't read them or their labels.",
-                    given - used,
-                    given,
+                    total - used,
+                    total,
                     folder,
                 )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Everything that the epoch after ``state`` depends on, on this device."""
+        """Restores everything that the epoch after ``state`` depends on, on this device."""
         self.model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["updates"]
         for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-            # Which kernel runs is this device's matter.
+            # Which kernel runs depends on this device, not on the one that saved the state.
             saved |= {name: group[name] for name in ("fused", "foreach", "capturable") if name in group}
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] and self.scaler.is_enabled():
@@ -141,16 +141,16 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.start_epoch = state["epoch"]
         self.scheduler.last_epoch = self.start_epoch - 1
         criterion = self.model.init_criterion()
-        if hasattr(criterion, "update"):  # its gains follow the epochs
+        if hasattr(criterion, "update"):  # its gains depend on the epoch
             self.model.criterion = criterion
             for _ in range(self.start_epoch):
                 criterion.update()
 
     def _resume_accumulation(self, state: dict[str, Any]) -> None:
-        """The gradients of the batches since the last step, and the cadence of the steps to come.
+        """Restores the gradients accumulated since the last step, and the timing of the next steps.
 
-        The library's loop starts as if a step had just been made before batch 0 of the whole training, so the first
-        step is held back by as much as was really behind it.
+        The library's loop starts as if a step had been made just before batch 0 of the whole training, so the first
+        step is delayed by the number of batches up to the real last step.
         """
         batches = len(self.train_loader)
         since = state["since_step"] if state["batches"] == batches else 0
@@ -163,7 +163,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
     @property
     def accumulate(self) -> int:
-        """Batches from one optimizer step to the next; the first one after a resume counts from batch 0."""
+        """Batches from one optimizer step to the next; the first step after a resume is counted from batch 0."""
         return int(self.step_every) + self.step_delay
 
     @accumulate.setter
@@ -173,7 +173,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     # An epoch
 
     def on_train_epoch_start(self) -> None:
-        """Seeds the epoch, and forgets what the one before left behind."""
+        """Seeds the epoch and clears what the previous one left behind."""
         seed = epoch_seed(self.args.seed, self.epoch)
         random.seed(seed)
         numpy.random.seed(seed)
@@ -186,7 +186,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             self._resume_accumulation(self.plan.state)
 
     def _reset_image_buffer(self) -> None:
-        """The images that a mosaic draws from: some of the dataset's, not those that an epoch before left."""
+        """Fills the buffer that a mosaic draws from with a sample of the dataset, in place of the previous epoch's images."""
         dataset = self.train_loader.dataset
         if dataset.cache == "ram":
             return  # a mosaic draws from all images
@@ -198,7 +198,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def on_train_batch_start(self) -> None:
         """Counts the batch, and keeps the library from changing its size."""
         self.position += 1
-        # The library would halve the batch itself, up to three times, and tell nobody.
+        # The library would halve the batch itself, up to three times, without reporting it.
         self._oom_retries = 3
 
     def on_train_batch_end(self) -> None:
@@ -215,13 +215,13 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.plan.listener.batch(self.epoch + 1, done, len(self.train_loader) + len(self.test_loader))
 
     def optimizer_step(self) -> None:
-        """Remembers at which batch the step was made."""
+        """Makes a step and records its batch."""
         super().optimizer_step()
         self.last_step = self.position
         self.step_delay = 0
 
     def validate(self) -> tuple[dict[str, float], float]:
-        """The validation's metrics, and the primary one as what decides the best epoch."""
+        """Returns the validation's metrics, and the primary metric, which decides the best epoch."""
         results = self.validator(self)
         results.pop("fitness", None)
         return results, val_metrics(results)[str(self.job.config["primary_metric"])]
@@ -242,7 +242,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         )
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """The epoch's entry in the history, in place of a line in results.csv."""
+        """Adds the epoch to the history, in place of a line in results.csv."""
         learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self.history.append(
             {
@@ -253,7 +253,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         )
 
     def save_model(self) -> bool:
-        """Writes and reports the epoch's checkpoint, and stops when the listener asks for it."""
+        """Writes and reports the epoch's checkpoint, and stops if the listener asks for it."""
         if self.stopper.epoch == self.epoch + 1:
             self.best_model = checkpoint.half(self.ema.ema.state_dict())
         previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{self.epoch + 1}.pt"
@@ -302,7 +302,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     # End
 
     def final_eval(self) -> None:
-        """The model files are made from the checkpoint, and evaluated by their own stage."""
+        """Does nothing: the model files are made from the checkpoint, and evaluated by their own stage."""
 
     def close_loaders(self) -> None:
         """Ends the loaders' workers."""
@@ -313,5 +313,5 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
 @functools.cache
 def loop_class(task: str) -> type[Loop]:
-    """The library's trainer of a task with `Loop` in front of it in the order of methods."""
+    """The library's trainer of a task, with `Loop` before it in the method resolution order."""
     return type("TaskLoop", (Loop, TASKS[task].trainer_class()), {})

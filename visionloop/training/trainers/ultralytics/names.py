@@ -1,4 +1,4 @@
-"""Model names: which task they are for, under which file names their weights lie, which architectures are shipped."""
+"""Model names: the task of each, the file names of its weights, and the architectures that are shipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-#: Suffixes of model names and the task of each; other tasks are named so that a mismatch can be told.
+#: Suffixes of model names and the task of each; other tasks are listed so that a mismatch can be reported.
 TASK_SUFFIXES = {
     "-seg": "segmentation",
     "-cls": "classification",
@@ -25,7 +25,7 @@ _OTHER_TRAINING = ("-world", "-worldv2", "-rtdetr")
 
 
 def model_task(model: str) -> str | None:
-    """The task that a bare model or YAML name is for, or None if it can't be told (a path, a URI, another family)."""
+    """The task of a bare model or YAML name, or None if the name does not show it (a path, a URI, another family)."""
     variant = _variant(model)
     if variant is None:
         return None
@@ -36,11 +36,11 @@ def model_task(model: str) -> str | None:
 
 
 def weights_names(model: str) -> tuple[str, ...]:
-    """File names under which a bare model name's weights may lie; empty for a YAML name, a path or a URI."""
+    """File names that a bare model name's weights may have; empty for a YAML name, a path or a URI."""
     if "/" in model or model.endswith((".yaml", ".yml")):
         return ()
     stem = model.removesuffix(".pt")
-    # The library's own YOLOv5 and v3 weights carry a u; those without are of another code base and don't load.
+    # The library's own YOLOv5 and v3 weights carry a u; those without come from another code base and don't load.
     if re.fullmatch(r"yolov5[nsmlx]6?|yolov3(-tiny|-spp)?", stem):
         stem += "u"
     return (f"{stem}.pt",)
@@ -49,13 +49,13 @@ def weights_names(model: str) -> tuple[str, ...]:
 def is_architecture(model: str) -> bool:
     """Whether ``model`` is the YAML name of an architecture that the installed library ships and trains in this way.
 
-    Without the library installed, whether it is spelled like one.
+    If the library is not installed, only the spelling is checked.
     """
     stem, dot, suffix = model.rpartition(".")
     if not dot or suffix not in ("yaml", "yml") or _variant(model) is None:
         return False
     shipped = _shipped()
-    # One file serves all scales of an architecture: yolo11.yaml for yolo11n-seg.yaml's yolo11-seg.yaml.
+    # One file serves all scales of an architecture: the one of yolo11n-seg.yaml is yolo11-seg.yaml.
     return not shipped or stem in shipped or re.sub(r"(\d+)[nslmx](.*)", r"\1\2", stem) in shipped
 
 

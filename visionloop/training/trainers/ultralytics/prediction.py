@@ -24,7 +24,7 @@ class DetectionPredictor:
         """Loads a ``TrainingResult.best``.
 
         Raises:
-            InvalidReceipt: If the file is no model that the library loads.
+            InvalidReceipt: If the library can't load the file as a model.
         """
         library()
         self._model = files.load_model(checkpoint)
@@ -38,7 +38,7 @@ class DetectionPredictor:
             InvalidDataset: If an image is missing or can't be read.
         """
         for image in images:
-            # One by one: in a list the library leaves out what it can't read.
+            # One at a time: in a list, the library skips what it can't read.
             pixels = library().utils.patches.imread(str(image))
             if pixels is None:
                 raise InvalidDataset(f"The image {image} is missing or can't be read: leave it out, or replace it.")

@@ -8,14 +8,14 @@ from typing import Any
 
 @dataclass
 class Best:
-    """The best epoch so far by the primary metric; called after each epoch, says whether to stop early.
+    """The best epoch so far by the primary metric; called after each epoch, it returns whether to stop early.
 
-    A metric that is still 0 says nothing about which epoch is better: while the best value to be maximised is 0, the later
-    epoch is taken, and patience does not run.
+    A metric that is still 0 does not show which epoch is better: while the best value to be maximised is 0, the latest
+    epoch counts as the best, and patience does not run.
 
     Attributes:
         mode: ``max`` or ``min``.
-        patience: Epochs without a better value after which training stops; 0 never does.
+        patience: Epochs without a better value after which training stops; with 0 it never does.
         epoch: The best epoch, 1-based, 0 before the first.
         value: Its value.
     """
@@ -25,11 +25,11 @@ class Best:
     epoch: int = 0
     value: float = 0.0
 
-    #: Read by the library, which would draw plots of the last validation.
+    #: Read by the library, which would draw plots of the last validation if this were True.
     possible_stop = False
 
     def __call__(self, epoch: int, value: float) -> bool:
-        """Takes the value of an epoch in; returns whether patience has run out."""
+        """Records an epoch's value and returns whether patience has run out."""
         if self.improved_by(value):
             self.epoch, self.value = epoch, value
         return bool(self.patience) and epoch - self.epoch >= self.patience
@@ -44,13 +44,13 @@ class Best:
 
 
 def train_metrics(losses: dict[str, Any], learning_rate: float) -> dict[str, float]:
-    """Our names of an epoch's mean losses: ``loss`` is their sum."""
+    """An epoch's mean losses and learning rate by our metric names; ``loss`` is the sum of the losses."""
     items = {name: float(value) for name, value in losses.items()}
     return {"loss": sum(items.values()), **items, "lr": learning_rate}
 
 
 def val_metrics(results: dict[str, float]) -> dict[str, float]:
-    """Our names of the library's validation results.
+    """The library's validation results by our metric names.
 
     ``metrics/mAP50(B)`` → ``mAP50``, ``metrics/mAP50(M)`` → ``mask_mAP50``, ``metrics/mAP50(P)`` → ``pose_mAP50``,
     ``val/box_loss`` → ``val_box_loss``, and their sum ``val_loss``.

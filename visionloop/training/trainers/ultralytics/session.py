@@ -1,4 +1,4 @@
-"""One training: the library's arguments and starting point, and its loop run to the end."""
+"""Runs one training: sets the library's arguments and starting point, and runs its loop to the end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
     """Trains to the end and returns the last epoch's checkpoint.
 
     Args:
-        job: What to train.
-        listener: Hears of batches and epochs, and may stop the training after an epoch.
+        job: The training's inputs.
+        listener: Receives batches and epochs, and may stop the training after an epoch.
         state: The state to resume from (`checkpoint.read`), or None.
 
     Raises:
@@ -43,14 +43,14 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
 
 
 def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
-    """The library's arguments for a job: every setting by its name, and what is fixed here."""
+    """The library's arguments for a job: every setting by its name, and the values that are fixed here."""
     config = dict(job.config)
     arguments: dict[str, Any] = {
         name: config.get(name, setting.default) for name, setting in settings(job.task).items()
     }
     if arguments.get("auto_augment") == "none":
         arguments["auto_augment"] = None
-    # The configured batch decides how many images make a step; a smaller batch accumulates up to as many.
+    # The configured batch decides how many images make a step; a smaller batch accumulates up to the same number.
     batch = int(config["batch"])
     effective = batch * max(round(arguments["nbs"] / batch), 1)
     arguments["weight_decay"] = arguments["weight_decay"] * effective / arguments["nbs"]
@@ -59,7 +59,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         int(config.get("workers", 0)), job.batch, int(config["imgsz"]), available_cpus(), free_shared_memory()
     )
     if device == "cpu":
-        workers = 0  # as the library has it: the processor is the bottleneck, not the loading
+        workers = 0  # as in the library: the processor is the bottleneck, not the loading
     elif reason:
         LOGGER.warning(reason)
     return arguments | {
@@ -80,7 +80,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         "exist_ok": True,
         "verbose": False,
         "plots": False,  # drawn in threads, and lost on a resume: the history is plotted at the end
-        "patience": 0,  # decided here
+        "patience": 0,  # `Best` decides when to stop
         "save": True,
         "val": True,
         "split": "val",
@@ -88,7 +88,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
 
 
 def resolve_device(device: object) -> str:
-    """The library's name of a device: the first GPU when there is one and nothing else is said.
+    """The library's name of a device: the first GPU if there is one and no other device is named.
 
     Raises:
         InvalidConfig: If several devices are named.
@@ -104,7 +104,7 @@ def resolve_device(device: object) -> str:
 
 
 def starting_point(job: TrainingJob) -> str:
-    """The architecture's YAML name, or a link to the starting weights under a name that the library leaves alone."""
+    """The architecture's YAML name, or a link to the starting weights under a name that means nothing to the library."""
     if job.weights is None:
         model = str(job.config["model"])
         return model if model.endswith((".yaml", ".yml")) else f"{model}.yaml"

@@ -1,4 +1,4 @@
-"""The advanced settings of a task, and values of older configurations mapped to what the library takes."""
+"""The advanced settings of a task, and values of older configurations mapped to those that the library accepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionloop.training.trainers import Setting
 #: Optimizers as the library spells them.
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
 
-#: Augmentations that ``augment: false`` switches off, and what off is.
+#: Augmentations that ``augment: false`` switches off, and the value of each that means off.
 AUGMENTATIONS: dict[str, float] = dict.fromkeys(
     (
         "mosaic",
@@ -131,11 +131,11 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
 
     - ``nms`` with a number is the IoU threshold: ``iou``.
     - ``multi_scale: false`` is 0.0; ``true`` has no meaning as a share and is refused.
-    - ``augment: false`` sets every training augmentation to off; one that is given beside it, and not off, is refused.
-    - ``optimizer`` in any capitalisation; ``auto`` chooses its own learning rate, so ``lr0`` beside it is refused.
+    - ``augment: false`` sets every training augmentation to off; one that is also set, and not to off, is refused.
+    - ``optimizer`` may have any capitalisation; ``auto`` chooses its own learning rate, so ``lr0`` is refused with it.
 
     Args:
-        values: What was given, by setting; defaults are not in it.
+        values: The explicit values by setting, without defaults.
         task: The dataset's task.
 
     Raises:
@@ -193,9 +193,9 @@ def _map_optimizer(values: dict[str, Any]) -> None:
 
 
 def _switch_augmentation_off(values: dict[str, Any], task: str) -> None:
-    known = settings(task)
+    task_settings = settings(task)
     for name, off in (AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS).items():
-        if name not in known:
+        if name not in task_settings:
             continue
         if name in values and values[name] != off:
             raise InvalidConfig(

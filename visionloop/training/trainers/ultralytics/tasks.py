@@ -1,4 +1,4 @@
-"""How the library does each of our tasks: one table of its names, classes and metrics."""
+"""How the library handles each of our tasks: one table of its names, classes and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visionloop.training.trainers.ultralytics.environment import library
 
 @dataclass(frozen=True)
 class LibraryTask:
-    """How the library does a task; its classes are imported when they are asked for.
+    """How the library handles a task; its classes are imported on request.
 
     Attributes:
         name: The library's name of the task, and of its folder in ``ultralytics.models.yolo``.
@@ -41,7 +41,7 @@ class LibraryTask:
 
 _BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
 
-#: By our name of the task.
+#: The library's tasks by our task names.
 TASKS: dict[str, LibraryTask] = {
     "detection": LibraryTask("detect", "DetectionModel", "DetectionTrainer", "DetectionValidator", _BOX_METRICS),
     "segmentation": LibraryTask(
@@ -65,5 +65,5 @@ TASKS: dict[str, LibraryTask] = {
 
 
 def task_of_library(name: str) -> str:
-    """Our name of the task that the library, and so a model file, calls ``name``."""
+    """Our name of the task that the library, and therefore a model file, calls ``name``."""
     return {row.name: task for task, row in TASKS.items()}[name]

@@ -1,4 +1,4 @@
-"""Training from a job to its result: resumed or not, finalised from the last epoch's checkpoint."""
+"""Trains a job, resumed or not, and makes its result from the last epoch's checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionloop.training.trainers.ultralytics.failures import translated
 
 
 def train(job: TrainingJob, listener: Listener) -> TrainingResult:
-    """Trains a job, or finalises it when its checkpoint is a finished training's.
+    """Trains a job, or only finalises it if its checkpoint is from a finished training.
 
     The result is always made from a checkpoint that was read back from its file, so a training that was interrupted ends
     with the same bytes as one that was not.
@@ -40,7 +40,7 @@ def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
 
 
 def finalise(path: Path, job: TrainingJob) -> TrainingResult:
-    """The result of the training whose last epoch's checkpoint this is."""
+    """Writes the files of a training's result from its last epoch's checkpoint, and returns the result."""
     state = checkpoint.read(path)
     best, last = job.work / "best.pt", job.work / "last.pt"
     checkpoint.write_model(state, state["best"]["model"], best)

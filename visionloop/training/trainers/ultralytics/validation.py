@@ -1,4 +1,4 @@
-"""The library's own validation, with what an evaluation needs beside its metrics.
+"""The library's own validation, with what an evaluation needs in addition to its metrics.
 
 Importing this module imports the library, so it is imported where an evaluation starts.
 """
@@ -15,12 +15,12 @@ from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 BaseValidator = library().engine.validator.BaseValidator
 
-#: Least confidence of a detection that the confusion matrix counts, as in the library's predictions.
+#: Minimum confidence of a detection that the confusion matrix counts, as in the library's predictions.
 CONFUSION_CONFIDENCE = 0.25
 
 
 class Validation(BaseValidator):  # type: ignore[misc,valid-type]
-    """What is kept and left out for every task; `validation_class` puts it in front of the library's validator of one.
+    """Overrides the library's validation for every task; `validation_class` combines it with the validator of a task.
 
     Attributes:
         right: Confidences of the detections that match a true object of their class with an IoU of at least 0.5.
@@ -28,24 +28,24 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
     """
 
     def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
-        """``on_batch`` is called with the batches done and their number; ``arguments`` are the library's own."""
+        """``on_batch`` is called with the number of batches done and the total; ``arguments`` are the library's own."""
         super().__init__(**arguments)
         # A split may have tens of millions of detections: eight bytes for each.
         self.right, self.wrong = array("d"), array("d")
-        self.callbacks.clear()  # no integration's
+        self.callbacks.clear()  # no integration is called
         self.callbacks["on_val_batch_end"] = [
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
         ]
 
     def init_metrics(self, model: Any) -> None:
-        """Lets the confusion matrix count detections from `CONFUSION_CONFIDENCE` on."""
+        """Makes the confusion matrix count only detections with at least `CONFUSION_CONFIDENCE`."""
         super().init_metrics(model)
         count = self.confusion_matrix.process_batch
         threshold = max(self.args.conf, CONFUSION_CONFIDENCE)
-        self.confusion_matrix.process_batch = lambda found, true, conf: count(found, true, conf=threshold)
+        self.confusion_matrix.process_batch = lambda detections, true, conf: count(detections, true, conf=threshold)
 
     def get_stats(self) -> Any:
-        """Keeps what was right, of which the library's own metrics hold no more than curves."""
+        """Keeps the confidences of right and wrong detections, of which the library's own metrics hold only curves."""
         for right, confidence in zip(self.metrics.stats["tp"], self.metrics.stats["conf"], strict=True):
             at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
             self.right.extend(confidence[at_half])
@@ -53,13 +53,13 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
         return super().get_stats()
 
     def plot_val_samples(self, *_: Any) -> None:
-        """Pictures of batches are drawn in threads that outlive the call."""
+        """Does nothing: the library draws pictures of batches in threads that outlive the call."""
 
     def plot_predictions(self, *_: Any) -> None:
-        """As above."""
+        """Does nothing, for the reason given in `plot_val_samples`."""
 
 
 @functools.cache
 def validation_class(task: str) -> type[Validation]:
-    """The library's validator of a task with `Validation` in front of it in the order of methods."""
+    """The library's validator of a task, with `Validation` before it in the method resolution order."""
     return type("TaskValidation", (Validation, TASKS[task].validator_class()), {})

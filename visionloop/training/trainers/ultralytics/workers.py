@@ -1,4 +1,4 @@
-"""How many processes may load images: as many as the machine's share carries, not as the host has cores."""
+"""How many processes may load images: limited by this process's share of the machine, not by the host's cores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-#: Batches that wait in shared memory for one worker: 4 of training, and 2 of double size for each of 2 in validation.
+#: Batches that wait in shared memory per worker: 4 in training, and in validation 2 of double size for each of 2 workers.
 BATCHES_PER_WORKER = 12
 
 #: Bytes of one pixel: three channels of one byte.
@@ -41,7 +41,7 @@ def _quota(control_groups: Path) -> float | None:
 
 
 def free_shared_memory() -> int:
-    """Free bytes of /dev/shm, 0 without one."""
+    """Free bytes of /dev/shm; 0 if there is none."""
     try:
         return shutil.disk_usage("/dev/shm").free  # noqa: S108 (the kernel's own, nothing is created)
     except OSError:
@@ -49,7 +49,7 @@ def free_shared_memory() -> int:
 
 
 def usable_workers(requested: int, batch: int, imgsz: int, cpus: int, shared_memory: int) -> tuple[int, str | None]:
-    """The workers to start, and the sentence that says why they are fewer than requested.
+    """Returns the number of workers to start, and the reason if it is lower than requested.
 
     Args:
         requested: The setting ``workers``.
