@@ -24,7 +24,7 @@ PIPELINE = "pipeline"
 #: Set by a compiled pipeline in its stages' pods: the value of that argument, a JSON object.
 PIPELINE_VARIABLE = "VISIONLOOP_PIPELINE"
 
-#: Set by the local runner: the run's name. Its presence says that no engine retries and that nothing but the process counts.
+#: Set by the local runner: the run's name. If it is set, no engine retries, and a recorded failure does not end a new attempt.
 RUN_VARIABLE = "VISIONLOOP_RUN"
 
 #: Set by the local runner: the stages that compute again although they have a receipt, comma-separated.
