@@ -100,6 +100,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
     return command
 
 
+# A signature that Typer reads, not Click's own Option: a Click command can't be added to a Typer group without converting all of it.
 def _option(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
     option = typer.Option(f"--{name.replace('_', '-')}", help=text)
     return inspect.Parameter(

@@ -26,6 +26,9 @@ TIMEOUT = (5.0, 30.0)
 
 _GROUP = "/apis/argoproj.io/v1alpha1"
 
+# Not CustomObjectsApi: pods and Kueue's group are read too, and one call gives all of them the same time limits and errors.
+# Not Hera's service: its requests have no time limit, and its models drop the fields of an answer that they don't know.
+
 
 class Refused(Exception):
     """The other side answered with an error; ``status`` is HTTP's. Never leaves ``pipelines.remote``."""
