@@ -113,6 +113,8 @@ release: venv ## Build the wheel and the source distribution into dist/, and pri
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
 	@printf '%s\n' $(IMAGE:%=$(REGISTRY)/visionloop-%:$(TAG))
+	@grep -q '^\[project\.urls\]' pyproject.toml || \
+	  echo "pyproject.toml: [project.urls] is missing; add the repository's public address before you publish" >&2
 
 kind-up: ## Create a kind cluster with both engines, S3, MLflow and Visionloop in it (needs docker, kind and git)
 	$(KIND) up
