@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -33,8 +34,11 @@ IMPORTS = (
     "visionloop.data.images",
 )
 
-#: What some tasks import too, and takes seconds: the server imports it before the first of them.
-MORE_IMPORTS: Mapping[str, tuple[str, ...]] = dict.fromkeys(("train", "evaluate", "register"), ("mlflow",))
+#: What the tasks after one that computes import too, which takes seconds; where everything is reused nobody needs it.
+MORE_IMPORTS = ("mlflow",)
+
+#: A task that takes longer than this computes; the server imports MORE_IMPORTS meanwhile.
+COMPUTING_SECONDS = 3.0
 
 #: The signals that ask a task to end; the server itself ends after the task.
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -105,8 +109,6 @@ def serve(codes: int) -> None:
     with os.fdopen(codes, "w") as output:
         for line in sys.stdin.buffer:
             task = msgspec.json.decode(line, type=Task)
-            for name in MORE_IMPORTS.get(task.name, ()):
-                importlib.import_module(name)
             code = server.fork(task, output)
             print(code, file=output, flush=True)
             if server.ending:
@@ -140,9 +142,24 @@ class _Server:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             _become(task)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        if not _ends_within(process, COMPUTING_SECONDS):
+            for name in MORE_IMPORTS:
+                importlib.import_module(name)
         _, status = os.waitpid(process, 0)
         self._task = False
         return os.waitstatus_to_exitcode(status)
+
+
+def _ends_within(process: int, seconds: float) -> bool:
+    """Waits for a child to end; True at once where the kernel can't wait for one (Linux before 5.3, gVisor)."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except OSError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
 
 
 def _become(task: Task) -> None:
