@@ -55,8 +55,8 @@ class Call:
             parameters: The pipeline's parameters by name, SETTINGS among them.
             receipts: The receipts of the stages before, by stage: their URIs, or what an engine has in their place.
         """
-        given: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
-        return given | {name: parameters[name] for name in self.parameters if name in parameters}
+        values: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
+        return values | {name: parameters[name] for name in self.parameters if name in parameters}
 
 
 #: The stages of a pipeline that have a result, in the order in which they run.

@@ -51,16 +51,16 @@ class CleanupStage:
         for state in context.run.stages():
             if state.stage == self.name or not state.key:
                 continue
-            place = context.workspace.child(f"{state.stage}/{state.key}")
-            if Watcher(place).look():
+            prefix = context.workspace.child(f"{state.stage}/{state.key}")
+            if Watcher(prefix).look():
                 continue
-            found = receipts.look(context.workspace, state.stage, state.key)
-            doomed = _doomed(place, state, found, float(arguments.abandoned_days))
-            removed += place.delete(key for key, _ in doomed)
+            result = receipts.look(context.workspace, state.stage, state.key)
+            doomed = _doomed(prefix, state, result, float(arguments.abandoned_days))
+            removed += prefix.delete(key for key, _ in doomed)
             size += sum(bytes_ for _, bytes_ in doomed)
             # Another run may begin the key this very moment, unless there is a receipt.
-            for under in [""] if found else state.attempts:
-                halves, half_bytes = place.discard_partial(under)
+            for under in [""] if result else state.attempts:
+                halves, half_bytes = prefix.discard_partial(under)
                 removed, size = removed + halves, size + half_bytes
             context.alive()
         LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
@@ -68,24 +68,24 @@ class CleanupStage:
 
 
 def _doomed(
-    place: Prefix, state: StageState, found: receipts.Result | None, abandoned_days: float
+    prefix: Prefix, state: StageState, result: receipts.Result | None, abandoned_days: float
 ) -> list[tuple[str, int]]:
     """Objects of a key that belong to no result: key relative to the key's folder, and size in bytes.
 
     With a receipt: everything but the receipt and the outputs that it names.
     Without one: the objects of this run's own attempts, but never checkpoints younger than the retention.
     """
-    kept = {entry.path for entry in found.receipt.outputs.values()} if found else set()
+    kept = {entry.path for entry in result.receipt.outputs.values()} if result else set()
     oldest = time.time() - abandoned_days * 86400
     doomed = []
-    for info in place.objects():
+    for info in prefix.objects():
         attempt, _, rest = info.key.partition("/")
         if not rest:
             # Beside the attempts lie the receipt, a stale reservation and the progress record.
-            if found and info.key == "progress.json":
+            if result and info.key == "progress.json":
                 doomed.append((info.key, info.size))
             continue
-        if found:
+        if result:
             if info.key not in kept:
                 doomed.append((info.key, info.size))
         elif rest.startswith(f"{CHECKPOINTS}/"):

@@ -49,9 +49,9 @@ def look_ahead(
     finds = dict.fromkeys(FINDS, "") | {"next": "train"}
     if outcome.result is None:
         return finds
-    given = parse_pairs("--ahead", filter(None, ahead))
-    parameters = {name: value for name, value in given.items() if name in LOOKED_FOR}
-    pairs = [f"{name}={value}" for name, value in given.items() if name not in LOOKED_FOR]
+    values = parse_pairs("--ahead", filter(None, ahead))
+    parameters = {name: value for name, value in values.items() if name in LOOKED_FOR}
+    pairs = [f"{name}={value}" for name, value in values.items() if name not in LOOKED_FOR]
     parameters[SETTINGS] = json.dumps(merge_settings(pairs, parameters.get(SETTINGS)))
     receipts = {"snapshot": snapshot, "convert": outcome.result.uri}
     training = _find("train", parameters, receipts, invocation, forced)

@@ -37,10 +37,10 @@ def encode_index(entries: Iterable[IndexEntry]) -> bytes:
 class Converted:
     """A convert receipt's outputs."""
 
-    def __init__(self, found: Result) -> None:
-        """``found`` is a convert receipt."""
-        self.result = found
-        data: Any = yaml.safe_load(found.read("data"))
+    def __init__(self, result: Result) -> None:
+        """``result`` is a convert receipt."""
+        self.result = result
+        data: Any = yaml.safe_load(result.read("data"))
         self.task: str = data["task"]
         self.format: str = data["format"]
         self.classes: tuple[str, ...] = tuple(data["names"])

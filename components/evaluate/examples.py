@@ -41,9 +41,9 @@ class Examples:
         index = dice.class_index(dataset)
         self._truth = {
             image.file_name: tuple(
-                Detection(index[one.class_id], 1.0, _corners(one.bbox, image.width, image.height))
-                for one in image.annotations
-                if one.bbox is not None and not one.iscrowd
+                Detection(index[annotation.class_id], 1.0, _corners(annotation.bbox, image.width, image.height))
+                for annotation in image.annotations
+                if annotation.bbox is not None and not annotation.iscrowd
             )
             for image in dataset.images
         }

@@ -67,11 +67,11 @@ class Gate:
         return value <= champion + self.epsilon
 
 
-def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
+def resolve_gate(gate: str | None, primary_metric: str, mode: str) -> Gate:
     """The gate of a file, or the default one.
 
     Args:
-        given: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: floor 0
+        gate: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: floor 0
             where more is better and none where less is, epsilon 0, the training's own primary metric.
         primary_metric: The training's primary metric.
         mode: Its mode.
@@ -79,7 +79,7 @@ def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
     Raises:
         InvalidConfig: If the file is missing or wrong, naming the field.
     """
-    read = read_option_file("--gate", given, GateFile, '{"floor": 0.5}') if given else GateFile()
+    read = read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
     metric = read.primary_metric or primary_metric
     if read.primary_metric_mode:
         mode = read.primary_metric_mode
@@ -89,7 +89,7 @@ def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
     floor = read.floor if read.floor is not None else (0.0 if resolved == "max" else None)
     epsilon = read.epsilon or 0.0
     if epsilon < 0:
-        raise InvalidConfig(f"--gate {given}: epsilon is {epsilon:g}; give a number from 0.")
+        raise InvalidConfig(f"--gate {gate}: epsilon is {epsilon:g}; give a number from 0.")
     return Gate(metric, resolved, floor, epsilon, read.incomparable or "keep")
 
 

@@ -131,10 +131,12 @@ def _roc(roc: Curve | None) -> dict[str, Any] | None:
 
 
 def _figure(example: Example, classes: Sequence[str]) -> dict[str, Any]:
-    boxes = [reports.Box(_sides(one.box), "", 2, dashed=True) for one in example.truth]
+    boxes = [reports.Box(_sides(detection.box), "", 2, dashed=True) for detection in example.truth]
     boxes += [
-        reports.Box(_sides(one.box), f"{classes[one.class_index]} {one.confidence:.2f}", one.class_index)
-        for one in example.predicted
+        reports.Box(
+            _sides(detection.box), f"{classes[detection.class_index]} {detection.confidence:.2f}", detection.class_index
+        )
+        for detection in example.predicted
     ]
     return {
         "source": reports.picture(example.path.read_bytes(), boxes),

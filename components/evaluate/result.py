@@ -53,9 +53,9 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Result) -> EvaluationResult:
+def read(result: Result) -> EvaluationResult:
     """The result of an evaluate receipt. Raises InvalidReceipt."""
     try:
-        return msgspec.json.decode(found.read(OUTPUT), type=EvaluationResult)
+        return msgspec.json.decode(result.read(OUTPUT), type=EvaluationResult)
     except msgspec.MsgspecError as error:
-        raise InvalidReceipt(f"{found.uri}: evaluation.json is not one ({error}); evaluate again.") from error
+        raise InvalidReceipt(f"{result.uri}: evaluation.json is not one ({error}); evaluate again.") from error

@@ -39,15 +39,15 @@ class Curve(msgspec.Struct, frozen=True):
 
 def curve(right: Sequence[float], wrong: Sequence[float]) -> Curve | None:
     """The curve of the confidences of right and of wrong detections; None unless there are some of both."""
-    hits, misses = (numpy.asarray(found, dtype=float) for found in (right, wrong))
+    hits, misses = (numpy.asarray(values, dtype=float) for values in (right, wrong))
     hits, misses = hits[numpy.isfinite(hits)], misses[numpy.isfinite(misses)]
     if not hits.size or not misses.size:
         return None
     confidences = numpy.unique(numpy.concatenate([hits, misses]))[::-1]
     # Of each: how many are at least as confident, from none above the highest confidence to all of them.
     tpr, fpr = (
-        numpy.concatenate([[0.0], (one.size - numpy.searchsorted(numpy.sort(one), confidences)) / one.size])
-        for one in (hits, misses)
+        numpy.concatenate([[0.0], (scores.size - numpy.searchsorted(numpy.sort(scores), confidences)) / scores.size])
+        for scores in (hits, misses)
     )
     area = float(numpy.sum(numpy.diff(fpr) * (tpr[1:] + tpr[:-1])) / 2)
     threshold = numpy.concatenate([[numpy.nextafter(confidences[0], numpy.inf)], confidences])

@@ -25,16 +25,16 @@ class Counts:
     """What was found of a slice: true objects, those that were found, and detections that match none."""
 
     objects: int = 0
-    found: int = 0
+    matched: int = 0
     false: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Counts, recall (of the true objects) and precision (of the detections); those that exist."""
-        values: dict[str, float] = {"objects": self.objects, "detections": self.found + self.false}
+        values: dict[str, float] = {"objects": self.objects, "detections": self.matched + self.false}
         if self.objects:
-            values["recall"] = self.found / self.objects
-        if self.found + self.false:
-            values["precision"] = self.found / (self.found + self.false)
+            values["recall"] = self.matched / self.objects
+        if self.matched + self.false:
+            values["precision"] = self.matched / (self.matched + self.false)
         return values
 
 
@@ -53,7 +53,7 @@ class Slices:
         for index, box in enumerate(truth):
             counts = self.counts[size_of(box.box)]
             counts.objects += 1
-            counts.found += index not in missed
+            counts.matched += index not in missed
         for index in unmatched[1]:
             self.counts[size_of(predicted[index].box)].false += 1
         return len(unmatched[0]) + len(unmatched[1])
@@ -70,10 +70,10 @@ def match(truth: Sequence[Detection], predicted: Sequence[Detection]) -> tuple[l
     missed = list(range(len(truth)))
     wrong = []
     for index in sorted(range(len(predicted)), key=lambda index: -predicted[index].confidence):
-        one = predicted[index]
-        candidates = [other for other in missed if truth[other].class_index == one.class_index]
-        best = max(candidates, key=lambda other: overlap(truth[other].box, one.box), default=None)
-        if best is not None and overlap(truth[best].box, one.box) >= OVERLAP:
+        detection = predicted[index]
+        candidates = [other for other in missed if truth[other].class_index == detection.class_index]
+        best = max(candidates, key=lambda other: overlap(truth[other].box, detection.box), default=None)
+        if best is not None and overlap(truth[best].box, detection.box) >= OVERLAP:
             missed.remove(best)
         else:
             wrong.append(index)

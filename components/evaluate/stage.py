@@ -36,8 +36,7 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import open_prefix
 from visionloop.data import images
-from visionloop.registry import NO_CHAMPION, Registry, Version, package
-from visionloop.registry import resolve as places
+from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.trainers import Evaluation, Trainer
@@ -175,8 +174,8 @@ class EvaluateStage:
     def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Result | None:
         """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
         with contextlib.suppress(VisionloopError):
-            found = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
-            receipt = found.receipt
+            result = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
+            receipt = result.receipt
             others = ("training", "snapshot")
             if (
                 receipt.logic_version == self.logic_version
@@ -184,7 +183,7 @@ class EvaluateStage:
                 and {name: entry.value for name, entry in receipt.parameters.items()}
                 == {name: entry.value for name, entry in resolution.parameters.items()}
             ):
-                return found
+                return result
         return None
 
     def _champion(
@@ -203,7 +202,7 @@ class EvaluateStage:
         if champion.training_digest == loaded.training.receipt.digest:
             return candidate, None
         try:
-            uri, description = places.describe(champion, loaded.registry)
+            uri, description = resolve.describe(champion, loaded.registry)
             checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt")
             trainer = catalog.trainer(description.trainer)
         except (InvalidReceipt, InvalidConfig) as error:
@@ -235,12 +234,12 @@ def _obstacle(champion: Version, why: str) -> str:
 def _converted(training: Result) -> Converted:
     """The dataset that a training was on."""
     reference = training.receipt.inputs["converted"]
-    found = receipts.load(reference.receipt or "", "convert")
-    if found.receipt.digest != reference.digest:
+    converted = receipts.load(reference.receipt or "", "convert")
+    if converted.receipt.digest != reference.digest:
         raise InvalidReceipt(
-            f"{found.uri}: converted anew since {training.uri} was trained on it; train again on this one."
+            f"{converted.uri}: converted anew since {training.uri} was trained on it; train again on this one."
         )
-    return Converted(found)
+    return Converted(converted)
 
 
 def _evaluate(
@@ -258,7 +257,7 @@ def _evaluate(
         used = {**config, "batch": batch, "device": os.environ.get("DEVICE") or None}
         work.mkdir(parents=True, exist_ok=True)
         try:
-            found = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
+            evaluation = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
         except OutOfMemory:
             if batch == 1:
                 raise
@@ -266,13 +265,13 @@ def _evaluate(
             notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
             continue
         return Evaluation(
-            _finite(found.metrics),
-            {name: _finite(values) for name, values in found.per_class.items()},
-            found.images,
-            found.confusion,
-            found.plots,
-            found.right,
-            found.wrong,
+            _finite(evaluation.metrics),
+            {name: _finite(values) for name, values in evaluation.per_class.items()},
+            evaluation.images,
+            evaluation.confusion,
+            evaluation.plots,
+            evaluation.right,
+            evaluation.wrong,
         )
 
 

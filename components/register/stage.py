@@ -58,7 +58,7 @@ class Loaded:
     result: EvaluationResult
     training: Result
     name: str
-    given: str
+    original_name: str
     storage: str
     registry: Registry
 
@@ -117,20 +117,22 @@ class RegisterStage:
         """Builds the model, makes sure of the version, copies the files, moves the alias."""
         loaded = resolution.loaded
         models = loaded.registry
-        models.ensure_model(loaded.name, loaded.given)
+        models.ensure_model(loaded.name, loaded.original_name)
         training_digest = loaded.result.training
-        told = _card(loaded)
+        model_card = _card(loaded)
         subject = (loaded.name, training_digest)
         with locked(context.workspace, subject, context.run.name, context.alive):
             folder = attempt.work / MODEL
-            version = one_version(models, loaded.name, training_digest)
+            version = oldest_version(models, loaded.name, training_digest)
             if version is None:
                 self._build(loaded, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
-                description = card.render(told)[:LONGEST_DESCRIPTION]
-                version = models.create_version(loaded.name, source, self._tags(context, loaded, told), description)
-                version = one_version(models, loaded.name, training_digest, mine=version) or version
+                description = card.render(model_card)[:LONGEST_DESCRIPTION]
+                version = models.create_version(
+                    loaded.name, source, self._tags(context, loaded, model_card), description
+                )
+                version = oldest_version(models, loaded.name, training_digest, mine=version) or version
             self._restore(loaded, version, folder, attempt.work, context)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
@@ -141,8 +143,8 @@ class RegisterStage:
             placed = move(models, version, loaded.result, loaded.evaluation.uri)
         if placed.reason:
             notice(f"register: {placed.reason}")
-        told = replace(told, version=version.number, alias=placed.alias, storage=copy)
-        attempt.write("card", "model_card.md", card.render(told).encode(), result=False)
+        model_card = replace(model_card, version=version.number, alias=placed.alias, storage=copy)
+        attempt.write("card", "model_card.md", card.render(model_card).encode(), result=False)
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
@@ -154,16 +156,16 @@ class RegisterStage:
         loaded = resolution.loaded
         seen = context.run.state("evaluate").scalars
         while True:
-            there = receipts.look(context.workspace, self.name, key_of(self, resolution))
-            if there is None or context.force:
-                loaded.registry.check_name(loaded.name, loaded.given)
+            existing = receipts.look(context.workspace, self.name, key_of(self, resolution))
+            if existing is None or context.force:
+                loaded.registry.check_name(loaded.name, loaded.original_name)
                 return
-            number, alias = int(there.receipt.scalars["version"]), there.receipt.scalars["alias"]
-            if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.given):
+            number, alias = int(existing.receipt.scalars["version"]), existing.receipt.scalars["alias"]
+            if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.original_name):
                 if alias != registry.CHAMPION:
                     resolution.run_scalars = {"alias": registry.CHAMPION, "reason": "A person made it the champion."}
                 return
-            loaded.registry.check_name(loaded.name, loaded.given)
+            loaded.registry.check_name(loaded.name, loaded.original_name)
             version = loaded.registry.version(loaded.name, number)
             if version is not None and version.training_digest == loaded.result.training:
                 resolution.run_scalars = _present_alias(version, alias)
@@ -209,17 +211,17 @@ class RegisterStage:
             self._build(loaded, folder, work)
         _put(folder, uri, context)
 
-    def _tags(self, context: Context, loaded: Loaded, told: card.Card) -> dict[str, str]:
+    def _tags(self, context: Context, loaded: Loaded, model_card: card.Card) -> dict[str, str]:
         """The tags of a new version (docs/contract.md, "Gate and registration"), and its metrics."""
         tracking = loaded.training.receipt.tracking
         run = tracking.get("mlflow", {}).get("run_id") if isinstance(tracking, dict) else None
         tags = {
-            registry.NAME: loaded.given,
+            registry.NAME: loaded.original_name,
             registry.TRAINING_KEY: loaded.training.receipt.key,
             registry.TRAINING_DIGEST: loaded.result.training,
             registry.EVALUATION: loaded.evaluation.uri,
-            registry.SNAPSHOT_ID: told.snapshot_id,
-            registry.DATASET_HASH: told.dataset_hash,
+            registry.SNAPSHOT_ID: model_card.snapshot_id,
+            registry.DATASET_HASH: model_card.dataset_hash,
             registry.TRACE_ID: context.trace_id,
         }
         if run:
@@ -250,14 +252,14 @@ class RegisterStage:
         return Computed(scalars=scalars, metrics=dict(loaded.result.metrics))
 
 
-def one_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
+def oldest_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
     """The one version of a training, the oldest; ``mine``, just created beside another's, is deleted again."""
-    there = models.of_training(name, training_digest)
-    if not there:
+    versions = models.of_training(name, training_digest)
+    if not versions:
         return None
-    if mine is not None and mine.number != there[0].number:
+    if mine is not None and mine.number != versions[0].number:
         models.delete_version(mine)
-    return there[0]
+    return versions[0]
 
 
 def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
@@ -278,9 +280,9 @@ def _is_copy(folder: Path, uri: str) -> bool:
 
 def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
     """Sends a model's files; the one that makes it complete comes last. What an attempt killed here left half goes."""
-    place = open_prefix(uri, "results")
-    place.discard_partial()
-    return {name: place.upload(folder / name, name, context.alive) for name in package.files(folder)}
+    prefix = open_prefix(uri, "results")
+    prefix.discard_partial()
+    return {name: prefix.upload(folder / name, name, context.alive) for name in package.files(folder)}
 
 
 def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mapping[str, Sent]) -> None:
@@ -298,7 +300,7 @@ def _card(loaded: Loaded) -> card.Card:
     converted = Converted(receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert"))
     return card.Card(
         name=loaded.name,
-        given=loaded.given,
+        original_name=loaded.original_name,
         task=converted.task,
         classes=converted.classes,
         result=loaded.result,

@@ -41,11 +41,11 @@ def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
                 return
             continue
         try:
-            there = msgspec.json.decode(data, type=SnapshotIndex).receipts
+            existing = msgspec.json.decode(data, type=SnapshotIndex).receipts
         except msgspec.MsgspecError:
-            there = []
+            existing = []
         try:
-            workspace.replace(key, _encode(snapshot_id, [*(uri for uri in there if uri != receipt), receipt]), etag)
+            workspace.replace(key, _encode(snapshot_id, [*(uri for uri in existing if uri != receipt), receipt]), etag)
         except PreconditionFailed:
             continue
         return

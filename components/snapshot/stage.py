@@ -109,10 +109,10 @@ class SnapshotStage:
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
 
-    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+    def explain(self, result: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """What differs between an earlier snapshot and the dataset as it is."""
         loaded = resolution.loaded
-        snapshot = Snapshot(found)
+        snapshot = Snapshot(result)
         changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
         before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
         now = loaded.dataset.identities
@@ -212,8 +212,8 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     refused: VisionloopError | None = None
     for uri in uris:
         try:
-            found = receipts.load(uri, "snapshot")
-            snapshot = Snapshot(found)
+            result = receipts.load(uri, "snapshot")
+            snapshot = Snapshot(result)
             _check_task(snapshot, arguments.task, wanted)
             differences = missing_or_changed(snapshot, context)
         except InvalidDataset as error:
@@ -225,8 +225,8 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
                 f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
             )
             continue
-        resolution = Resolution(existing=found, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
-        resolution.parameters = dict(found.receipt.parameters)
+        resolution = Resolution(existing=result, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
+        resolution.parameters = dict(result.receipt.parameters)
         return resolution, snapshot.identity, snapshot.annotations
     raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
 
@@ -241,18 +241,18 @@ def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
 def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """The images of a snapshot that are gone or are not what was frozen, one sentence part each."""
     rows = snapshot.rows
-    place = open_prefix(snapshot.dataset, "dataset")
-    objects = source.list_images(place, {row.file_name for row in rows}, context.alive)
-    found = []
+    prefix = open_prefix(snapshot.dataset, "dataset")
+    objects = source.list_images(prefix, {row.file_name for row in rows}, context.alive)
+    differences = []
     for row in rows:
         info = objects.get(row.file_name)
         if row.etag is None:
             continue
         if info is None:
-            found.append(f"{row.key} is gone")
+            differences.append(f"{row.key} is gone")
         elif (info.size, info.etag) != (row.size, row.etag):
-            found.append(f"{row.key} changed")
-    return found
+            differences.append(f"{row.key} changed")
+    return differences
 
 
 def _moved_on(snapshot: Snapshot) -> list[str]:

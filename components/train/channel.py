@@ -82,8 +82,8 @@ class Channel:
         """Yields each line as it comes, None whenever ``timeout`` seconds bring none; ends when the other end closes."""
         self._socket.settimeout(timeout)
         while True:
-            line, found, rest = self._buffer.partition(b"\n")
-            if found:
+            line, separator, rest = self._buffer.partition(b"\n")
+            if separator:
                 self._buffer = rest
                 yield line
                 continue

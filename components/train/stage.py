@@ -141,14 +141,14 @@ class TrainStage:
             loaded=resolution.loaded,
         )
         key = key_of(self, stopped)
-        place = context.workspace.child(f"{self.name}/{key}")
-        attempt = Attempt(place, training.attempt.name, training.attempt.work, context.alive)
+        prefix = context.workspace.child(f"{self.name}/{key}")
+        attempt = Attempt(prefix, training.attempt.name, training.attempt.work, context.alive)
         with contextlib.suppress(VisionloopError):
             computed = training.finalise(epoch, attempt)
-            found = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
-            error.receipt = found.uri
+            result = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
+            error.receipt = result.uri
             notice(
-                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {found.uri}"
+                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {result.uri}"
             )
 
 
@@ -176,15 +176,15 @@ class Training:
 
     def run(self) -> Computed:
         """Trains to the end."""
-        place = self.attempt.key_prefix
-        there = self._earlier_progress()
-        checkpoint = self._fetch_checkpoint(there) if there else None
+        prefix = self.attempt.key_prefix
+        earlier = self._earlier_progress()
+        checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         # From an older generation of a finished training, the last epoch is trained again.
-        if there is None or not there.finished or self.last_epoch < there.epoch:
+        if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
             self._make_view()
         if checkpoint:
             notice(
-                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {place.uri}/{self._uploaded[0].path}"
+                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
             )
         self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
@@ -195,8 +195,8 @@ class Training:
 
     def finalise(self, epoch: int, attempt: Attempt) -> Computed:
         """Makes best and last out of the newest durable checkpoint, as if ``epoch`` had been the last."""
-        there = progress.read(self.attempt.key_prefix)
-        checkpoint = self._fetch_checkpoint(there) if there else None
+        earlier = progress.read(self.attempt.key_prefix)
+        checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
@@ -253,11 +253,11 @@ class Training:
     def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:
         local = Path(epoch.checkpoint)
         path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
-        place = self.attempt.key_prefix
+        prefix = self.attempt.key_prefix
         wait = UPLOAD_BACKOFF_SECONDS
         for attempt in range(1, UPLOAD_TRIES + 1):
             try:
-                sent = place.upload(local, path, self.context.alive)
+                sent = prefix.upload(local, path, self.context.alive)
                 break
             except Transient as error:
                 if attempt == UPLOAD_TRIES:
@@ -269,7 +269,7 @@ class Training:
         self._uploaded.insert(0, progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256))
         kept, dropped = self._uploaded[: progress.GENERATIONS], self._uploaded[progress.GENERATIONS :]
         progress.advance(
-            place,
+            prefix,
             progress.Progress(
                 attempt=self.attempt.name,
                 epoch=epoch.epoch,
@@ -281,7 +281,7 @@ class Training:
             ),
         )
         self._uploaded = kept
-        place.delete(checkpoint.path for checkpoint in dropped)
+        prefix.delete(checkpoint.path for checkpoint in dropped)
         # The newest stays: the trainer makes its result out of it.
         if self._local and self._local != local:
             self._local.unlink(missing_ok=True)
@@ -289,23 +289,23 @@ class Training:
 
     def _earlier_progress(self) -> progress.Progress | None:
         """What an earlier attempt left, unless this run was told to compute anew and has not begun to."""
-        place = self.attempt.key_prefix
-        there = progress.read(place)
-        if there is not None and self.context.force and there.attempt not in self.context.attempts:
-            place.delete([progress.FILE])
+        prefix = self.attempt.key_prefix
+        earlier = progress.read(prefix)
+        if earlier is not None and self.context.force and earlier.attempt not in self.context.attempts:
+            prefix.delete([progress.FILE])
             return None
-        return there
+        return earlier
 
-    def _fetch_checkpoint(self, there: progress.Progress) -> Path | None:
+    def _fetch_checkpoint(self, earlier: progress.Progress) -> Path | None:
         """The newest checkpoint that is there and whole, in a local file."""
-        for checkpoint in there.checkpoints:
+        for checkpoint in earlier.checkpoints:
             local = self.attempt.work / f"resume_{checkpoint.epoch}.pt"
             try:
                 sent = self.attempt.key_prefix.download(checkpoint.path, local, self.context.alive)
             except NotFound:
                 continue
             if sent.sha256 == checkpoint.sha256:
-                self._uploaded = [entry for entry in there.checkpoints if entry.epoch <= checkpoint.epoch]
+                self._uploaded = [entry for entry in earlier.checkpoints if entry.epoch <= checkpoint.epoch]
                 self.last_epoch = checkpoint.epoch
                 return local
             LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)

@@ -64,7 +64,7 @@ def supervise(
                     pass
         code = process.wait()
     if failed is not None:
-        raise _told(failed)
+        raise _reported_error(failed)
     if done is None or code != 0:
         raise _ended(code)
     return done
@@ -91,7 +91,7 @@ def _child(job_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], channel.Ch
                 process.wait()
 
 
-def _told(failed: channel.Failed) -> Exception:
+def _reported_error(failed: channel.Failed) -> Exception:
     error = by_code(failed.exit_code, failed.error_code)(failed.sentence)
     if failed.traceback:
         error.__cause__ = RuntimeError(failed.traceback)

@@ -29,9 +29,9 @@ class TrackedTraining:
         self._prefix = attempt.key_prefix
         arguments = loaded.arguments
         experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
-        known = _known(self._read())
+        recorded = _recorded_run_id(self._read())
         # KFP 2.17 may have made a run for this task already.
-        run_id = known or os.environ.get("MLFLOW_RUN_ID")
+        run_id = recorded or os.environ.get("MLFLOW_RUN_ID")
         self._tracker = open_tracker(os.environ, experiment, workspace=context.workspace.uri, run_id=run_id)
         tags = {
             "visionloop.run": context.run.name,
@@ -50,7 +50,7 @@ class TrackedTraining:
             loaded.snapshot.identity.dataset_hash,
             loaded.snapshot.dataset,
         )
-        if self._tracker.run_id and self._tracker.run_id != known:
+        if self._tracker.run_id and self._tracker.run_id != recorded:
             self._write()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -81,7 +81,7 @@ class TrackedTraining:
                 LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
 
 
-def _known(record: Mapping[str, Any]) -> str | None:
+def _recorded_run_id(record: Mapping[str, Any]) -> str | None:
     entry = record.get("mlflow")
     run_id = entry.get("run_id") if isinstance(entry, dict) else None
     return run_id if isinstance(run_id, str) else None

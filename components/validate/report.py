@@ -36,9 +36,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Result) -> Report:
+def read(result: Result) -> Report:
     """Reads the report of a validate receipt."""
     try:
-        return msgspec.json.decode(found.read("report"), type=Report)
+        return msgspec.json.decode(result.read("report"), type=Report)
     except msgspec.MsgspecError as error:
-        raise InvalidReceipt(f"{found.uri}: report.json is not a report ({error}); validate again.") from error
+        raise InvalidReceipt(f"{result.uri}: report.json is not a report ({error}); validate again.") from error

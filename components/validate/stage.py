@@ -46,13 +46,13 @@ class ValidateStage:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
-        found = receipts.load(arguments.snapshot, "snapshot")
-        snapshot = Snapshot(found)
+        snapshot_result = receipts.load(arguments.snapshot, "snapshot")
+        snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
         if not pinned and not context.planning:
             refuse_changed(snapshot)
         return Resolution(
-            inputs={"snapshot": found.reference},
+            inputs={"snapshot": snapshot_result.reference},
             parameters={
                 "mode": Parameter(arguments.mode, "argument"),
                 "on_error": Parameter(arguments.on_error, "argument"),
@@ -109,8 +109,8 @@ def refuse_changed(snapshot: Snapshot) -> None:
 def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.ImageCheck]:
     if mode == "annotations":
         return []
-    place = open_prefix(snapshot.dataset, "dataset")
-    return list(images.inspect(place, snapshot.rows, whole=mode == "full", alive=context.alive))
+    prefix = open_prefix(snapshot.dataset, "dataset")
+    return list(images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive))
 
 
 def _report(snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str]) -> Report:

@@ -49,10 +49,10 @@ def compare(
 def _trained_on(training: str) -> tuple[Snapshot, datetime]:
     """The snapshot of a training, and when the training was finished. Raises NotFound or InvalidReceipt."""
     folder, name = split_uri(training)
-    place = open_prefix(folder, "results")
+    prefix = open_prefix(folder, "results")
     # Its checkpoints may be gone by now: only the receipt is needed.
-    receipt = receipts.parse(place.read(name), training)
-    finished = datetime.fromtimestamp(place.head(name).modified, UTC)
+    receipt = receipts.parse(prefix.read(name), training)
+    finished = datetime.fromtimestamp(prefix.head(name).modified, UTC)
     return Snapshot(receipts.load(receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
 
 
@@ -63,9 +63,11 @@ def labelled(annotations: dice.Dataset) -> set[str]:
 
 def class_frequencies(annotations: dice.Dataset) -> dict[str, float]:
     """The share of each class, by name, in all annotations; empty without any."""
-    names = {one.id: one.name for one in annotations.classes}
+    names = {entry.id: entry.name for entry in annotations.classes}
     counts = Counter(
-        names.get(one.class_id, str(one.class_id)) for image in annotations.images for one in image.annotations
+        names.get(annotation.class_id, str(annotation.class_id))
+        for image in annotations.images
+        for annotation in image.annotations
     )
     total = counts.total()
     return {name: count / total for name, count in counts.items()}

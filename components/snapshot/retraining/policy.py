@@ -83,16 +83,16 @@ class Decision:
 ALWAYS = Decision(True, "no retraining policy")
 
 
-def parse_policy(given: str) -> RetrainingPolicy:
+def parse_policy(retraining: str) -> RetrainingPolicy:
     """The policy of a file, a URI, or a text.
 
     Args:
-        given: A path, a URI, or JSON or YAML itself (an engine's form has no files).
+        retraining: A path, a URI, or JSON or YAML itself (an engine's form has no files).
 
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
-    return read_option_file("--retraining", given, RetrainingPolicy, '{"min_new_images": 50}')
+    return read_option_file("--retraining", retraining, RetrainingPolicy, '{"min_new_images": 50}')
 
 
 def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage) -> Decision:
@@ -105,19 +105,19 @@ def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage)
         usage: What earlier runs took.
     """
     if isinstance(comparison, str):
-        found = [comparison]
+        reasons = [comparison]
     elif comparison.unchanged:
         return Decision(False, f"skipped: the dataset is still the champion's {comparison.snapshot}")
     else:
-        found, missed = _reasons(policy, comparison)
-        if not found:
+        reasons, missed = _reasons(policy, comparison)
+        if not reasons:
             return Decision(False, f"skipped: {'; '.join(missed)}")
     if policy.max_runs_per_week is not None and usage.runs >= policy.max_runs_per_week:
         return Decision(False, f"skipped: {_count(usage.runs, 'run')} in 7 days, {policy.max_runs_per_week} allowed")
     if policy.max_gpu_hours_per_month is not None and usage.gpu_hours >= policy.max_gpu_hours_per_month:
         hours = f"{usage.gpu_hours:.4g} GPU hours this month, {policy.max_gpu_hours_per_month:g} allowed"
         return Decision(False, f"skipped: {hours}")
-    return Decision(True, f"retraining: {'; '.join(found)}")
+    return Decision(True, f"retraining: {'; '.join(reasons)}")
 
 
 def _reasons(policy: RetrainingPolicy, comparison: Comparison) -> tuple[list[str], list[str]]:

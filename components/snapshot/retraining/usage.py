@@ -56,17 +56,17 @@ def _trained(workspace: Prefix, since: datetime) -> Iterator[tuple[RunRecord, St
 
 def _is_of(record: RunRecord, model: str) -> bool:
     run = record.read()
-    given = model_name(run.arguments) if run else ""
+    name = model_name(run.arguments) if run else ""
     try:
-        return bool(given) and sanitise(given) == model
+        return bool(name) and sanitise(name) == model
     except InvalidConfig:
         return False
 
 
 def model_name(arguments: Mapping[str, Any]) -> str:
     """The model's name that a run was given, to the pipeline or to one of its stages; empty where there was none."""
-    told = [arguments, *(value for value in arguments.values() if isinstance(value, Mapping))]
-    return next((str(one["model_name"]) for one in told if one.get("model_name")), "")
+    mappings = [arguments, *(value for value in arguments.values() if isinstance(value, Mapping))]
+    return next((str(mapping["model_name"]) for mapping in mappings if mapping.get("model_name")), "")
 
 
 def _gpu_hours(record: RunRecord, state: StageState) -> float:
