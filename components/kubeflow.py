@@ -1,4 +1,4 @@
-"""What a KFP component calls: a stage run from the component's parameters, its artifacts filled from the receipt.
+"""What a KFP component calls: runs a stage with the component's parameters, and fills its artifacts from the receipt.
 
 The components themselves are a signature, a docstring and one call, because a lightweight component's source travels in the
 compiled pipeline. Only this module knows what an artifact is; no stage does.
@@ -38,12 +38,12 @@ CONFUSION = "confusion"
 #: The output of an evaluation that holds a ROC curve over its detections (evaluate.roc.Curve).
 ROC = "roc"
 
-#: The setting that decides the image as well, so an engine's form always gives it.
+#: The setting that also decides the image, so an engine's form always sets it.
 TRAINER = "trainer"
 
 
 def base_image(stage: str) -> str:
-    """The image that a component is declared with; a pipeline puts its target's in its place."""
+    """The image that a component is declared with; a pipeline replaces it with its target's."""
     return f"{REGISTRY}/{POLICIES[stage].image}:{version('visionloop')}"
 
 
@@ -61,19 +61,20 @@ def run_stage(
 
     Args:
         stage: The stage's name.
-        workspace: Where results lie.
-        run: The engine's id of the run; the local runner's own name for it goes before.
+        workspace: Where results are stored.
+        run: The engine's id of the run; the local runner's own name for it takes precedence.
         trace_id: The trace id, or "" for the run's.
-        arguments: The stage's arguments by name; None and "" mean not given, an object is handed on as JSON.
+        arguments: The stage's arguments by name; None and "" mean not given, an object is passed on as JSON.
         artifacts: The component's output artifacts.
         returns: The scalars that the component returns after the receipt's URI.
-        ahead: What the later stages are told, as ``convert.ahead.look_ahead`` takes it; their finds stand beside the scalars.
+        ahead: The arguments of the later stages, as ``convert.ahead.look_ahead`` takes them; its result joins
+            the run's scalars.
 
     Returns:
         The receipt's URI ("" for a stage without one) and the scalars named in ``returns``, None as "".
 
     Raises:
-        SystemExit: With the stage's exit code, its sentence being the last line on stderr.
+        SystemExit: With the stage's exit code, after its sentence as the last line on stderr.
     """
     arguments = {name: _text(value) for name, value in arguments.items()}
     local = os.environ.get(RUN_VARIABLE)
@@ -107,14 +108,14 @@ def reuse(
     workspace: str = "",
     run: str = "",
 ) -> tuple[Any, ...]:
-    """Hands on a result that is there already, with the artifacts that the stage itself would have shown.
+    """Passes on an existing result, with the artifacts that the stage itself would have filled.
 
     Args:
         stage: The stage whose result it is.
         receipt: Its URI.
         artifacts: The component's output artifacts.
         returns: As in ``run_stage``.
-        workspace: Where results lie; with it and ``run`` a failure stands in the run's record as the stage's own would.
+        workspace: Where results are stored; with it and ``run``, a failure is recorded in the run like the stage's own.
         run: The engine's id of the run.
 
     Raises:
@@ -131,10 +132,10 @@ def reuse(
 
 
 def _record_reuse(stage: str, workspace: str, run: str, error: VisionloopError | None) -> None:
-    """Puts a result that could not be handed on into the run's record, where the look ahead has called it there, or takes that back."""
+    """Records the failure to pass on a result that the look-ahead recorded as reused, or clears it."""
     if not workspace or not run:
         return
-    # The sentence stands in the task's log whatever becomes of the record.
+    # The sentence is in the task's log even if the record can't be written.
     with contextlib.suppress(VisionloopError):
         record = runs.RunRecord(open_prefix(workspace, "results"), os.environ.get(RUN_VARIABLE) or run)
         state = record.state(stage)
@@ -157,16 +158,16 @@ def _text(value: Any) -> Any:
 
 
 def look_ahead_arguments(settings: Mapping[str, Any] | str, model_name: str, gate: str) -> list[str]:
-    """What convert is told of the stages after it, as ``convert.ahead.look_ahead`` takes it."""
+    """Returns the arguments of the stages after convert, as ``convert.ahead.look_ahead`` takes them."""
     return [f"settings={_text(settings)}", f"model_name={model_name}", f"gate={gate}"]
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were given in a form: those that are neither empty nor the form's default.
+    """Returns the settings that were set in a form: those that are neither empty nor the form's default.
 
-    A form always holds every field, so a default in it is nobody's wish: the variables of the pod, the trainer's own
-    default and the advanced object count before it. On a cluster the trainer always counts as given, for its image was
-    chosen by it.
+    A form always holds every field, so a default in it is not a choice: the variables of the pod, the trainer's own
+    default and the advanced object take precedence over it. On a cluster the trainer always counts as set, because it
+    decided the image.
 
     Args:
         values: Settings by name; ``advanced_config`` is an object, others are as the engine converted them.
@@ -180,7 +181,7 @@ def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(values: Mapping[str, Any]) -> list[str]:
-    """The same as ``KEY=VALUE`` pairs: what pipelines call that were compiled before ``settings`` was one parameter."""
+    """Returns the same as ``KEY=VALUE`` pairs, for pipelines that were compiled before ``settings`` was one parameter."""
     explicit = given_settings(values)
     return [f"{name}={display(value) if name in BASIC else _text(value)}" for name, value in explicit.items()]
 
@@ -203,8 +204,8 @@ def fill(artifact: dsl.Artifact, result: Result) -> None:
     """Fills an output artifact from a receipt.
 
     The file at its path is a copy of the receipt, or the page for an HTML or Markdown artifact; its own URI stays the
-    engine's (KFP refuses one outside the pipeline root), the real URIs stand in its metadata. Metrics hold figures and the
-    receipt's URI alone: KFP's page makes a column of each entry, and compares runs by them.
+    engine's (KFP refuses one outside the pipeline root), the real URIs are in its metadata. Metrics hold only figures and
+    the receipt's URI: KFP's page shows each entry as a column, and compares runs by them.
     """
     receipt = result.receipt
     artifact.metadata["receipt"] = result.uri
@@ -234,13 +235,13 @@ def fill(artifact: dsl.Artifact, result: Result) -> None:
 
 
 def _page(result: Result, ending: str) -> bytes | None:
-    """The receipt's first page of a kind."""
+    """Reads the receipt's first page with this file ending, if it has one."""
     pages = [name for name, output in result.receipt.outputs.items() if output.path.endswith(ending)]
     return result.read(pages[0]) if pages else None
 
 
 def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:
-    """The confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
+    """Logs the confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
     if CONFUSION not in result.receipt.outputs:
         return
     measured = msgspec.json.decode(result.read(CONFUSION))
@@ -249,7 +250,7 @@ def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:
 
 
 def _roc(artifact: dsl.ClassificationMetrics, result: Result) -> None:
-    """The ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it holds already."""
+    """Logs the ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it already holds."""
     if ROC not in result.receipt.outputs:
         return
     curve = msgspec.json.decode(result.read(ROC))

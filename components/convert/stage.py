@@ -26,7 +26,7 @@ FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classif
 
 @dataclass(frozen=True)
 class Arguments:
-    """What convert is told."""
+    """The arguments of convert."""
 
     snapshot: str = argument("URI of the snapshot's receipt.")
     report: str = argument("URI of the validate receipt.")

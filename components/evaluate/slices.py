@@ -22,14 +22,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class Counts:
-    """What was found of a slice: true objects, those that were found, and detections that match none."""
+    """The counts of a slice: true objects, those that were matched, and detections without a match."""
 
     objects: int = 0
     matched: int = 0
     false: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """Counts, recall (of the true objects) and precision (of the detections); those that exist."""
+        """Returns the counts, recall (over true objects) and precision (over detections), where they are defined."""
         values: dict[str, float] = {"objects": self.objects, "detections": self.matched + self.false}
         if self.objects:
             values["recall"] = self.matched / self.objects
@@ -46,7 +46,7 @@ class Slices:
     images: int = 0
 
     def add(self, truth: Sequence[Detection], predicted: Sequence[Detection]) -> int:
-        """Counts one image. Returns its mistakes: objects that were missed and detections that match none."""
+        """Counts one image. Returns the number of its mistakes: missed objects and detections without a match."""
         self.images += 1
         unmatched = match(truth, predicted)
         missed = set(unmatched[0])
@@ -66,7 +66,7 @@ class Slices:
 
 
 def match(truth: Sequence[Detection], predicted: Sequence[Detection]) -> tuple[list[int], list[int]]:
-    """Indices of true objects that were missed, and of detections that match none."""
+    """Returns the indices of missed objects, and of detections without a match."""
     missed = list(range(len(truth)))
     wrong = []
     for index in sorted(range(len(predicted)), key=lambda index: -predicted[index].confidence):
@@ -97,6 +97,6 @@ def area(box: Box) -> float:
 
 
 def size_of(box: Box) -> str:
-    """``small``, ``medium`` or ``large``."""
+    """A box's size: ``small``, ``medium`` or ``large``."""
     value = area(box)
     return "small" if value < SMALL_AREA else "medium" if value < MEDIUM_AREA else "large"

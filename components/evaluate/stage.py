@@ -43,13 +43,13 @@ from visionloop.training.trainers import Evaluation, Trainer
 
 SPLIT = "test"
 
-#: Settings that say how a model is measured rather than what it is: the champion is measured by the candidate's.
+#: Settings that decide how a model is measured rather than what it is: the champion is measured with the candidate's.
 MEASURING = ("conf", "iou", "max_det")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What evaluate is told."""
+    """The arguments of evaluate."""
 
     training: str = argument("URI of the train receipt.")
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
@@ -62,7 +62,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` found out."""
+    """What ``resolve`` loaded."""
 
     training: Result
     snapshot: Snapshot
@@ -120,7 +120,7 @@ class EvaluateStage:
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Evaluates both, decides, writes result and report."""
+        """Evaluates candidate and champion, decides, and writes the result and the report."""
         loaded = resolution.loaded
         converted = _converted(loaded.training)
         view = attempt.work / "dataset"
@@ -160,7 +160,7 @@ class EvaluateStage:
         roc = curve(candidate.right, candidate.wrong)
         page = render(result, candidate, roc, examples, converted.classes, loaded.champion, resolution)
         attempt.write("report", "report.html", page, result=False)
-        # Beside the result, for the engine's own pictures of it: rows predicted, columns true, the background last.
+        # Not a result, but for the engine's own plots: rows predicted, columns true, the background last.
         confusion = {"classes": list(converted.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
@@ -172,7 +172,7 @@ class EvaluateStage:
         )
 
     def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Result | None:
-        """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
+        """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""
         with contextlib.suppress(VisionloopError):
             result = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
             receipt = result.receipt
@@ -195,7 +195,7 @@ class EvaluateStage:
         view: Path,
         work: Path,
     ) -> tuple[Evaluation | None, str | None]:
-        """The champion's evaluation on the same images, or why there is none though there is a champion."""
+        """Returns the champion's evaluation on the same images, or why an existing champion has none."""
         champion = loaded.champion
         if champion is None:
             return None, None
@@ -209,7 +209,7 @@ class EvaluateStage:
             return None, _obstacle(champion, error.sentence)
         except AccessDenied as error:
             if champion.training_digest:
-                raise  # ours to read: the keys are wrong, and a person must correct them
+                raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
         if tuple(description.classes) != converted.classes:
             return None, _obstacle(champion, f"{champion.label} was trained on other classes than this dataset's")
@@ -232,7 +232,7 @@ def _obstacle(champion: Version, why: str) -> str:
 
 
 def _converted(training: Result) -> Converted:
-    """The dataset that a training was on."""
+    """Returns the converted dataset that a training used."""
     reference = training.receipt.inputs["converted"]
     converted = receipts.load(reference.receipt or "", "convert")
     if converted.receipt.digest != reference.digest:
@@ -245,7 +245,7 @@ def _converted(training: Result) -> Converted:
 def _evaluate(
     trainer: Trainer, checkpoint: Path, view: Path, config: Mapping[str, Any], work: Path, context: Context
 ) -> Evaluation:
-    """Evaluates one model, with half the batch whenever the GPU's memory runs out. Metrics without a value are left out."""
+    """Evaluates one model, halving the batch whenever the GPU's memory runs out. Leaves out metrics that are not finite."""
     batch = int(config.get("batch") or 1)
 
     def on_batch(done: int, total: int) -> None:
@@ -280,7 +280,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _examples(loaded: Loaded, checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context) -> Examples:
-    """Predicts on the split for slices and pictures; other tasks than detection have neither yet."""
+    """Predicts on the split for slices and pictures; tasks other than detection have neither yet."""
     examples = Examples(loaded.snapshot.annotations)
     if loaded.snapshot.task == "detection":
         predictor = loaded.trainer.predictor(checkpoint)

@@ -11,7 +11,7 @@ from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
 
-#: Classes that a card names; of the others it tells the number.
+#: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
 
 #: The longest value of a setting that a card shows, in characters.
@@ -23,7 +23,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells. ``version`` and ``alias`` are None while the model has none."""
+    """The content of a card. ``version`` and ``alias`` are None while the model has none."""
 
     name: str
     original_name: str
@@ -91,7 +91,7 @@ def render(card: Card) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Returns the text as Markdown that shows it literally, on one line."""
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
@@ -121,7 +121,7 @@ def _classes(classes: Sequence[str]) -> str:
 
 
 def _settings(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]]:
-    """The basic settings, then all others that somebody gave."""
+    """Returns the basic settings, then all others that are not defaults."""
     basic = [(name, parameters[name]) for name in BASIC if name in parameters]
     explicit = [
         (name, parameter)

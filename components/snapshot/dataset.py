@@ -1,4 +1,4 @@
-"""Reads a DICE dataset from its store: what lies there, what the annotation file says, what the store declares."""
+"""Reads a DICE dataset from its store: the objects in it, the annotation file, and what the store declares."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SourceDataset:
 
     @property
     def identities(self) -> dict[str, tuple[int | None, str | None]]:
-        """Size and ETag of each image that the annotations name; of one that is missing, neither."""
+        """Size and ETag of each image that the annotations name; None for both if an image is missing."""
         identities: dict[str, tuple[int | None, str | None]] = {}
         for image in self.annotations.images:
             info = self.objects.get(image.file_name)
@@ -41,10 +41,10 @@ class SourceDataset:
 
 
 def read_annotations(prefix: Prefix, task: str | None) -> tuple[str, str, bytes, dice.Dataset]:
-    """The task, the annotation file's name, its bytes and what they say.
+    """Returns the task, the annotation file's name, its bytes and the decoded annotations.
 
     Raises:
-        DatasetNotFound: If nothing, or no annotation file, lies there.
+        DatasetNotFound: If the prefix holds nothing, or no annotation file.
         InvalidConfig: If the dataset has several tasks and none was chosen.
         InvalidDataset: If the file is not DICE.
     """
@@ -76,7 +76,7 @@ def read_source(prefix: Prefix, task: str | None, alive: Callable[[], None] = la
 def list_images(
     prefix: Prefix, names: Collection[str], alive: Callable[[], None] = lambda: None
 ) -> dict[str, ObjectInfo]:
-    """The named images that are there, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
+    """Returns the named images that exist, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
     images = prefix.child(IMAGES)
     objects: dict[str, ObjectInfo] = {}
     for info in images.objects():
@@ -91,7 +91,7 @@ def list_images(
 
 
 def file_etag(images: Prefix, name: str) -> str:
-    """SHA-256 of an image in a folder: what stands for the ETag there."""
+    """SHA-256 of an image in a folder, which serves as its ETag."""
     folder = local_path(images.uri)
     if folder is None:
         raise InvalidDataset(f"{images.uri} is no folder.")
@@ -100,7 +100,7 @@ def file_etag(images: Prefix, name: str) -> str:
 
 
 def _metadata(prefix: Prefix) -> dict[str, Any]:
-    """``metadata.json`` if there is one; any object is accepted, for its content was never specified."""
+    """Reads ``metadata.json`` if it exists; any object is accepted, because its content was never specified."""
     try:
         value = msgspec.json.decode(prefix.read(METADATA))
     except NotFound:

@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot is: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment."""
+    """What identifies a snapshot: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment."""
 
     dataset_hash: str
     task: str
@@ -62,7 +62,7 @@ def decode(data: bytes) -> list[ImageRow]:
 
 
 class Snapshot:
-    """A snapshot that was read back: its identity, where its images are, its manifest and annotations."""
+    """A snapshot as read from its receipt: its identity, where its images are, its manifest and annotations."""
 
     def __init__(self, result: Result) -> None:
         """``result`` is a snapshot's receipt."""

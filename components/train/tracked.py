@@ -17,12 +17,12 @@ from visionloop.training.tracking import open_tracker
 if TYPE_CHECKING:
     from visionloop.components.train.stage import Loaded
 
-#: Beside the receipt: which run of which tracker this key's training is told to.
+#: In the key's folder: which run of which tracker this key's training is logged to.
 FILE = "tracking.json"
 
 
 class TrackedTraining:
-    """Tells a training to its tracker; a later attempt at the same key goes on in the same run."""
+    """Logs a training to its tracker; a later attempt at the same key continues the same run."""
 
     def __init__(self, context: Context, resolution: Resolution, attempt: Attempt, loaded: Loaded) -> None:
         """Opens the tracker's run, or the one that an earlier attempt opened."""
@@ -62,7 +62,7 @@ class TrackedTraining:
         self._tracker.finish(status, metrics)
 
     def record(self) -> dict[str, Any] | str:
-        """What the receipt says of it."""
+        """Returns what the receipt says about the run."""
         return self._tracker.record()
 
     def _read(self) -> dict[str, Any]:

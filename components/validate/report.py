@@ -20,7 +20,7 @@ class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Which images were looked at, what was found, and which are left out of training."""
+    """How many images were checked, what was found, and which images are left out of training."""
 
     schema: int = 1
     snapshot_id: str
@@ -32,7 +32,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[ReportedFinding]
 
     def encode(self) -> bytes:
-        """Canonical JSON, for it is a result."""
+        """Canonical JSON, because it is a result."""
         return canonical(msgspec.to_builtins(self))
 
 

@@ -22,7 +22,7 @@ ON_ERROR = ("fail", "quarantine")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What validate is told."""
+    """The arguments of validate."""
 
     snapshot: str = argument("URI of the snapshot's receipt.")
     mode: str = argument(
@@ -62,7 +62,7 @@ class ValidateStage:
         )
 
     def compute(self, context: Context, resolution: Resolution[Snapshot], attempt: Attempt) -> Computed:
-        """Looks at annotations and images, decides what is left out, writes report and page."""
+        """Checks annotations and images, decides what is left out, and writes the report and the page."""
         snapshot = resolution.loaded
         mode = str(resolution.parameters["mode"].value)
         quarantine = resolution.parameters["on_error"].value == "quarantine"
@@ -74,7 +74,7 @@ class ValidateStage:
             )
         headers: dict[str, dice.Header | None] = {c.row.file_name: c.header for c in checks if not c.missing}
         if mode == "annotations":
-            # No image is read: what the manifest says of each stands for its header.
+            # No image is read: the manifest's row stands in for the image's header.
             headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}
         findings = dice.check(snapshot.annotations, headers)
         broken = sorted(

@@ -28,7 +28,7 @@ def decide_run(
 
     Args:
         retraining: The policy as ``--retraining`` takes it.
-        model: The model's name as given.
+        model: The model's name, not yet sanitised.
         workspace: The results' prefix.
         run: The run's name.
         snapshot_id: The id of this run's snapshot.

@@ -10,15 +10,15 @@ from msgspec import Meta
 
 from visionloop.training.configuration.option_file import read_option_file
 
-#: What the condition of every task after snapshot compares with.
+#: The values that the condition of every task after snapshot compares with.
 GO, SKIP = "true", "false"
 
 
 class RetrainingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What ``--retraining`` holds; every field may be left out.
+    """The content of ``--retraining``; every field is optional.
 
-    The first three are reasons to go on, of which one is enough; without any of them every change of the dataset is one. The
-    last two are limits, which hold whatever the reason.
+    The first three are reasons to go on, of which one is enough; without any of them, every change of the dataset is one. The
+    last two are limits, which apply whatever the reason.
 
     Attributes:
         min_new_images: Labelled images that the champion's snapshot did not have.
@@ -36,18 +36,18 @@ class RetrainingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     @property
     def limits(self) -> bool:
-        """Whether earlier runs count."""
+        """Whether earlier runs must be counted."""
         return self.max_runs_per_week is not None or self.max_gpu_hours_per_month is not None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A dataset beside the champion's snapshot.
+    """A dataset compared with the champion's snapshot.
 
     Attributes:
         snapshot: The id of the champion's snapshot.
-        unchanged: Whether this is the very snapshot that the champion was trained on.
-        new_images: Images with annotations that had none there.
+        unchanged: Whether this is the same snapshot that the champion was trained on.
+        new_images: The number of images with annotations here but not there.
         drift: Total variation distance between the class frequencies, 0 to 1.
         champion_age: Days since the champion was trained.
     """
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a model's earlier runs took: those of the last 7 days, and the month's GPU hours."""
+    """What a model's earlier runs used: the number in the last 7 days, and the month's GPU hours."""
 
     runs: int = 0
     gpu_hours: float = 0.0
@@ -75,7 +75,7 @@ class Decision:
     reason: str
 
     def scalars(self) -> dict[str, str]:
-        """The scalars that stand beside snapshot's receipt."""
+        """The scalars that snapshot adds for this run alone."""
         return {"go": GO if self.go else SKIP, "reason": self.reason}
 
 
@@ -84,7 +84,7 @@ ALWAYS = Decision(True, "no retraining policy")
 
 
 def parse_policy(retraining: str) -> RetrainingPolicy:
-    """The policy of a file, a URI, or a text.
+    """Reads the policy from a file, a URI, or a text.
 
     Args:
         retraining: A path, a URI, or JSON or YAML itself (an engine's form has no files).
@@ -96,13 +96,13 @@ def parse_policy(retraining: str) -> RetrainingPolicy:
 
 
 def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage) -> Decision:
-    """Whether to go on.
+    """Decides whether to go on.
 
     Args:
         policy: The policy.
-        comparison: The dataset beside the champion's snapshot; a text says why there is nothing to compare with, which is
-            a reason to go on.
-        usage: What earlier runs took.
+        comparison: The dataset compared with the champion's snapshot; a text says why there is nothing to compare with, which
+            is a reason to go on.
+        usage: What earlier runs used.
     """
     if isinstance(comparison, str):
         reasons = [comparison]
@@ -121,7 +121,7 @@ def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage)
 
 
 def _reasons(policy: RetrainingPolicy, comparison: Comparison) -> tuple[list[str], list[str]]:
-    """The policy's reasons that hold, and those that do not."""
+    """Returns the policy's reasons that hold, and those that do not."""
     checks: list[tuple[bool, str]] = []
     if policy.min_new_images is not None:
         images = _count(comparison.new_images, "new image")
