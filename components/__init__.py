@@ -1,1 +1,1 @@
-"""The stages of a retraining, one folder a stage, and what they share."""
+"""The stages of a retraining, one folder per stage, and the code that they share."""

@@ -1,6 +1,6 @@
 """How each stage is called in a pipeline: the one table that plan, the look ahead and both compilers read.
 
-A stage's arguments are receipts of earlier stages and parameters of the pipeline. What a pipeline passes on of a result are
+A stage's arguments are receipts of earlier stages and parameters of the pipeline. Of a result, a pipeline passes on
 the scalars that the table names.
 """
 
@@ -32,8 +32,8 @@ class Call:
     Attributes:
         receipts: The arguments that are receipts: by name, the stage whose receipt it is.
         parameters: The arguments that are the pipeline's parameters of the same name, where the pipeline has them.
-        outputs: The scalars that the pipeline passes on beside the receipt.
-        unless: When the stage is left out.
+        outputs: The scalars that the pipeline passes on in addition to the receipt.
+        unless: The condition under which the stage is left out.
     """
 
     receipts: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def condition(self) -> Unless:
-        """The condition of a stage that has one. Raises Defect for one that has none."""
+        """The condition under which the stage is left out. Raises Defect if it has none."""
         if self.unless is None:
             raise Defect("a stage without a condition was asked for it")
         return self.unless
@@ -53,10 +53,10 @@ class Call:
 
         Args:
             parameters: The pipeline's parameters by name, SETTINGS among them.
-            receipts: The receipts of the stages before, by stage: their URIs, or what an engine has in their place.
+            receipts: The receipts of the stages before, by stage: their URIs, or what an engine uses in their place.
         """
-        given: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
-        return given | {name: parameters[name] for name in self.parameters if name in parameters}
+        values: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
+        return values | {name: parameters[name] for name in self.parameters if name in parameters}
 
 
 #: The stages of a pipeline that have a result, in the order in which they run.
@@ -84,8 +84,8 @@ CALLS: Mapping[str, Call] = {
     ),
 }
 
-#: The stages in the order in which a person reads them; the last one runs whatever happened before.
+#: The stages in the order in which they are shown; the last one runs whatever happened before.
 STAGES = (*CALLS, "cleanup")
 
-#: The stages that ask for a GPU: the one before them looks for their results, so that no pod starts for nothing.
+#: The stages that request a GPU: the one before them looks for existing results, so that no pod starts for nothing.
 EXPENSIVE = ("train", "evaluate")

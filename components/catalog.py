@@ -1,4 +1,4 @@
-"""The old name of ``visionloop.training.catalog``, which the code inside models that were registered by 0.1.0 imports."""
+"""The old name of ``visionloop.training.catalog``; models that were registered by 0.1.0 contain code that imports it."""
 
 from visionloop.training.catalog import trainer
 

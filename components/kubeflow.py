@@ -1,4 +1,4 @@
-"""What a KFP component calls: a stage run from the component's parameters, its artifacts filled from the receipt.
+"""What a KFP component calls: runs a stage with the component's parameters, and fills its artifacts from the receipt.
 
 The components themselves are a signature, a docstring and one call, because a lightweight component's source travels in the
 compiled pipeline. Only this module knows what an artifact is; no stage does.
@@ -38,12 +38,12 @@ CONFUSION = "confusion"
 #: The output of an evaluation that holds a ROC curve over its detections (evaluate.roc.Curve).
 ROC = "roc"
 
-#: The setting that decides the image as well, so an engine's form always gives it.
+#: The setting that also decides the image, so an engine's form always sets it.
 TRAINER = "trainer"
 
 
 def base_image(stage: str) -> str:
-    """The image that a component is declared with; a pipeline puts its target's in its place."""
+    """The image that a component is declared with; a pipeline replaces it with its target's."""
     return f"{REGISTRY}/{POLICIES[stage].image}:{version('visionloop')}"
 
 
@@ -52,7 +52,7 @@ def run_stage(
     workspace: str,
     run: str,
     trace_id: str,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     artifacts: Sequence[dsl.Artifact] = (),
     returns: Sequence[str] = (),
     ahead: Sequence[str] | None = None,
@@ -61,21 +61,22 @@ def run_stage(
 
     Args:
         stage: The stage's name.
-        workspace: Where results lie.
-        run: The engine's id of the run; the local runner's own name for it goes before.
+        workspace: Where results are stored.
+        run: The engine's id of the run; the local runner's own name for it takes precedence.
         trace_id: The trace id, or "" for the run's.
-        given: The stage's arguments by name; None and "" mean not given, an object is handed on as JSON.
+        arguments: The stage's arguments by name; None and "" mean not given, an object is passed on as JSON.
         artifacts: The component's output artifacts.
         returns: The scalars that the component returns after the receipt's URI.
-        ahead: What the later stages are told, as ``convert.ahead.look_ahead`` takes it; their finds stand beside the scalars.
+        ahead: The arguments of the later stages, as ``convert.ahead.look_ahead`` takes them; its result joins
+            the run's scalars.
 
     Returns:
         The receipt's URI ("" for a stage without one) and the scalars named in ``returns``, None as "".
 
     Raises:
-        SystemExit: With the stage's exit code, its sentence being the last line on stderr.
+        SystemExit: With the stage's exit code, after its sentence as the last line on stderr.
     """
-    given = {name: _text(value) for name, value in given.items()}
+    arguments = {name: _text(value) for name, value in arguments.items()}
     local = os.environ.get(RUN_VARIABLE)
     forced = tuple(name for name in os.environ.get(FORCE_VARIABLE, "").split(",") if name)
     invocation = Invocation(
@@ -86,10 +87,12 @@ def run_stage(
         honour_failures=not local,
     )
     try:
-        outcome = run_to_receipt(catalog.stage(stage), given, invocation)
+        outcome = run_to_receipt(catalog.stage(stage), arguments, invocation)
         if ahead is not None and outcome.result is not None:
-            found = looking.look_ahead(outcome, str(given["snapshot"]), ahead, replace(invocation, force=False), forced)
-            outcome = replace(outcome, run_scalars={**outcome.run_scalars, **found})
+            scalars = looking.look_ahead(
+                outcome, str(arguments["snapshot"]), ahead, replace(invocation, force=False), forced
+            )
+            outcome = replace(outcome, run_scalars={**outcome.run_scalars, **scalars})
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None
@@ -105,14 +108,14 @@ def reuse(
     workspace: str = "",
     run: str = "",
 ) -> tuple[Any, ...]:
-    """Hands on a result that is there already, with the artifacts that the stage itself would have shown.
+    """Passes on an existing result, with the artifacts that the stage itself would have filled.
 
     Args:
         stage: The stage whose result it is.
         receipt: Its URI.
         artifacts: The component's output artifacts.
         returns: As in ``run_stage``.
-        workspace: Where results lie; with it and ``run`` a failure stands in the run's record as the stage's own would.
+        workspace: Where results are stored; with it and ``run``, a failure is recorded in the run like the stage's own.
         run: The engine's id of the run.
 
     Raises:
@@ -129,17 +132,17 @@ def reuse(
 
 
 def _record_reuse(stage: str, workspace: str, run: str, error: VisionloopError | None) -> None:
-    """Puts a result that could not be handed on into the run's record, where the look ahead has called it there, or takes that back."""
+    """Records the failure to pass on a result that the look-ahead recorded as reused, or clears it."""
     if not workspace or not run:
         return
-    # The sentence stands in the task's log whatever becomes of the record.
+    # The sentence is in the task's log even if the record can't be written.
     with contextlib.suppress(VisionloopError):
         record = runs.RunRecord(open_prefix(workspace, "results"), os.environ.get(RUN_VARIABLE) or run)
         state = record.state(stage)
         if error is not None:
             state.state, state.attempt = "failed", state.attempt + 1
-            known = record.read()
-            trace_id = known.trace_id if known else ""
+            recorded = record.read()
+            trace_id = recorded.trace_id if recorded else ""
             failure = runs.describe_failure(stage, error, attempt=state.attempt, trace_id=trace_id, traceback=None)
             record.write_failure(failure)
         elif state.state == "failed":
@@ -155,16 +158,16 @@ def _text(value: Any) -> Any:
 
 
 def look_ahead_arguments(settings: Mapping[str, Any] | str, model_name: str, gate: str) -> list[str]:
-    """What convert is told of the stages after it, as ``convert.ahead.look_ahead`` takes it."""
+    """Returns the arguments of the stages after convert, as ``convert.ahead.look_ahead`` takes them."""
     return [f"settings={_text(settings)}", f"model_name={model_name}", f"gate={gate}"]
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were given in a form: those that are neither empty nor the form's default.
+    """Returns the settings that were set in a form: those that are neither empty nor the form's default.
 
-    A form always holds every field, so a default in it is nobody's wish: the variables of the pod, the trainer's own
-    default and the advanced object count before it. On a cluster the trainer always counts as given, for its image was
-    chosen by it.
+    A form always holds every field, so a default in it is not a choice: the variables of the pod, the trainer's own
+    default and the advanced object take precedence over it. On a cluster the trainer always counts as set, because it
+    decided the image.
 
     Args:
         values: Settings by name; ``advanced_config`` is an object, others are as the engine converted them.
@@ -178,9 +181,9 @@ def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(values: Mapping[str, Any]) -> list[str]:
-    """The same as ``KEY=VALUE`` pairs: what pipelines call that were compiled before ``settings`` was one parameter."""
-    found = given_settings(values)
-    return [f"{name}={display(value) if name in BASIC else _text(value)}" for name, value in found.items()]
+    """Returns the same as ``KEY=VALUE`` pairs, for pipelines that were compiled before ``settings`` was one parameter."""
+    explicit = given_settings(values)
+    return [f"{name}={display(value) if name in BASIC else _text(value)}" for name, value in explicit.items()]
 
 
 def _decides_image(name: str) -> bool:
@@ -188,24 +191,24 @@ def _decides_image(name: str) -> bool:
 
 
 def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequence[str]) -> tuple[Any, ...]:
-    found = outcome.result
-    if found is not None:
+    result = outcome.result
+    if result is not None:
         for artifact in artifacts:
-            fill(artifact, found)
+            fill(artifact, result)
     scalars = outcome.summary()
     values = ["" if scalars.get(name) is None else scalars.get(name) for name in returns]
-    return (found.uri if found is not None else "", *values)
+    return (result.uri if result is not None else "", *values)
 
 
-def fill(artifact: dsl.Artifact, found: Result) -> None:
+def fill(artifact: dsl.Artifact, result: Result) -> None:
     """Fills an output artifact from a receipt.
 
     The file at its path is a copy of the receipt, or the page for an HTML or Markdown artifact; its own URI stays the
-    engine's (KFP refuses one outside the pipeline root), the real URIs stand in its metadata. Metrics hold figures and the
-    receipt's URI alone: KFP's page makes a column of each entry, and compares runs by them.
+    engine's (KFP refuses one outside the pipeline root), the real URIs are in its metadata. Metrics hold only figures and
+    the receipt's URI: KFP's page shows each entry as a column, and compares runs by them.
     """
-    receipt = found.receipt
-    artifact.metadata["receipt"] = found.uri
+    receipt = result.receipt
+    artifact.metadata["receipt"] = result.uri
     if not isinstance(artifact, dsl.Metrics):
         artifact.metadata.update(
             {
@@ -213,16 +216,16 @@ def fill(artifact: dsl.Artifact, found: Result) -> None:
                 "key": receipt.key,
                 "digest": receipt.digest,
                 "trace_id": receipt.trace_id,
-                **{f"{name}_uri": found.output_uri(name) for name in receipt.outputs},
+                **{f"{name}_uri": result.output_uri(name) for name in receipt.outputs},
                 **{name: value for name, value in receipt.scalars.items() if value is not None},
             }
         )
     data = receipt.encode()
     if isinstance(artifact, dsl.HTML | dsl.Markdown):
-        data = _page(found, ".html" if isinstance(artifact, dsl.HTML) else ".md") or data
+        data = _page(result, ".html" if isinstance(artifact, dsl.HTML) else ".md") or data
     elif isinstance(artifact, dsl.ClassificationMetrics):
-        _confusion(artifact, found)
-        _roc(artifact, found)
+        _confusion(artifact, result)
+        _roc(artifact, result)
     elif isinstance(artifact, dsl.Metrics):
         for name, value in receipt.metrics.items():
             artifact.log_metric(name, value)
@@ -231,25 +234,25 @@ def fill(artifact: dsl.Artifact, found: Result) -> None:
     path.write_bytes(data)
 
 
-def _page(found: Result, ending: str) -> bytes | None:
-    """The receipt's first page of a kind."""
-    pages = [name for name, output in found.receipt.outputs.items() if output.path.endswith(ending)]
-    return found.read(pages[0]) if pages else None
+def _page(result: Result, ending: str) -> bytes | None:
+    """Reads the receipt's first page with this file ending, if it has one."""
+    pages = [name for name, output in result.receipt.outputs.items() if output.path.endswith(ending)]
+    return result.read(pages[0]) if pages else None
 
 
-def _confusion(artifact: dsl.ClassificationMetrics, found: Result) -> None:
-    """The confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
-    if CONFUSION not in found.receipt.outputs:
+def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:
+    """Logs the confusion matrix of an evaluation that has one: KFP's rows are the true classes, ours the predicted ones."""
+    if CONFUSION not in result.receipt.outputs:
         return
-    measured = msgspec.json.decode(found.read(CONFUSION))
+    measured = msgspec.json.decode(result.read(CONFUSION))
     names = [*(str(name) for name in measured["classes"]), "background"]
     artifact.log_confusion_matrix(names, [list(column) for column in zip(*measured["confusion"], strict=True)])
 
 
-def _roc(artifact: dsl.ClassificationMetrics, found: Result) -> None:
-    """The ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it holds already."""
-    if ROC not in found.receipt.outputs:
+def _roc(artifact: dsl.ClassificationMetrics, result: Result) -> None:
+    """Logs the ROC curve of an evaluation that has one; KFP's artifact appends to a curve that it already holds."""
+    if ROC not in result.receipt.outputs:
         return
-    curve = msgspec.json.decode(found.read(ROC))
+    curve = msgspec.json.decode(result.read(ROC))
     artifact.metadata.pop("confidenceMetrics", None)
     artifact.log_roc_curve(curve["fpr"], curve["tpr"], curve["threshold"])

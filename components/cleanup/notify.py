@@ -21,23 +21,23 @@ from visionloop.core.runs import EVENT_NAMES, Failure, RunRecord, StageState
 URL_VARIABLE = "VISIONLOOP_NOTIFY_URL"
 FORMAT_VARIABLE = "VISIONLOOP_NOTIFY_FORMAT"
 
-#: Address of a run's page, with ``{run}`` in the run's place.
+#: Address of a run's page, with ``{run}`` in place of the run's name.
 LINK_VARIABLE = "VISIONLOOP_RUN_URL"
 
-#: Written once the message has been taken, so that a second attempt at cleanup sends none.
+#: Written once the message has been accepted, so that a second attempt at cleanup does not send it again.
 FILE = "notified.json"
 
-#: Seconds that one try may take, and how often it is tried.
+#: The time limit of one try in seconds, and the number of tries.
 TIMEOUT_SECONDS = 10.0
 TRIES = 3
 
-#: The metrics that a message shows, as far as there are any.
+#: The largest number of metrics that a message shows.
 SHOWN = 6
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is told of a run. ``status`` is completed, failed or stopped; ``facts`` are short lines by name."""
+    """The message about a run. ``status`` is completed, failed or stopped; ``facts`` are short lines by name."""
 
     run: str
     trace_id: str
@@ -53,9 +53,9 @@ def message_of(record: RunRecord, engine_status: str | None = None, engine_failu
 
     Args:
         record: The run's record.
-        engine_status: What the engine says of the run's end; it counts only where no stage tells a failure. Kubeflow
-            Pipelines may say RUNNING of a run that has ended, well or not: then the end in the record counts.
-        engine_failure: What the engine says of the step that failed first; it counts where ``engine_status`` does.
+        engine_status: The engine's status of the run at its end, used only if no stage recorded a failure. Kubeflow
+            Pipelines may report RUNNING for a run that has ended, successfully or not: then the record's end counts.
+        engine_failure: What the engine says about the step that failed first, used where ``engine_status`` is.
     """
     run = record.read()
     arguments: Mapping[str, Any] = run.arguments if run else {}
@@ -146,7 +146,7 @@ def payload(message: Message, form: str) -> dict[str, Any]:
     """The body to send: Slack's or Teams' own form, or plain JSON with every field.
 
     Raises:
-        InvalidConfig: If ``form`` is none of slack, teams and json.
+        InvalidConfig: If ``form`` is not slack, teams or json.
     """
     lines = [message.text, *(f"{name}: {value}" for name, value in message.facts.items())]
     if message.link:
@@ -187,7 +187,7 @@ def payload(message: Message, form: str) -> dict[str, Any]:
 
 
 def notify(record: RunRecord, engine_status: str | None = None, engine_failure: str | None = None) -> bool:
-    """Sends the message about a run if VISIONLOOP_NOTIFY_URL is set and none was sent. Whether one was sent now."""
+    """Sends the message about a run if VISIONLOOP_NOTIFY_URL is set and none was sent yet. Returns whether one was sent now."""
     url = os.environ.get(URL_VARIABLE)
     if not url:
         return False
@@ -200,7 +200,7 @@ def notify(record: RunRecord, engine_status: str | None = None, engine_failure: 
     except (VisionloopError, NotFound) as error:
         LOGGER.warning("no message was sent: %s", error)
         return False
-    except Exception as error:  # noqa: BLE001 - telling never fails a run, and an address holds a secret: no text of it
+    except Exception as error:  # noqa: BLE001 - notifying never fails a run; no text, for the address is a secret
         LOGGER.warning(
             "no message was sent: %s at %s", type(error).__name__, urlsplit(url).hostname or "a wrong address"
         )

@@ -1,4 +1,4 @@
-"""The cleanup stage. It has no key and no receipt: what it does depends on the world, and doing it twice does nothing."""
+"""The cleanup stage. It has no key and no receipt: it acts on the world as it is, and a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Arguments:
-    """What cleanup is told."""
+    """The arguments of cleanup."""
 
     abandoned_days: str = argument(
         "Age in days from which checkpoints of a training that never finished are removed.",
@@ -36,7 +36,7 @@ class Arguments:
 
 
 class CleanupStage:
-    """Removes attempts that are no result, and checkpoints that nothing will resume from."""
+    """Removes attempts that are not results, and checkpoints that nothing will resume from."""
 
     name = "cleanup"
     logic_version = 1
@@ -45,22 +45,22 @@ class CleanupStage:
     description = "Removes what a run left behind: attempts that did not win, checkpoints of finished trainings."
 
     def act(self, context: Context, arguments: Arguments) -> dict[str, Any]:
-        """Tells how the run ended, and cleans up behind its stages. Returns how many objects and bytes were removed."""
+        """Sends the message about the run, and cleans up after its stages. Returns how many objects and bytes were removed."""
         notified = notify(context.run, arguments.engine_status, arguments.engine_failure)
         removed = size = 0
         for state in context.run.stages():
             if state.stage == self.name or not state.key:
                 continue
-            place = context.workspace.child(f"{state.stage}/{state.key}")
-            if Watcher(place).look():
+            prefix = context.workspace.child(f"{state.stage}/{state.key}")
+            if Watcher(prefix).look():
                 continue
-            found = receipts.look(context.workspace, state.stage, state.key)
-            doomed = _doomed(place, state, found, float(arguments.abandoned_days))
-            removed += place.delete(key for key, _ in doomed)
+            result = receipts.look(context.workspace, state.stage, state.key)
+            doomed = _doomed(prefix, state, result, float(arguments.abandoned_days))
+            removed += prefix.delete(key for key, _ in doomed)
             size += sum(bytes_ for _, bytes_ in doomed)
-            # Another run may begin the key this very moment, unless there is a receipt.
-            for under in [""] if found else state.attempts:
-                halves, half_bytes = place.discard_partial(under)
+            # Another run may be starting on the key right now, unless there is a receipt.
+            for under in [""] if result else state.attempts:
+                halves, half_bytes = prefix.discard_partial(under)
                 removed, size = removed + halves, size + half_bytes
             context.alive()
         LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
@@ -68,24 +68,24 @@ class CleanupStage:
 
 
 def _doomed(
-    place: Prefix, state: StageState, found: receipts.Result | None, abandoned_days: float
+    prefix: Prefix, state: StageState, result: receipts.Result | None, abandoned_days: float
 ) -> list[tuple[str, int]]:
-    """Objects of a key that belong to no result: key relative to the key's folder, and size in bytes.
+    """Returns the objects of a key that do not belong to a result: key relative to the key's folder, and size in bytes.
 
     With a receipt: everything but the receipt and the outputs that it names.
     Without one: the objects of this run's own attempts, but never checkpoints younger than the retention.
     """
-    kept = {entry.path for entry in found.receipt.outputs.values()} if found else set()
+    kept = {entry.path for entry in result.receipt.outputs.values()} if result else set()
     oldest = time.time() - abandoned_days * 86400
     doomed = []
-    for info in place.objects():
+    for info in prefix.objects():
         attempt, _, rest = info.key.partition("/")
         if not rest:
-            # Beside the attempts lie the receipt, a stale reservation and the progress record.
-            if found and info.key == "progress.json":
+            # Outside the attempts are the receipt, a stale reservation and the progress record.
+            if result and info.key == "progress.json":
                 doomed.append((info.key, info.size))
             continue
-        if found:
+        if result:
             if info.key not in kept:
                 doomed.append((info.key, info.size))
         elif rest.startswith(f"{CHECKPOINTS}/"):

@@ -1,4 +1,4 @@
-"""Looks ahead from convert: what is there already of the expensive stages after it, so that no pod with a GPU starts for nothing."""
+"""Looks ahead from convert for existing results of the expensive stages, so that no pod with a GPU starts for nothing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from visionloop.training.configuration import merge_settings
 #: The stage whose pod looks ahead.
 LOOKS_AHEAD = "convert"
 
-#: What ``look_ahead`` tells: the stage that has to run next, and what it found, each "" where there is nothing.
+#: What ``look_ahead`` returns: the stage that has to run next, and what it found, each "" where there is nothing.
 FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict")
 
-#: ``next`` when an evaluation is there and its verdict is to reject.
+#: ``next`` when there is an evaluation whose verdict is to reject.
 NOTHING = "nothing"
 
-#: The parameters of the pipeline by which the results of the expensive stages are looked for.
+#: The pipeline's parameters that determine the results of the expensive stages.
 LOOKED_FOR = (SETTINGS, "model_name", "gate")
 
 
 def look_ahead(
     outcome: Outcome, snapshot: str, ahead: Sequence[str], invocation: Invocation, forced: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What train and evaluate would find.
+    """Returns the results that train and evaluate would find.
 
     Args:
         outcome: The finished convert.
@@ -37,11 +37,11 @@ def look_ahead(
         ahead: ``KEY=VALUE`` pairs: ``settings`` as train takes it, ``model_name`` and ``gate`` as evaluate does. Pipelines
             compiled before there was ``settings`` give each setting as a pair of its own; empty pairs are skipped.
         invocation: How convert was called.
-        forced: Stages that compute again whatever there is.
+        forced: Stages that compute again even if a result exists.
 
     Returns:
-        FINDS by name; ``next`` is train, evaluate, register or NOTHING. What was found is recorded in the run as reused, for
-        its stage will not start.
+        FINDS by name; ``next`` is train, evaluate, register or NOTHING. What was found is recorded in the run as reused,
+        because its stage will not start.
 
     Raises:
         InvalidConfig: If a pair or ``settings`` can't be read, or a name is given twice.
@@ -49,9 +49,9 @@ def look_ahead(
     finds = dict.fromkeys(FINDS, "") | {"next": "train"}
     if outcome.result is None:
         return finds
-    given = parse_pairs("--ahead", filter(None, ahead))
-    parameters = {name: value for name, value in given.items() if name in LOOKED_FOR}
-    pairs = [f"{name}={value}" for name, value in given.items() if name not in LOOKED_FOR]
+    values = parse_pairs("--ahead", filter(None, ahead))
+    parameters = {name: value for name, value in values.items() if name in LOOKED_FOR}
+    pairs = [f"{name}={value}" for name, value in values.items() if name not in LOOKED_FOR]
     parameters[SETTINGS] = json.dumps(merge_settings(pairs, parameters.get(SETTINGS)))
     receipts = {"snapshot": snapshot, "convert": outcome.result.uri}
     training = _find("train", parameters, receipts, invocation, forced)

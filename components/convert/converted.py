@@ -1,4 +1,4 @@
-"""A converted dataset that was read back, and how a view of it is made on a machine."""
+"""Reads a converted dataset, and makes a view of it on a machine."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_index(entries: Iterable[IndexEntry]) -> bytes:
-    """One JSON object a line: a result whose bytes no library's version changes."""
+    """One JSON object per line: a result whose bytes do not depend on a library's version."""
     return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 
 
 class Converted:
     """A convert receipt's outputs."""
 
-    def __init__(self, found: Result) -> None:
-        """``found`` is a convert receipt."""
-        self.result = found
-        data: Any = yaml.safe_load(found.read("data"))
+    def __init__(self, result: Result) -> None:
+        """``result`` is a convert receipt."""
+        self.result = result
+        data: Any = yaml.safe_load(result.read("data"))
         self.task: str = data["task"]
         self.format: str = data["format"]
         self.classes: tuple[str, ...] = tuple(data["names"])
 
     def index(self) -> list[IndexEntry]:
-        """Every image, by file name."""
+        """Returns the entry of every image, ordered by file name."""
         return msgspec.json.Decoder(IndexEntry).decode_lines(self.result.read("index"))
 
     def view(
@@ -60,7 +60,7 @@ class Converted:
         """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache. Returns their number.
 
         Raises:
-            DatasetChanged: If an image is gone or is not what was frozen.
+            DatasetChanged: If an image is gone or differs from what was frozen.
             SickMachine: If the disk is full.
         """
         wanted = set(splits)
@@ -86,7 +86,7 @@ class Converted:
 
 
 def _safe(path: str) -> str:
-    """A view's path, once it can't lead out of the view. Raises InvalidReceipt."""
+    """Returns a path after checking that it does not lead out of the view. Raises InvalidReceipt."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         raise InvalidReceipt(f"index.jsonl: path '{path}' leads out of the dataset; convert again.")

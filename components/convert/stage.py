@@ -26,7 +26,7 @@ FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classif
 
 @dataclass(frozen=True)
 class Arguments:
-    """What convert is told."""
+    """The arguments of convert."""
 
     snapshot: str = argument("URI of the snapshot's receipt.")
     report: str = argument("URI of the validate receipt.")
@@ -43,15 +43,15 @@ class ConvertStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[tuple[Snapshot, Result]]:
         """Reads both receipts."""
-        found = receipts.load(arguments.snapshot, "snapshot")
+        snapshot_result = receipts.load(arguments.snapshot, "snapshot")
         report = receipts.load(arguments.report, "validate")
-        if report.receipt.inputs["snapshot"].digest != found.receipt.digest:
+        if report.receipt.inputs["snapshot"].digest != snapshot_result.receipt.digest:
             raise InvalidReceipt(
-                f"{report.uri}: the report is of another snapshot than {found.uri}; give the one of this snapshot."
+                f"{report.uri}: the report is of another snapshot than {snapshot_result.uri}; give the one of this snapshot."
             )
-        snapshot = Snapshot(found)
+        snapshot = Snapshot(snapshot_result)
         return Resolution(
-            inputs={"snapshot": found.reference, "report": report.reference},
+            inputs={"snapshot": snapshot_result.reference, "report": report.reference},
             parameters={"format": Parameter(FORMATS[snapshot.task], "task")},
             loaded=(snapshot, report),
         )
@@ -64,7 +64,9 @@ class ConvertStage:
         rows = {row.file_name: row for row in snapshot.rows}
         dataset = snapshot.annotations
         kept = [
-            image for image in sorted(dataset.images, key=lambda one: one.file_name) if image.file_name not in left_out
+            image
+            for image in sorted(dataset.images, key=lambda image: image.file_name)
+            if image.file_name not in left_out
         ]
         if layout == "imagefolder":
             # An image folder has no place for an image without a class.

@@ -1,4 +1,4 @@
-"""Predictions on the images of a split: what slices count, and the pictures of the report."""
+"""Predictions on the images of a split, for the counts of the slices and the pictures of the report."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from visionloop.components.evaluate.slices import Slices
 from visionloop.data import dice
 from visionloop.training.trainers import Detection
 
-#: Images that are predicted on for slices and pictures, the first by file name; metrics are of all.
+#: The number of images that are predicted on for slices and pictures, the first by file name; metrics cover all.
 LIMIT = 2000
 
-#: Pictures in the report: as many of each, the first images and those with the most mistakes.
+#: Pictures in the report: this many of the first images, and as many of those with the most mistakes.
 PICTURES = 6
 
 
@@ -30,7 +30,7 @@ class Example:
 
 
 class Examples:
-    """Filled image by image; holds the pictures' images only."""
+    """The examples of a split, added image by image; keeps only those that the report shows."""
 
     def __init__(self, dataset: dice.Dataset, limit: int = LIMIT) -> None:
         """``dataset`` has the true objects."""
@@ -41,9 +41,9 @@ class Examples:
         index = dice.class_index(dataset)
         self._truth = {
             image.file_name: tuple(
-                Detection(index[one.class_id], 1.0, _corners(one.bbox, image.width, image.height))
-                for one in image.annotations
-                if one.bbox is not None and not one.iscrowd
+                Detection(index[annotation.class_id], 1.0, _corners(annotation.bbox, image.width, image.height))
+                for annotation in image.annotations
+                if annotation.bbox is not None and not annotation.iscrowd
             )
             for image in dataset.images
         }
@@ -62,12 +62,12 @@ class Examples:
 
     @property
     def worst(self) -> list[Example]:
-        """Of the other images those with the most mistakes, the most first."""
+        """Those of the other images with the most mistakes, the most first."""
         return [example for mistakes, _, example in sorted(self._worst, reverse=True) if mistakes]
 
 
 def _corners(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 inside the image of a box x, y, width, height."""
+    """Returns a box x, y, width, height as x1, y1, x2, y2, clipped to the image."""
     return (
         max(0.0, box[0]),
         max(0.0, box[1]),

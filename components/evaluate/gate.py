@@ -16,7 +16,7 @@ Verdict = Literal["promote", "keep", "reject"]
 
 
 class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``--gate`` holds, JSON or YAML; every field may be left out."""
+    """The content of ``--gate``, JSON or YAML; every field is optional."""
 
     floor: float | None = None
     epsilon: float | None = None
@@ -32,7 +32,7 @@ class Gate:
     Attributes:
         primary_metric: The metric that decides.
         primary_metric_mode: ``max`` where more is better, ``min`` where less is.
-        floor: What the metric must reach: at least it (``max``), at most it (``min``); None asks for nothing.
+        floor: The least (``max``) or greatest (``min``) value of the metric that passes; None lets every value pass.
         epsilon: How much worse than the champion the metric may be, 0 or more.
         incomparable: The verdict when the champion can't be evaluated on this dataset: ``keep`` leaves the decision to a
             person, ``promote`` replaces the champion.
@@ -45,7 +45,7 @@ class Gate:
     incomparable: Literal["keep", "promote"]
 
     def content(self) -> dict[str, Any]:
-        """The gate as it stands in the key."""
+        """The gate's content, as it is part of the key."""
         return {
             "primary_metric": self.primary_metric,
             "primary_metric_mode": self.primary_metric_mode,
@@ -55,7 +55,7 @@ class Gate:
         }
 
     def reaches_floor(self, value: float) -> bool:
-        """Whether a value is good enough by itself."""
+        """Whether a value reaches the floor."""
         if self.floor is None:
             return True
         return value >= self.floor if self.primary_metric_mode == "max" else value <= self.floor
@@ -67,19 +67,19 @@ class Gate:
         return value <= champion + self.epsilon
 
 
-def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
-    """The gate of a file, or the default one.
+def resolve_gate(gate: str | None, primary_metric: str, mode: str) -> Gate:
+    """Returns the gate that an option describes, or the default one.
 
     Args:
-        given: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: floor 0
+        gate: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: floor 0
             where more is better and none where less is, epsilon 0, the training's own primary metric.
         primary_metric: The training's primary metric.
         mode: Its mode.
 
     Raises:
-        InvalidConfig: If the file is missing or wrong, naming the field.
+        InvalidConfig: If the file is missing or wrong; the message names the field.
     """
-    read = read_option_file("--gate", given, GateFile, '{"floor": 0.5}') if given else GateFile()
+    read = read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
     metric = read.primary_metric or primary_metric
     if read.primary_metric_mode:
         mode = read.primary_metric_mode
@@ -89,23 +89,23 @@ def resolve_gate(given: str | None, primary_metric: str, mode: str) -> Gate:
     floor = read.floor if read.floor is not None else (0.0 if resolved == "max" else None)
     epsilon = read.epsilon or 0.0
     if epsilon < 0:
-        raise InvalidConfig(f"--gate {given}: epsilon is {epsilon:g}; give a number from 0.")
+        raise InvalidConfig(f"--gate {gate}: epsilon is {epsilon:g}; give a number from 0.")
     return Gate(metric, resolved, floor, epsilon, read.incomparable or "keep")
 
 
 def decide(
     gate: Gate, metrics: Mapping[str, float], champion: Mapping[str, float] | None, obstacle: str | None = None
 ) -> tuple[Verdict, str]:
-    """The verdict and its reason.
+    """Returns the verdict and its reason.
 
     Args:
         gate: The gate.
         metrics: The candidate's metrics.
         champion: The champion's metrics on the same images; None without a champion, or with an obstacle.
-        obstacle: Why there is a champion whose metrics could not be had.
+        obstacle: Why the metrics of an existing champion could not be obtained.
 
     Raises:
-        InvalidConfig: If the candidate has no such metric.
+        InvalidConfig: If the candidate does not have the gate's metric.
     """
     name = gate.primary_metric
     if name not in metrics:

@@ -1,4 +1,4 @@
-"""The evaluation as a page: candidate beside champion, classes, confusion, pictures."""
+"""The evaluation as a page: candidate against champion, classes, confusion, pictures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visionloop.core.stage import Resolution
 from visionloop.registry import Version
 from visionloop.training.trainers import Evaluation
 
-#: Classes beyond which the confusion matrix is not drawn, and beyond which the table of classes is cut.
+#: The number of classes beyond which the confusion matrix is not drawn, and beyond which the table of classes is cut.
 CONFUSION_CLASSES = 30
 CLASSES = 100
 
-#: What each verdict means, and the colour of the page's template.
+#: What each verdict means, and its colour in the page's template.
 MEANINGS = {
     "promote": ("it becomes the champion", "good"),
     "keep": ("the champion stays; it is registered as challenger", "warn"),
@@ -102,7 +102,7 @@ def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
 
 
 def _confusion(candidate: Evaluation, classes: Sequence[str]) -> dict[str, Any] | None:
-    """The confusion matrix as rows of counts, each with its share of its column: of what is true, what was predicted."""
+    """The confusion matrix as rows of counts, each with its share of its column, the true class."""
     matrix = candidate.confusion
     if not matrix or len(classes) > CONFUSION_CLASSES:
         return None
@@ -123,7 +123,7 @@ def _confusion(candidate: Evaluation, classes: Sequence[str]) -> dict[str, Any] 
 
 
 def _roc(roc: Curve | None) -> dict[str, Any] | None:
-    """The curve as the points of a line in a square of 100, whose upper left corner is the origin."""
+    """The curve as the points of a line in a square of side 100 with the origin at the upper left."""
     if roc is None:
         return None
     points = " ".join(f"{100 * x:.2f},{100 - 100 * y:.2f}" for x, y in zip(roc.fpr, roc.tpr, strict=True))
@@ -131,10 +131,12 @@ def _roc(roc: Curve | None) -> dict[str, Any] | None:
 
 
 def _figure(example: Example, classes: Sequence[str]) -> dict[str, Any]:
-    boxes = [reports.Box(_sides(one.box), "", 2, dashed=True) for one in example.truth]
+    boxes = [reports.Box(_sides(detection.box), "", 2, dashed=True) for detection in example.truth]
     boxes += [
-        reports.Box(_sides(one.box), f"{classes[one.class_index]} {one.confidence:.2f}", one.class_index)
-        for one in example.predicted
+        reports.Box(
+            _sides(detection.box), f"{classes[detection.class_index]} {detection.confidence:.2f}", detection.class_index
+        )
+        for detection in example.predicted
     ]
     return {
         "source": reports.picture(example.path.read_bytes(), boxes),

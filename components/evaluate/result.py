@@ -1,4 +1,4 @@
-"""``evaluation.json``: what evaluate found out and decided. No time, host or run id is in it."""
+"""``evaluation.json``: what evaluate measured and decided, without a time, host or run id."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         training: The training's result digest.
-        snapshot: The snapshot's.
-        champion: The champion's training digest, ``NAME/VERSION`` of one that Visionloop did not register, or ``none``.
+        snapshot: The snapshot's result digest.
+        champion: The champion's training digest, ``NAME/VERSION`` if Visionloop did not register it, or ``none``.
         split: The split that was evaluated.
-        images: Its images.
-        metrics: The candidate's metrics over all.
-        per_class: By class name.
+        images: The number of its images.
+        metrics: The candidate's overall metrics.
+        per_class: The candidate's metrics by class name.
         slices: Precision and recall by the objects' size.
-        sliced_images: How many of the images the slices are of, the first by file name.
+        sliced_images: The number of images that the slices cover, the first by file name.
         champion_metrics: The champion's metrics on the same images; None where there are none.
         verdict: promote, keep or reject.
-        reason: Why.
+        reason: The reason for the verdict.
         gate: The gate's resolved content.
     """
 
@@ -53,9 +53,9 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Result) -> EvaluationResult:
-    """The result of an evaluate receipt. Raises InvalidReceipt."""
+def read(result: Result) -> EvaluationResult:
+    """Reads the result of an evaluate receipt. Raises InvalidReceipt."""
     try:
-        return msgspec.json.decode(found.read(OUTPUT), type=EvaluationResult)
+        return msgspec.json.decode(result.read(OUTPUT), type=EvaluationResult)
     except msgspec.MsgspecError as error:
-        raise InvalidReceipt(f"{found.uri}: evaluation.json is not one ({error}); evaluate again.") from error
+        raise InvalidReceipt(f"{result.uri}: evaluation.json is not one ({error}); evaluate again.") from error

@@ -1,9 +1,9 @@
 """How well a detector's confidence tells its right detections from its wrong ones: a ROC curve over the detections.
 
-An image has no countable places without an object, so a detector has no true negatives among them. Over what it did detect
-the curve is defined: a detection of any class is right or wrong (`visionloop.training.trainers.Evaluation`), and its
+An image has no countable places without an object, so a detector has no true negatives. The curve is defined over its
+detections: a detection of any class is right or wrong (`visionloop.training.trainers.Evaluation`), and its
 confidence is the score (T. Fawcett, An introduction to ROC analysis, https://doi.org/10.1016/j.patrec.2005.10.010). Missed
-objects are no part of it: recall tells of them.
+objects are not part of it: recall measures them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy
 
-#: Points of a curve at most: an engine keeps each of them in the artifact's metadata.
+#: The largest number of points of a curve: an engine keeps each of them in the artifact's metadata.
 POINTS = 100
 
 
@@ -25,8 +25,8 @@ class Curve(msgspec.Struct, frozen=True):
         tpr: True positive rate: the share of the right ones.
         threshold: Confidences, all finite; the first is just above the highest one.
         area: The area under the whole curve: the chance that a right detection is more confident than a wrong one.
-        right: The right detections.
-        wrong: The wrong ones.
+        right: The number of right detections.
+        wrong: The number of wrong ones.
     """
 
     fpr: list[float]
@@ -38,16 +38,16 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 def curve(right: Sequence[float], wrong: Sequence[float]) -> Curve | None:
-    """The curve of the confidences of right and of wrong detections; None unless there are some of both."""
-    hits, misses = (numpy.asarray(found, dtype=float) for found in (right, wrong))
+    """Returns the curve for the confidences of right and wrong detections; None unless there are some of both."""
+    hits, misses = (numpy.asarray(values, dtype=float) for values in (right, wrong))
     hits, misses = hits[numpy.isfinite(hits)], misses[numpy.isfinite(misses)]
     if not hits.size or not misses.size:
         return None
     confidences = numpy.unique(numpy.concatenate([hits, misses]))[::-1]
-    # Of each: how many are at least as confident, from none above the highest confidence to all of them.
+    # The share of each that is at least as confident, from 0 above the highest confidence to 1.
     tpr, fpr = (
-        numpy.concatenate([[0.0], (one.size - numpy.searchsorted(numpy.sort(one), confidences)) / one.size])
-        for one in (hits, misses)
+        numpy.concatenate([[0.0], (scores.size - numpy.searchsorted(numpy.sort(scores), confidences)) / scores.size])
+        for scores in (hits, misses)
     )
     area = float(numpy.sum(numpy.diff(fpr) * (tpr[1:] + tpr[:-1])) / 2)
     threshold = numpy.concatenate([[numpy.nextafter(confidences[0], numpy.inf)], confidences])

@@ -22,19 +22,19 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class Counts:
-    """What was found of a slice: true objects, those that were found, and detections that match none."""
+    """The counts of a slice: true objects, those that were matched, and detections without a match."""
 
     objects: int = 0
-    found: int = 0
+    matched: int = 0
     false: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """Counts, recall (of the true objects) and precision (of the detections); those that exist."""
-        values: dict[str, float] = {"objects": self.objects, "detections": self.found + self.false}
+        """Returns the counts, recall (over true objects) and precision (over detections), where they are defined."""
+        values: dict[str, float] = {"objects": self.objects, "detections": self.matched + self.false}
         if self.objects:
-            values["recall"] = self.found / self.objects
-        if self.found + self.false:
-            values["precision"] = self.found / (self.found + self.false)
+            values["recall"] = self.matched / self.objects
+        if self.matched + self.false:
+            values["precision"] = self.matched / (self.matched + self.false)
         return values
 
 
@@ -46,14 +46,14 @@ class Slices:
     images: int = 0
 
     def add(self, truth: Sequence[Detection], predicted: Sequence[Detection]) -> int:
-        """Counts one image. Returns its mistakes: objects that were missed and detections that match none."""
+        """Counts one image. Returns the number of its mistakes: missed objects and detections without a match."""
         self.images += 1
         unmatched = match(truth, predicted)
         missed = set(unmatched[0])
         for index, box in enumerate(truth):
             counts = self.counts[size_of(box.box)]
             counts.objects += 1
-            counts.found += index not in missed
+            counts.matched += index not in missed
         for index in unmatched[1]:
             self.counts[size_of(predicted[index].box)].false += 1
         return len(unmatched[0]) + len(unmatched[1])
@@ -66,14 +66,14 @@ class Slices:
 
 
 def match(truth: Sequence[Detection], predicted: Sequence[Detection]) -> tuple[list[int], list[int]]:
-    """Indices of true objects that were missed, and of detections that match none."""
+    """Returns the indices of missed objects, and of detections without a match."""
     missed = list(range(len(truth)))
     wrong = []
     for index in sorted(range(len(predicted)), key=lambda index: -predicted[index].confidence):
-        one = predicted[index]
-        candidates = [other for other in missed if truth[other].class_index == one.class_index]
-        best = max(candidates, key=lambda other: overlap(truth[other].box, one.box), default=None)
-        if best is not None and overlap(truth[best].box, one.box) >= OVERLAP:
+        detection = predicted[index]
+        candidates = [other for other in missed if truth[other].class_index == detection.class_index]
+        best = max(candidates, key=lambda other: overlap(truth[other].box, detection.box), default=None)
+        if best is not None and overlap(truth[best].box, detection.box) >= OVERLAP:
             missed.remove(best)
         else:
             wrong.append(index)
@@ -97,6 +97,6 @@ def area(box: Box) -> float:
 
 
 def size_of(box: Box) -> str:
-    """``small``, ``medium`` or ``large``."""
+    """A box's size: ``small``, ``medium`` or ``large``."""
     value = area(box)
     return "small" if value < SMALL_AREA else "medium" if value < MEDIUM_AREA else "large"

@@ -36,21 +36,20 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import open_prefix
 from visionloop.data import images
-from visionloop.registry import NO_CHAMPION, Registry, Version, package
-from visionloop.registry import resolve as places
+from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.trainers import Evaluation, Trainer
 
 SPLIT = "test"
 
-#: Settings that say how a model is measured rather than what it is: the champion is measured by the candidate's.
+#: Settings that decide how a model is measured rather than what it is: the champion is measured with the candidate's.
 MEASURING = ("conf", "iou", "max_det")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What evaluate is told."""
+    """The arguments of evaluate."""
 
     training: str = argument("URI of the train receipt.")
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
@@ -63,7 +62,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` found out."""
+    """What ``resolve`` loaded."""
 
     training: Result
     snapshot: Snapshot
@@ -121,7 +120,7 @@ class EvaluateStage:
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Evaluates both, decides, writes result and report."""
+        """Evaluates candidate and champion, decides, and writes the result and the report."""
         loaded = resolution.loaded
         converted = _converted(loaded.training)
         view = attempt.work / "dataset"
@@ -161,7 +160,7 @@ class EvaluateStage:
         roc = curve(candidate.right, candidate.wrong)
         page = render(result, candidate, roc, examples, converted.classes, loaded.champion, resolution)
         attempt.write("report", "report.html", page, result=False)
-        # Beside the result, for the engine's own pictures of it: rows predicted, columns true, the background last.
+        # Not a result, but for the engine's own plots: rows predicted, columns true, the background last.
         confusion = {"classes": list(converted.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
@@ -173,10 +172,10 @@ class EvaluateStage:
         )
 
     def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Result | None:
-        """The evaluation that the champion, our candidate, was registered by, if nothing but the champion differs."""
+        """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""
         with contextlib.suppress(VisionloopError):
-            found = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
-            receipt = found.receipt
+            result = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
+            receipt = result.receipt
             others = ("training", "snapshot")
             if (
                 receipt.logic_version == self.logic_version
@@ -184,7 +183,7 @@ class EvaluateStage:
                 and {name: entry.value for name, entry in receipt.parameters.items()}
                 == {name: entry.value for name, entry in resolution.parameters.items()}
             ):
-                return found
+                return result
         return None
 
     def _champion(
@@ -196,21 +195,21 @@ class EvaluateStage:
         view: Path,
         work: Path,
     ) -> tuple[Evaluation | None, str | None]:
-        """The champion's evaluation on the same images, or why there is none though there is a champion."""
+        """Returns the champion's evaluation on the same images, or why an existing champion has none."""
         champion = loaded.champion
         if champion is None:
             return None, None
         if champion.training_digest == loaded.training.receipt.digest:
             return candidate, None
         try:
-            uri, description = places.describe(champion, loaded.registry)
+            uri, description = resolve.describe(champion, loaded.registry)
             checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt")
             trainer = catalog.trainer(description.trainer)
         except (InvalidReceipt, InvalidConfig) as error:
             return None, _obstacle(champion, error.sentence)
         except AccessDenied as error:
             if champion.training_digest:
-                raise  # ours to read: the keys are wrong, and a person must correct them
+                raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
         if tuple(description.classes) != converted.classes:
             return None, _obstacle(champion, f"{champion.label} was trained on other classes than this dataset's")
@@ -233,20 +232,20 @@ def _obstacle(champion: Version, why: str) -> str:
 
 
 def _converted(training: Result) -> Converted:
-    """The dataset that a training was on."""
+    """Returns the converted dataset that a training used."""
     reference = training.receipt.inputs["converted"]
-    found = receipts.load(reference.receipt or "", "convert")
-    if found.receipt.digest != reference.digest:
+    converted = receipts.load(reference.receipt or "", "convert")
+    if converted.receipt.digest != reference.digest:
         raise InvalidReceipt(
-            f"{found.uri}: converted anew since {training.uri} was trained on it; train again on this one."
+            f"{converted.uri}: converted anew since {training.uri} was trained on it; train again on this one."
         )
-    return Converted(found)
+    return Converted(converted)
 
 
 def _evaluate(
     trainer: Trainer, checkpoint: Path, view: Path, config: Mapping[str, Any], work: Path, context: Context
 ) -> Evaluation:
-    """Evaluates one model, with half the batch whenever the GPU's memory runs out. Metrics without a value are left out."""
+    """Evaluates one model, halving the batch whenever the GPU's memory runs out. Leaves out metrics that are not finite."""
     batch = int(config.get("batch") or 1)
 
     def on_batch(done: int, total: int) -> None:
@@ -258,7 +257,7 @@ def _evaluate(
         used = {**config, "batch": batch, "device": os.environ.get("DEVICE") or None}
         work.mkdir(parents=True, exist_ok=True)
         try:
-            found = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
+            evaluation = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
         except OutOfMemory:
             if batch == 1:
                 raise
@@ -266,13 +265,13 @@ def _evaluate(
             notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
             continue
         return Evaluation(
-            _finite(found.metrics),
-            {name: _finite(values) for name, values in found.per_class.items()},
-            found.images,
-            found.confusion,
-            found.plots,
-            found.right,
-            found.wrong,
+            _finite(evaluation.metrics),
+            {name: _finite(values) for name, values in evaluation.per_class.items()},
+            evaluation.images,
+            evaluation.confusion,
+            evaluation.plots,
+            evaluation.right,
+            evaluation.wrong,
         )
 
 
@@ -281,7 +280,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _examples(loaded: Loaded, checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context) -> Examples:
-    """Predicts on the split for slices and pictures; other tasks than detection have neither yet."""
+    """Predicts on the split for slices and pictures; tasks other than detection have neither yet."""
     examples = Examples(loaded.snapshot.annotations)
     if loaded.snapshot.task == "detection":
         predictor = loaded.trainer.predictor(checkpoint)

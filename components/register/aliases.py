@@ -11,7 +11,7 @@ from visionloop.registry.versions import EVALUATION, PROMOTED, SUPERSEDED_BY
 
 @dataclass(frozen=True)
 class Placed:
-    """The alias that a version ended with, and why it is not the one that the verdict asked for."""
+    """The alias that a version got, and why it is not the one that the verdict asked for."""
 
     alias: str
     reason: str | None = None
@@ -20,7 +20,7 @@ class Placed:
 def move(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
     """Gives a version the alias of its verdict. The lock of the model's name must be held.
 
-    The champion's alias moves only if the champion still is the one that was compared, and never to a version that a
+    The champion's alias moves only if the champion is still the one that was compared with, and never to a version that a
     person took it from.
 
     Args:
@@ -57,7 +57,7 @@ def _obstacle(version: Version, champion: Version | None, result: EvaluationResu
 
 
 def _promote(registry: Registry, version: Version, champion: Version | None, evaluation: str) -> Placed:
-    """Moves the alias first: killed after it, a rerun finds the alias there and sets the rest."""
+    """Moves the alias first: if the stage is killed after that, a rerun finds the alias moved and sets the rest."""
     registry.set_alias(version, CHAMPION)
     if champion is not None:
         registry.tag(champion, {SUPERSEDED_BY: str(version.number)})
@@ -66,7 +66,7 @@ def _promote(registry: Registry, version: Version, champion: Version | None, eva
 
 
 def _already(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
-    """The version is the champion: by an attempt that was killed after the alias, or because it was all along."""
+    """Completes a version that is the champion: an attempt was killed after moving the alias, or it was all along."""
     unfinished = PROMOTED not in version.tags or SUPERSEDED_BY in version.tags
     if unfinished and result.verdict == "promote":
         if result.champion not in (NO_CHAMPION, version.identity):
@@ -78,7 +78,7 @@ def _already(registry: Registry, version: Version, result: EvaluationResult, eva
 
 
 def _mark(registry: Registry, version: Version, evaluation: str) -> None:
-    """Writes down that register promoted the version, by which evaluation; it is no challenger any more."""
+    """Tags the version as promoted by register, with the evaluation; it is not a challenger any more."""
     if SUPERSEDED_BY in version.tags:
         registry.untag(version, SUPERSEDED_BY)
     challenger = registry.by_alias(version.name, CHALLENGER)

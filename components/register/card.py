@@ -11,7 +11,7 @@ from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
 
-#: Classes that a card names; of the others it tells the number.
+#: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
 
 #: The longest value of a setting that a card shows, in characters.
@@ -23,10 +23,10 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells. ``version`` and ``alias`` are None while the model has none."""
+    """The content of a card. ``version`` and ``alias`` are None while the model has none."""
 
     name: str
-    given: str
+    original_name: str
     task: str
     classes: Sequence[str]
     result: EvaluationResult
@@ -43,7 +43,7 @@ class Card:
 def render(card: Card) -> str:
     """The card's Markdown, which ends with a line break."""
     result, training = card.result, card.training.receipt
-    title = card.given if card.version is None else f"{card.given}, version {card.version}"
+    title = card.original_name if card.version is None else f"{card.original_name}, version {card.version}"
     return (
         "\n\n".join(
             [
@@ -67,8 +67,8 @@ def render(card: Card) -> str:
                 _table(
                     ("setting", "value", "from"),
                     [
-                        (escape(name), escape(_shown(one.value)), escape(one.source))
-                        for name, one in _settings(training.parameters)
+                        (escape(name), escape(_shown(parameter.value)), escape(parameter.source))
+                        for name, parameter in _settings(training.parameters)
                     ],
                 ),
                 "## Where it comes from",
@@ -91,7 +91,7 @@ def render(card: Card) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Returns the text as Markdown that shows it literally, on one line."""
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
@@ -121,10 +121,14 @@ def _classes(classes: Sequence[str]) -> str:
 
 
 def _settings(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]]:
-    """The basic settings, then all others that somebody gave."""
+    """Returns the basic settings, then all others that are not defaults."""
     basic = [(name, parameters[name]) for name in BASIC if name in parameters]
-    given = [(name, one) for name, one in sorted(parameters.items()) if name not in BASIC and one.source != "default"]
-    return basic + given
+    explicit = [
+        (name, parameter)
+        for name, parameter in sorted(parameters.items())
+        if name not in BASIC and parameter.source != "default"
+    ]
+    return basic + explicit
 
 
 def _shown(value: Any) -> str:
@@ -136,9 +140,9 @@ def _tracking(tracking: Mapping[str, Any] | str) -> list[tuple[str, str]]:
     if not isinstance(tracking, Mapping):
         return []
     return [
-        (escape(backend), escape(one.get("url") or one.get("run_id") or ""))
-        for backend, one in sorted(tracking.items())
-        if isinstance(one, Mapping)
+        (escape(backend), escape(entry.get("url") or entry.get("run_id") or ""))
+        for backend, entry in sorted(tracking.items())
+        if isinstance(entry, Mapping)
     ]
 
 

@@ -31,7 +31,7 @@ from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked
 from visionloop.training import catalog
 
-#: The folder of an attempt in which the model lies.
+#: The folder of an attempt that holds the model.
 MODEL = "model"
 
 #: The longest description of a version that MLflow keeps on every database, in characters.
@@ -40,7 +40,7 @@ LONGEST_DESCRIPTION = 5000
 
 @dataclass(frozen=True)
 class Arguments:
-    """What register is told."""
+    """The arguments of register."""
 
     evaluation: str = argument("URI of the evaluate receipt.")
     model_name: str = argument("The name under which the model is registered.")
@@ -52,19 +52,19 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` found out."""
+    """What ``resolve`` loaded."""
 
     evaluation: Result
     result: EvaluationResult
     training: Result
     name: str
-    given: str
+    original_name: str
     storage: str
     registry: Registry
 
 
 class RegisterStage:
-    """One version for each name and training, however often it is killed or raced; the receipt comes last."""
+    """Makes one version for each name and training, however often it is killed or raced; the receipt comes last."""
 
     name = "register"
     logic_version = 1
@@ -73,7 +73,7 @@ class RegisterStage:
     description = "Registers an evaluated model in MLflow and moves its alias."
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
-        """Refuses a rejected model, and looks whether the version that an earlier receipt names is still registered."""
+        """Refuses a rejected model, and checks whether the version that an earlier receipt names is still registered."""
         evaluation = receipts.load(arguments.evaluation, "evaluate")
         result = read_evaluation(evaluation)
         if result.verdict == "reject":
@@ -114,23 +114,25 @@ class RegisterStage:
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Builds the model, makes sure of the version, copies the files, moves the alias."""
+        """Builds the model, creates the version unless it exists, copies the files and moves the alias."""
         loaded = resolution.loaded
         models = loaded.registry
-        models.ensure_model(loaded.name, loaded.given)
+        models.ensure_model(loaded.name, loaded.original_name)
         training_digest = loaded.result.training
-        told = _card(loaded)
+        model_card = _card(loaded)
         subject = (loaded.name, training_digest)
         with locked(context.workspace, subject, context.run.name, context.alive):
             folder = attempt.work / MODEL
-            version = one_version(models, loaded.name, training_digest)
+            version = oldest_version(models, loaded.name, training_digest)
             if version is None:
                 self._build(loaded, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
-                description = card.render(told)[:LONGEST_DESCRIPTION]
-                version = models.create_version(loaded.name, source, self._tags(context, loaded, told), description)
-                version = one_version(models, loaded.name, training_digest, mine=version) or version
+                description = card.render(model_card)[:LONGEST_DESCRIPTION]
+                version = models.create_version(
+                    loaded.name, source, self._tags(context, loaded, model_card), description
+                )
+                version = oldest_version(models, loaded.name, training_digest, mine=version) or version
             self._restore(loaded, version, folder, attempt.work, context)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
@@ -141,29 +143,29 @@ class RegisterStage:
             placed = move(models, version, loaded.result, loaded.evaluation.uri)
         if placed.reason:
             notice(f"register: {placed.reason}")
-        told = replace(told, version=version.number, alias=placed.alias, storage=copy)
-        attempt.write("card", "model_card.md", card.render(told).encode(), result=False)
+        model_card = replace(model_card, version=version.number, alias=placed.alias, storage=copy)
+        attempt.write("card", "model_card.md", card.render(model_card).encode(), result=False)
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
-        """Believes an earlier receipt only if its version is still registered.
+        """Accepts an earlier receipt only if its version is still registered.
 
-        Another MLflow, or a deleted version, makes it a registration anew, under a key of its own. What evaluate saw in
-        this run a moment ago is not asked again: a reused stage need not import mlflow.
+        With another MLflow, or after the version was deleted, the model is registered anew under a key of its own. What
+        evaluate has just seen in this run is not checked again: a reused stage need not import mlflow.
         """
         loaded = resolution.loaded
         seen = context.run.state("evaluate").scalars
         while True:
-            there = receipts.look(context.workspace, self.name, key_of(self, resolution))
-            if there is None or context.force:
-                loaded.registry.check_name(loaded.name, loaded.given)
+            existing = receipts.look(context.workspace, self.name, key_of(self, resolution))
+            if existing is None or context.force:
+                loaded.registry.check_name(loaded.name, loaded.original_name)
                 return
-            number, alias = int(there.receipt.scalars["version"]), there.receipt.scalars["alias"]
-            if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.given):
+            number, alias = int(existing.receipt.scalars["version"]), existing.receipt.scalars["alias"]
+            if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.original_name):
                 if alias != registry.CHAMPION:
                     resolution.run_scalars = {"alias": registry.CHAMPION, "reason": "A person made it the champion."}
                 return
-            loaded.registry.check_name(loaded.name, loaded.given)
+            loaded.registry.check_name(loaded.name, loaded.original_name)
             version = loaded.registry.version(loaded.name, number)
             if version is not None and version.training_digest == loaded.result.training:
                 resolution.run_scalars = _present_alias(version, alias)
@@ -193,7 +195,7 @@ class RegisterStage:
         package.build(folder, checkpoint, trainer, description)
 
     def _restore(self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context) -> None:
-        """Brings this machine's folder and the version's source to the same whole model."""
+        """Makes this machine's folder and the version's source hold the same complete model."""
         uri = loaded.registry.download_uri(version)
         if package.is_complete(uri):
             if _is_copy(folder, uri):
@@ -209,17 +211,17 @@ class RegisterStage:
             self._build(loaded, folder, work)
         _put(folder, uri, context)
 
-    def _tags(self, context: Context, loaded: Loaded, told: card.Card) -> dict[str, str]:
-        """The tags of a new version (docs/contract.md, "Gate and registration"), and its metrics."""
+    def _tags(self, context: Context, loaded: Loaded, model_card: card.Card) -> dict[str, str]:
+        """Returns the tags of a new version (docs/contract.md, "Gate and registration"), its metrics included."""
         tracking = loaded.training.receipt.tracking
         run = tracking.get("mlflow", {}).get("run_id") if isinstance(tracking, dict) else None
         tags = {
-            registry.NAME: loaded.given,
+            registry.NAME: loaded.original_name,
             registry.TRAINING_KEY: loaded.training.receipt.key,
             registry.TRAINING_DIGEST: loaded.result.training,
             registry.EVALUATION: loaded.evaluation.uri,
-            registry.SNAPSHOT_ID: told.snapshot_id,
-            registry.DATASET_HASH: told.dataset_hash,
+            registry.SNAPSHOT_ID: model_card.snapshot_id,
+            registry.DATASET_HASH: model_card.dataset_hash,
             registry.TRACE_ID: context.trace_id,
         }
         if run:
@@ -250,18 +252,18 @@ class RegisterStage:
         return Computed(scalars=scalars, metrics=dict(loaded.result.metrics))
 
 
-def one_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
-    """The one version of a training, the oldest; ``mine``, just created beside another's, is deleted again."""
-    there = models.of_training(name, training_digest)
-    if not there:
+def oldest_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
+    """Returns the oldest version of a training, or None; ``mine``, just created, is deleted if another is older."""
+    versions = models.of_training(name, training_digest)
+    if not versions:
         return None
-    if mine is not None and mine.number != there[0].number:
+    if mine is not None and mine.number != versions[0].number:
         models.delete_version(mine)
-    return there[0]
+    return versions[0]
 
 
 def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
-    """What differs from the receipt in this run: the alias may have been moved since, and a rerun leaves it so."""
+    """Returns what differs from the receipt in this run: a rerun keeps an alias that was moved since."""
     now = next((alias for alias in (registry.CHAMPION, registry.CHALLENGER) if alias in version.aliases), None)
     if now == recorded:
         return {}
@@ -269,7 +271,7 @@ def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
 
 
 def _is_copy(folder: Path, uri: str) -> bool:
-    """Whether the local folder is the very model that lies at ``uri``: we have just sent it."""
+    """Whether the local folder holds the very model at ``uri``, because it was just uploaded."""
     local = folder / package.DESCRIPTION_FILE
     with contextlib.suppress(NotFound):
         return local.exists() and open_prefix(uri, "results").read(package.DESCRIPTION_FILE) == local.read_bytes()
@@ -277,14 +279,14 @@ def _is_copy(folder: Path, uri: str) -> bool:
 
 
 def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
-    """Sends a model's files; the one that makes it complete comes last. What an attempt killed here left half goes."""
-    place = open_prefix(uri, "results")
-    place.discard_partial()
-    return {name: place.upload(folder / name, name, context.alive) for name in package.files(folder)}
+    """Uploads a model's files, the one that makes it complete last, after removing partial files of a killed attempt."""
+    prefix = open_prefix(uri, "results")
+    prefix.discard_partial()
+    return {name: prefix.upload(folder / name, name, context.alive) for name in package.files(folder)}
 
 
 def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mapping[str, Sent]) -> None:
-    """Names the source's files as the receipt's outputs where they lie under this key, be it an earlier attempt's."""
+    """Lists the source's files as the receipt's outputs if they lie under this key, even in an earlier attempt."""
     start = f"{attempt.key_prefix.uri}/"
     if version.source.startswith(start):
         path = version.source.removeprefix(start)
@@ -293,12 +295,12 @@ def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mappin
 
 
 def _card(loaded: Loaded) -> card.Card:
-    """What is known of the model before it has a version."""
+    """Returns the card of a model that does not have a version yet."""
     snapshot = Snapshot(receipts.load(loaded.evaluation.receipt.inputs["snapshot"].receipt or "", "snapshot"))
     converted = Converted(receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert"))
     return card.Card(
         name=loaded.name,
-        given=loaded.given,
+        original_name=loaded.original_name,
         task=converted.task,
         classes=converted.classes,
         result=loaded.result,

@@ -1,4 +1,4 @@
-"""Reads a DICE dataset from its store: what lies there, what the annotation file says, what the store declares."""
+"""Reads a DICE dataset from its store: the objects in it, the annotation file, and what the store declares."""
 
 from __future__ import annotations
 
@@ -32,66 +32,66 @@ class SourceDataset:
 
     @property
     def identities(self) -> dict[str, tuple[int | None, str | None]]:
-        """Size and ETag of each image that the annotations name; of one that is missing, neither."""
-        found: dict[str, tuple[int | None, str | None]] = {}
+        """Size and ETag of each image that the annotations name; None for both if an image is missing."""
+        identities: dict[str, tuple[int | None, str | None]] = {}
         for image in self.annotations.images:
             info = self.objects.get(image.file_name)
-            found[image.file_name] = (info.size, info.etag) if info else (None, None)
-        return found
+            identities[image.file_name] = (info.size, info.etag) if info else (None, None)
+        return identities
 
 
-def read_annotations(place: Prefix, task: str | None) -> tuple[str, str, bytes, dice.Dataset]:
-    """The task, the annotation file's name, its bytes and what they say.
+def read_annotations(prefix: Prefix, task: str | None) -> tuple[str, str, bytes, dice.Dataset]:
+    """Returns the task, the annotation file's name, its bytes and the decoded annotations.
 
     Raises:
-        DatasetNotFound: If nothing, or no annotation file, lies there.
+        DatasetNotFound: If the prefix holds nothing, or no annotation file.
         InvalidConfig: If the dataset has several tasks and none was chosen.
         InvalidDataset: If the file is not DICE.
     """
     try:
-        _, objects = place.children()
+        _, objects = prefix.children()
     except NotFound:
-        raise DatasetNotFound(f"{place.uri}: there is no such bucket; correct --dataset.") from None
+        raise DatasetNotFound(f"{prefix.uri}: there is no such bucket; correct --dataset.") from None
     names = [info.key for info in objects]
     if not names:
         raise DatasetNotFound(
-            f"{place.uri}: no dataset lies there; correct --dataset or export it from the labelling tool."
+            f"{prefix.uri}: no dataset lies there; correct --dataset or export it from the labelling tool."
         )
-    chosen, file = dice.choose_task(names, task, place.uri)
+    chosen, file = dice.choose_task(names, task, prefix.uri)
     try:
-        data = place.read(file)
+        data = prefix.read(file)
     except NotFound:
-        raise DatasetNotFound(f"{place.uri}/{file}: the file is gone; export the dataset again.") from None
+        raise DatasetNotFound(f"{prefix.uri}/{file}: the file is gone; export the dataset again.") from None
     annotations = dice.decode(data, file, chosen)
     return annotations.task, file, data, annotations
 
 
-def read_source(place: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> SourceDataset:
+def read_source(prefix: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> SourceDataset:
     """Lists and reads a dataset; image bytes are read only where the store is a folder, which declares no ETag."""
-    chosen, file, data, annotations = read_annotations(place, task)
+    chosen, file, data, annotations = read_annotations(prefix, task)
     names = {image.file_name for image in annotations.images}
-    return SourceDataset(chosen, annotations, data, file, _metadata(place), list_images(place, names, alive))
+    return SourceDataset(chosen, annotations, data, file, _metadata(prefix), list_images(prefix, names, alive))
 
 
 def list_images(
-    place: Prefix, names: Collection[str], alive: Callable[[], None] = lambda: None
+    prefix: Prefix, names: Collection[str], alive: Callable[[], None] = lambda: None
 ) -> dict[str, ObjectInfo]:
-    """The named images that are there, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
-    images = place.child(IMAGES)
-    found: dict[str, ObjectInfo] = {}
+    """Returns the named images that exist, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
+    images = prefix.child(IMAGES)
+    objects: dict[str, ObjectInfo] = {}
     for info in images.objects():
         if info.key in names:
-            found[info.key] = info
+            objects[info.key] = info
             alive()
-    if place.on_files:
-        for name, info in found.items():
-            found[name] = ObjectInfo(name, info.size, file_etag(images, name), None)
+    if prefix.on_files:
+        for name, info in objects.items():
+            objects[name] = ObjectInfo(name, info.size, file_etag(images, name), None)
             alive()
-    return found
+    return objects
 
 
 def file_etag(images: Prefix, name: str) -> str:
-    """SHA-256 of an image in a folder: what stands for the ETag there."""
+    """SHA-256 of an image in a folder, which serves as its ETag."""
     folder = local_path(images.uri)
     if folder is None:
         raise InvalidDataset(f"{images.uri} is no folder.")
@@ -99,10 +99,10 @@ def file_etag(images: Prefix, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _metadata(place: Prefix) -> dict[str, Any]:
-    """``metadata.json`` if there is one; any object is accepted, for its content was never specified."""
+def _metadata(prefix: Prefix) -> dict[str, Any]:
+    """Reads ``metadata.json`` if it exists; any object is accepted, because its content was never specified."""
     try:
-        value = msgspec.json.decode(place.read(METADATA))
+        value = msgspec.json.decode(prefix.read(METADATA))
     except NotFound:
         return {}
     except msgspec.MsgspecError as error:

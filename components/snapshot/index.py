@@ -18,7 +18,7 @@ class SnapshotIndex(msgspec.Struct, kw_only=True):
 
 
 def read(workspace: Prefix, snapshot_id: str) -> list[str]:
-    """The receipts with this id, newest first; none where the id is unknown."""
+    """Returns the receipts with this id, newest first; none if the id is unknown."""
     try:
         index = msgspec.json.decode(workspace.read(f"{FOLDER}/{snapshot_id}.json"), type=SnapshotIndex)
     except NotFound:
@@ -31,7 +31,7 @@ def read(workspace: Prefix, snapshot_id: str) -> list[str]:
 
 
 def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
-    """Appends a receipt, whoever else does so at the same time; one that is listed moves to the end."""
+    """Appends a receipt, even if others do so at the same time; one that is already listed moves to the end."""
     key = f"{FOLDER}/{snapshot_id}.json"
     while True:
         try:
@@ -41,11 +41,11 @@ def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
                 return
             continue
         try:
-            there = msgspec.json.decode(data, type=SnapshotIndex).receipts
+            existing = msgspec.json.decode(data, type=SnapshotIndex).receipts
         except msgspec.MsgspecError:
-            there = []
+            existing = []
         try:
-            workspace.replace(key, _encode(snapshot_id, [*(uri for uri in there if uri != receipt), receipt]), etag)
+            workspace.replace(key, _encode(snapshot_id, [*(uri for uri in existing if uri != receipt), receipt]), etag)
         except PreconditionFailed:
             continue
         return

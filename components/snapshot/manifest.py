@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot is: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment."""
+    """What identifies a snapshot: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment."""
 
     dataset_hash: str
     task: str
@@ -62,18 +62,18 @@ def decode(data: bytes) -> list[ImageRow]:
 
 
 class Snapshot:
-    """A snapshot that was read back: its identity, where its images are, its manifest and annotations."""
+    """A snapshot as read from its receipt: its identity, where its images are, its manifest and annotations."""
 
-    def __init__(self, found: Result) -> None:
-        """``found`` is a snapshot's receipt."""
-        self.result = found
+    def __init__(self, result: Result) -> None:
+        """``result`` is a snapshot's receipt."""
+        self.result = result
         try:
-            self.identity = msgspec.json.decode(found.read("snapshot"), type=Identity)
+            self.identity = msgspec.json.decode(result.read("snapshot"), type=Identity)
         except msgspec.MsgspecError as error:
             raise InvalidReceipt(
-                f"{found.uri}: snapshot.json is not one ({error}); take the snapshot again."
+                f"{result.uri}: snapshot.json is not one ({error}); take the snapshot again."
             ) from error
-        self.dataset = str(found.receipt.parameters["dataset"].value)
+        self.dataset = str(result.receipt.parameters["dataset"].value)
         self._rows: list[ImageRow] | None = None
         self._annotations: dice.Dataset | None = None
 

@@ -1,4 +1,4 @@
-"""The snapshot stage: lists and reads a dataset, resolves task and split, and writes down what it found."""
+"""The snapshot stage: lists and reads a dataset, resolves task and split, and writes the snapshot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from visionloop.training.configuration import split_strategy
 
 @dataclass(frozen=True)
 class Arguments:
-    """What snapshot is told: a dataset, or the id of an earlier snapshot."""
+    """The arguments of snapshot: a dataset, or the id of an earlier snapshot."""
 
     dataset: str | None = argument(
         "The DICE dataset: s3://…, file://… or a path.", default=None, variable="DATASET_S3_URI"
@@ -58,7 +58,7 @@ class Loaded:
 
 
 class SnapshotStage:
-    """Freezes a dataset: about a second and a megabyte, whatever its size in images' bytes."""
+    """Freezes a dataset in about a second and a megabyte, however many bytes its images have."""
 
     name = "snapshot"
     logic_version = 1
@@ -67,7 +67,7 @@ class SnapshotStage:
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
-        """Lists and reads the dataset; its hash, task and split make the key. Whether to go on stands beside it."""
+        """Lists and reads the dataset; its hash, task and split make the key. Whether to go on is not part of it."""
         if arguments.snapshot:
             if arguments.dataset and not _from_variable(arguments.dataset):
                 raise InvalidConfig("--dataset and --snapshot are both given; give the one to train on.")
@@ -109,10 +109,10 @@ class SnapshotStage:
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
 
-    def explain(self, found: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
-        """What differs between an earlier snapshot and the dataset as it is."""
+    def explain(self, result: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+        """Returns the differences between an earlier snapshot and the dataset as it is now."""
         loaded = resolution.loaded
-        snapshot = Snapshot(found)
+        snapshot = Snapshot(result)
         changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
         before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
         now = loaded.dataset.identities
@@ -121,12 +121,12 @@ class SnapshotStage:
             changes.append(f"{changed} image{'s' if changed > 1 else ''} changed in the store")
         if snapshot.identity.split["rule"] != loaded.identity.split["rule"]:
             changes.append("another split")
-        # The split's hash follows from the images; what a person wants to hear stands above.
+        # The split's hash follows from the images; the changes above say what a person needs to know.
         return {"dataset_hash": changes, "split": []}
 
 
 def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str, Any]:
-    """The figures that stand beside a snapshot's receipt."""
+    """Returns the scalars of a snapshot's receipt."""
     counts: dict[str, Any] = {split: sum(row.split == split for row in rows) for split in dice.SPLITS}
     return {
         "snapshot_id": identity.id,
@@ -139,7 +139,7 @@ def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str,
 
 
 def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
-    """The dataset as it is now."""
+    """Resolves the dataset as it is now."""
     uri = normalise_uri(str(arguments.dataset))
     task = dice.parse_task(arguments.task, "--task") if arguments.task else None
     read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
@@ -165,7 +165,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
 
 
 def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: dice.Dataset) -> Decision:
-    """Whether the run goes on. The registry is imported where there is a policy only."""
+    """Decides whether the run goes on. The registry is imported only if there is a policy."""
     if not arguments.retraining:
         return ALWAYS
     from visionloop.components.snapshot.retraining.decision import decide_run
@@ -182,12 +182,12 @@ def _decision(context: Context, arguments: Arguments, identity: Identity, annota
 
 
 def _from_variable(dataset: str) -> bool:
-    """Whether the dataset was not typed but stands in the environment, where an explicit snapshot goes before it."""
+    """Whether the dataset comes from the environment, over which an explicit snapshot takes precedence."""
     return os.environ.get("DATASET_S3_URI") == dataset
 
 
 def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.SplitRule | None, str]:
-    """The split's rule and where it came from: the run's, the dataset's, else the images' own field."""
+    """Returns the split's rule and where it came from: the run's, the dataset's, else the images' own field."""
     if argument:
         return dice.parse_split(argument), "argument"
     strategy = split_strategy(os.environ)
@@ -200,7 +200,7 @@ def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.Sp
 
 
 def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
-    """An earlier snapshot: of the receipts with its id the newest whose images are all still there."""
+    """Resolves an earlier snapshot: the newest of its receipts whose images all still exist unchanged."""
     wanted = str(arguments.snapshot)
     if arguments.split:
         raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
@@ -212,8 +212,8 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     refused: VisionloopError | None = None
     for uri in uris:
         try:
-            found = receipts.load(uri, "snapshot")
-            snapshot = Snapshot(found)
+            result = receipts.load(uri, "snapshot")
+            snapshot = Snapshot(result)
             _check_task(snapshot, arguments.task, wanted)
             differences = missing_or_changed(snapshot, context)
         except InvalidDataset as error:
@@ -225,8 +225,8 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
                 f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
             )
             continue
-        resolution = Resolution(existing=found, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
-        resolution.parameters = dict(found.receipt.parameters)
+        resolution = Resolution(existing=result, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
+        resolution.parameters = dict(result.receipt.parameters)
         return resolution, snapshot.identity, snapshot.annotations
     raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
 
@@ -239,24 +239,24 @@ def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
 
 
 def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
-    """The images of a snapshot that are gone or are not what was frozen, one sentence part each."""
+    """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
     rows = snapshot.rows
-    place = open_prefix(snapshot.dataset, "dataset")
-    objects = source.list_images(place, {row.file_name for row in rows}, context.alive)
-    found = []
+    prefix = open_prefix(snapshot.dataset, "dataset")
+    objects = source.list_images(prefix, {row.file_name for row in rows}, context.alive)
+    differences = []
     for row in rows:
         info = objects.get(row.file_name)
         if row.etag is None:
             continue
         if info is None:
-            found.append(f"{row.key} is gone")
+            differences.append(f"{row.key} is gone")
         elif (info.size, info.etag) != (row.size, row.etag):
-            found.append(f"{row.key} changed")
-    return found
+            differences.append(f"{row.key} changed")
+    return differences
 
 
 def _moved_on(snapshot: Snapshot) -> list[str]:
-    """A notice when the dataset's annotations are not the snapshot's any more."""
+    """Returns a notice if the dataset's annotations are not the snapshot's any more."""
     try:
         _, _, _, annotations = source.read_annotations(open_prefix(snapshot.dataset, "dataset"), snapshot.task)
     except (InvalidDataset, InvalidConfig) as error:

@@ -1,6 +1,6 @@
-"""What the train stage and its child process say to each other: JSON lines over a socket pair.
+"""The messages between the train stage and its child process: JSON lines over a socket pair.
 
-The child tells finished work and its end; the stage answers each finished epoch once its checkpoint is durable.
+The child reports finished work and its end; the stage answers each finished epoch once its checkpoint is durable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Batch(msgspec.Struct, tag="batch", frozen=True):
 
 
 class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
-    """An epoch is done and its checkpoint lies in a file."""
+    """An epoch is done and its checkpoint is in a file."""
 
     epoch: int
     train_metrics: dict[str, float]
@@ -47,7 +47,7 @@ class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
-    """Training ended with an error; ``traceback`` for a defect only."""
+    """Training ended with an error; ``traceback`` is set for a defect only."""
 
     exit_code: int
     error_code: str
@@ -79,11 +79,11 @@ class Channel:
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def lines(self, timeout: float | None) -> Iterator[bytes | None]:
-        """Yields each line as it comes, None whenever ``timeout`` seconds bring none; ends when the other end closes."""
+        """Yields each line as it arrives, None whenever ``timeout`` seconds bring none; ends when the other end closes."""
         self._socket.settimeout(timeout)
         while True:
-            line, found, rest = self._buffer.partition(b"\n")
-            if found:
+            line, separator, rest = self._buffer.partition(b"\n")
+            if separator:
                 self._buffer = rest
                 yield line
                 continue
@@ -104,5 +104,5 @@ class Channel:
 
 
 def decode(line: bytes) -> Message:
-    """A message of the child."""
+    """Decodes a message of the child."""
     return _DECODER.decode(line)

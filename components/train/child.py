@@ -1,4 +1,4 @@
-"""The child process: runs a trainer on a job and tells the stage what it finished."""
+"""The child process: runs a trainer on a job and reports finished work to the stage."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelListener:
-    """Tells the stage."""
+    """Reports a trainer's progress to the stage."""
 
     def __init__(self, end: channel.Channel) -> None:
         """``end`` is this process's end of the channel."""
@@ -53,11 +53,11 @@ class ChannelListener:
         self._answers = end.lines(None)
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
-        """Tells a sign of life."""
+        """Reports a finished batch, as a sign of life."""
         self._channel.send(channel.Batch(epoch, batch, batches))
 
     def epoch(self, report: EpochReport) -> bool:
-        """Tells an epoch and waits until its checkpoint is durable."""
+        """Reports an epoch and waits until its checkpoint is durable. Returns whether to go on."""
         self._channel.send(
             channel.Epoch(
                 epoch=report.epoch,
@@ -75,7 +75,7 @@ class ChannelListener:
 
 def main(job_file: str, descriptor: int) -> int:
     """Trains; returns the process's exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stage's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
     die_with_parent(VisionloopError.exit_code)
     end = channel.Channel(socket.socket(fileno=descriptor))
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
@@ -97,7 +97,7 @@ def main(job_file: str, descriptor: int) -> int:
             )
         )
     except BrokenPipeError:
-        return VisionloopError.exit_code  # the stage is gone, and with it whoever would hear more
+        return VisionloopError.exit_code  # the stage is gone: nobody is left to report to
     except VisionloopError as error:
         end.send(channel.Failed(exit_code=error.exit_code, error_code=error.error_code, sentence=error.sentence))
         return error.exit_code
@@ -105,7 +105,7 @@ def main(job_file: str, descriptor: int) -> int:
         text = "The machine's memory is used up; give the stage more memory or lower batch, imgsz or workers."
         end.send(channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text))
         return Transient.exit_code
-    except Exception as error:  # noqa: BLE001 - whatever it is, the stage must hear of it
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be reported to the stage
         text = f"train met a defect of Visionloop or {job.trainer} ({type(error).__name__}: {error}); please report it."
         end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=traceback.format_exc()))
         return 70
@@ -113,7 +113,7 @@ def main(job_file: str, descriptor: int) -> int:
 
 
 def _devices() -> list[str]:
-    """The GPUs that torch sees in this process, by name; none without torch or a GPU."""
+    """The GPUs that torch sees in this process, by name; empty without torch or a GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return []

@@ -50,7 +50,7 @@ UPLOAD_BACKOFF_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Arguments:
-    """What train is told."""
+    """The arguments of train."""
 
     converted: str = argument("URI of the convert receipt.")
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
@@ -65,7 +65,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` found out."""
+    """What ``resolve`` loaded."""
 
     arguments: Arguments
     converted: Converted
@@ -75,7 +75,7 @@ class Loaded:
 
 
 class TrainStage:
-    """Trains in a child process; a retry, a second run or another machine goes on from the last durable checkpoint."""
+    """Trains in a child process; a retry, a second run or another machine resumes from the last durable checkpoint."""
 
     name = "train"
     logic_version = 1
@@ -127,12 +127,12 @@ class TrainStage:
     def _keep_best(
         self, context: Context, resolution: Resolution[Loaded], training: Training, error: VisionloopError
     ) -> None:
-        """Publishes the best checkpoint so far under a key of its own, with the epoch: never that of the full run."""
+        """Publishes the best checkpoint so far under a key of its own, with the epoch, never under that of the full run."""
         epoch = training.last_epoch
         error.last_successful_epoch = epoch or None
         if not epoch:
             return
-        # The signal that stopped the stage has been heard; finalising takes some seconds more.
+        # The signal that stopped the stage has been handled; finalising takes a few more seconds.
         context.limits.give_time()
         why = "time limit" if isinstance(error, TimeLimit) else "stopped by the user"
         stopped = Resolution(
@@ -141,14 +141,14 @@ class TrainStage:
             loaded=resolution.loaded,
         )
         key = key_of(self, stopped)
-        place = context.workspace.child(f"{self.name}/{key}")
-        attempt = Attempt(place, training.attempt.name, training.attempt.work, context.alive)
+        prefix = context.workspace.child(f"{self.name}/{key}")
+        attempt = Attempt(prefix, training.attempt.name, training.attempt.work, context.alive)
         with contextlib.suppress(VisionloopError):
             computed = training.finalise(epoch, attempt)
-            found = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
-            error.receipt = found.uri
+            result = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
+            error.receipt = result.uri
             notice(
-                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {found.uri}"
+                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {result.uri}"
             )
 
 
@@ -176,15 +176,15 @@ class Training:
 
     def run(self) -> Computed:
         """Trains to the end."""
-        place = self.attempt.key_prefix
-        there = self._earlier_progress()
-        checkpoint = self._fetch_checkpoint(there) if there else None
-        # From an older generation of a finished training, the last epoch is trained again.
-        if there is None or not there.finished or self.last_epoch < there.epoch:
+        prefix = self.attempt.key_prefix
+        earlier = self._earlier_progress()
+        checkpoint = self._fetch_checkpoint(earlier) if earlier else None
+        # When resuming from an older generation of a finished training, the last epoch is trained again.
+        if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
             self._make_view()
         if checkpoint:
             notice(
-                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {place.uri}/{self._uploaded[0].path}"
+                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
             )
         self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
@@ -194,9 +194,9 @@ class Training:
         return computed
 
     def finalise(self, epoch: int, attempt: Attempt) -> Computed:
-        """Makes best and last out of the newest durable checkpoint, as if ``epoch`` had been the last."""
-        there = progress.read(self.attempt.key_prefix)
-        checkpoint = self._fetch_checkpoint(there) if there else None
+        """Makes the best and last checkpoints from the newest durable one, as if ``epoch`` had been the last."""
+        earlier = progress.read(self.attempt.key_prefix)
+        checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
@@ -231,7 +231,7 @@ class Training:
         )
 
     def _on_epoch(self, epoch: channel.Epoch) -> bool:
-        """Makes the checkpoint durable, then tells everybody."""
+        """Makes the checkpoint durable, then reports the epoch."""
         self.context.alive()
         metrics = {**epoch.train_metrics, **epoch.val_metrics}
         finished = epoch.stopping or epoch.epoch >= self.epochs
@@ -253,11 +253,11 @@ class Training:
     def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:
         local = Path(epoch.checkpoint)
         path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
-        place = self.attempt.key_prefix
+        prefix = self.attempt.key_prefix
         wait = UPLOAD_BACKOFF_SECONDS
         for attempt in range(1, UPLOAD_TRIES + 1):
             try:
-                sent = place.upload(local, path, self.context.alive)
+                sent = prefix.upload(local, path, self.context.alive)
                 break
             except Transient as error:
                 if attempt == UPLOAD_TRIES:
@@ -269,7 +269,7 @@ class Training:
         self._uploaded.insert(0, progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256))
         kept, dropped = self._uploaded[: progress.GENERATIONS], self._uploaded[progress.GENERATIONS :]
         progress.advance(
-            place,
+            prefix,
             progress.Progress(
                 attempt=self.attempt.name,
                 epoch=epoch.epoch,
@@ -281,31 +281,31 @@ class Training:
             ),
         )
         self._uploaded = kept
-        place.delete(checkpoint.path for checkpoint in dropped)
-        # The newest stays: the trainer makes its result out of it.
+        prefix.delete(checkpoint.path for checkpoint in dropped)
+        # The newest stays: the trainer makes its result from it.
         if self._local and self._local != local:
             self._local.unlink(missing_ok=True)
         self._local = local
 
     def _earlier_progress(self) -> progress.Progress | None:
-        """What an earlier attempt left, unless this run was told to compute anew and has not begun to."""
-        place = self.attempt.key_prefix
-        there = progress.read(place)
-        if there is not None and self.context.force and there.attempt not in self.context.attempts:
-            place.delete([progress.FILE])
+        """Returns the progress of an earlier attempt, unless this run has to compute anew and has not begun to."""
+        prefix = self.attempt.key_prefix
+        earlier = progress.read(prefix)
+        if earlier is not None and self.context.force and earlier.attempt not in self.context.attempts:
+            prefix.delete([progress.FILE])
             return None
-        return there
+        return earlier
 
-    def _fetch_checkpoint(self, there: progress.Progress) -> Path | None:
-        """The newest checkpoint that is there and whole, in a local file."""
-        for checkpoint in there.checkpoints:
+    def _fetch_checkpoint(self, earlier: progress.Progress) -> Path | None:
+        """Downloads the newest checkpoint that exists and is intact. Returns its local file, or None."""
+        for checkpoint in earlier.checkpoints:
             local = self.attempt.work / f"resume_{checkpoint.epoch}.pt"
             try:
                 sent = self.attempt.key_prefix.download(checkpoint.path, local, self.context.alive)
             except NotFound:
                 continue
             if sent.sha256 == checkpoint.sha256:
-                self._uploaded = [entry for entry in there.checkpoints if entry.epoch <= checkpoint.epoch]
+                self._uploaded = [entry for entry in earlier.checkpoints if entry.epoch <= checkpoint.epoch]
                 self.last_epoch = checkpoint.epoch
                 return local
             LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)
@@ -333,7 +333,7 @@ class Training:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
         metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
         best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
-        # All attempts of this run held them, also those that were killed.
+        # All attempts of this run held the GPUs, including those that were killed.
         gpu_hours = len(done.devices) * self.context.limits.seconds / 3600
         return Computed(
             scalars={
@@ -349,14 +349,14 @@ class Training:
 
 
 def resolve_settings(settings: Mapping[str, object], task: str) -> tuple[configuration.Resolved, Trainer]:
-    """The configuration of a training for a task, and its trainer; nothing of the dataset is read.
+    """Returns the configuration of a training for a task, and its trainer, without reading the dataset.
 
     Args:
         settings: The explicit settings by name, ``advanced_config`` among them where it is given.
         task: The dataset's task.
 
     Raises:
-        InvalidConfig: If a setting can't be used, or the trainer or model is one for another task.
+        InvalidConfig: If a setting can't be used, or the trainer or model is for another task.
     """
     config = configuration.resolve(settings, catalog.trainers(), os.environ, task)
     trainer = catalog.trainer(config.trainer)
@@ -380,7 +380,7 @@ def registered(reference: str) -> str:
 
 
 def _batch(context: Context, loaded: Loaded) -> int:
-    """The batch to use: the configured one, less after this run's GPU memory ran out."""
+    """Returns the batch to use: the configured one, or a smaller one after this run's GPU memory ran out."""
     configured = int(str(loaded.config.values["batch"]))
     failure = context.run.failure("train")
     if failure is not None and failure.exit_code == OutOfMemory.exit_code and failure.batch:

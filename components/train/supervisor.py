@@ -1,4 +1,4 @@
-"""Starts the child process, hears of its work, and turns every way in which it can end into a result or an error."""
+"""Starts the child process, receives its messages, and turns every way in which it can end into a result or an error."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ def supervise(
 
     Args:
         job: What to train.
-        folder: Where the job file is put.
+        folder: Where the job file is written.
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
 
     Raises:
-        VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that nobody sent.
+        VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that the stage did not
+            send.
     """
     job_file = folder / "job.json"
     job_file.write_bytes(msgspec.json.encode(job))
@@ -64,7 +65,7 @@ def supervise(
                     pass
         code = process.wait()
     if failed is not None:
-        raise _told(failed)
+        raise _reported_error(failed)
     if done is None or code != 0:
         raise _ended(code)
     return done
@@ -74,7 +75,7 @@ def supervise(
 def _child(job_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-c", START, str(job_file), str(theirs.fileno())]
-    # The child's chatter goes where the stage's log goes; stdout belongs to one line of the stage.
+    # The child's output goes where the stage's log goes; stdout is reserved for one line of the stage.
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
     theirs.close()
     end = channel.Channel(ours)
@@ -91,7 +92,7 @@ def _child(job_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], channel.Ch
                 process.wait()
 
 
-def _told(failed: channel.Failed) -> Exception:
+def _reported_error(failed: channel.Failed) -> Exception:
     error = by_code(failed.exit_code, failed.error_code)(failed.sentence)
     if failed.traceback:
         error.__cause__ = RuntimeError(failed.traceback)
@@ -99,7 +100,7 @@ def _told(failed: channel.Failed) -> Exception:
 
 
 def _ended(code: int) -> Exception:
-    """The error of a child that said nothing at its end."""
+    """Returns the error of a child that ended without a message."""
     if code == -signal.SIGKILL:
         return Killed(
             "The training process was killed (SIGKILL), mostly for want of memory; give it more, or lower batch or workers."

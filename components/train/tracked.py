@@ -17,21 +17,21 @@ from visionloop.training.tracking import open_tracker
 if TYPE_CHECKING:
     from visionloop.components.train.stage import Loaded
 
-#: Beside the receipt: which run of which tracker this key's training is told to.
+#: In the key's folder: which run of which tracker this key's training is logged to.
 FILE = "tracking.json"
 
 
 class TrackedTraining:
-    """Tells a training to its tracker; a later attempt at the same key goes on in the same run."""
+    """Logs a training to its tracker; a later attempt at the same key continues the same run."""
 
     def __init__(self, context: Context, resolution: Resolution, attempt: Attempt, loaded: Loaded) -> None:
         """Opens the tracker's run, or the one that an earlier attempt opened."""
         self._prefix = attempt.key_prefix
         arguments = loaded.arguments
         experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
-        known = _known(self._read())
+        recorded = _recorded_run_id(self._read())
         # KFP 2.17 may have made a run for this task already.
-        run_id = known or os.environ.get("MLFLOW_RUN_ID")
+        run_id = recorded or os.environ.get("MLFLOW_RUN_ID")
         self._tracker = open_tracker(os.environ, experiment, workspace=context.workspace.uri, run_id=run_id)
         tags = {
             "visionloop.run": context.run.name,
@@ -50,7 +50,7 @@ class TrackedTraining:
             loaded.snapshot.identity.dataset_hash,
             loaded.snapshot.dataset,
         )
-        if self._tracker.run_id and self._tracker.run_id != known:
+        if self._tracker.run_id and self._tracker.run_id != recorded:
             self._write()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -62,7 +62,7 @@ class TrackedTraining:
         self._tracker.finish(status, metrics)
 
     def record(self) -> dict[str, Any] | str:
-        """What the receipt says of it."""
+        """Returns what the receipt says about the run."""
         return self._tracker.record()
 
     def _read(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class TrackedTraining:
                 LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
 
 
-def _known(record: Mapping[str, Any]) -> str | None:
+def _recorded_run_id(record: Mapping[str, Any]) -> str | None:
     entry = record.get("mlflow")
     run_id = entry.get("run_id") if isinstance(entry, dict) else None
     return run_id if isinstance(run_id, str) else None

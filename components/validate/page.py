@@ -30,8 +30,8 @@ def render(snapshot: Snapshot, report: Report, dataset: Prefix) -> bytes:
         per_class.update(annotation.class_id for annotation in image.annotations)
     most = max(per_class.values(), default=1) or 1
     classes = [
-        {"name": one.name, "annotations": per_class[one.id], "share": round(100 * per_class[one.id] / most, 1)}
-        for one in snapshot.annotations.classes
+        {"name": entry.name, "annotations": per_class[entry.id], "share": round(100 * per_class[entry.id] / most, 1)}
+        for entry in snapshot.annotations.classes
     ]
     values: dict[str, Any] = {
         "report": report,
@@ -77,7 +77,7 @@ def _pictures(snapshot: Snapshot, report: Report, dataset: Prefix, split_of: dic
 
 
 def _picture(image: dice.Image, row: ImageRow, dataset: Prefix, snapshot: Snapshot) -> str | None:
-    names = {one.id: one.name for one in snapshot.annotations.classes}
+    names = {entry.id: entry.name for entry in snapshot.annotations.classes}
     boxes = [
         reports.Box(
             annotation.bbox, names.get(annotation.class_id, f"class {annotation.class_id}"), annotation.class_id

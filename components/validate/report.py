@@ -20,7 +20,7 @@ class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Which images were looked at, what was found, and which are left out of training."""
+    """How many images were checked, what was found, and which images are left out of training."""
 
     schema: int = 1
     snapshot_id: str
@@ -32,13 +32,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[ReportedFinding]
 
     def encode(self) -> bytes:
-        """Canonical JSON, for it is a result."""
+        """Canonical JSON, because it is a result."""
         return canonical(msgspec.to_builtins(self))
 
 
-def read(found: Result) -> Report:
+def read(result: Result) -> Report:
     """Reads the report of a validate receipt."""
     try:
-        return msgspec.json.decode(found.read("report"), type=Report)
+        return msgspec.json.decode(result.read("report"), type=Report)
     except msgspec.MsgspecError as error:
-        raise InvalidReceipt(f"{found.uri}: report.json is not a report ({error}); validate again.") from error
+        raise InvalidReceipt(f"{result.uri}: report.json is not a report ({error}); validate again.") from error

@@ -22,7 +22,7 @@ ON_ERROR = ("fail", "quarantine")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What validate is told."""
+    """The arguments of validate."""
 
     snapshot: str = argument("URI of the snapshot's receipt.")
     mode: str = argument(
@@ -46,13 +46,13 @@ class ValidateStage:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
-        found = receipts.load(arguments.snapshot, "snapshot")
-        snapshot = Snapshot(found)
+        snapshot_result = receipts.load(arguments.snapshot, "snapshot")
+        snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
         if not pinned and not context.planning:
             refuse_changed(snapshot)
         return Resolution(
-            inputs={"snapshot": found.reference},
+            inputs={"snapshot": snapshot_result.reference},
             parameters={
                 "mode": Parameter(arguments.mode, "argument"),
                 "on_error": Parameter(arguments.on_error, "argument"),
@@ -62,7 +62,7 @@ class ValidateStage:
         )
 
     def compute(self, context: Context, resolution: Resolution[Snapshot], attempt: Attempt) -> Computed:
-        """Looks at annotations and images, decides what is left out, writes report and page."""
+        """Checks annotations and images, decides what is left out, and writes the report and the page."""
         snapshot = resolution.loaded
         mode = str(resolution.parameters["mode"].value)
         quarantine = resolution.parameters["on_error"].value == "quarantine"
@@ -74,7 +74,7 @@ class ValidateStage:
             )
         headers: dict[str, dice.Header | None] = {c.row.file_name: c.header for c in checks if not c.missing}
         if mode == "annotations":
-            # No image is read: what the manifest says of each stands for its header.
+            # No image is read: the manifest's row stands in for the image's header.
             headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}
         findings = dice.check(snapshot.annotations, headers)
         broken = sorted(
@@ -109,8 +109,8 @@ def refuse_changed(snapshot: Snapshot) -> None:
 def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.ImageCheck]:
     if mode == "annotations":
         return []
-    place = open_prefix(snapshot.dataset, "dataset")
-    return list(images.inspect(place, snapshot.rows, whole=mode == "full", alive=context.alive))
+    prefix = open_prefix(snapshot.dataset, "dataset")
+    return list(images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive))
 
 
 def _report(snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str]) -> Report:

@@ -40,7 +40,7 @@ def found(stage: str, **more: object) -> Result:
 
 CARD = Card(
     name="digits",
-    given="Digits",
+    original_name="Digits",
     task="detection",
     classes=("zero", "one"),
     result=RESULT,
@@ -112,8 +112,8 @@ def test_of_many_classes_it_names_some() -> None:
 
 @given(st.text(), st.lists(st.text(max_size=20), max_size=5), st.text())
 def test_no_name_becomes_markup_or_breaks_a_table(given_name: str, classes: list[str], reason: str) -> None:
-    plain = render(replace(CARD, given="x", classes=["x"] * len(classes), result=_with(reason="x")))
-    text = render(replace(CARD, given=given_name, classes=classes, result=_with(reason=reason)))
+    plain = render(replace(CARD, original_name="x", classes=["x"] * len(classes), result=_with(reason="x")))
+    text = render(replace(CARD, original_name=given_name, classes=classes, result=_with(reason=reason)))
     assert len(text.split("\n")) == len(plain.split("\n"))
     assert [line.count(" | ") for line in text.split("\n")] == [line.count(" | ") for line in plain.split("\n")]
     assert re.search(r"(?<!\\)(?:\\\\)*[<`\[]", escape(given_name + reason + "".join(classes))) is None

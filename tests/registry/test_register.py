@@ -232,14 +232,14 @@ def test_two_registrations_at_once_make_one_version(prepared: Prepared, registry
 
 def test_without_the_lock_the_later_version_is_deleted(prepared: Prepared, registry: Registry, name: str) -> None:
     """Two workspaces share no lock: whoever finds an older version of the same training deletes its own."""
-    from visionloop.components.register.stage import one_version
+    from visionloop.components.register.stage import oldest_version
 
     registry.ensure_model(name, name)
     tags = {"visionloop.training_digest": "d" * 64}
     first = registry.create_version(name, "s3://one/model", tags, "")
     second = registry.create_version(name, "s3://two/model", tags, "")
-    assert one_version(registry, name, "d" * 64, mine=second) == first
-    assert one_version(registry, name, "d" * 64, mine=first) == first
+    assert oldest_version(registry, name, "d" * 64, mine=second) == first
+    assert oldest_version(registry, name, "d" * 64, mine=first) == first
     assert [one.number for one in registry.of_training(name, "d" * 64)] == [1]
 
 

@@ -1,4 +1,4 @@
 """Whether a scheduled run goes on: the retraining policy, and what happened since the champion was trained.
 
-The decision is made in snapshot, at each run anew and outside its receipt, so a run that is not worth its cost ends there.
+The decision is made in snapshot, anew in each run and outside its receipt, so a run that is not worth its cost ends there.
 """

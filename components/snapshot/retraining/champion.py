@@ -1,4 +1,4 @@
-"""A dataset beside the snapshot that the champion was trained on: new images, drift, age."""
+"""Compares a dataset with the snapshot that the champion was trained on: new images, drift, age."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visionloop.registry import Version
 def compare(
     champion: Version | None, model: str, snapshot_id: str, annotations: dice.Dataset, now: datetime
 ) -> Comparison | str:
-    """A dataset beside the snapshot that the champion was trained on, or why there is none to compare with.
+    """Compares a dataset with the snapshot that the champion was trained on, or says why there is none to compare with.
 
     Args:
         champion: The model's champion.
@@ -49,10 +49,10 @@ def compare(
 def _trained_on(training: str) -> tuple[Snapshot, datetime]:
     """The snapshot of a training, and when the training was finished. Raises NotFound or InvalidReceipt."""
     folder, name = split_uri(training)
-    place = open_prefix(folder, "results")
+    prefix = open_prefix(folder, "results")
     # Its checkpoints may be gone by now: only the receipt is needed.
-    receipt = receipts.parse(place.read(name), training)
-    finished = datetime.fromtimestamp(place.head(name).modified, UTC)
+    receipt = receipts.parse(prefix.read(name), training)
+    finished = datetime.fromtimestamp(prefix.head(name).modified, UTC)
     return Snapshot(receipts.load(receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
 
 
@@ -63,9 +63,11 @@ def labelled(annotations: dice.Dataset) -> set[str]:
 
 def class_frequencies(annotations: dice.Dataset) -> dict[str, float]:
     """The share of each class, by name, in all annotations; empty without any."""
-    names = {one.id: one.name for one in annotations.classes}
+    names = {entry.id: entry.name for entry in annotations.classes}
     counts = Counter(
-        names.get(one.class_id, str(one.class_id)) for image in annotations.images for one in image.annotations
+        names.get(annotation.class_id, str(annotation.class_id))
+        for image in annotations.images
+        for annotation in image.annotations
     )
     total = counts.total()
     return {name: count / total for name, count in counts.items()}
@@ -74,9 +76,9 @@ def class_frequencies(annotations: dice.Dataset) -> dict[str, float]:
 def drift(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """Total variation distance between two distributions: half the sum of the differences, 0 (equal) to 1 (disjoint).
 
-    No annotations at all beside some are as far apart as can be.
+    An empty distribution and one that is not empty are as far apart as can be.
     """
     if bool(before) != bool(after):
         return 1.0
-    # fsum: a set has no order, and a limit must not be met by the last digit now and not then.
+    # fsum: a set has no order, and whether a limit is met must not vary with it.
     return math.fsum(abs(before.get(name, 0.0) - after.get(name, 0.0)) for name in {*before, *after}) / 2

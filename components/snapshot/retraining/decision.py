@@ -16,7 +16,7 @@ from visionloop.registry import Registry
 
 
 def decide_run(
-    given: str,
+    retraining: str,
     model: str | None,
     workspace: Prefix,
     run: str,
@@ -27,8 +27,8 @@ def decide_run(
     """The decision for a run.
 
     Args:
-        given: The policy as ``--retraining`` takes it.
-        model: The model's name as given.
+        retraining: The policy as ``--retraining`` takes it.
+        model: The model's name, not yet sanitised.
         workspace: The results' prefix.
         run: The run's name.
         snapshot_id: The id of this run's snapshot.
@@ -38,7 +38,7 @@ def decide_run(
     Raises:
         InvalidConfig: If the policy is wrong, no model is named, or there is no MLflow.
     """
-    policy = parse_policy(given)
+    policy = parse_policy(retraining)
     if not model:
         raise InvalidConfig("--retraining needs --model-name: the champion of that name is what is compared with.")
     name = sanitise(model)

@@ -10,15 +10,15 @@ from msgspec import Meta
 
 from visionloop.training.configuration.option_file import read_option_file
 
-#: What the condition of every task after snapshot compares with.
+#: The values that the condition of every task after snapshot compares with.
 GO, SKIP = "true", "false"
 
 
 class RetrainingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What ``--retraining`` holds; every field may be left out.
+    """The content of ``--retraining``; every field is optional.
 
-    The first three are reasons to go on, of which one is enough; without any of them every change of the dataset is one. The
-    last two are limits, which hold whatever the reason.
+    The first three are reasons to go on, of which one is enough; without any of them, every change of the dataset is one. The
+    last two are limits, which apply whatever the reason.
 
     Attributes:
         min_new_images: Labelled images that the champion's snapshot did not have.
@@ -36,18 +36,18 @@ class RetrainingPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     @property
     def limits(self) -> bool:
-        """Whether earlier runs count."""
+        """Whether earlier runs must be counted."""
         return self.max_runs_per_week is not None or self.max_gpu_hours_per_month is not None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A dataset beside the champion's snapshot.
+    """A dataset compared with the champion's snapshot.
 
     Attributes:
         snapshot: The id of the champion's snapshot.
-        unchanged: Whether this is the very snapshot that the champion was trained on.
-        new_images: Images with annotations that had none there.
+        unchanged: Whether this is the same snapshot that the champion was trained on.
+        new_images: The number of images with annotations here but not there.
         drift: Total variation distance between the class frequencies, 0 to 1.
         champion_age: Days since the champion was trained.
     """
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a model's earlier runs took: those of the last 7 days, and the month's GPU hours."""
+    """What a model's earlier runs used: the number in the last 7 days, and the month's GPU hours."""
 
     runs: int = 0
     gpu_hours: float = 0.0
@@ -75,7 +75,7 @@ class Decision:
     reason: str
 
     def scalars(self) -> dict[str, str]:
-        """The scalars that stand beside snapshot's receipt."""
+        """The scalars that snapshot adds for this run alone."""
         return {"go": GO if self.go else SKIP, "reason": self.reason}
 
 
@@ -83,45 +83,45 @@ class Decision:
 ALWAYS = Decision(True, "no retraining policy")
 
 
-def parse_policy(given: str) -> RetrainingPolicy:
-    """The policy of a file, a URI, or a text.
+def parse_policy(retraining: str) -> RetrainingPolicy:
+    """Reads the policy from a file, a URI, or a text.
 
     Args:
-        given: A path, a URI, or JSON or YAML itself (an engine's form has no files).
+        retraining: A path, a URI, or JSON or YAML itself (an engine's form has no files).
 
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
-    return read_option_file("--retraining", given, RetrainingPolicy, '{"min_new_images": 50}')
+    return read_option_file("--retraining", retraining, RetrainingPolicy, '{"min_new_images": 50}')
 
 
 def decide(policy: RetrainingPolicy, comparison: Comparison | str, usage: Usage) -> Decision:
-    """Whether to go on.
+    """Decides whether to go on.
 
     Args:
         policy: The policy.
-        comparison: The dataset beside the champion's snapshot; a text says why there is nothing to compare with, which is
-            a reason to go on.
-        usage: What earlier runs took.
+        comparison: The dataset compared with the champion's snapshot; a text says why there is nothing to compare with, which
+            is a reason to go on.
+        usage: What earlier runs used.
     """
     if isinstance(comparison, str):
-        found = [comparison]
+        reasons = [comparison]
     elif comparison.unchanged:
         return Decision(False, f"skipped: the dataset is still the champion's {comparison.snapshot}")
     else:
-        found, missed = _reasons(policy, comparison)
-        if not found:
+        reasons, missed = _reasons(policy, comparison)
+        if not reasons:
             return Decision(False, f"skipped: {'; '.join(missed)}")
     if policy.max_runs_per_week is not None and usage.runs >= policy.max_runs_per_week:
         return Decision(False, f"skipped: {_count(usage.runs, 'run')} in 7 days, {policy.max_runs_per_week} allowed")
     if policy.max_gpu_hours_per_month is not None and usage.gpu_hours >= policy.max_gpu_hours_per_month:
         hours = f"{usage.gpu_hours:.4g} GPU hours this month, {policy.max_gpu_hours_per_month:g} allowed"
         return Decision(False, f"skipped: {hours}")
-    return Decision(True, f"retraining: {'; '.join(found)}")
+    return Decision(True, f"retraining: {'; '.join(reasons)}")
 
 
 def _reasons(policy: RetrainingPolicy, comparison: Comparison) -> tuple[list[str], list[str]]:
-    """The policy's reasons that hold, and those that do not."""
+    """Returns the policy's reasons that hold, and those that do not."""
     checks: list[tuple[bool, str]] = []
     if policy.min_new_images is not None:
         images = _count(comparison.new_images, "new image")

@@ -1,4 +1,4 @@
-"""What a model's earlier runs took, counted from their records and the receipts of their trainings."""
+"""What a model's earlier runs used, counted from their records and the receipts of their trainings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from visionloop.core.storage import Prefix, read_uri
 #: How far ``max_runs_per_week`` looks back.
 WEEK = timedelta(days=7)
 
-#: By how much a store's clock may differ from this machine's when old records are passed over unread.
+#: How much a store's clock may differ from this machine's when old records are skipped unread.
 CLOCK_SLACK = timedelta(days=1)
 
 
 def usage_of(workspace: Prefix, model: str, own_run: str, now: datetime) -> Usage:
-    """What a model's earlier runs in a workspace took.
+    """Returns what a model's earlier runs in a workspace used.
 
-    A run counts when its train stage computed: one that found a finished training, that was skipped, or whose settings were
-    refused took nothing. A training that failed on its way counts as a run; its GPU hours count where it left a receipt.
+    A run counts if its train stage computed: one that found a finished training, that was skipped, or whose settings were
+    refused used nothing. A training that failed midway counts as a run; its GPU hours count if it left a receipt.
 
     Args:
         workspace: The results' prefix.
         model: The registered model's name.
-        own_run: The run that asks, which does not count.
+        own_run: The current run, which does not count.
         now: The time, in UTC.
     """
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -44,7 +44,7 @@ def usage_of(workspace: Prefix, model: str, own_run: str, now: datetime) -> Usag
 
 
 def _trained(workspace: Prefix, since: datetime) -> Iterator[tuple[RunRecord, StageState]]:
-    """The runs whose train stage has computed, and was last heard of since a time."""
+    """Yields the runs whose train stage has computed, and was last updated since a time."""
     for info in workspace.child("runs").objects():
         run, _, file = info.key.partition("/")
         if file == "train.json" and info.modified >= since.timestamp():
@@ -56,21 +56,21 @@ def _trained(workspace: Prefix, since: datetime) -> Iterator[tuple[RunRecord, St
 
 def _is_of(record: RunRecord, model: str) -> bool:
     run = record.read()
-    given = model_name(run.arguments) if run else ""
+    name = model_name(run.arguments) if run else ""
     try:
-        return bool(given) and sanitise(given) == model
+        return bool(name) and sanitise(name) == model
     except InvalidConfig:
         return False
 
 
 def model_name(arguments: Mapping[str, Any]) -> str:
-    """The model's name that a run was given, to the pipeline or to one of its stages; empty where there was none."""
-    told = [arguments, *(value for value in arguments.values() if isinstance(value, Mapping))]
-    return next((str(one["model_name"]) for one in told if one.get("model_name")), "")
+    """Returns the model's name in the arguments of a run's pipeline or of one of its stages; empty if there is none."""
+    mappings = [arguments, *(value for value in arguments.values() if isinstance(value, Mapping))]
+    return next((str(mapping["model_name"]) for mapping in mappings if mapping.get("model_name")), "")
 
 
 def _gpu_hours(record: RunRecord, state: StageState) -> float:
-    """The GPU hours of the training that a run made itself, be it one that was stopped early."""
+    """Returns the GPU hours of the training that a run computed itself, even if it was stopped early."""
     failure = None if state.receipt else record.failure("train")
     uri = state.receipt or (failure.receipt if failure else None)
     if not uri:
