@@ -109,10 +109,10 @@ class SnapshotStage:
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
 
-    def explain(self, result: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
+    def explain(self, existing: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """Returns the differences between an earlier snapshot and the dataset as it is now."""
         loaded = resolution.loaded
-        snapshot = Snapshot(result)
+        snapshot = Snapshot(existing)
         changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
         before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
         now = loaded.dataset.identities
