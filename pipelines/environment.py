@@ -26,10 +26,10 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     with services.session() as embedded:
-        found = embedded.environment()
+        available = embedded.environment()
         wanted = {
             name: value
-            for name, value in found.items()
+            for name, value in available.items()
             if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", "MLFLOW_TRACKING_URI"))
             or any(name.startswith(prefix) for prefix in needed)
         }
@@ -39,15 +39,15 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
 
 def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Prefixes of the variables that embedded services must supply for these arguments."""
-    found = []
+    prefixes = []
     if _on_s3(arguments.get("workspace")) and not configured("results"):
-        found.append("INTERNAL_S3_")
+        prefixes.append("INTERNAL_S3_")
     # A snapshot says only in the workspace where its dataset lies, so its store is supplied as well.
     if (_on_s3(arguments.get("dataset")) or arguments.get("snapshot")) and not configured("dataset"):
-        found.append("EXTERNAL_S3_")
+        prefixes.append("EXTERNAL_S3_")
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        found.append("MLFLOW_TRACKING_URI")
-    return tuple(found)
+        prefixes.append("MLFLOW_TRACKING_URI")
+    return tuple(prefixes)
 
 
 def configured(role: Role) -> bool:

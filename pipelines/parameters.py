@@ -129,11 +129,15 @@ def _listed(name: str, trainers: Sequence[str]) -> str:
     """What a setting means, and the values that the trainers which are installed here take for it."""
     installed = catalog.trainers()
     words = {}
-    for trainer in (installed[one] for one in trainers if one in installed):
+    for trainer in (installed[trainer_name] for trainer_name in trainers if trainer_name in installed):
         choices = [choice for task in sorted(trainer.tasks) for choice in settings_of(trainer, task)[name].choices]
         words[trainer.name] = allowed_values(replace(BASIC[name], choices=tuple(dict.fromkeys(choices))))
-    told = set(words.values())
-    values = told.pop() if len(told) == 1 else "; ".join(f"with {one}, {taken}" for one, taken in words.items())
+    distinct = set(words.values())
+    values = (
+        distinct.pop()
+        if len(distinct) == 1
+        else "; ".join(f"with {trainer_name}, {taken}" for trainer_name, taken in words.items())
+    )
     return f"{_meaning(BASIC[name])}: {values}." if values else TRAIN[name].description
 
 

@@ -60,8 +60,8 @@ def demo() -> None:
 
 def write_dataset() -> None:
     """Writes the sample dataset unless all of it is there."""
-    place = open_prefix(DATASET, "results")
-    if place.exists(sample.LAST_KEY):
+    prefix = open_prefix(DATASET, "results")
+    if prefix.exists(sample.LAST_KEY):
         return
     images: dict[str, bytes] = {}
     last: list[tuple[str, bytes]] = []
@@ -69,10 +69,10 @@ def write_dataset() -> None:
         lambda key, data: images.__setitem__(key, data) if key.startswith("images/") else last.append((key, data)),
         **IMAGES,
     )
-    for _ in place.map(lambda key: place.write(key, images[key]), images):
+    for _ in prefix.map(lambda key: prefix.write(key, images[key]), images):
         pass
     for key, data in last:
-        place.write(key, data)
+        prefix.write(key, data)
 
 
 def tell(result: RunResult) -> None:
@@ -99,9 +99,9 @@ def save_reports(result: RunResult) -> list[Path]:
         state = result.stages.get(stage)
         if state is None or state.receipt is None:
             continue
-        found = load(state.receipt, stage)
-        for name, entry in found.receipt.outputs.items():
+        stage_result = load(state.receipt, stage)
+        for name, entry in stage_result.receipt.outputs.items():
             if entry.path.endswith(".html"):
                 folder.mkdir(parents=True, exist_ok=True)
-                saved.append(found.fetch(name, folder / f"{stage}.html"))
+                saved.append(stage_result.fetch(name, folder / f"{stage}.html"))
     return saved

@@ -31,7 +31,7 @@ else:
     EngineChoice = Literal[tuple(engines.ENGINES)]
 
 _described = engines.choice(
-    [f"{one.name}{f' ({one.description})' if one.description else ''}" for one in engines.engines()]
+    [f"{engine.name}{f' ({engine.description})' if engine.description else ''}" for engine in engines.engines()]
 )
 
 #: Where a run goes that names no engine, and where one is looked for.
@@ -74,16 +74,16 @@ class Training:
             raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
         names.sanitise(self.model_name)
         own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings")]
-        given = {name: value for name in own if (value := getattr(self, name))}
+        arguments = {name: value for name in own if (value := getattr(self, name))}
         for name in ("workspace", "dataset"):
             if getattr(self, name) is not None:
-                given[name] = normalise_uri(getattr(self, name))
+                arguments[name] = normalise_uri(getattr(self, name))
         if self.gate:
-            given["gate"] = gate_text(self.gate)
+            arguments["gate"] = gate_text(self.gate)
             if "://" not in self.gate:
                 # A mistake in it costs a sentence here, and a whole training later on.
-                resolve_gate(given["gate"], str(BASIC["primary_metric"].default), "max")
-        return {**given, **arguments_for(parse_settings(self.settings or []))}
+                resolve_gate(arguments["gate"], str(BASIC["primary_metric"].default), "max")
+        return {**arguments, **arguments_for(parse_settings(self.settings or []))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,24 +130,24 @@ class Execution:
             "parameter": self.parameters,
             "detach": self.detach,
         }
-        given: dict[str, Any] = {name: value for name, value in options.items() if value}
-        check_options(chosen, given)
+        requested: dict[str, Any] = {name: value for name, value in options.items() if value}
+        check_options(chosen, requested)
         if self.parameters:
-            given["parameter"] = parameter_pairs(self.parameters)
-        return chosen, Order(pipeline, arguments, given, self.trace_id)
+            requested["parameter"] = parameter_pairs(self.parameters)
+        return chosen, Order(pipeline, arguments, requested, self.trace_id)
 
 
-def check_options(engine: Engine, given: dict[str, Any]) -> None:
+def check_options(engine: Engine, options: dict[str, Any]) -> None:
     """Refuses options that an engine does not take.
 
     Args:
         engine: The engine.
-        given: The options that somebody gave, by name.
+        options: The options that somebody gave, by name.
 
     Raises:
         InvalidConfig: Naming the option, and the engines that take it.
     """
-    for option, value in given.items():
+    for option, value in options.items():
         if option in engine.options:
             continue
         takers = engines.taking(option)
@@ -163,21 +163,21 @@ def check_options(engine: Engine, given: dict[str, Any]) -> None:
         raise InvalidConfig(f"{what} works with --engine {engines.choice(takers)} alone; leave it out.")
 
 
-def parameter_pairs(given: Iterable[str]) -> dict[str, str]:
+def parameter_pairs(pairs: Iterable[str]) -> dict[str, str]:
     """``--parameter`` pairs by name.
 
     Raises:
         InvalidConfig: If one is no NAME=VALUE, or has an option of its own.
     """
-    found: dict[str, str] = {}
-    for pair in given:
+    values: dict[str, str] = {}
+    for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise InvalidConfig(f"--parameter {pair}: give NAME=VALUE, such as gpus=0.")
         if name in RETRAIN:
             raise InvalidConfig(f"--parameter {pair}: {name} has an option of its own; see --help.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def gate_text(gate: str) -> str:
@@ -191,20 +191,20 @@ def policy_text(retraining: str) -> str:
     Raises:
         InvalidConfig: If it can't be read, or is no policy.
     """
-    found = _file_text(retraining, "--retraining", "JSON or YAML")
-    if "://" in retraining and found == retraining:
-        return found
+    text = _file_text(retraining, "--retraining", "JSON or YAML")
+    if "://" in retraining and text == retraining:
+        return text
     # As JSON, whatever it was written in: the same policy is the same argument.
-    return msgspec.json.encode(parse_policy(found or "{}"), order="sorted").decode()
+    return msgspec.json.encode(parse_policy(text or "{}"), order="sorted").decode()
 
 
-def _file_text(given: str, option: str, form: str) -> str:
-    if given.lstrip().startswith("{") or "://" in given:
-        return given
+def _file_text(value: str, option: str, form: str) -> str:
+    if value.lstrip().startswith("{") or "://" in value:
+        return value
     try:
-        return Path(given).read_text()
+        return Path(value).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{option} {given}: the file can't be read ({error}); give a {form} file.") from error
+        raise InvalidConfig(f"{option} {value}: the file can't be read ({error}); give a {form} file.") from error
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
@@ -227,11 +227,12 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
             )
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**options: Any) -> None:
         made = {
-            name: kind(**{entry.name: given.pop(entry.name) for entry in fields(kind)}) for name, kind in groups.items()
+            name: kind(**{entry.name: options.pop(entry.name) for entry in fields(kind)})
+            for name, kind in groups.items()
         }
-        command(**made, **given)
+        command(**made, **options)
 
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}

@@ -64,8 +64,8 @@ def follow(
     """
     from visionloop.pipelines.following.follow import follow
 
-    found = engines.engine(engine).find(run, host=host, namespace=namespace)
-    _print(follow(found, workspace or str(found.arguments.get("workspace") or ""), found.arguments))
+    remote = engines.engine(engine).find(run, host=host, namespace=namespace)
+    _print(follow(remote, workspace or str(remote.arguments.get("workspace") or ""), remote.arguments))
 
 
 def _run(pipeline: str, training: Training, execution: Execution) -> None:

@@ -122,8 +122,8 @@ def engine(name: str) -> Engine:
     """
     if name not in ENGINES:
         raise InvalidConfig(f"--engine {name}: give one of {', '.join(ENGINES)}.")
-    found: Engine = importlib.import_module(ENGINES[name]).ENGINE
-    return found
+    chosen: Engine = importlib.import_module(ENGINES[name]).ENGINE
+    return chosen
 
 
 def engines() -> list[Engine]:
@@ -133,20 +133,20 @@ def engines() -> list[Engine]:
 
 def clusters() -> list[str]:
     """The names of the engines whose stages run in pods."""
-    return [one.name for one in engines() if one.cluster]
+    return [candidate.name for candidate in engines() if candidate.cluster]
 
 
 def taking(option: str) -> list[str]:
     """The names of the engines that take an option."""
-    return [one.name for one in engines() if option in one.options]
+    return [candidate.name for candidate in engines() if option in candidate.options]
 
 
 def help_of(option: str) -> str:
     """An option's help: what it means on each engine that takes it, "argo, kfp: submit and do not follow."."""
     said: dict[str, list[str]] = {}
-    for one in engines():
-        if option in one.options:
-            said.setdefault(one.options[option], []).append(one.name)
+    for candidate in engines():
+        if option in candidate.options:
+            said.setdefault(candidate.options[option], []).append(candidate.name)
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in said.items()) + "."
 
 

@@ -136,12 +136,12 @@ class Volume:
 
 def volumes(policy: StagePolicy) -> list[Volume]:
     """The volumes of a stage's pod."""
-    found = [Volume("scratch", SCRATCH)]
+    needed = [Volume("scratch", SCRATCH)]
     if policy.shared_memory:
-        found.append(Volume("shared-memory", "/dev/shm", memory=True, size=policy.shared_memory))  # noqa: S108
+        needed.append(Volume("shared-memory", "/dev/shm", memory=True, size=policy.shared_memory))  # noqa: S108
     if policy.cache_volume:
-        found.append(Volume("cache", CACHE, claim=policy.cache_claim))
-    return found
+        needed.append(Volume("cache", CACHE, claim=policy.cache_claim))
+    return needed
 
 
 def environment(policy: StagePolicy) -> dict[str, str]:

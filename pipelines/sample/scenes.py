@@ -102,10 +102,10 @@ def compose(split: str, number: int, seed: int = 0) -> Scene:
         ink = np.array([chance.randint(0, 80) for _ in range(3)], dtype=np.float64)
         drawn = _scale(coverage, chance.randint(*DIGIT_HEIGHTS))
         height, width = drawn.shape
-        place = _free_place(boxes, width, height, chance)
-        if place is None:
+        corner = _free_corner(boxes, width, height, chance)
+        if corner is None:
             continue
-        left, top = place
+        left, top = corner
         region = canvas[top : top + height, left : left + width]
         region += drawn[:, :, None] * (ink - region)
         boxes.append(Box(class_index, left, top, width, height))
@@ -122,7 +122,7 @@ def _scale(coverage: NDArray[np.uint8], height: int) -> NDArray[np.float64]:
     return drawn[inked_rows[0] : inked_rows[-1] + 1, inked_columns[0] : inked_columns[-1] + 1]
 
 
-def _free_place(boxes: list[Box], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
+def _free_corner(boxes: list[Box], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
     """A left and top corner at which nothing is covered, or None when none was found soon."""
     for _ in range(200):
         left, top = chance.randint(0, SCENE_SIDE - width), chance.randint(0, SCENE_SIDE - height)

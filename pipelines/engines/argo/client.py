@@ -115,14 +115,14 @@ class KubernetesApi:
         queue = pod["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
         if queue is None:
             return f"held back by {', '.join(gates)}"
-        told = None
+        reason = None
         with contextlib.suppress(AccessDenied, Refused):
             group = self._call("GET", "/apis/kueue.x-k8s.io")["preferredVersion"]["groupVersion"]
             path = f"/apis/{group}/namespaces/{_in_path(namespace)}/workloads"
             selector = f"kueue.x-k8s.io/job-uid={pod['metadata']['uid']}"
             for workload in self._call("GET", path, {"labelSelector": selector}).get("items") or ():
-                told = _why_queued(workload)
-        return f"in Kueue's queue {queue}" + (f": {told}" if told else "")
+                reason = _why_queued(workload)
+        return f"in Kueue's queue {queue}" + (f": {reason}" if reason else "")
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -221,9 +221,9 @@ def _configuration() -> Any:
     """
     from kubernetes import client, config
 
-    found = client.Configuration()
+    configuration = client.Configuration()
     # A run is asked again and again anyway; the library's own retries would write a warning for each.
-    found.retries = urllib3.Retry(0)
+    configuration.retries = urllib3.Retry(0)
     named = os.environ.get("KUBECONFIG")
     files = named or str(Path("~/.kube/config").expanduser())
     if not any(Path(file).is_file() for file in files.split(os.pathsep)):
@@ -238,14 +238,14 @@ def _configuration() -> Any:
         files = ""
     try:
         if files:
-            config.load_kube_config(config_file=files, client_configuration=found, persist_config=False)
+            config.load_kube_config(config_file=files, client_configuration=configuration, persist_config=False)
         else:
-            config.load_incluster_config(client_configuration=found)
+            config.load_incluster_config(client_configuration=configuration)
     except Exception as error:  # the library raises whatever YAML, files and plugins raise
         raise InvalidConfig(
             f"{files or 'the service account'}: the cluster's configuration can't be used ({error})."
         ) from error
-    return found
+    return configuration
 
 
 @contextlib.contextmanager
@@ -279,11 +279,11 @@ def _refusal(where: str, status: int, answer: str) -> Exception:
 
 def _why_queued(workload: Mapping[str, Any]) -> str | None:
     """What a Workload says of its waiting (https://kueue.sigs.k8s.io/docs/tasks/troubleshooting/troubleshooting_jobs/)."""
-    conditions = {one["type"]: one for one in workload.get("status", {}).get("conditions") or ()}
+    conditions = {condition["type"]: condition for condition in workload.get("status", {}).get("conditions") or ()}
     for kind in ("QuotaReserved", "Admitted"):
-        told = conditions.get(kind)
-        if told and told.get("status") == "False":
-            return str(told.get("message") or told.get("reason") or "") or None
+        condition = conditions.get(kind)
+        if condition and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "") or None
     return None
 
 

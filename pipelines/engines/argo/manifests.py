@@ -31,9 +31,10 @@ def argo_files(target: Target) -> dict[str, str]:
 def argo_yaml(*objects: Any) -> str:
     """Hera's objects as YAML documents."""
     built = (
-        one.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False) for one in objects
+        resource.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False)
+        for resource in objects
     )
-    return "---\n".join(dump(one) for one in built)
+    return "---\n".join(dump(document) for document in built)
 
 
 class _Plain(yaml.SafeDumper):

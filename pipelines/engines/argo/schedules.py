@@ -47,10 +47,10 @@ class _Kubernetes(KubernetesApi):
 
     def suspend_cron(self, namespace: str, name: str, suspended: bool) -> None:
         for _ in range(_TRIES):
-            found = self.cron(namespace, name)
-            found["spec"]["suspend"] = suspended
+            stored = self.cron(namespace, name)
+            stored["spec"]["suspend"] = suspended
             try:
-                self._call("PUT", self._path(namespace, name), body=found)
+                self._call("PUT", self._path(namespace, name), body=stored)
             except Refused as error:
                 if error.status != 409:
                     raise
@@ -133,12 +133,12 @@ class ArgoSchedules:
         """Every CronWorkflow with Visionloop's label."""
         selector = ",".join(f"{label}={value}" for label, value in OURS.items())
         try:
-            found = self._client.crons(self._namespace, selector)
+            crons = self._client.crons(self._namespace, selector)
         except Refused as error:
             raise InvalidConfig(
                 f"The namespace {self._namespace} shows no CronWorkflows ({error}); is Argo Workflows installed?"
             ) from error
-        return sorted((_schedule(one) for one in found), key=lambda schedule: schedule.name)
+        return sorted((_schedule(cron) for cron in crons), key=lambda schedule: schedule.name)
 
     def pause(self, name: str) -> None:
         """Suspends it; a run that goes on is left alone."""
@@ -214,7 +214,7 @@ def _is_ours(cron: Mapping[str, Any]) -> bool:
 def _schedule(cron: Mapping[str, Any]) -> Schedule:
     spec, status = cron["spec"], cron.get("status") or {}
     parameters = (spec["workflowSpec"].get("arguments") or {}).get("parameters") or ()
-    told = {one["name"]: one.get("value") for one in parameters}
+    arguments = {parameter["name"]: parameter.get("value") for parameter in parameters}
     expression = ", ".join(spec.get("schedules") or [spec.get("schedule", "")])
     paused = bool(spec.get("suspend"))
     timezone = spec.get("timezone")
@@ -227,5 +227,5 @@ def _schedule(cron: Mapping[str, Any]) -> Schedule:
         state="paused" if paused else "active",
         last=datetime.fromisoformat(last) if last else None,
         next=next_time(expression, timezone, paused),
-        model_name=told.get("model_name"),
+        model_name=arguments.get("model_name"),
     )

@@ -76,13 +76,13 @@ class Field:
 
         So the default is the value that an argument replaces: a ``default`` would stand beside it in every node.
         """
-        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
-        return Parameter(name=self.name, **given)
+        keywords: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, **keywords)
 
     def argument(self) -> Parameter:
         """The workflow's argument: a field of the form."""
-        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
-        return Parameter(name=self.name, description=self.description, enum=list(self.choices) or None, **given)
+        keywords: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, description=self.description, enum=list(self.choices) or None, **keywords)
 
 
 #: What every stage is told.
@@ -94,13 +94,13 @@ COMMON = (
 
 def inputs_of(stage: Stage | Action) -> list[Field]:
     """A stage's own arguments as inputs, but for repeated ones."""
-    found = []
+    inputs = []
     for entry in fields(stage.arguments):
-        told: Argument = entry.metadata["argument"]
-        if not told.repeated:
+        argument: Argument = entry.metadata["argument"]
+        if not argument.repeated:
             required = entry.default is MISSING
-            found.append(Field(entry.name, None if required else str(entry.default or ""), told.description))
-    return found
+            inputs.append(Field(entry.name, None if required else str(entry.default or ""), argument.description))
+    return inputs
 
 
 def gpus(policy: StagePolicy) -> list[Field]:
@@ -222,7 +222,7 @@ def pod_spec_patch(policy: StagePolicy) -> str:
     lines = [
         yaml.dump(patch, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=200).rstrip(),
         *_resources(policy),
-        *_place(policy),
+        *_placement(policy),
     ]
     return "\n".join(lines) + "\n"
 
@@ -241,9 +241,12 @@ def _resources(policy: StagePolicy) -> list[str]:
     return ["- name: main", "  resources:", f"    limits: {{ {limits} }}", f"    requests: {{ {requests} }}"]
 
 
-def _place(policy: StagePolicy) -> list[str]:
+def _placement(policy: StagePolicy) -> list[str]:
     """Where the pod goes."""
-    tolerations = [[json.dumps(_plain(one)) for one in some] for some in (policy.tolerations, policy.spot_tolerations)]
+    tolerations = [
+        [json.dumps(_plain(toleration)) for toleration in some]
+        for some in (policy.tolerations, policy.spot_tolerations)
+    ]
     selectors = [
         [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in some]
         for some in (policy.node_selector, policy.spot_selector)
@@ -254,11 +257,11 @@ def _place(policy: StagePolicy) -> list[str]:
         ("tolerations", tolerations, "[]"),
         ("nodeSelector", selectors, "{}"),
     ):
-        found = _if(_WITH_GPUS if policy.gpus else "true", ", ".join(own)) if own else ""
+        entries = _if(_WITH_GPUS if policy.gpus else "true", ", ".join(own)) if own else ""
         if spots and policy.spot_selector:
-            found += _if(on_spot, ", ".join(spots))
-        if found:
-            lines.append(f"{name}: {opening} {found} {closing}")
+            entries += _if(on_spot, ", ".join(spots))
+        if entries:
+            lines.append(f"{name}: {opening} {entries} {closing}")
     return lines
 
 

@@ -74,7 +74,7 @@ FIRST_FAILURE = (
 )
 
 
-def _given_settings() -> str:
+def _explicit_settings() -> str:
     """The form's settings as a JSON object, without those that are empty or the form's default, which is nobody's wish.
 
     The trainer is always in it: its image was chosen by it. Argo's ``toJson`` can't write an object made in an expression.
@@ -166,7 +166,7 @@ def tasks_after_snapshot(
         trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
     """
     receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
-    form = {**_parameters(*TRAIN.parameters), SETTINGS: _given_settings()}
+    form = {**_parameters(*TRAIN.parameters), SETTINGS: _explicit_settings()}
     left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
     chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
     # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
@@ -174,19 +174,19 @@ def tasks_after_snapshot(
     for trainer, task in trains.items():
         training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
     receipts["train"] = f"{{{{={training}}}}}"
-    known, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
-    receipts["evaluate"] = f"{{{{={left} == 'register' ? {known} : {evaluated}}}}}"
+    earlier_evaluation, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
+    receipts["evaluate"] = f"{{{{={left} == 'register' ? {earlier_evaluation} : {evaluated}}}}}"
 
-    def told(stage: str) -> dict[str, str]:
+    def arguments_of(stage: str) -> dict[str, str]:
         return CALLS[stage].arguments(form, receipts)
 
-    _task("validate", after, told("validate"))
-    _task("convert", (*after, "validate"), {**told("convert"), **{name: form[name] for name in LOOKED_FOR}})
+    _task("validate", after, arguments_of("validate"))
+    _task("convert", (*after, "validate"), {**arguments_of("convert"), **{name: form[name] for name in LOOKED_FOR}})
     for trainer, task in trains.items():
         _task(
             "train",
             (*after, "convert"),
-            {**told("train"), **_places(target.trainers[trainer])},
+            {**arguments_of("train"), **_places(target.trainers[trainer])},
             name=task,
             when=f"{{{{={chosen[trainer]}}}}}",
             template=TemplateRef(name=trained_by, template=task) if trained_by else task,
@@ -194,7 +194,7 @@ def tasks_after_snapshot(
     _task(
         "evaluate",
         (*after, "convert", *trains.values()),
-        {**told("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
+        {**arguments_of("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
         when=f"{{{{={left} in ['train', 'evaluate']}}}}",
     )
     unless = CALLS["register"].condition
@@ -202,7 +202,7 @@ def tasks_after_snapshot(
     _task(
         "register",
         ("convert", "evaluate"),
-        told("register"),
+        arguments_of("register"),
         when=f"{{{{={left} == 'register' || ({left} != '{NOTHING}' && {rejected})}}}}",
     )
 

@@ -86,12 +86,12 @@ def connect(host: str | None = None, namespace: str | None = None) -> Connection
         AccessDenied: If it refuses the caller, or shows a login page.
         Transient: If it can't be reached.
     """
-    given = host or next((value for name in HOST_VARIABLES if (value := os.environ.get(name))), None)
-    if not given and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    endpoint = host or next((value for name in HOST_VARIABLES if (value := os.environ.get(name))), None)
+    if not endpoint and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise InvalidConfig(
             f"Kubeflow Pipelines needs an address: give --host (such as https://kubeflow.example.com/pipeline) or set {HOST_VARIABLES[0]}."
         )
-    address = given if given is None or "://" in given else f"https://{given}"
+    address = endpoint if endpoint is None or "://" in endpoint else f"https://{endpoint}"
     shown = (address or "ml-pipeline in this cluster").rstrip("/")
     with _asking(shown):
         client = _client()(
@@ -118,8 +118,8 @@ def _client() -> Any:
     import kfp
 
     class Client(kfp.Client):  # type: ignore[misc]
-        def __init__(self, **given: Any) -> None:
-            super().__init__(**given)
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
             _give_up_in_time(self._healthz_api.api_client.rest_client)
 
         def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
@@ -136,8 +136,8 @@ def _give_up_in_time(rest_client: Any) -> None:
     """Gives every request a timeout: the generated client has none, and most of KFP's own methods take none."""
     request = rest_client.request
 
-    def in_time(*given: Any, _request_timeout: Any = None, **named: Any) -> Any:
-        return request(*given, _request_timeout=_request_timeout or TIMEOUT, **named)
+    def in_time(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        return request(*arguments, _request_timeout=_request_timeout or TIMEOUT, **named)
 
     rest_client.request = in_time
 
@@ -181,9 +181,9 @@ def _asking(host: str, missing: str | None = None) -> Iterator[None]:
         if isinstance(cause, urllib3.exceptions.SSLError):
             raise _unsafe(host, str(cause)) from error
         # Before the cause stands the library's own object.
-        told = _short(re.sub(r"^\w+\(.*?\): ", "", str(cause)))
+        reason = _short(re.sub(r"^\w+\(.*?\): ", "", str(cause)))
         raise Transient(
-            f"{host}: Kubeflow Pipelines can't be reached ({told}); see that it runs and that the address is right."
+            f"{host}: Kubeflow Pipelines can't be reached ({reason}); see that it runs and that the address is right."
         ) from error
 
 
@@ -213,9 +213,11 @@ def _message(error: Any) -> str:
     """What the server says of an error: in JSON with details, as text, or nothing but the reason."""
     text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
     with contextlib.suppress(ValueError, AttributeError):
-        told = json.loads(text)
-        details = [str(detail.get("error_message") or "") for detail in told.get("details") or []]
-        text = next(filter(None, [*details, told.get("error_message"), told.get("message"), told.get("error")]), "")
+        answer = json.loads(text)
+        details = [str(detail.get("error_message") or "") for detail in answer.get("details") or []]
+        text = next(
+            filter(None, [*details, answer.get("error_message"), answer.get("message"), answer.get("error")]), ""
+        )
     return _short(text if text and not text.lstrip().startswith("<") else str(error.reason))
 
 

@@ -67,8 +67,8 @@ def ir_hash(specification: Any) -> str:
     from google.protobuf import json_format  # type: ignore[import-untyped]
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    given = specification or {}
-    parts = given if "pipeline_spec" in given else {"pipeline_spec": given}
+    content = specification or {}
+    parts = content if "pipeline_spec" in content else {"pipeline_spec": content}
     kinds = {"pipeline_spec": pipeline_spec_pb2.PipelineSpec, "platform_spec": pipeline_spec_pb2.PlatformSpec}
     # Through the messages, so that a number's form and a default that is written out make no difference.
     plain = {
@@ -80,7 +80,7 @@ def ir_hash(specification: Any) -> str:
     for executor in plain["pipeline_spec"].get("deploymentSpec", {}).get("executors", {}).values():
         container = executor.get("container", {})
         if "env" in container:
-            container["env"] = [one for one in container["env"] if one.get("name") != PIPELINE_VARIABLE]
+            container["env"] = [variable for variable in container["env"] if variable.get("name") != PIPELINE_VARIABLE]
     return sha256(canonical(plain))
 
 

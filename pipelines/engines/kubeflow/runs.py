@@ -134,11 +134,11 @@ class KubeflowRun:
         run = _get_run(self.connection, self.run)
         phase = _PHASES.get(run.state or "PENDING", "pending")
         details = run.run_details.task_details if run.run_details else None
-        found = steps(details or (), phase)
+        stages = steps(details or (), phase)
         message = run.error.message if run.error else None
         if phase == "succeeded":
             self._check_pipeline(run)
-        return RemoteState(phase, found, message, _moment(run.finished_at))
+        return RemoteState(phase, stages, message, _moment(run.finished_at))
 
     def follow_command(self) -> str:
         """The command that comes back to it after detaching."""
@@ -157,7 +157,7 @@ class KubeflowRun:
                 stored = self.connection.client.get_pipeline_version(
                     pipeline_id=reference.pipeline_id, pipeline_version_id=reference.pipeline_version_id
                 )
-            expected, ran = self.sha256 or _told_hash(stored.description), ir_hash(stored.pipeline_spec)
+            expected, ran = self.sha256 or _described_hash(stored.description), ir_hash(stored.pipeline_spec)
         if expected is not None and ran != expected:
             named = stored.display_name if stored else "no version"
             raise InvalidReceipt(
@@ -194,14 +194,14 @@ def submit(
     compiled = compiled_pipeline(pipeline, registry, tag)
     values = typed(arguments, compiled)
     connection = connect(host, namespace)
-    found = upload(connection, compiled)
+    uploaded = upload(connection, compiled)
     with connection.asking(), quiet():
         started = connection.client.run_pipeline(
             experiment_id=experiment(connection, str(values.get("model_name") or compiled.name)),
             job_name=str(values.get("run_name") or f"{values.get('model_name')} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"),
             params=values,
-            pipeline_id=found.pipeline_id,
-            version_id=found.version_id,
+            pipeline_id=uploaded.pipeline_id,
+            version_id=uploaded.version_id,
         )
     _write_record(started.run_id, values, trace_id, compiled)
     return KubeflowRun(connection, started.display_name, started.run_id, values, compiled.sha256)
@@ -215,7 +215,7 @@ def find(run: str, *, host: str | None = None, namespace: str | None = None) -> 
     """
     connection = connect(host, namespace)
     try:
-        found = _get_run(connection, run)
+        stored = _get_run(connection, run)
     except InvalidConfig:
         with connection.asking():
             listed = connection.client.list_runs(
@@ -223,9 +223,9 @@ def find(run: str, *, host: str | None = None, namespace: str | None = None) -> 
             )
         if not listed.runs:
             raise
-        found = _get_run(connection, listed.runs[0].run_id)
-    told = found.runtime_config.parameters if found.runtime_config else None
-    return KubeflowRun(connection, found.display_name, found.run_id, told or {})
+        stored = _get_run(connection, listed.runs[0].run_id)
+    arguments = stored.runtime_config.parameters if stored.runtime_config else None
+    return KubeflowRun(connection, stored.display_name, stored.run_id, arguments or {})
 
 
 def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | None = None) -> Compiled:
@@ -251,15 +251,15 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
 
 
 def _gpus() -> int | None:
-    given = os.environ.get(GPUS_VARIABLE, "")
-    if given and not re.fullmatch(r"[0-9]{1,3}", given):
-        raise InvalidConfig(f"{GPUS_VARIABLE} is {given!r}; give a number of GPUs, or 0 to train on the CPU.")
-    return int(given) if given else None
+    value = os.environ.get(GPUS_VARIABLE, "")
+    if value and not re.fullmatch(r"[0-9]{1,3}", value):
+        raise InvalidConfig(f"{GPUS_VARIABLE} is {value!r}; give a number of GPUs, or 0 to train on the CPU.")
+    return int(value) if value else None
 
 
-def _told_hash(description: str | None) -> str | None:
-    found = re.search(r"IR sha256:([0-9a-f]{64})", description or "")
-    return found.group(1) if found else None
+def _described_hash(description: str | None) -> str | None:
+    matched = re.search(r"IR sha256:([0-9a-f]{64})", description or "")
+    return matched.group(1) if matched else None
 
 
 def typed(arguments: Mapping[str, Any], compiled: Compiled) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def typed(arguments: Mapping[str, Any], compiled: Compiled) -> dict[str, Any]:
         for name, value in arguments.items()
         if value is not None
     }
-    missing = [name for name, told in declared.items() if not told.get("isOptional") and name not in values]
+    missing = [name for name, definition in declared.items() if not definition.get("isOptional") and name not in values]
     if missing:
         raise InvalidConfig(f"{compiled.name} needs the parameter '{missing[0]}'.")
     for name, value in values.items():
@@ -330,10 +330,10 @@ def _whole(value: Any) -> int:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    found = msgspec.json.decode(value) if isinstance(value, str) else value
-    if not isinstance(found, dict):
+    decoded = msgspec.json.decode(value) if isinstance(value, str) else value
+    if not isinstance(decoded, dict):
         raise TypeError
-    return found
+    return decoded
 
 
 def upload(connection: Connection, compiled: Compiled) -> Version:
@@ -369,16 +369,16 @@ def _pipeline(connection: Connection, compiled: Compiled) -> str:
     from kfp_server_api import V2beta1Pipeline  # type: ignore[import-untyped]
 
     name = compiled.name
-    if found := _pipeline_id(connection, name):
-        return found
+    if existing := _pipeline_id(connection, name):
+        return existing
     made = V2beta1Pipeline(display_name=name, name=name, description=compiled.about, namespace=connection.namespace)
     try:
         with connection.asking():
             return str(connection.client.pipelines.pipeline_service_create_pipeline(pipeline=made).pipeline_id)
     except InvalidConfig:
         # Somebody else was faster.
-        if found := _pipeline_id(connection, name):
-            return found
+        if existing := _pipeline_id(connection, name):
+            return existing
         raise
 
 
@@ -428,16 +428,16 @@ def steps(details: Iterable[Any], phase: str) -> tuple[Step, ...]:
     """The stages among a run's tasks (``V2beta1PipelineTaskDetail``, one for each node of the engine below KFP)."""
     tasks = list(details)
     nodes = {_node(task.pod_name): task for task in tasks}
-    found: dict[str, Step] = {}
+    by_stage: dict[str, Step] = {}
     for task in tasks:
         matched = _TASK.fullmatch(task.display_name or "")
         if matched is None or matched["stage"] not in STAGES or (matched["driver"] and task.state != "FAILED"):
             continue
         step = _step(matched["stage"], task, nodes, phase)
-        before = found.get(step.stage)
+        before = by_stage.get(step.stage)
         if before is None or _RANK.index(step.state) < _RANK.index(before.state):
-            found[step.stage] = step
-    return in_order(found.values(), STAGES)
+            by_stage[step.stage] = step
+    return in_order(by_stage.values(), STAGES)
 
 
 def _step(stage: str, task: Any, nodes: Mapping[str, Any], phase: str) -> Step:
@@ -469,9 +469,9 @@ def _last_executor(task: Any, nodes: Mapping[str, Any]) -> tuple[int, Any]:
         # A node's children are also what comes after it, so only its own attempts and executors are gone down to.
         if matched and (matched["name"] == _EXECUTOR or (matched["name"] == task.display_name and matched["retry"])):
             retries, below = _last_executor(node, nodes)
-            found = (int(matched["retry"] or 0) + retries, below or node)
-            if last[1] is None or found[0] > last[0]:
-                last = found
+            candidate = (int(matched["retry"] or 0) + retries, below or node)
+            if last[1] is None or candidate[0] > last[0]:
+                last = candidate
     return last
 
 

@@ -47,7 +47,7 @@ class KubeflowSchedules:
             )
         compiled = kubeflow.compiled_pipeline(pipeline)
         values = kubeflow.typed(arguments, compiled)
-        if any(one.display_name == name for one in self._found()):
+        if any(recurring.display_name == name for recurring in self._recurring_runs()):
             raise InvalidConfig(
                 f"{self._connection.host}: there is a schedule {name} already; delete it first, or give another name."
             )
@@ -70,7 +70,9 @@ class KubeflowSchedules:
 
     def list(self) -> list[Schedule]:
         """Every recurring run that was made here."""
-        return sorted((self._schedule(one) for one in self._found()), key=lambda schedule: schedule.name)
+        return sorted(
+            (self._schedule(recurring) for recurring in self._recurring_runs()), key=lambda schedule: schedule.name
+        )
 
     def pause(self, name: str) -> None:
         """Disables it; a run that goes on is left alone."""
@@ -88,27 +90,31 @@ class KubeflowSchedules:
             self._connection.client.delete_recurring_run(self._id(name))
 
     def _id(self, name: str) -> str:
-        for one in self._found():
-            if one.display_name == name:
-                return str(one.recurring_run_id)
+        for recurring in self._recurring_runs():
+            if recurring.display_name == name:
+                return str(recurring.recurring_run_id)
         raise InvalidConfig(f"{self._connection.host}: there is no schedule {name}; see `visionloop schedule list`.")
 
-    def _found(self) -> Iterator[Any]:
+    def _recurring_runs(self) -> Iterator[Any]:
         token = ""
         while True:
             with self._connection.asking():
                 page = self._connection.client.list_recurring_runs(
                     page_token=token, page_size=_PAGE_SIZE, namespace=self._connection.namespace
                 )
-            yield from (one for one in page.recurring_runs or () if (one.description or "").startswith(DESCRIPTION))
+            yield from (
+                recurring
+                for recurring in page.recurring_runs or ()
+                if (recurring.description or "").startswith(DESCRIPTION)
+            )
             token = page.next_page_token or ""
             if not token:
                 return
 
     def _schedule(self, recurring: Any) -> Schedule:
         trigger = recurring.trigger
-        told = trigger.cron_schedule if trigger else None
-        cron = (told.cron or "").removeprefix(SECOND) if told else ""
+        schedule = trigger.cron_schedule if trigger else None
+        cron = (schedule.cron or "").removeprefix(SECOND) if schedule else ""
         paused = recurring.status == "DISABLED" or (recurring.status is None and recurring.mode == "DISABLE")
         config = recurring.runtime_config
         return Schedule(
@@ -123,12 +129,12 @@ class KubeflowSchedules:
         )
 
     def _last(self, recurring_run: str) -> datetime | None:
-        told = {"predicates": [{"operation": 1, "key": "recurring_run_id", "stringValue": recurring_run}]}
+        criteria = {"predicates": [{"operation": 1, "key": "recurring_run_id", "stringValue": recurring_run}]}
         with self._connection.asking():
             runs = self._connection.client.list_runs(
                 page_size=1,
                 sort_by="created_at desc",
                 namespace=self._connection.namespace,
-                filter=json.dumps(told),
+                filter=json.dumps(criteria),
             ).runs
         return (runs[0].scheduled_at or runs[0].created_at) if runs else None

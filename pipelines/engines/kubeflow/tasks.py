@@ -58,7 +58,7 @@ def unexpressed(policy: StagePolicy) -> list[str]:
     return lost
 
 
-def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
+def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
     """Gives a task its row: image, resources, volumes, variables, deadline and retries. Returns the task."""
     task.set_caching_options(enable_caching=False)
     task.set_display_name(stage)

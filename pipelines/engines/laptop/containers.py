@@ -44,7 +44,7 @@ PLACES_READ = ("VISIONLOOP_WEIGHTS",)
 PLACES_WRITTEN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 #: Places below which nothing of this machine can be put without hiding what the image holds.
-TAKEN = frozenset(Path(place) for place in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108
+TAKEN = frozenset(Path(folder) for folder in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108
 
 
 def _docker() -> Any:
@@ -110,7 +110,7 @@ def run_arguments(
         InvalidConfig: If a place that the run names can't be given to a container.
     """
     docker = _docker()
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         # The image's own entry point is the command line; KFP gives a whole command.
         "entrypoint": ["env"],
         # The embedded S3 listens on loopback.
@@ -126,22 +126,22 @@ def run_arguments(
         "labels": {LABEL: root},
     }
     if POLICIES["train"].shared_memory:
-        found["shm_size"] = POLICIES["train"].shared_memory.lower().removesuffix("i")
+        options["shm_size"] = POLICIES["train"].shared_memory.lower().removesuffix("i")
     if "nvidia" in (info.get("Runtimes") or {}):
-        found["device_requests"] = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return found
+        options["device_requests"] = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return options
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that a container is given: what every pod is, and what the runner tells a stage."""
-    known = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES, *NAMES}
-    found = {
+    allowed = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES, *NAMES}
+    passed = {
         name: value
         for name, value in environment.items()
-        if name not in HERE and (name in known or name.upper() in NAMES or name.startswith(PREFIXES))
+        if name not in HERE and (name in allowed or name.upper() in NAMES or name.startswith(PREFIXES))
     }
     # A user that the image does not know has no name, and libraries ask for one.
-    return found | pods.ENVIRONMENT | {CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
+    return passed | pods.ENVIRONMENT | {CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
 
 
 def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[Path, tuple[Path, bool]]:
@@ -155,24 +155,24 @@ def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict
     read = [arguments.get(name) for name in ("dataset", "gate", "model")]
     read += [environment.get(name) for name in PLACES_READ]
     written = [arguments.get("workspace"), *(environment.get(name) for name in PLACES_WRITTEN)]
-    found: dict[Path, tuple[Path, bool]] = {}
-    for value, read_only in [*((one, True) for one in read), *((one, False) for one in written)]:
-        place = _place(value)
-        if place is None:
+    mounted: dict[Path, tuple[Path, bool]] = {}
+    for value, read_only in [*((entry, True) for entry in read), *((entry, False) for entry in written)]:
+        path = _path_of(value)
+        if path is None:
             continue
         if not read_only:
-            place = place.parent if str(value).startswith("sqlite:") else place
-            place.mkdir(parents=True, exist_ok=True)
-        if place.resolve() in TAKEN:
+            path = path.parent if str(value).startswith("sqlite:") else path
+            path.mkdir(parents=True, exist_ok=True)
+        if path.resolve() in TAKEN:
             raise InvalidConfig(f"--runner docker: {value} can't be seen in a container; give a folder of its own.")
-        if place.exists():
-            found[place] = (place, read_only)
+        if path.exists():
+            mounted[path] = (path, read_only)
     cache = images.ImageCache.of_environment().folder
     cache.mkdir(parents=True, exist_ok=True)
-    return {**found, cache: (Path(pods.CACHE), False)}
+    return {**mounted, cache: (Path(pods.CACHE), False)}
 
 
-def _place(value: Any) -> Path | None:
+def _path_of(value: Any) -> Path | None:
     """The absolute path that a value names, None for anything else."""
     text = str(value or "")
     if text.startswith("sqlite:///"):
@@ -194,14 +194,14 @@ def stop(root: str, number: signal.Signals, patience: float) -> None:
     """Asks a run's containers to end, and kills what is left after ``patience`` seconds. Without an engine there are none."""
     gone = (_docker().errors.DockerException, OSError)
     with contextlib.suppress(InvalidConfig, *gone), engine() as client:
-        there = client.containers.list(filters={"label": f"{LABEL}={root}"})
-        for container in there:
+        running = client.containers.list(filters={"label": f"{LABEL}={root}"})
+        for container in running:
             with contextlib.suppress(*gone):
                 container.kill(signal=number.name)
             # The first process is KFP's shell, which hands no signal on; `-- -1` is every other one of ours.
             with contextlib.suppress(*gone):
                 container.exec_run(["sh", "-c", f"kill -s {number.name.removeprefix('SIG')} -- -1"])
-        for container in there:
+        for container in running:
             if number != signal.SIGKILL:
                 with contextlib.suppress(*gone):
                     container.wait(timeout=patience)

@@ -29,7 +29,7 @@ class Display:
         self._bar: Progress | None = None
         self._task: Any = None
         self._last_epoch: dict[str, int] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Shows one event."""
@@ -98,8 +98,8 @@ class Display:
         self._line(stage, epoch_text(epoch, event["epochs"], event["metrics"]))
 
     def _line(self, stage: str, text: str, *, mark: str = " ", once: bool = False) -> None:
-        if once and (stage, text) in self._told:
+        if once and (stage, text) in self._printed:
             return
-        self._told.add((stage, text))
+        self._printed.add((stage, text))
         # markup off: what comes from data is shown as it is
         self.console.print(f"{mark} {stage:<{self._width}}  {text}", markup=False)

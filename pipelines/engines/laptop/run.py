@@ -151,8 +151,8 @@ def run_pipeline(local: LocalRun) -> RunResult:
 
 def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:
     job = root.with_name("job.json")
-    told = Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(root), runner=local.runner)
-    job.write_bytes(msgspec.json.encode(told))
+    request = Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(root), runner=local.runner)
+    job.write_bytes(msgspec.json.encode(request))
     environment = {
         **os.environ,
         live.VARIABLE: str(events),
