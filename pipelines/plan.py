@@ -1,4 +1,4 @@
-"""Says beforehand what a run would reuse, what it would compute, and which of a key's inputs are the reason."""
+"""Predicts what a run would reuse, what it would compute, and which of a key's inputs are the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from visionloop.training.configuration import parse_settings
 
 Action = Literal["reuse", "run", "follows"]
 
-#: Earlier results of a stage that are compared, newest first.
+#: The most earlier results of a stage that are compared, newest first.
 COMPARED = 200
 
 
@@ -39,14 +39,14 @@ class StagePlan:
 
 
 def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
-    """The plan of a train pipeline; nothing is written.
+    """Returns the plan of a train pipeline; writes nothing.
 
     Args:
         arguments: The command's arguments: workspace, dataset or snapshot, task, split, model_name, gate, and ``settings`` as
             KEY=VALUE pairs.
 
     Raises:
-        VisionloopError: What the run itself would end with before it computes anything.
+        VisionloopError: The error that the run itself would end with before it computes anything.
     """
     settings = parse_settings(arguments["settings"])
     parameters = {**arguments, SETTINGS: json.dumps(settings)}
@@ -61,7 +61,7 @@ def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
             continue
         plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, receipt_uris), workspace)
         if name == "snapshot":
-            # A mistake in the settings costs a sentence here, and the stages before the training later on.
+            # Found here, a mistake in the settings costs one sentence; found later, the stages before the training.
             resolve_settings(settings, str(resolution.parameters["task"].value))
         if plan.receipt:
             receipt_uris[name] = plan.receipt
@@ -70,7 +70,7 @@ def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
 
 
 def _is_left_out(unless: Unless, receipt_uris: Mapping[str, str]) -> bool:
-    """Whether the condition holds, as the receipt of its stage says."""
+    """Whether the condition holds, according to its stage's receipt."""
     return bool(
         receipts.load(receipt_uris[unless.stage], unless.stage).receipt.scalars.get(unless.scalar) == unless.value
     )
@@ -97,7 +97,7 @@ def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePl
 
 
 def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result | None:
-    """The earlier result with the fewest differing inputs, the newest of several."""
+    """The earlier result with the fewest differing inputs; the newest if there are several."""
     try:
         keys, _ = workspace.children(stage.name)
     except NotFound:
@@ -133,7 +133,7 @@ def _differing(stage: Stage, resolution: Resolution, result: Result) -> list[str
 
 
 def _reasons(stage: Stage, resolution: Resolution, result: Result) -> list[str]:
-    """One short text for each difference; a stage may explain some of its own."""
+    """One short text for each difference; a stage may explain some itself."""
     explained = stage.explain(result, resolution) if isinstance(stage, Explains) else {}
     reasons: list[str] = []
     for name in _differing(stage, resolution, result):

@@ -69,7 +69,7 @@ def follow(
 
 
 def _run(pipeline: str, training: Training, execution: Execution) -> None:
-    """Runs a pipeline where it is asked for and prints what came of it."""
+    """Runs a pipeline on the chosen engine and prints its summary."""
     engine, order = execution.order(pipeline, training.arguments())
     _print(engine.run(order))
 

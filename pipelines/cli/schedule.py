@@ -145,5 +145,5 @@ def _table(schedules: list[Schedule]) -> list[str]:
 
 
 def _time(moment: datetime | None) -> str:
-    """A time with its zone's offset, "-" for none."""
+    """A time with its zone's offset; "-" for None."""
     return "-" if moment is None else moment.isoformat(sep=" ", timespec="minutes")

@@ -18,7 +18,7 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 from visionloop.core.stdout import stdout_to_stderr
 
-#: Options that every stage takes, beside its own arguments.
+#: Options that every stage takes in addition to its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {
     "workspace": (str, ..., "Where results lie: s3://bucket/prefix, file:///folder or a path."),
     "run": (str | None, None, "The run that this stage belongs to (default: JOB_ID, else a new one)."),

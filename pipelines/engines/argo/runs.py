@@ -1,4 +1,4 @@
-"""Runs on Argo Workflows: a workflow made from the installed WorkflowTemplate, and where it stands."""
+"""Runs on Argo Workflows: a workflow made from the installed WorkflowTemplate, and its state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from visionloop.training.configuration.settings import display
 
 ENGINE = Argo.name
 
-#: The namespace where neither ``--namespace`` nor Argo's own variable names one.
+#: The namespace if neither ``--namespace`` nor Argo's own variable names one.
 NAMESPACE = "visionloop"
 NAMESPACE_VARIABLE = "ARGO_NAMESPACE"
 
@@ -50,10 +50,10 @@ _STATES = {
     "Error": "failed",
 }
 
-#: Nodes that hold others together.
+#: Types of nodes that only group others.
 _FRAMES = ("DAG", "Steps", "StepGroup", "TaskGroup")
 
-#: Of several tasks of a stage (one for each trainer) the one that did something counts.
+#: Of several tasks of a stage (one for each trainer) the one with the first of these states counts.
 _RANK = ("running", "failed", "waiting", "succeeded", "skipped")
 
 #: A failed container's message: its name, its exit code, and what it wrote to its termination log.
@@ -74,21 +74,21 @@ class ArgoRun:
 
     @property
     def page(self) -> str | None:
-        """The workflow's page, where Argo's server is known."""
+        """The workflow's page, if Argo's server is known."""
         return self.client.page(self.namespace, self.name)
 
     def state(self) -> RemoteState:
-        """Where it stands now.
+        """Its state now.
 
         Raises:
             Transient: If the cluster does not answer.
             AccessDenied: If the caller may not see it.
-            InvalidConfig: If it is there no more.
+            InvalidConfig: If it no longer exists.
         """
         return parse(_get(self.client, self.namespace, self.name), self._queued)
 
     def follow_command(self) -> str:
-        """The command that comes back to it after detaching."""
+        """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.name, "--engine", ENGINE]
         if self.namespace != _namespace(None):
             words += ["--namespace", self.namespace]
@@ -108,14 +108,14 @@ def submit(
     namespace: str | None = None,
     trace_id: str | None = None,
 ) -> ArgoRun:
-    """Starts a workflow from the WorkflowTemplate that is installed.
+    """Starts a workflow from the installed WorkflowTemplate.
 
     Args:
         pipeline: train or retrain.
         arguments: The pipeline's arguments by name; what the template does not declare is refused.
-        host: The address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is asked.
-        namespace: Where the template lies; without it ARGO_NAMESPACE, then NAMESPACE.
-        trace_id: The run's trace id, a new one without it.
+        host: The address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is used.
+        namespace: The template's namespace, else ARGO_NAMESPACE's, else NAMESPACE.
+        trace_id: The run's trace id, else TRACE_ID's, else a new one.
 
     Raises:
         InvalidConfig: If there is no cluster, no such template, or no such parameter.
@@ -137,7 +137,7 @@ def submit(
 
 
 def find(run: str, *, host: str | None = None, namespace: str | None = None) -> ArgoRun:
-    """A workflow that was started before, by its name.
+    """A workflow that was started earlier, by its name.
 
     Raises:
         InvalidConfig: If there is no such workflow.
@@ -154,7 +154,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     Args:
         template: The WorkflowTemplate as the cluster holds it.
         arguments: Its arguments by name.
-        trace_id: Goes into a label, and into the argument ``trace_id`` where the template has one.
+        trace_id: Goes into a label, and into the argument ``trace_id`` if the template has one.
 
     Raises:
         InvalidConfig: If the template declares no such parameter.
@@ -169,7 +169,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     labels = {"workflows.argoproj.io/workflow-template": name}
     source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
     for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
-        # A name of which nothing is left has no label; the run's argument holds it anyway.
+        # A name that sanitises to nothing gets no label; the run's argument holds it anyway.
         with contextlib.suppress(InvalidConfig):
             labels[label] = names.sanitise(value)
     return {
@@ -188,18 +188,18 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
 
 
 def text(value: Any) -> str:
-    """An argument as Argo holds it: text as it is, objects as JSON, all else as a form shows it."""
+    """An argument as Argo holds it: text as it is, objects as JSON, anything else as a form shows it."""
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, (dict, list)) else display(value)
 
 
 def parse(workflow: Mapping[str, Any], queued: Callable[[str], str | None] = lambda node: None) -> RemoteState:
-    """Where a workflow stands (https://argo-workflows.readthedocs.io/en/latest/fields/#workflowstatus).
+    """The state of a workflow (https://argo-workflows.readthedocs.io/en/latest/fields/#workflowstatus).
 
     Args:
         workflow: The workflow as the cluster holds it.
-        queued: Why a queue holds back the pod of a waiting node, by the node's id.
+        queued: Returns why a queue holds back the pod of a waiting node, from the node's id.
     """
     status = workflow.get("status") or {}
     phase = _PHASES.get(status.get("phase", ""), "running")
@@ -224,7 +224,7 @@ def _steps(nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> tup
             continue
         step = _step(node, nodes, queued)
         if node["type"] == "Skipped" and step.stage not in STAGES:
-            # A whole part of the pipeline that was skipped is no stage.
+            # A whole part of the pipeline that was skipped is not a stage.
             continue
         if step.stage not in steps or _RANK.index(step.state) < _RANK.index(steps[step.stage].state):
             steps[step.stage] = step
@@ -266,13 +266,13 @@ def _step(node: Mapping[str, Any], nodes: Mapping[str, Any], queued: Callable[[s
 
 
 def _number(pod: Mapping[str, Any]) -> int:
-    """Which try a pod is: ``train(2)`` is the third."""
+    """Which attempt a pod is: ``train(2)`` is the third."""
     matched = re.search(r"\((\d+)\)$", str(pod.get("displayName", "")))
     return int(matched[1]) if matched else 0
 
 
 def _between(node: Mapping[str, Any], last: Mapping[str, Any], message: str | None) -> tuple[str, str | None]:
-    """The state of a stage that may be tried again: that of its last pod, and waiting once that one has failed."""
+    """The state of a stage that may be retried, and its reason: those of its last pod, or waiting if that pod failed."""
     state = _STATES.get(last.get("phase", ""), "running")
     if state == "failed":
         return "waiting", "; ".join(part for part in (message, node.get("message")) if part) or None
@@ -280,7 +280,7 @@ def _between(node: Mapping[str, Any], last: Mapping[str, Any], message: str | No
 
 
 def _waits_for(node: Mapping[str, Any]) -> str | None:
-    """The lock that a node waits for, in our words."""
+    """Describes the lock that a node waits for; None if there is none."""
     lock = (node.get("synchronizationStatus") or {}).get("waiting")
     if not lock:
         return None
@@ -325,7 +325,7 @@ def _get(client: Client, namespace: str, name: str) -> dict[str, Any]:
 
 def _run_of(client: Client, namespace: str, workflow: Mapping[str, Any], host: str | None) -> ArgoRun:
     metadata = workflow["metadata"]
-    # What its template declares holds where the workflow itself says nothing, as in a scheduled one.
+    # The template's values apply where the workflow itself has none, as in a scheduled one.
     stored = (workflow.get("status") or {}).get("storedWorkflowTemplateSpec") or {}
     arguments = {
         parameter["name"]: parameter.get("value", "")

@@ -19,14 +19,14 @@ from visionloop.pipelines.following.cron import Cron
 OURS = {"app.kubernetes.io/name": "visionloop"}
 SCHEDULE_LABEL = "visionloop/schedule"
 
-#: How often a change is tried again that met another one, the controller's own for instance.
+#: How often a change is tried that conflicts with another one, such as the controller's own.
 _TRIES = 5
 
 _GROUP = "/apis/argoproj.io/v1alpha1"
 
 
 class _CronWorkflows(Client, Protocol):
-    """What a client is asked of CronWorkflows."""
+    """A client's requests about CronWorkflows."""
 
     def create_cron(self, namespace: str, cron: Mapping[str, Any]) -> dict[str, Any]: ...
     def cron(self, namespace: str, name: str) -> dict[str, Any]: ...
@@ -96,10 +96,10 @@ class ArgoSchedules:
     """The CronWorkflows of a namespace (``schedules.Schedules``)."""
 
     def __init__(self, host: str | None = None, namespace: str | None = None) -> None:
-        """``host`` is the address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is asked.
+        """``host`` is the address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is used.
 
         Raises:
-            InvalidConfig: If nothing says where a cluster is.
+            InvalidConfig: If no cluster is configured.
         """
         server = host or os.environ.get(SERVER_VARIABLE)
         self._client: _CronWorkflows = _Server(server) if server else _Kubernetes()
@@ -141,15 +141,15 @@ class ArgoSchedules:
         return sorted((_schedule(cron) for cron in crons), key=lambda schedule: schedule.name)
 
     def pause(self, name: str) -> None:
-        """Suspends it; a run that goes on is left alone."""
+        """Suspends it; a run in progress is left alone."""
         self._change(name, lambda: self._client.suspend_cron(self._namespace, name, True))
 
     def resume(self, name: str) -> None:
-        """Ends its suspension; the last time that was missed within an hour is made up for."""
+        """Ends its suspension; the last start missed within the past hour is made up for."""
         self._change(name, lambda: self._client.suspend_cron(self._namespace, name, False))
 
     def delete(self, name: str) -> None:
-        """Deletes it. Its workflows go with it, as the cluster's garbage collector has it; results lie in the workspace."""
+        """Deletes it. The cluster's garbage collector deletes its workflows too; results stay in the workspace."""
         self._change(name, lambda: self._client.delete_cron(self._namespace, name))
 
     def _change(self, name: str, change: Any) -> None:
@@ -176,10 +176,10 @@ def cron_workflow(
 
     Args:
         name: Its name.
-        namespace: Where it lies.
+        namespace: Its namespace.
         template: The WorkflowTemplate as the cluster holds it.
         arguments: The pipeline's arguments by name.
-        cron: When.
+        cron: When it starts a run.
         timezone: The IANA name of the time zone.
 
     Raises:

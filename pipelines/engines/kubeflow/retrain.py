@@ -1,4 +1,4 @@
-"""The retraining pipeline on Kubeflow Pipelines: the training pipeline, everything after snapshot on its decision."""
+"""The retraining pipeline on Kubeflow Pipelines: the training pipeline, with everything after snapshot on its decision."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -13,10 +13,10 @@ from visionloop.pipelines.engines.kubeflow.client import connect, quiet
 from visionloop.pipelines.engines.schedules import Schedule, next_time
 from visionloop.pipelines.following.cron import Cron, zone_named
 
-#: How a recurring run's description begins that is one of ours; then comes the pipeline's name.
+#: The start of the description of each of Visionloop's recurring runs; the pipeline's name follows.
 DESCRIPTION = "Visionloop schedule of "
 
-#: KFP's cron has the second before the five fields.
+#: KFP's cron expression has a field for the second before the five.
 SECOND = "0 "
 
 _PAGE_SIZE = 100
@@ -29,17 +29,17 @@ class KubeflowSchedules:
         """``host`` and ``namespace`` are those of ``kubeflow_client.connect``.
 
         Raises:
-            InvalidConfig: If nothing says where the server is.
+            InvalidConfig: If no server is configured.
             AccessDenied: If it refuses the caller.
             Transient: If it can't be reached.
         """
         self._connection = connect(host, namespace)
 
     def create(self, name: str, pipeline: str, arguments: Mapping[str, Any], cron: Cron, timezone: str) -> Schedule:
-        """Uploads the pipeline as it compiles here, unless it is there, and makes a recurring run of that version.
+        """Uploads the pipeline as it compiles here, unless the server has it, and makes a recurring run of that version.
 
         Raises:
-            InvalidConfig: If a time zone is asked for, there is such a schedule, or an argument doesn't fit.
+            InvalidConfig: If a time zone is given, a schedule of that name exists, or an argument doesn't fit.
         """
         if zone_named(timezone) is not UTC:
             raise InvalidConfig(
@@ -69,18 +69,18 @@ class KubeflowSchedules:
         return self._schedule(made)
 
     def list(self) -> list[Schedule]:
-        """Every recurring run that was made here."""
+        """Every recurring run that Visionloop made."""
         return sorted(
             (self._schedule(recurring) for recurring in self._recurring_runs()), key=lambda schedule: schedule.name
         )
 
     def pause(self, name: str) -> None:
-        """Disables it; a run that goes on is left alone."""
+        """Disables it; a run in progress is left alone."""
         with self._connection.asking():
             self._connection.client.disable_recurring_run(self._id(name))
 
     def resume(self, name: str) -> None:
-        """Enables it; of the times that were missed meanwhile the last one is made up for."""
+        """Enables it; the last of the starts missed meanwhile is made up for."""
         with self._connection.asking():
             self._connection.client.enable_recurring_run(self._id(name))
 

@@ -22,10 +22,10 @@ from visionloop.pipelines.engines.kubeflow.tasks import apply_policy
 from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
-#: A pipeline's parameters by name, in its graph.
+#: A pipeline's arguments by name, in its graph.
 PipelineArguments = Mapping[str, Any]
 
-#: Puts everything after snapshot into a graph, from the pipeline's parameters and snapshot's outputs.
+#: Adds everything after snapshot to a graph, from the pipeline's arguments and snapshot's outputs.
 AfterSnapshot = Callable[[PipelineArguments, Mapping[str, Any]], None]
 
 
@@ -48,7 +48,7 @@ def pipeline_of(
         target: The target.
         pipeline: The pipeline.
         parameters: Its form.
-        go_on: Puts everything after snapshot into the graph.
+        go_on: Adds everything after snapshot to the graph.
     """
 
     # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
@@ -77,13 +77,13 @@ def pipeline_of(
 
 
 def common_to(arguments: PipelineArguments) -> dict[str, Any]:
-    """What every stage is told."""
+    """The arguments that every stage gets."""
     return {"workspace": arguments["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
 
 def after_snapshot(target: Target) -> AfterSnapshot:
-    """What puts everything after snapshot into a graph."""
-    # Made here, for KFP can't make one pipeline while it makes another.
+    """Returns the function that adds everything after snapshot to a graph."""
+    # Made here, because KFP can't make one pipeline while it makes another.
     register_unless_rejected = _registration(target)
 
     def stages(arguments: PipelineArguments, snapshot: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ def after_snapshot(target: Target) -> AfterSnapshot:
 
 
 def _registration(target: Target) -> Callable[..., Any]:
-    """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
+    """The last step, under a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
 
     unless = CALLS["register"].condition
 
@@ -186,7 +186,7 @@ def _registration(target: Target) -> Callable[..., Any]:
 
 
 def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
-    """A branch for each trainer; the default one takes whatever name is left, and says itself that it knows no such trainer."""
+    """A branch for each trainer; the default one takes every unknown name, and reports it itself."""
     others = [name for name in target.trainers if name != DEFAULT_TRAINER]
     for position, name in enumerate(others):
         kind = dsl.Elif if position else dsl.If

@@ -1,4 +1,4 @@
-"""What a person sees of a local run: a line per stage and epoch, and on a terminal a bar for the epoch under way."""
+"""What a person sees of a local run: a line for each stage and epoch, and on a terminal a bar for the current epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Display:
     """Turns live events into lines. Everything goes to stderr: stdout belongs to the result."""
 
     def __init__(self, stages: tuple[str, ...]) -> None:
-        """``stages`` in the order of the pipeline, for the width of their names."""
+        """``stages`` in the order of the pipeline; they set the width of the names' column."""
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._width = max(map(len, stages))
         self._bar: Progress | None = None
