@@ -116,7 +116,7 @@ def readme(stage: str) -> str:
         _errors(stage),
         "## Example",
         f"```python\n{example(stage)}```",
-        "`place` gives the task its row of the policy table: image, CPU, memory, GPU, limits, retries, volumes, and the keys of "
+        "`apply_policy` gives the task its row of the policy table: image, CPU, memory, GPU, limits, retries, volumes, and the keys of "
         "the Secret and the ConfigMap `visionloop` as variables. Without it a task has the image above and nothing else.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -211,7 +211,7 @@ def example(stage: str) -> str:
     )
     lines = [
         "from kfp import compiler, components, dsl",
-        "from visionloop.pipelines.engines.kubeflow.tasks import place",
+        "from visionloop.pipelines.engines.kubeflow.tasks import apply_policy",
         "from visionloop.pipelines.targets import cluster",
         "",
         f'{stage} = components.load_component_from_file("components/{stage}/component.yaml")',
@@ -245,7 +245,7 @@ def example(stage: str) -> str:
 
 
 def _placed(task: str, stage: str) -> str:
-    return f'place({task}, "{stage}", target.policies["{stage}"], target)'
+    return f'apply_policy({task}, "{stage}", target.policies["{stage}"], target)'
 
 
 def _value(name: str) -> str:

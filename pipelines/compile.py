@@ -13,20 +13,20 @@ from visionloop.pipelines import engines
 def compile_engine(
     engine: str, out: Path, registry: str = REGISTRY, tag: str | None = None, gpus: int | None = None
 ) -> list[Path]:
-    """Writes an engine's files into a folder, and says what the engine can't express.
+    """Writes an engine's files into a folder, and reports what the engine can't express.
 
     Args:
         engine: The engine's name.
-        out: The folder, made if it is not there.
+        out: The folder, created if it does not exist.
         registry: The images' registry.
-        tag: The images' tag, the package's version unless given.
-        gpus: GPUs of train's and evaluate's pods, the policy's number unless given.
+        tag: The images' tag, by default the package's version.
+        gpus: GPUs of train's and evaluate's pods, by default the policy's number.
 
     Returns:
         The files written, sorted.
 
     Raises:
-        InvalidConfig: If there is no such engine, it has no files, or it asks for the GPUs at each run.
+        InvalidConfig: If there is no such engine, it has no files, or it takes the number of GPUs at each run.
     """
     if engine not in engines.clusters():
         raise InvalidConfig(f"--engine {engine}: give one of {', '.join(engines.clusters())}.")

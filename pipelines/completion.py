@@ -1,4 +1,4 @@
-"""Whether a run did what it was started for: success is the receipt, never an engine's word."""
+"""Whether a run did what it was started for: a receipt proves success, an engine's status does not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from visionloop.core.storage import Prefix
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:
-    """Whether a run has registered its model, has rejected it, or has decided that there is nothing to train."""
+    """Whether a run registered its model, rejected it, or decided that there is nothing to train."""
     register = stages.get("register")
     return bool(register and register.state == "succeeded" and register.receipt) or bool(why_without_version(stages))
 
 
 def why_without_version(stages: Mapping[str, StageState]) -> str | None:
-    """Why a run that ended well has registered nothing; None where nothing says so."""
+    """Why a successful run registered nothing; None if no stage gives a reason."""
     snapshot, evaluate = stages.get("snapshot"), stages.get("evaluate")
     if evaluate and evaluate.state == "succeeded" and evaluate.scalars.get("verdict") == "reject":
         return "the model is below the gate's floor"
@@ -29,7 +29,7 @@ def why_without_version(stages: Mapping[str, StageState]) -> str | None:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended well."""
+    """The result of a successful run."""
 
     run: Run
     stages: dict[str, StageState]

@@ -1,4 +1,4 @@
-"""The pipelines, whichever engine runs them: name, title, what each does, and its form."""
+"""The pipelines, whichever engine runs them: name, title, description and form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pipeline:
         name: Its name on an engine.
         title: Its name for people.
         description: What it does.
-        parameters: Its form, by name.
+        parameters: The fields of its form by name.
     """
 
     name: str
@@ -33,7 +33,7 @@ TRAIN = Pipeline(
     parameters.TRAIN,
 )
 
-#: The training pipeline behind snapshot's decision.
+#: The training pipeline, run only if snapshot decides so.
 RETRAIN = Pipeline(
     "visionloop-retrain",
     "Visionloop: retrain",
@@ -41,8 +41,8 @@ RETRAIN = Pipeline(
     parameters.RETRAIN,
 )
 
-#: The pipelines as the command line names them, in the order in which a person reads them.
+#: The pipelines as the command line names them, in the order in which people see them.
 PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN}
 
-#: The part of a retraining that lies behind the decision: one DAG, so that one condition holds for all of it.
+#: The part of a retraining that depends on the decision: one DAG, so that one condition covers all of it.
 WORTH_IT = "worth-retraining"

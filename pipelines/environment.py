@@ -1,4 +1,4 @@
-"""Which embedded services a run on this machine needs, and the variables that hand them to its stages."""
+"""Which embedded services a run on this machine needs, and the variables through which its stages reach them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 from visionloop.core.stores import VARIABLES, Role
 from visionloop.pipelines import services
 
-#: Standard AWS variables any of which says that a store is configured.
+#: Standard AWS variables; any of them means that a store is configured.
 _AWS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
 
 
 @contextlib.contextmanager
 def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Starts what a run needs and nothing else configures, and sets its variables for the time of the run.
+    """Starts the services that a run needs and nothing else configures, and sets their variables for the duration of the run.
 
-    A store is embedded where an ``s3://`` URI names none that is configured; MLflow is where MLFLOW_TRACKING_URI is not set.
+    The store is embedded if an ``s3://`` URI has no configured one; MLflow is embedded if MLFLOW_TRACKING_URI is not set.
     """
     needed = needs(arguments)
     if not needed:
         yield
         return
     with services.session() as embedded:
-        found = embedded.environment()
+        available = embedded.environment()
         wanted = {
             name: value
-            for name, value in found.items()
+            for name, value in available.items()
             if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", "MLFLOW_TRACKING_URI"))
             or any(name.startswith(prefix) for prefix in needed)
         }
@@ -39,15 +39,15 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
 
 def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Prefixes of the variables that embedded services must supply for these arguments."""
-    found = []
+    prefixes = []
     if _on_s3(arguments.get("workspace")) and not configured("results"):
-        found.append("INTERNAL_S3_")
-    # A snapshot says only in the workspace where its dataset lies, so its store is supplied as well.
+        prefixes.append("INTERNAL_S3_")
+    # Where a snapshot's dataset lies is recorded in the workspace only, so the dataset's store is supplied as well.
     if (_on_s3(arguments.get("dataset")) or arguments.get("snapshot")) and not configured("dataset"):
-        found.append("EXTERNAL_S3_")
+        prefixes.append("EXTERNAL_S3_")
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        found.append("MLFLOW_TRACKING_URI")
-    return tuple(found)
+        prefixes.append("MLFLOW_TRACKING_URI")
+    return tuple(prefixes)
 
 
 def configured(role: Role) -> bool:

@@ -12,7 +12,7 @@ from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
 from visionloop.training.trainers import Setting
 
-#: The bytes that a KFP parameter holds at most.
+#: The most bytes that a KFP parameter holds.
 LONGEST_VALUE = 10_000
 
 
@@ -20,8 +20,8 @@ LONGEST_VALUE = 10_000
 class Parameter:
     """One field of the form.
 
-    ``default`` None makes it required. ``choices`` are the values that a form offers; KFP's has none, so the description
-    names them too.
+    ``default`` None makes it required. ``choices`` are the values that a form offers; KFP's offers none, so the
+    description names them too.
     """
 
     name: str
@@ -113,12 +113,12 @@ RETRAIN: Mapping[str, Parameter] = {
 }
 
 
-#: Settings whose values each trainer lists for itself. They are no choices: a form that has some would take only their spelling.
+#: Settings whose values each trainer lists for itself. They are not choices: a form with choices would take only their spelling.
 LISTED = ("optimizer", "primary_metric")
 
 
 def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
-    """A pipeline's parameters where these trainers are installed."""
+    """A pipeline's parameters if these trainers are installed."""
     names = tuple(trainers)
     trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
     listed = {name: replace(TRAIN[name], description=_listed(name, names)) for name in LISTED}
@@ -126,14 +126,18 @@ def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -
 
 
 def _listed(name: str, trainers: Sequence[str]) -> str:
-    """What a setting means, and the values that the trainers which are installed here take for it."""
+    """A setting's meaning, and the values that the trainers installed here take for it."""
     installed = catalog.trainers()
     words = {}
-    for trainer in (installed[one] for one in trainers if one in installed):
+    for trainer in (installed[trainer_name] for trainer_name in trainers if trainer_name in installed):
         choices = [choice for task in sorted(trainer.tasks) for choice in settings_of(trainer, task)[name].choices]
         words[trainer.name] = allowed_values(replace(BASIC[name], choices=tuple(dict.fromkeys(choices))))
-    told = set(words.values())
-    values = told.pop() if len(told) == 1 else "; ".join(f"with {one}, {taken}" for one, taken in words.items())
+    distinct = set(words.values())
+    values = (
+        distinct.pop()
+        if len(distinct) == 1
+        else "; ".join(f"with {trainer_name}, {taken}" for trainer_name, taken in words.items())
+    )
     return f"{_meaning(BASIC[name])}: {values}." if values else TRAIN[name].description
 
 
@@ -162,8 +166,8 @@ def takes(description: str, parameters: Mapping[str, Parameter]) -> Callable[[An
 def arguments_for(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Explicit settings as arguments of a pipeline.
 
-    A form's default is nobody's wish (``visionloop.components.kubeflow.settings``), so a setting that somebody gave and that
-    equals it goes into ``advanced_config``, where it counts as given.
+    A form's default does not count as chosen (``visionloop.components.kubeflow.settings``), so an explicit setting that equals
+    it goes into ``advanced_config``, where it counts.
 
     Args:
         settings: Settings by name, as text or as JSON values.
@@ -181,7 +185,7 @@ def arguments_for(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(value: Any, kind: type) -> Any:
-    """A value as the engine's form types it, or None where it has no such form: the stage then says what is wrong."""
+    """A value in the type of the engine's form, or None if it can't be converted: the stage then reports what is wrong."""
     if kind is bool:
         return {"true": True, "false": False}.get(str(value).lower())
     try:

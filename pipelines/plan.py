@@ -1,4 +1,4 @@
-"""Says beforehand what a run would reuse, what it would compute, and which of a key's inputs are the reason."""
+"""Predicts what a run would reuse, what it would compute, and which of a key's inputs are the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from visionloop.training.configuration import parse_settings
 
 Action = Literal["reuse", "run", "follows"]
 
-#: Earlier results of a stage that are compared, newest first.
+#: The most earlier results of a stage that are compared, newest first.
 COMPARED = 200
 
 
@@ -38,40 +38,42 @@ class StagePlan:
     nearest: str | None = None
 
 
-def plan_train(given: Mapping[str, Any]) -> list[StagePlan]:
-    """The plan of a train pipeline; nothing is written.
+def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
+    """Returns the plan of a train pipeline; writes nothing.
 
     Args:
-        given: The command's arguments: workspace, dataset or snapshot, task, split, model_name, gate, and ``settings`` as
+        arguments: The command's arguments: workspace, dataset or snapshot, task, split, model_name, gate, and ``settings`` as
             KEY=VALUE pairs.
 
     Raises:
-        VisionloopError: What the run itself would end with before it computes anything.
+        VisionloopError: The error that the run itself would end with before it computes anything.
     """
-    settings = parse_settings(given["settings"])
-    parameters = {**given, SETTINGS: json.dumps(settings)}
-    workspace = open_prefix(str(given["workspace"]), "results")
-    found: dict[str, str] = {}
+    settings = parse_settings(arguments["settings"])
+    parameters = {**arguments, SETTINGS: json.dumps(settings)}
+    workspace = open_prefix(str(arguments["workspace"]), "results")
+    receipt_uris: dict[str, str] = {}
     plans: list[StagePlan] = []
     for name, call in CALLS.items():
         if plans and plans[-1].action != "reuse":
             plans.append(StagePlan(name, "follows"))
             continue
-        if call.unless is not None and _is_left_out(call.unless, found):
+        if call.unless is not None and _is_left_out(call.unless, receipt_uris):
             continue
-        plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, found), workspace)
+        plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, receipt_uris), workspace)
         if name == "snapshot":
-            # A mistake in the settings costs a sentence here, and the stages before the training later on.
+            # Found here, a mistake in the settings costs one sentence; found later, the stages before the training.
             resolve_settings(settings, str(resolution.parameters["task"].value))
         if plan.receipt:
-            found[name] = plan.receipt
+            receipt_uris[name] = plan.receipt
         plans.append(plan)
     return plans
 
 
-def _is_left_out(unless: Unless, found: Mapping[str, str]) -> bool:
-    """Whether the condition holds, as the receipt of its stage says."""
-    return bool(receipts.load(found[unless.stage], unless.stage).receipt.scalars.get(unless.scalar) == unless.value)
+def _is_left_out(unless: Unless, receipt_uris: Mapping[str, str]) -> bool:
+    """Whether the condition holds, according to its stage's receipt."""
+    return bool(
+        receipts.load(receipt_uris[unless.stage], unless.stage).receipt.scalars.get(unless.scalar) == unless.value
+    )
 
 
 def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[StagePlan, Resolution]:
@@ -83,11 +85,11 @@ def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[S
 
 def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePlan:
     key = key_of(stage, resolution)
-    there = resolution.existing or receipts.look(workspace, stage.name, key)
-    if there is not None and there.intact():
-        return StagePlan(stage.name, "reuse", there.receipt.key, there.uri)
-    if there is not None:
-        return StagePlan(stage.name, "run", key, None, ["its outputs are gone"], there.uri)
+    existing = resolution.existing or receipts.look(workspace, stage.name, key)
+    if existing is not None and existing.intact():
+        return StagePlan(stage.name, "reuse", existing.receipt.key, existing.uri)
+    if existing is not None:
+        return StagePlan(stage.name, "run", key, None, ["its outputs are gone"], existing.uri)
     nearest = _nearest(stage, resolution, workspace)
     if nearest is None:
         return StagePlan(stage.name, "run", key, None, ["no earlier result"])
@@ -95,54 +97,54 @@ def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePl
 
 
 def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result | None:
-    """The earlier result with the fewest differing inputs, the newest of several."""
+    """The earlier result with the fewest differing inputs; the newest if there are several."""
     try:
         keys, _ = workspace.children(stage.name)
     except NotFound:
         raise InvalidConfig(
             f"{workspace.uri}: the workspace does not exist and can't be made there; create its bucket or correct --workspace."
         ) from None
-    place = workspace.child(stage.name)
+    prefix = workspace.child(stage.name)
     dated = []
-    for key, modified in zip(keys, place.map(lambda key: _modified(place, key), keys), strict=True):
+    for key, modified in zip(keys, prefix.map(lambda key: _modified(prefix, key), keys), strict=True):
         if modified is not None:
             dated.append((modified, key))
     candidates = [receipts.look(workspace, stage.name, key) for _, key in sorted(dated, reverse=True)[:COMPARED]]
-    known = [found for found in candidates if found is not None]
-    return min(known, key=lambda found: len(_differing(stage, resolution, found)), default=None)
+    readable = [result for result in candidates if result is not None]
+    return min(readable, key=lambda result: len(_differing(stage, resolution, result)), default=None)
 
 
-def _modified(place: Prefix, key: str) -> float | None:
+def _modified(prefix: Prefix, key: str) -> float | None:
     try:
-        return place.head(f"{key}/{receipts.FILE}").modified
+        return prefix.head(f"{key}/{receipts.FILE}").modified
     except NotFound:
         return None
 
 
-def _differing(stage: Stage, resolution: Resolution, found: Result) -> list[str]:
+def _differing(stage: Stage, resolution: Resolution, result: Result) -> list[str]:
     """Names of the parameters and inputs that differ."""
-    old, new = found.receipt.parameters, resolution.parameters
+    old, new = result.receipt.parameters, resolution.parameters
     names = [name for name in {**old, **new} if _value(old.get(name)) != _value(new.get(name))]
-    before, now = found.receipt.inputs, resolution.inputs
+    before, now = result.receipt.inputs, resolution.inputs
     names += [f"input {name}" for name in {**before, **now} if _digest(before.get(name)) != _digest(now.get(name))]
-    if found.receipt.logic_version != stage.logic_version:
+    if result.receipt.logic_version != stage.logic_version:
         names.append("logic_version")
     return names
 
 
-def _reasons(stage: Stage, resolution: Resolution, found: Result) -> list[str]:
-    """One short text for each difference; a stage may explain some of its own."""
-    explained = stage.explain(found, resolution) if isinstance(stage, Explains) else {}
+def _reasons(stage: Stage, resolution: Resolution, result: Result) -> list[str]:
+    """One short text for each difference; a stage may explain some itself."""
+    explained = stage.explain(result, resolution) if isinstance(stage, Explains) else {}
     reasons: list[str] = []
-    for name in _differing(stage, resolution, found):
+    for name in _differing(stage, resolution, result):
         if name in explained:
             reasons += explained[name]
         elif name == "logic_version":
-            reasons.append(f"the stage's logic {found.receipt.logic_version} → {stage.logic_version}")
+            reasons.append(f"the stage's logic {result.receipt.logic_version} → {stage.logic_version}")
         elif name.startswith("input "):
             reasons.append(f"another {name.removeprefix('input ')}")
         else:
-            old, new = found.receipt.parameters.get(name), resolution.parameters.get(name)
+            old, new = result.receipt.parameters.get(name), resolution.parameters.get(name)
             reasons.append(f"{name} {_shown(old)} → {_shown(new)}")
     return reasons or ["its receipt is gone"]
 

@@ -1,4 +1,4 @@
-"""What a pipeline is compiled for: where its images come from, which policy rows hold, and whether an engine places pods."""
+"""What a pipeline is compiled for: where its images come from, which policy rows apply, and whether an engine places pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Target:
         policies: The row of each stage.
         trainers: The train row of each trainer, the default one first; its image serves evaluate too.
         registry: The images' registry.
-        tag: The images' tag, the package's version unless told otherwise.
+        tag: The images' tag, by default the package's version.
         places: Whether an engine places pods and retries them. On a laptop nothing does: kfp.local would honour a retry
             with real sleeps, whatever the exit code, so a stage retries itself there.
     """
@@ -49,8 +49,8 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
 
     Args:
         registry: The images' registry.
-        tag: The images' tag, the package's version unless told otherwise.
-        gpus: In place of the policy's number, for every row that asks for some; 0 runs them on the CPU, on any node.
+        tag: The images' tag, by default the package's version.
+        gpus: Replaces the policy's number in every row that asks for GPUs; 0 runs them on the CPU, on any node.
     """
     trainers = training_catalog.trainers()
     names = sorted(trainers, key=lambda name: (name != DEFAULT_TRAINER, name))
@@ -63,7 +63,7 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
 
 
 def with_gpus(policy: StagePolicy, gpus: int | None) -> StagePolicy:
-    """A row with another number of GPUs, if it has any; without GPUs nothing sends its pod to nodes that have some."""
+    """A row with another number of GPUs, if it has any; with 0, nothing sends its pod to nodes with GPUs."""
     if gpus is None or not policy.gpus:
         return policy
     return replace(policy, gpus=gpus) if gpus else replace(policy, gpus=0, node_selector=(), tolerations=())

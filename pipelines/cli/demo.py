@@ -22,7 +22,7 @@ MODEL_NAME = "sample-digits"
 #: How many images each split of the dataset has.
 IMAGES = {"train": 400, "val": 80, "test": 80}
 
-#: The demo's own settings: from scratch on two CPU cores the library's defaults reach mAP50 0.30, these 0.78 and more.
+#: The demo's own settings: from scratch on two CPU cores the library's defaults reach mAP50 0.30, these at least 0.78.
 SETTINGS = {
     "model": "yolo11n.yaml",
     "imgsz": "160",
@@ -41,7 +41,7 @@ def demo() -> None:
 
     Example: visionloop demo
     """
-    # Foreign stores and trackers have no part in a demo.
+    # A demo does not use the caller's own stores and trackers.
     for name in list(os.environ):
         if name.startswith(("EXTERNAL_", "INTERNAL_", "AWS_", "MLFLOW_", "S3_", "CONFIG", "ADVANCED_CONFIG")):
             del os.environ[name]
@@ -59,9 +59,9 @@ def demo() -> None:
 
 
 def write_dataset() -> None:
-    """Writes the sample dataset unless all of it is there."""
-    place = open_prefix(DATASET, "results")
-    if place.exists(sample.LAST_KEY):
+    """Writes the sample dataset unless it is already complete."""
+    prefix = open_prefix(DATASET, "results")
+    if prefix.exists(sample.LAST_KEY):
         return
     images: dict[str, bytes] = {}
     last: list[tuple[str, bytes]] = []
@@ -69,14 +69,14 @@ def write_dataset() -> None:
         lambda key, data: images.__setitem__(key, data) if key.startswith("images/") else last.append((key, data)),
         **IMAGES,
     )
-    for _ in place.map(lambda key: place.write(key, images[key]), images):
+    for _ in prefix.map(lambda key: prefix.write(key, images[key]), images):
         pass
     for key, data in last:
-        place.write(key, data)
+        prefix.write(key, data)
 
 
 def tell(result: RunResult) -> None:
-    """Ends with what a person wants to know and to do next."""
+    """Prints what a person wants to know, and what to do next."""
     summary = result.summary()
     reused = sum(state.reused is True for state in result.stages.values())
     say("")
@@ -92,16 +92,16 @@ def tell(result: RunResult) -> None:
 
 
 def save_reports(result: RunResult) -> list[Path]:
-    """Copies the run's pages to this machine, where a browser opens them."""
+    """Copies the run's report pages to this machine, where a browser can open them."""
     folder = find_folder(None).path / "reports" / result.run.run
     saved = []
     for stage in ("validate", "evaluate"):
         state = result.stages.get(stage)
         if state is None or state.receipt is None:
             continue
-        found = load(state.receipt, stage)
-        for name, entry in found.receipt.outputs.items():
+        stage_result = load(state.receipt, stage)
+        for name, entry in stage_result.receipt.outputs.items():
             if entry.path.endswith(".html"):
                 folder.mkdir(parents=True, exist_ok=True)
-                saved.append(found.fetch(name, folder / f"{stage}.html"))
+                saved.append(stage_result.fetch(name, folder / f"{stage}.html"))
     return saved

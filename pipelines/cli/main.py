@@ -1,4 +1,4 @@
-"""The command line: one module a command, and the one place that turns an error into a sentence and an exit code."""
+"""The command line: one module for each command, and the only place that turns an error into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def application(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_common)
     app.add_typer(stage.application(arguments), name="stage")
-    # The entry point of every container imports nothing of what only a person's machine needs.
+    # Every container starts here, so what only a person's machine needs is not imported.
     if arguments[:1] != ["stage"]:
         _add_people_commands(app)
     return app
@@ -62,13 +62,13 @@ def _add_people_commands(app: typer.Typer) -> None:
 
 
 def _end_by_signals() -> None:
-    """Turns SIGTERM, and a closed terminal's SIGHUP, into an error, so that whatever was started is stopped."""
+    """Turns SIGTERM, and a closed terminal's SIGHUP, into an error, so that everything that was started is stopped."""
 
     def end(number: int, _: object) -> None:
         raise Terminated(f"visionloop was asked to end by {signal.Signals(number).name}; run it again to resume.")
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup has it ignored, and so it stays.
+        # Under nohup the signal is ignored, and stays so.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
 
@@ -87,7 +87,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _stopped()
     except SystemExit as ended:
-        # Typer takes a Ctrl-C that nobody else took for itself, and says nothing.
+        # Typer handles a Ctrl-C that nothing else handled, and prints nothing.
         if ended.code == UserStopped.exit_code:
             _stopped()
         raise

@@ -1,4 +1,4 @@
-"""The options of the commands that start or plan a run: what is trained, on which engine, and the one place that says so."""
+"""The options of the commands that start or plan a run: what is trained and on which engine, defined once for all."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from visionloop.training.configuration.settings import BASIC
 if TYPE_CHECKING:
     EngineChoice = str
 else:
-    # Of the table: Typer refuses any other name, with exit code 2.
+    # From the table of engines: Typer refuses any other name, with exit code 2.
     EngineChoice = Literal[tuple(engines.ENGINES)]
 
 _described = engines.choice(
-    [f"{one.name}{f' ({one.description})' if one.description else ''}" for one in engines.engines()]
+    [f"{engine.name}{f' ({engine.description})' if engine.description else ''}" for engine in engines.engines()]
 )
 
-#: Where a run goes that names no engine, and where one is looked for.
+#: The default engine of a new run, and of a run to follow.
 FIRST_ENGINE = next(iter(engines.ENGINES))
 FIRST_CLUSTER = engines.clusters()[0]
 
@@ -65,7 +65,7 @@ class Training:
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """The pipeline's arguments; what is wrong before anything starts is refused here.
+        """Returns the pipeline's arguments, and refuses mistakes before anything starts.
 
         Raises:
             InvalidConfig: If neither or both of dataset and snapshot are given, or a URI, name, gate or setting can't be used.
@@ -74,21 +74,21 @@ class Training:
             raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
         names.sanitise(self.model_name)
         own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings")]
-        given = {name: value for name in own if (value := getattr(self, name))}
+        arguments = {name: value for name in own if (value := getattr(self, name))}
         for name in ("workspace", "dataset"):
             if getattr(self, name) is not None:
-                given[name] = normalise_uri(getattr(self, name))
+                arguments[name] = normalise_uri(getattr(self, name))
         if self.gate:
-            given["gate"] = gate_text(self.gate)
+            arguments["gate"] = gate_text(self.gate)
             if "://" not in self.gate:
-                # A mistake in it costs a sentence here, and a whole training later on.
-                resolve_gate(given["gate"], str(BASIC["primary_metric"].default), "max")
-        return {**given, **arguments_for(parse_settings(self.settings or []))}
+                # Found here, a mistake costs one sentence; found later, a whole training.
+                resolve_gate(arguments["gate"], str(BASIC["primary_metric"].default), "max")
+        return {**arguments, **arguments_for(parse_settings(self.settings or []))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining(Training):
-    """What is trained again: a training, and the policy that decides whether it is worth it."""
+    """What is retrained: a training, and the policy that decides whether it is worth it."""
 
     retraining: Annotated[str | None, typer.Option(help="The retraining policy: a JSON or YAML file, or its text.")] = (
         None
@@ -102,7 +102,7 @@ class Retraining(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Where and how a run is executed. Which engine takes which of these options is the engine's to say."""
+    """Where and how a run is executed. Each engine declares which of these options it takes."""
 
     force: Annotated[str | None, typer.Option(help=engines.help_of("force"))] = None
     run: Annotated[str | None, typer.Option(help=engines.help_of("run"))] = None
@@ -115,7 +115,7 @@ class Execution:
     runner: Annotated[str, typer.Option(help=engines.help_of("runner"))] = SUBPROCESS
 
     def order(self, pipeline: str, arguments: dict[str, Any]) -> tuple[Engine, Order]:
-        """The engine, and what it is asked for.
+        """Returns the engine, and the order for it.
 
         Raises:
             InvalidConfig: If an option is given that the engine does not take, or a ``--parameter`` can't be used.
@@ -130,24 +130,24 @@ class Execution:
             "parameter": self.parameters,
             "detach": self.detach,
         }
-        given: dict[str, Any] = {name: value for name, value in options.items() if value}
-        check_options(chosen, given)
+        requested: dict[str, Any] = {name: value for name, value in options.items() if value}
+        check_options(chosen, requested)
         if self.parameters:
-            given["parameter"] = parameter_pairs(self.parameters)
-        return chosen, Order(pipeline, arguments, given, self.trace_id)
+            requested["parameter"] = parameter_pairs(self.parameters)
+        return chosen, Order(pipeline, arguments, requested, self.trace_id)
 
 
-def check_options(engine: Engine, given: dict[str, Any]) -> None:
+def check_options(engine: Engine, options: dict[str, Any]) -> None:
     """Refuses options that an engine does not take.
 
     Args:
         engine: The engine.
-        given: The options that somebody gave, by name.
+        options: The options given, by name.
 
     Raises:
-        InvalidConfig: Naming the option, and the engines that take it.
+        InvalidConfig: If there is one; it names the option, and the engines that take it.
     """
-    for option, value in given.items():
+    for option, value in options.items():
         if option in engine.options:
             continue
         takers = engines.taking(option)
@@ -163,54 +163,54 @@ def check_options(engine: Engine, given: dict[str, Any]) -> None:
         raise InvalidConfig(f"{what} works with --engine {engines.choice(takers)} alone; leave it out.")
 
 
-def parameter_pairs(given: Iterable[str]) -> dict[str, str]:
-    """``--parameter`` pairs by name.
+def parameter_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """Returns the values of ``--parameter`` pairs by name.
 
     Raises:
-        InvalidConfig: If one is no NAME=VALUE, or has an option of its own.
+        InvalidConfig: If one is not NAME=VALUE, or has an option of its own.
     """
-    found: dict[str, str] = {}
-    for pair in given:
+    values: dict[str, str] = {}
+    for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise InvalidConfig(f"--parameter {pair}: give NAME=VALUE, such as gpus=0.")
         if name in RETRAIN:
             raise InvalidConfig(f"--parameter {pair}: {name} has an option of its own; see --help.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def gate_text(gate: str) -> str:
-    """The gate as an argument of the pipeline: JSON text as it is, a file of this machine by its content, a URI as it is."""
+    """The gate as an argument of the pipeline: JSON text and a URI unchanged, a file of this machine as its content."""
     return _file_text(gate, "--gate", "JSON")
 
 
 def policy_text(retraining: str) -> str:
-    """The retraining policy as an argument of the pipeline, made as the gate's.
+    """The retraining policy as an argument of the pipeline, read in the same way as the gate.
 
     Raises:
-        InvalidConfig: If it can't be read, or is no policy.
+        InvalidConfig: If it can't be read, or is not a policy.
     """
-    found = _file_text(retraining, "--retraining", "JSON or YAML")
-    if "://" in retraining and found == retraining:
-        return found
-    # As JSON, whatever it was written in: the same policy is the same argument.
-    return msgspec.json.encode(parse_policy(found or "{}"), order="sorted").decode()
+    text = _file_text(retraining, "--retraining", "JSON or YAML")
+    if "://" in retraining and text == retraining:
+        return text
+    # As JSON, whichever format it was written in: equal policies are equal arguments.
+    return msgspec.json.encode(parse_policy(text or "{}"), order="sorted").decode()
 
 
-def _file_text(given: str, option: str, form: str) -> str:
-    if given.lstrip().startswith("{") or "://" in given:
-        return given
+def _file_text(value: str, option: str, form: str) -> str:
+    if value.lstrip().startswith("{") or "://" in value:
+        return value
     try:
-        return Path(given).read_text()
+        return Path(value).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{option} {given}: the file can't be read ({error}); give a {form} file.") from error
+        raise InvalidConfig(f"{option} {value}: the file can't be read ({error}); give a {form} file.") from error
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes dataclasses, made into one whose options are their fields.
+    """Turns a command that takes dataclasses into one whose options are their fields.
 
-    Typer reads a function's signature; each parameter that is annotated with a dataclass gives way to that one's fields.
+    Typer reads a function's signature, so each parameter annotated with a dataclass is replaced by the dataclass's fields.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
@@ -227,11 +227,12 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
             )
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(**options: Any) -> None:
         made = {
-            name: kind(**{entry.name: given.pop(entry.name) for entry in fields(kind)}) for name, kind in groups.items()
+            name: kind(**{entry.name: options.pop(entry.name) for entry in fields(kind)})
+            for name, kind in groups.items()
         }
-        command(**made, **given)
+        command(**made, **options)
 
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}

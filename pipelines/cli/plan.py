@@ -30,10 +30,10 @@ def train(training: Training, json: Annotated[bool, typer.Option("--json", help=
     from visionloop.pipelines.plan import plan_train
 
     training.arguments()
-    given = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
-    given["settings"] = training.settings or []
-    with services_for(given):
-        plans = plan_train(given)
+    arguments = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
+    arguments["settings"] = training.settings or []
+    with services_for(arguments):
+        plans = plan_train(arguments)
     if json:
         print(msgspec.json.encode({"stages": [asdict(plan) for plan in plans]}).decode())  # noqa: T201
         return

@@ -64,12 +64,12 @@ def follow(
     """
     from visionloop.pipelines.following.follow import follow
 
-    found = engines.engine(engine).find(run, host=host, namespace=namespace)
-    _print(follow(found, workspace or str(found.arguments.get("workspace") or ""), found.arguments))
+    remote = engines.engine(engine).find(run, host=host, namespace=namespace)
+    _print(follow(remote, workspace or str(remote.arguments.get("workspace") or ""), remote.arguments))
 
 
 def _run(pipeline: str, training: Training, execution: Execution) -> None:
-    """Runs a pipeline where it is asked for and prints what came of it."""
+    """Runs a pipeline on the chosen engine and prints its summary."""
     engine, order = execution.order(pipeline, training.arguments())
     _print(engine.run(order))
 

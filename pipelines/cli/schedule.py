@@ -84,11 +84,11 @@ def list_(
 
     Example: visionloop schedule list --engine argo
     """
-    found = engines.engine(engine).schedules(host=host, namespace=namespace).list()
+    schedules = engines.engine(engine).schedules(host=host, namespace=namespace).list()
     if json:
-        print(msgspec.json.encode({"schedules": [asdict(one) for one in found]}).decode())  # noqa: T201
+        print(msgspec.json.encode({"schedules": [asdict(entry) for entry in schedules]}).decode())  # noqa: T201
         return
-    for line in _table(found):
+    for line in _table(schedules):
         say(line)
 
 
@@ -122,20 +122,20 @@ def delete(name: Name, engine: EngineName, namespace: Namespace = None, host: Ho
     say(f"{name} is deleted.")
 
 
-def _table(found: list[Schedule]) -> list[str]:
+def _table(schedules: list[Schedule]) -> list[str]:
     """Aligned columns with a heading."""
     heading = ("NAME", "CRON", "ZONE", "STATE", "LAST", "NEXT", "MODEL")
     rows = [
         (
-            one.name,
-            one.cron,
-            one.timezone or "-",
-            one.state,
-            _time(one.last),
-            _time(one.next),
-            one.model_name or "-",
+            entry.name,
+            entry.cron,
+            entry.timezone or "-",
+            entry.state,
+            _time(entry.last),
+            _time(entry.next),
+            entry.model_name or "-",
         )
-        for one in found
+        for entry in schedules
     ]
     widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
     return [
@@ -145,5 +145,5 @@ def _table(found: list[Schedule]) -> list[str]:
 
 
 def _time(moment: datetime | None) -> str:
-    """A time with its zone's offset, "-" for none."""
+    """A time with its zone's offset; "-" for None."""
     return "-" if moment is None else moment.isoformat(sep=" ", timespec="minutes")

@@ -20,13 +20,13 @@ def up(host: Host = None) -> None:
 
     Example: visionloop up
     """
-    found = services.up(host=host)
-    say(f"S3      {found.host_endpoint or found.endpoint}")
-    say(f"MLflow  {found.page_url}")
-    say(f"Keys, data and logs lie in {found.folder}. For another program:")
-    for name, value in found.client_environment().items():
+    embedded = services.up(host=host)
+    say(f"S3      {embedded.host_endpoint or embedded.endpoint}")
+    say(f"MLflow  {embedded.page_url}")
+    say(f"Keys, data and logs lie in {embedded.folder}. For another program:")
+    for name, value in embedded.client_environment().items():
         # A key is never printed: the file that holds it is named.
-        shown = f"(in {found.folder}/keys.json)" if "KEY" in name else value
+        shown = f"(in {embedded.folder}/keys.json)" if "KEY" in name else value
         say(f"  {name}={shown}")
 
 
@@ -35,10 +35,10 @@ def down() -> None:
 
     Example: visionloop down
     """
-    found = services.down()
-    if found.holders:
+    current = services.down()
+    if current.holders:
         say(
-            f"Still used by {len(found.holders)} run(s), process {', '.join(map(str, found.holders))}: they stop with the last one."
+            f"Still used by {len(current.holders)} run(s), process {', '.join(map(str, current.holders))}: they stop with the last one."
         )
     else:
         say("Stopped.")
@@ -49,14 +49,14 @@ def status() -> None:
 
     Example: visionloop status
     """
-    found = services.status()
-    say(f"folder  {found.folder}")
-    for service in found.services:
+    current = services.status()
+    say(f"folder  {current.folder}")
+    for service in current.services:
         say(f"{service.name:<7} {f'{service.url} (process {service.pid})' if service.running else 'not running'}")
-    if found.permanent:
+    if current.permanent:
         say("kept running until `visionloop down`")
-    if found.holders:
-        say(f"used by the runs of process {', '.join(map(str, found.holders))}")
+    if current.holders:
+        say(f"used by the runs of process {', '.join(map(str, current.holders))}")
 
 
 def say(text: str) -> None:

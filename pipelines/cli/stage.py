@@ -18,7 +18,7 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 from visionloop.core.stdout import stdout_to_stderr
 
-#: Options that every stage takes, beside its own arguments.
+#: Options that every stage takes in addition to its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {
     "workspace": (str, ..., "Where results lie: s3://bucket/prefix, file:///folder or a path."),
     "run": (str | None, None, "The run that this stage belongs to (default: JOB_ID, else a new one)."),
@@ -67,17 +67,18 @@ def _is_required(entry: Any) -> bool:
 
 
 def _command(stage: Stage | Action) -> Callable[..., None]:
-    def command(**given: Any) -> None:
-        common = {name: given.pop(name) for name in COMMON}
+    def command(**options: Any) -> None:
+        common = {name: options.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
-        ahead = given.pop("ahead", [])
+        ahead = options.pop("ahead", [])
         with stdout_to_stderr():
             invocation = Invocation(**common)
-            outcome = run_stage(stage, given, invocation)
+            outcome = run_stage(stage, options, invocation)
             if ahead:
-                told = replace(invocation, force=False)
+                unforced = replace(invocation, force=False)
                 outcome = replace(
-                    outcome, run_scalars={**outcome.run_scalars, **look_ahead(outcome, given["snapshot"], ahead, told)}
+                    outcome,
+                    run_scalars={**outcome.run_scalars, **look_ahead(outcome, options["snapshot"], ahead, unforced)},
                 )
         if outputs:
             write_outputs(outcome, outputs)
@@ -85,12 +86,12 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
 
     parameters = []
     for entry in fields(stage.arguments):
-        told: Argument = entry.metadata["argument"]
-        kind: Any = list[str] if told.repeated else str | None
-        default: Any = [] if told.repeated else None
-        if not told.repeated and not _is_required(entry):
+        argument: Argument = entry.metadata["argument"]
+        kind: Any = list[str] if argument.repeated else str | None
+        default: Any = [] if argument.repeated else None
+        if not argument.repeated and not _is_required(entry):
             default = entry.default
-        text = f"{told.description}{f' [env: {told.variable}]' if told.variable else ''}"
+        text = f"{argument.description}{f' [env: {argument.variable}]' if argument.variable else ''}"
         parameters.append(_option(entry.name, kind, default, text))
     if stage.name == LOOKS_AHEAD:
         parameters.append(_option("ahead", list[str], [], AHEAD))

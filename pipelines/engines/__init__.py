@@ -1,7 +1,7 @@
-"""The engines that run the pipelines: a folder and one line of ENGINES each.
+"""The engines that run the pipelines: each is a folder and one line of ENGINES.
 
-Nothing else names an engine: what the command line offers, says and refuses is asked of them. Their modules are imported by
-need, and bring the libraries of their engine later still.
+Nothing else names an engine: what the command line offers, says and refuses comes from them. Their modules are imported on
+demand, and import the libraries of their engine later still.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visionloop.pipelines.engines.schedules import Schedules
 from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.targets import Target
 
-#: Where each engine's ``ENGINE`` lies, in the order in which a person reads them; the first runs what names no engine.
+#: The module of each engine's ``ENGINE``, in the order in which people see them; the first is the default.
 ENGINES: Mapping[str, str] = {
     "local": "visionloop.pipelines.engines.laptop",
     "argo": "visionloop.pipelines.engines.argo",
@@ -26,12 +26,12 @@ ENGINES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A run that somebody asks an engine for.
+    """A request to an engine for a run.
 
     Attributes:
         pipeline: Its name in ``definitions.PIPELINES``.
         arguments: The pipeline's arguments by name.
-        options: What was given of the options that only some engines have, by name: ``run``, ``force``, ``runner``, ``host``,
+        options: The given options that only some engines have, by name: ``run``, ``force``, ``runner``, ``host``,
             ``namespace``, ``parameter`` (a mapping), ``detach``.
         trace_id: The run's trace id; None makes a new one.
     """
@@ -47,9 +47,9 @@ class Engine(Protocol):
 
     Attributes:
         name: As ``--engine`` names it.
-        description: What ``--engine``'s help says of it, "" where the name says it all.
-        cluster: Whether its runs go on without the command that started them, in pods that see no file of this machine.
-        options: What it takes of the options that only some engines have, each with its part of the option's help.
+        description: Its text in ``--engine``'s help; "" if the name says it all.
+        cluster: Whether its runs outlive the command that started them, in pods that see no file of this machine.
+        options: The options that it takes and only some engines have, each with its part of the option's help.
     """
 
     @property
@@ -59,7 +59,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """What it is."""
+        """Its description."""
         ...
 
     @property
@@ -73,29 +73,29 @@ class Engine(Protocol):
         ...
 
     def target(self, registry: str, tag: str | None, gpus: int | None) -> Target:
-        """What its pipelines are compiled for. Raises InvalidConfig where it asks for the GPUs at each run."""
+        """What its pipelines are compiled for. Raises InvalidConfig if it takes the number of GPUs at each run."""
         ...
 
     def compile(self, target: Target) -> dict[str, str]:
-        """Its files by name. Raises InvalidConfig where it has none."""
+        """Its files by name. Raises InvalidConfig if it has none."""
         ...
 
     def unexpressed(self, target: Target) -> list[str]:
-        """What gets lost of the policies, one sentence part each."""
+        """What it can't express of the policies, one phrase each."""
         ...
 
     def submit(self, order: Order) -> RemoteRun:
-        """Starts a run that goes on by itself.
+        """Starts a run that continues without the caller.
 
         Raises:
-            InvalidConfig: If nothing says where the engine is, or it doesn't take the pipeline or an argument.
-            AccessDenied: If the caller may not.
+            InvalidConfig: If the engine's address is not configured, or it doesn't take the pipeline or an argument.
+            AccessDenied: If the caller lacks the rights.
             Transient: If it does not answer.
         """
         ...
 
     def run(self, order: Order) -> Mapping[str, Any]:
-        """Starts a run and follows it to its end, or only starts it where ``detach`` is asked for.
+        """Starts a run and follows it to its end, or only starts it if ``detach`` is requested.
 
         Returns:
             The JSON object that ends stdout (docs/contract.md, "Commands").
@@ -106,7 +106,7 @@ class Engine(Protocol):
         ...
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
-        """A run that was started before. Raises as ``submit``; InvalidConfig if there is none."""
+        """A run that was started earlier. Raises as ``submit``; InvalidConfig if there is none."""
         ...
 
     def schedules(self, *, host: str | None = None, namespace: str | None = None) -> Schedules:
@@ -118,35 +118,35 @@ def engine(name: str) -> Engine:
     """An engine by its name.
 
     Raises:
-        InvalidConfig: If there is none of that name.
+        InvalidConfig: If there is no engine of that name.
     """
     if name not in ENGINES:
         raise InvalidConfig(f"--engine {name}: give one of {', '.join(ENGINES)}.")
-    found: Engine = importlib.import_module(ENGINES[name]).ENGINE
-    return found
+    chosen: Engine = importlib.import_module(ENGINES[name]).ENGINE
+    return chosen
 
 
 def engines() -> list[Engine]:
-    """Every engine, in the order in which a person reads them."""
+    """Every engine, in the order in which people see them."""
     return [engine(name) for name in ENGINES]
 
 
 def clusters() -> list[str]:
     """The names of the engines whose stages run in pods."""
-    return [one.name for one in engines() if one.cluster]
+    return [candidate.name for candidate in engines() if candidate.cluster]
 
 
 def taking(option: str) -> list[str]:
     """The names of the engines that take an option."""
-    return [one.name for one in engines() if option in one.options]
+    return [candidate.name for candidate in engines() if option in candidate.options]
 
 
 def help_of(option: str) -> str:
     """An option's help: what it means on each engine that takes it, "argo, kfp: submit and do not follow."."""
     said: dict[str, list[str]] = {}
-    for one in engines():
-        if option in one.options:
-            said.setdefault(one.options[option], []).append(one.name)
+    for candidate in engines():
+        if option in candidate.options:
+            said.setdefault(candidate.options[option], []).append(candidate.name)
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in said.items()) + "."
 
 

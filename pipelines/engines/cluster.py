@@ -1,4 +1,4 @@
-"""What the engines of clusters share: a run is submitted, and followed from here or left alone."""
+"""What the engines of clusters share: a run is submitted, then followed from here or left alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ClusterEngine:
     description = ""
 
     def submit(self, order: Order) -> RemoteRun:
-        """Starts a run that goes on by itself; each engine's own."""
+        """Starts a run that continues without the caller; each engine implements it."""
         raise NotImplementedError
 
     def run(self, order: Order) -> Mapping[str, Any]:
-        """Submits a run, and follows it unless it is to be left alone.
+        """Submits a run, and follows it unless ``detach`` is requested.
 
         Raises:
             InvalidConfig: If an argument lies on this machine, where no pod reaches it.
@@ -49,7 +49,7 @@ class ClusterEngine:
 
 
 def check_reachable(arguments: Mapping[str, Any]) -> None:
-    """Refuses what a pod can't reach.
+    """Refuses arguments that a pod can't reach.
 
     Raises:
         InvalidConfig: If an argument names a folder or a file of this machine.

@@ -12,7 +12,7 @@ from visionloop.core.policy import CACHE_VARIABLE, StagePolicy
 SECRET = "visionloop"  # noqa: S105 - the name of a Secret, not one
 CONFIG_MAP = "visionloop"
 
-#: Variables taken from the Secret where an engine wants each named (KFP); Argo takes all of its keys.
+#: Variables taken from the Secret where an engine must name each (KFP); Argo takes all of its keys.
 SECRET_VARIABLES = (
     "INTERNAL_S3_ACCESS_KEY",
     "INTERNAL_S3_SECRET_KEY",
@@ -37,7 +37,7 @@ SECRET_VARIABLES = (
     "VISIONLOOP_NOTIFY_URL",
 )
 
-#: Variables taken from the ConfigMap where an engine wants each named.
+#: Variables taken from the ConfigMap where an engine must name each.
 CONFIG_VARIABLES = (
     "INTERNAL_S3_ENDPOINT",
     "EXTERNAL_S3_ENDPOINT",
@@ -106,7 +106,7 @@ CACHE = "/cache"
 #: The Kubernetes resource that the policy's ``gpus`` counts.
 GPU = "nvidia.com/gpu"
 
-#: The group that owns a pod's volumes, so that a user without root may write to them.
+#: The group that owns a pod's volumes, so that a user other than root may write to them.
 VOLUME_GROUP = 65532
 
 #: The service account of each stage's pods (manifests/base); a third party's stage has the first.
@@ -119,7 +119,7 @@ MODEL_LABEL, DATASET_LABEL, TRACE_LABEL = "visionloop/model", "visionloop/datase
 #: The label that names the stage on each of its pods.
 STAGE_LABEL = "app.kubernetes.io/component"
 
-#: How annotations begin that engines write and read themselves; no row may hold one.
+#: Prefixes of the annotations that engines write and read themselves; no row may have one.
 ENGINES_ANNOTATIONS = ("workflows.argoproj.io/", "pipelines.kubeflow.org/")
 
 
@@ -136,12 +136,12 @@ class Volume:
 
 def volumes(policy: StagePolicy) -> list[Volume]:
     """The volumes of a stage's pod."""
-    found = [Volume("scratch", SCRATCH)]
+    needed = [Volume("scratch", SCRATCH)]
     if policy.shared_memory:
-        found.append(Volume("shared-memory", "/dev/shm", memory=True, size=policy.shared_memory))  # noqa: S108
+        needed.append(Volume("shared-memory", "/dev/shm", memory=True, size=policy.shared_memory))  # noqa: S108
     if policy.cache_volume:
-        found.append(Volume("cache", CACHE, claim=policy.cache_claim))
-    return found
+        needed.append(Volume("cache", CACHE, claim=policy.cache_claim))
+    return needed
 
 
 def environment(policy: StagePolicy) -> dict[str, str]:

@@ -25,7 +25,7 @@ class Schedule:
         name: Its name.
         pipeline: The pipeline that it starts (visionloop-retrain).
         cron: Five fields.
-        timezone: The time zone of ``cron``; None where the installation decides.
+        timezone: The time zone of ``cron``; None if the installation decides.
         state: active or paused.
         last: When it last started a run.
         next: When it will start the next one, as ``cron`` says; None when paused.
@@ -43,7 +43,7 @@ class Schedule:
 
 
 class Schedules(Protocol):
-    """An engine's schedules. Every method raises Transient where nobody answers and AccessDenied where the caller may not."""
+    """An engine's schedules. Every method raises Transient if nothing answers and AccessDenied if the caller lacks the rights."""
 
     def create(self, name: str, pipeline: str, arguments: Mapping[str, Any], cron: Cron, timezone: str) -> Schedule:
         """Makes a schedule. Raises InvalidConfig if there is one of that name, or the engine can't do it."""
@@ -67,7 +67,7 @@ class Schedules(Protocol):
 
 
 def check_name(name: str) -> str:
-    """The name, if every engine takes it.
+    """Returns the name if every engine takes it.
 
     Raises:
         InvalidConfig: If one does not.
@@ -80,7 +80,7 @@ def check_name(name: str) -> str:
 
 
 def next_time(cron: str, timezone: str | None, paused: bool) -> datetime | None:
-    """When a schedule will start its next run; None where it is paused, or its expression is not one of ours."""
+    """When a schedule will start its next run; None if it is paused, or its expression is not one that ``Cron`` reads."""
     if paused:
         return None
     try:

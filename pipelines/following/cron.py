@@ -90,10 +90,10 @@ class Cron:
             raise InvalidConfig(
                 f"--cron '{text}': the engines read a step of * in one day field beside the other differently; name the days."
             )
-        found = cls(plain, *parsed)
-        if found.next(datetime.now(UTC)) is None:
+        expression = cls(plain, *parsed)
+        if expression.next(datetime.now(UTC)) is None:
             raise InvalidConfig(f"--cron '{text}': there is no such day; correct the day of the month or the month.")
-        return found
+        return expression
 
     def next(self, after: datetime) -> datetime | None:
         """The first time after ``after``, in its time zone; None if there is none in eight years.
@@ -104,9 +104,9 @@ class Cron:
         for day in self._days_from(after.date()):
             for hour in sorted(self.hours):
                 for minute in sorted(self.minutes):
-                    found = _moment(day, time(hour, minute), zone)
-                    if found is not None and found.astimezone(UTC) > after.astimezone(UTC):
-                        return found
+                    candidate = _moment(day, time(hour, minute), zone)
+                    if candidate is not None and candidate.astimezone(UTC) > after.astimezone(UTC):
+                        return candidate
         return None
 
     def _days_from(self, first: date) -> Iterator[date]:
@@ -135,7 +135,7 @@ def zone_named(name: str) -> tzinfo:
 
 
 def _parse(word: str, field: _Field, text: str) -> frozenset[int]:
-    found: set[int] = set()
+    values: set[int] = set()
     for part in word.split(","):
         matched = _PART.fullmatch(part)
         if matched is None:
@@ -154,8 +154,8 @@ def _parse(word: str, field: _Field, text: str) -> frozenset[int]:
             raise InvalidConfig(
                 f"--cron '{text}': the {field.name} '{part}' means nothing; count upwards, by 1 or more."
             )
-        found.update(range(first, last + 1, step))
-    return frozenset(found)
+        values.update(range(first, last + 1, step))
+    return frozenset(values)
 
 
 def _number(word: str, field: _Field, text: str) -> int:
@@ -172,6 +172,6 @@ def _number(word: str, field: _Field, text: str) -> int:
 
 def _moment(day: date, at: time, zone: tzinfo) -> datetime | None:
     """A local time; None if a change of clocks leaves it out."""
-    found = datetime.combine(day, at, zone)
-    there_and_back = found.astimezone(UTC).astimezone(zone)
-    return found if there_and_back.replace(tzinfo=None) == found.replace(tzinfo=None) else None
+    moment = datetime.combine(day, at, zone)
+    round_trip = moment.astimezone(UTC).astimezone(zone)
+    return moment if round_trip.replace(tzinfo=None) == moment.replace(tzinfo=None) else None

@@ -22,7 +22,7 @@ class Display:
         self._rows: tuple[Row, ...] = ()
         self._message: str | None = None
         self._shown: dict[str, tuple[str, str]] = {}
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
         # The tree's times are refreshed four times a second, without a change.
         self._live = Live(get_renderable=self._tree, console=self.console, refresh_per_second=4, transient=False)
         if self.console.is_terminal:
@@ -41,17 +41,17 @@ class Display:
         if message:
             self.note(message)
         for row in rows:
-            before, told = self._shown.get(row.stage), (row.state, row.text)
+            before, current = self._shown.get(row.stage), (row.state, row.text)
             # The record reports a stage's end first, and the engine later, with another time.
             ended_before = before is not None and before[0] == row.state == "succeeded"
-            if row.state != "pending" and before != told and not ended_before:
-                self._shown[row.stage] = told
+            if row.state != "pending" and before != current and not ended_before:
+                self._shown[row.stage] = current
                 self._print(self._line(row))
 
     def note(self, text: str) -> None:
         """Prints a text once, above the tree."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._noted:
+            self._noted.add(text)
             self._print(f"note: {text}")
 
     def close(self) -> None:

@@ -63,13 +63,13 @@ def follow(
             display = open_until_the_end.enter_context(closing(Display(_title(remote), STAGES)))
             open_until_the_end.enter_context(own_keys(workspace))
             record = Record(workspace, remote.run)
-            state, known = _watch(remote, record, display, every)
+            state, records = _watch(remote, record, display, every)
         except KeyboardInterrupt:
             raise UserStopped(_goes_on(remote)) from None
         except Terminated:
             raise Terminated(_goes_on(remote)) from None
         # Not further up: the run's own error may be of these classes too.
-        return _end(remote, record, state, known, arguments, display)
+        return _end(remote, record, state, records, arguments, display)
 
 
 def _watch(
@@ -84,16 +84,16 @@ def _watch(
             message = f"{error.sentence} The run goes on; asking again."
         except InvalidConfig:
             # An engine removes finished runs after a while; the record stays.
-            known = _read_whole(record)
-            if known is None or not _has_ended(known):
+            records = _read_whole(record)
+            if records is None or not _has_ended(records):
                 raise
-            return state, known
-        known = record.look(STAGES if state.steps else ())
+            return state, records
+        records = record.look(STAGES if state.steps else ())
         if record.trouble:
             display.note(
                 f"the workspace can't be read here, so only {remote.engine}'s own states are shown: {record.trouble}"
             )
-        display.show(rows(state, known, STAGES), message or (None if state.ended else state.message))
+        display.show(rows(state, records, STAGES), message or (None if state.ended else state.message))
         if state.ended:
             return state, _read_whole(record)
         time.sleep(every)
@@ -115,9 +115,9 @@ def _read_whole(record: Record) -> dict[str, StageRecord] | None:
         return None
 
 
-def _has_ended(known: Mapping[str, StageRecord]) -> bool:
+def _has_ended(records: Mapping[str, StageRecord]) -> bool:
     """Whether the record shows that the run is over: cleanup, its last stage, has ended."""
-    last = known.get("cleanup")
+    last = records.get("cleanup")
     return last is not None and last.state.state in ("succeeded", "failed")
 
 
@@ -125,15 +125,17 @@ def _end(
     remote: RemoteRun,
     record: Record,
     state: RemoteState,
-    known: Mapping[str, StageRecord] | None,
+    records: Mapping[str, StageRecord] | None,
     arguments: Mapping[str, Any],
     display: Display,
 ) -> dict[str, Any]:
-    if known is None:
+    if records is None:
         return _end_unseen(remote, state, arguments)
-    states = {stage: found.state for stage, found in known.items() if found.state.state == "succeeded"}
+    states = {
+        stage: stage_record.state for stage, stage_record in records.items() if stage_record.state.state == "succeeded"
+    }
     if not completed(states):
-        raise _no_receipt(remote) if state.phase == "succeeded" else _failure(remote, state, known)
+        raise _no_receipt(remote) if state.phase == "succeeded" else _failure(remote, state, records)
     if (register := states.get("register")) and register.receipt:
         load(register.receipt, "register")
     elif why := why_without_version(states):
@@ -191,7 +193,7 @@ def _no_receipt(remote: RemoteRun) -> Defect:
     )
 
 
-def _failure(remote: RemoteRun, state: RemoteState, known: Mapping[str, StageRecord]) -> VisionloopError:
+def _failure(remote: RemoteRun, state: RemoteState, records: Mapping[str, StageRecord]) -> VisionloopError:
     """The error of the stage that failed first; if no stage failed, an error with the engine's message."""
     if state.phase == "stopped":
         return UserStopped(
@@ -200,9 +202,11 @@ def _failure(remote: RemoteRun, state: RemoteState, known: Mapping[str, StageRec
     last = datetime.max.replace(tzinfo=UTC)
     failed = sorted((step for step in state.steps if step.state == "failed"), key=lambda step: step.finished_at or last)
     if failed:
-        return _error_of(failed[0], known.get(failed[0].stage))
+        return _error_of(failed[0], records.get(failed[0].stage))
     recorded = [
-        found.failure for found in known.values() if found.failure and found.state.state in ("failed", "cancelled")
+        stage_record.failure
+        for stage_record in records.values()
+        if stage_record.failure and stage_record.state.state in ("failed", "cancelled")
     ]
     if recorded:
         first = min(recorded, key=lambda failure: failure.written_at)
@@ -210,10 +214,10 @@ def _failure(remote: RemoteRun, state: RemoteState, known: Mapping[str, StageRec
     return _error_in(f"{remote.name}: {state.message or 'the engine ended the run and no stage tells why'}")
 
 
-def _error_of(step: Step, known: StageRecord | None) -> VisionloopError:
-    if known and known.failure and known.failure.attempt >= known.state.attempt:
-        return by_code(known.failure.exit_code, known.failure.error_code)(known.failure.error_message)
-    text = sentence(step, known)
+def _error_of(step: Step, record: StageRecord | None) -> VisionloopError:
+    if record and record.failure and record.failure.attempt >= record.state.attempt:
+        return by_code(record.failure.exit_code, record.failure.error_code)(record.failure.error_message)
+    text = sentence(step, record)
     if step.exit_code is not None and step.exit_code > 0:
         return by_code(step.exit_code)(text)
     return _error_in(f"{step.stage}: {text}")

@@ -72,20 +72,20 @@ class Record:
     def read(self, stages: Iterable[str]) -> dict[str, StageRecord]:
         """The records of these stages. Raises VisionloopError if the store can't be read."""
         workspace, record = self._open()
-        found: dict[str, StageRecord] = {}
+        records: dict[str, StageRecord] = {}
         for stage in stages:
-            known = self._ended.get(stage) or _read(workspace, record, stage)
-            if known.state.attempt == 0 and known.state.receipt is None:
+            stage_record = self._ended.get(stage) or _read(workspace, record, stage)
+            if stage_record.state.attempt == 0 and stage_record.state.receipt is None:
                 continue
-            if known.state.state == "succeeded":
-                self._ended[stage] = known
-            found[stage] = known
-        return found
+            if stage_record.state.state == "succeeded":
+                self._ended[stage] = stage_record
+            records[stage] = stage_record
+        return records
 
     def _open(self) -> tuple[Prefix, RunRecord]:
         if self._opened is None:
-            place = _open(self._uri)
-            self._opened = place, RunRecord(place, self._run)
+            prefix = _open(self._uri)
+            self._opened = prefix, RunRecord(prefix, self._run)
         return self._opened
 
 

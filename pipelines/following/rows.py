@@ -38,11 +38,13 @@ class Row:
         return "" if self.since is None else duration((now or datetime.now(UTC)) - self.since)
 
 
-def rows(state: RemoteState, known: Mapping[str, StageRecord], stages: tuple[str, ...]) -> tuple[Row, ...]:
+def rows(state: RemoteState, records: Mapping[str, StageRecord], stages: tuple[str, ...]) -> tuple[Row, ...]:
     """A row for each stage of the pipeline, in its order, then for other steps of the engine."""
     steps = {step.stage: step for step in state.steps}
     named = (*stages, *(stage for stage in steps if stage not in stages))
-    return tuple(_row(stage, _further(stage, steps.get(stage), known.get(stage)), known.get(stage)) for stage in named)
+    return tuple(
+        _row(stage, _further(stage, steps.get(stage), records.get(stage)), records.get(stage)) for stage in named
+    )
 
 
 def duration(span: timedelta) -> str:
@@ -55,54 +57,54 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def _further(stage: str, step: Step | None, known: StageRecord | None) -> Step | None:
+def _further(stage: str, step: Step | None, record: StageRecord | None) -> Step | None:
     """The engine's step, or the record's state if the engine is behind it.
 
     Kubeflow Pipelines does not read the tasks of a workflow that Argo has compressed, as it does above 1 MB.
     """
-    if known is None or (step is not None and step.state not in ("waiting", "running")):
+    if record is None or (step is not None and step.state not in ("waiting", "running")):
         return step
-    if known.state.state == "succeeded":
+    if record.state.state == "succeeded":
         return Step(stage, "succeeded", started_at=step.started_at if step else None)
-    if step is None and known.state.state == "running":
-        return Step(stage, "running", attempt=known.state.attempt)
+    if step is None and record.state.state == "running":
+        return Step(stage, "running", attempt=record.state.attempt)
     return step
 
 
-def _row(stage: str, step: Step | None, known: StageRecord | None) -> Row:
-    reused = bool(known and known.state.reused)
-    notices = tuple(known.state.notices) if known else ()
+def _row(stage: str, step: Step | None, record: StageRecord | None) -> Row:
+    reused = bool(record and record.state.reused)
+    notices = tuple(record.state.notices) if record else ()
     if step is None:
         return Row(stage, "pending")
     match step.state:
         case "succeeded":
-            spent = _spent(step, known)
+            spent = _spent(step, record)
             text = "reused" if reused else f"done in {duration(spent)}" if spent else "done"
             return Row(stage, "succeeded", text, notices)
         case "skipped":
             return Row(stage, "succeeded" if reused else "skipped", "reused" if reused else "skipped")
         case "failed":
-            return Row(stage, "failed", sentence(step, known), notices)
+            return Row(stage, "failed", sentence(step, record), notices)
         case "waiting":
-            before = _before(step, known)
+            before = _before(step, record)
             return Row(stage, "waiting", "; ".join(part for part in (before, step.reason or "waiting") if part))
         case _:
-            parts = [_attempt(stage, step), _epoch(step, known)]
+            parts = [_attempt(stage, step), _epoch(step, record)]
             text = "  ".join(part for part in parts if part)
             return Row(stage, "running", text, notices, step.started_at)
 
 
-def _spent(step: Step, known: StageRecord | None) -> timedelta | None:
+def _spent(step: Step, record: StageRecord | None) -> timedelta | None:
     """How long a stage took: by the engine, which includes its pod's start, else by the record."""
     if step.started_at is not None and step.finished_at is not None:
         return step.finished_at - step.started_at
-    return timedelta(seconds=known.state.seconds) if known else None
+    return timedelta(seconds=record.state.seconds) if record else None
 
 
-def sentence(step: Step, known: StageRecord | None) -> str:
+def sentence(step: Step, record: StageRecord | None) -> str:
     """Why a stage failed: the record's sentence if it is from the last attempt, else the engine's message."""
-    if known and known.failure and known.failure.attempt >= known.state.attempt:
-        return known.failure.error_message
+    if record and record.failure and record.failure.attempt >= record.state.attempt:
+        return record.failure.error_message
     return step.reason or "failed; the engine says no more"
 
 
@@ -113,15 +115,15 @@ def _attempt(stage: str, step: Step) -> str:
     return f"attempt {step.attempt}" + (f" of {policy.attempts}" if policy else "")
 
 
-def _before(step: Step, known: StageRecord | None) -> str:
+def _before(step: Step, record: StageRecord | None) -> str:
     """How the previous attempt ended, while the next one waits."""
-    if known is None or known.failure is None or known.failure.error_message in (step.reason or ""):
+    if record is None or record.failure is None or record.failure.error_message in (step.reason or ""):
         return ""
-    return f"{known.failure.error_message} Trying again"
+    return f"{record.failure.error_message} Trying again"
 
 
-def _epoch(step: Step, known: StageRecord | None) -> str:
-    if known and known.progress:
-        return epoch_text(known.progress.epoch, known.progress.epochs, known.progress.metrics)
+def _epoch(step: Step, record: StageRecord | None) -> str:
+    if record and record.progress:
+        return epoch_text(record.progress.epoch, record.progress.epochs, record.progress.metrics)
     done, _, total = (step.progress or "").partition("/")
     return f"{done} of {total}" if total.isdigit() and int(total) > 1 else ""

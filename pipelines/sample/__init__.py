@@ -18,7 +18,7 @@ from visionloop.pipelines.sample.scenes import CLASS_NAMES, SCENE_SIDE, compose
 
 NAME = "sample-digits"
 
-#: The last key that ``write`` puts: where it is, all of the dataset is.
+#: The last key that ``write`` writes: if it exists, the dataset is complete.
 LAST_KEY = "metadata.json"
 ANNOTATIONS_KEY = "annotations_detection.json"
 
@@ -31,7 +31,7 @@ _PERSON = "labeler@example.com"
 
 @dataclass(frozen=True)
 class Sample:
-    """What was written: numbers of images and boxes, and bytes in all."""
+    """What was written: numbers of images and boxes, and bytes in total."""
 
     images: int
     boxes: int
@@ -45,7 +45,7 @@ def write(
 
     Args:
         put: Takes a key below the dataset's prefix, and the object's bytes.
-        train: Number of training images; with a higher one the first images stay the same. As do ``val`` and ``test``.
+        train: Number of training images; a higher one leaves the first images the same. So do ``val`` and ``test``.
         val: Number of validation images.
         test: Number of test images.
         seed: Another seed gives other scenes and another dataset id.

@@ -17,7 +17,7 @@ CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 SCENE_SIDE = 160
 DIGIT_HEIGHTS = (28, 48)
 
-#: How many digits a scene holds, and how many pixels lie between two of them at least.
+#: How many digits a scene holds, and the fewest pixels between two of them.
 DIGITS_PER_SCENE = (2, 5)
 GAP = 2
 
@@ -58,7 +58,7 @@ def source_digits(split: str) -> tuple[tuple[int, NDArray[np.uint8]], ...]:
     """The digits that a split draws from: class index, and coverage from 0 to 255, cropped to what is drawn.
 
     Raises:
-        KeyError: If the split is none of train, val and test.
+        KeyError: If the split is not train, val or test.
     """
     from sklearn.datasets import load_digits
 
@@ -82,7 +82,7 @@ def source_digits(split: str) -> tuple[tuple[int, NDArray[np.uint8]], ...]:
 
 
 def compose(split: str, number: int, seed: int = 0) -> Scene:
-    """The scene with this number in a split, the same however many others there are.
+    """The scene with this number in a split, the same whatever the number of others.
 
     Args:
         split: train, val or test.
@@ -102,10 +102,10 @@ def compose(split: str, number: int, seed: int = 0) -> Scene:
         ink = np.array([chance.randint(0, 80) for _ in range(3)], dtype=np.float64)
         drawn = _scale(coverage, chance.randint(*DIGIT_HEIGHTS))
         height, width = drawn.shape
-        place = _free_place(boxes, width, height, chance)
-        if place is None:
+        corner = _free_corner(boxes, width, height, chance)
+        if corner is None:
             continue
-        left, top = place
+        left, top = corner
         region = canvas[top : top + height, left : left + width]
         region += drawn[:, :, None] * (ink - region)
         boxes.append(Box(class_index, left, top, width, height))
@@ -122,8 +122,8 @@ def _scale(coverage: NDArray[np.uint8], height: int) -> NDArray[np.float64]:
     return drawn[inked_rows[0] : inked_rows[-1] + 1, inked_columns[0] : inked_columns[-1] + 1]
 
 
-def _free_place(boxes: list[Box], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
-    """A left and top corner at which nothing is covered, or None when none was found soon."""
+def _free_corner(boxes: list[Box], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
+    """A left and top corner at which nothing is covered, or None if 200 tries find none."""
     for _ in range(200):
         left, top = chance.randint(0, SCENE_SIDE - width), chance.randint(0, SCENE_SIDE - height)
         if all(

@@ -47,12 +47,12 @@ def give_back(path: Path) -> None:
 
 def valid(folder: Folder) -> list[Lease]:
     """The leases whose holders are alive, the permanent one first; only reads."""
-    found = []
+    leases = []
     for path in sorted(folder.leases.glob("*.json")):
         lease = _read(path)
         if lease and lease.valid:
-            found.append(lease)
-    return sorted(found, key=lambda lease: lease.holder is not None)
+            leases.append(lease)
+    return sorted(leases, key=lambda lease: lease.holder is not None)
 
 
 def sweep(folder: Folder) -> None:

@@ -148,23 +148,23 @@ def session(
         SickMachine: If the disk is full.
         Transient: If a service does not come up.
     """
-    place = find_folder(folder)
-    place.create()
+    home = find_folder(folder)
+    home.create()
     lease: Path | None = None
     try:
-        with place.lock():
-            leases.sweep(place)
-            with naming_the_remedy(place):
-                lease = leases.take(place)
-            services = _ensure(place, host=host, page=page)
+        with home.lock():
+            leases.sweep(home)
+            with naming_the_remedy(home):
+                lease = leases.take(home)
+            services = _ensure(home, host=host, page=page)
         yield services
     finally:
         if lease is not None:
-            with place.lock():
+            with home.lock():
                 leases.give_back(lease)
-                leases.sweep(place)
-                if not leases.valid(place):
-                    _stop_all(place)
+                leases.sweep(home)
+                if not leases.valid(home):
+                    _stop_all(home)
 
 
 def up(folder: str | os.PathLike[str] | None = None, host: str | None = None) -> Services:
@@ -182,20 +182,20 @@ def up(folder: str | os.PathLike[str] | None = None, host: str | None = None) ->
         SickMachine: If the disk is full.
         Transient: If a service does not come up; services that came up are stopped again unless a run uses them.
     """
-    place = find_folder(folder)
-    place.create()
-    with place.lock():
-        leases.sweep(place)
-        before = leases.valid(place)
-        with naming_the_remedy(place):
-            lease = leases.take(place, permanent=True)
+    home = find_folder(folder)
+    home.create()
+    with home.lock():
+        leases.sweep(home)
+        before = leases.valid(home)
+        with naming_the_remedy(home):
+            lease = leases.take(home, permanent=True)
         try:
-            return _ensure(place, host=host or LOOPBACK, page=True)
+            return _ensure(home, host=host or LOOPBACK, page=True)
         except BaseException:
             if not any(other.holder is None for other in before):
                 leases.give_back(lease)
             if not before:
-                _stop_all(place)
+                _stop_all(home)
             raise
 
 
@@ -208,13 +208,13 @@ def down(folder: str | os.PathLike[str] | None = None) -> Status:
     Returns:
         The status afterwards; ``holders`` names the runs that keep the services running.
     """
-    place = find_folder(folder)
-    if place.path.is_dir():
-        with place.lock():
-            leases.give_back(place.leases / leases.PERMANENT)
-            leases.sweep(place)
-            if not leases.valid(place):
-                _stop_all(place)
+    home = find_folder(folder)
+    if home.path.is_dir():
+        with home.lock():
+            leases.give_back(home.leases / leases.PERMANENT)
+            leases.sweep(home)
+            if not leases.valid(home):
+                _stop_all(home)
     return status(folder)
 
 
@@ -224,26 +224,26 @@ def status(folder: str | os.PathLike[str] | None = None) -> Status:
     Args:
         folder: As in ``session``.
     """
-    place = find_folder(folder)
-    running = {name: service for name, service in _read(place).items() if service.process.alive}
+    home = find_folder(folder)
+    running = {name: service for name, service in _read(home).items() if service.process.alive}
     services = tuple(
         ServiceStatus(
             name,
             name in running,
             running[name].process.pid if name in running else None,
             _url(running[name]) if name in running else None,
-            _log(place, name),
+            _log(home, name),
         )
         for name in (STORE, PAGE, RELAY)
         if name in running or name != RELAY
     )
-    held = leases.valid(place)
+    held = leases.valid(home)
     return Status(
-        place.path,
+        home.path,
         services,
         tuple(lease.holder.pid for lease in held if lease.holder),
         any(lease.holder is None for lease in held),
-        _services(place, running) if STORE in running else None,
+        _services(home, running) if STORE in running else None,
     )
 
 
@@ -305,7 +305,7 @@ def _ensure(folder: Folder, host: str | None, page: bool) -> Services:
     if host is None:
         host = relay.address if relay and relay.process.alive else LOOPBACK
     if host == LOOPBACK:
-        _stop_one(folder, RELAY)
+        _stop_service(folder, RELAY)
     else:
         _ensure_relay(folder, host, main.ports["s3"])
     if page or host != LOOPBACK:
@@ -333,7 +333,7 @@ def _ensure_store(folder: Folder, keys: store.Keys) -> _Running:
 
 
 def _start_store(folder: Folder) -> _Running:
-    _stop_one(folder, STORE)
+    _stop_service(folder, STORE)
     _stop_strays(store.data_argument(folder))
     ports = keep_ports(folder, dict.fromkeys(store.PORTS, LOOPBACK))
     store.remove_sockets(ports)
@@ -350,7 +350,7 @@ def _ensure_relay(folder: Folder, host: str, target: int) -> None:
     module = "visionloop.pipelines.services.relay"
     if current and current.process.alive and current.address == host and current.command[-1] == str(target):
         return
-    _stop_one(folder, RELAY)
+    _stop_service(folder, RELAY)
     port = keep_ports(folder, {RELAY: host})[RELAY]
     command = [sys.executable, "-m", module, host, str(port), str(target)]
     started = _start(folder, RELAY, command, host, {"listen": port}, tracking.quiet_environment())
@@ -370,7 +370,7 @@ def _listens(host: str, port: int) -> bool:
 def _ensure_page(folder: Folder, host: str, keys: store.Keys, endpoint: str) -> None:
     current = _read(folder).get(PAGE)
     if current is None or not current.process.alive or current.address != host:
-        _stop_one(folder, PAGE)
+        _stop_service(folder, PAGE)
         _stop_strays(tracking.database_argument(folder))
         port = keep_ports(folder, {PAGE: host})[PAGE]
         command = tracking.command(folder, host, port)
@@ -416,7 +416,7 @@ def _wait(service: _Running, probe: Callable[[], str | None]) -> str | None:
         time.sleep(0.1)
 
 
-def _stop_one(folder: Folder, name: str) -> None:
+def _stop_service(folder: Folder, name: str) -> None:
     running = _read(folder)
     service = running.pop(name, None)
     if service is not None:
@@ -433,4 +433,4 @@ def _stop_strays(argument: str) -> None:
 
 def _stop_all(folder: Folder) -> None:
     for name in (PAGE, RELAY, STORE):
-        _stop_one(folder, name)
+        _stop_service(folder, name)

@@ -135,14 +135,14 @@ def find(argument: str) -> list[Process]:
 
     Finds processes whose starter was killed before it recorded them.
     """
-    found = []
+    matches = []
     for process in psutil.process_iter(["cmdline", "uids"]):
         if argument not in (process.info["cmdline"] or ()) or process.info["uids"].real != os.getuid():
             continue
         born = birth(process.pid)
         try:
             if born and os.getsid(process.pid) == process.pid:
-                found.append(Process(process.pid, born))
+                matches.append(Process(process.pid, born))
         except ProcessLookupError:
             continue
-    return found
+    return matches

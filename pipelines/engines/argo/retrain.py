@@ -1,4 +1,4 @@
-"""The retraining pipeline on Argo Workflows: the training pipeline behind snapshot's decision, and its schedule."""
+"""The retraining pipeline on Argo Workflows: the training pipeline, run only if snapshot decides so, and its schedule."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from visionloop.pipelines.targets import Target
 #: A policy to start from.
 POLICY = {"min_new_images": 100, "drift_above": 0.1, "champion_older_than_days": 30, "max_runs_per_week": 2}
 
-#: When the schedule fires unless told otherwise: each night, in UTC.
+#: When the schedule fires by default: each night, in UTC.
 NIGHTLY = "0 3 * * *"
 
-#: Seconds after its time in which a run that could not start (the controller was away) still does.
+#: Seconds after its time within which a run that could not start (the controller was down) still does.
 LATEST_START_SECONDS = 3600
 
 #: Finished runs that a schedule keeps; their templates' own time to live removes them sooner.
@@ -35,11 +35,11 @@ KEPT_RUNS = 3
 
 
 def retrain_template(target: Target) -> WorkflowTemplate:
-    """The DAG over the stages' templates; train's is the training pipeline's."""
+    """The DAG over the stages' templates; the template of train is the training pipeline's."""
     with pipeline_template(RETRAIN, form(target.trainers, RETRAIN.parameters)) as template:
         with DAG(name="pipeline"):
             freeze(RETRAIN.parameters)
-            # Not "== go": of a snapshot whose outputs were lost the next stage says so.
+            # Not "== go": if a snapshot's outputs were lost, the next stage reports it.
             Task(
                 name=WORTH_IT,
                 depends="snapshot",

@@ -1,4 +1,4 @@
-"""Runs on Argo Workflows: a workflow made from the installed WorkflowTemplate, and where it stands."""
+"""Runs on Argo Workflows: a workflow made from the installed WorkflowTemplate, and its state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from visionloop.training.configuration.settings import display
 
 ENGINE = Argo.name
 
-#: The namespace where neither ``--namespace`` nor Argo's own variable names one.
+#: The namespace if neither ``--namespace`` nor Argo's own variable names one.
 NAMESPACE = "visionloop"
 NAMESPACE_VARIABLE = "ARGO_NAMESPACE"
 
@@ -50,10 +50,10 @@ _STATES = {
     "Error": "failed",
 }
 
-#: Nodes that hold others together.
+#: Types of nodes that only group others.
 _FRAMES = ("DAG", "Steps", "StepGroup", "TaskGroup")
 
-#: Of several tasks of a stage (one for each trainer) the one that did something counts.
+#: Of several tasks of a stage (one for each trainer) the one with the first of these states counts.
 _RANK = ("running", "failed", "waiting", "succeeded", "skipped")
 
 #: A failed container's message: its name, its exit code, and what it wrote to its termination log.
@@ -74,21 +74,21 @@ class ArgoRun:
 
     @property
     def page(self) -> str | None:
-        """The workflow's page, where Argo's server is known."""
+        """The workflow's page, if Argo's server is known."""
         return self.client.page(self.namespace, self.name)
 
     def state(self) -> RemoteState:
-        """Where it stands now.
+        """Its state now.
 
         Raises:
             Transient: If the cluster does not answer.
             AccessDenied: If the caller may not see it.
-            InvalidConfig: If it is there no more.
+            InvalidConfig: If it no longer exists.
         """
         return parse(_get(self.client, self.namespace, self.name), self._queued)
 
     def follow_command(self) -> str:
-        """The command that comes back to it after detaching."""
+        """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.name, "--engine", ENGINE]
         if self.namespace != _namespace(None):
             words += ["--namespace", self.namespace]
@@ -108,44 +108,44 @@ def submit(
     namespace: str | None = None,
     trace_id: str | None = None,
 ) -> ArgoRun:
-    """Starts a workflow from the WorkflowTemplate that is installed.
+    """Starts a workflow from the installed WorkflowTemplate.
 
     Args:
         pipeline: train or retrain.
         arguments: The pipeline's arguments by name; what the template does not declare is refused.
-        host: The address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is asked.
-        namespace: Where the template lies; without it ARGO_NAMESPACE, then NAMESPACE.
-        trace_id: The run's trace id, a new one without it.
+        host: The address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is used.
+        namespace: The template's namespace, else ARGO_NAMESPACE's, else NAMESPACE.
+        trace_id: The run's trace id, else TRACE_ID's, else a new one.
 
     Raises:
         InvalidConfig: If there is no cluster, no such template, or no such parameter.
         AccessDenied: If the caller may not start workflows there.
         Transient: If the cluster does not answer.
     """
-    client, place = connect(host), _namespace(namespace)
-    template = _template(client, place, f"visionloop-{pipeline}")
+    client, target_namespace = connect(host), _namespace(namespace)
+    template = _template(client, target_namespace, f"visionloop-{pipeline}")
     trace_id = trace_id or os.environ.get("TRACE_ID") or str(uuid.uuid4())
     workflow = workflow_of(template, arguments, trace_id)
     try:
-        created = client.create(place, workflow)
+        created = client.create(target_namespace, workflow)
     except Refused as error:
         raise InvalidConfig(f"Argo refuses the workflow ({error}).") from error
-    run = _run_of(client, place, created, host)
+    run = _run_of(client, target_namespace, created, host)
     if reason := open_record(str(arguments["workspace"]), run.run, arguments, trace_id):
         notice(f"{arguments['workspace']}: the run's record can't be written from here ({reason})")
     return run
 
 
 def find(run: str, *, host: str | None = None, namespace: str | None = None) -> ArgoRun:
-    """A workflow that was started before, by its name.
+    """A workflow that was started earlier, by its name.
 
     Raises:
         InvalidConfig: If there is no such workflow.
         AccessDenied: If the caller may not see it.
         Transient: If the cluster does not answer.
     """
-    client, place = connect(host), _namespace(namespace)
-    return _run_of(client, place, _get(client, place, run), host)
+    client, target_namespace = connect(host), _namespace(namespace)
+    return _run_of(client, target_namespace, _get(client, target_namespace, run), host)
 
 
 def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
@@ -154,22 +154,22 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     Args:
         template: The WorkflowTemplate as the cluster holds it.
         arguments: Its arguments by name.
-        trace_id: Goes into a label, and into the argument ``trace_id`` where the template has one.
+        trace_id: Goes into a label, and into the argument ``trace_id`` if the template has one.
 
     Raises:
         InvalidConfig: If the template declares no such parameter.
     """
     name = str(template["metadata"]["name"])
-    declared = [one["name"] for one in template["spec"].get("arguments", {}).get("parameters") or ()]
+    declared = [parameter["name"] for parameter in template["spec"].get("arguments", {}).get("parameters") or ()]
     if unknown := sorted(set(arguments) - set(declared)):
         raise InvalidConfig(
             f"The installed {name} has no parameter '{unknown[0]}'; it takes {', '.join(declared)}: install the manifests of this version."
         )
-    given = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
+    values = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
     labels = {"workflows.argoproj.io/workflow-template": name}
     source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
     for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
-        # A name of which nothing is left has no label; the run's argument holds it anyway.
+        # A name that sanitises to nothing gets no label; the run's argument holds it anyway.
         with contextlib.suppress(InvalidConfig):
             labels[label] = names.sanitise(value)
     return {
@@ -180,7 +180,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
             "workflowTemplateRef": {"name": name},
             "arguments": {
                 "parameters": [
-                    {"name": name, "value": text(value)} for name, value in given.items() if value is not None
+                    {"name": name, "value": text(value)} for name, value in values.items() if value is not None
                 ]
             },
         },
@@ -188,18 +188,18 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
 
 
 def text(value: Any) -> str:
-    """An argument as Argo holds it: text as it is, objects as JSON, all else as a form shows it."""
+    """An argument as Argo holds it: text as it is, objects as JSON, anything else as a form shows it."""
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, (dict, list)) else display(value)
 
 
 def parse(workflow: Mapping[str, Any], queued: Callable[[str], str | None] = lambda node: None) -> RemoteState:
-    """Where a workflow stands (https://argo-workflows.readthedocs.io/en/latest/fields/#workflowstatus).
+    """The state of a workflow (https://argo-workflows.readthedocs.io/en/latest/fields/#workflowstatus).
 
     Args:
         workflow: The workflow as the cluster holds it.
-        queued: Why a queue holds back the pod of a waiting node, by the node's id.
+        queued: Returns why a queue holds back the pod of a waiting node, from the node's id.
     """
     status = workflow.get("status") or {}
     phase = _PHASES.get(status.get("phase", ""), "running")
@@ -218,17 +218,17 @@ def _nodes(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def _steps(nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> tuple[Step, ...]:
     tries = {child for node in nodes.values() if node["type"] == "Retry" for child in node.get("children") or ()}
-    found: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     for identity, node in nodes.items():
         if identity in tries or node["type"] in _FRAMES:
             continue
         step = _step(node, nodes, queued)
         if node["type"] == "Skipped" and step.stage not in STAGES:
-            # A whole part of the pipeline that was skipped is no stage.
+            # A whole part of the pipeline that was skipped is not a stage.
             continue
-        if step.stage not in found or _RANK.index(step.state) < _RANK.index(found[step.stage].state):
-            found[step.stage] = step
-    return in_order(found.values(), STAGES)
+        if step.stage not in steps or _RANK.index(step.state) < _RANK.index(steps[step.stage].state):
+            steps[step.stage] = step
+    return in_order(steps.values(), STAGES)
 
 
 def _stage(node: Mapping[str, Any]) -> str:
@@ -243,10 +243,10 @@ def _step(node: Mapping[str, Any], nodes: Mapping[str, Any], queued: Callable[[s
     )
     last = max(pods, key=_number, default=node)
     state = _STATES.get(node.get("phase", ""), "running")
-    told, code = _told(last)
-    reason = told if state == "failed" else None
+    message, code = _message_and_code(last)
+    reason = message if state == "failed" else None
     if state == "running" and last is not node:
-        state, reason = _between(node, last, told)
+        state, reason = _between(node, last, message)
     if state == "waiting":
         reason = _waits_for(last) or reason or queued(str(last["id"]))
     return Step(
@@ -258,38 +258,41 @@ def _step(node: Mapping[str, Any], nodes: Mapping[str, Any], queued: Callable[[s
         started_at=_time(node.get("startedAt")),
         finished_at=_time(node.get("finishedAt")),
         exit_code=code,
-        outputs={one["name"]: str(one.get("value", "")) for one in (node.get("outputs") or {}).get("parameters") or ()},
+        outputs={
+            parameter["name"]: str(parameter.get("value", ""))
+            for parameter in (node.get("outputs") or {}).get("parameters") or ()
+        },
     )
 
 
 def _number(pod: Mapping[str, Any]) -> int:
-    """Which try a pod is: ``train(2)`` is the third."""
-    found = re.search(r"\((\d+)\)$", str(pod.get("displayName", "")))
-    return int(found[1]) if found else 0
+    """Which attempt a pod is: ``train(2)`` is the third."""
+    matched = re.search(r"\((\d+)\)$", str(pod.get("displayName", "")))
+    return int(matched[1]) if matched else 0
 
 
-def _between(node: Mapping[str, Any], last: Mapping[str, Any], told: str | None) -> tuple[str, str | None]:
-    """The state of a stage that may be tried again: that of its last pod, and waiting once that one has failed."""
+def _between(node: Mapping[str, Any], last: Mapping[str, Any], message: str | None) -> tuple[str, str | None]:
+    """The state of a stage that may be retried, and its reason: those of its last pod, or waiting if that pod failed."""
     state = _STATES.get(last.get("phase", ""), "running")
     if state == "failed":
-        return "waiting", "; ".join(part for part in (told, node.get("message")) if part) or None
-    return ("running", None) if state == "succeeded" else (state, told if state == "waiting" else None)
+        return "waiting", "; ".join(part for part in (message, node.get("message")) if part) or None
+    return ("running", None) if state == "succeeded" else (state, message if state == "waiting" else None)
 
 
 def _waits_for(node: Mapping[str, Any]) -> str | None:
-    """The lock that a node waits for, in our words."""
+    """Describes the lock that a node waits for; None if there is none."""
     lock = (node.get("synchronizationStatus") or {}).get("waiting")
     if not lock:
         return None
     return f"another run holds the lock {str(lock).rsplit('/', 1)[-1]}"
 
 
-def _told(pod: Mapping[str, Any]) -> tuple[str | None, int | None]:
+def _message_and_code(pod: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """A pod's message and exit code, without the engine's words around a stage's own sentence."""
     message = pod.get("message")
     code = (pod.get("outputs") or {}).get("exitCode")
-    if message and (found := _FAILED.fullmatch(message)):
-        return found["sentence"] or message, int(found["code"])
+    if message and (matched := _FAILED.fullmatch(message)):
+        return matched["sentence"] or message, int(matched["code"])
     return message or None, int(code) if code is not None and str(code).lstrip("-").isdigit() else None
 
 
@@ -297,8 +300,8 @@ def _time(value: str | None) -> datetime | None:
     return datetime.fromisoformat(value) if value else None
 
 
-def _namespace(given: str | None) -> str:
-    return given or os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
+def _namespace(name: str | None) -> str:
+    return name or os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
 
 
 def _template(client: Client, namespace: str, name: str) -> dict[str, Any]:
@@ -322,11 +325,11 @@ def _get(client: Client, namespace: str, name: str) -> dict[str, Any]:
 
 def _run_of(client: Client, namespace: str, workflow: Mapping[str, Any], host: str | None) -> ArgoRun:
     metadata = workflow["metadata"]
-    # What its template declares holds where the workflow itself says nothing, as in a scheduled one.
+    # The template's values apply where the workflow itself has none, as in a scheduled one.
     stored = (workflow.get("status") or {}).get("storedWorkflowTemplateSpec") or {}
-    told = {
-        one["name"]: one.get("value", "")
+    arguments = {
+        parameter["name"]: parameter.get("value", "")
         for spec in (stored, workflow["spec"])
-        for one in (spec.get("arguments") or {}).get("parameters") or ()
+        for parameter in (spec.get("arguments") or {}).get("parameters") or ()
     }
-    return ArgoRun(client, namespace, str(metadata["name"]), str(metadata["uid"]), told, host)
+    return ArgoRun(client, namespace, str(metadata["name"]), str(metadata["uid"]), arguments, host)

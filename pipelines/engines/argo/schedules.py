@@ -19,14 +19,14 @@ from visionloop.pipelines.following.cron import Cron
 OURS = {"app.kubernetes.io/name": "visionloop"}
 SCHEDULE_LABEL = "visionloop/schedule"
 
-#: How often a change is tried again that met another one, the controller's own for instance.
+#: How often a change is tried that conflicts with another one, such as the controller's own.
 _TRIES = 5
 
 _GROUP = "/apis/argoproj.io/v1alpha1"
 
 
 class _CronWorkflows(Client, Protocol):
-    """What a client is asked of CronWorkflows."""
+    """A client's requests about CronWorkflows."""
 
     def create_cron(self, namespace: str, cron: Mapping[str, Any]) -> dict[str, Any]: ...
     def cron(self, namespace: str, name: str) -> dict[str, Any]: ...
@@ -47,10 +47,10 @@ class _Kubernetes(KubernetesApi):
 
     def suspend_cron(self, namespace: str, name: str, suspended: bool) -> None:
         for _ in range(_TRIES):
-            found = self.cron(namespace, name)
-            found["spec"]["suspend"] = suspended
+            stored = self.cron(namespace, name)
+            stored["spec"]["suspend"] = suspended
             try:
-                self._call("PUT", self._path(namespace, name), body=found)
+                self._call("PUT", self._path(namespace, name), body=stored)
             except Refused as error:
                 if error.status != 409:
                     raise
@@ -96,10 +96,10 @@ class ArgoSchedules:
     """The CronWorkflows of a namespace (``schedules.Schedules``)."""
 
     def __init__(self, host: str | None = None, namespace: str | None = None) -> None:
-        """``host`` is the address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is asked.
+        """``host`` is the address of Argo's server, else ARGO_SERVER's; without both the Kubernetes API is used.
 
         Raises:
-            InvalidConfig: If nothing says where a cluster is.
+            InvalidConfig: If no cluster is configured.
         """
         server = host or os.environ.get(SERVER_VARIABLE)
         self._client: _CronWorkflows = _Server(server) if server else _Kubernetes()
@@ -133,23 +133,23 @@ class ArgoSchedules:
         """Every CronWorkflow with Visionloop's label."""
         selector = ",".join(f"{label}={value}" for label, value in OURS.items())
         try:
-            found = self._client.crons(self._namespace, selector)
+            crons = self._client.crons(self._namespace, selector)
         except Refused as error:
             raise InvalidConfig(
                 f"The namespace {self._namespace} shows no CronWorkflows ({error}); is Argo Workflows installed?"
             ) from error
-        return sorted((_schedule(one) for one in found), key=lambda schedule: schedule.name)
+        return sorted((_schedule(cron) for cron in crons), key=lambda schedule: schedule.name)
 
     def pause(self, name: str) -> None:
-        """Suspends it; a run that goes on is left alone."""
+        """Suspends it; a run in progress is left alone."""
         self._change(name, lambda: self._client.suspend_cron(self._namespace, name, True))
 
     def resume(self, name: str) -> None:
-        """Ends its suspension; the last time that was missed within an hour is made up for."""
+        """Ends its suspension; the last start missed within the past hour is made up for."""
         self._change(name, lambda: self._client.suspend_cron(self._namespace, name, False))
 
     def delete(self, name: str) -> None:
-        """Deletes it. Its workflows go with it, as the cluster's garbage collector has it; results lie in the workspace."""
+        """Deletes it. The cluster's garbage collector deletes its workflows too; results stay in the workspace."""
         self._change(name, lambda: self._client.delete_cron(self._namespace, name))
 
     def _change(self, name: str, change: Any) -> None:
@@ -176,10 +176,10 @@ def cron_workflow(
 
     Args:
         name: Its name.
-        namespace: Where it lies.
+        namespace: Its namespace.
         template: The WorkflowTemplate as the cluster holds it.
         arguments: The pipeline's arguments by name.
-        cron: When.
+        cron: When it starts a run.
         timezone: The IANA name of the time zone.
 
     Raises:
@@ -214,7 +214,7 @@ def _is_ours(cron: Mapping[str, Any]) -> bool:
 def _schedule(cron: Mapping[str, Any]) -> Schedule:
     spec, status = cron["spec"], cron.get("status") or {}
     parameters = (spec["workflowSpec"].get("arguments") or {}).get("parameters") or ()
-    told = {one["name"]: one.get("value") for one in parameters}
+    arguments = {parameter["name"]: parameter.get("value") for parameter in parameters}
     expression = ", ".join(spec.get("schedules") or [spec.get("schedule", "")])
     paused = bool(spec.get("suspend"))
     timezone = spec.get("timezone")
@@ -227,5 +227,5 @@ def _schedule(cron: Mapping[str, Any]) -> Schedule:
         state="paused" if paused else "active",
         last=datetime.fromisoformat(last) if last else None,
         next=next_time(expression, timezone, paused),
-        model_name=told.get("model_name"),
+        model_name=arguments.get("model_name"),
     )

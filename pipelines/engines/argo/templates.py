@@ -38,19 +38,19 @@ from visionloop.pipelines.targets import Target
 #: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
 OUTPUTS = f"{pods.SCRATCH}/outputs"
 
-#: The exit code that Argo gives a failed pod of which no container ran: its node refused or evicted it.
+#: The exit code that Argo gives a failed pod none of whose containers ran: its node refused or evicted it.
 NEVER_RAN = -1
 
 #: Retries a lost pod, which has no exit code, and a failed one by its exit code (docs/contract.md, "Retries").
 RETRY_EXPRESSION = f"lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in {[NEVER_RAN, *RETRYABLE]}"
 
-#: Conditions of a pod's patch: that it takes GPUs, that it goes to a spot node, and that the attempt before was killed for
+#: Conditions of a pod's patch: that it takes GPUs, that it goes to a spot node, and that the previous attempt was killed for
 #: its memory (137, an exit code that a deleted or lost pod does not have).
 _WITH_GPUS = "asInt(inputs.parameters.gpus) > 0"
 _ON_SPOT = "{attempt} < asInt(inputs.parameters.spot)"
 _KILLED = "lastRetry.exitCode == '137'"
 
-#: A person's name as a label's or a lock's, in Argo's expression language: as ``components.names`` makes it, but for accents.
+#: A name from a person as a label's or a lock's, in Argo's expression language: as ``core.names`` makes it, except for accents.
 SANITISED = (
     "let clean = sprig.trimAll('-', sprig.regexReplaceAll('[^a-z0-9]+', sprig.lower({}), '-')); "
     "len(clean) <= 63 ? clean : sprig.trimAll('-', sprig.trunc(54, clean)) + '-' + sprig.trunc(8, sprig.sha256sum(clean))"
@@ -72,20 +72,20 @@ class Field:
         return cls(parameter.name, parameter.text, parameter.description, parameter.choices)
 
     def parameter(self) -> Parameter:
-        """The template's input; its meaning stands in the form alone, for each node's status repeats what stands here.
+        """The template's input, without its meaning: each node's status repeats all of it, and the form has the meaning.
 
-        So the default is the value that an argument replaces: a ``default`` would stand beside it in every node.
+        So the default is the value that an argument replaces: a ``default`` would be repeated with it in every node.
         """
-        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
-        return Parameter(name=self.name, **given)
+        keywords: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, **keywords)
 
     def argument(self) -> Parameter:
         """The workflow's argument: a field of the form."""
-        given: dict[str, Any] = {} if self.default is None else {"value": self.default}
-        return Parameter(name=self.name, description=self.description, enum=list(self.choices) or None, **given)
+        keywords: dict[str, Any] = {} if self.default is None else {"value": self.default}
+        return Parameter(name=self.name, description=self.description, enum=list(self.choices) or None, **keywords)
 
 
-#: What every stage is told.
+#: The inputs that every stage has.
 COMMON = (
     Field("workspace", None, "Where results lie: s3://bucket/prefix, file:///folder or a path."),
     Field("trace_id", "", "The trace id; empty takes the run's."),
@@ -93,25 +93,25 @@ COMMON = (
 
 
 def inputs_of(stage: Stage | Action) -> list[Field]:
-    """A stage's own arguments as inputs, but for repeated ones."""
-    found = []
+    """A stage's own arguments as inputs, except for repeated ones."""
+    inputs = []
     for entry in fields(stage.arguments):
-        told: Argument = entry.metadata["argument"]
-        if not told.repeated:
+        argument: Argument = entry.metadata["argument"]
+        if not argument.repeated:
             required = entry.default is MISSING
-            found.append(Field(entry.name, None if required else str(entry.default or ""), told.description))
-    return found
+            inputs.append(Field(entry.name, None if required else str(entry.default or ""), argument.description))
+    return inputs
 
 
 def gpus(policy: StagePolicy) -> list[Field]:
-    """The input that says how many GPUs a stage's pod takes, for a row with some."""
+    """The input that says how many GPUs a stage's pod takes, if its row has some."""
     if not policy.gpus:
         return []
     return [Field("gpus", str(policy.gpus), "GPUs of the pod; 0 runs it on the CPU, on any node.")]
 
 
 def spot(policy: StagePolicy) -> list[Field]:
-    """The input that says how many attempts go to spot nodes, for a row that has some to go to."""
+    """The input that says how many attempts go to spot nodes, if its row selects some."""
     if not policy.spot_selector:
         return []
     meaning = "Attempts on spot nodes, which may be taken away, before those on others; 0 uses none."
@@ -146,13 +146,13 @@ def stage_template(
 
     Args:
         stage: The stage; its arguments become inputs and options.
-        policy: Its row.
+        policy: Its policy row.
         target: Where the images come from.
         outputs: The output parameters: receipt and scalars.
         inputs: Further inputs.
         words: Further words of the command line.
-        name: The template's name, the stage's unless told otherwise.
-        image: The image, if not the row's.
+        name: The template's name, by default the stage's.
+        image: The image, by default the row's.
         synchronization: Locks that the template waits for.
     """
     own = inputs_of(stage)
@@ -201,11 +201,11 @@ def stage_template(
 
 
 def pod_spec_patch(policy: StagePolicy) -> str:
-    """What a template has no field for, and what hangs on inputs and attempts, in YAML.
+    """The YAML of what a template has no field for, and of what depends on inputs and attempts.
 
-    Argo's own containers get the security context that Pod Security ``restricted`` asks for. GPU limit, selector and
-    toleration hang on the input ``gpus``, spot nodes on the input ``spot`` and the attempt's number, more memory on how the
-    attempt before ended.
+    Argo's own containers get the security context that Pod Security ``restricted`` requires. GPU limit, selector and
+    toleration depend on the input ``gpus``, spot nodes on the input ``spot`` and the attempt's number, more memory on how
+    the previous attempt ended.
     """
     security = {
         "allowPrivilegeEscalation": False,
@@ -222,18 +222,18 @@ def pod_spec_patch(policy: StagePolicy) -> str:
     lines = [
         yaml.dump(patch, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=200).rstrip(),
         *_resources(policy),
-        *_place(policy),
+        *_placement(policy),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _resources(policy: StagePolicy) -> list[str]:
-    """What the main container gets beside its template's resources."""
+    """What the main container gets in addition to its template's resources."""
     limits, requests = "", ""
     if policy.gpus:
         limits += _if(_WITH_GPUS, f'"{pods.GPU}": "\' + inputs.parameters.gpus + \'"')
     if _grows(policy):
-        # All of its limit was used by the attempt before, so a node must have that much.
+        # The previous attempt used all of its limit, so a node must have that much.
         limits += _if(_KILLED, f'"memory": "\' + {_grown(policy, "int(retries)")} + \'Mi"')
         requests += _if(_KILLED, f'"memory": "\' + {_grown(policy, "int(retries) - 1")} + \'Mi"')
     if not limits:
@@ -241,9 +241,12 @@ def _resources(policy: StagePolicy) -> list[str]:
     return ["- name: main", "  resources:", f"    limits: {{ {limits} }}", f"    requests: {{ {requests} }}"]
 
 
-def _place(policy: StagePolicy) -> list[str]:
-    """Where the pod goes."""
-    tolerations = [[json.dumps(_plain(one)) for one in some] for some in (policy.tolerations, policy.spot_tolerations)]
+def _placement(policy: StagePolicy) -> list[str]:
+    """The tolerations and the node selector of the pod."""
+    tolerations = [
+        [json.dumps(_plain(toleration)) for toleration in some]
+        for some in (policy.tolerations, policy.spot_tolerations)
+    ]
     selectors = [
         [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in some]
         for some in (policy.node_selector, policy.spot_selector)
@@ -254,16 +257,16 @@ def _place(policy: StagePolicy) -> list[str]:
         ("tolerations", tolerations, "[]"),
         ("nodeSelector", selectors, "{}"),
     ):
-        found = _if(_WITH_GPUS if policy.gpus else "true", ", ".join(own)) if own else ""
+        entries = _if(_WITH_GPUS if policy.gpus else "true", ", ".join(own)) if own else ""
         if spots and policy.spot_selector:
-            found += _if(on_spot, ", ".join(spots))
-        if found:
-            lines.append(f"{name}: {opening} {found} {closing}")
+            entries += _if(on_spot, ", ".join(spots))
+        if entries:
+            lines.append(f"{name}: {opening} {entries} {closing}")
     return lines
 
 
 def _if(condition: str, entries: str) -> str:
-    """Entries of a list or an object in YAML's flow style, which takes a comma behind the last one too."""
+    """Entries of a list or an object in YAML's flow style, which allows a comma after the last one too."""
     return f"{entries}, " if condition == "true" else f"{{{{={condition} ? '{entries}, ' : ''}}}}"
 
 
@@ -272,7 +275,7 @@ def _grows(policy: StagePolicy) -> bool:
 
 
 def _grown(policy: StagePolicy, steps: str) -> str:
-    """The memory in MiB after some kills, as an expression that gives text."""
+    """The memory in MiB after some kills, as an expression that yields text."""
     amount = f"asFloat(inputs.parameters.memory) * {policy.memory_factor:g} ** ({steps})"
     if policy.memory_most:
         amount = f"max(asFloat(inputs.parameters.memory), min({amount}, {mebibytes(policy.memory_most)}))"
@@ -280,10 +283,10 @@ def _grown(policy: StagePolicy, steps: str) -> str:
 
 
 class _NoAliases(yaml.SafeDumper):
-    """Writes what stands twice out twice."""
+    """Writes a repeated value in full each time."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Whatever it is."""
+        """True for every value."""
         return True
 
 
@@ -292,7 +295,7 @@ def _retries(policy: StagePolicy) -> RetryStrategy | None:
         return None
     return RetryStrategy(
         limit=str(policy.attempts - 1),
-        # Always, stated: with an expression Argo means it silently. The expression alone decides.
+        # Stated, although an expression implies it in Argo: the expression alone decides.
         retry_policy="Always",
         expression=RETRY_EXPRESSION,
         backoff=Backoff(

@@ -1,4 +1,4 @@
-"""The training pipeline on Argo Workflows: one reusable template a stage, and the DAG over them."""
+"""The training pipeline on Argo Workflows: one reusable template for each stage, and the DAG over them."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ PLACES = (
     ),
 )
 
-#: What ties a run to whoever started it.
+#: What ties a run to its caller.
 TRACE = Field("trace_id", "", "The trace id, in every log line, receipt and tag; empty takes the workflow's uid.")
 _TRACE = "workflow.parameters.trace_id == '' ? workflow.uid : workflow.parameters.trace_id"
 
-#: A run's labels, and what each is made of.
+#: A run's labels, and the expression of each.
 _SOURCE = "workflow.parameters.dataset == '' ? workflow.parameters.snapshot : workflow.parameters.dataset"
 LABELS = {
     pods.MODEL_LABEL: "workflow.parameters.model_name",
@@ -67,17 +67,17 @@ LABELS = {
 }
 
 
-#: The step that failed first, with the engine's words, in at most 500 characters. Argo quotes the list of failures once more.
+#: The step that failed first, with the engine's message, in at most 500 characters. Argo quotes the list of failures twice.
 FIRST_FAILURE = (
     "let told = sortBy(filter(fromJSON(fromJSON(workflow.failures)) ?? [], .message != ''), .finishedAt); "
     "len(told) > 0 ? sprig.trunc(500, told[0].displayName + ': ' + told[0].message) : ''"
 )
 
 
-def _given_settings() -> str:
-    """The form's settings as a JSON object, without those that are empty or the form's default, which is nobody's wish.
+def _explicit_settings() -> str:
+    """The form's settings as a JSON object, without those that are empty or the form's default, which does not count as chosen.
 
-    The trainer is always in it: its image was chosen by it. Argo's ``toJson`` can't write an object made in an expression.
+    The trainer is always in it, for it decides the image. Argo's ``toJson`` can't write an object made in an expression.
     """
     rows = []
     for name in (*FORM_SETTINGS, "advanced_config"):
@@ -88,12 +88,12 @@ def _given_settings() -> str:
 
 
 def train_templates(target: Target) -> list[WorkflowTemplate]:
-    """The pipeline's template and those of its stages; train's own lies in the pipeline's, which bears its name."""
+    """The pipeline's template and those of its stages; train's own is in the pipeline's, which has its name."""
     return [train_template(target), *(_reusable(name, target) for name in OUTPUTS if name != "train")]
 
 
 def train_template(target: Target) -> WorkflowTemplate:
-    """The DAG, with a train template for each trainer: its row and image are the trainer's."""
+    """The DAG, with a train template for each trainer, with the trainer's row and image."""
     with pipeline_template(TRAIN, form(target.trainers)) as template:
         for trainer, row in target.trainers.items():
             stage_template(
@@ -116,7 +116,7 @@ def train_template(target: Target) -> WorkflowTemplate:
 
 
 def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter]) -> WorkflowTemplate:
-    """A pipeline's template with its form, to be filled: a DAG named pipeline, and the steps of ``exit_steps``."""
+    """A pipeline's template with its form; the caller adds a DAG named pipeline, and the steps of ``exit_steps``."""
     fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES, TRACE]
     return WorkflowTemplate(
         name=pipeline.name,
@@ -139,7 +139,7 @@ def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter
 
 
 def exit_steps() -> None:
-    """What runs at the end, whatever happened."""
+    """Adds the steps that run at the end, whatever happened."""
     with Steps(name="exit"):
         Step(
             name="cleanup",
@@ -150,43 +150,43 @@ def exit_steps() -> None:
 
 
 def freeze(form: Mapping[str, FormParameter]) -> None:
-    """The first task, told the parameters of the form that it takes."""
+    """Adds the first task, with the parameters of the form that it takes."""
     _task("snapshot", (), CALLS["snapshot"].arguments(_parameters(*form), {}))
 
 
 def tasks_after_snapshot(
     target: Target, snapshot: str, after: Sequence[str] = (), trained_by: str | None = None
 ) -> None:
-    """Every other task.
+    """Adds every other task.
 
     Args:
         target: The target.
         snapshot: The URI of snapshot's receipt, as Argo writes it.
         after: The tasks of the same DAG that they wait for.
-        trained_by: The WorkflowTemplate that holds the train templates, this one unless told otherwise.
+        trained_by: The WorkflowTemplate that holds the train templates, by default this one.
     """
     receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
-    form = {**_parameters(*TRAIN.parameters), SETTINGS: _given_settings()}
+    form = {**_parameters(*TRAIN.parameters), SETTINGS: _explicit_settings()}
     left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
     chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
-    # Only the branch that holds is looked up, so the output of a skipped task is never asked for.
+    # Only the branch that applies is evaluated, so the output of a skipped task is never read.
     training = reference_to("convert", "training_receipt")
     for trainer, task in trains.items():
         training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
     receipts["train"] = f"{{{{={training}}}}}"
-    known, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
-    receipts["evaluate"] = f"{{{{={left} == 'register' ? {known} : {evaluated}}}}}"
+    earlier_evaluation, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
+    receipts["evaluate"] = f"{{{{={left} == 'register' ? {earlier_evaluation} : {evaluated}}}}}"
 
-    def told(stage: str) -> dict[str, str]:
+    def arguments_of(stage: str) -> dict[str, str]:
         return CALLS[stage].arguments(form, receipts)
 
-    _task("validate", after, told("validate"))
-    _task("convert", (*after, "validate"), {**told("convert"), **{name: form[name] for name in LOOKED_FOR}})
+    _task("validate", after, arguments_of("validate"))
+    _task("convert", (*after, "validate"), {**arguments_of("convert"), **{name: form[name] for name in LOOKED_FOR}})
     for trainer, task in trains.items():
         _task(
             "train",
             (*after, "convert"),
-            {**told("train"), **_places(target.trainers[trainer])},
+            {**arguments_of("train"), **_places(target.trainers[trainer])},
             name=task,
             when=f"{{{{={chosen[trainer]}}}}}",
             template=TemplateRef(name=trained_by, template=task) if trained_by else task,
@@ -194,7 +194,7 @@ def tasks_after_snapshot(
     _task(
         "evaluate",
         (*after, "convert", *trains.values()),
-        {**told("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
+        {**arguments_of("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
         when=f"{{{{={left} in ['train', 'evaluate']}}}}",
     )
     unless = CALLS["register"].condition
@@ -202,13 +202,13 @@ def tasks_after_snapshot(
     _task(
         "register",
         ("convert", "evaluate"),
-        told("register"),
+        arguments_of("register"),
         when=f"{{{{={left} == 'register' || ({left} != '{NOTHING}' && {rejected})}}}}",
     )
 
 
 def _reusable(name: str, target: Target) -> WorkflowTemplate:
-    """One stage's template, which other workflows refer to or a person submits alone."""
+    """One stage's template, which other workflows refer to or a person submits by itself."""
     stage = catalog.stage(name)
     policy = target.policies[name]
     more: dict[str, Any] = {}
@@ -275,7 +275,7 @@ def _parameters(*names: str) -> dict[str, str]:
 
 
 def _places(policy: StagePolicy) -> dict[str, str]:
-    """What the form says of PLACES for a row that has them, else the row's own."""
+    """The form's values of PLACES for a row that has them; where they are empty, the row's own."""
     own = {field.name: field.default for field in (*gpus(policy), *spot(policy))}
     return {
         name: f"{{{{=workflow.parameters.{name} == '' ? '{default}' : workflow.parameters.{name}}}}}"
@@ -298,7 +298,7 @@ def _train(trainer: str) -> str:
 
 
 def _and_chosen(trainer: str, target: Target) -> str:
-    """That a trainer is the form's: the default one takes whatever name is left, and says itself that it knows none such."""
+    """The condition that the form names a trainer; the default one takes every unknown name, and reports it itself."""
     if trainer != DEFAULT_TRAINER:
         return f" && workflow.parameters.trainer == '{trainer}'"
     return "".join(f" && workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer)

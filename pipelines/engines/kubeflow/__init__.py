@@ -33,7 +33,7 @@ class Kubeflow(ClusterEngine):
         return kfp_files(target)
 
     def unexpressed(self, target: Target) -> list[str]:
-        """What no field of a task holds."""
+        """What no field of a task can hold."""
         from visionloop.pipelines.engines.kubeflow.tasks import unexpressed_of
 
         return unexpressed_of(target)

@@ -1,4 +1,4 @@
-"""The way to a Kubeflow Pipelines server: its address, who asks, and its refusals as errors of ours."""
+"""Access to a Kubeflow Pipelines server: its address, the caller's credentials, and its errors as Visionloop's."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ CERTIFICATES_VARIABLE = "SSL_CERT_FILE"
 #: Seconds to connect, and to wait for an answer.
 TIMEOUT = (10, 60)
 
-#: Most characters of the server's own words in a sentence.
+#: The most characters of the server's own message in a sentence.
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A server that answers as Kubeflow Pipelines.
+    """A server that has answered as Kubeflow Pipelines.
 
     Attributes:
         client: A ``kfp.Client``.
         host: Its address, for people.
-        namespace: The user's namespace; None where the installation has no users.
+        namespace: The user's namespace; None if the installation has no users.
     """
 
     client: Any
@@ -63,35 +63,35 @@ class Connection:
 
     @contextlib.contextmanager
     def asking(self, missing: str | None = None) -> Iterator[None]:
-        """Turns what the client raises into errors of ours; ``missing`` is said when the server has no such object.
+        """Turns the client's exceptions into Visionloop's; ``missing`` is the message if the server has no such object.
 
         Raises:
             AccessDenied: If the server refuses the caller.
-            Transient: If it can't be reached, or is out.
-            InvalidConfig: If it refuses what it was asked, or has no such object.
+            Transient: If it can't be reached, or is out of service.
+            InvalidConfig: If it refuses the request, or has no such object.
         """
         with _asking(self.host, missing):
             yield
 
 
 def connect(host: str | None = None, namespace: str | None = None) -> Connection:
-    """Connects to a server, as ``kfp.Client`` does, and sees that it answers.
+    """Connects to a server, as ``kfp.Client`` does, and checks that it answers.
 
     Args:
-        host: Its address; without one ``HOST_VARIABLES`` are read, and in a cluster the service ``ml-pipeline`` is taken.
-        namespace: The user's namespace on an installation for several; without one ``KFP_NAMESPACE``, then KFP's own context.
+        host: Its address, else that of ``HOST_VARIABLES``, else in a cluster the service ``ml-pipeline``.
+        namespace: The user's namespace if there are several users, else ``KFP_NAMESPACE``'s, else that of KFP's own context.
 
     Raises:
         InvalidConfig: If there is no address, something else answers there, or it serves several users and no namespace is given.
         AccessDenied: If it refuses the caller, or shows a login page.
         Transient: If it can't be reached.
     """
-    given = host or next((value for name in HOST_VARIABLES if (value := os.environ.get(name))), None)
-    if not given and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    endpoint = host or next((value for name in HOST_VARIABLES if (value := os.environ.get(name))), None)
+    if not endpoint and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise InvalidConfig(
             f"Kubeflow Pipelines needs an address: give --host (such as https://kubeflow.example.com/pipeline) or set {HOST_VARIABLES[0]}."
         )
-    address = given if given is None or "://" in given else f"https://{given}"
+    address = endpoint if endpoint is None or "://" in endpoint else f"https://{endpoint}"
     shown = (address or "ml-pipeline in this cluster").rstrip("/")
     with _asking(shown):
         client = _client()(
@@ -113,17 +113,17 @@ def connect(host: str | None = None, namespace: str | None = None) -> Connection
 
 
 def _client() -> Any:
-    """KFP's client, whose look at the server's health is a single one that tells a page from the API."""
+    """KFP's client, with a health check that asks once and distinguishes a page from the API."""
     # kfp takes a second to import, and only runs on an engine need it.
     import kfp
 
     class Client(kfp.Client):  # type: ignore[misc]
-        def __init__(self, **given: Any) -> None:
-            super().__init__(**given)
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
             _give_up_in_time(self._healthz_api.api_client.rest_client)
 
         def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
-            # KFP's own tries five times whatever the answer, and takes any page that a proxy shows for one.
+            # KFP's own tries five times whatever the answer, and accepts any page that a proxy shows.
             answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(_request_timeout=TIMEOUT)
             if "json" not in headers.get("Content-Type", ""):
                 raise _no_api(self._healthz_api.api_client)
@@ -136,8 +136,8 @@ def _give_up_in_time(rest_client: Any) -> None:
     """Gives every request a timeout: the generated client has none, and most of KFP's own methods take none."""
     request = rest_client.request
 
-    def in_time(*given: Any, _request_timeout: Any = None, **named: Any) -> Any:
-        return request(*given, _request_timeout=_request_timeout or TIMEOUT, **named)
+    def in_time(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        return request(*arguments, _request_timeout=_request_timeout or TIMEOUT, **named)
 
     rest_client.request = in_time
 
@@ -180,10 +180,10 @@ def _asking(host: str, missing: str | None = None) -> Iterator[None]:
         cause = getattr(error, "reason", None) or error
         if isinstance(cause, urllib3.exceptions.SSLError):
             raise _unsafe(host, str(cause)) from error
-        # Before the cause stands the library's own object.
-        told = _short(re.sub(r"^\w+\(.*?\): ", "", str(cause)))
+        # The library's own object precedes the cause.
+        reason = _short(re.sub(r"^\w+\(.*?\): ", "", str(cause)))
         raise Transient(
-            f"{host}: Kubeflow Pipelines can't be reached ({told}); see that it runs and that the address is right."
+            f"{host}: Kubeflow Pipelines can't be reached ({reason}); see that it runs and that the address is right."
         ) from error
 
 
@@ -210,12 +210,14 @@ def _unsafe(host: str, message: str) -> VisionloopError:
 
 
 def _message(error: Any) -> str:
-    """What the server says of an error: in JSON with details, as text, or nothing but the reason."""
+    """The server's message for an error: from JSON with details, as text, or only the reason."""
     text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
     with contextlib.suppress(ValueError, AttributeError):
-        told = json.loads(text)
-        details = [str(detail.get("error_message") or "") for detail in told.get("details") or []]
-        text = next(filter(None, [*details, told.get("error_message"), told.get("message"), told.get("error")]), "")
+        answer = json.loads(text)
+        details = [str(detail.get("error_message") or "") for detail in answer.get("details") or []]
+        text = next(
+            filter(None, [*details, answer.get("error_message"), answer.get("message"), answer.get("error")]), ""
+        )
     return _short(text if text and not text.lstrip().startswith("<") else str(error.reason))
 
 
@@ -226,6 +228,6 @@ def _short(text: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the client's own lines ("Run details: …") off stdout, where a command's result stands."""
+    """Keeps the client's own lines ("Run details: …") off stdout, where a command prints its result."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

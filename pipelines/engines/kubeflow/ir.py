@@ -31,13 +31,13 @@ def kfp_files(target: Target, pipelines: Iterable[str] = tuple(PIPELINES)) -> di
         graphs = [made[name](target) for name in pipelines]
         return {f"{graph.name}.yaml": kfp_yaml(graph) for graph in graphs}
 
-    # kfp walks the caller's whole stack at each setting of each task; a thread's own is short, a notebook's or a test's is not.
+    # kfp walks the caller's whole stack at each setting of each task; a thread's is short, a notebook's or a test's is not.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(compiled).result()
 
 
 def kfp_yaml(pipeline: Any) -> str:
-    """A KFP pipeline's IR and platform specification as YAML, its stages told which pipeline they belong to."""
+    """A KFP pipeline's IR and platform specification as YAML, with the pipeline's identity in each stage's variables."""
     from kfp import compiler
 
     from visionloop.pipelines.engines.kubeflow.tasks import IDENTITY_PLACEHOLDER
@@ -51,14 +51,14 @@ def kfp_yaml(pipeline: Any) -> str:
 
 
 def identity_of(name: str, digest: str) -> dict[str, str]:
-    """Which pipeline runs, as a run's record repeats it: the engine, the pipeline, its version on a server, and its IR's hash."""
+    """The identity of a pipeline, as a run's record repeats it: engine, pipeline, version on a server, and the IR's hash."""
     return {"engine": Kubeflow.name, "name": name, "version": f"{name}-{digest[:SHORT]}", "sha256": digest}
 
 
 def ir_hash(specification: Any) -> str:
     """SHA-256 of an IR in canonical form, whether a compiler wrote it or a server returns it.
 
-    The variable in which the stages are told this very hash is left out.
+    The variable that gives the stages this very hash is left out.
 
     Args:
         specification: ``{pipeline_spec, platform_spec}``, or a pipeline's specification alone
@@ -67,10 +67,10 @@ def ir_hash(specification: Any) -> str:
     from google.protobuf import json_format  # type: ignore[import-untyped]
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    given = specification or {}
-    parts = given if "pipeline_spec" in given else {"pipeline_spec": given}
+    content = specification or {}
+    parts = content if "pipeline_spec" in content else {"pipeline_spec": content}
     kinds = {"pipeline_spec": pipeline_spec_pb2.PipelineSpec, "platform_spec": pipeline_spec_pb2.PlatformSpec}
-    # Through the messages, so that a number's form and a default that is written out make no difference.
+    # Parsed into messages, so that a number's form and an explicit default make no difference.
     plain = {
         name: json_format.MessageToDict(
             json_format.ParseDict(parts.get(name) or {}, kind(), ignore_unknown_fields=True)
@@ -80,13 +80,13 @@ def ir_hash(specification: Any) -> str:
     for executor in plain["pipeline_spec"].get("deploymentSpec", {}).get("executors", {}).values():
         container = executor.get("container", {})
         if "env" in container:
-            container["env"] = [one for one in container["env"] if one.get("name") != PIPELINE_VARIABLE]
+            container["env"] = [variable for variable in container["env"] if variable.get("name") != PIPELINE_VARIABLE]
     return sha256(canonical(plain))
 
 
 def ir_documents(text: str) -> dict[str, Any]:
     """The KFP compiler's one or two YAML documents as a server returns them."""
-    # libyaml, where it is there, reads it in a tenth of the second that it takes otherwise.
+    # libyaml, if installed, reads it in a tenth of a second instead of a second.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     first, *others = yaml.load_all(text, Loader=loader)
     return {"pipeline_spec": first, "platform_spec": others[0] if others else {}}

@@ -1,4 +1,4 @@
-"""The retraining pipeline on Kubeflow Pipelines: the training pipeline, everything after snapshot on its decision."""
+"""The retraining pipeline on Kubeflow Pipelines: the training pipeline, with everything after snapshot on its decision."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from kfp import dsl
 
 from visionloop.components.snapshot.retraining.policy import SKIP
 from visionloop.pipelines.definitions import RETRAIN, WORTH_IT
-from visionloop.pipelines.engines.kubeflow.train import AfterSnapshot, Given, after_snapshot, pipeline_of
+from visionloop.pipelines.engines.kubeflow.train import AfterSnapshot, PipelineArguments, after_snapshot, pipeline_of
 from visionloop.pipelines.parameters import Parameter, form, takes
 from visionloop.pipelines.targets import Target
 
@@ -17,9 +17,9 @@ def retrain_pipeline(target: Target) -> Any:
     """The pipeline for a target, a KFP graph component: compile it, or call it under ``kfp.local``."""
     parameters, put_the_rest = form(target.trainers, RETRAIN.parameters), after_snapshot(target)
 
-    def conditional(given: Given, snapshot: Mapping[str, Any]) -> None:
+    def conditional(arguments: PipelineArguments, snapshot: Mapping[str, Any]) -> None:
         with dsl.If(snapshot["go"] != SKIP, name=WORTH_IT):
-            put_the_rest(given, snapshot)
+            put_the_rest(arguments, snapshot)
 
     return pipeline_of(target, RETRAIN, parameters, conditional if target.places else _nested(parameters, conditional))
 
@@ -37,10 +37,10 @@ def _nested(parameters: Mapping[str, Parameter], conditional: AfterSnapshot) -> 
     @dsl.pipeline(name="retrain-if-worth-it")
     @takes("Retrains if snapshot's decision is to.", inputs)
     def retrain_if_worth_it(*values: Any) -> None:
-        given = dict(zip(inputs, values, strict=True))
-        conditional({name: given[name] for name in parameters}, {name: given[name] for name in outputs})
+        arguments = dict(zip(inputs, values, strict=True))
+        conditional({name: arguments[name] for name in parameters}, {name: arguments[name] for name in outputs})
 
-    def called(given: Given, snapshot: Mapping[str, Any]) -> None:
-        retrain_if_worth_it(**{name: snapshot[name] for name in outputs}, **given)
+    def called(arguments: PipelineArguments, snapshot: Mapping[str, Any]) -> None:
+        retrain_if_worth_it(**{name: snapshot[name] for name in outputs}, **arguments)
 
     return called

@@ -1,4 +1,4 @@
-"""KFP components that hand on a result which is there already: the other branch of a condition needs a task of its own."""
+"""KFP components that hand on an existing result: the other branch of a condition needs a task of its own."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Runs on Kubeflow Pipelines: the compiled pipeline uploaded as a version of its own, run in an experiment and looked at."""
+"""Runs on Kubeflow Pipelines: the compiled pipeline uploaded as a version of its own, run in an experiment and followed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from visionloop.pipelines.targets import cluster
 
 ENGINE = Kubeflow.name
 
-#: Where the images of a pipeline that is compiled for a run come from: variables in place of the compiler's options.
+#: The variables that stand in for the compiler's options when a pipeline is compiled for a run: images and GPUs.
 REGISTRY_VARIABLE = "VISIONLOOP_REGISTRY"
 TAG_VARIABLE = "VISIONLOOP_TAG"
 GPUS_VARIABLE = "VISIONLOOP_GPUS"
@@ -60,12 +60,12 @@ _STATES = {
     "CANCELED": "failed",
 }
 
-#: Of several tasks of a stage (one in each branch of a condition) the one that did something counts.
+#: Of several tasks of a stage (one in each branch of a condition) the one with the first of these states counts.
 _RANK = ("running", "failed", "succeeded", "waiting", "skipped")
 
-#: A task's name: the stage, and a number where the pipeline calls it more than once. Before each task KFP runs a driver, which only
-#: counts where it fails. Below it hangs an executor, with one more for each attempt where the task may be retried; where the
-#: installation retries whatever it runs, each attempt of the task itself, TASK(N), lies between.
+#: A task's name: the stage, and a number if the pipeline calls it more than once. Before each task KFP runs a driver, which only
+#: counts if it fails. The task's child is an executor, and one more for each attempt if the task may be retried; if the
+#: installation retries everything, each attempt of the task itself, TASK(N), comes in between.
 _TASK = re.compile(r"(?P<stage>.+?)(?:-\d+)?(?P<driver>-driver)?")
 _ATTEMPT = re.compile(r"(?P<name>.+?)(?:\((?P<retry>\d+)\))?")
 _EXECUTOR = "executor"
@@ -84,7 +84,7 @@ class Compiled:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Which pipeline it is, as its stages are told and a run's record repeats."""
+        """Its identity, as its stages get it and a run's record repeats it."""
         return identity_of(self.name, self.sha256)
 
     @property
@@ -94,7 +94,7 @@ class Compiled:
 
     @property
     def description(self) -> str:
-        """What a person reads beside the version."""
+        """The version's description, for people."""
         return f"Visionloop {version('visionloop')}, images {self.images}, IR sha256:{self.sha256}"
 
 
@@ -108,7 +108,7 @@ class Version:
 
 @dataclass(frozen=True)
 class KubeflowRun:
-    """A run that Kubeflow Pipelines has taken (``state.RemoteRun``). ``sha256`` is its pipeline's, where the caller compiled it."""
+    """A run on Kubeflow Pipelines (``state.RemoteRun``). ``sha256`` is its pipeline's, if the caller compiled it."""
 
     connection: Connection
     name: str
@@ -123,32 +123,32 @@ class KubeflowRun:
         return self.connection.page(self.run)
 
     def state(self) -> RemoteState:
-        """Where it stands now.
+        """Its state now.
 
         Raises:
-            Transient: If the server can't be asked for now.
+            Transient: If the server can't be reached now.
             AccessDenied: If the caller may not see the run.
-            InvalidConfig: If the server knows it no more.
+            InvalidConfig: If the server no longer has it.
             InvalidReceipt: If it succeeded, but with another pipeline than the one that was compiled.
         """
         run = _get_run(self.connection, self.run)
         phase = _PHASES.get(run.state or "PENDING", "pending")
         details = run.run_details.task_details if run.run_details else None
-        found = steps(details or (), phase)
+        stages = steps(details or (), phase)
         message = run.error.message if run.error else None
         if phase == "succeeded":
             self._check_pipeline(run)
-        return RemoteState(phase, found, message, _moment(run.finished_at))
+        return RemoteState(phase, stages, message, _moment(run.finished_at))
 
     def follow_command(self) -> str:
-        """The command that comes back to it after detaching."""
+        """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.run, "--engine", ENGINE, "--host", self.connection.host]
         if self.connection.namespace:
             words += ["--namespace", self.connection.namespace]
         return shlex.join(words)
 
     def _check_pipeline(self, run: Any) -> None:
-        """Success counts for the pipeline that was compiled alone; a run found again is compared with its version's own words."""
+        """Checks that the compiled pipeline is what ran; a run that was looked up is compared with its version's description."""
         reference = run.pipeline_version_reference
         if reference is None or not reference.pipeline_version_id:
             stored, expected, ran = None, self.sha256, None
@@ -157,7 +157,7 @@ class KubeflowRun:
                 stored = self.connection.client.get_pipeline_version(
                     pipeline_id=reference.pipeline_id, pipeline_version_id=reference.pipeline_version_id
                 )
-            expected, ran = self.sha256 or _told_hash(stored.description), ir_hash(stored.pipeline_spec)
+            expected, ran = self.sha256 or _described_hash(stored.description), ir_hash(stored.pipeline_spec)
         if expected is not None and ran != expected:
             named = stored.display_name if stored else "no version"
             raise InvalidReceipt(
@@ -194,28 +194,28 @@ def submit(
     compiled = compiled_pipeline(pipeline, registry, tag)
     values = typed(arguments, compiled)
     connection = connect(host, namespace)
-    found = upload(connection, compiled)
+    uploaded = upload(connection, compiled)
     with connection.asking(), quiet():
         started = connection.client.run_pipeline(
             experiment_id=experiment(connection, str(values.get("model_name") or compiled.name)),
             job_name=str(values.get("run_name") or f"{values.get('model_name')} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"),
             params=values,
-            pipeline_id=found.pipeline_id,
-            version_id=found.version_id,
+            pipeline_id=uploaded.pipeline_id,
+            version_id=uploaded.version_id,
         )
     _write_record(started.run_id, values, trace_id, compiled)
     return KubeflowRun(connection, started.display_name, started.run_id, values, compiled.sha256)
 
 
 def find(run: str, *, host: str | None = None, namespace: str | None = None) -> KubeflowRun:
-    """A run that was started before, by its id or its name (the newest of that name).
+    """A run that was started earlier, by its id or its name (the newest of that name).
 
     Raises:
         InvalidConfig: If the server has no such run.
     """
     connection = connect(host, namespace)
     try:
-        found = _get_run(connection, run)
+        stored = _get_run(connection, run)
     except InvalidConfig:
         with connection.asking():
             listed = connection.client.list_runs(
@@ -223,9 +223,9 @@ def find(run: str, *, host: str | None = None, namespace: str | None = None) -> 
             )
         if not listed.runs:
             raise
-        found = _get_run(connection, listed.runs[0].run_id)
-    told = found.runtime_config.parameters if found.runtime_config else None
-    return KubeflowRun(connection, found.display_name, found.run_id, told or {})
+        stored = _get_run(connection, listed.runs[0].run_id)
+    arguments = stored.runtime_config.parameters if stored.runtime_config else None
+    return KubeflowRun(connection, stored.display_name, stored.run_id, arguments or {})
 
 
 def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | None = None) -> Compiled:
@@ -251,15 +251,15 @@ def compiled_pipeline(pipeline: str, registry: str | None = None, tag: str | Non
 
 
 def _gpus() -> int | None:
-    given = os.environ.get(GPUS_VARIABLE, "")
-    if given and not re.fullmatch(r"[0-9]{1,3}", given):
-        raise InvalidConfig(f"{GPUS_VARIABLE} is {given!r}; give a number of GPUs, or 0 to train on the CPU.")
-    return int(given) if given else None
+    value = os.environ.get(GPUS_VARIABLE, "")
+    if value and not re.fullmatch(r"[0-9]{1,3}", value):
+        raise InvalidConfig(f"{GPUS_VARIABLE} is {value!r}; give a number of GPUs, or 0 to train on the CPU.")
+    return int(value) if value else None
 
 
-def _told_hash(description: str | None) -> str | None:
-    found = re.search(r"IR sha256:([0-9a-f]{64})", description or "")
-    return found.group(1) if found else None
+def _described_hash(description: str | None) -> str | None:
+    matched = re.search(r"IR sha256:([0-9a-f]{64})", description or "")
+    return matched.group(1) if matched else None
 
 
 def typed(arguments: Mapping[str, Any], compiled: Compiled) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def typed(arguments: Mapping[str, Any], compiled: Compiled) -> dict[str, Any]:
         for name, value in arguments.items()
         if value is not None
     }
-    missing = [name for name, told in declared.items() if not told.get("isOptional") and name not in values]
+    missing = [name for name, definition in declared.items() if not definition.get("isOptional") and name not in values]
     if missing:
         raise InvalidConfig(f"{compiled.name} needs the parameter '{missing[0]}'.")
     for name, value in values.items():
@@ -289,7 +289,7 @@ def typed(arguments: Mapping[str, Any], compiled: Compiled) -> dict[str, Any]:
     return values
 
 
-#: What a person is told to give, by KFP's name of the type.
+#: What a person should give, by KFP's name of the type.
 _MEANINGS = {
     "STRING": "a text",
     "NUMBER_INTEGER": "a whole number",
@@ -330,14 +330,14 @@ def _whole(value: Any) -> int:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    found = msgspec.json.decode(value) if isinstance(value, str) else value
-    if not isinstance(found, dict):
+    decoded = msgspec.json.decode(value) if isinstance(value, str) else value
+    if not isinstance(decoded, dict):
         raise TypeError
-    return found
+    return decoded
 
 
 def upload(connection: Connection, compiled: Compiled) -> Version:
-    """The server's version of a compiled pipeline, uploaded unless it is there. Its name holds the IR's hash.
+    """Returns the server's version of a compiled pipeline; uploads it if missing. Its name holds the IR's hash.
 
     Raises:
         InvalidConfig: If the server holds something else under that name.
@@ -353,7 +353,7 @@ def upload(connection: Connection, compiled: Compiled) -> Version:
                     str(path), compiled.version, pipeline_id=pipeline_id, description=compiled.description
                 )
         except VisionloopError:
-            # Somebody else may have been faster, which the server calls by several names.
+            # Another caller may have been faster, which the server reports in several ways.
             stored = _version(connection, pipeline_id, compiled.version)
             if stored is None:
                 raise
@@ -365,20 +365,20 @@ def upload(connection: Connection, compiled: Compiled) -> Version:
 
 
 def _pipeline(connection: Connection, compiled: Compiled) -> str:
-    """The id of a pipeline, made if it is not there."""
+    """The id of a pipeline, created if missing."""
     from kfp_server_api import V2beta1Pipeline  # type: ignore[import-untyped]
 
     name = compiled.name
-    if found := _pipeline_id(connection, name):
-        return found
+    if existing := _pipeline_id(connection, name):
+        return existing
     made = V2beta1Pipeline(display_name=name, name=name, description=compiled.about, namespace=connection.namespace)
     try:
         with connection.asking():
             return str(connection.client.pipelines.pipeline_service_create_pipeline(pipeline=made).pipeline_id)
     except InvalidConfig:
-        # Somebody else was faster.
-        if found := _pipeline_id(connection, name):
-            return found
+        # Another caller was faster.
+        if existing := _pipeline_id(connection, name):
+            return existing
         raise
 
 
@@ -399,7 +399,7 @@ def _equal(name: str) -> str:
 
 
 def experiment(connection: Connection, name: str) -> str:
-    """The id of the experiment that holds a model's runs, made if it is not there; KFP's two variables go before ``name``."""
+    """The id of the experiment that holds a model's runs, created if missing; KFP's two variables override ``name``."""
     chosen = (
         os.environ.get("KF_PIPELINES_OVERRIDE_EXPERIMENT_NAME")
         or os.environ.get("KF_PIPELINES_DEFAULT_EXPERIMENT_NAME")
@@ -415,7 +415,7 @@ def _get_run(connection: Connection, run: str) -> Any:
 
 
 def _write_record(run: str, arguments: Mapping[str, Any], trace_id: str | None, compiled: Compiled) -> None:
-    """Opens the run's record before the first stage does: it tells the trace id, and repeats which pipeline runs."""
+    """Opens the run's record before the first stage does, with the trace id and the pipeline's identity."""
     workspace = str(arguments["workspace"])
     reason = open_record(workspace, run, {**arguments, PIPELINE: compiled.identity}, trace_id)
     if reason is None:
@@ -428,27 +428,27 @@ def steps(details: Iterable[Any], phase: str) -> tuple[Step, ...]:
     """The stages among a run's tasks (``V2beta1PipelineTaskDetail``, one for each node of the engine below KFP)."""
     tasks = list(details)
     nodes = {_node(task.pod_name): task for task in tasks}
-    found: dict[str, Step] = {}
+    by_stage: dict[str, Step] = {}
     for task in tasks:
         matched = _TASK.fullmatch(task.display_name or "")
         if matched is None or matched["stage"] not in STAGES or (matched["driver"] and task.state != "FAILED"):
             continue
         step = _step(matched["stage"], task, nodes, phase)
-        before = found.get(step.stage)
+        before = by_stage.get(step.stage)
         if before is None or _RANK.index(step.state) < _RANK.index(before.state):
-            found[step.stage] = step
-    return in_order(found.values(), STAGES)
+            by_stage[step.stage] = step
+    return in_order(by_stage.values(), STAGES)
 
 
 def _step(stage: str, task: Any, nodes: Mapping[str, Any], phase: str) -> Step:
-    # What a condition left out has no state of KFP's.
+    # A task that a condition left out has no state in KFP.
     unknown = "skipped" if phase in ("succeeded", "failed", "stopped") else "waiting"
     state, retries, last = _STATES.get(task.state or "", unknown), *_last_executor(task, nodes)
     if state == "running" and phase == "succeeded":
-        # KFP no longer reads the tasks of a workflow that Argo has packed, which it does with one above 1 MB.
+        # KFP no longer reads the tasks of a workflow that Argo has compressed, as it does above 1 MB.
         state = "succeeded"
     elif state == "running" and last is not None and last.state in ("PENDING", "FAILED"):
-        # For a node with room, or for the next attempt.
+        # It waits for a node with room, or for the next attempt.
         state = "waiting"
     return Step(
         stage=stage,
@@ -466,12 +466,12 @@ def _last_executor(task: Any, nodes: Mapping[str, Any]) -> tuple[int, Any]:
     for child in task.child_tasks or ():
         node = nodes.get(_node(child.pod_name or child.task_id))
         matched = _ATTEMPT.fullmatch(node.display_name or "") if node else None
-        # A node's children are also what comes after it, so only its own attempts and executors are gone down to.
+        # A node's children include what comes after it, so only its own attempts and executors are followed.
         if matched and (matched["name"] == _EXECUTOR or (matched["name"] == task.display_name and matched["retry"])):
             retries, below = _last_executor(node, nodes)
-            found = (int(matched["retry"] or 0) + retries, below or node)
-            if last[1] is None or found[0] > last[0]:
-                last = found
+            candidate = (int(matched["retry"] or 0) + retries, below or node)
+            if last[1] is None or candidate[0] > last[0]:
+                last = candidate
     return last
 
 

@@ -13,10 +13,10 @@ from visionloop.pipelines.engines.kubeflow.client import connect, quiet
 from visionloop.pipelines.engines.schedules import Schedule, next_time
 from visionloop.pipelines.following.cron import Cron, zone_named
 
-#: How a recurring run's description begins that is one of ours; then comes the pipeline's name.
+#: The start of the description of each of Visionloop's recurring runs; the pipeline's name follows.
 DESCRIPTION = "Visionloop schedule of "
 
-#: KFP's cron has the second before the five fields.
+#: KFP's cron expression has a field for the second before the five.
 SECOND = "0 "
 
 _PAGE_SIZE = 100
@@ -29,17 +29,17 @@ class KubeflowSchedules:
         """``host`` and ``namespace`` are those of ``kubeflow_client.connect``.
 
         Raises:
-            InvalidConfig: If nothing says where the server is.
+            InvalidConfig: If no server is configured.
             AccessDenied: If it refuses the caller.
             Transient: If it can't be reached.
         """
         self._connection = connect(host, namespace)
 
     def create(self, name: str, pipeline: str, arguments: Mapping[str, Any], cron: Cron, timezone: str) -> Schedule:
-        """Uploads the pipeline as it compiles here, unless it is there, and makes a recurring run of that version.
+        """Uploads the pipeline as it compiles here, unless the server has it, and makes a recurring run of that version.
 
         Raises:
-            InvalidConfig: If a time zone is asked for, there is such a schedule, or an argument doesn't fit.
+            InvalidConfig: If a time zone is given, a schedule of that name exists, or an argument doesn't fit.
         """
         if zone_named(timezone) is not UTC:
             raise InvalidConfig(
@@ -47,7 +47,7 @@ class KubeflowSchedules:
             )
         compiled = kubeflow.compiled_pipeline(pipeline)
         values = kubeflow.typed(arguments, compiled)
-        if any(one.display_name == name for one in self._found()):
+        if any(recurring.display_name == name for recurring in self._recurring_runs()):
             raise InvalidConfig(
                 f"{self._connection.host}: there is a schedule {name} already; delete it first, or give another name."
             )
@@ -69,16 +69,18 @@ class KubeflowSchedules:
         return self._schedule(made)
 
     def list(self) -> list[Schedule]:
-        """Every recurring run that was made here."""
-        return sorted((self._schedule(one) for one in self._found()), key=lambda schedule: schedule.name)
+        """Every recurring run that Visionloop made."""
+        return sorted(
+            (self._schedule(recurring) for recurring in self._recurring_runs()), key=lambda schedule: schedule.name
+        )
 
     def pause(self, name: str) -> None:
-        """Disables it; a run that goes on is left alone."""
+        """Disables it; a run in progress is left alone."""
         with self._connection.asking():
             self._connection.client.disable_recurring_run(self._id(name))
 
     def resume(self, name: str) -> None:
-        """Enables it; of the times that were missed meanwhile the last one is made up for."""
+        """Enables it; the last of the starts missed meanwhile is made up for."""
         with self._connection.asking():
             self._connection.client.enable_recurring_run(self._id(name))
 
@@ -88,27 +90,31 @@ class KubeflowSchedules:
             self._connection.client.delete_recurring_run(self._id(name))
 
     def _id(self, name: str) -> str:
-        for one in self._found():
-            if one.display_name == name:
-                return str(one.recurring_run_id)
+        for recurring in self._recurring_runs():
+            if recurring.display_name == name:
+                return str(recurring.recurring_run_id)
         raise InvalidConfig(f"{self._connection.host}: there is no schedule {name}; see `visionloop schedule list`.")
 
-    def _found(self) -> Iterator[Any]:
+    def _recurring_runs(self) -> Iterator[Any]:
         token = ""
         while True:
             with self._connection.asking():
                 page = self._connection.client.list_recurring_runs(
                     page_token=token, page_size=_PAGE_SIZE, namespace=self._connection.namespace
                 )
-            yield from (one for one in page.recurring_runs or () if (one.description or "").startswith(DESCRIPTION))
+            yield from (
+                recurring
+                for recurring in page.recurring_runs or ()
+                if (recurring.description or "").startswith(DESCRIPTION)
+            )
             token = page.next_page_token or ""
             if not token:
                 return
 
     def _schedule(self, recurring: Any) -> Schedule:
         trigger = recurring.trigger
-        told = trigger.cron_schedule if trigger else None
-        cron = (told.cron or "").removeprefix(SECOND) if told else ""
+        schedule = trigger.cron_schedule if trigger else None
+        cron = (schedule.cron or "").removeprefix(SECOND) if schedule else ""
         paused = recurring.status == "DISABLED" or (recurring.status is None and recurring.mode == "DISABLE")
         config = recurring.runtime_config
         return Schedule(
@@ -123,12 +129,12 @@ class KubeflowSchedules:
         )
 
     def _last(self, recurring_run: str) -> datetime | None:
-        told = {"predicates": [{"operation": 1, "key": "recurring_run_id", "stringValue": recurring_run}]}
+        criteria = {"predicates": [{"operation": 1, "key": "recurring_run_id", "stringValue": recurring_run}]}
         with self._connection.asking():
             runs = self._connection.client.list_runs(
                 page_size=1,
                 sort_by="created_at desc",
                 namespace=self._connection.namespace,
-                filter=json.dumps(told),
+                filter=json.dumps(criteria),
             ).runs
         return (runs[0].scheduled_at or runs[0].created_at) if runs else None

@@ -1,4 +1,4 @@
-"""A policy row put on a task of Kubeflow Pipelines, and what the engine can't express, said aloud."""
+"""Applies a policy row to a task of Kubeflow Pipelines, and lists what the engine can't express."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from visionloop.core.runs import PIPELINE_VARIABLE
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.targets import Target
 
-#: Stands in a pipeline that is being compiled where its own hash will stand.
+#: The placeholder, while a pipeline is being compiled, for the identity that holds its hash.
 IDENTITY_PLACEHOLDER = "the-pipeline-that-runs"
 
 #: What Kubeflow Pipelines 2.17 can't express of the policy, whatever the row says, and what holds instead.
 UNEXPRESSED = (
-    "retries by exit code: the installation decides, as Kubeflow's own manifests have it a lost pod alone is tried again, on a plain Argo "
-    "whatever failed but no lost pod; so a stage tries itself again in place, and a remaining attempt after a permanent failure ends "
-    "within seconds",
+    "retries by exit code: the installation decides which pods are tried again (with Kubeflow's own manifests only lost ones, with a plain Argo only "
+    "failed ones). So a stage retries in its own pod, and an attempt that the engine starts after a permanent failure ends within seconds",
     "the longest backoff: its own field limits the time in which a task is retried at all, so it holds the whole run's limit",
     "the grace period: a pod is given Kubernetes' 30 s",
     "the priority class: pods have the namespace's default",
@@ -38,14 +37,14 @@ UNEXPRESSED = (
 
 
 def unexpressed_of(target: Target) -> list[str]:
-    """What gets lost of a target's policies, one sentence part each."""
+    """What is lost of a target's policies, one phrase each."""
     rows = [*target.policies.items(), *((f"train ({name})", row) for name, row in target.trainers.items())]
     lost = [f"{name}'s {field}" for name, row in rows if name != "train" for field in unexpressed(row)]
     return [*UNEXPRESSED, *lost]
 
 
 def unexpressed(policy: StagePolicy) -> list[str]:
-    """The fields of a row that have a value which gets lost."""
+    """The fields of a row whose value is lost."""
     lost = []
     if policy.priority_class:
         lost.append(f"priority_class {policy.priority_class}")
@@ -58,8 +57,8 @@ def unexpressed(policy: StagePolicy) -> list[str]:
     return lost
 
 
-def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
-    """Gives a task its row: image, resources, volumes, variables, deadline and retries. Returns the task."""
+def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
+    """Applies a policy row to a task: image, resources, volumes, variables, deadline and retries. Returns the task."""
     task.set_caching_options(enable_caching=False)
     task.set_display_name(stage)
     if not target.places:
@@ -70,7 +69,7 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
     if policy.gpus:
         task.set_accelerator_type(pods.GPU).set_accelerator_limit(policy.gpus)
     if policy.attempts > 1:
-        # Argo's maxDuration, which this becomes, ends all retrying that long after the first attempt began.
+        # This becomes Argo's maxDuration, which ends all retries that long after the first attempt began.
         task.set_retry(
             policy.attempts - 1,
             backoff_duration=f"{policy.backoff_first}s",
@@ -79,7 +78,7 @@ def place(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
         )
     kubernetes.set_timeout(task, policy.engine_deadline)
     kubernetes.set_image_pull_policy(task, policy.image_pull_policy)
-    # The engine drops capabilities and privileges itself, but lets root in.
+    # The engine drops capabilities and privileges itself, but allows root.
     kubernetes.set_security_context(task, run_as_non_root=True)
     if policy.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [policy.image_pull_secret])

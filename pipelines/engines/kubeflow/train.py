@@ -18,15 +18,15 @@ from visionloop.components.validate.component import validate
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
 from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines.kubeflow.reuse import reuse_evaluation, reuse_training
-from visionloop.pipelines.engines.kubeflow.tasks import place
+from visionloop.pipelines.engines.kubeflow.tasks import apply_policy
 from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
-#: A pipeline's parameters by name, in its graph.
-Given = Mapping[str, Any]
+#: A pipeline's arguments by name, in its graph.
+PipelineArguments = Mapping[str, Any]
 
-#: Puts everything after snapshot into a graph, from the pipeline's parameters and snapshot's outputs.
-AfterSnapshot = Callable[[Given, Mapping[str, Any]], None]
+#: Adds everything after snapshot to a graph, from the pipeline's arguments and snapshot's outputs.
+AfterSnapshot = Callable[[PipelineArguments, Mapping[str, Any]], None]
 
 
 def train_pipeline(target: Target) -> Any:
@@ -48,7 +48,7 @@ def pipeline_of(
         target: The target.
         pipeline: The pipeline.
         parameters: Its form.
-        go_on: Puts everything after snapshot into the graph.
+        go_on: Adds everything after snapshot to the graph.
     """
 
     # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
@@ -64,100 +64,102 @@ def pipeline_of(
     )
     @takes(pipeline.description, parameters)
     def graph(*values: Any) -> None:
-        given = dict(zip(parameters, values, strict=True))
-        common = common_to(given)
-        cleaned = place(cleanup(**common), "cleanup", target.policies["cleanup"], target)
+        arguments = dict(zip(parameters, values, strict=True))
+        common = common_to(arguments)
+        cleaned = apply_policy(cleanup(**common), "cleanup", target.policies["cleanup"], target)
         with dsl.ExitHandler(cleaned, name="retraining"):
-            told = CALLS["snapshot"].arguments(given, {})
-            told |= {name: given[name] for name in (*SETTINGS, "advanced_config")}
-            frozen = place(snapshot(**told, **common), "snapshot", target.policies["snapshot"], target)
-            go_on(given, frozen.outputs)
+            inputs = CALLS["snapshot"].arguments(arguments, {})
+            inputs |= {name: arguments[name] for name in (*SETTINGS, "advanced_config")}
+            frozen = apply_policy(snapshot(**inputs, **common), "snapshot", target.policies["snapshot"], target)
+            go_on(arguments, frozen.outputs)
 
     return graph
 
 
-def common_to(given: Given) -> dict[str, Any]:
-    """What every stage is told."""
-    return {"workspace": given["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+def common_to(arguments: PipelineArguments) -> dict[str, Any]:
+    """The arguments that every stage gets."""
+    return {"workspace": arguments["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
 
 def after_snapshot(target: Target) -> AfterSnapshot:
-    """What puts everything after snapshot into a graph."""
-    # Made here, for KFP can't make one pipeline while it makes another.
+    """Returns the function that adds everything after snapshot to a graph."""
+    # Made here, because KFP can't make one pipeline while it makes another.
     register_unless_rejected = _registration(target)
 
-    def stages(given: Given, snapshot: Mapping[str, Any]) -> None:
-        row, common = target.policies, common_to(given)
-        parameters = {**given, "settings": snapshot["settings"]}
+    def stages(arguments: PipelineArguments, snapshot: Mapping[str, Any]) -> None:
+        row, common = target.policies, common_to(arguments)
+        parameters = {**arguments, "settings": snapshot["settings"]}
         looked_for = {name: parameters[name] for name in LOOKED_FOR}
         lineage = {"frozen_dataset": snapshot["frozen_dataset"]}
 
         receipts = {"snapshot": snapshot["receipt"]}
 
-        def told(stage: str, **more: Any) -> dict[str, Any]:
+        def arguments_of(stage: str, **more: Any) -> dict[str, Any]:
             return CALLS[stage].arguments(parameters, {**receipts, **more}) | common
 
         def judge(name: str, training: Any, trained_model: Any) -> None:
-            evaluated = evaluate(trained_model=trained_model, **told("evaluate", train=training))
-            place(evaluated, "evaluate", target.evaluate(name), target)
+            evaluated = evaluate(trained_model=trained_model, **arguments_of("evaluate", train=training))
+            apply_policy(evaluated, "evaluate", target.evaluate(name), target)
             register_unless_rejected(
                 verdict=evaluated.outputs["verdict"],
                 evaluation_metrics=evaluated.outputs["evaluation_metrics"],
-                **told("register", evaluate=evaluated.outputs["receipt"]),
+                **arguments_of("register", evaluate=evaluated.outputs["receipt"]),
             )
 
-        checked = validate(**told("validate"), **lineage)
-        place(checked, "validate", row["validate"], target)
+        checked = validate(**arguments_of("validate"), **lineage)
+        apply_policy(checked, "validate", row["validate"], target)
         receipts["validate"] = checked.outputs["receipt"]
 
-        converted = convert(look_ahead=True, **told("convert"), **looked_for, **lineage)
-        place(converted, "convert", row["convert"], target)
+        converted = convert(look_ahead=True, **arguments_of("convert"), **looked_for, **lineage)
+        apply_policy(converted, "convert", row["convert"], target)
         receipts["convert"] = converted.outputs["receipt"]
 
         left = converted.outputs["next"]
-        known_training, known_evaluation = (
+        earlier_training, earlier_evaluation = (
             converted.outputs["training_receipt"],
             converted.outputs["evaluation_receipt"],
         )
 
         def show_training() -> Any:
             dataset = converted.outputs["converted_dataset"]
-            shown = reuse_training(receipt=known_training, converted_dataset=dataset, **common)
-            return place(shown, "reuse training", row["convert"], target).outputs["trained_model"]
+            shown = reuse_training(receipt=earlier_training, converted_dataset=dataset, **common)
+            return apply_policy(shown, "reuse training", row["convert"], target).outputs["trained_model"]
 
         def show_evaluation() -> Any:
-            shown = reuse_evaluation(receipt=known_evaluation, trained_model=show_training(), **common)
-            return place(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
+            shown = reuse_evaluation(receipt=earlier_evaluation, trained_model=show_training(), **common)
+            return apply_policy(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
 
         with dsl.If(left == NOTHING, name="rejected-before"):
             show_evaluation()
         with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
-            again = register(evaluation_metrics=show_evaluation(), **told("register", evaluate=known_evaluation))
-            place(again, "register", row["register"], target)
+            again = register(
+                evaluation_metrics=show_evaluation(), **arguments_of("register", evaluate=earlier_evaluation)
+            )
+            apply_policy(again, "register", row["register"], target)
         with dsl.Elif(left == "evaluate", name="trained-before"):
             shown = show_training()
-            for name, branch in _branches(target, given["trainer"]):
+            for name, branch in _branches(target, arguments["trainer"]):
                 with branch:
-                    judge(name, known_training, shown)
+                    judge(name, earlier_training, shown)
         with dsl.Else(name="train-anew"):
-            for name, branch in _branches(target, given["trainer"]):
+            for name, branch in _branches(target, arguments["trainer"]):
                 with branch:
                     dataset = converted.outputs["converted_dataset"]
-                    trained = train(converted_dataset=dataset, **told("train"))
-                    place(trained, "train", target.trainers[name], target)
+                    trained = train(converted_dataset=dataset, **arguments_of("train"))
+                    apply_policy(trained, "train", target.trainers[name], target)
                     judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
 
     return stages
 
 
 def _registration(target: Target) -> Callable[..., Any]:
-    """The last step, on a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
+    """The last step, under a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
 
     unless = CALLS["register"].condition
 
-    def conditional(verdict: Any, **told: Any) -> None:
+    def conditional(verdict: Any, **inputs: Any) -> None:
         with dsl.If(verdict != unless.value, name="good-enough"):
-            place(register(**told), "register", target.policies["register"], target)
+            apply_policy(register(**inputs), "register", target.policies["register"], target)
 
     if target.places:
         return conditional
@@ -184,7 +186,7 @@ def _registration(target: Target) -> Callable[..., Any]:
 
 
 def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
-    """A branch for each trainer; the default one takes whatever name is left, and says itself that it knows no such trainer."""
+    """A branch for each trainer; the default one takes every unknown name, and reports it itself."""
     others = [name for name in target.trainers if name != DEFAULT_TRAINER]
     for position, name in enumerate(others):
         kind = dsl.Elif if position else dsl.If

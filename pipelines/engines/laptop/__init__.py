@@ -29,30 +29,30 @@ class Laptop:
     }
 
     def target(self, registry: str, tag: str | None, gpus: int | None) -> NoReturn:
-        """Refused: there is nothing to compile for."""
+        """Raises InvalidConfig: there is nothing to compile for."""
         raise InvalidConfig(f"--engine {self.name}: a run on this machine compiles nothing; give {choice(clusters())}.")
 
     def compile(self, target: Target) -> NoReturn:
-        """Refused as ``target``."""
+        """Raises InvalidConfig as ``target`` does."""
         self.target("", None, None)
 
     def unexpressed(self, target: Target) -> list[str]:
-        """Nothing is compiled, so nothing gets lost."""
+        """Nothing is compiled, so nothing is lost."""
         return []
 
     def submit(self, order: Order) -> NoReturn:
-        """Refused: a run here lives as long as the command that started it."""
+        """Raises InvalidConfig: a run here lives as long as the command that started it."""
         raise InvalidConfig(f"--engine {self.name}: a run on this machine can't be left alone; follow it.")
 
     def run(self, order: Order) -> Mapping[str, Any]:
-        """Runs the pipeline with the embedded services, where it needs them."""
+        """Runs the pipeline with the embedded services that it needs."""
         from visionloop.pipelines.environment import services_for
 
         with services_for(order.arguments):
             return self.result(order).summary()
 
     def result(self, order: Order) -> RunResult:
-        """Runs the pipeline with the services that there are.
+        """Runs the pipeline with the services that are configured.
 
         Raises:
             VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
@@ -62,13 +62,13 @@ class Laptop:
         return run_order(order)
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
-        """Refused: nothing that was started here goes on without its command."""
+        """Raises InvalidConfig: nothing that was started here goes on without its command."""
         raise InvalidConfig(
             f"--engine {self.name}: a run on this machine is followed where it was started; give {choice(clusters())}."
         )
 
     def schedules(self, *, host: str | None = None, namespace: str | None = None) -> Schedules:
-        """Refused: this machine's own cron does it."""
+        """Raises InvalidConfig: this machine's own cron does it."""
         raise InvalidConfig(
             f"--engine {self.name}: this machine keeps no schedules; give {choice(clusters())}, or use its own cron."
         )

@@ -1,7 +1,7 @@
-"""Stages in containers of this machine: what Docker is asked for, and how containers are ended.
+"""Stages in containers of this machine: how Docker starts them, and how they are stopped.
 
-``kfp.local`` starts one container a task and gives it KFP's own folder alone. The rest is here: the stores' network, the keys,
-the folders that the run's URIs name, the user that files shall belong to.
+``kfp.local`` starts one container for each task and gives it only KFP's own folder. The rest is here: the stores' network, the
+keys, the folders that the run's URIs name, and the user that its files belong to.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from visionloop.core.stores import local_path
 from visionloop.data import images
 from visionloop.pipelines.engines import pods
 
-#: The label by which a run's containers are found: KFP's own folder, which no other run has.
+#: The label that identifies a run's containers; its value is KFP's own folder, which no other run has.
 LABEL = "visionloop.run"
 
-#: Variables that a container is given as this process has them, beside those of every pod.
+#: Variables that a container gets from this process, in addition to those of every pod.
 PREFIXES = ("VISIONLOOP_", "MLFLOW_", "AWS_")
 NAMES = frozenset({"TRACE_ID", "PYTHONUNBUFFERED", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 
@@ -39,12 +39,12 @@ HERE = frozenset(
     }
 )
 
-#: Variables whose value may be a folder or file of this machine, and the run's parameters that may.
+#: Variables whose value may be a folder or file of this machine: those that are only read, and those that are written.
 PLACES_READ = ("VISIONLOOP_WEIGHTS",)
 PLACES_WRITTEN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
-#: Places below which nothing of this machine can be put without hiding what the image holds.
-TAKEN = frozenset(Path(place) for place in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108
+#: Folders that can't be mounted without hiding what the image holds.
+TAKEN = frozenset(Path(folder) for folder in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108
 
 
 def _docker() -> Any:
@@ -79,7 +79,7 @@ def engine() -> Iterator[Any]:
 
 
 def require(wanted: Iterable[str]) -> None:
-    """Refuses a run whose images are not on this machine: nothing is pulled unasked.
+    """Refuses a run whose images are not on this machine: nothing is pulled without being asked for.
 
     Raises:
         InvalidConfig: If there is no engine, or an image is missing.
@@ -98,19 +98,19 @@ def require(wanted: Iterable[str]) -> None:
 def run_arguments(
     root: str, arguments: Mapping[str, Any], environment: Mapping[str, str], info: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What each container is started with: arguments of ``docker.containers.run`` as ``kfp.local.DockerRunner`` takes them.
+    """The arguments of ``docker.containers.run`` for each container, as ``kfp.local.DockerRunner`` takes them.
 
     Args:
         root: KFP's own folder, which KFP mounts itself.
         arguments: The pipeline's arguments.
         environment: This process's variables.
-        info: What the engine says of itself (``docker info``).
+        info: The engine's description of itself (``docker info``).
 
     Raises:
-        InvalidConfig: If a place that the run names can't be given to a container.
+        InvalidConfig: If a folder or file that the run names can't be mounted in a container.
     """
     docker = _docker()
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         # The image's own entry point is the command line; KFP gives a whole command.
         "entrypoint": ["env"],
         # The embedded S3 listens on loopback.
@@ -126,28 +126,28 @@ def run_arguments(
         "labels": {LABEL: root},
     }
     if POLICIES["train"].shared_memory:
-        found["shm_size"] = POLICIES["train"].shared_memory.lower().removesuffix("i")
+        options["shm_size"] = POLICIES["train"].shared_memory.lower().removesuffix("i")
     if "nvidia" in (info.get("Runtimes") or {}):
-        found["device_requests"] = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return found
+        options["device_requests"] = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return options
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a container is given: what every pod is, and what the runner tells a stage."""
-    known = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES, *NAMES}
-    found = {
+    """The variables that a container gets: those of every pod, and those that the runner sets for a stage."""
+    allowed = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES, *NAMES}
+    passed = {
         name: value
         for name, value in environment.items()
-        if name not in HERE and (name in known or name.upper() in NAMES or name.startswith(PREFIXES))
+        if name not in HERE and (name in allowed or name.upper() in NAMES or name.startswith(PREFIXES))
     }
-    # A user that the image does not know has no name, and libraries ask for one.
-    return found | pods.ENVIRONMENT | {CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
+    # A user unknown to the image has no name, and libraries ask for one.
+    return passed | pods.ENVIRONMENT | {CACHE_VARIABLE: pods.CACHE, "USER": "visionloop", "LOGNAME": "visionloop"}
 
 
 def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[Path, tuple[Path, bool]]:
-    """The folders and files of this machine that a run's containers see: place inside, and whether it is read only.
+    """The folders and files of this machine that a run's containers see: path inside, and whether it is read-only.
 
-    Each lies where it lies here, so that a URI means the same on both sides. The image cache alone has its place.
+    The path inside is the same as here, so that a URI means the same on both sides; only the image cache has its own.
 
     Raises:
         InvalidConfig: If one would hide what the image holds.
@@ -155,25 +155,25 @@ def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict
     read = [arguments.get(name) for name in ("dataset", "gate", "model")]
     read += [environment.get(name) for name in PLACES_READ]
     written = [arguments.get("workspace"), *(environment.get(name) for name in PLACES_WRITTEN)]
-    found: dict[Path, tuple[Path, bool]] = {}
-    for value, read_only in [*((one, True) for one in read), *((one, False) for one in written)]:
-        place = _place(value)
-        if place is None:
+    mounted: dict[Path, tuple[Path, bool]] = {}
+    for value, read_only in [*((entry, True) for entry in read), *((entry, False) for entry in written)]:
+        path = _path_of(value)
+        if path is None:
             continue
         if not read_only:
-            place = place.parent if str(value).startswith("sqlite:") else place
-            place.mkdir(parents=True, exist_ok=True)
-        if place.resolve() in TAKEN:
+            path = path.parent if str(value).startswith("sqlite:") else path
+            path.mkdir(parents=True, exist_ok=True)
+        if path.resolve() in TAKEN:
             raise InvalidConfig(f"--runner docker: {value} can't be seen in a container; give a folder of its own.")
-        if place.exists():
-            found[place] = (place, read_only)
+        if path.exists():
+            mounted[path] = (path, read_only)
     cache = images.ImageCache.of_environment().folder
     cache.mkdir(parents=True, exist_ok=True)
-    return {**found, cache: (Path(pods.CACHE), False)}
+    return {**mounted, cache: (Path(pods.CACHE), False)}
 
 
-def _place(value: Any) -> Path | None:
-    """The absolute path that a value names, None for anything else."""
+def _path_of(value: Any) -> Path | None:
+    """The absolute path that a value names; None for anything else."""
     text = str(value or "")
     if text.startswith("sqlite:///"):
         text = text.removeprefix("sqlite:///").partition("?")[0]
@@ -185,23 +185,23 @@ def _place(value: Any) -> Path | None:
 
 
 def _user(info: Mapping[str, Any]) -> str:
-    """Files that a container writes shall be the user's own; where the engine is the user's, its root is that user."""
+    """The user of a container, so that the files it writes are the caller's; in a rootless engine, root is the caller."""
     rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
 
 
 def stop(root: str, number: signal.Signals, patience: float) -> None:
-    """Asks a run's containers to end, and kills what is left after ``patience`` seconds. Without an engine there are none."""
+    """Asks a run's containers to end, and kills those left after ``patience`` seconds. Without an engine there are none."""
     gone = (_docker().errors.DockerException, OSError)
     with contextlib.suppress(InvalidConfig, *gone), engine() as client:
-        there = client.containers.list(filters={"label": f"{LABEL}={root}"})
-        for container in there:
+        running = client.containers.list(filters={"label": f"{LABEL}={root}"})
+        for container in running:
             with contextlib.suppress(*gone):
                 container.kill(signal=number.name)
-            # The first process is KFP's shell, which hands no signal on; `-- -1` is every other one of ours.
+            # The first process is KFP's shell, which does not forward signals; `-- -1` is every other process of ours.
             with contextlib.suppress(*gone):
                 container.exec_run(["sh", "-c", f"kill -s {number.name.removeprefix('SIG')} -- -1"])
-        for container in there:
+        for container in running:
             if number != signal.SIGKILL:
                 with contextlib.suppress(*gone):
                     container.wait(timeout=patience)

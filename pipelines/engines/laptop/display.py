@@ -1,4 +1,4 @@
-"""What a person sees of a local run: a line per stage and epoch, and on a terminal a bar for the epoch under way."""
+"""What a person sees of a local run: a line for each stage and epoch, and on a terminal a bar for the current epoch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Display:
     """Turns live events into lines. Everything goes to stderr: stdout belongs to the result."""
 
     def __init__(self, stages: tuple[str, ...]) -> None:
-        """``stages`` in the order of the pipeline, for the width of their names."""
+        """``stages`` in the order of the pipeline; they set the width of the names' column."""
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._width = max(map(len, stages))
         self._bar: Progress | None = None
         self._task: Any = None
         self._last_epoch: dict[str, int] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Shows one event."""
@@ -98,8 +98,8 @@ class Display:
         self._line(stage, epoch_text(epoch, event["epochs"], event["metrics"]))
 
     def _line(self, stage: str, text: str, *, mark: str = " ", once: bool = False) -> None:
-        if once and (stage, text) in self._told:
+        if once and (stage, text) in self._printed:
             return
-        self._told.add((stage, text))
+        self._printed.add((stage, text))
         # markup off: what comes from data is shown as it is
         self.console.print(f"{mark} {stage:<{self._width}}  {text}", markup=False)

@@ -1,4 +1,4 @@
-"""Starts a runner, follows it, and tells how the run ended: with a result, or with the failed stage's own error."""
+"""Starts a runner, follows it, and reports how the run ended: with a result, or with the failed stage's own error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCE
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.targets import laptop
 
-#: What makes each pipeline in the runner's process.
+#: The function that makes each pipeline in the runner's process.
 MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
 
 #: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
@@ -66,11 +66,11 @@ class LocalRun:
 
 
 def run_order(order: Order) -> RunResult:
-    """Runs a pipeline on this machine as somebody asked for it.
+    """Runs a pipeline on this machine as the order says.
 
     Raises:
-        InvalidConfig: If the stage to compute again is none, or as ``run_pipeline``.
-        Defect: If it ends well without a receipt of what it should have registered.
+        InvalidConfig: If the stage to compute again does not exist, or as ``run_pipeline``.
+        Defect: If it succeeds without a receipt for what it should have registered.
         VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
     """
     force = order.options.get("force")
@@ -90,7 +90,7 @@ def run_order(order: Order) -> RunResult:
             runner=order.options.get("runner") or SUBPROCESS,
         )
     )
-    # Success is the receipt, never the engine's word: what should have been registered must be.
+    # A receipt proves success, the engine's status does not: what should be registered must be.
     if not completed(result.stages):
         raise Defect(
             f"The engine called run {result.run.run} a success, but register has no receipt; please report it."
@@ -102,8 +102,8 @@ def run_pipeline(local: LocalRun) -> RunResult:
     """Runs a pipeline on this machine.
 
     Raises:
-        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C; InvalidConfig for a runner that there is
-            not, and where containers are asked for, without an engine or an image.
+        VisionloopError: The failed stage's own error; UserStopped after Ctrl-C; InvalidConfig for an unknown
+            runner, and for containers without an engine or an image.
     """
     if local.runner not in RUNNERS:
         raise InvalidConfig(f"--runner {local.runner}: give one of {', '.join(RUNNERS)}.")
@@ -120,7 +120,7 @@ def run_pipeline(local: LocalRun) -> RunResult:
     log = local.logs / f"{local.run}.log"
     display = Display(local.stages)
     with temporary_folder("run") as folder:
-        # In KFP's own folder, the one that a container sees.
+        # In KFP's own folder, the only one that a container sees.
         root = folder / "kfp"
         root.mkdir()
         events = root / "events.jsonl"
@@ -139,11 +139,11 @@ def run_pipeline(local: LocalRun) -> RunResult:
         if process.returncode != 0:
             stop_containers(signal.SIGTERM, STOP_SECONDS)
     if process.returncode != 0:
-        # A runner that was killed leaves its stage, which ends itself and tells why.
+        # A runner that was killed leaves its stage, which ends itself and reports why.
         psutil.wait_procs(session(process.pid), STOP_SECONDS)
         _kill(process.pid)
         raise _failure(record, since, process.returncode, log)
-    # A run's name may be used again: what an earlier call recorded is not this one's.
+    # A run's name may be reused: what an earlier call recorded does not belong to this one.
     recorded = {state.stage: state for state in record.stages() if (state.updated_at or "") >= since}
     states = {name: recorded[name] for name in (*local.stages, *recorded) if name in recorded}
     return RunResult(run, states, time.monotonic() - started, workspace)
@@ -151,8 +151,8 @@ def run_pipeline(local: LocalRun) -> RunResult:
 
 def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:
     job = root.with_name("job.json")
-    told = Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(root), runner=local.runner)
-    job.write_bytes(msgspec.json.encode(told))
+    request = Job(pipeline=local.pipeline, arguments=dict(local.arguments), root=str(root), runner=local.runner)
+    job.write_bytes(msgspec.json.encode(request))
     environment = {
         **os.environ,
         live.VARIABLE: str(events),
@@ -160,7 +160,7 @@ def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> su
         "TRACE_ID": run.trace_id,
         "VISIONLOOP_LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
-        # On a laptop nobody else retries: each stage tries itself again, as often as the table says.
+        # On a laptop nothing else retries: each stage retries itself, as often as the table says.
         ATTEMPTS_VARIABLE: str(POLICIES["train"].attempts),
     }
     if local.force:
@@ -172,7 +172,7 @@ def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> su
             stdout=output,
             stderr=output,
             env=environment,
-            # A session of its own: Ctrl-C reaches the stages through us alone, and whatever is left can be found.
+            # A session of its own: Ctrl-C reaches the stages only through this process, and leftovers can be found.
             start_new_session=True,
         )
 
@@ -212,7 +212,7 @@ def _running(
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals that come meanwhile are handled at the end: a process that nobody knows yet could not be ended."""
+    """Defers signals to the end of the block: a process that is not known yet could not be ended."""
     came: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: came.append(number))
@@ -237,11 +237,11 @@ def _end(
         return
     members = session(process.pid)
     for member in members:
-        # Shells between runner and stage would die first and leave the stage's end unheard.
+        # Shells between runner and stage would die first and leave the stage's end unobserved.
         with contextlib.suppress(psutil.Error):
             if "python" in member.name() and member.pid != process.pid:
                 member.send_signal(number)
-    # Asked a second time, it waits no longer.
+    # A second request ends the wait.
     with contextlib.suppress(KeyboardInterrupt, Terminated):
         stop_containers(number, STOP_SECONDS)
         psutil.wait_procs([member for member in members if member.pid != process.pid], STOP_SECONDS)
@@ -263,7 +263,7 @@ def _kill(leader: int) -> None:
 
 
 def _failure(record: RunRecord, since: str, code: int, log: Path) -> VisionloopError:
-    """The error of the stage that failed first since a time (as ``runs.now`` tells it)."""
+    """The error of the stage that failed first since a time (in the form of ``runs.now``)."""
     began = datetime.fromisoformat(since).timestamp()
     failures = [failure for failure in record.failures() if failure.written_at >= began]
     if failures:

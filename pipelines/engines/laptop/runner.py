@@ -1,7 +1,7 @@
 """The runner: a child process that runs one pipeline through ``kfp.local``.
 
 kfp.local patches print, swaps log handlers and loses exit codes, so it gets a process of its own whose output is a log.
-Each stage is a process of this machine, or a container of it.
+Each stage is a process or a container of this machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.processes import die_with_parent
 from visionloop.pipelines.engines.laptop import task_server
 
-#: What a stage may be on this machine; the first unless told otherwise.
+#: What a stage may be on this machine; the first is the default.
 RUNNERS = ("subprocess", "docker")
 SUBPROCESS, DOCKER = RUNNERS
 
@@ -31,7 +31,7 @@ RunTask = Callable[[list[str], Mapping[str, str] | None], int]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner is asked to run.
+    """What the runner runs.
 
     Attributes:
         pipeline: ``module:function`` that makes a target's pipeline.
@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(job_file: str) -> int:
-    """Runs the pipeline; returns 1 if a task failed: which one, and why, stands in the run's record."""
+    """Runs the pipeline; returns 1 if a task failed: which one, and why, is in the run's record."""
     # Its stages watch this process in turn.
     die_with_parent(1)
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
