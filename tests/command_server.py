@@ -6,6 +6,7 @@ stdin says what to run, in which environment and where its output goes; the exit
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -49,6 +50,7 @@ def run(told: dict[str, Any]) -> int:
 def serve() -> None:
     """One command after the other."""
     for line in sys.stdin:
+        gc.freeze()
         process = os.fork()
         if process == 0:
             code = 70

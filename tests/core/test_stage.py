@@ -285,7 +285,7 @@ def test_a_sign_of_life_is_told_once_an_interval_at_most_and_as_soon_as_work_all
             Limits("toy", 60, 0),
             StagePolicy(),
             on_sign_of_life=lambda: told.append(now),
-            _told=0.0,
+            _last_sign_of_life=0.0,
         )
         for now in work:  # noqa: B007 - the clock above reads it
             context.alive()

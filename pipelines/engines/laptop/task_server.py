@@ -7,6 +7,7 @@ needed; a fork spends none. Linux only: on macOS a fork can't safely go on using
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -35,7 +36,7 @@ IMPORTS = (
 )
 
 #: What the tasks after one that computes import too, which takes seconds; where everything is reused nobody needs it.
-MORE_IMPORTS = ("mlflow",)
+MORE_IMPORTS = ("mlflow", "mlflow.pyfunc")
 
 #: A task that takes longer than this computes; the server imports MORE_IMPORTS meanwhile.
 COMPUTING_SECONDS = 3.0
@@ -132,6 +133,8 @@ class _Server:
         """Runs a task in a fork and waits for its end."""
         self._task = True
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        # What is imported already is no garbage: the fork need not go through it when it ends, page by page.
+        gc.freeze()
         process = os.fork()
         if process == 0:
             # The server's end of both pipes stays with the server, or its end could not be noticed.
@@ -172,4 +175,5 @@ def _become(task: Task) -> None:
         module.write_text(task.source, encoding="utf-8")
         sys.argv = ["executor_main", "--component_module_path", str(module), *task.arguments]
         executor_main()
+    gc.freeze()
     raise SystemExit(0)
