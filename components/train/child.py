@@ -12,7 +12,7 @@ import msgspec
 
 from visionloop.components.train import channel
 from visionloop.core.errors import Transient, VisionloopError
-from visionloop.core.processes import die_with_parent
+from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
 from visionloop.training.trainers import EpochReport, TrainingJob
 
@@ -77,6 +77,7 @@ def main(job_file: str, descriptor: int) -> int:
     """Trains; returns the process's exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
     die_with_parent(VisionloopError.exit_code)
+    end_quickly()
     end = channel.Channel(socket.socket(fileno=descriptor))
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
     trainer = catalog.trainer(job.trainer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -15,6 +13,7 @@ import typer
 import visionloop
 from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError
 from visionloop.core.logs import configure_for_people
+from visionloop.core.processes import end_quickly
 from visionloop.pipelines.cli import stage
 
 
@@ -78,8 +77,7 @@ def _end_by_signals() -> None:
 def main() -> None:
     """Runs the command line; the exit code is that of the error's class."""
     arguments = sys.argv[1:]
-    # The interpreter's last collection would go through all that was imported, for half a second and more.
-    atexit.register(gc.freeze)
+    end_quickly()
     try:
         if arguments[:1] != ["stage"]:
             _end_by_signals()

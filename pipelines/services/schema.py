@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from visionloop.core.processes import end_quickly
+
 
 def prepare(database: str, artifact_root: str) -> None:
     """Brings a database to the installed MLflow's schema, with a default experiment under ``artifact_root``."""
@@ -20,4 +22,5 @@ def prepare(database: str, artifact_root: str) -> None:
 
 
 if __name__ == "__main__":
+    end_quickly()
     prepare(sys.argv[1], sys.argv[2])

@@ -25,8 +25,10 @@ def run_notebook(tmp_path: Path, registry_template: Path) -> Iterator[Callable[.
     for name in ("mlflow.db", "mlflow.version"):
         shutil.copy(registry_template / name, tmp_path / "services" / name)
 
-    def run(name: str, variables: Mapping[str, str] | None = None) -> notebook_process.Ran:
-        return notebook_process.run(name, tmp_path, {**environment, **(variables or {})})
+    def run(
+        name: str, variables: Mapping[str, str] | None = None, settings: tuple[str, ...] | None = None
+    ) -> notebook_process.Ran:
+        return notebook_process.run(name, tmp_path, {**environment, **(variables or {})}, settings=settings)
 
     yield run
     subprocess.run([str(VISIONLOOP), "down"], capture_output=True, check=False, env=environment, cwd=tmp_path)

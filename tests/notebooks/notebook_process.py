@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -36,9 +37,23 @@ def code_cells(name: str) -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def run(name: str, folder: Path, environment: Mapping[str, str], seconds: float = 600, before: str = "") -> Ran:
-    """Runs a notebook in a folder; code ``before`` its first cell is no cell of it."""
+def run(
+    name: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float = 600,
+    before: str = "",
+    settings: tuple[str, ...] | None = None,
+) -> Ran:
+    """Runs a notebook in a folder; code ``before`` its first cell is no cell of it.
+
+    ``settings`` take the place of those that the notebook trains with, in its line ``settings = […]``.
+    """
     cells = [f"{before}\n{cell}" if number == 0 else cell for number, cell in enumerate(code_cells(name))]
+    if settings is not None:
+        replaced = [re.subn(r"^settings = \[.*\]$", f"settings = {list(settings)}", cell, flags=re.M) for cell in cells]
+        assert sum(count for _, count in replaced) == 1
+        cells = [cell for cell, _ in replaced]
     done = subprocess.run(
         [sys.executable, "-c", _RUN],
         input=json.dumps(cells),

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from visionloop.core.limits import RUNNER_VARIABLE
-from visionloop.core.processes import die_with_parent
+from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.pipelines.engines.laptop import task_server
 
 #: What a stage may be on this machine; the first is the default.
@@ -50,6 +50,7 @@ def main(job_file: str) -> int:
     """Runs the pipeline; returns 1 if a task failed: which one, and why, is in the run's record."""
     # Its stages watch this process in turn.
     die_with_parent(1)
+    end_quickly()
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
     with _tasks(job) as run_task:

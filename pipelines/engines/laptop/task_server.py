@@ -22,6 +22,8 @@ from typing import IO
 
 import msgspec
 
+from visionloop.core.processes import end_quickly
+
 #: Whether tasks can be forks on this system.
 AVAILABLE = sys.platform == "linux"
 
@@ -104,6 +106,7 @@ class TaskServer:
 
 def serve(codes: int) -> None:
     """The server: reads tasks as lines of stdin, writes each one's exit code as a line to the descriptor ``codes``."""
+    end_quickly()
     server = _Server()
     for name in IMPORTS:
         importlib.import_module(name)
@@ -175,5 +178,4 @@ def _become(task: Task) -> None:
         module.write_text(task.source, encoding="utf-8")
         sys.argv = ["executor_main", "--component_module_path", str(module), *task.arguments]
         executor_main()
-    gc.freeze()
     raise SystemExit(0)
