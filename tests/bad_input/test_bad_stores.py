@@ -14,6 +14,8 @@ import laptop as machine
 import pytest
 from laptop import Dataset, Laptop, Server
 
+from visionloop.core.errors import Transient
+
 WRONG = {
     "wrong secret": {"EXTERNAL_S3_SECRET_KEY": "wrong"},
     "wrong key": {"EXTERNAL_S3_ACCESS_KEY": "wrong"},
@@ -152,7 +154,7 @@ def filled_store(mount: Callable[[str], Path], make_s3: Callable[[Path], Server]
 
 
 def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: tuple[Server, Path]):
-    """SeaweedFS has no code for it: it answers 500 InternalError, and takes writes again as soon as there is space."""
+    """SeaweedFS has no code for it: it answers 500 InternalError, and takes writes again soon after there is space."""
     server, filler = filled_store
     dataset = Dataset(machine.file_prefix(tmp_path / "crowded", "dataset")).put(machine.sample_objects(4, 2, 2))
     document = dataset.annotations()
@@ -165,7 +167,16 @@ def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: t
     assert f"the results store at {server.endpoint} fails to write (500 Internal Server Error)" in sentence
     assert "see that it has space left" in sentence
     filler.unlink()
+    machine.wait_for(lambda: takes_writes(server))
     assert laptop.run(*told, variables=full).expect().summary["reused"] is False
+
+
+def takes_writes(server: Server) -> bool:
+    try:
+        machine.s3_prefix(server, "results", "probe").write("probe", b"0" * 100_000)
+    except Transient:
+        return False
+    return True
 
 
 def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
