@@ -1,8 +1,9 @@
 """Reads images as their snapshot froze them: headers for validation, whole files through the node-wide cache.
 
-The cache is content-addressed (an object's ETag and size identify its bytes), shared by every process of a machine,
-filled whole or not at all, and kept under its limit by evicting what was least recently used. A view of a dataset is made of
-hard links, so an image that is evicted while in use stays until the view is removed.
+The cache is shared by every process of a machine, filled whole or not at all, and kept under its limit by evicting what was
+least recently used. An object's ETag and size name its file; neither says anything about the bytes (an ETag is opaque), so the
+file's own SHA-256, computed while it was fetched, lies beside it and is checked before each use. A view of a dataset is made
+of hard links, so an image that is evicted while in use stays until the view is removed.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from PIL import Image as PillowImage
 
 from visionloop.core.errors import DatasetChanged, NotFound
 from visionloop.core.files import atomic_write
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
+from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.dice import Header
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
+
+#: How the name of a cached image's digest ends.
+_DIGEST = ".json"
 
 #: The environment variable that overrides CACHE_BYTES, in bytes.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
@@ -104,8 +109,36 @@ def header_of(data: bytes, *, whole: bool) -> Header | None:
         return None
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """A file as it was when its digest was last checked: another file, or a changed one, differs in one of these.
+
+    Not the ctime, which a hard link changes. ``boot`` is the id of the machine's boot: a disk may be damaged while it is off.
+    """
+
+    size: int
+    mtime: int
+    inode: int
+    boot: str
+
+    @classmethod
+    def of(cls, path: Path) -> Seen:
+        """The file as it is now. Raises OSError."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, boot_id())
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What lies beside a cached image: the SHA-256 of its bytes, and the file at the last check."""
+
+    sha256: str
+    seen: Seen
+
+
 class ImageCache:
-    """The node-wide cache: ``{folder}/objects/ab/abcd…``."""
+    """The node-wide cache: ``{folder}/objects/ab/abcd…``, and beside each image its ``Digest`` as ``….json``.
+
+    The time of last use is the digest file's modification time, so that the image itself is never touched.
+    """
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES) -> None:
         """``limit`` is in bytes."""
@@ -128,27 +161,22 @@ class ImageCache:
         return self.folder / "objects" / name[:2] / name
 
     def fetch(self, prefix: Prefix, row: ImageRow) -> Path:
-        """The image's file in the cache; fetched and checked against the manifest if it is not cached yet.
+        """The image's file in the cache; fetched and compared with the manifest if it is not there, or not what was fetched.
 
         Raises:
             DatasetChanged: If the image is gone or differs from the frozen one.
             SickMachine: If the disk is full.
         """
         path = self.path_of(row)
-        with contextlib.suppress(OSError):
-            if path.stat().st_size == row.size:
-                os.utime(path)
-                return path
+        if self._is_intact(path):
+            return path
         try:
             data, changed = _whole(prefix, row)
         except NotFound:
             raise DatasetChanged(
                 f"{prefix.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
             ) from None
-        if changed or (
-            re.fullmatch(r"[0-9a-f]{32}", row.etag or "")
-            and hashlib.md5(data, usedforsecurity=False).hexdigest() != row.etag
-        ):
+        if changed:
             raise DatasetChanged(
                 f"{prefix.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
             )
@@ -156,9 +184,29 @@ class ImageCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial:
                 partial.write_bytes(data)
+                _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial)))
         self.fetched += 1
         self.fetched_bytes += len(data)
         return path
+
+    def _is_intact(self, path: Path) -> bool:
+        """Checks that a cached file still has the bytes that were fetched; hashes it unless nothing can have changed."""
+        try:
+            digest = msgspec.json.decode(_digest_path(path).read_bytes(), type=Digest)
+            seen = Seen.of(path)
+            if seen == digest.seen and seen.boot:
+                os.utime(_digest_path(path))
+                return True
+            if seen.size != digest.seen.size:
+                return False
+            with path.open("rb") as file:
+                intact = hashlib.file_digest(file, "sha256").hexdigest() == digest.sha256
+        except (OSError, msgspec.MsgspecError):
+            return False
+        if intact:
+            with contextlib.suppress(OSError):
+                _write_digest(path, Digest(digest.sha256, seen))
+        return intact
 
     def link(self, prefix: Prefix, row: ImageRow, target: Path) -> None:
         """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system."""
@@ -181,17 +229,30 @@ class ImageCache:
         """Evicts the least recently used images until the cache fits its limit. Returns the number of bytes freed."""
         entries = []
         for path in self.folder.glob("objects/*/*"):
+            if path.suffix == _DIGEST:
+                continue
             with contextlib.suppress(OSError):
-                status = path.stat()
-                entries.append((status.st_mtime, status.st_size, path))
+                digest = _digest_path(path)
+                used = digest.stat() if digest.exists() else path.stat()
+                entries.append((used.st_mtime, path.stat().st_size, path))
         over = sum(size for _, size, _ in entries) - self.limit
         freed = 0
         for _, size, path in sorted(entries):
             if freed >= over:
                 break
             path.unlink(missing_ok=True)
+            _digest_path(path).unlink(missing_ok=True)
             freed += size
         return freed
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}{_DIGEST}")
+
+
+def _write_digest(path: Path, digest: Digest) -> None:
+    with atomic_write(_digest_path(path)) as partial:
+        partial.write_bytes(msgspec.json.encode(digest))
 
 
 def materialise(

@@ -1,0 +1,151 @@
+"""The image cache: what it hands out was fetched as it is, and the store's ETag is compared, never understood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from visionloop.core.errors import DatasetChanged
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.data import images
+from visionloop.data.images import ImageCache, ImageRow
+
+BYTES = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Prefix:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "a.png").write_bytes(BYTES)
+    return open_prefix(str(tmp_path / "dataset"), "dataset")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ImageCache:
+    return ImageCache(tmp_path / "cache")
+
+
+def row(key: str = "a.png", data: bytes = BYTES) -> ImageRow:
+    return ImageRow(key, key, len(data), hashlib.sha256(data).hexdigest(), None, "train", 8, 8)
+
+
+def test_a_second_use_fetches_nothing_and_leaves_the_file_alone(dataset: Prefix, cache: ImageCache) -> None:
+    path = cache.fetch(dataset, row())
+    before = path.stat()
+    assert cache.fetch(dataset, row()) == path
+    assert cache.fetched == 1
+    assert path.stat() == before
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_damaged_file_is_fetched_again(keep_time: bool, dataset: Prefix, cache: ImageCache) -> None:
+    """A disk that turned blocks into zeros changes no time; what it does change is seen in another boot at the latest."""
+    path = cache.fetch(dataset, row())
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"\0" * 100)
+    if keep_time:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        other_boot(path)
+    assert cache.fetch(dataset, row()).read_bytes() == BYTES
+    assert cache.fetched == 2
+
+
+def other_boot(path: Path) -> None:
+    file = path.with_name(f"{path.name}.json")
+    digest = json.loads(file.read_text())
+    digest["seen"]["boot"] = "another"
+    file.write_text(json.dumps(digest))
+
+
+def test_an_intact_file_of_another_boot_is_hashed_once(
+    dataset: Prefix, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache.fetch(dataset, row())
+    other_boot(path)
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashed.append(name) or real(file, name))
+    for _ in range(2):
+        cache.fetch(dataset, row())
+    assert hashed == ["sha256"]
+    assert cache.fetched == 1
+
+
+def test_without_a_boot_id_every_use_hashes(
+    dataset: Prefix, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "boot_id", lambda: "")
+    path = cache.fetch(dataset, row())
+    status = path.stat()
+    path.write_bytes(b"x" * len(BYTES))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert cache.fetch(dataset, row()).read_bytes() == BYTES
+
+
+@pytest.mark.parametrize("digest", [None, b"", b"{", b"[]", b'{"sha256": 1}'])
+def test_a_file_without_a_usable_digest_is_fetched_again(
+    digest: bytes | None, dataset: Prefix, cache: ImageCache
+) -> None:
+    path = cache.fetch(dataset, row())
+    file = path.with_name(f"{path.name}.json")
+    if digest is None:
+        file.unlink()
+    else:
+        file.write_bytes(digest)
+    cache.fetch(dataset, row())
+    assert cache.fetched == 2
+
+
+def test_a_hard_link_does_not_count_as_a_change(
+    dataset: Prefix, cache: ImageCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.link(dataset, row(), tmp_path / "view" / "a.png")
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed"))
+    cache.link(dataset, row(), tmp_path / "view" / "b.png")
+    assert (tmp_path / "view" / "b.png").read_bytes() == BYTES
+
+
+def test_the_least_recently_used_goes_first_with_its_digest(tmp_path: Path, dataset: Prefix) -> None:
+    rows = []
+    for number in range(3):
+        data = bytes([number]) * 1000
+        (tmp_path / "dataset" / f"{number}.png").write_bytes(data)
+        rows.append(row(f"{number}.png", data))
+    cache = ImageCache(tmp_path / "cache", limit=2500)
+    paths = [cache.fetch(dataset, one) for one in rows]
+    for age, path in enumerate(paths):
+        os.utime(path.with_name(f"{path.name}.json"), (age + 1, age + 1))
+    cache.fetch(dataset, rows[0])
+    assert cache.trim() == 1000
+    left = sorted(path.name for path in tmp_path.glob("cache/objects/*/*"))
+    assert left == sorted(name for path in (paths[0], paths[2]) for name in (path.name, f"{path.name}.json"))
+
+
+class Bucket:
+    """A store whose ETags are 32 hex digits and no MD5, as under SSE-KMS and SSE-C; no store that runs here has them."""
+
+    on_files = False
+    uri = "s3://bucket/dataset"
+
+    def __init__(self, etag: str) -> None:
+        self.etag = etag
+
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        return BYTES, f'"{self.etag}"'
+
+
+OPAQUE = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("etag", [OPAQUE, f"{OPAQUE}-3", "", "anything", hashlib.md5(BYTES).hexdigest()])
+def test_an_etag_is_compared_and_not_understood(etag: str, cache: ImageCache) -> None:
+    frozen = ImageRow("a.png", "a.png", len(BYTES), etag, None, "train", 8, 8)
+    assert cache.fetch(Bucket(etag), frozen).read_bytes() == BYTES  # type: ignore[arg-type]
+    other = ImageRow("a.png", "a.png", len(BYTES), f"{etag}0", None, "train", 8, 8)
+    with pytest.raises(DatasetChanged, match=r"a\.png: the image changed"):
+        cache.fetch(Bucket(etag), other)  # type: ignore[arg-type]
