@@ -67,7 +67,7 @@ class RegisterStage:
     """Makes one version for each name and training, however often it is killed or raced; the receipt comes last."""
 
     name = "register"
-    logic_version = 1
+    logic_version = 2
     policy = POLICIES["register"]
     arguments = Arguments
     description = "Registers an evaluated model in MLflow and moves its alias."

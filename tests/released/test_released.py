@@ -21,11 +21,11 @@ from visionloop.core.policy import POLICIES
 PLANS = {
     "0.1.0": {
         "snapshot": "reuse",
-        "validate": "reuse",
-        "convert": "reuse",
-        "train": "reuse",
-        "evaluate": "reuse",
-        "register": "reuse",
+        "validate": "the stage's logic 1 → 2",
+        "convert": "follows",
+        "train": "follows",
+        "evaluate": "follows",
+        "register": "follows",
     },
 }
 

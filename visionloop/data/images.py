@@ -27,9 +27,13 @@ from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.dice import Header
+from visionloop.data.dice.checks import ORIENTATIONS, QUARTER_TURNS
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
+
+#: The number of EXIF's field (CIPA DC-008).
+_ORIENTATION = 0x0112
 
 #: How the name of a cached image's digest ends.
 _DIGEST = ".json"
@@ -97,16 +101,32 @@ def _whole(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
 
 
 def header_of(data: bytes, *, whole: bool) -> Header | None:
-    """Width and height from an image's first bytes, as stored (EXIF orientation is ignored); None if it can't be decoded."""
+    """Width and height as shown, and the EXIF orientation, from an image's first bytes; None if it can't be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with PillowImage.open(io.BytesIO(data)) as image:
+                orientation, size = _orientation(image), image.size
                 if whole:
                     image.load()
-                return Header(image.width, image.height)
     except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
         return None
+    # Pillow turns a TIFF itself.
+    turned = orientation in QUARTER_TURNS and image.format != "TIFF"
+    return Header(*(size[::-1] if turned else size), orientation)
+
+
+def _orientation(image: PillowImage.Image) -> int:
+    """The EXIF orientation as browsers and OpenCV read it (no XMP); 1 where there is none, or none that counts."""
+    if image.format == "TIFF":
+        value = getattr(image, "tag_v2", {}).get(_ORIENTATION)
+    else:
+        exif = PillowImage.Exif()
+        # A damaged block is as good as none, whatever Pillow raises for it.
+        with contextlib.suppress(Exception):
+            exif.load(image.info.get("exif", b""))
+        value = exif.get(_ORIENTATION)
+    return value if value in ORIENTATIONS else 1
 
 
 class Seen(msgspec.Struct, frozen=True):

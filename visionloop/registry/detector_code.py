@@ -40,11 +40,12 @@ def _files(images: list[Any]) -> Iterator[list[Path]]:
 
 
 def _write(image: Any, path: Path) -> None:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if isinstance(image, bytes | bytearray):
         with Image.open(io.BytesIO(image)) as opened:
-            opened.convert("RGB").save(path)
+            # The file that is written has no orientation, so its pixels are turned as the picture is shown.
+            ImageOps.exif_transpose(opened).convert("RGB").save(path)
     else:
         Image.fromarray(image).convert("RGB").save(path)
 

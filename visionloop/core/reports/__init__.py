@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("visionloop.core.reports", "templates"),
@@ -41,7 +41,7 @@ def page(template: str, values: Mapping[str, Any]) -> bytes:
 
 
 def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
-    """An image with boxes as a data URI; None if the bytes are not an image.
+    """An image as it is shown, with boxes, as a data URI; None if the bytes are not an image.
 
     Args:
         data: The image's bytes.
@@ -49,7 +49,7 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
+            image = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     scale = LONGEST_SIDE / max(image.size)

@@ -23,12 +23,34 @@ Severity = Literal["error", "warning"]
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
+#: What each EXIF orientation but 1 does to the stored pixels when they are shown (CIPA DC-008, "Orientation").
+ORIENTATIONS = {
+    2: "mirrored left to right",
+    3: "turned by 180°",
+    4: "mirrored top to bottom",
+    5: "mirrored and turned by 90°",
+    6: "turned by 90° clockwise",
+    7: "mirrored and turned by 90°",
+    8: "turned by 90° anticlockwise",
+}
+
+#: The orientations that exchange width and height.
+QUARTER_TURNS = frozenset({5, 6, 7, 8})
+
+
 @dataclass(frozen=True)
 class Header:
-    """An image's width and height in pixels, read from its bytes."""
+    """An image's width and height in pixels as it is shown, read from its bytes, and its EXIF orientation."""
 
     width: int
     height: int
+    orientation: int = 1
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height of the stored pixels."""
+        turned = self.orientation in QUARTER_TURNS
+        return (self.height, self.width) if turned else (self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -145,7 +167,28 @@ def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, He
             f"images/{image.file_name} can't be read as an image",
             "upload it again, or remove it and export again",
         )
-    elif (header.width, header.height) != (image.width, image.height):
+    elif (header.width, header.height) == (image.width, image.height):
+        if header.stored == (image.width, image.height) and header.orientation in ORIENTATIONS:
+            yield _warning(
+                dataset,
+                "exif_orientation",
+                image,
+                f"{field}.file_name",
+                f"images/{image.file_name} has EXIF orientation {header.orientation}: it is shown, trained and measured "
+                f"{ORIENTATIONS[header.orientation]}, and its size does not tell whether it was labelled so",
+                "look at its boxes in the report",
+            )
+    elif header.stored == (image.width, image.height):
+        yield _error(
+            dataset,
+            "orientation",
+            image,
+            f"{field}.width and height",
+            f"say {image.width} × {image.height}, as images/{image.file_name} is stored, but its EXIF orientation "
+            f"{header.orientation} shows it {ORIENTATIONS[header.orientation]}, as {header.width} × {header.height}",
+            "label it as it is shown, or save its pixels turned and without the orientation",
+        )
+    else:
         yield _error(
             dataset,
             "image_size",
