@@ -53,13 +53,13 @@ def test_the_size_is_that_of_the_decoded_picture(orientation: int, kind: str, wh
 
 @pytest.mark.parametrize("orientation", [None, 0, 9, 65535])
 def test_an_orientation_that_is_none_counts_as_upright(orientation: int | None) -> None:
-    assert header_of(stored(orientation), whole=False) == Header(64, 32, 1)
+    assert header_of(stored(orientation), whole=False) == Header(64, 32, 1, "JPEG")
 
 
 def test_a_damaged_block_counts_as_none() -> None:
     data = stored(6)
     place = data.index(b"Exif\0\0") + 6
-    assert header_of(data[:place] + b"XX" + data[place + 2 :], whole=False) == Header(64, 32, 1)
+    assert header_of(data[:place] + b"XX" + data[place + 2 :], whole=False) == Header(64, 32, 1, "JPEG")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

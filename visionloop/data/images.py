@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
 import warnings
@@ -20,13 +19,15 @@ from pathlib import Path
 
 import msgspec
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from visionloop.core.errors import DatasetChanged, NotFound
 from visionloop.core.files import atomic_write
+from visionloop.core.pictures import UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
-from visionloop.data.dice import Header
+from visionloop.data.dice import Header, Unsupported
 from visionloop.data.dice.checks import ORIENTATIONS, QUARTER_TURNS
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
@@ -34,6 +35,33 @@ HEADER_BYTES = 64 * 2**10
 
 #: The number of EXIF's field (CIPA DC-008).
 _ORIENTATION = 0x0112
+
+#: The numbers of TIFF 6.0's fields, and SampleFormat's value for floating-point numbers.
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _FLOATS = 258, 339, 3
+
+#: What other files begin with, where, and what they are.
+_KINDS = (
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\0\0\1\0", "an icon file"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftypavis", "an AVIF picture"),
+    (4, b"ftyphei", "a HEIC picture"),
+    (4, b"ftyphev", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIC picture"),
+    (4, b"ftypmsf1", "a HEIC picture"),
+    (0, b"DDS ", "a DDS texture"),
+    (0, b"v/1\1", "an OpenEXR picture"),
+    (0, b"#?RADIANCE", "a Radiance picture"),
+    *((0, b"P%d" % number, "a PNM picture") for number in range(1, 8)),
+)
 
 #: How the name of a cached image's digest ends.
 _DIGEST = ".json"
@@ -58,10 +86,10 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """The result of inspecting one image: its header (None if it can't be decoded), or why it differs from the frozen image."""
+    """The result of inspecting one image: its header, what it is instead, or None if it can't be decoded; or why it differs from the frozen image."""
 
     row: ImageRow
-    header: Header | None
+    header: Header | Unsupported | None
     missing: bool = False
     changed: bool = False
 
@@ -100,20 +128,57 @@ def _whole(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
     return data, len(data) != row.size or identity != row.etag
 
 
-def header_of(data: bytes, *, whole: bool) -> Header | None:
-    """Width and height as shown, and the EXIF orientation, from an image's first bytes; None if it can't be decoded."""
+def header_of(data: bytes, *, whole: bool) -> Header | Unsupported | None:
+    """What an image's first bytes say of it.
+
+    Args:
+        data: The bytes, all of them with ``whole``.
+        whole: Whether to decode the picture too.
+
+    Returns:
+        The header; Unsupported for a file of a known kind that is not read; None for one that can't be decoded.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with PillowImage.open(io.BytesIO(data)) as image:
-                orientation, size = _orientation(image), image.size
+            with open_picture(data) as image:
+                header = _header(image, data)
                 if whole:
                     image.load()
-    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
+    except UnidentifiedImageError:
+        return _unsupported(data)
+    except UNREADABLE:
         return None
+    return header
+
+
+def _header(image: PillowImage.Image, data: bytes) -> Header | Unsupported:
+    orientation, size = _orientation(image), image.size
     # Pillow turns a TIFF itself.
     turned = orientation in QUARTER_TURNS and image.format != "TIFF"
-    return Header(*(size[::-1] if turned else size), orientation)
+    bits, pictures = 8, 1 + bool(image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False))
+    if image.format == "PNG":
+        # PNG's first chunk: length, name, width, height of four bytes each, the bit depth.
+        bits = max(8, data[24])
+    elif image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        bits = max(8, *tags.get(_BITS_PER_SAMPLE, (1,)))
+        pictures = 1 + bool(getattr(tags, "next", 0))
+        if bits > 16 or _FLOATS in tags.get(_SAMPLE_FORMAT, ()):
+            numbers = "floating-point" if _FLOATS in tags.get(_SAMPLE_FORMAT, ()) else "whole"
+            return Unsupported(f"a TIFF of {bits}-bit {numbers} numbers", "save it with 8 or 16 bits a channel")
+    return Header(*(size[::-1] if turned else size), orientation, image.format, bits, pictures)
+
+
+def _unsupported(data: bytes) -> Unsupported | None:
+    """The kind of a file by its first or last bytes, where that is known."""
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return Unsupported("a web page", "upload the picture itself")
+    for offset, mark, kind in _KINDS:
+        if data[offset : offset + len(mark)] == mark:
+            return Unsupported(kind)
+    return Unsupported("a TGA picture") if data.endswith(b"TRUEVISION-XFILE.\0") else None
 
 
 def _orientation(image: PillowImage.Image) -> int:

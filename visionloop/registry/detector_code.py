@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +41,10 @@ def _files(images: list[Any]) -> Iterator[list[Path]]:
 def _write(image: Any, path: Path) -> None:
     from PIL import Image, ImageOps
 
+    from visionloop.core.pictures import open_picture
+
     if isinstance(image, bytes | bytearray):
-        with Image.open(io.BytesIO(image)) as opened:
+        with open_picture(image) as opened:
             # The file that is written has no orientation, so its pixels are turned as the picture is shown.
             ImageOps.exif_transpose(opened).convert("RGB").save(path)
     else:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-from PIL import Image, ImageDraw, ImageOps
+from PIL import ImageDraw, ImageOps
+
+from visionloop.core.pictures import UNREADABLE, open_picture
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("visionloop.core.reports", "templates"),
@@ -48,9 +50,9 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
         boxes: What to draw on it.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with open_picture(data) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     scale = LONGEST_SIDE / max(image.size)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))

@@ -1,6 +1,6 @@
 """The DICE dataset format: reading, checking, identifying, splitting and labelling. Pure functions, no stores."""
 
-from visionloop.data.dice.checks import Finding, Header, check
+from visionloop.data.dice.checks import Finding, Header, Unsupported, check
 from visionloop.data.dice.content import annotations_hash, content, content_hash
 from visionloop.data.dice.difference import difference
 from visionloop.data.dice.format import (
@@ -43,6 +43,7 @@ __all__ = [
     "Split",
     "SplitRule",
     "Statistics",
+    "Unsupported",
     "annotation_file",
     "annotations_hash",
     "assign",

@@ -19,8 +19,18 @@ AREA_TOLERANCE = 1e-4
 
 Severity = Literal["error", "warning"]
 
+#: The extensions of each format that is read (``core.pictures.FORMATS``).
+EXTENSIONS_OF = {
+    "BMP": frozenset({".bmp"}),
+    "JPEG": frozenset({".jpg", ".jpeg"}),
+    "MPO": frozenset({".jpg", ".jpeg"}),
+    "PNG": frozenset({".png"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "WEBP": frozenset({".webp"}),
+}
+
 #: Image extensions that the trainers read; they would silently skip a file with another one.
-IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
 
 
 #: What each EXIF orientation but 1 does to the stored pixels when they are shown (CIPA DC-008, "Orientation").
@@ -40,17 +50,37 @@ QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 @dataclass(frozen=True)
 class Header:
-    """An image's width and height in pixels as it is shown, read from its bytes, and its EXIF orientation."""
+    """What is known of an image from its bytes.
+
+    Attributes:
+        width: In pixels, as it is shown.
+        height: The same.
+        orientation: Its EXIF orientation, 1 to 8.
+        format: Pillow's name of its format, None where it was not read.
+        bits: The bits of a channel.
+        pictures: 1, or 2 where there are more than one: pages, or an animation's frames.
+    """
 
     width: int
     height: int
     orientation: int = 1
+    format: str | None = None
+    bits: int = 8
+    pictures: int = 1
 
     @property
     def stored(self) -> tuple[int, int]:
         """Width and height of the stored pixels."""
         turned = self.orientation in QUARTER_TURNS
         return (self.height, self.width) if turned else (self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A file that no trainer reads: what it is, as in "is a GIF picture", and what to do."""
+
+    kind: str
+    remedy: str = "convert it to JPEG or PNG"
 
 
 @dataclass(frozen=True)
@@ -68,12 +98,12 @@ class Finding:
     sentence: str
 
 
-def check(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> list[Finding]:
+def check(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None] | None) -> list[Finding]:
     """Checks a decoded dataset against itself and against its images.
 
     Args:
         dataset: The decoded annotations.
-        headers: Each image's header by file name: None for one that can't be read as an image, absent for one that the
+        headers: Each image's header by file name, or what it is instead: None for one that can't be read as an image, absent for one that the
             store lacks. None in place of the mapping checks the annotations alone.
 
     Returns:
@@ -109,7 +139,7 @@ def _finding(
     return Finding(severity, code, name, field, printable(f"{dataset.file}: {where} {problem}; {remedy}."))
 
 
-def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> Iterator[Finding]:
+def _images(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None] | None) -> Iterator[Finding]:
     classes = {class_.id: class_ for class_ in dataset.classes}
     keypoints = _keypoints_by_class(dataset)
     for index, image in enumerate(dataset.images):
@@ -146,7 +176,9 @@ def _images(dataset: Dataset, headers: Mapping[str, Header | None] | None) -> It
             yield from _duplicates(dataset, image, field)
 
 
-def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, Header | None]) -> Iterator[Finding]:
+def _header(
+    dataset: Dataset, image: Image, field: str, headers: Mapping[str, Header | Unsupported | None]
+) -> Iterator[Finding]:
     if image.file_name not in headers:
         yield _error(
             dataset,
@@ -158,6 +190,18 @@ def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, He
         )
         return
     header = headers[image.file_name]
+    if isinstance(header, Unsupported):
+        yield _error(
+            dataset,
+            "image_format",
+            image,
+            f"{field}.file_name",
+            f"images/{image.file_name} is {header.kind}, which the trainers can't read",
+            header.remedy,
+        )
+        return
+    if header is not None:
+        yield from _format(dataset, image, field, header)
     if header is None:
         yield _error(
             dataset,
@@ -196,6 +240,31 @@ def _header(dataset: Dataset, image: Image, field: str, headers: Mapping[str, He
             f"{field}.width and height",
             f"say {image.width} × {image.height}, but images/{image.file_name} is {header.width} × {header.height}",
             "upload the image that was labelled, or label this one again",
+        )
+
+
+def _format(dataset: Dataset, image: Image, field: str, header: Header) -> Iterator[Finding]:
+    name, path = f"images/{image.file_name}", f"{field}.file_name"
+    suffix = PurePosixPath(image.file_name).suffix.lower()
+    if header.format and suffix in IMAGE_EXTENSIONS - EXTENSIONS_OF[header.format]:
+        yield _warning(
+            dataset, "extension", image, path, f"{name} is a {header.format} file, whatever it is called", "rename it"
+        )
+    if header.bits > 8:
+        problem = f"{name} has {header.bits} bits a channel, and training sees the upper 8: values below {2 ** (header.bits - 8)} look black"
+        yield _warning(dataset, "bit_depth", image, path, problem, "stretch its values to the full range if it is dark")
+    if header.pictures > 1 and header.format == "TIFF":
+        yield _error(
+            dataset, "frames", image, path, f"{name} has several pages", "save each page as an image of its own"
+        )
+    elif header.pictures > 1 and header.format != "MPO":
+        yield _warning(
+            dataset,
+            "frames",
+            image,
+            path,
+            f"{name} is animated, and only its first picture counts",
+            "save that one alone",
         )
 
 

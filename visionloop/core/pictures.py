@@ -1,0 +1,27 @@
+"""The one way in which Pillow opens an image: by its content, and as one of a few formats."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+# Each import registers a decoder, which `formats` needs.
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # isort: skip
+
+#: The formats of images that are read, by Pillow's names, whatever a file is called. No other decoder of Pillow's ever sees a
+#: file: the one for PostScript runs Ghostscript. An MPO, a JPEG with further pictures behind the first, is opened as a JPEG.
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+
+#: What Pillow raises for bytes that it can't decode.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Opens an image; its pixels are decoded when they are asked for.
+
+    Raises:
+        UnidentifiedImageError: If it is none of FORMATS.
+        UNREADABLE: If it is one and damaged, or has too many pixels.
+    """
+    return Image.open(io.BytesIO(data), formats=FORMATS)
