@@ -72,7 +72,9 @@ class ValidateStage:
             raise DatasetChanged(
                 f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
             )
-        headers: dict[str, dice.Header | dice.Unsupported | None] = {c.row.file_name: c.header for c in checks if not c.missing}
+        headers: dict[str, dice.Header | dice.Unsupported | None] = {
+            c.row.file_name: c.header for c in checks if not c.missing
+        }
         if mode == "annotations":
             # No image is read: the manifest's row stands in for the image's header.
             headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}

@@ -44,7 +44,7 @@ def _write(image: Any, path: Path) -> None:
     from visionloop.core.pictures import open_picture
 
     if isinstance(image, bytes | bytearray):
-        with open_picture(image) as opened:
+        with open_picture(bytes(image)) as opened:
             # The file that is written has no orientation, so its pixels are turned as the picture is shown.
             ImageOps.exif_transpose(opened).convert("RGB").save(path)
     else:
