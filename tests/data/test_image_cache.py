@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +68,14 @@ def test_an_intact_file_of_another_boot_is_hashed_once(
 ) -> None:
     path = cache.fetch(dataset, row())
     other_boot(path)
-    hashed = []
+    hashed: list[str] = []
     real = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashed.append(name) or real(file, name))
+
+    def counted(file: Any, name: str) -> Any:
+        hashed.append(name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     for _ in range(2):
         cache.fetch(dataset, row())
     assert hashed == ["sha256"]

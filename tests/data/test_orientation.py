@@ -46,7 +46,7 @@ def decoded(data: bytes) -> NDArray[np.uint8]:
 def test_the_size_is_that_of_the_decoded_picture(orientation: int, kind: str, whole: bool) -> None:
     data = stored(orientation, kind)
     header = header_of(data, whole=whole)
-    assert header is not None
+    assert isinstance(header, Header)
     assert (header.height, header.width) == decoded(data).shape[:2]
     assert (header.stored, header.orientation) == ((64, 32), orientation)
 
@@ -84,7 +84,7 @@ def dataset(width: int, height: int) -> Dataset:
 @pytest.mark.parametrize("size", [(64, 32), (32, 32)])
 def test_only_what_can_be_two_things_is_told(orientation: int, size: tuple[int, int]) -> None:
     header = header_of(stored(orientation, size=size), whole=False)
-    assert header is not None
+    assert isinstance(header, Header)
     shown = (header.width, header.height)
     codes = {f.code: f for f in check(dataset(*shown), {"phone/0.jpg": header})}
     ambiguous = orientation != 1 and shown == size
