@@ -5,12 +5,18 @@ BENCH_ROUNDS is the number of pairs of each.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import boto3
 import laptop as machine
@@ -18,7 +24,10 @@ import pytest
 from botocore.config import Config
 from laptop import Dataset, Laptop, Server
 
+from visionloop.core.processes import boot_id
 from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix
+from visionloop.data.images import ImageCache, ImageRow
+from visionloop.pipelines.engines.laptop import task_server
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -108,6 +117,51 @@ def test_freezing_against_copying(
 
         copying.append(timed(lambda copy=copy: list(dataset.prefix.map(copy, keys))))  # type: ignore[misc]
     tell(capsys, f"freezing {len(keys)} objects (with the command's start)", copy=copying, snapshot=freezing)
+
+
+def test_checking_cached_images_against_fetching_them(bulk: Prefix, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Each image is hashed once in a boot; after that only its size, time and inode are looked at."""
+    rows = [ImageRow(info.key, info.key, info.size, info.etag, None, "train", 1, 1) for info in bulk.objects()]
+    total = sum(row.size or 0 for row in rows)
+    fetched, hashed, trusted = [], [], []
+    for number in range(ROUNDS):
+        cache = ImageCache(tmp_path / str(number))
+        use = functools.partial(_use, cache, bulk, rows)
+        fetched.append(timed(use))
+        for path in cache.folder.glob("objects/*/*.json"):
+            path.write_text(path.read_text().replace(boot_id(), "another boot"))
+        hashed.append(timed(use))
+        trusted.append(timed(use))
+        assert cache.fetched == len(rows)
+    tell(capsys, f"{len(rows)} images, {total / 1e6:.0f} MB, one after the other", fetched=fetched, hashed=hashed)
+    tell(capsys, f"hashed: {total / statistics.median(hashed) / 1e9:.2f} GB/s", hashed=hashed, trusted=trusted)
+
+
+def _use(cache: ImageCache, dataset: Prefix, rows: list[ImageRow]) -> None:
+    for row in rows:
+        cache.fetch(dataset, row)
+
+
+@pytest.mark.skipif(not task_server.AVAILABLE, reason="steps are forks on Linux only")
+def test_a_step_as_a_fork_against_a_new_interpreter(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A component that imports what each of them does, and ends."""
+    source = "def work():\n    import visionloop.components.kubeflow\n    import visionloop.data.images\n"
+    script = (
+        'program=$(mktemp -d)/component.py; printf "%s" "$0" > "$program"; '
+        f'_KFP_RUNTIME=true {sys.executable} -m kfp.dsl.executor_main --component_module_path "$program" "$@"'
+    )
+    executor_input = {"inputs": {}, "outputs": {"outputFile": str(tmp_path / "output.json")}}
+    words = ["--executor_input", json.dumps(executor_input), "--function_to_execute", "work"]
+    command = ["sh", "-ec", script, source, *words]
+    task = task_server.Task.of(command, {})
+    assert task is not None
+    with contextlib.closing(task_server.TaskServer()) as server:
+        assert server.run(task) == 0
+        pairs = [
+            (timed(lambda: subprocess.run(command, check=True, capture_output=True)), timed(lambda: server.run(task)))
+            for _ in range(ROUNDS * 3)
+        ]
+    tell(capsys, "a step that does nothing", interpreter=[one for one, _ in pairs], fork=[other for _, other in pairs])
 
 
 def test_a_reused_run_against_the_first(
