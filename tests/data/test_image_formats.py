@@ -128,6 +128,28 @@ def test_no_picture_is_drawn_of_what_is_not_read(name: str) -> None:
     assert reports.picture(REFUSED[name][0], []) is None
 
 
+def test_a_library_that_replaces_pillows_open_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics' own installs a decoder for each file that Pillow does not know."""
+
+    def replaced(*arguments: Any, **more: Any) -> Any:
+        pytest.fail("asked")
+
+    monkeypatch.setattr(Image, "open", replaced)
+    for data, _, _ in REFUSED.values():
+        if not data.startswith((b"II*\0", b"MM\0*")):
+            assert not isinstance(header_of(data, whole=True), Header)
+            assert reports.picture(data, []) is None
+
+
+def test_a_decoder_that_is_not_installed_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(*arguments: Any, **more: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", replaced)
+    assert header_of(READ["gray.jpg"][:40], whole=True) is None
+    assert reports.picture(READ["gray.jpg"], []) is None
+
+
 def test_postscript_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow hands it to Ghostscript, which can write files."""
     from PIL import EpsImagePlugin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # Each import registers a decoder, which `formats` needs.
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # isort: skip
@@ -17,6 +17,10 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
+#: What a file of each format begins with.
+_SIGNATURES = (b"BM", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def open_picture(data: bytes) -> Image.Image:
     """Opens an image; its pixels are decoded when they are asked for.
 
@@ -24,4 +28,10 @@ def open_picture(data: bytes) -> Image.Image:
         UnidentifiedImageError: If it is none of FORMATS.
         UNREADABLE: If it is one and damaged, or has too many pixels.
     """
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    # Asked here, for a library may replace Pillow's own open: Ultralytics' installs a decoder for what Pillow does not know.
+    if not data.startswith(_SIGNATURES) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        raise UnidentifiedImageError("the bytes begin as no picture does that is read here")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except ImportError as error:
+        raise UnidentifiedImageError(str(error)) from error
