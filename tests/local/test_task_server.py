@@ -144,3 +144,19 @@ def test_a_server_that_is_killed_costs_the_task_and_no_more(tmp_path: Path) -> N
     assert server.run(task(body, tmp_path, FILE=str(file))) == 70
     thread.join()
     server.close()
+
+
+def test_the_registrys_client_is_imported_with_its_telemetry_off(tmp_path: Path) -> None:
+    """While a task computes; and one that can't be imported here is no matter of the server."""
+    (tmp_path / "mlflow.py").write_text(
+        "import os\nfrom pathlib import Path\n"
+        f"Path({str(tmp_path / 'seen')!r}).write_text(os.environ.get('MLFLOW_DISABLE_TELEMETRY', 'on'))\n"
+        "raise ImportError('no mlflow here')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        server = TaskServer()
+    assert server.run(task("time.sleep(5)", tmp_path)) == 0
+    assert wait_for(tmp_path / "seen") == "true"
+    assert server.run(task("raise SystemExit(4)", tmp_path)) == 4
+    server.close()

@@ -23,6 +23,7 @@ from typing import IO
 import msgspec
 
 from visionloop.core.processes import end_quickly
+from visionloop.training.tracking.connection import prepare_import, quiet_import
 
 #: Whether tasks can be forks on this system.
 AVAILABLE = sys.platform == "linux"
@@ -89,17 +90,19 @@ class TaskServer:
         finally:
             os.close(read)
             os.close(written)
-        self._tasks, self._codes = os.fdopen(tasks, "wb", buffering=0), os.fdopen(codes, "rb")
+        self._tasks, self._codes = os.fdopen(tasks, "wb"), os.fdopen(codes, "rb")
 
     def run(self, task: Task) -> int:
         """Runs a task to its end; returns its exit code, negative for a signal as ``subprocess`` has it."""
         with contextlib.suppress(BrokenPipeError):
             self._tasks.write(msgspec.json.encode(task) + b"\n")
+            self._tasks.flush()
         return int(self._codes.readline() or _LOST)
 
     def close(self) -> None:
         """Ends the server."""
-        self._tasks.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._tasks.close()
         self._process.wait()
         self._codes.close()
 
@@ -149,11 +152,18 @@ class _Server:
             _become(task)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         if not _ends_within(process, COMPUTING_SECONDS):
-            for name in MORE_IMPORTS:
-                importlib.import_module(name)
+            _import_more()
         _, status = os.waitpid(process, 0)
         self._task = False
         return os.waitstatus_to_exitcode(status)
+
+
+def _import_more() -> None:
+    """Imports MORE_IMPORTS as the stages do; what can't be imported here is left to the stage that needs it."""
+    prepare_import()
+    with quiet_import(), contextlib.suppress(Exception):
+        for name in MORE_IMPORTS:
+            importlib.import_module(name)
 
 
 def _ends_within(process: int, seconds: float) -> bool:

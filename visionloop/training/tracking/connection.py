@@ -52,13 +52,18 @@ def connect(environment: Mapping[str, str]) -> Any:
     uri = tracking_uri(environment)
     if not uri:
         raise InvalidConfig("There is no MLflow: set MLFLOW_TRACKING_URI, such as http://mlflow:5000.")
-    os.environ.update(SETTINGS)
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
+    prepare_import()
     with mlflow_errors(uri), quiet_import():
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=registry_uri(environment))
+
+
+def prepare_import() -> None:
+    """Sets the variables that mlflow reads when it is first imported: no telemetry above all."""
+    os.environ.update(SETTINGS)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
