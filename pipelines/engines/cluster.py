@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,16 @@ from visionloop.pipelines.engines import Order
 from visionloop.pipelines.following.state import RemoteRun
 
 
-class ClusterEngine:
+class ClusterEngine(ABC):
     """The part of ``engines.Engine`` that is the same wherever pods run the stages."""
 
     name: str
     cluster = True
     description = ""
 
+    @abstractmethod
     def submit(self, order: Order) -> RemoteRun:
-        """Starts a run that continues without the caller; each engine implements it."""
-        raise NotImplementedError
+        """Starts a run that continues without the caller."""
 
     def run(self, order: Order) -> Mapping[str, Any]:
         """Submits a run, and follows it unless ``detach`` is requested.

@@ -60,7 +60,7 @@ _KINDS = (
     (0, b"DDS ", "a DDS texture"),
     (0, b"v/1\1", "an OpenEXR picture"),
     (0, b"#?RADIANCE", "a Radiance picture"),
-    *((0, b"P%d" % number, "a PNM picture") for number in range(1, 8)),
+    *((0, b"P%d%c" % (number, space), "a PNM picture") for number in range(1, 8) for space in b"\n\r\t "),
 )
 
 #: How the name of a cached image's digest ends.
