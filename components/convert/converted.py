@@ -56,21 +56,35 @@ class Converted:
         cache: images.ImageCache,
         splits: Iterable[str] = dice.SPLITS,
         alive: Callable[[], None] = lambda: None,
+        checked: Iterable[str] = (),
     ) -> int:
-        """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache. Returns their number.
+        """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache.
+
+        Args:
+            dataset: The dataset.
+            folder: The view's folder.
+            cache: Where images are kept on this machine.
+            splits: The splits to view.
+            alive: Called for each image, as a sign of life.
+            checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
+
+        Returns:
+            The number of images in the view.
 
         Raises:
             DatasetChanged: If an image is gone or differs from what was frozen.
+            InvalidDataset: If images can't be decoded.
             SickMachine: If the disk is full.
         """
-        wanted = set(splits)
-        entries = [entry for entry in self.index() if entry.split in wanted]
+        wanted, checked = set(splits), set(checked)
+        entries = [entry for entry in self.index() if entry.split in wanted | checked]
         for split in dice.SPLITS:
             for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split,):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         self._labels(folder, wanted)
-        pairs = ((_row(entry), folder / _safe(entry.path)) for entry in entries)
-        return images.materialise(dataset, pairs, cache, alive)
+        pairs = ((_row(entry), folder / _safe(entry.path) if entry.split in wanted else None) for entry in entries)
+        images.materialise(dataset, pairs, cache, alive)
+        return sum(entry.split in wanted for entry in entries)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:
         with tarfile.open(fileobj=io.BytesIO(self.result.read("labels"))) as archive:

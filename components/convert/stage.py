@@ -36,7 +36,7 @@ class ConvertStage:
     """Writes labels as one archive, ``data.yaml`` and an index of image keys."""
 
     name = "convert"
-    logic_version = 1
+    logic_version = 2
     policy = POLICIES["convert"]
     arguments = Arguments
     description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."
@@ -68,6 +68,8 @@ class ConvertStage:
             for image in sorted(dataset.images, key=lambda image: image.file_name)
             if image.file_name not in left_out
         ]
+        too_small = sum(map(dice.is_too_small, kept))
+        kept = [image for image in kept if not dice.is_too_small(image)]
         if layout == "imagefolder":
             # An image folder has no place for an image without a class.
             kept = [image for image in kept if dice.image_folder_class(image) is not None]
@@ -104,7 +106,9 @@ class ConvertStage:
         attempt.write("index", "index.jsonl", encode_index(entries), result=True)
         counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in dice.SPLITS}
         objects = sum(text.count("\n") for text in labels.values())
-        return Computed(scalars={"format": layout, "images": len(entries), "objects": objects, **counts})
+        return Computed(
+            scalars={"format": layout, "images": len(entries), "too_small": too_small, "objects": objects, **counts}
+        )
 
 
 def _single_class(image: dice.Image) -> int:

@@ -315,7 +315,10 @@ class Training:
         dataset = open_prefix(self.loaded.snapshot.dataset, "dataset")
         cache = images.ImageCache.of_environment()
         began = time.monotonic()
-        count = self.loaded.converted.view(dataset, self._dataset, cache, ("train", "val"), self.context.alive)
+        # The test images too: an unreadable one must not end the run when the training is paid for.
+        count = self.loaded.converted.view(
+            dataset, self._dataset, cache, ("train", "val"), self.context.alive, checked=("test",)
+        )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",
             count,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from laptop import Dataset, Ended, Laptop
+from laptop import Dataset, Ended, Laptop, file_prefix, sample_objects
 from message_receiver import receiving
+from PIL import Image
 
 TINY = {"train": 4, "val": 2, "test": 2}
 
@@ -236,3 +239,41 @@ def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, data
     assert json.loads(laptop.workspace.read("runs/bad/run.json"))["arguments"]["dataset"] == dataset.uri
     assert laptop.keys("train") == laptop.keys("register") == []
     assert_usable(laptop, good)
+
+
+def test_what_the_trainer_can_not_decode_is_refused_before_the_first_epoch(file_laptop: Laptop, tmp_path: Path):
+    """Cut off after their headers, so that only a look at the whole image finds it: one for training, one for the test.
+
+    A third is so small that the trainers would leave it out: convert does, and counts it.
+    """
+    dataset = Dataset(file_prefix(tmp_path / "dataset", "dataset")).put(sample_objects(train=38, val=2, test=2))
+    document = dataset.annotations()
+    images = document["images"]
+    cut = [
+        next(f"images/{image['file_name']}" for image in images if image["split"] == split)
+        for split in ("train", "test")
+    ]
+    dataset.put({key: dataset.prefix.read(key)[:-60] for key in cut})
+    strip = io.BytesIO()
+    Image.new("RGB", (300, 9)).save(strip, "PNG")
+    dataset.put({"images/strip.png": strip.getvalue()})
+    small = {**images[0], "id": 999, "file_name": "strip.png", "width": 300, "height": 9, "annotations": []}
+    dataset.write_annotations(document | {"images": [*images, small]})
+    snapshot = file_laptop.stage("snapshot", "--dataset", dataset.uri).expect().summary["receipt"]
+
+    report = file_laptop.stage("validate", "--snapshot", snapshot).expect().summary["receipt"]
+    converted = file_laptop.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary
+    assert (converted["images"], converted["too_small"]) == (42, 1)
+    train = ["--converted", converted["receipt"], "--snapshot", snapshot, "--set", "model=yolo11n.yaml"]
+    sentence = file_laptop.stage("train", *train).refused(65)
+    assert all(key in sentence for key in cut)
+    assert "2 images can't be decoded" in sentence
+    assert file_laptop.keys("train") == []
+    assert file_laptop.progress() is None
+
+    refused = file_laptop.stage("validate", "--snapshot", snapshot, "--mode", "full").refused(65)
+    assert any(key in refused for key in cut)
+    quarantine = ("--mode", "full", "--on-error", "quarantine")
+    report = file_laptop.stage("validate", "--snapshot", snapshot, *quarantine).expect().summary["receipt"]
+    kept = file_laptop.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary
+    assert kept["images"] == 40

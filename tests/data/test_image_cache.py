@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from visionloop.core.errors import DatasetChanged
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import images
 from visionloop.data.images import ImageCache, ImageRow
 
-BYTES = bytes(range(256)) * 64
+
+def png(colour: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64), colour).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+BYTES = png(7)
 
 
 @pytest.fixture

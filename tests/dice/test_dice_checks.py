@@ -122,6 +122,14 @@ def test_an_image_without_annotations_is_background_or_left_out() -> None:
     assert "left out" in found(dataset(value))["image_without_annotations"].sentence
 
 
+@pytest.mark.parametrize(("width", "height", "warned"), [(9, 300, True), (300, 9, True), (10, 10, False)])
+def test_an_image_with_a_short_side_is_left_out(width: int, height: int, warned: bool) -> None:
+    findings = found(dataset(document([image(width=width, height=height, annotations=[])])))
+    assert ("image_too_small" in findings) == warned
+    if warned:
+        assert f"{width} × {height}" in findings["image_too_small"].sentence
+
+
 def test_an_empty_class_and_missing_names_are_warnings() -> None:
     value = document(classes=CLASSES, dataset_id=None)
     del value["dataset_name"]

@@ -349,7 +349,7 @@ def test_a_dataset_without_labels_is_refused_and_no_pickle_in_it_is_read(tmp_pat
         label.unlink()
     with (dataset / "labels" / "train.cache").open("wb") as file:
         numpy.save(file, numpy.array(Planted(trace), dtype=object), allow_pickle=True)
-    with pytest.raises(InvalidDataset, match="No labels found"):
+    with pytest.raises(InvalidDataset, match="train has no label"):
         TRAINER.train(tiny.job(dataset, tmp_path / "work"), tiny.SilentListener())
     assert not trace.exists()
 
@@ -365,14 +365,27 @@ class EnoughAtOnce(tiny.SilentListener):
         raise Enough
 
 
-def test_an_unreadable_image_is_left_out_aloud_and_none_is_rewritten(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_training_on_fewer_images_is_refused(split: str, tmp_path: Path) -> None:
+    """The library goes on without an image that it can't use, or whose labels it can't."""
+    dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    (dataset / "images" / split / "000.png").write_bytes(b"no picture")
+    (dataset / "labels" / split / "001.txt").write_text("0 5 5 0.2 0.2\n")
+    with pytest.raises(InvalidDataset) as caught:
+        TRAINER.train(tiny.job(dataset, tmp_path / "work"), EnoughAtOnce())
+    assert f"can't use 2 of the {len(list((dataset / 'images' / split).iterdir()))} images of the split {split}" in str(
+        caught.value
+    )
+    assert f"{split}/000.png (" in str(caught.value)
+    assert f"{split}/001.png (non-normalized" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_no_image_is_rewritten(tmp_path: Path) -> None:
     from PIL import Image
 
     dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
     images = dataset / "images" / "train"
-    (images / "000.png").write_bytes(b"no picture")
     with Image.open(images / "001.png") as image:
         image.save(images / "001.jpg")
     (images / "001.png").unlink()
@@ -382,7 +395,6 @@ def test_an_unreadable_image_is_left_out_aloud_and_none_is_rewritten(
     with pytest.raises(Enough):
         TRAINER.train(tiny.job(dataset, tmp_path / "work"), EnoughAtOnce())
     assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
-    assert f"1 of 4 images in {images} are left out" in caplog.text
 
 
 # Evaluation and prediction

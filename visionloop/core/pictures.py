@@ -13,6 +13,9 @@ from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 #: file: the one for PostScript runs Ghostscript. An MPO, a JPEG with further pictures behind the first, is opened as a JPEG.
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
+#: The most pixels of an image.
+MAX_PIXELS = 178_956_970
+
 #: What Pillow raises for bytes that it can't decode.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -26,12 +29,17 @@ def open_picture(data: bytes) -> Image.Image:
 
     Raises:
         UnidentifiedImageError: If it is none of FORMATS.
-        UNREADABLE: If it is one and damaged, or has too many pixels.
+        DecompressionBombError: If it has more than MAX_PIXELS pixels.
+        UNREADABLE: If it is one of FORMATS and damaged.
     """
     # Asked here, for a library may replace Pillow's own open: Ultralytics' installs a decoder for what Pillow does not know.
     if not data.startswith(_SIGNATURES) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         raise UnidentifiedImageError("the bytes begin as no picture does that is read here")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except ImportError as error:
         raise UnidentifiedImageError(str(error)) from error
+    # Pillow has the same limit, unless another library took it away.
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
+    return image

@@ -21,12 +21,13 @@ import msgspec
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from visionloop.core.errors import DatasetChanged, NotFound
+from visionloop.core.errors import DatasetChanged, InvalidDataset, NotFound
 from visionloop.core.files import atomic_write
-from visionloop.core.pictures import UNREADABLE, open_picture
+from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
+from visionloop.data.decoding import Undecodable, decode
 from visionloop.data.dice import Header, Unsupported
 from visionloop.data.dice.checks import ORIENTATIONS, QUARTER_TURNS
 
@@ -143,10 +144,12 @@ def header_of(data: bytes, *, whole: bool) -> Header | Unsupported | None:
             warnings.simplefilter("ignore")
             with open_picture(data) as image:
                 header = _header(image, data)
-                if whole:
-                    image.load()
+        if whole and isinstance(header, Header):
+            decode(data)
     except UnidentifiedImageError:
         return _unsupported(data)
+    except PillowImage.DecompressionBombError:
+        return Unsupported(f"a picture of more than {MAX_PIXELS:,} pixels", "shrink it, and label it again")
     except UNREADABLE:
         return None
     return header
@@ -213,10 +216,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What lies beside a cached image: the SHA-256 of its bytes, and the file at the last check."""
+    """What lies beside a cached image: the SHA-256 of its bytes, the file at the last check, and whether it was decoded once."""
 
     sha256: str
     seen: Seen
+    decodes: bool = False
 
 
 class ImageCache:
@@ -277,7 +281,7 @@ class ImageCache:
     def _is_intact(self, path: Path) -> bool:
         """Checks that a cached file still has the bytes that were fetched; hashes it unless nothing can have changed."""
         try:
-            digest = msgspec.json.decode(_digest_path(path).read_bytes(), type=Digest)
+            digest = _read_digest(path)
             seen = Seen.of(path)
             if seen == digest.seen and seen.boot:
                 os.utime(_digest_path(path))
@@ -290,25 +294,42 @@ class ImageCache:
             return False
         if intact:
             with contextlib.suppress(OSError):
-                _write_digest(path, Digest(digest.sha256, seen))
+                _write_digest(path, msgspec.structs.replace(digest, seen=seen))
         return intact
 
-    def link(self, prefix: Prefix, row: ImageRow, target: Path) -> None:
-        """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system."""
+    def fetch_picture(self, prefix: Prefix, row: ImageRow) -> Path:
+        """``fetch``, and checks that the image can be decoded: once for a file, for its digest says that it was.
+
+        Raises:
+            Undecodable: If the image can't be decoded.
+            FileNotFoundError: If another process evicted it in between.
+        """
+        path = self.fetch(prefix, row)
+        digest = _read_digest(path)
+        if not digest.decodes:
+            decode(path.read_bytes())
+            with contextlib.suppress(OSError):
+                _write_digest(path, msgspec.structs.replace(digest, decodes=True))
+        return path
+
+    def link(self, prefix: Prefix, row: ImageRow, target: Path | None) -> None:
+        """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system.
+
+        Args:
+            prefix: The dataset.
+            row: The image.
+            target: Its path in the view; None fetches it into the cache alone.
+
+        Raises:
+            Undecodable: If the image can't be decoded.
+        """
         while True:
-            source = self.fetch(prefix, row)
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(source, target)
-            except FileNotFoundError:
-                continue  # evicted by another process in between
-            except OSError:
-                with writing(target):
-                    try:
-                        shutil.copyfile(source, target)
-                    except FileNotFoundError:
-                        continue
-            return
+            # Another process may evict the file in between.
+            with contextlib.suppress(FileNotFoundError):
+                source = self.fetch_picture(prefix, row)
+                if target is not None:
+                    _link_or_copy(source, target)
+                return
 
     def trim(self) -> int:
         """Evicts the least recently used images until the cache fits its limit. Returns the number of bytes freed."""
@@ -335,6 +356,23 @@ def _digest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}{_DIGEST}")
 
 
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Raises FileNotFoundError if the source is gone."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with source.open("rb") as file, writing(target), target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+
+
+def _read_digest(path: Path) -> Digest:
+    """A cached image's digest. Raises OSError or MsgspecError."""
+    return msgspec.json.decode(_digest_path(path).read_bytes(), type=Digest)
+
+
 def _write_digest(path: Path, digest: Digest) -> None:
     with atomic_write(_digest_path(path)) as partial:
         partial.write_bytes(msgspec.json.encode(digest))
@@ -342,14 +380,39 @@ def _write_digest(path: Path, digest: Digest) -> None:
 
 def materialise(
     prefix: Prefix,
-    rows: Iterable[tuple[ImageRow, Path]],
+    rows: Iterable[tuple[ImageRow, Path | None]],
     cache: ImageCache,
     alive: Callable[[], None] = lambda: None,
 ) -> int:
-    """Links each image to its path in a view, several at once. Returns their number."""
-    count = 0
-    for _ in prefix.map(lambda pair: cache.link(prefix, pair[0], pair[1]), rows):
+    """Links each image to its path in a view, several at once; one without a path is fetched and decoded only.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        DatasetChanged: If an image is gone or differs from the frozen one.
+        InvalidDataset: If images can't be decoded; it names all of them.
+    """
+
+    def work(pair: tuple[ImageRow, Path | None]) -> str | None:
+        row, target = pair
+        try:
+            cache.link(prefix, row, target)
+        except Undecodable as error:
+            return f"{row.key} is {error}"
+        return None
+
+    count, undecodable = 0, []
+    for problem in prefix.map(work, rows):
         count += 1
+        if problem:
+            undecodable.append(problem)
         alive()
     cache.trim()
+    if undecodable:
+        images = "an image" if len(undecodable) == 1 else f"{len(undecodable)} images"
+        raise InvalidDataset(
+            f"{prefix.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace them, or have them left out with "
+            "--validate-mode full --on-error quarantine."
+        )
     return count

@@ -39,14 +39,10 @@ def _files(images: list[Any]) -> Iterator[list[Path]]:
 
 
 def _write(image: Any, path: Path) -> None:
-    from PIL import Image, ImageOps
-
-    from visionloop.core.pictures import open_picture
+    from PIL import Image
 
     if isinstance(image, bytes | bytearray):
-        with open_picture(bytes(image)) as opened:
-            # The file that is written has no orientation, so its pixels are turned as the picture is shown.
-            ImageOps.exif_transpose(opened).convert("RGB").save(path)
+        path.write_bytes(image)
     else:
         Image.fromarray(image).convert("RGB").save(path)
 

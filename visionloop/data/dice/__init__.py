@@ -1,6 +1,6 @@
 """The DICE dataset format: reading, checking, identifying, splitting and labelling. Pure functions, no stores."""
 
-from visionloop.data.dice.checks import Finding, Header, Unsupported, check
+from visionloop.data.dice.checks import Finding, Header, Unsupported, check, is_too_small
 from visionloop.data.dice.content import annotations_hash, content, content_hash
 from visionloop.data.dice.difference import difference
 from visionloop.data.dice.format import (
@@ -60,6 +60,7 @@ __all__ = [
     "flip_index",
     "groups",
     "image_folder_class",
+    "is_too_small",
     "keypoint_shape",
     "parse_split",
     "parse_task",

@@ -33,6 +33,9 @@ EXTENSIONS_OF = {
 IMAGE_EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
 
 
+#: The trainers leave out images with a shorter side, in pixels.
+MIN_SIDE = 10
+
 #: What each EXIF orientation but 1 does to the stored pixels when they are shown (CIPA DC-008, "Orientation").
 ORIENTATIONS = {
     2: "mirrored left to right",
@@ -120,6 +123,11 @@ def check(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None] |
     return findings
 
 
+def is_too_small(image: Image) -> bool:
+    """Whether the trainers would leave an image out for its size."""
+    return min(image.width, image.height) < MIN_SIDE
+
+
 def _error(
     dataset: Dataset, code: str, image: Image | None, field: str, problem: str, remedy: str = "correct the label"
 ) -> Finding:
@@ -154,6 +162,15 @@ def _images(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None]
                 f"{field}.file_name",
                 f"{image.file_name} has no extension of an image ({', '.join(sorted(IMAGE_EXTENSIONS))})",
                 "rename the image and export again",
+            )
+        if is_too_small(image):
+            yield _warning(
+                dataset,
+                "image_too_small",
+                image,
+                f"{field}.width and height",
+                f"of {image.file_name} are {image.width} × {image.height}; an image with a side under {MIN_SIDE} pixels is left out",
+                "leave it out of the export, or label a larger one",
             )
         if not image.annotations:
             classification = dataset.task == "classification"

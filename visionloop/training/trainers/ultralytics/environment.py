@@ -18,9 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionloop.core.errors import Defect
+from visionloop.core.errors import Defect, InvalidDataset
 from visionloop.core.folders import process_folder
 from visionloop.core.logs import LOGGER
+from visionloop.data.decoding import Undecodable, decode
+from visionloop.data.dice import Header
+from visionloop.data.images import header_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +72,7 @@ FALLBACK_FONTS = (
 )
 
 MODULES = (
+    "ultralytics.data.base",
     "ultralytics.data.dataset",
     "ultralytics.data.utils",
     "ultralytics.engine.trainer",
@@ -104,6 +108,8 @@ def library() -> Any:
     library_settings.update({name: False for name in SETTINGS_OFF if name in library_settings})
     _keep_from_network(ultralytics)
     _keep_from_dataset(ultralytics)
+    _read_images_as_validated(ultralytics)
+    _refuse_to_leave_out(ultralytics.data.dataset.YOLODataset)
     ultralytics.engine.trainer.check_amp = mixed_precision_works
     _forward_warnings(ultralytics.utils.LOGGER)
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -134,6 +140,53 @@ def _keep_from_dataset(ultralytics: Any) -> None:
 
     ultralytics.data.dataset.save_dataset_cache_file = save_nothing
     ultralytics.data.utils._replace_image = lambda *_: None
+
+
+def _read_images_as_validated(ultralytics: Any) -> None:
+    """Has the library read each image through Visionloop's decoder, and take its size from the same header."""
+
+    def imread(file: str | Path, flags: int = 0) -> Any:
+        """Height × width × 3, blue first; no other ``flags`` than those of a colour image are ever asked for."""
+        try:
+            return decode(Path(file).read_bytes(), "BGR")
+        except Undecodable as error:
+            raise InvalidDataset(f"{Path(file).name} is {error}; replace it, or leave it out.") from error
+
+    def check_image(file: str) -> tuple[str, tuple[int, int]]:
+        header = header_of(Path(file).read_bytes(), whole=False)
+        if not isinstance(header, Header):
+            raise InvalidDataset(f"{Path(file).name} can't be read as an image; replace it, or leave it out.")
+        return "", (header.height, header.width)
+
+    ultralytics.data.base.imread = imread
+    ultralytics.data.utils.check_image = check_image
+
+
+def _refuse_to_leave_out(dataset: Any) -> None:
+    """Ends what the library would go on with on fewer images: the result would be believed to be of all of them."""
+    scan = dataset.cache_labels
+    reason = ": ignoring corrupt image/label: "
+
+    def cache_labels(self: Any, path: Path) -> dict[str, Any]:
+        try:
+            labels: dict[str, Any] = scan(self, path)
+        except ValueError as error:  # there is no label file
+            raise InvalidDataset(
+                f"The split {path.stem} has no label; label its images, or change the split."
+            ) from error
+        problems = [message for message in labels["msgs"] if reason in message]
+        if problems:
+            names = []
+            for message in problems:
+                file, _, why = message.partition(reason)
+                names.append(f"{path.stem}/{file.rpartition(f'{path.stem}/')[2]} ({why})")
+            raise InvalidDataset(
+                f"The library can't use {len(names)} of the {labels['results'][-1]} images of the split {path.stem}, and "
+                f"would leave them out: {', '.join(names)}; correct them, or remove them and export again."
+            )
+        return labels
+
+    dataset.cache_labels = cache_labels
 
 
 class _Forward(logging.Handler):

@@ -22,7 +22,6 @@ import numpy
 import torch
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.logs import LOGGER
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint
 from visionloop.training.trainers.ultralytics.environment import library
@@ -109,22 +108,8 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         super()._setup_train()
         config = self.job.config
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
-        self._report_left_out_images()
         if self.plan.state:
             self._restore(self.plan.state)
-
-    def _report_left_out_images(self) -> None:
-        for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
-            folder = self.job.dataset / "images" / split
-            total = sum(1 for path in folder.rglob("*") if path.is_file())
-            used = len(loader.dataset)
-            if used < total:
-                LOGGER.warning(
-                    "%d of %d images in %s are left out, because the library can't read them or their labels.",
-                    total - used,
-                    total,
-                    folder,
-                )
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Restores everything that the epoch after ``state`` depends on, on this device."""

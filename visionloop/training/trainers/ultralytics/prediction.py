@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.decoding import Undecodable, decode
 from visionloop.training.trainers import Detection
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.environment import library
@@ -39,9 +40,13 @@ class DetectionPredictor:
         """
         for image in images:
             # One at a time: in a list, the library skips what it can't read.
-            pixels = library().utils.patches.imread(str(image))
-            if pixels is None:
-                raise InvalidDataset(f"The image {image} is missing or can't be read: leave it out, or replace it.")
+            try:
+                pixels = decode(image.read_bytes(), "BGR")
+            except (OSError, Undecodable) as error:
+                problem = error.strerror if isinstance(error, OSError) else f"it is {error}"
+                raise InvalidDataset(
+                    f"{image}: the image can't be read, because {problem}; replace it, or leave it out."
+                ) from error
             with translated(1, int(self._model.overrides.get("imgsz", 640))):
                 result = self._model.predict(pixels, conf=confidence, device=self._device, save=False, verbose=False)[0]
             boxes = result.boxes.cpu()

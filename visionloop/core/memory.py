@@ -1,0 +1,55 @@
+"""How much memory this process may use, and a budget that keeps what is decoded at once below it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+#: Bytes that are left to the interpreter and its libraries.
+RESERVED = 512 * 10**6
+
+#: Where a process in a container finds its limit: control groups of version 2, and of version 1.
+_LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")
+
+
+def memory_limit(control_groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's limit where that is lower.
+
+    Args:
+        control_groups: Mount point of the control groups.
+    """
+    limit = psutil.virtual_memory().total
+    for name in _LIMIT_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            limit = min(limit, int((control_groups / name).read_text()))
+    return limit
+
+
+class MemoryBudget:
+    """Bounds the memory of what runs at the same time in several threads.
+
+    Work that alone needs more than the budget runs alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` is in bytes."""
+        self.limit = limit
+        self.used = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Waits until ``size`` bytes fit beside what runs, and holds them during the body."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.used == 0 or self.used + size <= self.limit)
+            self.used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.used -= size
+                self._changed.notify_all()
