@@ -67,6 +67,9 @@ _KINDS = (
 #: How the name of a cached image's digest ends.
 _DIGEST = ".json"
 
+#: The length of a digest file, above that of any digest's JSON.
+_DIGEST_BYTES = 512
+
 #: The environment variable that overrides CACHE_BYTES, in bytes.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
@@ -374,8 +377,16 @@ def _read_digest(path: Path) -> Digest:
 
 
 def _write_digest(path: Path, digest: Digest) -> None:
-    with atomic_write(_digest_path(path)) as partial:
-        partial.write_bytes(msgspec.json.encode(digest))
+    """Writes a digest by one write of a fixed length, over the earlier one.
+
+    Not by renaming a new file to it: replacing a file waits for the disk on ext4, longer than hashing an image takes. One that a
+    kill left half-written is no JSON, and its image is fetched again.
+    """
+    file = os.open(_digest_path(path), os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        os.write(file, msgspec.json.encode(digest).ljust(_DIGEST_BYTES))
+    finally:
+        os.close(file)
 
 
 def materialise(
