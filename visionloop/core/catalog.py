@@ -40,3 +40,8 @@ def load(group: str, name: str) -> Any:
     """The object that an installed entry point names, imported once."""
     (entry, *_) = entry_points(group=group, name=name)
     return entry.load()
+
+
+def value(group: str, name: str) -> str | None:
+    """What an entry point says, "module:object"; None if it is not installed."""
+    return next((entry.value for entry in entry_points(group=group, name=name)), None)

@@ -1,50 +1,30 @@
 """The code of a registered model: MLflow copies this file into the model and runs it when the model is loaded.
 
-``mlflow.pyfunc.load_model(uri).predict(images)`` takes paths, encoded images (bytes), arrays of height × width × 3 (RGB,
-8 bit) or a table with a column ``image`` of these, and returns a list of detections for each image.
+``mlflow.pyfunc.load_model(uri).predict(images)`` takes images in each form of ``visionloop.registry.inputs``, and returns a
+list of detections for each. Where Visionloop is not installed, its modules come from the archive in the model.
 """
 
-import contextlib
+import importlib
+import importlib.util
+import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 
-def _images(model_input: Any) -> list[Any]:
-    """The images as a list, whatever form the input has."""
-    if hasattr(model_input, "columns"):
-        return list(model_input["image"])
-    if isinstance(model_input, str | bytes | bytearray | Path) or getattr(model_input, "ndim", None) == 3:
-        return [model_input]
-    return list(model_input)
+def _trainer(config: dict[str, Any]) -> Any:
+    """The trainer by its entry point, or in the archive, which has no entry points, by the object that it named."""
+    from visionloop.core import catalog as installed
+    from visionloop.training import catalog
 
-
-@contextlib.contextmanager
-def _files(images: list[Any]) -> Iterator[list[Path]]:
-    """The images as files; an image that is not a path is written into a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="visionloop-predict-") as folder:
-        paths = []
-        for number, image in enumerate(images):
-            if isinstance(image, str | Path):
-                paths.append(Path(image))
-                continue
-            path = Path(folder, f"{number}.png")
-            _write(image, path)
-            paths.append(path)
-        yield paths
-
-
-def _write(image: Any, path: Path) -> None:
-    from PIL import Image
-
-    if isinstance(image, bytes | bytearray):
-        path.write_bytes(image)
-    else:
-        Image.fromarray(image).convert("RGB").save(path)
+    if config["trainer"] in installed.names(catalog.TRAINERS) or not config.get("trainer_object"):
+        return catalog.trainer(config["trainer"])
+    module, _, name = config["trainer_object"].partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class _Detection:
@@ -53,20 +33,29 @@ class _Detection:
 
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint."""
-        from visionloop.training import catalog
-
-        trainer = catalog.trainer(context.model_config["trainer"])
-        self.predictor = trainer.predictor(Path(context.artifacts["checkpoint"]))
+        installed = importlib.util.find_spec("visionloop")
+        if installed is None or installed.origin is None:
+            sys.path.append(context.artifacts["code"])
+        self.inputs = importlib.import_module("visionloop.registry.inputs")
+        self.predictor = _trainer(context.model_config).predictor(Path(context.artifacts["checkpoint"]))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Detections of each image: class name, class index, confidence, box x1, y1, x2, y2 in pixels."""
         confidence = float((params or {}).get("confidence", 0.25))
-        classes = self.predictor.classes
-        with _files(_images(model_input)) as paths:
+        try:
+            images = self.inputs.encoded_images(model_input, served=self.inputs.is_served())
+        except self.inputs.InvalidImage as error:
+            # MLflow's server answers this with 400.
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        with tempfile.TemporaryDirectory(prefix="visionloop-predict-") as folder:
+            paths = []
+            for number, data in enumerate(images):
+                paths.append(Path(folder, f"{number}.{self.inputs.extension(data)}"))
+                paths[-1].write_bytes(data)
             return [
                 [
                     {
-                        "class": classes[detection.class_index],
+                        "class": self.predictor.classes[detection.class_index],
                         "class_index": detection.class_index,
                         "confidence": detection.confidence,
                         "box": list(detection.box),

@@ -6,21 +6,26 @@ The files describe themselves: all that is needed to evaluate, export or fine-tu
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
+from PIL import Image, ImageDraw
 
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.storage import open_prefix
+from visionloop.registry import archive
+from visionloop.training import catalog
 from visionloop.training.tracking.connection import mlflow_errors, quiet_import
 from visionloop.training.trainers import Trainer
 
 DESCRIPTION_FILE = "MLmodel"
 CHECKPOINT = "checkpoint"
+ARCHIVE = "visionloop.zip"
 
 #: The code that MLflow runs when the model is loaded; never imported here, because it imports mlflow.
 CODE = Path(__file__).with_name("detector_code.py")
@@ -63,20 +68,59 @@ def build(
     """
     with mlflow_errors("save_model"), quiet_import():
         import mlflow.pyfunc
-        from mlflow.models import ModelSignature
-        from mlflow.types import ParamSchema, ParamSpec
 
+        code = checkpoint.with_name(ARCHIVE)
+        archive.write(code)
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(CODE),
-            artifacts={CHECKPOINT: str(checkpoint)},
-            model_config={"trainer": description.trainer, "classes": description.classes},
+            artifacts={CHECKPOINT: str(checkpoint), "code": str(code)},
+            model_config={
+                "trainer": description.trainer,
+                "trainer_object": catalog.reference(description.trainer),
+                "classes": description.classes,
+            },
             # Set, not inferred: inferring imports the model and takes seconds.
-            pip_requirements=[f"visionloop=={version('visionloop')}", *trainer.requirements()],
-            signature=ModelSignature(params=ParamSchema([ParamSpec("confidence", "double", signature_confidence)])),
+            pip_requirements=sorted({*archive.requirements(), *trainer.requirements()}),
+            signature=_signature(signature_confidence),
+            input_example=[base64.b64encode(example_image()).decode()],
             metadata={"visionloop": msgspec.to_builtins(description)},
         )
     _forget_machine(folder / DESCRIPTION_FILE)
+
+
+def _signature(confidence: float) -> Any:
+    """What MLflow's pages and servers show: parameters and outputs.
+
+    Without inputs: with a schema of them MLflow refuses PIL images and arrays before the model sees them.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    detection = Object(
+        [
+            Property("class", DataType.string),
+            Property("class_index", DataType.long),
+            Property("confidence", DataType.double),
+            Property("box", Array(DataType.double)),
+        ]
+    )
+    return ModelSignature(
+        outputs=Schema([ColSpec(Array(detection))]),
+        params=ParamSchema([ParamSpec("confidence", "double", confidence)]),
+    )
+
+
+def example_image() -> bytes:
+    """A drawn picture for the model's input example: nothing of the dataset may be in it."""
+    image = Image.new("RGB", (64, 64), "#d0d7de")
+    drawing = ImageDraw.Draw(image)
+    drawing.rectangle((12, 20, 36, 44), fill="#0969da")
+    drawing.ellipse((34, 10, 56, 32), fill="#d1242f")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def read(uri: str) -> Description:

@@ -16,3 +16,9 @@ def trainers() -> dict[str, Trainer]:
 def trainer(name: str) -> Trainer:
     """The trainer of this name. Raises InvalidConfig, listing the installed trainers."""
     return catalog.find(TRAINERS, name, "trainer")  # type: ignore[no-any-return]
+
+
+def reference(name: str) -> str | None:
+    """Module and object of an installed trainer, as in "package.module:TRAINER"; None if its entry point names neither."""
+    value = catalog.value(TRAINERS, name)
+    return value if isinstance(value, str) else None
