@@ -39,6 +39,21 @@ class Folder:
         return self.path / "keys.json"
 
     @property
+    def security(self) -> Path:
+        """SeaweedFS's settings of its channels, which it reads in its working folder; mode 0600."""
+        return self.path / "security.toml"
+
+    @property
+    def channel_certificate(self) -> Path:
+        """The certificate of SeaweedFS's parts; made anew at each start."""
+        return self.path / "channel.crt"
+
+    @property
+    def channel_key(self) -> Path:
+        """That certificate's key; mode 0600."""
+        return self.path / "channel.key"
+
+    @property
     def ports(self) -> Path:
         """The ports, chosen once."""
         return self.path / "ports.json"

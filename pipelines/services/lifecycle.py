@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from visionloop.core.errors import Transient
-from visionloop.pipelines.services import leases, store, tracking
+from visionloop.pipelines.services import channels, leases, store, tracking
 from visionloop.pipelines.services.folder import Folder, find_folder, naming_the_remedy, write_private
 from visionloop.pipelines.services.ports import LOOPBACK, check_address, keep_ports
 from visionloop.pipelines.services.processes import Process, find, start, stop
@@ -337,6 +337,8 @@ def _start_store(folder: Folder) -> _Running:
     _stop_strays(store.data_argument(folder))
     ports = keep_ports(folder, dict.fromkeys(store.PORTS, LOOPBACK))
     store.remove_sockets(ports)
+    with naming_the_remedy(folder):
+        channels.close(folder)
     return _start(folder, STORE, store.command(folder, ports), LOOPBACK, ports, tracking.quiet_environment())
 
 

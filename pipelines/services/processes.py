@@ -64,6 +64,8 @@ def this_process() -> Process:
 def start(command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path) -> Process | None:
     """Starts a command in a session of its own, so that neither Ctrl-C nor the end of its starter reaches it.
 
+    What it makes belongs to this user alone.
+
     Args:
         command: The program and its arguments.
         log: The file that its output is appended to.
@@ -87,6 +89,8 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str], fol
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            # SeaweedFS makes Unix sockets in /tmp, whose mode says who may connect.
+            umask=0o077,
         )
     _started.append(child)
     born = birth(child.pid)

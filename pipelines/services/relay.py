@@ -1,6 +1,6 @@
 """A byte relay from an address of this machine to a port on loopback.
 
-SeaweedFS binds S3 and an unauthenticated control port (gRPC, which accepts new keys) to one address. So the whole server
+SeaweedFS binds S3 and its control port (gRPC, which accepts new keys) to one address. So the whole server
 stays on loopback, and where other machines must reach S3, this relay exposes S3 only. Signatures stay valid because the
 client's ``Host`` header passes unchanged.
 

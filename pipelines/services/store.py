@@ -25,6 +25,9 @@ SENTINEL = ".ready"
 
 REGION = "us-east-1"
 
+#: The only origin whose pages may ask through a browser: a name that no page can have (RFC 2606).
+NO_ORIGIN = "https://visionloop.invalid"
+
 #: Every port is set: the others would have fixed defaults, and a second server would fail on them.
 PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
 
@@ -125,9 +128,13 @@ def command(folder: Folder, ports: dict[str, int]) -> list[str]:
         f"-volume.minFreeSpace={LEAST_FREE_BYTES // 2 // 2**20}MiB",
         "-volume.preStopSeconds=0",
         "-filer",
+        # The S3 gateway and its filer speak gRPC.
+        "-filer.disableHttp",
+        f"-filer.allowedOrigins={NO_ORIGIN}",
         f"-filer.port={ports['filer']}",
         f"-filer.port.grpc={ports['filer_grpc']}",
         "-s3",
+        f"-s3.allowedOrigins={NO_ORIGIN}",
         f"-s3.port={ports['s3']}",
         f"-s3.port.grpc={ports['s3_grpc']}",
         # On by default, on fixed ports.

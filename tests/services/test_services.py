@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import ssl
+import stat
 import subprocess
 import sys
 import urllib.error
@@ -348,3 +350,73 @@ def test_status_and_down_of_a_folder_that_is_not_there_create_nothing(tmp_path: 
     assert not services.status(home).running
     assert not services.down(home).running
     assert not home.exists()
+
+
+def exchange(port: int, request: bytes, tls: bool) -> bytes:
+    """What a port answers to bytes of somebody without a key; empty where the handshake or the connection ends."""
+    answer = b""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2) as plain:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain) if tls else plain as connection:
+                connection.sendall(request)
+                while block := connection.recv(65536):
+                    answer += block
+    except OSError:
+        pass
+    return answer
+
+
+def strangers_requests() -> dict[str, bytes]:
+    """Requests without a key: of HTTP by method and path, as a web page of another origin sends them, and of gRPC."""
+    lines = [
+        "GET /",
+        "GET /datasets/kept",
+        "GET /buckets/datasets/kept",
+        "GET /dir/status",
+        "GET /dir/assign",
+        "GET /1,01637037d6",
+        "PUT /datasets/planted",
+        "PUT /buckets/datasets/planted",
+        "POST /etc/iam/identity.json",
+        "DELETE /datasets/kept",
+        "DELETE /buckets/datasets/kept",
+        "OPTIONS /datasets/kept",
+        "OPTIONS /",
+    ]
+    body = "Content-Length: 1\r\n\r\nx"
+    return {
+        line: (
+            f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nOrigin: https://evil.example\r\n"
+            f"Access-Control-Request-Method: PUT\r\n{body if line.startswith(('PUT', 'POST')) else chr(13) + chr(10)}"
+        ).encode()
+        for line in lines
+    } | {"gRPC": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))}
+
+
+def test_no_port_of_the_store_gives_or_takes_anything_without_a_key(home: Path) -> None:
+    with services.session(home) as running, s3_client(running.endpoint, running.keys) as s3:
+        s3.put_object(Bucket="datasets", Key="kept", Body=b"content")
+        ports = [port for _, port in listening(pid_of(home))]
+        assert len(ports) == len(store.PORTS)
+        for port in ports:
+            for line, request in strangers_requests().items():
+                closed, plain = exchange(port, request, tls=True), exchange(port, request, tls=False)
+                assert closed == b"", (port, line, closed[:200])
+                # The end, an alert of TLS, or an error of HTTP.
+                assert plain == b"" or plain[:1] == b"\x15" or (plain.startswith(b"HTTP/1.") and plain[9:10] == b"4"), (
+                    port,
+                    line,
+                    plain[:200],
+                )
+                # What a browser asks before it sends a key or a change: no origin is allowed.
+                assert not (line.startswith("OPTIONS") and b"access-control-allow" in plain.lower()), (port, line)
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="datasets")["Contents"]] == [store.SENTINEL, "kept"]
+        assert s3.get_object(Bucket="datasets", Key="kept")["Body"].read() == b"content"
+        sockets = [
+            Path(connection.laddr)
+            for connection in psutil.Process(pid_of(home)).net_connections("unix")
+            if connection.laddr
+        ]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o700}
