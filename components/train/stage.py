@@ -98,10 +98,8 @@ class TrainStage:
         model = str(config.values["model"])
         with temporary_folder("weights") as folder:
             located = weights.locate(model, trainer, os.environ, read_weights, folder, registered)
-        parameters = {
-            name: Parameter(value, config.sources.get(name, "default")) for name, value in config.key_values().items()
-        }
-        parameters["model"] = Parameter(located.identity, f"{config.sources.get('model', 'default')}: {model}")
+        parameters = {name: Parameter(value, config.source(name)) for name, value in config.key_values().items()}
+        parameters["model"] = Parameter(located.identity, f"{config.source('model')}: {model}")
         parameters["trainer_version"] = Parameter(trainer.logic_version, "trainer")
         return Resolution(
             inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},

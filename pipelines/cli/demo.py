@@ -32,7 +32,6 @@ SETTINGS = {
     "lr0": "0.002",
     "mosaic": "0",
     "fliplr": "0",
-    "workers": "2",
 }
 
 

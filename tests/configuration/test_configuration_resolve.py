@@ -182,14 +182,37 @@ def test_equal_configurations_have_equal_key_values(trainers: Trainers) -> None:
         epochs="16",
         lr0=2e-3,
         optimizer="AdamW",
-        workers=0,
-        cache=True,
+        workers="8",
+        cache="no",
         threads=4,
     )
     assert json.dumps(engine.key_values(), sort_keys=True) == json.dumps(laptop.key_values(), sort_keys=True)
-    assert laptop.values["workers"] == 0
+    assert laptop.values["workers"] == 8
     assert {"device", "workers", "cache", "threads"}.isdisjoint(laptop.key_values())
     assert engine.key_values() != run(trainers, imgsz=160, epochs=17).key_values()
+
+
+def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainers: Trainers) -> None:
+    plain = run(trainers).key_values()
+    for given, keyed in (
+        ({"workers": 8}, {}),
+        ({"workers": "0"}, {"workers": 0}),
+        ({"cache": "false"}, {}),
+        ({"cache": False}, {}),
+        ({"cache": True}, {"cache": "ram"}),
+        ({"cache": "True"}, {"cache": "ram"}),
+        ({"cache": "RAM"}, {"cache": "ram"}),
+        ({"cache": "disk"}, {"cache": "disk"}),
+        ({"device": "cpu"}, {}),
+        ({"device": 1}, {}),
+        ({"device": "0,"}, {}),
+        ({"device": "0,1"}, {"devices": 2}),
+        ({"device": "2,3"}, {"devices": 2}),
+    ):
+        assert run(trainers, None, **given).key_values() == plain | keyed, given
+    assert run(trainers, {"DEVICE": "0,1"}).source("devices") == "DEVICE"
+    assert run(trainers, {"CONFIG": '{"cache": true}'}).source("cache") == "CONFIG"
+    assert "cache in the arguments is 'fast': give false, ram or disk." == sentence(trainers, None, cache="fast")
 
 
 @pytest.mark.parametrize(
@@ -385,8 +408,13 @@ def test_describe_names_each_setting(toy: Trainer) -> None:
     assert rows["augment"].default == "true"
     assert rows["device"].default == "empty"
     assert rows["primary_metric"].allowed == "mAP50-95, mAP50 or box_loss"
-    assert not rows["workers"].in_key
-    assert rows["seed"].in_key
+    assert [rows[name].in_key for name in ("device", "workers", "cache", "seed")] == [
+        "no",
+        "unless 8",
+        "unless false",
+        "yes",
+    ]
+    assert rows["cache"].allowed == "false, ram or disk"
     assert all(row.meaning for row in rows.values())
 
 
@@ -460,7 +488,12 @@ def check_resolved(resolved: Resolved, trainers: Trainers) -> None:
     rfc8785.dumps(resolved.key_values())
     known_settings = settings_of(trainers[resolved.trainer], "detection")
     for name, value in resolved.values.items():
-        assert type(value) is known_settings[name].kind or (value is None and known_settings[name].optional)
+        setting = known_settings[name]
+        assert (
+            type(value) is setting.kind
+            or (value is None and setting.optional)
+            or (value is False and setting.true_means is not None)
+        )
     # What was resolved, given as arguments, resolves to itself.
     again = resolve(resolved.values, trainers, {}, "detection")
     assert again.values == resolved.values

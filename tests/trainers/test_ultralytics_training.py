@@ -197,6 +197,20 @@ def test_mosaic_its_closing_accumulation_and_epoch_wise_gains_resume_exactly(dat
     assert whole.history == resumed.history
 
 
+@pytest.mark.parametrize(("cache", "room"), [("ram", "memory"), ("disk", "disk")])
+def test_a_cache_without_room_is_refused(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, room: str
+) -> None:
+    """The library would go on without it, to the weights of another key."""
+    def left_out(images: Any) -> bool:
+        images.cache = None
+        return False
+
+    monkeypatch.setattr(environment.library().data.base.BaseDataset, f"check_cache_{cache}", left_out)
+    with pytest.raises(InvalidConfig, match=f"cache is {cache}, but the decoded images do not fit into .* {room}"):
+        TRAINER.train(tiny.job(dataset, tmp_path, cache=cache), tiny.SilentListener())
+
+
 def test_a_smaller_batch_keeps_the_effective_batch(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     """Half the batch after an epoch: twice the accumulation, so a step for as many images as before."""
     import torch
@@ -395,6 +409,14 @@ def test_no_image_is_rewritten(tmp_path: Path) -> None:
     with pytest.raises(Enough):
         TRAINER.train(tiny.job(dataset, tmp_path / "work"), EnoughAtOnce())
     assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+
+
+def test_a_cache_on_the_disk_leaves_no_image_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    with pytest.raises(Enough):
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", cache="disk"), EnoughAtOnce())
+    assert len(list(dataset.rglob("*.npy"))) == 6
+    assert "left out" not in caplog.text
 
 
 # Evaluation and prediction

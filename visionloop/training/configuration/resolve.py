@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration import sources as origin
-from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, REQUIRED, settings_of
+from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, REQUIRED, device_count, settings_of
 from visionloop.training.configuration.values import canonical_value, is_empty, shown
 from visionloop.training.trainers import Setting, Trainer, Value
 from visionloop.training.weights import reference_kind
@@ -33,8 +33,21 @@ class Resolved:
     settings: Mapping[str, Setting] = field(repr=False)
 
     def key_values(self) -> dict[str, Value]:
-        """The values that decide a result: all but ``device``, ``workers``, ``cache`` and others that the trainer marks."""
-        return {name: value for name, value in self.values.items() if self.settings[name].affects_result}
+        """The values that decide a result: without ``device``, and without those whose default is marked as outside the key.
+
+        Of the devices only their number is a part, as ``devices``, and only where it is above one.
+        """
+        values = {name: value for name, value in self.values.items() if self._in_key(name, value)}
+        devices = device_count(self.values.get("device"))
+        return values | ({"devices": devices} if devices > 1 else {})
+
+    def source(self, name: str) -> str:
+        """The source of one of ``key_values``."""
+        return self.sources.get("device" if name == "devices" else name, DEFAULT)
+
+    def _in_key(self, name: str, value: Value) -> bool:
+        setting = self.settings[name]
+        return setting.affects_result and (setting.default_in_key or value != setting.default)
 
 
 def resolve(

@@ -42,8 +42,17 @@ BASIC: Mapping[str, Setting] = {
     "device": Setting(
         str, None, "cpu, or a GPU's number; empty takes the GPU when there is one", optional=True, affects_result=False
     ),
-    "workers": Setting(int, 8, "processes that load images", minimum=0, maximum=512, affects_result=False),
-    "cache": Setting(bool, False, "keep decoded images in memory", affects_result=False),
+    # Each process that loads images draws random numbers of its own, so their number decides which images a batch is made of.
+    "workers": Setting(int, 8, "processes that load images", minimum=0, maximum=512, default_in_key=False),
+    # Cached images change what augmentations draw from.
+    "cache": Setting(
+        str,
+        False,
+        "keep decoded images in memory (ram, also written true) or on the disk",
+        choices=("ram", "disk"),
+        true_means="ram",
+        default_in_key=False,
+    ),
 }
 
 #: Other names of settings, accepted everywhere.
@@ -58,14 +67,14 @@ REQUIRED: tuple[str, ...] = tuple(name for name, setting in BASIC.items() if not
 
 @dataclass(frozen=True)
 class Description:
-    """One setting for a person: name, type, default, range or choices, meaning. ``in_key``: whether it decides results."""
+    """One setting for a person: name, type, default, range or choices, meaning. ``in_key``: ``yes``, ``no``, ``unless 8``."""
 
     name: str
     kind: str
     default: str
     allowed: str
     meaning: str
-    in_key: bool
+    in_key: str
 
 
 def settings_of(trainer: Trainer, task: str) -> dict[str, Setting]:
@@ -86,7 +95,7 @@ def settings_of(trainer: Trainer, task: str) -> dict[str, Setting]:
 def allowed_values(setting: Setting) -> str:
     """The values that a setting takes, in words: ``a whole number from 1 to 100000``, ``max or min``."""
     if setting.choices:
-        *others, last = setting.choices
+        *others, last = ("false", *setting.choices) if setting.true_means else setting.choices
         words = f"{', '.join(others)} or {last}" if others else last
     elif setting.kind is bool:
         words = "true or false"
@@ -115,10 +124,21 @@ def describe(settings: Mapping[str, Setting]) -> list[Description]:
             default=display(setting.default),
             allowed=allowed_values(setting),
             meaning=setting.description,
-            in_key=setting.affects_result,
+            in_key=_in_key(setting),
         )
         for name, setting in settings.items()
     ]
+
+
+def device_count(device: Value) -> int:
+    """How many devices the setting ``device`` names, separated by commas; 1 where it is empty."""
+    return len([part for part in str(device or "").split(",") if part.strip()]) or 1
+
+
+def _in_key(setting: Setting) -> str:
+    if not setting.affects_result:
+        return "no"
+    return "yes" if setting.default_in_key else f"unless {display(setting.default)}"
 
 
 def display(value: Value) -> str:

@@ -35,6 +35,8 @@ def canonical_value(name: str, value: object, setting: Setting, where: str) -> V
     """
     if setting.optional and (value is None or (isinstance(value, str) and value.strip().lower() in EMPTY_WORDS)):
         return None
+    if setting.true_means and (switch := _boolean(value)) is not None:
+        return setting.true_means if switch else False
     converted = _convert(value, setting.kind)
     if converted is None or not _is_allowed(converted, setting):
         raise InvalidConfig(f"{name} in {where} is {shown(value)}: give {allowed_values(setting)}.")

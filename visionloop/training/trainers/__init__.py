@@ -21,8 +21,10 @@ Value = bool | int | float | str | None
 class Setting:
     """One setting of a trainer: its type, default, range or choices, and meaning.
 
-    ``minimum`` and ``maximum`` are inclusive. ``optional`` allows None. ``affects_result`` False keeps it out of every key
-    (``workers``, ``cache``, ``device``).
+    ``minimum`` and ``maximum`` are inclusive. ``optional`` allows None. ``true_means`` is the choice that ``true`` stands for,
+    where ``false`` is allowed beside the choices. ``affects_result`` False keeps it out of every key (``device``);
+    ``default_in_key`` False keeps it out while it has its default (``workers``, ``cache``, and a setting that older
+    results do not have).
     """
 
     kind: type
@@ -32,7 +34,9 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    true_means: str | None = None
     affects_result: bool = True
+    default_in_key: bool = True
 
 
 @dataclass(frozen=True)

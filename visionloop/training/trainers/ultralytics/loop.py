@@ -108,8 +108,19 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         super()._setup_train()
         config = self.job.config
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
+        self._check_cache()
         if self.plan.state:
             self._restore(self.plan.state)
+
+    def _check_cache(self) -> None:
+        """Refuses a cache that the library has left out for want of room: the weights would be those of another key."""
+        wanted = self.job.config.get("cache")
+        if wanted and self.train_loader.dataset.cache != wanted:
+            room = "memory" if wanted == "ram" else "disk"
+            raise InvalidConfig(
+                f"cache is {wanted}, but the decoded images do not fit into this machine's {room}: "
+                f"give the stage more {room}, or leave cache out."
+            )
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Restores everything that the epoch after ``state`` depends on, on this device."""

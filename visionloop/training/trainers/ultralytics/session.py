@@ -71,7 +71,7 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         "lr0": float(config["lr0"]),
         "optimizer": config["optimizer"],
         "seed": int(config.get("seed", 0)),
-        "cache": bool(config.get("cache", False)),
+        "cache": config.get("cache") or False,
         "pretrained": job.weights is not None,
         "device": device,
         "workers": workers,
