@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from visionloop.core.reservation import Watcher
 from visionloop.core.runs import StageState
 from visionloop.core.stage import Context, argument
 from visionloop.core.storage import Prefix
+from visionloop.training.tracking import end_left_open
 
 CHECKPOINTS = "checkpoints"
 
@@ -52,9 +54,14 @@ class CleanupStage:
             if state.stage == self.name or not state.key:
                 continue
             prefix = context.workspace.child(f"{state.stage}/{state.key}")
-            if Watcher(prefix).look():
-                continue
             result = receipts.look(context.workspace, state.stage, state.key)
+            watcher = Watcher(prefix)
+            held = watcher.look()
+            if not held or (watcher.reserved is not None and watcher.reserved.run == context.run.name):
+                # This run is over: what still holds the key for it is a pod that was lost.
+                end_left_open(os.environ, prefix, _ended_as(state, result))
+            if held:
+                continue
             doomed = _doomed(prefix, state, result, float(arguments.abandoned_days))
             removed += prefix.delete(key for key, _ in doomed)
             size += sum(bytes_ for _, bytes_ in doomed)
@@ -65,6 +72,13 @@ class CleanupStage:
             context.alive()
         LOGGER.info("cleanup removed %d objects (%.1f MB)", removed, size / 1e6)
         return {"removed": removed, "removed_bytes": size, "notified": notified}
+
+
+def _ended_as(state: StageState, result: receipts.Result | None) -> str:
+    """The state with which a stage's run in a tracker is ended, where the stage itself could not."""
+    if result is not None:
+        return "succeeded"
+    return "cancelled" if state.state == "cancelled" else "failed"
 
 
 def _doomed(

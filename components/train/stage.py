@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,11 +42,15 @@ from visionloop.core.storage import open_prefix, read_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
+from visionloop.training.tracking import end_left_open
 from visionloop.training.trainers import Trainer
 
 #: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
 UPLOAD_TRIES = 3
 UPLOAD_BACKOFF_SECONDS = 1.0
+
+#: How long the end of a training that failed waits for its tracker.
+TRACKER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,12 @@ class TrainStage:
         training = Training(context, resolution, attempt)
         try:
             return training.run()
-        except (UserStopped, TimeLimit) as error:
-            self._keep_best(context, resolution, training, error)
-            raise
-        except OutOfMemory as error:
-            error.batch = max(1, training.batch // 2)
-            raise
-        except VisionloopError as error:
-            error.last_successful_epoch = training.last_epoch or None
+        except BaseException as error:
+            if isinstance(error, UserStopped | TimeLimit):
+                self._keep_best(context, resolution, training, error)
+            elif isinstance(error, OutOfMemory):
+                error.batch = max(1, training.batch // 2)
+            training.end_tracking("cancelled" if isinstance(error, UserStopped) else "failed")
             raise
 
     def _keep_best(
@@ -127,7 +130,6 @@ class TrainStage:
     ) -> None:
         """Publishes the best checkpoint so far under a key of its own, with the epoch, never under that of the full run."""
         epoch = training.last_epoch
-        error.last_successful_epoch = epoch or None
         if not epoch:
             return
         # The signal that stopped the stage has been handled; finalising takes a few more seconds.
@@ -198,9 +200,25 @@ class Training:
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
-            self._tracked.finish("cancelled", computed.metrics)
             computed.tracking = self._tracked.record()
         return computed
+
+    def end_tracking(self, status: str) -> None:
+        """Ends the tracker's run of a training that failed or was stopped, also one that an earlier attempt opened.
+
+        A tracker that does not answer takes ``TRACKER_SECONDS`` at most: an engine kills a stage that ends too slowly.
+        """
+        tracked, prefix = self._tracked, self.attempt.key_prefix
+
+        def end() -> None:
+            if tracked is not None:
+                tracked.finish(status, {})
+            else:
+                end_left_open(os.environ, prefix, status)
+
+        thread = threading.Thread(target=end, name="tracking", daemon=True)
+        thread.start()
+        thread.join(TRACKER_SECONDS)
 
     def _supervise(self, checkpoint: Path | None, config: Mapping[str, Any], *, listening: bool) -> channel.Done:
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
@@ -234,7 +252,6 @@ class Training:
         metrics = {**epoch.train_metrics, **epoch.val_metrics}
         finished = epoch.stopping or epoch.epoch >= self.epochs
         self._keep(epoch, metrics, finished)
-        self.last_epoch = max(self.last_epoch, epoch.epoch)
         LOGGER.info(
             "epoch %d/%d: %s",
             epoch.epoch,
@@ -278,12 +295,18 @@ class Training:
                 finished=finished,
             ),
         )
+        self._durable(epoch.epoch)
         self._uploaded = kept
         prefix.delete(checkpoint.path for checkpoint in dropped)
         # The newest stays: the trainer makes its result from it.
         if self._local and self._local != local:
             self._local.unlink(missing_ok=True)
         self._local = local
+
+    def _durable(self, epoch: int) -> None:
+        """Records that an epoch's checkpoint is durable, before anything else can fail."""
+        self.last_epoch = max(self.last_epoch, epoch)
+        self.context.last_successful_epoch = self.last_epoch
 
     def _earlier_progress(self) -> progress.Progress | None:
         """Returns the progress of an earlier attempt, unless this run has to compute anew and has not begun to."""
@@ -304,7 +327,7 @@ class Training:
                 continue
             if sent.sha256 == checkpoint.sha256:
                 self._uploaded = [entry for entry in earlier.checkpoints if entry.epoch <= checkpoint.epoch]
-                self.last_epoch = checkpoint.epoch
+                self._durable(checkpoint.epoch)
                 return local
             LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)
         return None

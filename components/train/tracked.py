@@ -6,19 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from visionloop.core.errors import NotFound, VisionloopError
-from visionloop.core.logs import LOGGER
 from visionloop.core.names import sanitise
 from visionloop.core.stage import Attempt, Context, Resolution
-from visionloop.training.tracking import open_tracker
+from visionloop.training.tracking import open_tracker, record
 
 if TYPE_CHECKING:
     from visionloop.components.train.stage import Loaded
-
-#: In the key's folder: which run of which tracker this key's training is logged to.
-FILE = "tracking.json"
 
 
 class TrackedTraining:
@@ -29,9 +22,9 @@ class TrackedTraining:
         self._prefix = attempt.key_prefix
         arguments = loaded.arguments
         experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
-        recorded = _recorded_run_id(self._read())
+        self._recorded = record.read(self._prefix)
         # KFP 2.17 may have made a run for this task already.
-        run_id = recorded or os.environ.get("MLFLOW_RUN_ID")
+        run_id = record.run_id(self._recorded) or os.environ.get("MLFLOW_RUN_ID")
         self._tracker = open_tracker(os.environ, experiment, workspace=context.workspace.uri, run_id=run_id)
         tags = {
             "visionloop.run": context.run.name,
@@ -50,38 +43,25 @@ class TrackedTraining:
             loaded.snapshot.identity.dataset_hash,
             loaded.snapshot.dataset,
         )
-        if self._tracker.run_id and self._tracker.run_id != recorded:
-            self._write()
+        self._remember()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs a finished epoch."""
         self._tracker.log_epoch(epoch, metrics)
+        self._remember()
 
     def finish(self, status: str, metrics: Mapping[str, float]) -> None:
         """Ends the run."""
-        self._tracker.finish(status, metrics)
+        if self._tracker.finish(status, metrics):
+            self._remember(status)
 
     def record(self) -> dict[str, Any] | str:
         """Returns what the receipt says about the run."""
         return self._tracker.record()
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            value = msgspec.json.decode(self._prefix.read(FILE))
-        except (NotFound, msgspec.MsgspecError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    def _write(self) -> None:
-        record = self._tracker.record()
-        if isinstance(record, dict):
-            try:
-                self._prefix.write(FILE, msgspec.json.encode(record))
-            except VisionloopError as error:
-                LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
-
-
-def _recorded_run_id(record: Mapping[str, Any]) -> str | None:
-    entry = record.get("mlflow")
-    run_id = entry.get("run_id") if isinstance(entry, dict) else None
-    return run_id if isinstance(run_id, str) else None
+    def _remember(self, ended: str | None = None) -> None:
+        """Records the run beside the key, once it is open and when it has ended."""
+        runs = self._tracker.record()
+        if isinstance(runs, dict) and (wanted := {**runs, **({record.ENDED: ended} if ended else {})}) != self._recorded:
+            record.write(self._prefix, runs, ended)
+            self._recorded = wanted

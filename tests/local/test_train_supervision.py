@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import laptop as machine
+import msgspec
 import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
-from visionloop.components.train.stage import TrainStage
-from visionloop.core import catalog, errors, running
+from visionloop.components.train import stage as train_stage
+from visionloop.components.train.stage import Training, TrainStage
+from visionloop.components.train.tracked import TrackedTraining
+from visionloop.core import catalog, errors, reservation, running, storage
 from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
@@ -77,6 +81,106 @@ def here(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepar
     catalog.load.cache_clear()
 
 
+def states(laptop: Laptop) -> list[str]:
+    """The states of MLflow's runs."""
+    return [status for (status,) in laptop.query("SELECT status FROM runs ORDER BY start_time")]
+
+
+@pytest.fixture
+def tracked(here: Prepared, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    """The same, tracked by the laptop's MLflow."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.laptop.environment["MLFLOW_TRACKING_URI"])
+    return here
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("killed", errors.Killed),
+        ("crashed", errors.SickMachine),
+        ("diverged", errors.InvalidConfig),
+        ("defect", errors.Defect),
+    ],
+)
+def test_a_training_that_failed_has_failed_in_mlflow_too(
+    tracked: Prepared, fault: str, kind: type[errors.VisionloopError]
+):
+    with pytest.raises(kind):
+        tracked.train_here(f"fault={fault}")
+    assert states(tracked.laptop) == ["FAILED"]
+    # The next attempt goes on in the same run.
+    assert tracked.train_here(f"fault={fault}").scalars["epochs"] == 4
+    assert states(tracked.laptop) == ["FINISHED"]
+
+
+def test_a_failure_before_the_tracker_is_opened_ends_what_an_earlier_attempt_opened(
+    tracked: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    """As after a pod that was lost: its run is still open when the next attempt meets a bad image."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "end_tracking", lambda *_: None)
+        with pytest.raises(errors.Killed):
+            tracked.train_here("fault=killed")
+    assert states(tracked.laptop) == ["RUNNING"]
+
+    def changed(*_: object) -> None:
+        raise errors.DatasetChanged("train/000001.png changed.")
+
+    monkeypatch.setattr(Training, "_make_view", changed)
+    with pytest.raises(errors.DatasetChanged):
+        tracked.train_here()
+    assert states(tracked.laptop) == ["FAILED"]
+    assert (tracked.failure().exit_code, tracked.failure().last_successful_epoch) == (65, 1)
+
+
+def test_a_tracker_that_hangs_delays_the_end_of_a_failed_training_a_little(
+    tracked: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(train_stage, "TRACKER_SECONDS", 0.1)
+    release = threading.Event()
+    monkeypatch.setattr(TrackedTraining, "finish", lambda *_: release.wait(60))
+    with pytest.raises(errors.Killed):
+        tracked.train_here("fault=killed")
+    assert tracked.failure().last_successful_epoch == 1
+    release.set()
+
+
+def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):
+    """What comes after it, such as removing older ones, may fail: the epoch is kept all the same."""
+    from visionloop.core import progress
+
+    advance = progress.advance
+
+    def then_fail(*told: Any) -> Any:
+        advance(*told)
+        monkeypatch.setattr(storage.Prefix, "delete", fail)
+
+    def fail(*_: object) -> int:
+        raise errors.Transient("the store is out.")
+
+    monkeypatch.setattr(progress, "advance", then_fail)
+    with pytest.raises(errors.Transient):
+        here.train_here()
+    monkeypatch.undo()
+    assert here.failure().last_successful_epoch == 1
+
+
+def test_a_stage_that_is_stuck_names_the_last_epoch_too(here: Prepared, monkeypatch: pytest.MonkeyPatch):
+    """A thread then ends the process, and no `except` of the stage is reached."""
+    seen: list[int | None] = []
+
+    def stuck(training: Any, epoch: Any) -> bool:
+        on_epoch(training, epoch)
+        training.context.limits.on_stuck(errors.Silent("train is stuck."))
+        seen.append(here.failure().last_successful_epoch)
+        return False
+
+    on_epoch = Training._on_epoch
+    monkeypatch.setattr(Training, "_on_epoch", stuck)
+    here.train_here()
+    assert seen == [1]
+
+
 def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(
     here: Prepared, toy_trained: Trained, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -114,13 +218,14 @@ def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared
     """As an engine sends it to a container's first process, and to no other."""
     told = prepared.laptop.stage_command("train", *prepared.arguments, "--run", "evicted")
     settings = machine.sets((*TOY, f"hold_until={prepared.laptop.folder / 'gate'}"))
-    command = prepared.laptop.start(*told, *settings, variables=UNTRACKED)
+    command = prepared.laptop.start(*told, *settings)
     # Its own word that epoch 1 is kept: the store shows it a moment before the stage knows.
     wait_for(lambda: "epoch 1/" in command.stderr, command)
     child = command.descendant("visionloop.components.train.child")
     command.process.send_signal(signal.SIGTERM)
     assert command.end().refused(143) == "train was asked to end by SIGTERM; run it again to resume."
     assert not child.is_running()
+    assert states(prepared.laptop) == ["FAILED"]
     assert prepared.laptop.processes() == []
     assert (prepared.failure("evicted").exit_code, prepared.failure("evicted").last_successful_epoch) == (143, 1)
     there = prepared.laptop.progress()
@@ -250,6 +355,28 @@ def test_checkpoints_of_an_unfinished_training_survive_cleanup(prepared: Prepare
     aged = prepared.laptop.stage("cleanup", "--run", "supervised", "--abandoned-days", "0").expect().summary
     assert aged["removed"] == 2
     assert not any(place.exists(checkpoint.path) for checkpoint in there.checkpoints)
+
+
+def test_cleanup_ends_the_run_that_a_lost_pod_left_open(tracked: Prepared, monkeypatch: pytest.MonkeyPatch):
+    """The pod left its reservation too; one of another run is that run's affair."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "end_tracking", lambda *_: None)
+        with pytest.raises(errors.Killed):
+            tracked.train_here("fault=killed")
+    (key,) = tracked.laptop.workspace.children("train")[0]
+    prefix = tracked.laptop.workspace.child(f"train/{key}")
+    elsewhere = reservation.Holder("another-node", "boot", 1, 1, 1.0)
+
+    def cleanup(holder: str) -> str:
+        held = reservation.Reserved(holder, "attempt", elsewhere, 1, 60.0, "")
+        prefix.write(reservation.FILE, msgspec.json.encode(held))
+        run_stage(catalog.stage("cleanup"), {}, Invocation(tracked.laptop.workspace.uri, run="supervised"))
+        return states(tracked.laptop)[0]
+
+    assert cleanup("another") == "RUNNING"
+    assert cleanup("supervised") == "FAILED"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert cleanup("supervised") == "FAILED"  # nothing is left to end, so nobody is asked
 
 
 def test_a_training_in_the_middle_of_its_work_leaves_its_chatter_on_stderr(prepared: Prepared):

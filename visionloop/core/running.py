@@ -157,6 +157,7 @@ class _Session:
         self.run_arguments: dict[str, Any] = dict(invocation.run_arguments)
         self.asked_to_end = False
         self.recorded = False
+        self._context: Context | None = None
 
     @property
     def workspace(self) -> Prefix:
@@ -212,7 +213,10 @@ class _Session:
             attempts=self.state.attempts,
             force=self.invocation.force,
             run_arguments=self.run_arguments,
+            # An attempt that fails before it resumes has lost nothing of what the one before it made durable.
+            last_successful_epoch=self._context.last_successful_epoch if self._context else None,
         )
+        self._context = context
 
         def tell() -> None:
             self.state.seconds = round(limits.seconds, 1)
@@ -330,6 +334,8 @@ class _Session:
     def failed(self, error: VisionloopError, *, final: bool) -> None:
         """Writes the failure into the run's record; if the record can't be written, the error stays the same."""
         trace = "".join(tracebacks.format_exception(error.__cause__ or error)) if error.exit_code == 70 else None
+        if error.last_successful_epoch is None and self._context is not None:
+            error.last_successful_epoch = self._context.last_successful_epoch
         live.emit(
             "stage" if final else "failure",
             stage=self.stage.name,

@@ -114,7 +114,10 @@ class Action(Protocol):
 
 @dataclass
 class Context:
-    """Where a stage runs. None of it is part of a key."""
+    """Where a stage runs. None of it is part of a key.
+
+    ``last_successful_epoch`` is the last epoch whose checkpoint is durable, whatever ends the stage afterwards.
+    """
 
     workspace: Prefix
     run: runs.RunRecord
@@ -125,6 +128,7 @@ class Context:
     force: bool = False
     planning: bool = False
     run_arguments: dict[str, Any] = field(default_factory=dict)
+    last_successful_epoch: int | None = None
     on_sign_of_life: Callable[[], None] = lambda: None
     _last_sign_of_life: float = field(default_factory=time.monotonic)
 

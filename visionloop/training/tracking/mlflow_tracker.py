@@ -22,6 +22,9 @@ PARAMETERS_PER_REQUEST = 100
 #: Logged in the same request as each epoch's metrics; shows which epochs MLflow already has.
 CURSOR = "epoch"
 
+#: MLflow's codes for a run that it does not have.
+_NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
 #: States of a run as MLflow spells them.
 STATES = {
     "succeeded": "FINISHED",
@@ -62,6 +65,7 @@ class MlflowTracker:
             if run is None:
                 run = self._new_run(name)
             self.run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
+            self._wanted = self.run_id  # a second try after a failure below resumes it
             self._logged = self._logged_epochs()
             self._describe(run, params, tags)
             if not run.inputs.dataset_inputs:
@@ -75,7 +79,7 @@ class MlflowTracker:
             self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
         self._logged.add(epoch)
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
         """Logs the final metrics, as ``final/…`` in addition to the epochs', and ends the run."""
         with mlflow_errors(self._uri):
             existing = self._client.get_run(self.run_id).data.metrics
@@ -83,6 +87,7 @@ class MlflowTracker:
             if any(existing.get(_metric_name(name)) != value for name, value in final.items()):
                 self._client.log_batch(self.run_id, metrics=_metrics(final, max(self._logged, default=0)))
             self._client.set_terminated(self.run_id, STATES.get(status, status))
+        return True
 
     def record(self) -> dict[str, Any] | str:
         """The run's id, and the address of its page if a server has one."""
@@ -100,7 +105,7 @@ class MlflowTracker:
         try:
             run = self._client.get_run(self._wanted)
         except MlflowException as error:
-            if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error_code(error) in _NO_RUN:
                 return None
             raise
         if run.info.lifecycle_stage != "active":
@@ -129,7 +134,7 @@ class MlflowTracker:
         try:
             run = self._client.get_run(injected)
         except MlflowException as error:
-            if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error_code(error) in _NO_RUN:
                 return None
             raise
         return run if run.info.lifecycle_stage == "active" else None
@@ -186,6 +191,26 @@ class MlflowTracker:
         self._client.log_inputs(
             self.run_id, datasets=[DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
         )
+
+
+def end_run(environment: Mapping[str, str], run_id: str, status: str) -> None:
+    """Ends a run; one that has failed, was stopped or is gone stays as it is.
+
+    Raises:
+        VisionloopError: If MLflow is down or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(environment)
+    with mlflow_errors(tracking_uri(environment)):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error_code(error) in _NO_RUN:
+                return
+            raise
+        if run.info.lifecycle_stage == "active" and run.info.status not in ("FAILED", "KILLED"):
+            client.set_terminated(run_id, STATES.get(status, status))
 
 
 def _metrics(values: Mapping[str, float], step: int) -> list[Any]:

@@ -36,8 +36,12 @@ class Tracker(Protocol):
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that was logged before stays unchanged."""
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
-        """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own."""
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
+        """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own.
+
+        Returns:
+            Whether the tracker has it.
+        """
 
     def record(self) -> dict[str, Any] | str:
         """A receipt's record of the run: ``{backend: {"run_id", "url"}}`` or ``not tracked``."""
@@ -56,8 +60,9 @@ class NullTracker:
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Does nothing."""
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
         """Does nothing."""
+        return False
 
     def record(self) -> dict[str, Any] | str:
         """Always ``not tracked``."""
@@ -96,10 +101,9 @@ class CarefulTracker:
             del self._waiting[next(iter(self._waiting))]
         self._offer()
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> None:
-        """Logs everything that is waiting and ends the run."""
-        if self._offer():
-            self._careful(lambda: self._tracker.finish(status, final_metrics))
+    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
+        """Logs everything that is waiting and ends the run. Returns whether the tracker has it."""
+        return self._offer() and self._careful(lambda: self._tracker.finish(status, final_metrics))
 
     def record(self) -> dict[str, Any] | str:
         """The tracker's own record; ``not tracked`` if its run could not be opened."""
@@ -119,7 +123,7 @@ class CarefulTracker:
             del self._waiting[epoch]
         return True
 
-    def _careful(self, call: Callable[[], None]) -> bool:
+    def _careful(self, call: Callable[[], object]) -> bool:
         try:
             call()
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the training goes on

@@ -1,0 +1,73 @@
+"""The record beside a training's key: which run of which tracker it is logged to, and whether that run was ended.
+
+A later attempt continues the run, and whoever finds it left open (a pod that was lost says nothing) ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from visionloop.core.errors import NotFound, VisionloopError
+from visionloop.core.logs import LOGGER
+from visionloop.core.storage import Prefix
+from visionloop.training.tracking.connection import describe, tracking_uri
+
+FILE = "tracking.json"
+
+#: The field beside the trackers' names: the state with which their runs were ended; without it they are open.
+ENDED = "ended"
+
+
+def read(prefix: Prefix) -> dict[str, Any]:
+    """The record of a key; empty if it is missing or unreadable."""
+    try:
+        value = msgspec.json.decode(prefix.read(FILE))
+    except (NotFound, msgspec.MsgspecError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write(prefix: Prefix, runs: Mapping[str, Any], ended: str | None = None) -> None:
+    """Records the runs by tracker, and the state with which they were ended. A store that refuses is one log line."""
+    try:
+        prefix.write(FILE, msgspec.json.encode({**runs, **({ENDED: ended} if ended else {})}))
+    except VisionloopError as error:
+        LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
+
+
+def run_id(record: Mapping[str, Any]) -> str | None:
+    """MLflow's id of the run in a record."""
+    entry = record.get("mlflow")
+    value = entry.get("run_id") if isinstance(entry, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def end_left_open(environment: Mapping[str, str], prefix: Prefix, status: str) -> bool:
+    """Ends the run that a key's record says is open, or succeeded without a result; whatever fails is one log line.
+
+    Args:
+        environment: The process's variables.
+        prefix: The prefix of the key.
+        status: A state of ``runs``: succeeded, failed or cancelled.
+
+    Returns:
+        Whether it was ended now.
+    """
+    try:
+        record = read(prefix)
+        run = run_id(record)
+        settled = record.get(ENDED) not in (None, "succeeded") or record.get(ENDED) == status
+        if run is None or settled or not tracking_uri(environment):
+            return False
+        from visionloop.training.tracking.mlflow_tracker import end_run
+
+        end_run(environment, run, status)
+    except Exception as error:  # noqa: BLE001 - whatever a store or a tracker raises, the stage's own end counts
+        LOGGER.warning("the tracker's run at %s could not be ended: %s", prefix.uri, describe(error))
+        return False
+    write(prefix, record, status)
+    LOGGER.info("mlflow run %s was left open; it is ended as %s", run, status)
+    return True
