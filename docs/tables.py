@@ -87,10 +87,7 @@ def parameters() -> str:
 
 def settings(chosen: dict[str, Setting]) -> str:
     """Settings of a training."""
-    rows = (
-        [f"`{one.name}`", f"`{one.default}`", one.allowed, one.meaning, one.in_key]
-        for one in describe(chosen)
-    )
+    rows = ([f"`{one.name}`", f"`{one.default}`", one.allowed, one.meaning, one.in_key] for one in describe(chosen))
     return table(("setting", "default", "takes", "meaning", "in the key"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import msgspec
 
 from visionloop.components.train import channel
 from visionloop.core.errors import Transient, VisionloopError
+from visionloop.core.logs import LOGGER, configure
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
 from visionloop.training.trainers import EpochReport, TrainingJob
@@ -29,6 +31,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     work: str
     checkpoint: str | None
     batch: int
+    run: str = ""
+    trace_id: str = ""
 
     def job(self) -> TrainingJob:
         """The job for the trainer."""
@@ -80,6 +84,9 @@ def main(job_file: str, descriptor: int) -> int:
     end_quickly()
     end = channel.Channel(socket.socket(fileno=descriptor))
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
+    configure(trace_id=job.trace_id, run=job.run, stage="train")
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers
     trainer = catalog.trainer(job.trainer)
     try:
         result = trainer.train(job.job(), ChannelListener(end))

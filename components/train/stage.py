@@ -235,6 +235,8 @@ class Training:
             work=str(work),
             checkpoint=str(checkpoint) if checkpoint else None,
             batch=self.batch,
+            run=self.context.run.name,
+            trace_id=self.context.trace_id,
         )
         return supervise(
             job, folder, on_batch=self._on_batch, on_epoch=self._on_epoch if listening else lambda _: False

@@ -62,6 +62,9 @@ class TrackedTraining:
     def _remember(self, ended: str | None = None) -> None:
         """Records the run beside the key, once it is open and when it has ended."""
         runs = self._tracker.record()
-        if isinstance(runs, dict) and (wanted := {**runs, **({record.ENDED: ended} if ended else {})}) != self._recorded:
-            record.write(self._prefix, runs, ended)
+        if not isinstance(runs, dict):
+            return
+        wanted = {**runs, record.ENDED: ended} if ended else runs
+        if wanted != self._recorded:
+            record.write(self._prefix, wanted)
             self._recorded = wanted

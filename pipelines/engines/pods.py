@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.policy import CACHE_VARIABLE, StagePolicy
+from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE, StagePolicy
 
 #: The Secret and the ConfigMap that pods take variables from; neither has to exist, nor any key in them.
 SECRET = "visionloop"  # noqa: S105 - the name of a Secret, not one
@@ -146,7 +146,8 @@ def volumes(policy: StagePolicy) -> list[Volume]:
 
 def environment(policy: StagePolicy) -> dict[str, str]:
     """The variables that a stage's pod sets itself."""
-    return ENVIRONMENT | ({CACHE_VARIABLE: CACHE} if policy.cache_volume else {})
+    cache = {CACHE_VARIABLE: CACHE} if policy.cache_volume else {}
+    return {**ENVIRONMENT, **cache, POD_GPUS_VARIABLE: str(policy.gpus)}
 
 
 def labels(stage: str) -> dict[str, str]:

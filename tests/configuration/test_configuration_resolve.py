@@ -194,7 +194,7 @@ def test_equal_configurations_have_equal_key_values(trainers: Trainers) -> None:
 
 def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainers: Trainers) -> None:
     plain = run(trainers).key_values()
-    for given, keyed in (
+    for arguments, keyed in (
         ({"workers": 8}, {}),
         ({"workers": "0"}, {"workers": 0}),
         ({"cache": "false"}, {}),
@@ -209,10 +209,10 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
         ({"device": "0,1"}, {"devices": 2}),
         ({"device": "2,3"}, {"devices": 2}),
     ):
-        assert run(trainers, None, **given).key_values() == plain | keyed, given
+        assert run(trainers, None, **arguments).key_values() == plain | keyed, arguments
     assert run(trainers, {"DEVICE": "0,1"}).source("devices") == "DEVICE"
     assert run(trainers, {"CONFIG": '{"cache": true}'}).source("cache") == "CONFIG"
-    assert "cache in the arguments is 'fast': give false, ram or disk." == sentence(trainers, None, cache="fast")
+    assert sentence(trainers, None, cache="fast") == "cache in the arguments is 'fast': give false, ram or disk."
 
 
 @pytest.mark.parametrize(

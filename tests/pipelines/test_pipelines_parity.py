@@ -232,6 +232,23 @@ def test_a_row_without_retries_gpu_and_volumes_has_none_of_them_anywhere() -> No
             assert [mount["volumeName"] for mount in platform["emptyDirMounts"]] == ["scratch"]
 
 
+@pytest.mark.parametrize(("gpus", "count"), [(None, "1"), (0, "0"), (2, "2")])
+def test_a_pod_is_told_how_many_gpus_it_was_given(gpus: int | None, count: str) -> None:
+    """A pod that finds none that torch can use is then a sick node, and no training on the CPU."""
+    argo, kfp = compiled(cluster(gpus=gpus))
+    for stage in STAGES:
+        wanted = count if stage in ("train", "evaluate") else "0"
+        for _, _, task in kfp.leaves()[stage]:
+            container, _ = kfp.executor(task)
+            assert [one["value"] for one in container["env"] if one["name"] == "VISIONLOOP_POD_GPUS"] == [wanted], stage
+    for (_, name), template in argo.templates.items():
+        if name in STAGES:
+            # A run may ask Argo for another number than the row's.
+            asked = gpus != 0 and name in ("train", "evaluate")
+            found = [one["value"] for one in template["container"]["env"] if one["name"] == "VISIONLOOP_POD_GPUS"]
+            assert found == ["{{inputs.parameters.gpus}}" if asked else "0"], name
+
+
 def test_the_two_graphs_have_the_same_edges(real: tuple[Argo, Kubeflow]) -> None:
     argo, kfp = real
     assert argo.edges() == kfp.edges()

@@ -16,11 +16,13 @@ import numpy
 import pytest
 import ultralytics_training as tiny
 
-from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory
+from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, SickMachine
 from visionloop.training.trainers import Evaluation, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, environment
 
 SCRIPT = Path(tiny.__file__)
+
+WITHOUT_A_GPU = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
 
 
 def sha256(path: Path | str) -> str:
@@ -202,6 +204,7 @@ def test_a_cache_without_room_is_refused(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, room: str
 ) -> None:
     """The library would go on without it, to the weights of another key."""
+
     def left_out(images: Any) -> bool:
         images.cache = None
         return False
@@ -344,8 +347,46 @@ def test_other_tasks_and_foreign_checkpoints_are_refused(dataset: Path, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("device", "given", "line"),
+    [
+        ("cpu", "1", "training on the CPU, as device says"),
+        pytest.param(None, "0", "training on the CPU: no GPU was found", marks=WITHOUT_A_GPU),
+    ],
+)
+def test_one_line_says_where_a_training_runs(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str | None,
+    given: str,
+    line: str,
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_POD_GPUS", given)
+    dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    with caplog.at_level("INFO"), pytest.raises(Enough):
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", device=device), EnoughAtOnce())
+    assert [message for message in caplog.messages if message.startswith("training on")] == [line]
+
+
+@WITHOUT_A_GPU
+def test_a_pod_without_the_gpu_that_it_was_given_is_a_sick_machine(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a day of training on the CPU."""
+    monkeypatch.setenv("VISIONLOOP_POD_GPUS", "1")
+    with pytest.raises(SickMachine, match="This pod was given 1 GPU, and no GPU can be used"):
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", device=None), tiny.SilentListener())
+    with pytest.raises(SickMachine, match="This pod was given 1 GPU"):
+        TRAINER.evaluate(tmp_path / "best.pt", dataset, "test", {"device": None}, tmp_path / "work", lambda *_: None)
+
+
+@pytest.mark.parametrize(
     ("changes", "match"),
-    [({"device": "0,1"}, "one device"), ({"device": "99"}, "device=99"), ({"momentum": 3.0}, "momentum")],
+    [
+        ({"device": "99"}, "device is 99, but"),
+        ({"device": "quantum"}, "device is quantum"),
+        ({"momentum": 3.0}, "momentum"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(
     dataset: Path, tmp_path: Path, changes: dict[str, Any], match: str

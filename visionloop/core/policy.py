@@ -36,6 +36,9 @@ CACHE_BYTES = 50 * 10**9
 #: The variable that names the cache's folder; where a stage's policy has a cache volume, it is mounted there.
 CACHE_VARIABLE = "VISIONLOOP_CACHE"
 
+#: The variable that tells a stage how many GPUs its pod was given; both compilers set it.
+POD_GPUS_VARIABLE = "VISIONLOOP_POD_GPUS"
+
 
 @dataclass(frozen=True)
 class Toleration:

@@ -29,7 +29,7 @@ from hera.workflows.models import (
 from hera.workflows.retry_strategy import RetryStrategy
 
 from visionloop.core.errors import RETRYABLE
-from visionloop.core.policy import StagePolicy, Toleration, mebibytes
+from visionloop.core.policy import POD_GPUS_VARIABLE, StagePolicy, Toleration, mebibytes
 from visionloop.core.stage import Action, Argument, Stage
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import Parameter as FormParameter
@@ -174,7 +174,7 @@ def stage_template(
         image_pull_policy=policy.image_pull_policy,
         command=["visionloop"],
         args=command,
-        env=[EnvVar(name=name, value=value) for name, value in pods.environment(policy).items()],
+        env=[EnvVar(name=name, value=value) for name, value in environment(policy).items()],
         env_from=[
             EnvFromSource(config_map_ref=ConfigMapEnvSource(name=pods.CONFIG_MAP, optional=True)),
             EnvFromSource(secret_ref=SecretEnvSource(name=pods.SECRET, optional=True)),
@@ -198,6 +198,12 @@ def stage_template(
         pod_spec_patch=pod_spec_patch(policy),
         synchronization=synchronization,
     )
+
+
+def environment(policy: StagePolicy) -> dict[str, str]:
+    """The variables that a stage's pod sets itself; a run may ask for another number of GPUs than the row's."""
+    own = {POD_GPUS_VARIABLE: "{{inputs.parameters.gpus}}"} if policy.gpus else {}
+    return pods.environment(policy) | own
 
 
 def pod_spec_patch(policy: StagePolicy) -> str:

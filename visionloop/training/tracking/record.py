@@ -30,10 +30,10 @@ def read(prefix: Prefix) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write(prefix: Prefix, runs: Mapping[str, Any], ended: str | None = None) -> None:
-    """Records the runs by tracker, and the state with which they were ended. A store that refuses is one log line."""
+def write(prefix: Prefix, record: Mapping[str, Any]) -> None:
+    """Writes the record of a key. A store that refuses is one log line."""
     try:
-        prefix.write(FILE, msgspec.json.encode({**runs, **({ENDED: ended} if ended else {})}))
+        prefix.write(FILE, msgspec.json.encode(record))
     except VisionloopError as error:
         LOGGER.warning("the tracker's run is not remembered (%s)", error.sentence)
 
@@ -68,6 +68,6 @@ def end_left_open(environment: Mapping[str, str], prefix: Prefix, status: str) -
     except Exception as error:  # noqa: BLE001 - whatever a store or a tracker raises, the stage's own end counts
         LOGGER.warning("the tracker's run at %s could not be ended: %s", prefix.uri, describe(error))
         return False
-    write(prefix, record, status)
+    write(prefix, {**record, ENDED: status})
     LOGGER.info("mlflow run %s was left open; it is ended as %s", run, status)
     return True

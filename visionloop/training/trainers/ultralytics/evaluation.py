@@ -51,6 +51,7 @@ def evaluate(
 
     batch, imgsz = int(config.get("batch", 16)), int(config.get("imgsz", 640))
     with translated(batch, imgsz), plotting():
+        device = resolve_device(config.get("device"))
         loaded = files.load_model(checkpoint)
         classes = tuple(loaded.names[index] for index in range(len(loaded.names)))
         work.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def evaluate(
                 "iou": float(config.get("iou", 0.7)),
                 "max_det": int(config.get("max_det", 300)),
                 "single_cls": bool(config.get("single_cls", False)),
-                "device": resolve_device(config.get("device")),
+                "device": device.name,
                 "workers": 0,
                 "rect": True,
                 "plots": True,

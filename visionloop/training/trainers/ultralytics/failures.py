@@ -95,7 +95,7 @@ def translated(batch: int, imgsz: int) -> Iterator[None]:
 
 def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | None:
     """The error of `visionloop.core.errors` for an exception of torch or the library, None if it is not recognised."""
-    text = _first_line(error)
+    text = first_line(error)
     everything = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return SickMachine(
@@ -126,6 +126,7 @@ def _has(text: str, patterns: tuple[str, ...]) -> bool:
     return any(pattern.lower() in lowered for pattern in patterns)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

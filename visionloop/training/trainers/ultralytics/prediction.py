@@ -29,7 +29,7 @@ class DetectionPredictor:
         """
         library()
         self._model = files.load_model(checkpoint)
-        self._device = resolve_device(device)
+        self._device = resolve_device(device).name
         self.classes = tuple(self._model.names[index] for index in range(len(self._model.names)))
 
     def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:

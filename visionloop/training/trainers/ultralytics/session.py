@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.errors import Defect, InvalidConfig
+from visionloop.core.errors import Defect
 from visionloop.core.logs import LOGGER
+from visionloop.training.devices import CPU, Device, choose_device, device_name
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
+from visionloop.training.trainers.ultralytics.failures import first_line
 from visionloop.training.trainers.ultralytics.settings import settings
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 from visionloop.training.trainers.ultralytics.workers import available_cpus, free_shared_memory, usable_workers
@@ -29,7 +32,8 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
     from visionloop.training.trainers.ultralytics.loop import Plan, loop_class
 
     device = resolve_device(job.config.get("device"))
-    arguments = library_arguments(job, device)
+    LOGGER.info("training on %s", device.words)
+    arguments = library_arguments(job, device.name)
     data = write_data_file(job.dataset, job.classes, ("train", "val"), job.work)
     arguments |= {"data": str(data), "model": starting_point(job)}
     loop = loop_class(job.task)(arguments, Plan(job, listener, state))
@@ -87,20 +91,24 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
     }
 
 
-def resolve_device(device: object) -> str:
-    """The library's name of a device: the first GPU if there is one and no other device is named.
+def resolve_device(device: object) -> Device:
+    """The device to compute on: the first GPU if there is one and no other device is named.
 
     Raises:
-        InvalidConfig: If several devices are named.
+        InvalidConfig: If a device is named that this process was not given, or that is not there.
+        SickMachine: If this pod was given GPUs, and torch can't use them.
     """
+    if device_name(device) == CPU:
+        return choose_device(device, [], os.environ)  # a GPU is not even initialised
     import torch
 
-    name = str(device or "").strip().lower().removeprefix("cuda:")
-    if name in ("", "auto", "cuda", "gpu"):
-        return "0" if torch.cuda.is_available() else "cpu"
-    if "," in name:
-        raise InvalidConfig(f"device is {device}: name one device, such as 0 or cpu.")
-    return name
+    others = ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        torch.cuda.init()
+        gpus, reason = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], ""
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        gpus, reason = [], first_line(error)
+    return choose_device(device, gpus, os.environ, others=others, reason=reason)
 
 
 def starting_point(job: TrainingJob) -> str:

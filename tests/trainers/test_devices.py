@@ -1,0 +1,79 @@
+"""Which device is chosen: by the setting, by what the library finds, and by what the pod was given."""
+
+from __future__ import annotations
+
+import pytest
+
+from visionloop.core.errors import InvalidConfig, SickMachine
+from visionloop.training.devices import choose_device, device_name
+
+H200 = ["NVIDIA H200"]
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        (None, ""),
+        ("", ""),
+        ("auto", ""),
+        ("cpu", "cpu"),
+        (" CPU ", "cpu"),
+        (0, "0"),
+        ("cuda", "0"),
+        ("GPU", "0"),
+        ("cuda:1", "1"),
+        ("0,1", "0,1"),
+        ("cuda:0, cuda:1", "0,1"),
+        ("0,", "0"),
+        ("mps", "mps"),
+    ],
+)
+def test_devices_have_one_spelling(device: object, name: str) -> None:
+    assert device_name(device) == name
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "given", "name", "words"),
+    [
+        (None, [], None, "cpu", "the CPU: no GPU was found"),
+        (None, [], "0", "cpu", "the CPU: no GPU was found"),
+        (None, H200, None, "0", "GPU 0 (NVIDIA H200)"),
+        (None, H200, "1", "0", "GPU 0 (NVIDIA H200)"),
+        (None, H200, "", "0", "GPU 0 (NVIDIA H200)"),
+        ("0", H200, "1", "0", "GPU 0 (NVIDIA H200)"),
+        ("cpu", [], "1", "cpu", "the CPU, as device says"),
+        ("cpu", H200, None, "cpu", "the CPU, as device says"),
+        ("0,1", H200 * 2, "2", "0,1", "GPU 0 (NVIDIA H200) and GPU 1 (NVIDIA H200)"),
+        ("mps", [], None, "mps", "mps"),
+    ],
+)
+def test_the_device_that_is_chosen(
+    device: str | None, gpus: list[str], given: str | None, name: str, words: str
+) -> None:
+    environment = {} if given is None else {"VISIONLOOP_POD_GPUS": given}
+    chosen = choose_device(device, gpus, environment, others=["mps"])
+    assert (chosen.name, chosen.words) == (name, words)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "given", "kind", "text"),
+    [
+        (None, [], "1", SickMachine, "This pod was given 1 GPU, and no GPU can be used (no driver): look at"),
+        ("0", [], "1", SickMachine, "This pod was given 1 GPU, and no GPU can be used (no driver)"),
+        ("0,1", H200, "2", SickMachine, "This pod was given 2 GPUs, and 1 GPU can be used"),
+        ("0", [], "0", InvalidConfig, "device is 0, but this pod was given no GPU: raise the run's gpus"),
+        ("cuda", H200, "0", InvalidConfig, "device is cuda, but this pod was given no GPU"),
+        ("1", H200, "1", InvalidConfig, "device is 1, but this pod was given 1 GPU"),
+        ("mps", [], "0", InvalidConfig, "device is mps, but this pod was given no GPU"),
+        ("0", [], None, InvalidConfig, "device is 0, but no GPU can be used on this machine"),
+        ("1", H200, None, InvalidConfig, "device is 1, but 1 GPU can be used on this machine"),
+        ("quantum", H200, None, InvalidConfig, "device is quantum, but"),
+    ],
+)
+def test_a_device_that_is_not_there(
+    device: str | None, gpus: list[str], given: str | None, kind: type[Exception], text: str
+) -> None:
+    environment = {} if given is None else {"VISIONLOOP_POD_GPUS": given}
+    with pytest.raises(kind) as raised:
+        choose_device(device, gpus, environment, reason="no driver")
+    assert str(raised.value).startswith(text)

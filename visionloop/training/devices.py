@@ -1,0 +1,87 @@
+"""Which device a training or an evaluation computes on: by the setting, by what the library finds, and by what its pod was given.
+
+Pure functions: a trainer says which GPUs its library can use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from visionloop.core.errors import InvalidConfig, SickMachine
+from visionloop.core.policy import POD_GPUS_VARIABLE
+
+CPU = "cpu"
+
+#: Words that name a device as a library's users write it, and what they mean here; empty is the first GPU, else the CPU.
+_WORDS = {"auto": "", "cuda": "0", "gpu": "0"}
+
+
+def device_name(device: object) -> str:
+    """A device's canonical name: empty, ``cpu``, a GPU's number (``0``), several of them (``0,1``), or the word as it is."""
+    words = [word.strip().removeprefix("cuda:") for word in str("" if device is None else device).lower().split(",")]
+    return ",".join(_WORDS.get(word, word) for word in words if word)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A chosen device: its name (``cpu``, ``0``, ``0,1``), and where that is in words."""
+
+    name: str
+    words: str
+
+
+def choose_device(
+    device: object,
+    gpus: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    others: Collection[str] = (),
+    reason: str = "",
+) -> Device:
+    """Chooses the device to compute on.
+
+    Args:
+        device: The setting ``device``.
+        gpus: The names of the GPUs that the library can use, by number.
+        environment: The process's variables; the pod's engine sets ``VISIONLOOP_POD_GPUS``.
+        others: Other devices that can be used here, such as ``mps``.
+        reason: Why the library can use no GPU, where it says so.
+
+    Raises:
+        SickMachine: If the pod was given GPUs, and the library can't use one that it needs.
+        InvalidConfig: If a device is named that this process was not given, or that is not there.
+    """
+    name, given = device_name(device), _pod_gpus(environment)
+    if name == CPU:
+        return Device(CPU, "the CPU, as device says")
+    words = [word for word in name.split(",") if word]
+    numbers = [int(word) for word in words if word.isdecimal()]
+    unusable = [int(word) >= len(gpus) if word.isdecimal() else word not in others for word in words]
+    if given is not None and any(not word.isdecimal() or int(word) >= given for word in words):
+        raise InvalidConfig(
+            f"device is {device}, but this pod was given {_count(given)}: raise the run's gpus, or leave device out."
+        )
+    if given and (any(unusable) or not gpus):
+        because = f" ({reason})" if reason else ""
+        raise SickMachine(
+            f"This pod was given {_count(given)}, and {_count(len(gpus))} can be used{because}: look at the node's GPU and driver."
+        )
+    if any(unusable):
+        raise InvalidConfig(
+            f"device is {device}, but {_count(len(gpus))} can be used on this machine: give another device, or cpu."
+        )
+    if not words and not gpus:
+        return Device(CPU, "the CPU: no GPU was found")
+    chosen = numbers or ([] if words else [0])
+    return Device(name or "0", " and ".join(f"GPU {number} ({gpus[number]})" for number in chosen) or name)
+
+
+def _pod_gpus(environment: Mapping[str, str]) -> int | None:
+    """How many GPUs this pod was given; None outside a pod of an engine."""
+    value = environment.get(POD_GPUS_VARIABLE, "").strip()
+    return int(value) if value.isascii() and value.isdecimal() else None
+
+
+def _count(number: int) -> str:
+    return {0: "no GPU", 1: "1 GPU"}.get(number, f"{number} GPUs")
