@@ -246,8 +246,8 @@ class Laptop:
             "PYTHONPATH": os.pathsep.join(map(str, (CLOSED_NETWORK, THIRD_PARTY))),
             "VISIONLOOP_HOME": str(self.folder / "home"),
             "VISIONLOOP_CACHE": str(self.folder / "cache"),
-            "VISIONLOOP_TEST_MARK": self.mark,
-            "VISIONLOOP_TEST_REFUSED": str(self.folder / "refused"),
+            "PYTHON_TEST_MARK": self.mark,
+            "PYTHON_TEST_REFUSED": str(self.folder / "refused"),
             "AWS_EC2_METADATA_DISABLED": "true",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # Two tests' trainings at once are faster with a core each.
@@ -417,7 +417,7 @@ class CommandServer:
 
     def __init__(self) -> None:
         path = os.pathsep.join(map(str, (CLOSED_NETWORK, THIRD_PARTY)))
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "VISIONLOOP_TEST_REFUSED": os.devnull}
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHON_TEST_REFUSED": os.devnull}
         self.process = subprocess.Popen(
             [sys.executable, str(TESTS / "command_server.py")],
             env=environment,
@@ -457,7 +457,7 @@ def sets(settings: tuple[str, ...]) -> list[str]:
 def _marked(mark: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("VISIONLOOP_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get("PYTHON_TEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
 
 

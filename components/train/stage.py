@@ -42,6 +42,7 @@ from visionloop.core.storage import open_prefix, read_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
+from visionloop.training.environment import child_environment, trainer_variables
 from visionloop.training.tracking import end_left_open
 from visionloop.training.trainers import Trainer
 
@@ -238,9 +239,9 @@ class Training:
             run=self.context.run.name,
             trace_id=self.context.trace_id,
         )
-        return supervise(
-            job, folder, on_batch=self._on_batch, on_epoch=self._on_epoch if listening else lambda _: False
-        )
+        variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
+        on_epoch = self._on_epoch if listening else lambda _: False
+        return supervise(job, folder, variables, on_batch=self._on_batch, on_epoch=on_epoch)
 
     def _on_batch(self, batch: channel.Batch) -> None:
         self.context.alive()

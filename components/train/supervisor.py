@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,7 @@ START = "import sys; from visionloop.components.train.child import main; sys.exi
 def supervise(
     job: JobFile,
     folder: Path,
+    environment: Mapping[str, str],
     *,
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
@@ -35,6 +36,7 @@ def supervise(
     Args:
         job: What to train.
         folder: Where the job file is written.
+        environment: The child's variables; it holds no key of a store.
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
 
@@ -46,7 +48,7 @@ def supervise(
     job_file.write_bytes(msgspec.json.encode(job))
     failed: channel.Failed | None = None
     done: channel.Done | None = None
-    with _child(job_file) as (process, end):
+    with _child(job_file, environment) as (process, end):
         for line in end.lines(0.5):
             if line is None:
                 if process.poll() is not None:
@@ -72,11 +74,11 @@ def supervise(
 
 
 @contextlib.contextmanager
-def _child(job_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
+def _child(job_file: Path, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-c", START, str(job_file), str(theirs.fileno())]
     # The child's output goes where the stage's log goes; stdout is reserved for one line of the stage.
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+    process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
     theirs.close()
     end = channel.Channel(ours)
     try:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import laptop as machine
@@ -22,6 +23,7 @@ from visionloop.core import catalog, errors, reservation, running, storage
 from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
+from visionloop.training.environment import CHILD_VARIABLES
 
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
@@ -218,10 +220,20 @@ def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared
     """As an engine sends it to a container's first process, and to no other."""
     told = prepared.laptop.stage_command("train", *prepared.arguments, "--run", "evicted")
     settings = machine.sets((*TOY, f"hold_until={prepared.laptop.folder / 'gate'}"))
-    command = prepared.laptop.start(*told, *settings)
+    secrets: dict[str, str | None] = {
+        "VISIONLOOP_NOTIFY_URL": "https://hooks.example.com/secret",
+        "ARGO_TOKEN": "secret",
+        "HTTPS_PROXY": "http://user:secret@proxy",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
+    command = prepared.laptop.start(*told, *settings, variables=secrets)
     # Its own word that epoch 1 is kept: the store shows it a moment before the stage knows.
     wait_for(lambda: "epoch 1/" in command.stderr, command)
     child = command.descendant("visionloop.components.train.child")
+    given = child.environ()
+    assert not [name for name in given if not any(fnmatchcase(name, pattern) for pattern in CHILD_VARIABLES)]
+    assert {"PATH", "PYTHONPATH", "VISIONLOOP_CACHE", "OMP_NUM_THREADS", "CUDA_DEVICE_ORDER"} <= set(given)
+    assert "INTERNAL_S3_SECRET_KEY" in set(prepared.laptop.environment) - set(given)
     command.process.send_signal(signal.SIGTERM)
     assert command.end().refused(143) == "train was asked to end by SIGTERM; run it again to resume."
     assert not child.is_running()

@@ -14,7 +14,7 @@ def _is_local(host: Any) -> bool:
 
 
 def _refuse(what: str) -> None:
-    with open(os.environ["VISIONLOOP_TEST_REFUSED"], "a") as file:
+    with open(os.environ["PYTHON_TEST_REFUSED"], "a") as file:
         file.write(f"{what}\n")
     raise OSError(errno.ENETUNREACH, f"the test refuses {what}")
 
@@ -40,6 +40,6 @@ def _asked(host: Any, *arguments: Any, **named: Any) -> Any:
     return _getaddrinfo(host, *arguments, **named)
 
 
-if "VISIONLOOP_TEST_REFUSED" in os.environ:
+if "PYTHON_TEST_REFUSED" in os.environ:
     socket.socket = _Socket  # type: ignore[misc]
     socket.getaddrinfo = _asked

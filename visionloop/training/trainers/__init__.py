@@ -147,7 +147,11 @@ class Predictor(Protocol):
 
 
 class Trainer(Protocol):
-    """A training library behind one interface. Import the library inside the methods, never at module level."""
+    """A training library behind one interface. Import the library inside the methods, never at module level.
+
+    A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
+    trainer's child is given (``visionloop.training.environment``).
+    """
 
     name: str
     logic_version: int

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from visionloop.core.errors import NotFound, Transient
 from visionloop.core.folders import temporary_folder
+from visionloop.training.environment import PROXY_VARIABLES, child_environment
 from visionloop.training.trainers.ultralytics.environment import VARIABLES
 from visionloop.training.trainers.ultralytics.names import weights_names
 
@@ -32,7 +33,7 @@ def download_weights(model: str, folder: Path) -> Path:
     target = folder / names[0]
     with temporary_folder("download") as settings:
         environment = {
-            **os.environ,
+            **child_environment(os.environ, PROXY_VARIABLES),
             **VARIABLES,
             "YOLO_OFFLINE": "false",
             "YOLO_CONFIG_DIR": str(settings),
