@@ -158,7 +158,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
             "task": Parameter(read.task, "argument" if task else "dataset"),
             "split": Parameter(identity.split, origin),
         },
-        notices=[f"{uri}: {text}" for text in assignment.notices],
+        notices=[f"{uri}: {text}" for text in (*read.notices(), *assignment.notices)],
         loaded=Loaded(read, assignment.splits, identity),
     )
     return resolution, identity, read.annotations

@@ -8,7 +8,7 @@ from typing import Any
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.report import Report
 from visionloop.core import reports
-from visionloop.core.errors import NotFound
+from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.core.storage import Prefix
 from visionloop.data import dice
 from visionloop.data.images import ImageRow
@@ -87,5 +87,5 @@ def _picture(image: dice.Image, row: ImageRow, dataset: Prefix, snapshot: Snapsh
     ]
     try:
         return reports.picture(dataset.read(row.key), boxes)
-    except NotFound:
-        return None
+    except (NotFound, InvalidDataset):
+        return None  # a finding says so

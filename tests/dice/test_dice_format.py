@@ -145,7 +145,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("format_version", 1.0), "format_version: expected str, got float"),
         (changed("task_type", "classification"), 'the file says "classification", but detection was asked for'),
         (changed("task_type", "ocr"), 'task_type: "ocr" is no task'),
-        ({"info": {}, "images": [], "annotations": [], "categories": []}, "so this is no DICE file"),
+        ({"info": {}, "images": [], "annotations": [], "categories": []}, "this is the file of a COCO dataset"),
     ],
 )
 def test_a_wrong_field_is_named(value: dict[str, Any], expected: str) -> None:

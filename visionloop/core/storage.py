@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from obstore.store import LocalStore
 from visionloop.core.errors import (
     AccessDenied,
     Defect,
+    InvalidConfig,
     InvalidDataset,
     NotFound,
     PreconditionFailed,
@@ -34,6 +36,7 @@ from visionloop.core.errors import (
     VisionloopError,
 )
 from visionloop.core.files import atomic_write
+from visionloop.core.listings import PARTIAL, PassedOver, bucket_pages, level, unheld, walk
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
 
 Item = TypeVar("Item")
@@ -42,9 +45,6 @@ Made = TypeVar("Made")
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
-
-#: Ending of the name of a file that a folder's client has not renamed yet (object_store, ``LocalFileSystem``).
-PARTIAL = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,14 @@ class Prefix:
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
         """The bytes at ``key`` and their ETag, for a conditional write. Raises NotFound."""
+        self._refuse_special(key)
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
             return bytes(answer.bytes()), str(answer.meta["e_tag"] or "")
 
     def read_start(self, key: str, size: int) -> bytes:
         """The first ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
+        self._refuse_special(key)
         with self._errors("read", key):
             try:
                 answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
@@ -125,6 +127,15 @@ class Prefix:
                     return b""
                 raise
             return bytes(answer.bytes())
+
+    def read_end(self, key: str, size: int) -> bytes:
+        """The last ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
+        whole = self.head(key).size
+        if not whole:
+            return b""
+        self._refuse_special(key)
+        with self._errors("read", key):
+            return bytes(obstore.get_range(self.store, self._key(key), start=max(0, whole - size), end=whole))
 
     def write(self, key: str, data: bytes) -> Sent:
         """Writes ``data`` at ``key``, replacing any object."""
@@ -191,6 +202,7 @@ class Prefix:
         size = 0
         with writing(local):
             local.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_special(key)
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
             with writing(local), atomic_write(local) as partial, partial.open("wb") as file:
@@ -202,23 +214,67 @@ class Prefix:
                     alive()
         return Sent(size, digest.hexdigest())
 
-    def objects(self, under: str = "") -> Iterator[ObjectInfo]:
-        """Every object below ``under``, in the store's order; keys are relative to this prefix."""
+    def objects(self, under: str = "", passed_over: PassedOver = lambda key, kind: None) -> Iterator[ObjectInfo]:
+        """Every object below ``under``, in the store's order; keys are relative to this prefix.
+
+        ``passed_over`` is told of each that can't be read: of a folder pipes, devices and links in a circle; of a bucket keys that no
+        path holds, such as ``a//b``.
+        """
         start = self._key(under.strip("/")) if under else self.path
         with self._errors("list", under or "."):
-            for batch in obstore.list(self.store, prefix=start or None, chunk_size=1000):
-                for meta in batch:
-                    relative = str(meta["path"])[len(self.path) + 1 :] if self.path else str(meta["path"])
-                    yield self._info(relative, meta)
+            if self.on_files:
+                above = f"{under.strip('/')}/" if under else ""
+                for path, status in walk(Path("/", start), lambda path, kind: passed_over(above + path, kind)):
+                    yield _file_info(above + path, status)
+                return
+            last = ""
+            try:
+                for batch in obstore.list(self.store, prefix=start or None, chunk_size=1000):
+                    for meta in batch:
+                        last = str(meta["path"])
+                        yield self._info(self._relative(last), meta)
+                return
+            except store_errors.InvalidPathError:
+                pass  # one key that no path holds; the client refuses the whole listing
+            for answer in self._pages(start, last):
+                yield from self._held(answer, passed_over)
 
     def children(self, under: str = "") -> tuple[list[str], list[ObjectInfo]]:
         """One level: the names of the folders below ``under``, and the objects directly in it."""
         start = self._key(under.strip("/")) if under else self.path
         with self._errors("list", under or "."):
-            answer = obstore.list_with_delimiter(self.store, prefix=start or None)
-        cut = len(self.path) + 1 if self.path else 0
-        names = sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in answer["common_prefixes"])
-        return names, [self._info(str(meta["path"])[cut:], meta) for meta in answer["objects"]]
+            if self.on_files:
+                folders, files = level(Path("/", start))
+                above = f"{under.strip('/')}/" if under else ""
+                return folders, [_file_info(above + name, status) for name, status in files]
+            try:
+                answer = obstore.list_with_delimiter(self.store, prefix=start or None)
+            except store_errors.InvalidPathError:
+                pages = list(self._pages(start, "", delimiter="/"))
+                prefixes = {str(entry["Prefix"]) for page in pages for entry in page.get("CommonPrefixes", ())}
+                names = {prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in prefixes if not unheld(prefix)}
+                return sorted(names), [info for page in pages for info in self._held(page, lambda key, kind: None)]
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in answer["common_prefixes"]}
+        return sorted(names), [self._info(self._relative(str(meta["path"])), meta) for meta in answer["objects"]]
+
+    def _pages(self, start: str, after: str, delimiter: str = "") -> Iterator[Mapping[str, Any]]:
+        """A listing as the store itself gives it, behind the key ``after``."""
+        bucket = self.uri.removeprefix("s3://").partition("/")[0]
+        return bucket_pages(bucket, f"{start}/" if start else "", self.role, after, delimiter)
+
+    def _held(self, page: Mapping[str, Any], passed_over: PassedOver) -> Iterator[ObjectInfo]:
+        """The objects of a page that a path holds; ``passed_over`` is told of the others."""
+        for entry in page.get("Contents", ()):
+            key = str(entry["Key"])
+            if unheld(key):
+                passed_over(self._relative(key), "a key with an empty part, '.', '..' or a control character")
+            elif not key.endswith("/"):
+                etag = str(entry.get("ETag") or "").strip('"')
+                modified = entry["LastModified"].timestamp()
+                yield ObjectInfo(self._relative(key), int(entry["Size"]), etag, None, modified)
+
+    def _relative(self, path: str) -> str:
+        return path[len(self.path) + 1 :] if self.path else path
 
     def delete(self, keys: Iterable[str]) -> int:
         """Removes objects; a missing one counts as removed. Returns the number of keys."""
@@ -269,6 +325,23 @@ class Prefix:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _refuse_special(self, key: str) -> None:
+        """Refuses a pipe, socket or device in a folder before it is opened: reading one waits for ever, or never ends.
+
+        Raises:
+            InvalidDataset: If it is one, and this is a dataset.
+            InvalidConfig: If it is one, and this is not.
+        """
+        if not self.on_files:
+            return
+        try:
+            mode = os.stat(f"/{self._key(key)}").st_mode
+        except (OSError, ValueError):
+            return  # the client's own error says what is wrong
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            error = InvalidDataset if self.role == "dataset" else InvalidConfig
+            raise error(f"{self.uri}/{key}: this is not a file but a pipe, a socket or a device; put a file there.")
 
     def _info(self, key: str, meta: Mapping[str, Any]) -> ObjectInfo:
         etag = str(meta["e_tag"] or "").strip('"')
@@ -336,6 +409,12 @@ class Prefix:
         return Transient(
             f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
         )
+
+
+def _file_info(key: str, status: os.stat_result) -> ObjectInfo:
+    """A file's metadata; its ETag is in the form of the client's own: inode, time in microseconds and size."""
+    etag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-{status.st_size:x}"
+    return ObjectInfo(key, status.st_size, etag, None, status.st_mtime_ns // 1000 / 1e6)
 
 
 def _bad_key(where: str) -> InvalidDataset:

@@ -55,12 +55,11 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
     except UNREADABLE:
         return None
     scale = LONGEST_SIDE / max(image.size)
+    corners = [_corners(item.box, image.size, scale) for item in boxes]
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw = ImageDraw.Draw(image)
-    for item in boxes:
-        x, y, width, height = (value * scale for value in item.box)
+    for item, (x, y, right, bottom) in zip(boxes, corners, strict=True):
         colour = _COLOURS[item.colour % len(_COLOURS)]
-        right, bottom = max(x, x + width), max(y, y + height)
         draw.rectangle((x, y, right, bottom), outline=colour, width=1 if item.dashed else 2)
         if item.text:
             # Pillow's own font has Latin letters only; others are shown escaped.
@@ -71,6 +70,21 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _corners(
+    box: tuple[float, float, float, float], size: tuple[int, int], scale: float
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a box in the scaled picture; of one that reaches outside what lies at its border.
+
+    A box may have any numbers, and Pillow fails at those that it can't hold.
+    """
+    x, y, width, height = box
+    edges = (x, y, max(x, x + width), max(y, y + height))
+    limits = (size[0], size[1], size[0], size[1])
+    # min and max of a number that is not one give the other.
+    left, top, right, bottom = (scale * min(limit, max(0.0, edge)) for edge, limit in zip(edges, limits, strict=True))
+    return left, top, max(left, right), max(top, bottom)
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -4,6 +4,7 @@ from visionloop.data.dice.checks import Finding, Header, Unsupported, check, is_
 from visionloop.data.dice.content import annotations_hash, content, content_hash
 from visionloop.data.dice.difference import difference
 from visionloop.data.dice.format import (
+    DEEPEST,
     SPLITS,
     Annotation,
     Class,
@@ -13,6 +14,7 @@ from visionloop.data.dice.format import (
     Split,
     Statistics,
     decode,
+    depth,
     encode,
 )
 from visionloop.data.dice.labels import (
@@ -29,6 +31,7 @@ from visionloop.data.dice.split import Assignment, SplitRule, assign, groups, pa
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
 
 __all__ = [
+    "DEEPEST",
     "LEGACY_FILE",
     "SPLITS",
     "TASKS",
@@ -55,6 +58,7 @@ __all__ = [
     "content",
     "content_hash",
     "decode",
+    "depth",
     "difference",
     "encode",
     "flip_index",

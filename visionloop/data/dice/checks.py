@@ -202,7 +202,7 @@ def _header(
             "missing_image",
             image,
             f"{field}.file_name",
-            f"images/{image.file_name} does not exist",
+            f"images/{image.file_name} does not exist as a file",
             "upload the image, or remove it and export again",
         )
         return

@@ -19,7 +19,7 @@ from typing import Any
 import rfc8785
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import REMEDY, Annotation, Class, Dataset, Image, RunLength
+from visionloop.data.dice.format import DEEPEST, REMEDY, Annotation, Class, Dataset, Image, RunLength, depth
 
 #: Size in bytes and ETag of each image as the store declares them, by file name.
 Objects = Mapping[str, tuple[int | None, str | None]]
@@ -59,9 +59,13 @@ def annotation_lines(image: Image, file: str, index: int) -> list[str]:
     """
     lines = []
     for position, annotation in enumerate(image.annotations):
+        if annotation.attributes and depth(annotation.attributes) > DEEPEST:
+            raise InvalidDataset(
+                f"{file}: images[{index}].annotations[{position}].attributes: nested deeper than {DEEPEST} levels; {REMEDY}"
+            )
         try:
             lines.append(_annotation(annotation))
-        except (rfc8785.CanonicalizationError, RecursionError) as error:
+        except rfc8785.CanonicalizationError as error:
             raise InvalidDataset(
                 f"{file}: images[{index}].annotations[{position}].attributes: {error}; {REMEDY}"
             ) from None

@@ -17,12 +17,21 @@ from msgspec import Meta, Struct
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.tasks import canonical_task
+from visionloop.data.formats import FORMATS, named_file
+from visionloop.data.formats.listing import END_BYTES
+from visionloop.data.formats.outline import Outline, outline
 
 #: The remedy at the end of each sentence about a wrong file.
 REMEDY = "fix it in the labelling tool and export again."
 
 #: Longest key that S3 takes, in bytes of UTF-8.
 LONGEST_FILE_NAME = 1024
+
+#: Longest name of a class, in characters.
+LONGEST_CLASS_NAME = 1000
+
+#: Deepest nesting of the values in a file: of an annotation's attributes, and of metadata.json.
+DEEPEST = 64
 
 Split = Literal["train", "val", "test"]
 
@@ -135,7 +144,19 @@ class _File(Struct, omit_defaults=True, kw_only=True):
     statistics: Statistics | None = None
 
 
-_DECODER = msgspec.json.Decoder(_File)
+class _Document(_File, kw_only=True):
+    """A file as it is read: with the lists of COCO, which DICE nests in its images and calls otherwise."""
+
+    annotations: msgspec.Raw = msgspec.Raw()
+    categories: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether labels would be passed over: DICE has no such lists."""
+        return bool(bytes(self.categories)) or bytes(self.annotations).strip(b"[] \t\r\n") not in (b"", b"null", b"{}")
+
+
+_DECODER = msgspec.json.Decoder(_Document)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 #: What a field must hold, for fields whose type alone would not tell the user.
@@ -170,9 +191,12 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
     try:
         document = _DECODER.decode(data)
     except msgspec.ValidationError as error:
+        _refuse_other_format(data, file)
         raise InvalidDataset(printable(f"{file}: {_wrong_field(str(error), data)}; {REMEDY}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidDataset(printable(f"{file}: {_wrong_json(error, data)}; {REMEDY}")) from None
+    if document.is_coco:
+        raise _other_format(file, "coco")
     if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
         raise InvalidDataset(
             f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
@@ -207,6 +231,25 @@ def encode(dataset: Dataset) -> bytes:
     )
 
 
+def _refuse_other_format(data: bytes, file: str) -> None:
+    """Raises InvalidDataset if a file that is not DICE is of another format, whatever its name says."""
+    try:
+        keys = frozenset(msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
+        seen = Outline(keys)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        seen = outline(data[:END_BYTES])
+    if name := named_file(seen):
+        raise _other_format(file, name)
+
+
+def _other_format(file: str, name: str) -> InvalidDataset:
+    title = FORMATS[name].title
+    return InvalidDataset(
+        f"{file}: this is the file of {title} under DICE's name, and only DICE is read, where each image holds its own "
+        "annotations; export it from the labelling tool as DICE."
+    )
+
+
 def _task(task_type: str | None, file: str, asked: str | None) -> str:
     """The file's task, which must be the one asked for."""
     if not task_type:
@@ -234,6 +277,11 @@ def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]
         if not class_.name.strip() or _CONTROL.search(class_.name):
             raise InvalidDataset(
                 f"{file}: classes[{index}].name: {shown(class_.name)} is empty or holds a control character; {REMEDY}"
+            )
+        if len(class_.name) > LONGEST_CLASS_NAME:
+            raise InvalidDataset(
+                f"{file}: classes[{index}].name: {shown(class_.name[:80])} has {len(class_.name):,} characters, more than "
+                f"{LONGEST_CLASS_NAME:,}; {REMEDY}"
             )
         first = ids.setdefault(class_.id, index)
         if first != index:
@@ -294,6 +342,15 @@ def _hostile(name: str) -> str | None:
     if len(name.encode()) > LONGEST_FILE_NAME:
         return f"is longer than {LONGEST_FILE_NAME} bytes"
     return None
+
+
+def depth(value: object) -> int:
+    """How deep lists and objects are nested in a JSON value; 0 for a plain one."""
+    level, deepest = [value], 0
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        deepest += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return deepest
 
 
 def printable(text: str) -> str:

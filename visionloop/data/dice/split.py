@@ -161,7 +161,7 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
     file_type = msgspec.defstruct("GroupedFile", [("images", list[image_type])])  # type: ignore[valid-type]
     try:
         images = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=file_type).images  # type: ignore[attr-defined]
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidConfig(f"{file}: group={field} can't be read ({error}); name another field.") from None
     group_by_name: dict[str, str] = {}
     for index, image in enumerate(images):

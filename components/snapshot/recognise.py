@@ -1,0 +1,118 @@
+"""Says what lies where a DICE dataset should: another format, a file, an archive, or the folder above or below a dataset."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path, PurePosixPath
+
+from visionloop.core.errors import DatasetNotFound, NotFound, VisionloopError
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import local_path, split_uri
+from visionloop.data import dice, formats
+from visionloop.data.formats.listing import END_BYTES, IMAGES
+from visionloop.data.formats.outline import outline
+
+#: How many keys are listed to tell what lies there.
+MOST_KEYS = 10_000
+
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
+
+_ANNOTATION_FILES = frozenset({*map(dice.annotation_file, dice.TASKS), dice.LEGACY_FILE})
+
+_REMEDY = "export it from the labelling tool as DICE"
+
+
+def no_dataset(prefix: Prefix) -> DatasetNotFound:
+    """The error for a place without a DICE annotation file: what lies there instead, and what to do."""
+    return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _not_dice(prefix)}.")
+
+
+def _empty(prefix: Prefix) -> str | None:
+    """Why nothing lies at a URI; None if something does."""
+    if any(True for _ in prefix.objects()):
+        return None
+    folder = local_path(prefix.uri)
+    if folder is not None:
+        if folder.is_dir():
+            return f"the folder is empty; correct --dataset, or {_REMEDY}"
+        if not folder.exists():
+            return "there is no such folder; correct --dataset"
+        if not folder.is_file():
+            return "it is neither a folder nor a file; correct --dataset"
+    parent, name = split_uri(prefix.uri)
+    try:
+        start, end = _ends(open_prefix(parent, prefix.role), name)
+    except (NotFound, VisionloopError):
+        return "no dataset lies there; correct --dataset or export it from the labelling tool"
+    return _file(parent, name, start, end)
+
+
+def _file(parent: str, name: str, start: bytes, end: bytes) -> str:
+    """What a file is that is named in place of a folder."""
+    if name in _ANNOTATION_FILES:
+        return f"it is the dataset's file, not its folder; give {parent}"
+    if PurePosixPath(name).suffix.lower() in _ARCHIVES:
+        return "it is an archive, not a folder; unpack it and give the folder"
+    if format_name := formats.named_file(outline(start, end)):
+        title = formats.FORMATS[format_name].title
+        return f"it is a file of {title}, and only a folder with a DICE dataset is read; {_REMEDY}"
+    return "it is a file, not a folder; give the folder that holds the dataset"
+
+
+def _not_dice(prefix: Prefix) -> str:
+    """What the objects at a URI are."""
+    folder = local_path(prefix.uri)
+    special = [name for name in sorted(_ANNOTATION_FILES) if folder is not None and Path(folder, name).exists()]
+    if special:
+        return f"{special[0]} is not a file but a pipe, a socket, a device or a folder; put the file there"
+    keys = [info.key for info in itertools.islice(prefix.objects(), MOST_KEYS)]
+    inner = sorted(key.rpartition("/")[0] for key in keys if key.rpartition("/")[2] in _ANNOTATION_FILES)
+    if inner:
+        others = len(set(inner)) - 1
+        more = f" ({others} more of them have a dataset)" if others else ""
+        return f"the dataset lies in a folder below; give {prefix.uri}/{inner[0]}{more}"
+    if outer := _outer(prefix):
+        return f"these are a dataset's images; give the folder above, {outer}"
+    listing = formats.Listing(keys, lambda key: _ends_if_read(prefix, key))
+    for key, seen in listing.outlines.items():
+        if seen.keys >= {"format_version", "images"}:
+            return (
+                f"{key} is a DICE file under another name; call it {dice.annotation_file('TASK')}, "
+                f"with one of {', '.join(dice.TASKS)} as TASK, beside the folder images"
+            )
+    if recognised := formats.recognise(listing):
+        name, evidence = recognised
+        return f"{formats.FORMATS[name].title} lies there ({evidence}), and only DICE is read; {_REMEDY}"
+    if all(PurePosixPath(key).suffix.lower() in IMAGES for key in keys):
+        return f"images lie there ({min(keys)}) without an annotation file; label them and export them as DICE"
+    names = "{" + ",".join(dice.TASKS) + "}"
+    return (
+        f"no annotations_{names}.json and no {dice.LEGACY_FILE} lies there, and what does ({min(keys)}) is not a "
+        "dataset; correct --dataset, or export the dataset as DICE"
+    )
+
+
+def _outer(prefix: Prefix) -> str | None:
+    """The folder above, if this is the folder of a dataset's images."""
+    parent, name = split_uri(prefix.uri)
+    try:
+        if name != "images":
+            return None
+        _, objects = open_prefix(parent, prefix.role).children()
+    except (NotFound, VisionloopError):
+        return None
+    return parent if any(info.key in _ANNOTATION_FILES for info in objects) else None
+
+
+def _ends_if_read(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
+    """As ``_ends``; empty for a file that can't be read."""
+    try:
+        return _ends(prefix, key)
+    except (NotFound, VisionloopError):
+        return b"", b""
+
+
+def _ends(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
+    """The first and last bytes of a file; the second are empty where the first are all."""
+    start = prefix.read_start(key, END_BYTES)
+    return start, prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""

@@ -1,0 +1,23 @@
+"""COCO's own format: any JSON file with images, annotations and categories at its top (https://cocodataset.org/#format-data)."""
+
+from __future__ import annotations
+
+from visionloop.data.formats.listing import Listing
+from visionloop.data.formats.outline import Outline
+
+
+def is_coco(seen: Outline) -> bool:
+    """Whether a JSON file is of this format, by its outline.
+
+    A large file shows its first keys alone, and ``categories`` in its last bytes.
+    """
+    if seen.keys >= {"images", "annotations"} or seen.keys >= {"images", "categories"}:
+        return True
+    begins = bool(seen.keys & {"images", "annotations", "categories"}) and "classes" not in seen.keys
+    of_annotation = {"image_id", "category_id"} <= seen.first.get("annotations", frozenset())
+    return begins and ("categories" in seen.keys | seen.last or of_annotation)
+
+
+def recognise(listing: Listing) -> str | None:
+    """The first file of this format, or None."""
+    return next((key for key, seen in listing.outlines.items() if is_coco(seen)), None)

@@ -1,0 +1,54 @@
+"""What is seen of a place where a dataset should lie: its keys, and the first and last bytes of a few files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from visionloop.data.formats.outline import Outline, outline
+
+#: How many bytes of a file's start and of its end are read.
+END_BYTES = 64 * 2**10
+
+#: How many files are looked into, by their extensions: 16 in all.
+LOOKED_INTO = {(".json",): 8, (".xml",): 4, (".yaml", ".yml"): 4}
+
+#: Words that name a split in a folder's or a file's name.
+SPLIT_WORDS = frozenset({"train", "val", "valid", "validation", "test"})
+
+#: Extensions of image files, of those too that no trainer reads: they show what a folder is.
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A place where a dataset should lie.
+
+    Attributes:
+        keys: The keys below it, as many as were listed.
+        ends: Reads the first and the last END_BYTES of a key; the second is empty where the first are the whole file.
+    """
+
+    keys: Sequence[str]
+    ends: Callable[[str], tuple[bytes, bytes]]
+
+    def files(self, *extensions: str) -> list[str]:
+        """The keys with these extensions that are looked into: the least deep ones, at most as many as LOOKED_INTO says."""
+        chosen = [key for key in self.keys if PurePosixPath(key).suffix.lower() in extensions]
+        return sorted(chosen, key=lambda key: (key.count("/"), key))[: LOOKED_INTO[extensions]]
+
+    @cached_property
+    def outlines(self) -> dict[str, Outline]:
+        """The outlines of the JSON files that are looked into, by key."""
+        return {key: outline(*self.ends(key)) for key in self.files(".json")}
+
+    @cached_property
+    def xml_starts(self) -> dict[str, bytes]:
+        """The first bytes of the XML files that are looked into, by key."""
+        return {key: self.ends(key)[0] for key in self.files(".xml")}
+
+    def is_image(self, key: str) -> bool:
+        """Whether a key has an image's extension."""
+        return PurePosixPath(key).suffix.lower() in IMAGES
