@@ -14,7 +14,7 @@ from visionloop.components.convert.converted import IndexEntry, encode_index
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts
-from visionloop.core.errors import Defect, InvalidDataset, InvalidReceipt
+from visionloop.core.errors import InvalidDataset, InvalidReceipt
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
@@ -72,11 +72,7 @@ class ConvertStage:
         kept = [image for image in kept if not dice.is_too_small(image)]
         if layout == "imagefolder":
             # An image folder has no place for an image without a class.
-            kept = [image for image in kept if dice.image_folder_class(image) is not None]
-        if not any(rows[image.file_name].split == "train" for image in kept):
-            raise InvalidDataset(
-                f"{snapshot.dataset}: no usable image is left for training; correct the annotations or the split."
-            )
+            kept = [image for image in kept if image.annotations]
         views = dice.view_names([image.file_name for image in kept])
         folders = dice.class_folders(dataset) if layout == "imagefolder" else {}
         entries: list[IndexEntry] = []
@@ -89,7 +85,7 @@ class ConvertStage:
                 stem = f"labels/{row.split}/{view.rsplit('.', 1)[0]}.txt"
                 labels[stem] = dice.yolo_label(image, snapshot.task, index)
             else:
-                path = f"{row.split}/{folders[_single_class(image)]}/{view}"
+                path = f"{row.split}/{folders[dice.image_folder_class(image)]}/{view}"
             entries.append(
                 IndexEntry(
                     file_name=image.file_name,
@@ -101,6 +97,12 @@ class ConvertStage:
                 )
             )
             context.alive()
+        in_train = sum(entry.split == "train" for entry in entries if layout == "imagefolder")
+        in_train += sum(text.count("\n") for name, text in labels.items() if name.startswith("labels/train/"))
+        if not in_train:
+            raise InvalidDataset(
+                f"{snapshot.dataset}: no label is left for training; correct the annotations or the split, and validate again."
+            )
         attempt.write("labels", "labels.tar", _archive(labels), result=True)
         attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
         attempt.write("index", "index.jsonl", encode_index(entries), result=True)
@@ -109,13 +111,6 @@ class ConvertStage:
         return Computed(
             scalars={"format": layout, "images": len(entries), "too_small": too_small, "objects": objects, **counts}
         )
-
-
-def _single_class(image: dice.Image) -> int:
-    class_id = dice.image_folder_class(image)
-    if class_id is None:
-        raise Defect(f"{image.file_name} has no single class, and was kept all the same.")
-    return class_id
 
 
 def _archive(labels: dict[str, str]) -> bytes:

@@ -20,7 +20,10 @@ class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How many images were checked, what was found, and which images are left out of training."""
+    """How many images were checked, what was found, and which images are left out of training.
+
+    ``labels`` counts the labels that convert keeps by split, ``labels_left_out`` the objects that become none, by reason.
+    """
 
     schema: int = 1
     snapshot_id: str
@@ -30,6 +33,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     warnings: int
     quarantined: list[str]
     findings: list[ReportedFinding]
+    labels: dict[str, int] = {}
+    labels_left_out: dict[str, int] = {}
 
     def encode(self) -> bytes:
         """Canonical JSON, because it is a result."""

@@ -78,11 +78,16 @@ class ValidateStage:
         if mode == "annotations":
             # No image is read: the manifest's row stands in for the image's header.
             headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}
-        findings = dice.check(snapshot.annotations, headers)
+        labels = dice.image_labels(snapshot.annotations)
+        findings = dice.check(snapshot.annotations, headers, labels)
         broken = sorted(
             {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
         )
-        report = _report(snapshot, mode, findings, broken if quarantine else [])
+        left_out = broken if quarantine else []
+        splits = {row.file_name: row.split for row in snapshot.rows}
+        counts = dice.count_labels(labels, splits, set(left_out))
+        findings += dice.absences(snapshot.annotations, counts)
+        report = _report(snapshot, mode, findings, left_out, counts)
         page = render(snapshot, report, open_prefix(snapshot.dataset, "dataset"))
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.rows))
         if refusal:
@@ -115,7 +120,9 @@ def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.Ima
     return list(images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive))
 
 
-def _report(snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str]) -> Report:
+def _report(
+    snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str], counts: dice.LabelCounts
+) -> Report:
     return Report(
         snapshot_id=snapshot.id,
         mode=mode,
@@ -133,6 +140,8 @@ def _report(snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_ou
             )
             for finding in findings
         ],
+        labels={split: counts.kept[split].total() for split in dice.SPLITS},
+        labels_left_out=dict(sorted(counts.left_out.items())),
     )
 
 
@@ -142,7 +151,9 @@ def _refusal(report: Report, broken: list[str], *, quarantine: bool, images: int
     if not errors:
         return None
     general = [finding for finding in errors if finding.file_name is None]
-    first = (general or errors)[0].sentence
+    # Labels that are refused one by one say more than that none is left.
+    telling = [finding for finding in (*general, *errors) if finding.code != "no_labels"]
+    first = (telling or general)[0].sentence
     more = f" ({len(errors) - 1} more errors.)" if len(errors) > 1 else ""
     if not quarantine or general:
         return f"{first}{more}"

@@ -4,7 +4,7 @@ import pytest
 from dice_samples import annotation, dataset, document, documents, image
 from hypothesis import given
 
-from visionloop.data.dice import Finding, Header, check
+from visionloop.data.dice import Finding, Header, check, class_index, yolo_label
 
 CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}]
 
@@ -50,8 +50,7 @@ def test_a_right_dataset_has_no_findings() -> None:
         ),
         ({"image_id": 2}, "image_id", "image_id 2 is not the id of the image that it lies in, 1"),
         ({"bbox": None}, "missing_bbox", "images[0].annotations[0].bbox is missing; draw the box."),
-        ({"bbox": [10, 10, 0, 5]}, "empty_bbox", "bbox [10, 10, 0, 5] has no width or no height"),
-        ({"bbox": [10, 10, 5, -5]}, "empty_bbox", "has no width or no height"),
+        ({"bbox": [10, 10, 5, -5]}, "empty_bbox", "bbox [10, 10, 5, -5] has a negative width or height"),
         ({"bbox": [-2, 0, 10, 10]}, "bbox_outside", "bbox [-2, 0, 10, 10] reaches outside the image of 900 × 900"),
         ({"bbox": [0, 0, 902, 10]}, "bbox_outside", "reaches outside the image"),
         ({"bbox": [0, 1e308, 1e308, 1e308]}, "bbox_not_finite", "is not finite"),
@@ -174,7 +173,55 @@ def test_polygons_are_checked(segmentation: Any, code: str | None) -> None:
 
 def test_a_crowd_may_be_a_mask() -> None:
     mask = {"size": [900, 900], "counts": [1, 2]}
-    assert check(labelled("segmentation", iscrowd=1, segmentation=mask), None) == []
+    assert list(found(labelled("segmentation", iscrowd=1, segmentation=mask))) == ["object_dropped"]
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "words"),
+    [
+        ("object_detection", {"iscrowd": 1}, "is a crowd region, so it is left out"),
+        ("object_detection", {"bbox": [10, 10, 0, 5]}, "has no width or no height"),
+        ("object_detection", {"bbox": [10, 10, 5, 0]}, "has no width or no height"),
+        ("object_detection", {"bbox": [-1, 10, 1, 5]}, "lies at the image's border with nothing inside"),
+        ("object_detection", {"bbox": [900, 10, 1, 5]}, "lies at the image's border with nothing inside"),
+        ("instance_segmentation", {"segmentation": [[1, 1, 9, 1, 5, 1]]}, "has no width or no height"),
+        ("instance_segmentation", {"segmentation": [[900, 1, 901, 1, 901, 9]]}, "at the image's border with nothing"),
+        ("keypoints", {"keypoints": [5, 5, 0, 6, 6, 0]}, "has no labelled keypoint in the image"),
+        ("keypoints", {"keypoints": [5, 950, 2, 950, 6, 1]}, "has no labelled keypoint in the image"),
+    ],
+)
+def test_an_object_that_conversion_drops_is_told(task: str, fields: dict[str, Any], words: str) -> None:
+    value = labelled(task, HAND if task == "keypoints" else None, area=None, **fields)
+    findings = found(value)
+    assert words in findings["object_dropped"].sentence
+    assert findings["object_dropped"].severity == "warning"
+    assert not [finding for finding in findings.values() if finding.severity == "error"]
+    assert yolo_label(value.images[0], value.task, class_index(value)) == ""
+
+
+def test_what_an_image_drops_for_one_reason_is_one_finding() -> None:
+    labels = [annotation(number, iscrowd=1, bbox=[number, 1, 5, 5], area=None) for number in range(4)]
+    dropped = [
+        one for one in check(dataset(document([image(annotations=labels)])), None) if one.code == "object_dropped"
+    ]
+    assert [one.field for one in dropped] == ["images[0].annotations[0]"]
+    assert "is a crowd region (as 3 more of this image)" in dropped[0].sentence
+
+
+@pytest.mark.parametrize("outside", [0.0, 0.9, 1.0, 1.1])
+def test_boxes_polygons_and_keypoints_have_one_tolerance_at_the_border(outside: float) -> None:
+    edge = 900 + outside
+    codes = {
+        "bbox_outside": labelled(bbox=[100, 100, edge - 100, 50], area=None),
+        "polygon_outside": labelled("segmentation", segmentation=[[1, 1, edge, 1, 9, 9]], area=None),
+        "keypoint_outside": labelled("pose", HAND, keypoints=[edge, 5, 2, 7, 7, 2]),
+    }
+    for code, value in codes.items():
+        assert (code in found(value)) is (outside > 1), code
+        label = yolo_label(value.images[0], value.task, class_index(value)).split()
+        assert all(0 <= float(number) <= 1 for number in label[1:] if value.task != "pose"), code
+    # A keypoint within the tolerance is clipped, one outside is not labelled.
+    assert label[5:8] == (["1", "0.00555556", "2"] if outside <= 1 else ["0", "0", "0"])
 
 
 HAND = [{"id": 0, "name": "defect", "keypoints": ["tip", "root"], "flip_pairs": [[0, 1]]}]

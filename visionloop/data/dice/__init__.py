@@ -1,8 +1,9 @@
 """The DICE dataset format: reading, checking, identifying, splitting and labelling. Pure functions, no stores."""
 
-from visionloop.data.dice.checks import Finding, Header, Unsupported, check, is_too_small
+from visionloop.data.dice.checks import Header, Unsupported, check, is_too_small
 from visionloop.data.dice.content import annotations_hash, content, content_hash
 from visionloop.data.dice.difference import difference
+from visionloop.data.dice.findings import Finding
 from visionloop.data.dice.format import (
     DEEPEST,
     SPLITS,
@@ -27,6 +28,7 @@ from visionloop.data.dice.labels import (
     view_names,
     yolo_label,
 )
+from visionloop.data.dice.presence import LabelCounts, absences, count_labels, image_labels
 from visionloop.data.dice.split import Assignment, SplitRule, assign, groups, parse_split, split_from_object
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
 
@@ -42,11 +44,13 @@ __all__ = [
     "Finding",
     "Header",
     "Image",
+    "LabelCounts",
     "RunLength",
     "Split",
     "SplitRule",
     "Statistics",
     "Unsupported",
+    "absences",
     "annotation_file",
     "annotations_hash",
     "assign",
@@ -57,6 +61,7 @@ __all__ = [
     "class_order",
     "content",
     "content_hash",
+    "count_labels",
     "decode",
     "depth",
     "difference",
@@ -64,6 +69,7 @@ __all__ = [
     "flip_index",
     "groups",
     "image_folder_class",
+    "image_labels",
     "is_too_small",
     "keypoint_shape",
     "parse_split",

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
+from visionloop.data.dice.border import inside
+from visionloop.data.dice.findings import Finding, Severity
 from visionloop.data.dice.format import Annotation, Class, Dataset, Image, RunLength, printable, shown
-
-#: A box, polygon or keypoint may lie this many pixels outside its image: rounding at export, clipped by conversion.
-OUTSIDE_PIXELS = 1.0
+from visionloop.data.dice.labels import LeftOut
+from visionloop.data.dice.presence import ImageLabels, image_labels
 
 #: Relative tolerance between a box's ``area`` and width × height: the tool computes it before rounding the box.
 AREA_TOLERANCE = 1e-4
-
-Severity = Literal["error", "warning"]
 
 #: The extensions of each format that is read (``core.pictures.FORMATS``).
 EXTENSIONS_OF = {
@@ -86,33 +84,23 @@ class Unsupported:
     remedy: str = "convert it to JPEG or PNG"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong (``error``: the image or dataset can't be trained on) or suspicious (``warning``).
-
-    ``code`` is a stable short name, ``file_name`` the image it is about (None for the whole file), ``field`` the path in
-    the annotation file, ``sentence`` what a person reads.
-    """
-
-    severity: Severity
-    code: str
-    file_name: str | None
-    field: str
-    sentence: str
-
-
-def check(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None] | None) -> list[Finding]:
+def check(
+    dataset: Dataset,
+    headers: Mapping[str, Header | Unsupported | None] | None,
+    labels: Mapping[str, ImageLabels] | None = None,
+) -> list[Finding]:
     """Checks a decoded dataset against itself and against its images.
 
     Args:
         dataset: The decoded annotations.
         headers: Each image's header by file name, or what it is instead: None for one that can't be read as an image, absent for one that the
             store lacks. None in place of the mapping checks the annotations alone.
+        labels: What ``presence.image_labels`` gives for the dataset, where it is there already.
 
     Returns:
         The findings, those of images first, in the file's order.
     """
-    findings = list(_images(dataset, headers))
+    findings = list(_images(dataset, headers, image_labels(dataset) if labels is None else labels))
     findings.extend(_classes(dataset))
     findings.extend(_statistics(dataset))
     for field in ("dataset_id", "dataset_name"):
@@ -147,7 +135,11 @@ def _finding(
     return Finding(severity, code, name, field, printable(f"{dataset.file}: {where} {problem}; {remedy}."))
 
 
-def _images(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None] | None) -> Iterator[Finding]:
+def _images(
+    dataset: Dataset,
+    headers: Mapping[str, Header | Unsupported | None] | None,
+    labels: Mapping[str, ImageLabels],
+) -> Iterator[Finding]:
     classes = {class_.id: class_ for class_ in dataset.classes}
     keypoints = _keypoints_by_class(dataset)
     for index, image in enumerate(dataset.images):
@@ -190,7 +182,7 @@ def _images(dataset: Dataset, headers: Mapping[str, Header | Unsupported | None]
         if dataset.task == "classification":
             yield from _single_class(dataset, image, field)
         else:
-            yield from _duplicates(dataset, image, field)
+            yield from _left_out(dataset, image, field, labels[image.file_name].left_out)
 
 
 def _header(
@@ -338,17 +330,17 @@ def _box(
     if not all(map(math.isfinite, (x + width, y + height, width, height))):
         yield _error(dataset, "bbox_not_finite", image, field, f"{numbers} is not finite", "draw the box again")
         return
-    if width <= 0 or height <= 0:
+    if width < 0 or height < 0:
         yield _error(
             dataset,
             "empty_bbox",
             image,
             field,
-            f"{numbers} has no width or no height",
+            f"{numbers} has a negative width or height",
             "draw the box again or remove it",
         )
         return
-    if not _inside(image, x, y) or not _inside(image, x + width, y + height):
+    if not inside(image, x, y) or not inside(image, x + width, y + height):
         yield _error(
             dataset,
             "bbox_outside",
@@ -361,6 +353,7 @@ def _box(
     # With polygons, area is the polygons' own.
     if (
         area is not None
+        and width * height > 0
         and not annotation.segmentation
         and abs(area - width * height) > AREA_TOLERANCE * width * height
     ):
@@ -399,7 +392,7 @@ def _segmentation(dataset: Dataset, image: Image, annotation: Annotation, field:
                 f"has {len(polygon)} numbers, not x and y of 3 points or more",
                 "draw the polygon again or remove it",
             )
-        elif not all(_inside(image, x, y) for x, y in zip(polygon[::2], polygon[1::2], strict=True)):
+        elif not all(inside(image, x, y) for x, y in zip(polygon[::2], polygon[1::2], strict=True)):
             yield _error(
                 dataset,
                 "polygon_outside",
@@ -440,7 +433,7 @@ def _pose(
         )
     for number in range(expected):
         x, y, visibility = values[3 * number : 3 * number + 3]
-        if visibility and not _inside(image, x, y):
+        if visibility and not inside(image, x, y):
             yield _warning(
                 dataset,
                 "keypoint_outside",
@@ -464,27 +457,41 @@ def _single_class(dataset: Dataset, image: Image, field: str) -> Iterator[Findin
         )
 
 
-def _duplicates(dataset: Dataset, image: Image, field: str) -> Iterator[Finding]:
-    if len(image.annotations) < 2:
-        return
-    first: dict[object, int] = {}
-    for position, annotation in enumerate(image.annotations):
-        key = (annotation.class_id, annotation.bbox, annotation.keypoints, _polygons(annotation))
-        earlier = first.setdefault(key, position)
-        if earlier != position:
+#: What is said of an object that conversion drops, by its reason, and what to do.
+_DROPPED = {
+    "crowd": ("is a crowd region", "set iscrowd to 0 if it is one object"),
+    "no area": ("has no width or no height", "draw it again or remove it"),
+    "outside": ("lies at the image's border with nothing inside", "draw it again or remove it"),
+    "no keypoint": ("has no labelled keypoint in the image", "set its keypoints or remove it"),
+}
+
+
+def _left_out(dataset: Dataset, image: Image, field: str, left_out: Sequence[LeftOut]) -> Iterator[Finding]:
+    """One finding for each repeated object, and one for all that an image drops for the same reason."""
+    dropped: dict[str, list[int]] = {}
+    for entry in left_out:
+        if entry.reason == "repeated":
             yield _warning(
                 dataset,
                 "duplicate",
                 image,
-                f"{field}.annotations[{position}]",
-                f"repeats annotations[{earlier}] and is left out",
+                f"{field}.annotations[{entry.position}]",
+                f"repeats annotations[{entry.repeats}] and is left out",
                 "remove one of them",
             )
-
-
-def _polygons(annotation: Annotation) -> object:
-    mask = annotation.segmentation
-    return (mask.size, mask.counts) if isinstance(mask, RunLength) else mask
+        elif entry.reason in _DROPPED:
+            dropped.setdefault(entry.reason, []).append(entry.position)
+    for reason, positions in dropped.items():
+        problem, remedy = _DROPPED[reason]
+        more = f" (as {len(positions) - 1} more of this image)" if len(positions) > 1 else ""
+        yield _warning(
+            dataset,
+            "object_dropped",
+            image,
+            f"{field}.annotations[{positions[0]}]",
+            f"{problem}{more}, so it is left out",
+            remedy,
+        )
 
 
 def _classes(dataset: Dataset) -> Iterator[Finding]:
@@ -585,13 +592,6 @@ def _keypoints_by_class(dataset: Dataset) -> dict[int, int]:
         )
         default = next(lengths, None)
     return {} if default is None else {class_.id: named.get(class_.id, default) for class_ in dataset.classes}
-
-
-def _inside(image: Image, x: float, y: float) -> bool:
-    """Whether a point lies in the image, with the tolerance; False for a number that is not finite."""
-    return (
-        -OUTSIDE_PIXELS <= x <= image.width + OUTSIDE_PIXELS and -OUTSIDE_PIXELS <= y <= image.height + OUTSIDE_PIXELS
-    )
 
 
 def _ids(classes: Mapping[int, Class]) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.dice.border import inside
 from visionloop.data.dice.format import Annotation, Dataset, Image, RunLength, printable
 
 #: Longest name of a folder or file in bytes; most file systems take 255, and a label's suffix must fit too.
@@ -23,6 +26,12 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 #: Trainers find a label by replacing the last folder ``images`` of a path by ``labels``, and skip hidden files.
 _MARKED = frozenset({"images", "labels"})
+
+#: Why an object becomes no label. ``unusable`` is what validate refuses: no box, no polygon, a class that is not there.
+Reason = Literal["crowd", "no area", "outside", "no keypoint", "repeated", "unusable"]
+
+#: How many distances between the points of two polygons are held at once.
+_DISTANCES = 2**20
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?").fullmatch
 _UNSAFE = frozenset('<>:"|?*\\%/')
@@ -67,6 +76,44 @@ def flip_index(dataset: Dataset) -> tuple[int, ...] | None:
     return tuple(indices)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """An object that becomes no label: its position among the image's annotations, why, and the one that it repeats."""
+
+    position: int
+    reason: Reason
+    repeats: int | None = None
+
+
+def yolo_rows(
+    image: Image, task: str, class_index: Mapping[int, int]
+) -> tuple[dict[tuple[float, ...], int], list[LeftOut]]:
+    """An image's labels as numbers, each with the position of its annotation, and the objects that become none.
+
+    Args:
+        image: The image with its annotations.
+        task: ``detection``, ``segmentation`` or ``pose``.
+        class_index: Class index by class id.
+    """
+    rows: dict[tuple[float, ...], int] = {}
+    left_out: list[LeftOut] = []
+    for position, annotation in enumerate(image.annotations):
+        if annotation.iscrowd:
+            left_out.append(LeftOut(position, "crowd"))
+            continue
+        if annotation.class_id not in class_index:
+            left_out.append(LeftOut(position, "unusable"))
+            continue
+        values = _values(image, annotation, task)
+        if isinstance(values, str):
+            left_out.append(LeftOut(position, values))
+            continue
+        first = rows.setdefault((class_index[annotation.class_id], *values), position)
+        if first != position:
+            left_out.append(LeftOut(position, "repeated", first))
+    return rows, left_out
+
+
 def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
     """An image's YOLO label file: one line per object, sorted, so that equal content gives equal labels.
 
@@ -83,25 +130,25 @@ def yolo_label(image: Image, task: str, class_index: Mapping[int, int]) -> str:
     Raises:
         InvalidDataset: If an annotation's class id has no index.
     """
-    rows: dict[tuple[float, ...], None] = {}
     for annotation in image.annotations:
-        if annotation.iscrowd:
-            continue
-        if annotation.class_id not in class_index:
+        if annotation.class_id not in class_index and not annotation.iscrowd:
             raise InvalidDataset(
                 f"{printable(image.file_name)}: class_id {annotation.class_id} is no class of the dataset; "
                 "correct the label or add the class."
             )
-        if task == "segmentation":
-            values = _polygon(image, annotation)
-        elif task == "pose":
-            box, keypoints = _box(image, annotation), _keypoints(image, annotation)
-            values = box + keypoints if box and keypoints else ()
-        else:
-            values = _box(image, annotation)
-        if values:
-            rows[(class_index[annotation.class_id], *values)] = None
+    rows, _ = yolo_rows(image, task, class_index)
     return "".join(sorted(" ".join(f"{value:g}" for value in row) + "\n" for row in rows))
+
+
+def _values(image: Image, annotation: Annotation, task: str) -> tuple[float, ...] | Reason:
+    """The numbers of an object's label behind its class, or why it has none."""
+    if task == "segmentation":
+        return _polygon(image, annotation)
+    box = _box(image, annotation)
+    if task != "pose" or isinstance(box, str):
+        return box
+    keypoints = _keypoints(image, annotation)
+    return keypoints if isinstance(keypoints, str) else box + keypoints
 
 
 def image_folder_class(image: Image) -> int:
@@ -192,11 +239,13 @@ def _split_extension(name: str) -> tuple[str, str]:
     return (f"{folder}{slash}{stem}", dot + extension) if stem else (name, "")
 
 
-def _box(image: Image, annotation: Annotation) -> tuple[float, ...]:
-    """Centre x, centre y, width, height as fractions of the image; empty if nothing of the box is left."""
+def _box(image: Image, annotation: Annotation) -> tuple[float, ...] | Reason:
+    """Centre x, centre y, width, height as fractions of the image, or why nothing of the box is left."""
     if annotation.bbox is None:
-        return ()
+        return "unusable"
     x, y, width, height = annotation.bbox
+    if not (width > 0 and height > 0):
+        return "no area"
     # A box inside the image keeps its numbers, so that nothing is rounded.
     if x < 0 or x + width > image.width:
         left, right = max(x, 0.0), min(x + width, float(image.width))
@@ -205,7 +254,7 @@ def _box(image: Image, annotation: Annotation) -> tuple[float, ...]:
         top, bottom = max(y, 0.0), min(y + height, float(image.height))
         y, height = top, bottom - top
     if not (width > 0 and height > 0):
-        return ()
+        return "outside"
     return (
         (x + width / 2) / image.width,
         (y + height / 2) / image.height,
@@ -214,34 +263,39 @@ def _box(image: Image, annotation: Annotation) -> tuple[float, ...]:
     )
 
 
-def _keypoints(image: Image, annotation: Annotation) -> tuple[float, ...]:
-    """x, y as fractions and visibility of each keypoint; one outside the image counts as not labelled, as 0 0 0."""
-    values = annotation.keypoints or ()
-    if len(values) % 3 or not any(values[2::3]):
-        return ()
+def _keypoints(image: Image, annotation: Annotation) -> tuple[float, ...] | Reason:
+    """x, y as fractions and visibility of each keypoint, or why there are none; one outside the image is not labelled, 0 0 0."""
+    values = annotation.keypoints
+    if not values or len(values) % 3:
+        return "unusable"
     result: list[float] = []
     for x, y, visibility in zip(values[::3], values[1::3], values[2::3], strict=True):
-        if visibility and 0 <= x <= image.width and 0 <= y <= image.height:
-            result += [x / image.width, y / image.height, visibility]
+        if visibility and inside(image, x, y):
+            result += [
+                min(max(x, 0.0), image.width) / image.width,
+                min(max(y, 0.0), image.height) / image.height,
+                visibility,
+            ]
         else:
             result += [0.0, 0.0, 0.0]
-    return tuple(result)
+    return tuple(result) if any(result[2::3]) else "no keypoint"
 
 
-def _polygon(image: Image, annotation: Annotation) -> tuple[float, ...]:
-    """An object's outline as fractions of the image; empty without a usable polygon."""
+def _polygon(image: Image, annotation: Annotation) -> tuple[float, ...] | Reason:
+    """An object's outline as fractions of the image, or why there is none."""
     if annotation.segmentation is None or isinstance(annotation.segmentation, RunLength):
-        return ()
+        return "unusable"
     if annotation.bbox is not None and min(annotation.bbox[2:]) <= 0:
-        return ()
+        return "no area"
     size = np.array([image.width, image.height], dtype=np.float64)
     usable = [polygon for polygon in annotation.segmentation if len(polygon) >= 6 and not len(polygon) % 2]
     if not usable:
-        return ()
-    polygons = [np.array(polygon, dtype=np.float64).reshape(-1, 2).clip(0, size) for polygon in usable]
-    outline = _joined(polygons)
+        return "unusable"
+    points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in usable]
+    outline = _joined([polygon.clip(0, size) for polygon in points])
     if (np.ptp(outline, axis=0) <= 0).any():
-        return ()
+        every = np.concatenate(points)
+        return "no area" if (every.max(axis=0) <= every.min(axis=0)).any() else "outside"
     return tuple((outline / size).reshape(-1).tolist())
 
 
@@ -249,8 +303,19 @@ def _joined(polygons: list[np.ndarray]) -> np.ndarray:
     """Joins several polygons into one outline: each is connected, there and back, to the nearest point of those before it."""
     outline = polygons[0]
     for polygon in polygons[1:]:
-        distances = ((outline[:, None] - polygon[None]) ** 2).sum(axis=2)
-        outline_index, polygon_index = np.unravel_index(int(distances.argmin()), distances.shape)
-        turned = np.roll(polygon, -int(polygon_index), axis=0)
+        outline_index, polygon_index = _nearest(outline, polygon)
+        turned = np.roll(polygon, -polygon_index, axis=0)
         outline = np.concatenate([outline[: outline_index + 1], turned, turned[:1], outline[outline_index:]])
     return outline
+
+
+def _nearest(outline: np.ndarray, polygon: np.ndarray) -> tuple[int, int]:
+    """The positions of the two nearest points, the first such pair in order; a part of the distances is held at once."""
+    rows = max(1, _DISTANCES // len(polygon))
+    nearest, least = (0, 0), np.inf
+    for start in range(0, len(outline), rows):
+        distances = ((outline[start : start + rows, None] - polygon[None]) ** 2).sum(axis=2)
+        row, column = np.unravel_index(int(distances.argmin()), distances.shape)
+        if distances[row, column] < least:
+            nearest, least = (start + int(row), int(column)), float(distances[row, column])
+    return nearest

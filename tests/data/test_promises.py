@@ -1,0 +1,157 @@
+"""What validate's report promises of a dataset, convert keeps: each finding that refuses nothing is carried through it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from visionloop.components.validate import report as validation
+from visionloop.core import catalog
+from visionloop.core.errors import InvalidDataset
+from visionloop.core.receipts import Result
+from visionloop.core.running import Invocation, run_stage
+
+BOX: dict[str, Any] = {"class_id": 0, "bbox": [4, 4, 8, 8]}
+POSE = BOX | {"keypoints": [5, 5, 2, 6, 6, 2]}
+OUTLINE = BOX | {"segmentation": [[4, 4, 12, 4, 12, 12]]}
+LABELS: dict[str, dict[str, Any]] = {
+    "detection": BOX,
+    "segmentation": OUTLINE,
+    "pose": POSE,
+    "classification": {"class_id": 0},
+}
+
+
+def dataset(folder: Path, task: str, first: list[dict[str, Any]] | None, **top: Any) -> Path:
+    """Two images in train, one in val and one in test, each with one label; ``first`` are those of the first."""
+    (folder / "images").mkdir(parents=True)
+    images = []
+    for number, split in enumerate(("train", "train", "val", "test")):
+        Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(folder / "images" / f"{number}.png")
+        images.append({"file_name": f"{number}.png", "width": 32, "height": 32, "split": split})
+        images[-1]["annotations"] = [LABELS[task]] if number or first is None else first
+    document = {"format_version": "1.0", "task_type": task, "dataset_id": "1", "dataset_name": "n"}
+    document |= {"classes": [{"id": 0, "name": "thing"}], "images": images}
+    (folder / f"annotations_{task}.json").write_text(json.dumps(document | top))
+    return folder
+
+
+def stage(name: str, workspace: Path, **values: Any) -> Result:
+    outcome = run_stage(catalog.stage(name), values, Invocation(str(workspace), run="one"))
+    assert outcome.result is not None
+    return outcome.result
+
+
+def converted(folder: Path, workspace: Path) -> tuple[validation.Report, Result]:
+    """Takes a dataset through snapshot, validate and convert."""
+    snapshot = stage("snapshot", workspace, dataset=str(folder))
+    report = stage("validate", workspace, snapshot=snapshot.uri)
+    return validation.read(report), stage("convert", workspace, snapshot=snapshot.uri, report=report.uri)
+
+
+def labels(result: Result) -> dict[str, list[str]]:
+    """The lines of each label file by image, without its extension."""
+    with tarfile.open(fileobj=io.BytesIO(result.read("labels"))) as archive:
+        texts = {Path(member.name).stem: archive.extractfile(member) for member in archive}
+        return {name: file.read().decode().splitlines() for name, file in texts.items() if file}
+
+
+def kept(result: Result) -> list[str]:
+    return [json.loads(line)["file_name"] for line in result.read("index").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "code", "lines"),
+    [
+        ("detection", [], "image_without_annotations", 0),
+        ("segmentation", [], "image_without_annotations", 0),
+        ("pose", [], "image_without_annotations", 0),
+        ("detection", [BOX, BOX], "duplicate", 1),
+        ("segmentation", [OUTLINE, OUTLINE], "duplicate", 1),
+        ("pose", [POSE, POSE], "duplicate", 1),
+        ("detection", [BOX | {"segmentation": [[1, 1, 5, 1, 5, 5]]}, BOX], "duplicate", 1),
+        ("detection", [BOX, BOX | {"iscrowd": 1}], "object_dropped", 1),
+        ("detection", [BOX | {"iscrowd": 1}], "object_dropped", 0),
+        ("detection", [BOX | {"bbox": [4, 4, 0, 8]}], "object_dropped", 0),
+        ("detection", [BOX | {"bbox": [32, 4, 1, 8]}], "object_dropped", 0),
+        ("segmentation", [OUTLINE | {"segmentation": [[4, 4, 9, 4, 6, 4]]}], "object_dropped", 0),
+        ("segmentation", [OUTLINE | {"segmentation": [[32, 4, 33, 4, 33, 9]]}], "object_dropped", 0),
+        (
+            "segmentation",
+            [BOX | {"iscrowd": 1, "segmentation": {"size": [32, 32], "counts": "x"}}],
+            "object_dropped",
+            0,
+        ),
+        ("pose", [POSE | {"keypoints": [5, 5, 0, 6, 6, 0]}], "object_dropped", 0),
+        ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 99, 2]}], "object_dropped", 0),
+        ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 6, 2]}], "keypoint_outside", 1),
+        ("detection", [BOX | {"area": 1}], "area", 1),
+    ],
+)
+def test_an_image_has_the_labels_that_the_report_promises(
+    tmp_path: Path, task: str, first: list[dict[str, Any]], code: str, lines: int
+):
+    report, result = converted(dataset(tmp_path / "set", task, first), tmp_path / "workspace")
+    assert code in {finding.code for finding in report.findings}
+    written = labels(result)
+    assert len(written["0"]) == lines
+    assert report.labels == {"train": 1 + lines, "val": 1, "test": 1}
+    assert sum(report.labels_left_out.values()) == len(first) - lines
+    assert result.receipt.scalars["objects"] == sum(report.labels.values())
+    assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_an_unlabelled_classification_image_is_left_out(tmp_path: Path):
+    report, result = converted(dataset(tmp_path / "set", "classification", []), tmp_path / "workspace")
+    (finding,) = [finding for finding in report.findings if finding.file_name == "0.png"]
+    assert "so it is left out" in finding.sentence
+    assert kept(result) == ["1.png", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize("task", LABELS)
+@pytest.mark.parametrize(
+    ("top", "code"),
+    [
+        ({"classes": [{"id": 0, "name": "thing"}, {"id": 1, "name": "other"}]}, "empty_class"),
+        ({"statistics": {"total_images": 9}}, "statistics"),
+        ({"dataset_id": None}, "missing_metadata"),
+    ],
+)
+def test_what_is_said_of_the_whole_dataset_changes_no_label(tmp_path: Path, task: str, top: dict[str, Any], code: str):
+    report, result = converted(dataset(tmp_path / "set", task, None, **top), tmp_path / "workspace")
+    assert {finding.code for finding in report.findings} == {code}
+    assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_a_train_split_without_labels_is_refused(tmp_path: Path, task: str):
+    folder = dataset(tmp_path / "set", task, None)
+    path = folder / f"annotations_{task}.json"
+    document = json.loads(path.read_text())
+    for image in document["images"][:2]:
+        image["annotations"] = []
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidDataset, match="of train have no label, so there is nothing to learn"):
+        converted(folder, tmp_path / "workspace")
+
+
+def test_an_export_that_marks_every_object_as_a_crowd_is_refused(tmp_path: Path):
+    folder = dataset(tmp_path / "set", "detection", None)
+    path = folder / "annotations_detection.json"
+    path.write_text(path.read_text().replace('"class_id": 0', '"class_id": 0, "iscrowd": 1'))
+    with pytest.raises(InvalidDataset, match=r"of train have no label \(left out: crowd: 4\)"):
+        converted(folder, tmp_path / "workspace")
+
+
+def test_a_refused_label_is_named_before_the_split_that_it_empties(tmp_path: Path):
+    folder = dataset(tmp_path / "set", "detection", None)
+    path = folder / "annotations_detection.json"
+    path.write_text(path.read_text().replace('"bbox": [4, 4, 8, 8]', '"bbox": null'))
+    with pytest.raises(InvalidDataset, match="bbox is missing"):
+        converted(folder, tmp_path / "workspace")

@@ -1,0 +1,83 @@
+"""What there is to learn from and to measure: labels by split, and classes that a split never shows."""
+
+from typing import Any
+
+import pytest
+from dice_samples import annotation, dataset, document, image
+
+from visionloop.data.dice import Finding, absences, count_labels, image_labels
+
+CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}, {"id": 2, "name": "class 2"}]
+SPLITS = ("train", "val", "test")
+
+
+def found(
+    train: list[int], val: list[int], test: list[int], crowd: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
+) -> list[Finding]:
+    """The absences of a dataset with one image a split that holds objects of these classes."""
+    images = []
+    for split, ids in zip(SPLITS, (train, val, test), strict=True):
+        labels = [
+            annotation(number, class_id, bbox=[number, 1, 5, 5], iscrowd=int(split in crowd))
+            for number, class_id in enumerate(ids)
+        ]
+        images.append(image(f"{split}.png", annotations=labels))
+    value = dataset(document(images, classes=CLASSES))
+    counts = count_labels(image_labels(value), {f"{split}.png": split for split in SPLITS}, left_out)
+    return list(absences(value, counts))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"train": [0, 1], "val": [0], "test": [0, 1]}, []),
+        ({"train": [], "val": [0], "test": [0]}, [("error", "no_labels", "of train have no label")]),
+        (
+            {"train": [0], "val": [0], "test": [0], "crowd": ("train",)},
+            [("error", "no_labels", "(left out: crowd: 1)")],
+        ),
+        (
+            {"train": [0], "val": [0], "test": [0], "left_out": ("train.png",)},
+            [("error", "no_labels", "image left out")],
+        ),
+        ({"train": [0], "val": [], "test": [0]}, [("warning", "no_labels", "the best epoch is the last one")]),
+        ({"train": [0], "val": [0], "test": []}, [("warning", "no_labels", "no model is promoted")]),
+        (
+            {"train": [0], "val": [0, 1], "test": [0, 1]},
+            [("warning", "class_absent", '"class 1" has no label in train')],
+        ),
+        ({"train": [0, 1], "val": [0], "test": [0]}, [("warning", "class_absent", '"class 1" has no label in test')]),
+        (
+            {"train": [0], "val": [0, 1], "test": [0]},
+            [("warning", "class_absent", "in train"), ("warning", "class_absent", "in test")],
+        ),
+    ],
+)
+def test_what_is_absent_is_told(arguments: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
+    findings = found(**arguments)
+    assert [(finding.severity, finding.code) for finding in findings] == [entry[:2] for entry in expected]
+    for finding, (_, _, words) in zip(findings, expected, strict=True):
+        assert words in finding.sentence
+        assert finding.file_name is None
+
+
+def test_labels_are_counted_by_split_and_left_out_by_reason() -> None:
+    labels = [
+        annotation(0, bbox=[1, 1, 5, 5]),
+        annotation(1, bbox=[1, 1, 5, 5]),
+        annotation(2, bbox=[9, 9, 0, 5]),
+        annotation(3, iscrowd=1),
+    ]
+    value = dataset(document([image("a.png", annotations=labels), image("b.png")]))
+    counts = count_labels(image_labels(value), {"a.png": "train", "b.png": "test"}, ["b.png"])
+    assert {split: kept.total() for split, kept in counts.kept.items()} == {"train": 1, "val": 0, "test": 0}
+    assert counts.left_out == {"repeated": 1, "no area": 1, "crowd": 1, "image left out": 1}
+
+
+def test_a_classification_image_counts_by_its_class() -> None:
+    label = {"class_id": 0}
+    images = [image("a.png", annotations=[label]), image("b.png", annotations=[]), image("c.png", annotations=[label])]
+    value = dataset(document(images, task_type="classification"), "classification")
+    counts = count_labels(image_labels(value), {"a.png": "train", "b.png": "train", "c.png": "test"}, ())
+    assert counts.kept["train"] == {0: 1}
+    assert [finding.code for finding in absences(value, counts)] == ["no_labels"]
