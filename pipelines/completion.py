@@ -9,6 +9,7 @@ from typing import Any
 from visionloop.core.receipts import load
 from visionloop.core.runs import Run, StageState
 from visionloop.core.storage import Prefix
+from visionloop.pipelines.warned import warnings_of
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:
@@ -49,6 +50,7 @@ class RunResult:
             "verdict": evaluate.scalars.get("verdict") if evaluate else None,
             "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
             "seconds": round(self.seconds, 3),
+            "warnings": warnings_of(self.stages),
             "stages": {
                 name: {
                     "key": state.key,

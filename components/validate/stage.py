@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.page import render
 from visionloop.components.validate.report import Report, ReportedFinding
-from visionloop.core import receipts
+from visionloop.core import receipts, runs
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
 from visionloop.core.receipts import Parameter
@@ -85,7 +86,8 @@ class ValidateStage:
         )
         left_out = broken if quarantine else []
         splits = {row.file_name: row.split for row in snapshot.rows}
-        counts = dice.count_labels(labels, splits, set(left_out))
+        too_small = {image.file_name for image in snapshot.annotations.images if dice.is_too_small(image)}
+        counts = dice.count_labels(labels, splits, {*left_out, *too_small})
         findings += dice.absences(snapshot.annotations, counts)
         report = _report(snapshot, mode, findings, left_out, counts)
         page = render(snapshot, report, open_prefix(snapshot.dataset, "dataset"))
@@ -97,8 +99,14 @@ class ValidateStage:
             raise InvalidDataset(f"{refusal} The report lies at {folder.uri}/report.html.")
         attempt.write("report", "report.json", report.encode(), result=True)
         attempt.write("page", "report.html", page, result=False)
+        warned = Counter(finding.code for finding in report.findings if finding.severity == "warning")
         return Computed(
-            scalars={"errors": report.errors, "warnings": report.warnings, "quarantined": len(report.quarantined)}
+            scalars={
+                "errors": report.errors,
+                "warnings": report.warnings,
+                "quarantined": len(report.quarantined),
+                runs.WARNINGS: dict(sorted(warned.items())),
+            }
         )
 
 

@@ -164,6 +164,7 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
         "verdict": verdict,
         "metrics": {},
         "seconds": round(_seconds(state), 3),
+        "warnings": {},
         "stages": {
             stage: {"key": None, "receipt": _output(step, "receipt"), "reused": None, "seconds": _seconds_of([step])}
             for stage, step in steps.items()

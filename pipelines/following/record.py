@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.core import progress
+from visionloop.core import progress, receipts
 from visionloop.core.errors import AccessDenied, NotFound, Transient, VisionloopError
 from visionloop.core.progress import Progress
-from visionloop.core.runs import Failure, Run, RunRecord, StageState
+from visionloop.core.runs import WARNINGS, Failure, Run, RunRecord, StageState
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.pipelines import services
 from visionloop.pipelines.environment import configured
@@ -25,11 +25,12 @@ AGAIN_MOST_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage's state, the progress of its training, and its last failure."""
+    """A stage's state, the progress of its training, its last failure, and the page of a stage that warned."""
 
     state: StageState
     progress: Progress | None = None
     failure: Failure | None = None
+    report: str | None = None
 
 
 class Record:
@@ -91,6 +92,9 @@ class Record:
 
 def _read(workspace: Prefix, record: RunRecord, stage: str) -> StageRecord:
     state = record.state(stage)
+    if state.state == "succeeded" and state.key and state.scalars.get(WARNINGS):
+        result = receipts.look(workspace, stage, state.key)
+        return StageRecord(state, report=result.report_uri() if result else None)
     if state.state in ("pending", "succeeded"):
         return StageRecord(state)
     advanced = None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from visionloop.core.policy import POLICIES
+from visionloop.core.runs import WARNINGS
 from visionloop.pipelines.engines.laptop.display import epoch_text
 from visionloop.pipelines.following.record import StageRecord
 from visionloop.pipelines.following.state import RemoteState, Step
+from visionloop.pipelines.warned import warnings_text
 
 #: The sign before a stage's name, by state.
 MARKS = {"waiting": "…", "running": "●", "succeeded": "✓", "failed": "✗", "skipped": "–", "pending": " "}
@@ -73,7 +75,7 @@ def _further(stage: str, step: Step | None, record: StageRecord | None) -> Step 
 
 def _row(stage: str, step: Step | None, record: StageRecord | None) -> Row:
     reused = bool(record and record.state.reused)
-    notices = tuple(record.state.notices) if record else ()
+    notices = (*record.state.notices, *_warnings(record)) if record else ()
     if step is None:
         return Row(stage, "pending")
     match step.state:
@@ -92,6 +94,14 @@ def _row(stage: str, step: Step | None, record: StageRecord | None) -> Row:
             parts = [_attempt(stage, step), _epoch(step, record)]
             text = "  ".join(part for part in parts if part)
             return Row(stage, "running", text, notices, step.started_at)
+
+
+def _warnings(record: StageRecord) -> tuple[str, ...]:
+    counts = record.state.scalars.get(WARNINGS)
+    text = (
+        warnings_text(counts, record.report) if isinstance(counts, dict) and record.state.state == "succeeded" else ""
+    )
+    return (text,) if text else ()
 
 
 def _spent(step: Step, record: StageRecord | None) -> timedelta | None:

@@ -10,49 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from small_datasets import BOX, LABELS, OUTLINE, POSE, converted, dataset
 
-from visionloop.components.validate import report as validation
-from visionloop.core import catalog
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.receipts import Result
-from visionloop.core.running import Invocation, run_stage
-
-BOX: dict[str, Any] = {"class_id": 0, "bbox": [4, 4, 8, 8]}
-POSE = BOX | {"keypoints": [5, 5, 2, 6, 6, 2]}
-OUTLINE = BOX | {"segmentation": [[4, 4, 12, 4, 12, 12]]}
-LABELS: dict[str, dict[str, Any]] = {
-    "detection": BOX,
-    "segmentation": OUTLINE,
-    "pose": POSE,
-    "classification": {"class_id": 0},
-}
-
-
-def dataset(folder: Path, task: str, first: list[dict[str, Any]] | None, **top: Any) -> Path:
-    """Two images in train, one in val and one in test, each with one label; ``first`` are those of the first."""
-    (folder / "images").mkdir(parents=True)
-    images = []
-    for number, split in enumerate(("train", "train", "val", "test")):
-        Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(folder / "images" / f"{number}.png")
-        images.append({"file_name": f"{number}.png", "width": 32, "height": 32, "split": split})
-        images[-1]["annotations"] = [LABELS[task]] if number or first is None else first
-    document = {"format_version": "1.0", "task_type": task, "dataset_id": "1", "dataset_name": "n"}
-    document |= {"classes": [{"id": 0, "name": "thing"}], "images": images}
-    (folder / f"annotations_{task}.json").write_text(json.dumps(document | top))
-    return folder
-
-
-def stage(name: str, workspace: Path, **values: Any) -> Result:
-    outcome = run_stage(catalog.stage(name), values, Invocation(str(workspace), run="one"))
-    assert outcome.result is not None
-    return outcome.result
-
-
-def converted(folder: Path, workspace: Path) -> tuple[validation.Report, Result]:
-    """Takes a dataset through snapshot, validate and convert."""
-    snapshot = stage("snapshot", workspace, dataset=str(folder))
-    report = stage("validate", workspace, snapshot=snapshot.uri)
-    return validation.read(report), stage("convert", workspace, snapshot=snapshot.uri, report=report.uri)
 
 
 def labels(result: Result) -> dict[str, list[str]]:
@@ -105,6 +66,20 @@ def test_an_image_has_the_labels_that_the_report_promises(
     assert sum(report.labels_left_out.values()) == len(first) - lines
     assert result.receipt.scalars["objects"] == sum(report.labels.values())
     assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_an_image_that_trainers_pass_over_is_left_out_with_its_labels(tmp_path: Path):
+    folder = dataset(tmp_path / "set", "detection", None)
+    Image.new("RGB", (32, 9)).save(folder / "images" / "0.png")
+    path = folder / "annotations_detection.json"
+    path.write_text(
+        path.read_text().replace('"height": 32', '"height": 9', 1).replace("[4, 4, 8, 8]", "[4, 1, 8, 8]", 1)
+    )
+    report, result = converted(folder, tmp_path / "workspace")
+    assert "image_too_small" in {finding.code for finding in report.findings}
+    assert report.labels == {"train": 1, "val": 1, "test": 1}
+    assert report.labels_left_out == {"image left out": 1}
+    assert kept(result) == ["1.png", "2.png", "3.png"]
 
 
 def test_an_unlabelled_classification_image_is_left_out(tmp_path: Path):

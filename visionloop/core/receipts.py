@@ -129,6 +129,12 @@ class Result:
             )
         return local
 
+    def report_uri(self) -> str | None:
+        """The URI of the page that the stage wrote for people; None if it wrote none."""
+        pages = (name for name, output in self.receipt.outputs.items() if output.path.endswith(".html"))
+        name = next(pages, None)
+        return None if name is None else self.output_uri(name)
+
     def intact(self) -> bool:
         """Whether every output exists with its recorded size, and a sample reads back with its recorded digest."""
         entries = self.receipt.outputs.values()

@@ -237,7 +237,13 @@ class _Session:
         self.record.write_state(self.state)
         self.record.clear_failure(self.stage.name)
         live.emit(
-            "stage", stage=self.stage.name, state="succeeded", reused=outcome.reused, seconds=round(outcome.seconds, 1)
+            "stage",
+            stage=self.stage.name,
+            state="succeeded",
+            reused=outcome.reused,
+            seconds=round(outcome.seconds, 1),
+            warnings=outcome.scalars.get(runs.WARNINGS) or {},
+            report=outcome.result.report_uri() if outcome.result else None,
         )
         return outcome
 

@@ -36,6 +36,9 @@ FAILURE_COUNTS_SECONDS = 180
 #: Files that are not a stage's state: the run itself, and the mark that people were notified of its end.
 _NO_STATES = ("run.json", "notified.json")
 
+#: The scalar of a stage that says how often it warned of each code.
+WARNINGS = "warnings_by_code"
+
 #: The states of a run and a stage as people see them, and the names of the same states in events.
 EVENT_NAMES = {"succeeded": "completed", "failed": "failed", "cancelled": "stopped"}
 

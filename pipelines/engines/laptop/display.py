@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visionloop.pipelines.warned import warnings_text
+
 #: The validation metrics that a line for an epoch shows, as far as the task has them.
 SHOWN = ("mAP50-95", "mAP50", "accuracy_top1")
 
@@ -68,6 +70,8 @@ class Display:
             case "succeeded":
                 self.close()
                 self._line(stage, "reused" if event["reused"] else f"done in {event['seconds']:g} s", mark="✓")
+                if text := warnings_text(event.get("warnings") or {}, event.get("report")):
+                    self._line(stage, text, once=True)
             case "failed":
                 self.close()
                 self._line(stage, str(event["sentence"]), mark="✗")
