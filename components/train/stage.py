@@ -38,7 +38,8 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
-from visionloop.core.storage import open_prefix, read_uri
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import split_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
@@ -397,8 +398,11 @@ def resolve_settings(settings: Mapping[str, object], task: str) -> tuple[configu
 
 
 def read_weights(uri: str) -> bytes:
-    """Starting weights at a URI, from the results store. Raises NotFound."""
-    return read_uri(uri, "results")
+    """Starting weights at a URI, from the results store. Raises NotFound; InvalidConfig if they are too large."""
+    parent, name = split_uri(uri)
+    prefix = open_prefix(parent, "results")
+    weights.check_size(prefix.head(name).size, uri)
+    return prefix.read(name)
 
 
 def registered(reference: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
 from visionloop.training.trainers import Trainer
-from visionloop.training.weights import Weights, locate, materialise, reference_kind
+from visionloop.training.weights import LARGEST_WEIGHTS, Weights, locate, materialise, reference_kind
 
 Reader = Callable[[str], bytes]
 BYTES = b"weights"
@@ -211,3 +212,18 @@ def test_any_model_is_found_or_refused(
 ) -> None:
     with pytest.raises(InvalidConfig):
         locate(f"absent-{model}" if reference_kind(model) == "path" else model, toy, nowhere, reader, tmp_path)
+
+
+def test_a_pipe_or_a_device_is_refused_before_it_is_read(toy: Trainer, reader: Reader, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "best.pt")
+    (tmp_path / "zero.pt").symlink_to("/dev/zero")
+    for model in ("/dev/zero", "file:///dev/zero", str(tmp_path / "best.pt"), str(tmp_path / "zero.pt")):
+        with pytest.raises(InvalidConfig, match="are not a file but a pipe, a socket or a device"):
+            locate(model, toy, {}, reader, tmp_path)
+
+
+def test_weights_above_the_limit_are_refused_before_they_are_read(toy: Trainer, reader: Reader, tmp_path: Path) -> None:
+    with (tmp_path / "huge.pt").open("wb") as file:
+        file.truncate(LARGEST_WEIGHTS + 1)
+    with pytest.raises(InvalidConfig, match="16,000,000,001 bytes, more than"):
+        locate(str(tmp_path / "huge.pt"), toy, {}, reader, tmp_path)

@@ -7,8 +7,11 @@ that read a store or the registry are passed in, so this module needs neither.
 from __future__ import annotations
 
 import hashlib
+import shutil
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
@@ -22,6 +25,9 @@ IMAGE_WEIGHTS = "/opt/visionloop/weights"
 #: Extensions of weights files; a name with another extension, or none, is a bare name.
 WEIGHTS_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors"})
 ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
+
+#: The largest weights that are read, in bytes.
+LARGEST_WEIGHTS = 16 * 10**9
 
 Reader = Callable[[str], bytes]
 
@@ -123,16 +129,21 @@ def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
     """
     if weights.kind == "architecture":
         return None
+    target = folder / PurePosixPath(urlsplit(weights.uri).path if "://" in weights.uri else weights.uri).name
     try:
-        data = _read(weights.uri, reader)
+        if (local := _local(weights.uri)) is not None:
+            with _opened(local, weights.uri) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 2**20)
+        else:
+            target.write_bytes(reader(weights.uri))
     except NotFound:
         raise InvalidConfig(f"the weights {weights.uri} are gone since they were found: put them back.") from None
-    if hashlib.sha256(data).hexdigest() != weights.sha256:
+    with target.open("rb") as written:
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
+    if digest != weights.sha256:
         raise Transient(
             f"the weights {weights.uri} changed while the stage started: it is tried again with the new ones."
         )
-    target = folder / PurePosixPath(urlsplit(weights.uri).path if "://" in weights.uri else weights.uri).name
-    target.write_bytes(data)
     return target
 
 
@@ -186,31 +197,58 @@ def _file(uri: str, what: str, reader: Reader) -> Weights:
 
 
 def _hashed(uri: str, reader: Reader) -> Weights:
-    data = _read(uri, reader)
-    if not data:
+    if (local := _local(uri)) is not None:
+        with _opened(local, uri) as file:
+            digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+    else:
+        data = reader(uri)
+        digest, size = hashlib.sha256(data).hexdigest(), len(data)
+    if not size:
         raise InvalidConfig(f"the weights {uri} are an empty file: put the right one there.")
-    return Weights("file", uri, hashlib.sha256(data).hexdigest())
+    return Weights("file", uri, digest)
 
 
-def _read(uri: str, reader: Reader) -> bytes:
-    """The bytes at a path, a ``file://`` or an ``s3://`` URI. Raises NotFound."""
+def _local(uri: str) -> Path | None:
+    """The path that a path or a ``file://`` URI names; None for an ``s3://`` URI."""
     try:
         parts = urlsplit(uri)
     except ValueError:
         raise InvalidConfig("model is no valid URI: give s3://BUCKET/KEY, file:///FOLDER/FILE or a path.") from None
-    if "://" in uri and parts.scheme == "s3":
-        return reader(uri)
-    if "://" in uri and parts.scheme != "file":
+    if "://" not in uri:
+        return Path(uri)
+    if parts.scheme == "s3":
+        return None
+    if parts.scheme != "file":
         # Nothing after the host is shown: a presigned URL holds a key.
         raise InvalidConfig(
             f"model is at {parts.scheme}://{parts.hostname or ''}…, which is not read: copy the weights to s3:// or a folder."
         )
-    path = unquote(parts.path) if "://" in uri else uri
+    return Path(unquote(parts.path))
+
+
+def _opened(path: Path, uri: str) -> BufferedReader:
+    """A weights file, open; its kind and size are checked before a byte is read, for a pipe or a device never ends.
+
+    Raises:
+        NotFound: If there is no such file.
+        InvalidConfig: If it is not a regular file, or too large.
+        AccessDenied: If it may not be read.
+    """
     try:
-        return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise NotFound(uri) from None
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise InvalidConfig(f"the weights {uri} are not a file but a pipe, a socket or a device: name a file.")
+        check_size(status.st_size, uri)
+        return path.open("rb")
     except PermissionError:
         raise AccessDenied(f"the weights {uri} may not be read: give this user the right to.") from None
-    except (OSError, ValueError):  # a name that is too long or contains a NUL
+    except (OSError, ValueError):  # a folder, a name that is too long or contains a NUL
         raise NotFound(uri) from None
+
+
+def check_size(size: int, uri: str) -> None:
+    """Raises InvalidConfig if weights of so many bytes are not read."""
+    if size > LARGEST_WEIGHTS:
+        raise InvalidConfig(
+            f"the weights {uri} have {size:,} bytes, more than the {LARGEST_WEIGHTS:,} that are read: name smaller ones."
+        )
