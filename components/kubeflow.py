@@ -20,7 +20,7 @@ import msgspec
 from kfp import dsl
 
 from visionloop.components.convert import ahead as looking
-from visionloop.core import catalog, runs
+from visionloop.core import catalog, runs, texts, variables
 from visionloop.core.errors import VisionloopError
 from visionloop.core.policy import POLICIES, REGISTRY
 from visionloop.core.receipts import Result
@@ -96,7 +96,7 @@ def run_stage(
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None
-    print(msgspec.json.encode(outcome.summary()).decode(), flush=True)  # noqa: T201
+    print(texts.json_line(outcome.summary()), flush=True)  # noqa: T201
     return _finish(outcome, artifacts, returns)
 
 
@@ -122,6 +122,7 @@ def reuse(
         SystemExit: With 65 if the receipt or an output of it is gone.
     """
     try:
+        variables.prepare()
         values = _finish(Outcome(stage, load_receipt(receipt, stage), True, 0.0), artifacts, returns)
     except VisionloopError as error:
         _record_reuse(stage, workspace, run, error)

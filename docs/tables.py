@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from visionloop.core import catalog, errors
+from visionloop.core import catalog, errors, secrets
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.cli.stage import COMMON
 from visionloop.pipelines.parameters import TRAIN, form
@@ -99,6 +99,15 @@ def advanced(task: str) -> str:
     return settings({name: one for name, one in every.items() if name not in BASIC and name not in detection})
 
 
+def credentials() -> str:
+    """The variables that belong in a Secret."""
+    rows = (
+        [f"`{entry.name}`", f"`{secrets.secret_of(entry.role)}`" if entry.role else "", "yes" if entry.secret else "no"]
+        for entry in secrets.CREDENTIALS
+    )
+    return table(("variable", "Secret of the pods", "never shown"), rows)
+
+
 def policies() -> str:
     """The policy table."""
     rows = [
@@ -130,6 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "basic settings": lambda: settings(dict(BASIC)),
     "policies": policies,
+    "secrets": credentials,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
         f"advanced settings of {task}": partial(advanced, task)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from visionloop.components.snapshot.retraining.policy import SKIP
 from visionloop.components.snapshot.retraining.usage import model_name
+from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError, by_code
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import EVENT_NAMES, Failure, RunRecord, StageState
@@ -142,12 +143,21 @@ def _metrics(evaluate: StageState | None) -> dict[str, float]:
         return {}
 
 
+def cleaned(message: Message) -> Message:
+    """The message as it may leave the process; what an engine or an earlier version recorded may hold anything."""
+    facts = {texts.sentence(name): texts.sentence(value) for name, value in message.facts.items()}
+    title, text = texts.sentence(message.title), texts.sentence(message.text)
+    link = secrets.redact_urls(message.link) if message.link else None
+    return replace(message, title=title, text=text, facts=facts, link=link)
+
+
 def payload(message: Message, form: str) -> dict[str, Any]:
     """The body to send: Slack's or Teams' own form, or plain JSON with every field.
 
     Raises:
         InvalidConfig: If ``form`` is not slack, teams or json.
     """
+    message = cleaned(message)
     lines = [message.text, *(f"{name}: {value}" for name, value in message.facts.items())]
     if message.link:
         lines.append(message.link)
@@ -196,7 +206,8 @@ def notify(record: RunRecord, engine_status: str | None = None, engine_failure: 
             return False
         message = message_of(record, engine_status, engine_failure)
         _send(url, payload(message, os.environ.get(FORMAT_VARIABLE) or "json"))
-        record.prefix.create(FILE, json.dumps({"status": message.status, "title": message.title}).encode())
+        sent = {"status": message.status, "title": cleaned(message).title}
+        record.prefix.create(FILE, json.dumps(sent).encode())
     except (VisionloopError, NotFound) as error:
         LOGGER.warning("no message was sent: %s", error)
         return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
 
@@ -92,7 +93,7 @@ def render(card: Card) -> str:
 
 def escape(text: str) -> str:
     """Returns the text as Markdown that shows it literally, on one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
+    return _MARKUP.sub(r"\\\1", texts.sentence(str(text)))
 
 
 def _opening(card: Card) -> str:

@@ -6,13 +6,13 @@ import logging
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
 
 import msgspec
 
 from visionloop.components.train import channel
-from visionloop.core.errors import Transient, VisionloopError
+from visionloop.core import texts
+from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
@@ -113,9 +113,12 @@ def main(job_file: str, descriptor: int) -> int:
         text = "The machine's memory is used up; give the stage more memory or lower batch, imgsz or workers."
         end.send(channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text))
         return Transient.exit_code
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must be reported to the stage
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        # Whatever it is, it must be reported to the stage.
         text = f"train met a defect of Visionloop or {job.trainer} ({type(error).__name__}: {error}); please report it."
-        end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=traceback.format_exc()))
+        end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=texts.traceback(error)))
         return 70
     return 0
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from visionloop.core import texts
 from visionloop.core.names import sanitise
 from visionloop.core.stage import Attempt, Context, Resolution
 from visionloop.training.tracking import open_tracker, record
@@ -35,9 +36,9 @@ class TrackedTraining:
         for name, reference in resolution.inputs.items():
             tags[f"visionloop.receipt.{name}"] = reference.receipt or ""
         if arguments.description:
-            tags["mlflow.note.content"] = arguments.description
+            tags["mlflow.note.content"] = texts.outgoing(arguments.description)
         self._tracker.start(
-            arguments.run_name or context.run.name,
+            texts.sentence(arguments.run_name or context.run.name),
             {name: parameter.value for name, parameter in resolution.parameters.items()},
             tags,
             loaded.snapshot.identity.dataset_hash,

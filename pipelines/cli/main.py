@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from typing import Annotated, NoReturn
 
 import typer
 
 import visionloop
-from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError
+from visionloop.core import texts, variables
+from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError, is_panic
 from visionloop.core.logs import configure_for_people
 from visionloop.core.processes import end_quickly
 from visionloop.pipelines.cli import stage
@@ -79,7 +79,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     end_quickly()
     try:
+        # A stage does the same itself, and tells the run's record of it.
         if arguments[:1] != ["stage"]:
+            variables.prepare()
             _end_by_signals()
         application(arguments)()
     except VisionloopError as error:
@@ -96,9 +98,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - whatever is left is a defect, with its traceback and its own exit code
-        traceback.print_exc()
-        print(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.", file=sys.stderr)  # noqa: T201
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        # Whatever is left is a defect, with its traceback and its own exit code.
+        defect = Defect(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.")
+        print(f"{texts.traceback(error)}{defect.sentence}", file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(Defect.exit_code)
 
 

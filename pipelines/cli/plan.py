@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import msgspec
 import typer
 
+from visionloop.core import texts
 from visionloop.pipelines.cli.options import Training, flattened, gate_text
 from visionloop.pipelines.cli.services import say
 from visionloop.pipelines.environment import services_for
@@ -35,7 +35,7 @@ def train(training: Training, json: Annotated[bool, typer.Option("--json", help=
     with services_for(arguments):
         plans = plan_train(arguments)
     if json:
-        print(msgspec.json.encode({"stages": [asdict(plan) for plan in plans]}).decode())  # noqa: T201
+        print(texts.json_line({"stages": [asdict(plan) for plan in plans]}))  # noqa: T201
         return
     for plan in plans:
         say(f"{plan.stage:<9} {plan.action:<8} {'; '.join(plan.reasons)}".rstrip())

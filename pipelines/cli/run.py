@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
+from visionloop.core import texts
 from visionloop.pipelines import engines
 from visionloop.pipelines.cli.options import (
     FIRST_CLUSTER,
@@ -75,4 +75,4 @@ def _run(pipeline: str, training: Training, execution: Execution) -> None:
 
 
 def _print(summary: Mapping[str, Any]) -> None:
-    print(msgspec.json.encode(summary).decode())  # noqa: T201
+    print(texts.json_line(summary))  # noqa: T201

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 import typer
 
+from visionloop.core import texts
 from visionloop.pipelines import engines
 from visionloop.pipelines.cli.options import (
     EngineChoice,
@@ -86,7 +86,7 @@ def list_(
     """
     schedules = engines.engine(engine).schedules(host=host, namespace=namespace).list()
     if json:
-        print(msgspec.json.encode({"schedules": [asdict(entry) for entry in schedules]}).decode())  # noqa: T201
+        print(texts.json_line({"schedules": [asdict(entry) for entry in schedules]}))  # noqa: T201
         return
     for line in _table(schedules):
         say(line)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from visionloop.core import texts
 from visionloop.pipelines import services
 
 Host = Annotated[
@@ -61,4 +62,4 @@ def status() -> None:
 
 def say(text: str) -> None:
     """A line for a person, on stdout as it is."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(highlight=False, soft_wrap=True).print(texts.outgoing(text), markup=False)

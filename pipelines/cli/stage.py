@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from visionloop.components.convert.ahead import LOOKS_AHEAD, look_ahead
-from visionloop.core import catalog
+from visionloop.core import catalog, secrets, texts
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 from visionloop.core.stdout import stdout_to_stderr
@@ -82,7 +82,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
                 )
         if outputs:
             write_outputs(outcome, outputs)
-        print(msgspec.json.encode(outcome.summary()).decode(), flush=True)  # noqa: T201
+        print(texts.json_line(outcome.summary()), flush=True)  # noqa: T201
 
     parameters = []
     for entry in fields(stage.arguments):
@@ -117,7 +117,8 @@ def write_outputs(outcome: Outcome, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     summary = outcome.summary()
     summary.pop("metrics")
-    values = {**summary, "digest": outcome.result.receipt.digest if outcome.result else None}
+    digest = outcome.result.receipt.digest if outcome.result else None
+    values = secrets.redact_fields({**summary, "digest": digest})
     for name, value in values.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         (folder / name).write_text("" if value is None else text)

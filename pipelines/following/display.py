@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
+from visionloop.core import texts
 from visionloop.pipelines.following.rows import Row
 
 _STYLES = {"succeeded": "green", "failed": "red", "running": "bold", "waiting": "yellow"}
@@ -61,18 +62,18 @@ class Display:
 
     def _print(self, text: str) -> None:
         # markup off: what comes from data is shown as it is
-        self.console.print(text, markup=False)
+        self.console.print(texts.outgoing(text), markup=False)
 
     def _line(self, row: Row) -> str:
         return f"{row.mark} {row.stage:<{self._width}}  {row.text or '…'}".rstrip()
 
     def _tree(self) -> RenderableType:
-        tree = Tree(Text(self._title, style="bold"), guide_style="dim")
+        tree = Tree(Text(texts.outgoing(self._title), style="bold"), guide_style="dim")
         for row in self._rows:
             line = Text(f"{row.mark} ", style=_STYLES.get(row.state, "dim"))
             line.append(f"{row.stage:<{self._width}}", style="" if row.state != "pending" else "dim")
-            line.append(f"  {row.text}", style="" if row.state != "failed" else "red")
+            line.append(f"  {texts.outgoing(row.text)}", style="" if row.state != "failed" else "red")
             if elapsed := row.elapsed():
                 line.append(f"  {elapsed}", style="dim")
             tree.add(line)
-        return Group(tree, Text(self._message, style="yellow")) if self._message else tree
+        return Group(tree, Text(texts.outgoing(self._message), style="yellow")) if self._message else tree

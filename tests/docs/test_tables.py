@@ -12,10 +12,11 @@ from documents import ROOT, SOURCES, load, page, rows, variables_read
 
 from visionloop.components.calls import STAGES
 from visionloop.components.evaluate.gate import GateFile
-from visionloop.core import names, policy, receipts, reservation, runs
+from visionloop.core import names, policy, receipts, reservation, runs, secrets
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.receipts import Receipt
 from visionloop.core.stores import VARIABLES
+from visionloop.core.variables import OURS
 from visionloop.data import images
 from visionloop.data.dice.split import FILL
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN, RETRY_EXPRESSION
@@ -166,3 +167,17 @@ def test_the_figures_of_the_contract_are_those_of_the_code() -> None:
         f"`schema` | {receipts.SCHEMA};",
     ):
         assert told in text, told
+
+
+def test_every_variable_of_a_secret_is_told_with_its_meaning_and_stripped() -> None:
+    text = page("docs/configuration.md").partition("\n## Settings")[0]
+    tables_of_meanings = text.partition("\n### Secrets\n")[0]
+    for entry in secrets.CREDENTIALS:
+        assert f"`{entry.name}`" in tables_of_meanings
+    the_systems = {"HOME", "XDG_CACHE_HOME"}
+    assert {name for name in documented() if not OURS.fullmatch(name)} == the_systems
+
+
+def test_what_sounds_like_a_secret_is_listed_as_one() -> None:
+    sounds = re.compile(r"SECRET|PASSWORD|TOKEN$|COOKIE|NOTIFY_URL")
+    assert {name for name in documented() if sounds.search(name)} == {entry.name for entry in secrets.SECRETS}

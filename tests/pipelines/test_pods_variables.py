@@ -33,7 +33,7 @@ NOT_TAKEN = {
 def told() -> set[str]:
     """The variables of the page's tables, but for those that no stage reads."""
     variables = PAGE.read_text(encoding="utf-8").partition("\n## Settings")[0]
-    sections = [text for text in variables.split("\n### ") if not text.startswith(("Engines\n", "Set by"))]
+    sections = [text for text in variables.split("\n### ") if not text.startswith(("Engines\n", "Secrets\n", "Set by"))]
     rows = [line for text in sections for line in text.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row.split("|")[1])}
 

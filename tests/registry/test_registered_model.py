@@ -215,7 +215,12 @@ def test_it_loads_where_visionloop_is_not_installed(model: Path, tmp_path: Path)
 
 def test_what_the_archive_imports_is_in_it_or_required() -> None:
     """The modules that loading and predicting need, with each trainer."""
-    start = ["visionloop.registry", "visionloop.registry.inputs", "visionloop.training.catalog", *below("visionloop.training.trainers")]
+    start = [
+        "visionloop.registry",
+        "visionloop.registry.inputs",
+        "visionloop.training.catalog",
+        *below("visionloop.training.trainers"),
+    ]
     needed = closure(start, lambda module: True)
     assert {module.split(".")[1] for module in needed if module != "visionloop"} <= set(archive.ROOMS)
     required = {"cv2", "PIL", "yaml", "msgspec", "numpy", "obstore", "psutil", "rfc8785", "typing_extensions"}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from visionloop.core import texts
+
 
 class VisionloopError(Exception):
     """The base class of all errors. Its text is one sentence that names the file, the field and the remedy.
@@ -33,8 +35,8 @@ class VisionloopError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The message on one line, with each run of whitespace replaced by one space."""
-        return " ".join(str(self).split())
+        """The message on one line, without secrets and control characters."""
+        return texts.sentence(str(self))
 
 
 class InvalidDataset(VisionloopError):
@@ -162,6 +164,11 @@ class Terminated(VisionloopError):
     error_code = "TERMINATED"
     error_type = "INTERRUPTED"
     remedy = "Nothing to do: the stage is retried and resumes."
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an extension written in Rust ended with a panic, which derives from BaseException; each has a class of its own."""
+    return type(error).__module__ == "pyo3_runtime" and type(error).__name__ == "PanicException"
 
 
 class PreconditionFailed(Exception):

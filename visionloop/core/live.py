@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from visionloop.core import secrets
+
 VARIABLE = "VISIONLOOP_EVENTS"
 
 
@@ -19,7 +21,7 @@ def emit(kind: str, **fields: Any) -> None:
     if not path:
         return
     try:
-        line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
+        line = msgspec.json.encode({"kind": kind, **secrets.redact_fields(fields)}) + b"\n"
         # A single write in append mode, so that lines of several processes never mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except (OSError, TypeError, ValueError):

@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
+from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
 
 LOGGER = logging.getLogger("visionloop")
@@ -30,26 +32,27 @@ class JsonLines(logging.Formatter):
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
             "level": record.levelname,
-            "message": record.getMessage(),
-            "source": getattr(record, "source", "sdk"),
+            "message": secrets.redact(record.getMessage()),
+            # Ours, else the library's whose logger it is.
+            "source": getattr(record, "source", "sdk" if record.name == LOGGER.name else record.name),
             **self.context,
         }
         if extra := getattr(record, "fields", None):
-            line["metadata"] = extra
+            line["metadata"] = secrets.redact_fields(extra)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = secrets.redact(self.formatException(record.exc_info))
         try:
-            return msgspec.json.encode(line).decode()
+            return texts.visible_json(msgspec.json.encode(line).decode())
         except (TypeError, ValueError):  # a lone surrogate from a file's name, or a value that JSON can't represent
             return json.dumps(line, default=str)
 
 
 class PlainLines(logging.Formatter):
-    """For a person at a terminal: the message, with its level unless it is INFO."""
+    """For a person at a terminal: the message, with its level unless it is INFO, and no traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        text = record.getMessage()
+        text = texts.outgoing(record.getMessage())
         return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
 
 
@@ -70,18 +73,26 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
     handler.setFormatter(
         PlainLines() if wanted == "text" else JsonLines({"trace_id": trace_id, "run": run, "stage": stage})
     )
-    LOGGER.handlers[:] = [handler]
-    LOGGER.propagate = False
-    LOGGER.setLevel(level)
+    _use(handler, level)
 
 
 def configure_for_people() -> None:
     """Sends notices and warnings to stderr as plain lines, for the commands that a person calls."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainLines())
+    _use(handler, logging.INFO)
+
+
+def _use(handler: logging.StreamHandler[Any], level: int | str) -> None:
+    """Sends our own lines to the handler, and the warnings of libraries, which would go to stderr as they are."""
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(level)
+    root = logging.getLogger()
+    # What writes to stdout or stderr goes, such as the handler of an engine's executor; a test's or a file's stays.
+    root.handlers[:] = [kept for kept in root.handlers if type(kept) is not logging.StreamHandler] + [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
 
 
 def notice(message: str) -> None:

@@ -7,7 +7,6 @@ import errno
 import math
 import os
 import time
-import traceback as tracebacks
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -15,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core import live, progress, receipts, runs
+from visionloop.core import live, progress, receipts, runs, secrets, texts, variables
 from visionloop.core.errors import (
     RETRYABLE,
     RETRYABLE_IN_PLACE,
@@ -29,6 +28,7 @@ from visionloop.core.errors import (
     UserStopped,
     VisionloopError,
     by_code,
+    is_panic,
 )
 from visionloop.core.folders import temporary_folder
 from visionloop.core.limits import Limits, undisturbed
@@ -113,6 +113,13 @@ def run_stage(stage: Stage | Action, values: Mapping[str, Any], invocation: Invo
     """
     started = time.monotonic()
     with _reported(stage, invocation) as session:
+        try:
+            variables.prepare()
+        except InvalidConfig:
+            # The record is told as well, unless the keys of its store are what is wrong.
+            with contextlib.suppress(Exception):
+                session.begin(values)
+            raise
         session.begin(values)
         arguments = make_arguments(stage, values)
         attempts = _attempts_here()
@@ -253,10 +260,10 @@ class _Session:
             return Outcome(self.stage.name, None, False, time.monotonic() - started, scalars)
         stage = self.stage
         resolution = stage.resolve(context, arguments)
-        for text in resolution.notices:
+        self.state.notices = [texts.outgoing(text) for text in resolution.notices]
+        for text in self.state.notices:
             notice(text)
             live.emit("notice", stage=self.stage.name, text=text)
-        self.state.notices = list(resolution.notices)
         key = key_of(stage, resolution)
         self.state.key = key
         self.record_state()
@@ -339,9 +346,9 @@ class _Session:
 
     def failed(self, error: VisionloopError, *, final: bool) -> None:
         """Writes the failure into the run's record; if the record can't be written, the error stays the same."""
-        trace = "".join(tracebacks.format_exception(error.__cause__ or error)) if error.exit_code == 70 else None
         if error.last_successful_epoch is None and self._context is not None:
             error.last_successful_epoch = self._context.last_successful_epoch
+        trace = texts.traceback(error.__cause__ or error) if error.exit_code == 70 else None
         live.emit(
             "stage" if final else "failure",
             stage=self.stage.name,
@@ -381,7 +388,7 @@ def publish(
         parameters=dict(resolution.parameters),
         outputs=attempt.outputs,
         digest=receipts.digest_of(attempt.outputs),
-        scalars=computed.scalars,
+        scalars=secrets.redact_fields(computed.scalars),
         metrics=receipts.finite(computed.metrics),
         timings=receipts.finite({"seconds": round(seconds, 3), **computed.timings}),
         versions={"visionloop": version("visionloop"), **computed.versions},
@@ -407,8 +414,8 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
     (not after Ctrl-C) and raised.
     """
     session = _Session(stage, invocation)
-    configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)
     try:
+        configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)
         yield session
     except VisionloopError as error:
         session.failed(error, final=True)
@@ -423,7 +430,9 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
         stopped = UserStopped(f"{stage.name} was stopped by the user; run it again to resume.")
         session.failed(stopped, final=True)
         raise stopped from error
-    except Exception as error:
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
         local = _of_this_machine(stage.name, error)
         if local is not None:
             session.failed(local, final=True)
@@ -438,7 +447,7 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
         raise defect from error
 
 
-def _of_this_machine(stage: str, error: Exception) -> VisionloopError | None:
+def _of_this_machine(stage: str, error: BaseException) -> VisionloopError | None:
     """The error for a full or failing disk of this machine that no other code has named; None for any other error."""
     if not isinstance(error, OSError):
         return None

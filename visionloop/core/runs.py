@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from visionloop.core import secrets
 from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.core.storage import Prefix
 
@@ -134,7 +135,7 @@ class RunRecord:
             InvalidConfig: If the workspace's bucket does not exist.
         """
         wanted = trace_id or os.environ.get("TRACE_ID")
-        recorded = {**_pipeline(), **arguments}
+        recorded = secrets.redact_fields({**_pipeline(), **arguments})
         run = Run(run=self.name, trace_id=wanted or str(uuid.uuid4()), arguments=recorded, created_at=now())
         try:
             if self.prefix.create("run.json", msgspec.json.encode(run)):
@@ -159,6 +160,7 @@ class RunRecord:
     def write_state(self, state: StageState) -> None:
         """Records the state of a stage."""
         state.updated_at = now()
+        state.scalars = secrets.redact_fields(state.scalars)
         self.prefix.write(f"{state.stage}.json", msgspec.json.encode(state))
 
     def failure(self, stage: str) -> Failure | None:

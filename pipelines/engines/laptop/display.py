@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visionloop.core import texts
 from visionloop.pipelines.warned import warnings_text
 
 #: The validation metrics that a line for an epoch shows, as far as the task has them.
@@ -106,4 +107,4 @@ class Display:
             return
         self._printed.add((stage, text))
         # markup off: what comes from data is shown as it is
-        self.console.print(f"{mark} {stage:<{self._width}}  {text}", markup=False)
+        self.console.print(texts.outgoing(f"{mark} {stage:<{self._width}}  {text}"), markup=False)

@@ -11,11 +11,21 @@ from typing import Any
 import jinja2
 from PIL import ImageDraw, ImageOps
 
+from visionloop.core import texts
 from visionloop.core.pictures import UNREADABLE, open_picture
+
+
+def _shown(value: Any) -> Any:
+    """A value as a page shows it: names from data without control characters, and nobody's password."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.startswith("data:image/"):
+        return value
+    return texts.outgoing(value)
+
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("visionloop.core.reports", "templates"),
     autoescape=True,  # names that come from data are hostile until escaped
+    finalize=_shown,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

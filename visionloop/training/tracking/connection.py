@@ -13,12 +13,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from visionloop.core import texts
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
 
 #: Set before mlflow is imported. Its own retries of a request take minutes, during which a training would stop.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    # Its lines go through our own handler, and lose the secrets there.
+    "MLFLOW_CONFIGURE_LOGGING": "false",
 }
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -98,11 +101,10 @@ def error_code(error: Exception) -> str:
 
 
 def describe(error: Exception) -> str:
-    """An error in one line, without a user or password in an address."""
+    """An error in one line, without secrets."""
     if isinstance(error, VisionloopError):
         return error.sentence
-    text = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"//[^/@\s]+@", "//", text)[:300]
+    return (texts.sentence(str(error)) or type(error).__name__)[:300]
 
 
 def shown(uri: str) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.receipts import NOT_TRACKED
 from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, shown, tracking_uri
@@ -169,9 +170,9 @@ class MlflowTracker:
         from mlflow.entities import Param, RunTag
 
         existing = run.data.params
-        wanted = {_parameter_name(name): str(value)[:LONGEST_PARAMETER] for name, value in params.items()}
+        wanted = {_parameter_name(name): _field(value)[:LONGEST_PARAMETER] for name, value in params.items()}
         new = [Param(name, value) for name, value in sorted(wanted.items()) if name not in existing]
-        labels = [RunTag(name, str(value)[:LONGEST_TAG]) for name, value in sorted(tags.items())]
+        labels = [RunTag(name, _field(value)[:LONGEST_TAG]) for name, value in sorted(tags.items())]
         for start in range(0, max(len(new), len(labels)), PARAMETERS_PER_REQUEST):
             end = start + PARAMETERS_PER_REQUEST
             self._client.log_batch(self.run_id, params=new[start:end], tags=labels[start:end])
@@ -218,6 +219,11 @@ def _metrics(values: Mapping[str, float], step: int) -> list[Any]:
 
     now = int(time.time() * 1000)
     return [Metric(_metric_name(name), float(value), now, step) for name, value in sorted(values.items())]
+
+
+def _field(value: Any) -> str:
+    """A parameter or tag as MLflow's page shows it: no password of an address, no character that acts on the page."""
+    return texts.visible(secrets.redact_urls(str(value)))
 
 
 def _metric_name(name: str) -> str:
