@@ -11,10 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import obstore
 import pytest
 import toy_stage
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore.store import S3Store
 from toy_stage import executions, run
 
 from visionloop.core import errors, limits, receipts, running, runs, stage
@@ -543,3 +545,23 @@ def test_nothing_is_left_on_this_machine(file_workspace, monkeypatch, tmp_path):
 def quiet_logger():
     yield
     logging.getLogger("visionloop").handlers.clear()
+
+
+def test_a_panic_of_an_extension_ends_with_a_sentence_and_is_recorded(
+    workspace: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A store whose address is no URL panics in Rust, with an exception that does not derive from Exception."""
+
+    def panicking(*_: object) -> None:
+        obstore.head(S3Store("bucket", endpoint="http://a b", access_key_id="a", secret_access_key="b"), "key")
+
+    with pytest.raises(BaseException, match="InvalidUri") as raised:
+        panicking()
+    assert errors.is_panic(raised.value)
+    assert not isinstance(raised.value, Exception)
+    monkeypatch.setattr(toy_stage.Toy, "compute", panicking)
+    with pytest.raises(Defect, match=r"PanicException: .*InvalidUri.*; please report it\."):
+        run(workspace, run="panics")
+    (failure,) = RunRecord(open_prefix(workspace, "results"), "panics").failures()
+    assert failure.exit_code == 70
+    assert "PanicException" in str(failure.traceback)

@@ -76,6 +76,16 @@ def test_a_training_is_one_run_with_everything(environment: dict[str, str], expe
     assert tracker.record() == {"mlflow": {"run_id": tracker.run_id, "url": None}}
 
 
+def test_no_password_of_an_address_and_no_character_that_acts_reaches_mlflow(
+    environment: dict[str, str], experiment: str
+) -> None:
+    signed = "https://somebody:word@h/weights\u202e?X-Amz-Signature=a1"
+    tracker = started(environment, experiment, model=signed)
+    tracker.finish("failed", {})
+    run = connect(environment).get_run(tracker.run_id)
+    assert run.data.params["model"] == r"https://***@h/weights\u202e?X-Amz-Signature=***"
+
+
 def test_a_retried_training_goes_on_in_its_run(environment: dict[str, str], experiment: str) -> None:
     first = started(environment, experiment)
     first.log_epoch(1, {"mAP50": 0.1})
