@@ -117,7 +117,7 @@ def readme(stage: str) -> str:
         "## Example",
         f"```python\n{example(stage)}```",
         "`apply_policy` gives the task its row of the policy table: image, CPU, memory, GPU, limits, retries, volumes, and the keys of "
-        "the Secret and the ConfigMap `visionloop` as variables. Without it a task has the image above and nothing else.",
+        "its Secrets and the ConfigMap `visionloop` as variables. Without it a task has the image above and nothing else.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -121,10 +121,11 @@ def policies() -> str:
             duration(row.timeout),
             str(row.attempts),
             f"{row.backoff_first} s to {row.backoff_longest} s",
+            ", ".join(row.secrets),
         ]
         for name, row in POLICIES.items()
     ]
-    head = ("stage", "image", "CPU", "memory", "GPUs", "`/dev/shm`", "limit", "attempts", "wait between")
+    head = ("stage", "image", "CPU", "memory", "GPUs", "`/dev/shm`", "limit", "attempts", "wait between", "Secrets")
     return table(head, rows)
 
 

@@ -90,18 +90,21 @@ install_kfp() {
 apply() {
   need kubectl
   kubectl apply -k "$OVERLAY" >/dev/null
-  if ! in_namespace get secret visionloop >/dev/null 2>&1; then
+  if ! in_namespace get secret visionloop-results >/dev/null 2>&1; then
     local access secret
     access=$(random 10) secret=$(random 20)
     # From standard input: what stands in a command line is seen by every user of this machine.
-    printf '%s\n' "INTERNAL_S3_ACCESS_KEY=$access" "INTERNAL_S3_SECRET_KEY=$secret" \
-      "EXTERNAL_S3_ACCESS_KEY=$access" "EXTERNAL_S3_SECRET_KEY=$secret" |
-      in_namespace create secret generic visionloop --from-env-file=/dev/stdin >/dev/null
+    keys INTERNAL "$access" "$secret" | in_namespace create secret generic visionloop-results --from-env-file=/dev/stdin >/dev/null
+    keys EXTERNAL "$access" "$secret" | handed "$NAMESPACE" visionloop-dataset secret generic
   fi
   for service in store mlflow; do
     in_namespace rollout status "deployment/visionloop-$service" --timeout 600s >&2
   done
   say "Visionloop is installed in namespace $NAMESPACE. MLflow's page: kubectl -n $NAMESPACE port-forward service/visionloop-mlflow 5000"
+}
+
+keys() { # BEGINNING ACCESS SECRET: the lines of a Secret
+  printf '%s\n' "$1_S3_ACCESS_KEY=$2" "$1_S3_SECRET_KEY=$3"
 }
 
 share() {
@@ -128,13 +131,17 @@ spec:
       ports: [{port: 8333, protocol: TCP}, {port: 5000, protocol: TCP}]
 END
   in_namespace get configmap visionloop \
-    -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' | handed configmap
-  in_namespace get secret visionloop \
-    -o go-template='{{range $name, $value := .data}}{{$name}}={{base64decode $value}}{{"\n"}}{{end}}' | handed secret generic
+    -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' | handed "$KUBEFLOW" visionloop configmap
+  for role in dataset results; do
+    in_namespace get secret "visionloop-$role" \
+      -o go-template='{{range $name, $value := .data}}{{$name}}={{base64decode $value}}{{"\n"}}{{end}}' |
+      handed "$KUBEFLOW" "visionloop-$role" secret generic
+  done
 }
 
-handed() { # KIND...: what standard input holds, as an object of that kind beside the pods of Kubeflow Pipelines
-  kubectl --namespace "$KUBEFLOW" create "$@" visionloop --from-env-file=/dev/stdin --dry-run=client -o yaml |
+handed() { # NAMESPACE NAME KIND...: what standard input holds, as an object of that kind and name
+  local namespace=$1 name=$2
+  kubectl --namespace "$namespace" create "${@:3}" "$name" --from-env-file=/dev/stdin --dry-run=client -o yaml |
     kubectl apply --server-side --force-conflicts -f - >/dev/null
 }
 

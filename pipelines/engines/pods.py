@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visionloop.core import names
+from visionloop.core import names, secrets
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE, StagePolicy
+from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE, POLICIES, StagePolicy
 
-#: The Secret and the ConfigMap that pods take variables from; neither has to exist, nor any key in them.
-SECRET = "visionloop"  # noqa: S105 - the name of a Secret, not one
+#: The ConfigMap that pods take variables from; it need not exist, nor any key in it.
 CONFIG_MAP = "visionloop"
 
-#: Variables taken from the Secret where an engine must name each (KFP); Argo takes all of its keys.
-SECRET_VARIABLES = (
-    "INTERNAL_S3_ACCESS_KEY",
-    "INTERNAL_S3_SECRET_KEY",
-    "EXTERNAL_S3_ACCESS_KEY",
-    "EXTERNAL_S3_SECRET_KEY",
-    "EXTERNAL_STORAGE_ACCESS_KEY",
-    "EXTERNAL_STORAGE_SECRET_KEY",
-    "S3_ACCESS_KEY",
-    "S3_SECRET_KEY",
-    "R2_ACCESS_KEY_ID",
-    "R2_SECRET_ACCESS_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "CALLBACK_TOKEN",
-    "LABELER_SERVICE_KEY",
-    "SERVICE_JWT_SECRET",
-    "PRESIGNED_URLS_JSON",
-    "VISIONLOOP_NOTIFY_URL",
-)
+#: Variables that pods take from the Secrets of their roles (``secrets_of``); none of these has to exist either.
+SECRET_VARIABLES = tuple(entry.name for entry in secrets.CREDENTIALS if entry.role)
 
 #: Variables taken from the ConfigMap where an engine must name each.
 CONFIG_VARIABLES = (
@@ -43,8 +20,6 @@ CONFIG_VARIABLES = (
     "EXTERNAL_S3_ENDPOINT",
     "EXTERNAL_STORAGE_ENDPOINT",
     "S3_ENDPOINT",
-    "STORAGE_TYPE",
-    "R2_ENDPOINT",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -55,13 +30,6 @@ CONFIG_VARIABLES = (
     "MLFLOW_EXPERIMENT_ID",
     "MLFLOW_ENABLED",
     "OBSERVABILITY_BACKENDS",
-    "TENSORBOARD_ENABLED",
-    "TENSORBOARD_LOG_DIR",
-    "CLEARML_API_HOST",
-    "CLEARML_WEB_HOST",
-    "CALLBACK_URL",
-    "CALLBACK_INTERVAL",
-    "LABELER_API_URL",
     "DATASET_S3_URI",
     "TASK_TYPE",
     "MODEL_NAME",
@@ -112,6 +80,9 @@ VOLUME_GROUP = 65532
 #: The service account of each stage's pods (manifests/base); a third party's stage has the first.
 SERVICE_ACCOUNT = "visionloop-data"
 SERVICE_ACCOUNTS = {"train": "visionloop-train", "evaluate": "visionloop-train", "register": "visionloop-register"}
+
+#: Whose token Argo's own containers have, to report a step's outputs; the stage's container has none.
+EXECUTOR_ACCOUNT = "visionloop-executor"
 
 #: The labels under which ``argo list -l`` finds a run.
 MODEL_LABEL, DATASET_LABEL, TRACE_LABEL = "visionloop/model", "visionloop/dataset", "visionloop/trace-id"
@@ -172,3 +143,16 @@ def annotations_of(policy: StagePolicy) -> dict[str, str]:
 def service_account(stage: str) -> str:
     """The service account of a stage's pods."""
     return SERVICE_ACCOUNTS.get(stage, SERVICE_ACCOUNT)
+
+
+def secrets_of(stage: str, policy: StagePolicy) -> dict[str, tuple[str, ...]]:
+    """The Secrets that a stage's pods take variables from, with these variables, by the Secret's name.
+
+    A trainer's row for ``train`` may add a role, but takes none away from the stage.
+    """
+    roles = {*policy.secrets, *(POLICIES[stage].secrets if stage in POLICIES else ())}
+    if unknown := sorted(roles - set(secrets.ROLES)):
+        raise InvalidConfig(
+            f"The policy row of {stage}: secrets {unknown[0]}; give some of {', '.join(secrets.ROLES)}."
+        )
+    return {secrets.secret_of(role): secrets.variables(role) for role in secrets.ROLES if role in roles}

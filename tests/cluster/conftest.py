@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl, until
+from kubernetes_cluster import HOST, KUBECONFIG, MANIFESTS, OPENED, Cluster, kubectl, secrets_and_config, until
 
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
@@ -46,18 +46,7 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
             kubectl("apply", "-k", str(folder))
             found = Cluster(namespace, embedded)
             pods = embedded.pod_environment()
-            secrets = {name: value for name, value in pods.items() if "KEY" in name}
-            named = {"name": "visionloop"}
-            found.apply(
-                reaching(str(HOST)),
-                {"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": secrets},
-                {
-                    "apiVersion": "v1",
-                    "kind": "ConfigMap",
-                    "metadata": named,
-                    "data": {name: value for name, value in pods.items() if name not in secrets},
-                },
-            )
+            found.apply(reaching(str(HOST)), *secrets_and_config(pods))
             # Until its use is counted, the quota refuses every pod.
             until(lambda: _counted(namespace), "the count of what the quota limits")
             yield found

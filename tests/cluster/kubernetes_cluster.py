@@ -10,12 +10,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from visionloop.core import secrets
 from visionloop.pipelines import services
 from visionloop.pipelines.engines.pods import STAGE_LABEL
 
@@ -40,6 +41,20 @@ def kubectl(*words: str, stdin: str | None = None) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def secrets_and_config(variables: Mapping[str, str], namespace: str | None = None) -> list[dict[str, Any]]:
+    """The objects that pods take these variables from: a Secret for each role, and the ConfigMap."""
+    placed = {"namespace": namespace} if namespace else {}
+    objects: list[dict[str, Any]] = []
+    for role in secrets.ROLES:
+        held = {name: variables[name] for name in secrets.variables(role) if name in variables}
+        metadata = {"name": secrets.secret_of(role), **placed}
+        objects.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": held})
+    known = {entry.name for entry in secrets.CREDENTIALS}
+    data = {name: value for name, value in variables.items() if name not in known}
+    metadata = {"name": "visionloop", **placed}
+    return [*objects, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
 
 @dataclass(frozen=True)

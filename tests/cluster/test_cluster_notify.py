@@ -44,7 +44,9 @@ def telling(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def tell(cluster: Cluster, url: str) -> None:
     named = {"name": "visionloop-notify"}
-    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": {"url": url}})
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": {"VISIONLOOP_NOTIFY_URL": url}}
+    )
 
 
 def cleanup(workflow: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import pytest
 import urllib3
-from kubernetes_cluster import HOST, KUBECONFIG, kubectl
+from kubernetes_cluster import HOST, KUBECONFIG, kubectl, secrets_and_config
 from message_receiver import SECRET_PART, Receiver, receiving
 
 from visionloop.components.cleanup.notify import LINK_VARIABLE, URL_VARIABLE
@@ -126,8 +126,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     if not HOST:
         pytest.skip("VISIONLOOP_CLUSTER_HOST is not set: pods would not find this machine's S3 and MLflow")
     named = ("-n", NAMESPACE, "get", "secret,configmap", "--ignore-not-found", "-o", "name")
-    if any(line.endswith("/visionloop") for line in kubectl(*named).split()):
-        pytest.skip(f"the namespace {NAMESPACE} has a Secret or ConfigMap visionloop, which a test would replace")
+    replaced = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in secrets_and_config({})}
+    if replaced & set(kubectl(*named).split()):
+        pytest.skip(f"the namespace {NAMESPACE} has Secrets or a ConfigMap of Visionloop, which a test would replace")
     folder = tmp_path_factory.mktemp("kfp")
     with (
         services.session(folder, host=HOST, page=True) as embedded,
@@ -140,20 +141,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         uri = f"s3://{services.DATASETS_BUCKET}/kfp-tiny"
         sample.write(open_prefix(uri, "results").write, train=24, val=8, test=8)
         variables = embedded.pod_environment()
-        keys = {name: value for name, value in variables.items() if "KEY" in name}
-        others = {name: value for name, value in variables.items() if name not in keys}
-        keys |= receiver.variables
-        others[LINK_VARIABLE] = f"{ENDPOINT}/#/runs/details/{{run}}"
-        metadata = {"name": "visionloop", "namespace": NAMESPACE}
-        objects: list[dict[str, Any]] = [
-            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys},
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": others},
-        ]
+        link = {LINK_VARIABLE: f"{ENDPOINT}/#/runs/details/{{run}}"}
+        objects = secrets_and_config({**variables, **receiver.variables, **link}, NAMESPACE)
         kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         try:
             yield Endpoint(ENDPOINT, embedded, receiver, uri)
         finally:
-            kubectl("-n", NAMESPACE, "delete", "secret/visionloop", "configmap/visionloop")
+            kubectl("-n", NAMESPACE, "delete", *sorted(replaced))
 
 
 @pytest.fixture(autouse=True)

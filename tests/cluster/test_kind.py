@@ -60,7 +60,9 @@ def installed(place: dict[str, str]) -> dict[str, str]:
 
 
 def keys(place: dict[str, str]) -> dict[str, str]:
-    return dict(json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", "visionloop", "-o", "json"))["data"])
+    named = ("visionloop-dataset", "visionloop-results")
+    found = json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", *named, "-o", "json"))["items"]
+    return {name: value for one in found for name, value in one["data"].items()}
 
 
 def test_a_second_apply_keeps_the_keys(installed: dict[str, str]) -> None:
@@ -126,7 +128,7 @@ def test_the_pods_of_kubeflow_pipelines_reach_the_stores_with_the_same_keys(inst
         "name": "main",
         "image": STAGE_IMAGE,
         "command": ["python", "-c", program],
-        "envFrom": [{"configMapRef": {"name": "visionloop"}}, {"secretRef": {"name": "visionloop"}}],
+        "envFrom": [{"configMapRef": {"name": "visionloop"}}, {"secretRef": {"name": "visionloop-results"}}],
     }
     pod = {
         "apiVersion": "v1",

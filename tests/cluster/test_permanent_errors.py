@@ -27,19 +27,20 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(params=ERRORS)
 def code(request: pytest.FixtureRequest, cluster: Cluster, receiver: Receiver) -> Iterator[int]:
-    """The exit code; the pods' Secret has the receiver's URL meanwhile, and for 77 a wrong key."""
+    """The exit code; cleanup's Secret has the receiver's URL meanwhile, and the dataset's for 77 a wrong key."""
     found: int = request.param
-    wrong = {"EXTERNAL_S3_SECRET_KEY": "not-the-key"} if found == 77 else {}
-    right = {"EXTERNAL_S3_SECRET_KEY": cluster.services.keys.secret_key}
-    _patch(cluster, {**receiver.variables, **wrong})
+    right = cluster.services.keys.secret_key
+    _patch(cluster, "notify", dict(receiver.variables))
+    _patch(cluster, "dataset", {"EXTERNAL_S3_SECRET_KEY": "not-the-key" if found == 77 else right})
     yield found
-    _patch(cluster, {**dict.fromkeys(receiver.variables), **right})
+    _patch(cluster, "notify", dict.fromkeys(receiver.variables))
+    _patch(cluster, "dataset", {"EXTERNAL_S3_SECRET_KEY": right})
 
 
-def _patch(cluster: Cluster, values: dict[str, str | None]) -> None:
+def _patch(cluster: Cluster, role: str, values: dict[str, str | None]) -> None:
     text = {name: value for name, value in values.items() if value is not None}
     patch = {"stringData": text, "data": {name: None for name, value in values.items() if value is None}}
-    kubectl("-n", cluster.namespace, "patch", "secret", "visionloop", "--type=merge", "-p", json.dumps(patch))
+    kubectl("-n", cluster.namespace, "patch", "secret", f"visionloop-{role}", "--type=merge", "-p", json.dumps(patch))
 
 
 def test_a_permanent_error_ends_at_once_with_its_sentence(

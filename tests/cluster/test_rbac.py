@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ENFORCED = os.environ.get("VISIONLOOP_CLUSTER_ENFORCES")
 
 STAGE_ACCOUNTS = sorted({pods.service_account(stage) for stage in POLICIES})
+
+#: Whose token Argo's own containers have, and the stage's container has not.
+EXECUTOR = pods.EXECUTOR_ACCOUNT
 SUBMIT = "visionloop-submit"
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
@@ -36,10 +39,18 @@ def can(cluster: Cluster, account: str, verb: str, resource: str, namespace: str
     return done.stdout.strip() == "yes"
 
 
-@pytest.mark.parametrize("account", STAGE_ACCOUNTS)
-def test_a_stage_reports_its_outputs_and_does_nothing_else(cluster: Cluster, account: str) -> None:
+def test_argos_own_containers_report_a_steps_outputs(cluster: Cluster) -> None:
     for verb in ("create", "patch"):
-        assert can(cluster, account, verb, "workflowtaskresults.argoproj.io")
+        assert can(cluster, EXECUTOR, verb, "workflowtaskresults.argoproj.io")
+
+
+@pytest.mark.parametrize("account", STAGE_ACCOUNTS)
+def test_a_stage_itself_may_not_even_report(cluster: Cluster, account: str) -> None:
+    assert not can(cluster, account, "create", "workflowtaskresults.argoproj.io")
+
+
+@pytest.mark.parametrize("account", [*STAGE_ACCOUNTS, EXECUTOR])
+def test_no_pods_account_does_anything_else(cluster: Cluster, account: str) -> None:
     for verb, resource in (
         ("create", "workflows.argoproj.io"),
         ("get", "workflows.argoproj.io"),
@@ -68,7 +79,7 @@ def test_who_submits_may_start_and_watch_runs_and_nothing_else(cluster: Cluster)
         assert not can(cluster, SUBMIT, verb, resource), f"{SUBMIT} may {verb} {resource}"
 
 
-@pytest.mark.parametrize("account", [*STAGE_ACCOUNTS, SUBMIT])
+@pytest.mark.parametrize("account", [*STAGE_ACCOUNTS, EXECUTOR, SUBMIT])
 def test_no_account_may_do_anything_in_another_namespace(cluster: Cluster, account: str) -> None:
     for verb, resource in (("create", "workflows.argoproj.io"), ("create", "workflowtaskresults.argoproj.io")):
         assert not can(cluster, account, verb, resource, namespace="default")
@@ -180,7 +191,7 @@ def test_each_stage_reaches_names_api_and_stores_and_the_tracker_where_it_needs_
     cluster: Cluster, stage: str
 ) -> None:
     needed = {53, 443, 6443, 8333, 9000}
-    tracked = {5000} if stage in ("snapshot", "convert", "train", "evaluate", "register") else set()
+    tracked = {5000} if stage != "validate" else set()
     assert egress(cluster, stage) - {443} == (needed | tracked) - {443}
 
 

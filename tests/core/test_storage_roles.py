@@ -101,3 +101,18 @@ def test_a_foreign_session_token_is_not_sent_with_a_roles_own_keys(s3_environmen
         "expires_at": None,
     }
     open_prefix("s3://results/x", "results").write("object", b"1")
+
+
+def test_a_pod_without_keys_is_told_where_keys_lie_and_the_aws_chain_still_counts(s3, monkeypatch):
+    with pytest.raises(AccessDenied) as on_a_laptop:
+        open_prefix("s3://results/x", "results")
+    assert "visionloop-" not in str(on_a_laptop.value)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    for role in ("dataset", "results"):
+        with pytest.raises(
+            AccessDenied, match=r"keys lie in visionloop-dataset, -results, -registry \(docs/engines.md\)"
+        ):
+            open_prefix("s3://results/x", role)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.keys.access)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.keys.secret)
+    assert open_prefix("s3://results/x", "dataset").uri == "s3://results/x"

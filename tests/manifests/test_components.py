@@ -132,10 +132,9 @@ def test_a_sensor_fills_arguments_that_the_pipeline_has(component: str, sensor: 
 
 def test_only_cleanup_knows_where_messages_go() -> None:
     objects = rendered("notify")
-    url = variables(stage(objects, "cleanup"))["VISIONLOOP_NOTIFY_URL"]
-    assert url["valueFrom"] == {"secretKeyRef": {"name": "visionloop-notify", "key": "url", "optional": True}}
-    others = [name for name in POLICIES if name != "cleanup"]
-    assert all("VISIONLOOP_NOTIFY_URL" not in variables(stage(objects, name)) for name in others)
+    source = {"secretRef": {"name": "visionloop-notify", "optional": True}}
+    assert [name for name in POLICIES if source in stage(objects, name)["container"]["envFrom"]] == ["cleanup"]
+    assert all("VISIONLOOP_NOTIFY_URL" not in variables(stage(objects, name)) for name in POLICIES)
 
 
 def test_the_runs_link_is_built_from_a_variable_that_stands_before_it() -> None:

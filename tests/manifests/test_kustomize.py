@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from visionloop.core import secrets
 from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines import pods
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = ("kind", "production")
@@ -78,7 +81,10 @@ def test_every_template_names_an_account_that_is_there(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_secret_and_no_wildcard_right_is_in_what_is_applied(overlay: str) -> None:
     assert CREDENTIAL.search(rendered(f"overlays/{overlay}")) is None
-    assert not [one for one in objects(overlay) if one["kind"] == "Secret"]
+    # Argo's own account has a token, which Kubernetes writes into an empty object.
+    (token,) = [one for one in objects(overlay) if one["kind"] == "Secret"]
+    assert token["type"] == "kubernetes.io/service-account-token"
+    assert not {"data", "stringData"} & set(token)
     rules = [rule for one in objects(overlay) if one["kind"] == "Role" for rule in one["rules"]]
     assert rules
     assert all("*" not in (*rule["verbs"], *rule["resources"], *rule["apiGroups"]) for rule in rules)
@@ -126,3 +132,69 @@ def test_production_shares_a_cache_volume() -> None:
         volumes = named("production", "WorkflowTemplate", name)["spec"]["templates"][0]["volumes"]
         cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
         assert cache in volumes
+
+
+def test_production_reaches_the_addresses_that_it_names_and_no_others() -> None:
+    """Every way out is DNS in the cluster, or a block of addresses that the overlay's own file names."""
+    named_by_the_overlay = {
+        block["ipBlock"]["cidr"]
+        for policy in yaml.safe_load_all((MANIFESTS / "overlays/production/egress.yaml").read_text())
+        for rule in policy["spec"]["egress"]
+        for block in rule["to"]
+        if "ipBlock" in block
+    }
+    assert len(named_by_the_overlay) == 3
+    assert all(ipaddress.ip_network(block).prefixlen >= 16 for block in named_by_the_overlay)
+    rules = [
+        rule
+        for one in objects("production")
+        if one["kind"] == "NetworkPolicy"
+        for rule in one["spec"].get("egress", ())
+    ]
+    reached = set()
+    for rule in rules:
+        ports = {port["port"] for port in rule["ports"]}
+        assert rule.get("to"), f"{ports} of any address"
+        if ports == {53}:
+            assert all("namespaceSelector" in to and "podSelector" in to for to in rule["to"])
+        else:
+            reached |= {to["ipBlock"]["cidr"] for to in rule["to"]}
+    assert reached == named_by_the_overlay
+
+
+def test_production_lets_each_stage_out_to_what_it_reads() -> None:
+    """validate talks to no tracker; each pod asks names, and Argo's container beside it the API."""
+    for stage in POLICIES:
+        labels = pods.labels(stage)
+        found = {
+            one["metadata"]["name"]
+            for one in objects("production")
+            if one["kind"] == "NetworkPolicy" and _selects(one["spec"]["podSelector"], labels)
+        }
+        tracked = {"visionloop-tracker"} if stage != "validate" else set()
+        assert found == {"visionloop-deny", "visionloop-names-and-api", "visionloop-stores"} | tracked
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    plain = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
+    return plain and all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ()))
+
+
+def test_the_line_that_splits_the_one_secret_gives_each_role_its_own(tmp_path: Path) -> None:
+    """As base/config.yaml shows it, with a stand-in for kubectl that holds the old Secret and keeps what is created."""
+    text = (MANIFESTS / "base" / "config.yaml").read_text()
+    (line,) = re.findall(r"^#   (for role in .*)$", text, re.MULTILINE)
+    old = {entry.name: "a=b c" for entry in secrets.CREDENTIALS if entry.role}
+    (tmp_path / "old").write_text("".join(f"{name}={value}\n" for name, value in old.items()))
+    stand_in = (
+        "#!/bin/bash\n"
+        'if [[ " $* " == *" get secret visionloop "* ]]; then cat "$FOLDER/old"\n'
+        'else [[ " $* " == *" create secret generic "* ]] && cat > "$FOLDER/$6"; fi\n'
+    )
+    (tmp_path / "kubectl").write_text(stand_in)
+    (tmp_path / "kubectl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FOLDER": str(tmp_path)}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, env=environment)
+    for role in secrets.ROLES:
+        made = (tmp_path / secrets.secret_of(role)).read_text()
+        assert made == "".join(f"{name}={old[name]}\n" for name in secrets.variables(role))

@@ -152,6 +152,11 @@ class Argo:
             "image_pull_policy": container["imagePullPolicy"],
             "image_pull_secret": next((one["name"] for one in patch.get("imagePullSecrets", [])), None),
             "priority_class": template.get("priorityClassName"),
+            "secrets": [
+                one["secretRef"]["name"].removeprefix("visionloop-")
+                for one in container["envFrom"]
+                if "secretRef" in one
+            ],
             "annotations": template["metadata"].get("annotations", {}),
         }
 
@@ -262,6 +267,7 @@ class Kubeflow:
             "image_pull_policy": platform["imagePullPolicy"],
             "image_pull_secret": next((one["secretName"] for one in platform.get("imagePullSecret", [])), None),
             "annotations": platform["podMetadata"].get("annotations", {}),
+            "secrets": [one["secretName"].removeprefix("visionloop-") for one in platform["secretAsEnv"]],
         }
 
     def _sources(self, graph: str, name: str) -> set[str]:

@@ -19,7 +19,9 @@ from hera.shared._pydantic import APIBaseModel
 from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
 from visionloop.components.calls import STAGES
+from visionloop.core import secrets
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.policy import StagePolicy
 from visionloop.pipelines.compile import compile_engine
 from visionloop.pipelines.engines import clusters, pods
 from visionloop.pipelines.engines.argo.manifests import argo_files, dump
@@ -144,17 +146,67 @@ def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, st
     executors = [executor for ir in files["kfp"].values() for executor in Kubeflow(ir).platform.values()]
     assert executors
     for executor in executors:
-        for kind, names in (("secretAsEnv", pods.SECRET_VARIABLES), ("configMapAsEnv", pods.CONFIG_VARIABLES)):
-            (taken,) = executor[kind]
+        for taken in (*executor["secretAsEnv"], *executor["configMapAsEnv"]):
             assert taken["optional"] is True
-            assert tuple(one["envVar"] for one in taken["keyToEnv"]) == names
+        (config,) = executor["configMapAsEnv"]
+        assert tuple(one["envVar"] for one in config["keyToEnv"]) == pods.CONFIG_VARIABLES
     for text in files["argo"].values():
         for document in structures(text):
             for template in document.get("spec", {}).get("templates", ()):
                 if "container" in template:
                     sources = template["container"]["envFrom"]
                     references = [reference for source in sources for reference in source.values()]
-                    assert references == [{"name": "visionloop", "optional": True}] * 2
+                    assert references[0] == {"name": "visionloop", "optional": True}
+                    assert all(reference["optional"] for reference in references)
+                    assert {"name": "visionloop", "optional": True} not in references[1:]
+
+
+#: Which Secrets each stage's pods have: those that it reads.
+HELD = {
+    "snapshot": {"dataset", "results", "registry"},
+    "validate": {"dataset", "results"},
+    "convert": {"dataset", "results", "registry"},
+    "train": {"dataset", "results", "registry"},
+    "evaluate": {"dataset", "results", "registry"},
+    "register": {"results", "registry"},
+    "cleanup": {"results", "registry", "notify"},
+}
+
+#: What hands on an earlier result in Kubeflow Pipelines reads receipts alone.
+SHOWN = {name: {"results"} for name in ("reuse-training", "reuse-evaluation")}
+
+
+def test_argos_pods_hold_the_secrets_of_their_stage_alone(files: dict[str, dict[str, str]]) -> None:
+    found = {
+        template["name"]: {one["secretRef"]["name"] for one in template["container"]["envFrom"] if "secretRef" in one}
+        for text in files["argo"].values()
+        for document in structures(text)
+        for template in document.get("spec", {}).get("templates", ())
+        if "container" in template
+    }
+    assert found == {stage: {f"visionloop-{role}" for role in roles} for stage, roles in HELD.items()}
+
+
+def test_kubeflows_pods_hold_the_variables_of_their_stages_secrets_alone(files: dict[str, dict[str, str]]) -> None:
+    for ir in files["kfp"].values():
+        kfp = Kubeflow(ir)
+        for stage, tasks in kfp.leaves().items():
+            for _, _, task in tasks:
+                _, executor = kfp.executor(task)
+                held = {
+                    one["secretName"]: tuple(key["envVar"] for key in one["keyToEnv"])
+                    for one in executor["secretAsEnv"]
+                }
+                roles = (HELD | SHOWN)[stage]
+                assert held == {f"visionloop-{role}": secrets.variables(role) for role in roles}
+
+
+def test_a_trainers_row_adds_to_what_train_reads_and_an_unknown_role_is_refused() -> None:
+    bare = StagePolicy()
+    assert list(pods.secrets_of("inventory", bare)) == ["visionloop-dataset", "visionloop-results"]
+    assert "visionloop-registry" in pods.secrets_of("train", bare)
+    with pytest.raises(InvalidConfig, match=r"secrets vault; give some of dataset, results, registry, notify\."):
+        pods.secrets_of("train", StagePolicy(secrets=("vault",)))
 
 
 # --- Kubeflow Pipelines ---
@@ -390,6 +442,30 @@ def test_pods_run_under_the_service_account_of_their_group(files: dict[str, dict
     assert found == {**data, **training, "register": "visionloop-register"}
     there = structures((GOLDENS / "base" / "service-accounts.yaml").read_text(encoding="utf-8"))
     assert set(found.values()) <= {document["metadata"]["name"] for document in there}
+
+
+def test_argos_token_is_in_its_own_containers_alone(files: dict[str, dict[str, str]]) -> None:
+    """https://argo-workflows.readthedocs.io/en/latest/service-accounts/: the executor's account is mounted into init and wait."""
+    for text in files["argo"].values():
+        for document in structures(text):
+            for template in document.get("spec", {}).get("templates", ()):
+                if "container" in template:
+                    assert template["automountServiceAccountToken"] is False
+                    assert template["executor"] == {"serviceAccountName": "visionloop-executor"}
+    base = {
+        (one["kind"], one["metadata"]["name"]): one
+        for name in ("service-accounts", "roles")
+        for one in structures((GOLDENS / "base" / f"{name}.yaml").read_text(encoding="utf-8"))
+    }
+    token = base["Secret", "visionloop-executor.service-account-token"]
+    assert token["metadata"]["annotations"] == {"kubernetes.io/service-account.name": "visionloop-executor"}
+    assert (token["type"], set(token)) == (
+        "kubernetes.io/service-account-token",
+        {"apiVersion", "kind", "metadata", "type"},
+    )
+    assert base["RoleBinding", "visionloop-executor"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "visionloop-executor"}
+    ]
 
 
 def argo_binary() -> str | None:

@@ -14,9 +14,9 @@ from toy_runs import write_distribution
 
 from visionloop.components.calls import STAGES
 from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, parse_policy
-from visionloop.core import catalog
+from visionloop.core import catalog, secrets
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.policy import RUN_DEADLINE_SECONDS, StagePolicy, Toleration
+from visionloop.core.policy import POLICIES, RUN_DEADLINE_SECONDS, StagePolicy, Toleration
 from visionloop.pipelines.engines import engine
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
@@ -89,17 +89,19 @@ def telling(number: int, **more: Any) -> StagePolicy:
         image_pull_secret=f"pull-{number}",
         priority_class=f"priority-{number}",
         annotations=((f"example.com/note-{number}", f"told-{number}"), ("example.com/kept", f"{number}")),
+        secrets=("notify",),
     )
     return replace(row, **more)
 
 
-def expected(row: StagePolicy, image: str) -> Row:
-    """A row as the compiled forms hold it."""
+def expected(row: StagePolicy, image: str, stage: str) -> Row:
+    """A row as the compiled forms hold it; a stage's own Secrets stay, whatever another row of it adds."""
     found: Row = {field.name: getattr(row, field.name) for field in fields(row)}
     found["image"] = f"{REGISTRY}/{image}:{TAG}"
     found["node_selector"] = dict(row.node_selector)
     found["spot_selector"] = dict(row.spot_selector)
     found["annotations"] = dict(row.annotations)
+    found["secrets"] = [role for role in secrets.ROLES if role in (*row.secrets, *POLICIES[stage].secrets)]
     for name in ("tolerations", "spot_tolerations"):
         found[name] = [
             {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
@@ -150,7 +152,7 @@ def test_every_field_of_a_row_arrives_in_both_compiled_forms(
     argo, kfp = both
     row = told.policies[stage]
     image = told.policies["train"].image if stage == "evaluate" else row.image
-    wanted = expected(row, image)
+    wanted = expected(row, image, stage)
     found = argo.row("visionloop-train" if stage == "train" else f"visionloop-{stage}", stage)
     if stage == "evaluate":
         found["image"] = argo.image(stage)
@@ -339,7 +341,7 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
     toy = telling(50)
     target = replace(told, trainers={**told.trainers, "toy": toy})
     argo, kfp = compiled(target)
-    wanted = expected(toy, toy.image)
+    wanted = expected(toy, toy.image, "train")
     assert argo.row("visionloop-train", "train-toy") == wanted
     assert argo.gpus("train-toy") == toy.gpus != argo.gpus("train")
     assert argo.tasks()["train-toy"]["when"].endswith("&& workflow.parameters.trainer == 'toy'}}")
@@ -431,7 +433,7 @@ def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
     target = cluster(REGISTRY, TAG)
     assert list(target.trainers) == ["ultralytics", "toy"]
     argo, kfp = compiled(target)
-    assert argo.row("visionloop-train", "train-toy") == expected(TOY_TRAINER.policy, "toy-trainer")
+    assert argo.row("visionloop-train", "train-toy") == expected(TOY_TRAINER.policy, "toy-trainer", "train")
     toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if "toy-trainer" in kfp.row(task)["image"]]
     assert [(one["image"], one["gpus"], one["timeout"]) for one in toys] == [(f"{REGISTRY}/toy-trainer:{TAG}", 2, 7200)]
     form = kfp.specification["root"]["inputDefinitions"]["parameters"]["trainer"]
@@ -451,7 +453,7 @@ def test_a_third_partys_stage_brings_its_row(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(catalog, "stage", lambda name: Other() if name == "snapshot" else original(name))
     argo, kfp = compiled(cluster(REGISTRY, TAG))
-    wanted = expected(Other.policy, Other.policy.image)
+    wanted = expected(Other.policy, Other.policy.image, "snapshot")
     assert argo.row("visionloop-snapshot", "snapshot") == wanted
     ((_, _, task),) = kfp.leaves()["snapshot"]
     assert kfp.row(task) == {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}

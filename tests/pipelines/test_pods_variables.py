@@ -44,6 +44,10 @@ def test_every_variable_that_a_pod_reads_is_taken_or_has_a_reason_not_to_be() ->
     assert told() - taken == set(NOT_TAKEN)
 
 
+def test_no_pod_is_handed_what_nothing_reads() -> None:
+    assert {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES} - told() == set()
+
+
 def test_the_page_names_those_that_are_not_taken() -> None:
     (paragraph,) = [
         text for text in PAGE.read_text(encoding="utf-8").split("\n\n") if text.startswith("Argo hands on every key")

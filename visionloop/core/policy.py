@@ -61,6 +61,8 @@ class StagePolicy:
 
     The first ``spot_losses`` attempts run on nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
     on all others; without a selector, none runs on such nodes.
+
+    ``secrets`` are roles of ``core.secrets``: the pod has the variables of their Secrets and no others.
     """
 
     image: str = "visionloop-stage"
@@ -89,6 +91,7 @@ class StagePolicy:
     image_pull_secret: str | None = None
     priority_class: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ("dataset", "results")
 
     @property
     def engine_deadline(self) -> int:
@@ -124,6 +127,9 @@ SPOT = ("visionloop/capacity", "spot")
 #: (https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md).
 STAYS = ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")
 
+#: What a stage has that asks for the champion, tracks, or registers.
+_WITH_REGISTRY = ("dataset", "results", "registry")
+
 _DATA = StagePolicy()
 _GPU = StagePolicy(
     image="visionloop-trainer",
@@ -143,15 +149,16 @@ _GPU = StagePolicy(
     shared_memory="2Gi",
     cache_volume=True,
     annotations=(STAYS,),
+    secrets=_WITH_REGISTRY,
 )
 
 #: One row per stage.
 POLICIES: dict[str, StagePolicy] = {
-    "snapshot": _DATA,
+    "snapshot": replace(_DATA, secrets=_WITH_REGISTRY),
     "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),
-    "convert": _DATA,
+    "convert": replace(_DATA, secrets=_WITH_REGISTRY),
     "train": _GPU,
     "evaluate": replace(_GPU, timeout=2 * 3600),
-    "register": replace(_DATA, image="visionloop-trainer", memory_limit="4Gi"),
-    "cleanup": replace(_DATA, timeout=300, attempts=3),
+    "register": replace(_DATA, image="visionloop-trainer", memory_limit="4Gi", secrets=("results", "registry")),
+    "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify")),
 }

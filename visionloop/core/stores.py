@@ -165,8 +165,10 @@ def _standard_credentials(role: Role) -> tuple[Any, Any]:
     except BotoCoreError as error:
         raise AccessDenied(f"No keys for the {role} store: {error}; correct the AWS profile or variable.") from error
     if credentials is None:
+        in_a_pod = os.environ.get("KUBERNETES_SERVICE_HOST")
+        pods = "; keys lie in visionloop-dataset, -results, -registry (docs/engines.md)" if in_a_pod else ""
         raise AccessDenied(
-            f"No keys for the {role} store: set {VARIABLES[role][0]}ACCESS_KEY and …SECRET_KEY, or an AWS profile."
+            f"No keys for the {role} store: set {VARIABLES[role][0]}ACCESS_KEY and …SECRET_KEY, or an AWS profile{pods}."
         )
     return session, Boto3CredentialProvider(session)
 

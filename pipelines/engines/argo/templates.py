@@ -16,6 +16,7 @@ from hera.workflows.models import (
     EmptyDirVolumeSource,
     EnvFromSource,
     EnvVar,
+    ExecutorConfig,
     PersistentVolumeClaimVolumeSource,
     PodSecurityContext,
     Quantity,
@@ -177,7 +178,10 @@ def stage_template(
         env=[EnvVar(name=name, value=value) for name, value in environment(policy).items()],
         env_from=[
             EnvFromSource(config_map_ref=ConfigMapEnvSource(name=pods.CONFIG_MAP, optional=True)),
-            EnvFromSource(secret_ref=SecretEnvSource(name=pods.SECRET, optional=True)),
+            *(
+                EnvFromSource(secret_ref=SecretEnvSource(name=secret, optional=True))
+                for secret in pods.secrets_of(stage.name, policy)
+            ),
         ],
         resources=ResourceRequirements(
             requests={"cpu": Quantity(policy.cpu_request), "memory": Quantity(policy.memory_request)},
@@ -192,6 +196,8 @@ def stage_template(
         labels=pods.labels(stage.name),
         annotations=pods.annotations_of(policy) or None,
         service_account_name=pods.service_account(stage.name),
+        automount_service_account_token=False,
+        executor=ExecutorConfig(service_account_name=pods.EXECUTOR_ACCOUNT),
         active_deadline_seconds=policy.engine_deadline,
         retry_strategy=_retries(policy),
         priority_class_name=policy.priority_class,

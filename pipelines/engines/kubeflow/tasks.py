@@ -24,7 +24,7 @@ UNEXPRESSED = (
     "the grace period: a pod is given Kubernetes' 30 s",
     "the priority class: pods have the namespace's default",
     "a read-only root file system and the volumes' group: the installation's pod settings decide",
-    "a service account for each group of stages: pods have the installation's",
+    "a service account for each group of stages, and its token in Argo's own containers alone: pods have the installation's, in every container",
     "one training for each model name at a time: two runs with the same key follow each other all the same",
     "more memory after a kill for memory: each attempt has the same limit",
     "spot nodes first: each attempt goes to the same nodes",
@@ -102,7 +102,8 @@ def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target) -> 
     task.set_env_variable(PIPELINE_VARIABLE, IDENTITY_PLACEHOLDER)
     if policy.attempts > 1:
         task.set_env_variable(ATTEMPTS_VARIABLE, str(policy.attempts))
-    kubernetes.use_secret_as_env(task, pods.SECRET, {name: name for name in pods.SECRET_VARIABLES}, optional=True)
+    for secret, variables in pods.secrets_of(stage, policy).items():
+        kubernetes.use_secret_as_env(task, secret, {name: name for name in variables}, optional=True)
     kubernetes.use_config_map_as_env(
         task, pods.CONFIG_MAP, {name: name for name in pods.CONFIG_VARIABLES}, optional=True
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from kfp import dsl
@@ -114,6 +115,8 @@ def after_snapshot(target: Target) -> AfterSnapshot:
         apply_policy(converted, "convert", row["convert"], target)
         receipts["convert"] = converted.outputs["receipt"]
 
+        # What hands on an earlier result reads its receipt, and no dataset.
+        shows = replace(row["convert"], secrets=("results",))
         left = converted.outputs["next"]
         earlier_training, earlier_evaluation = (
             converted.outputs["training_receipt"],
@@ -123,11 +126,11 @@ def after_snapshot(target: Target) -> AfterSnapshot:
         def show_training() -> Any:
             dataset = converted.outputs["converted_dataset"]
             shown = reuse_training(receipt=earlier_training, converted_dataset=dataset, **common)
-            return apply_policy(shown, "reuse training", row["convert"], target).outputs["trained_model"]
+            return apply_policy(shown, "reuse training", shows, target).outputs["trained_model"]
 
         def show_evaluation() -> Any:
             shown = reuse_evaluation(receipt=earlier_evaluation, trained_model=show_training(), **common)
-            return apply_policy(shown, "reuse evaluation", row["convert"], target).outputs["evaluation_metrics"]
+            return apply_policy(shown, "reuse evaluation", shows, target).outputs["evaluation_metrics"]
 
         with dsl.If(left == NOTHING, name="rejected-before"):
             show_evaluation()
