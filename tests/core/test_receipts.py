@@ -206,9 +206,35 @@ def test_an_input_of_another_stage_or_without_a_receipt(workspace):
         loaded.output("weights")
 
 
+def test_a_receipt_that_lies_in_another_keys_folder_is_not_its_result(workspace):
+    results = open_prefix(workspace, "results")
+    place, own = store(workspace)
+    other = make(parameters={"format": Parameter("imagefolder", "default")})
+    for folder in (f"convert/{other.key}", f"train/{own.receipt.key}"):
+        stage, key = folder.split("/")
+        results.child(folder).write(FILE, place.read(FILE))
+        assert receipts.look(results, stage, key) is None
+        with pytest.raises(
+            InvalidReceipt, match=f"holds the receipt of convert/{own.receipt.key[:12]}…, which belongs"
+        ):
+            receipts.load(f"{results.uri}/{folder}/{FILE}", stage)
+
+
+def test_a_receipt_that_lies_in_another_keys_folder_gives_way(workspace):
+    results = open_prefix(workspace, "results")
+    place, _ = store(workspace)
+    other = make(parameters={"format": Parameter("imagefolder", "default")})
+    results.child(f"convert/{other.key}").write(FILE, place.read(FILE))
+    published = receipts.publish(results.child(f"convert/{other.key}"), other, None)
+    assert published.receipt == other
+    loaded = receipts.look(results, "convert", other.key)
+    assert loaded is not None
+    assert loaded.receipt == other
+
+
 def test_of_racing_publishers_one_wins_and_all_take_its_receipt(workspace):
     racers = [make(f"attempt{number}") for number in range(8)]
-    place = open_prefix(workspace, "results").child("convert/race")
+    place = open_prefix(workspace, "results").child(f"convert/{racers[0].key}")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda receipt: receipts.publish(place, receipt, None), racers))
     stored = receipts.parse(place.read(FILE), "uri")

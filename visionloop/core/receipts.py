@@ -12,7 +12,7 @@ import msgspec
 from visionloop.core.canonical import result_digest, sha256, stage_key
 from visionloop.core.errors import Defect, InvalidReceipt, NotFound, PreconditionFailed
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.core.stores import Role, split_uri
+from visionloop.core.stores import split_uri
 
 SCHEMA = 1
 FILE = "receipt.json"
@@ -196,37 +196,49 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
+def read_at(prefix: Prefix) -> Result:
+    """The receipt in the folder of a key; outputs are not checked.
+
+    Raises:
+        NotFound: If the folder holds none.
+        InvalidReceipt: If it can't be read, or belongs into the folder of another key or stage.
+    """
+    data, etag = prefix.read_with_etag(FILE)
+    uri = f"{prefix.uri}/{FILE}"
+    receipt = parse(data, uri)
+    if not uri.endswith(f"/{receipt.stage}/{receipt.key}/{FILE}"):
+        raise InvalidReceipt(
+            f"{uri}: holds the receipt of {receipt.stage}/{receipt.key[:12]}…, which belongs into that folder;"
+            " remove it here and give the one that lies there."
+        )
+    return Result(receipt, uri, prefix, etag)
+
+
 def look(workspace: Prefix, stage: str, key: str) -> Result | None:
-    """The receipt of a key, or None if it is missing or unreadable; outputs are not checked."""
-    prefix = workspace.child(f"{stage}/{key}")
+    """The receipt of a key, or None if it is missing, unreadable or of another key; outputs are not checked."""
     try:
-        data, etag = prefix.read_with_etag(FILE)
-        receipt = parse(data, f"{prefix.uri}/{FILE}")
+        return read_at(workspace.child(f"{stage}/{key}"))
     except (NotFound, InvalidReceipt):
         return None
-    return Result(receipt, f"{prefix.uri}/{FILE}", prefix, etag)
 
 
-def load(uri: str, stage: str, *, role: Role = "results") -> Result:
+def load(uri: str, stage: str) -> Result:
     """Reads an input's receipt and checks that its outputs exist: the receipt decides success, never an engine's phase.
 
     Raises:
-        InvalidReceipt: If it does not exist, belongs to another stage, or an output is gone.
+        InvalidReceipt: If it does not exist, belongs to another stage or key, or an output is gone.
     """
     parent, name = split_uri(uri) if uri else ("", "")
     if name != FILE:
         raise InvalidReceipt(f"{uri or '(empty)'}: not the URI of a {stage} receipt; give …/{stage}/<key>/{FILE}.")
-    prefix = open_prefix(parent, role)
     try:
-        data, etag = prefix.read_with_etag(FILE)
+        result = read_at(open_prefix(parent, "results"))
     except NotFound:
         raise InvalidReceipt(f"{uri}: no such receipt: the {stage} stage has not finished; run it first.") from None
-    receipt = parse(data, uri)
-    if receipt.stage != stage:
+    if result.receipt.stage != stage:
         raise InvalidReceipt(
-            f"{uri}: a receipt of stage '{receipt.stage}', where one of '{stage}' is needed; give that one."
+            f"{uri}: a receipt of stage '{result.receipt.stage}', where one of '{stage}' is needed; give that one."
         )
-    result = Result(receipt, f"{prefix.uri}/{FILE}", prefix, etag)
     if not result.intact():
         raise InvalidReceipt(f"{uri}: an output that the {stage} receipt names is gone or altered; run {stage} again.")
     return result
@@ -251,10 +263,9 @@ def publish(prefix: Prefix, receipt: Receipt, replacing: str | None) -> Result:
             except PreconditionFailed:
                 pass
         try:
-            data, etag = prefix.read_with_etag(FILE)
-            return Result(parse(data, uri), uri, prefix, etag)
+            return read_at(prefix)
         except NotFound:
             replacing = None
         except InvalidReceipt:
-            # A truncated or foreign object is in the receipt's place: ours replaces it.
+            # A truncated object, or another key's receipt, is in the receipt's place: ours replaces it.
             _, replacing = prefix.read_with_etag(FILE)

@@ -48,12 +48,10 @@ def compare(
 
 def _trained_on(training: str) -> tuple[Snapshot, datetime]:
     """The snapshot of a training, and when the training was finished. Raises NotFound or InvalidReceipt."""
-    folder, name = split_uri(training)
-    prefix = open_prefix(folder, "results")
     # Its checkpoints may be gone by now: only the receipt is needed.
-    receipt = receipts.parse(prefix.read(name), training)
-    finished = datetime.fromtimestamp(prefix.head(name).modified, UTC)
-    return Snapshot(receipts.load(receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
+    result = receipts.read_at(open_prefix(split_uri(training)[0], "results"))
+    finished = datetime.fromtimestamp(result.prefix.head(receipts.FILE).modified, UTC)
+    return Snapshot(receipts.load(result.receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
 
 
 def labelled(annotations: dice.Dataset) -> set[str]:

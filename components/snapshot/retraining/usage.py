@@ -11,7 +11,8 @@ from visionloop.core import receipts
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
 from visionloop.core.runs import RunRecord, StageState
-from visionloop.core.storage import Prefix, read_uri
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import split_uri
 
 #: How far ``max_runs_per_week`` looks back.
 WEEK = timedelta(days=7)
@@ -76,7 +77,7 @@ def _gpu_hours(record: RunRecord, state: StageState) -> float:
     if not uri:
         return 0.0
     try:
-        receipt = receipts.parse(read_uri(uri, "results"), uri)
+        receipt = receipts.read_at(open_prefix(split_uri(uri)[0], "results")).receipt
     except (NotFound, InvalidReceipt):
         return 0.0
     return receipt.timings.get("gpu_hours", 0.0) if receipt.attempt in state.attempts else 0.0
