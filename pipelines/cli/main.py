@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import visionloop
 from visionloop.core import texts, variables
 from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError, is_panic
 from visionloop.core.logs import configure_for_people
+from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import end_quickly
 from visionloop.pipelines.cli import stage
 
@@ -95,6 +97,12 @@ def main() -> None:
         if ended.code == UserStopped.exit_code:
             _stopped()
         raise
+    except ModuleNotFoundError as error:
+        if not is_foreign(error):
+            _defect(error)
+        missing = not_installed(error, _command_of(arguments))
+        print(missing.sentence, file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
@@ -102,9 +110,21 @@ def main() -> None:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
         # Whatever is left is a defect, with its traceback and its own exit code.
-        defect = Defect(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.")
-        print(f"{texts.traceback(error)}{defect.sentence}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(Defect.exit_code)
+        _defect(error)
+
+
+def _command_of(arguments: list[str]) -> str:
+    """The command's name in a sentence, with the engine that it names: ``visionloop compile --engine argo``."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))[:2]
+    if "--engine" in arguments[:-1]:
+        words += ["--engine", arguments[arguments.index("--engine") + 1]]
+    return " ".join(["visionloop", *words])
+
+
+def _defect(error: BaseException) -> NoReturn:
+    defect = Defect(f"visionloop met a defect ({type(error).__name__}: {error}); please report it.")
+    print(f"{texts.traceback(error)}{defect.sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(Defect.exit_code)
 
 
 def _stopped() -> NoReturn:

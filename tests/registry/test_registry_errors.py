@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from visionloop.core.errors import InvalidConfig, NotFound, Transient
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient, VisionloopError
 from visionloop.registry import Registry, Version, resolve_model
+from visionloop.training.tracking.connection import mlflow_errors
 
 KEY = "0" * 64
 
@@ -32,6 +34,84 @@ def test_an_address_that_is_no_registry(
         registry.champion("digits")
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "would_do"),
+    [
+        ("./mlruns", "give sqlite:///{folder}/mlruns/mlflow.db"),
+        ("mlflow", "give sqlite:///{folder}/mlflow/mlflow.db"),
+        ("file:./runs", "give sqlite:///{folder}/runs/mlflow.db"),
+        ("file:///srv/runs", "give sqlite:////srv/runs/mlflow.db"),
+        ("file://localhost/srv/my%20runs", "give sqlite:////srv/my runs/mlflow.db"),
+        ("localhost:5000", "give http://localhost:5000."),
+        ("user:secret@mlflow.example.com:80/path", "give http://mlflow.example.com:80/path."),
+        ("[::1]:5000", "give http://[::1]:5000."),
+        ("http:/mlflow", "give http://mlflow."),
+        ("https:mlflow", "give https://mlflow."),
+        ("http://", "give http://mlflow:5000."),
+        ("http://[::1", "give http://mlflow:5000."),
+        ("http://host:port", "give http://mlflow:5000."),
+        ("sqlite://mlflow.db", "give sqlite:///mlflow.db."),
+    ],
+)
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_an_address_of_another_form_is_refused_with_the_one_that_would_do(
+    variable: str, uri: str, would_do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", variable: uri}
+    with pytest.raises(InvalidConfig) as raised:
+        Registry(environment)
+    assert str(raised.value).startswith(variable)
+    assert would_do.format(folder=tmp_path) in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+class _Page(BaseHTTPRequestHandler):
+    """A server that is not MLflow: it answers every request with one status and page."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        """Answers."""
+        body = b"<html>Please log in, or wait a moment, as everybody who comes here does.</html>"
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(200, Transient), (404, InvalidConfig), (400, InvalidConfig), (403, AccessDenied), (418, InvalidConfig)],
+)
+def test_a_server_that_is_not_mlflow(
+    status: int, error: type[VisionloopError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = HTTPServer(("127.0.0.1", 0), type("Page", (_Page,), {"status": status}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(error, match=f"http://127.0.0.1:{server.server_port}: MLflow") as raised:
+            Registry({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{server.server_port}"}).champion("digits")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert type(raised.value) is error
+
+
+def test_every_exception_that_comes_through_mlflow_is_an_error_of_ours() -> None:
+    """Also one of Python's own that MLflow did not expect; one of our own stays a defect."""
+    from mlflow.utils.uri import extract_db_type_from_uri
+
+    with pytest.raises(Transient, match="http://mlflow: MLflow failed"), mlflow_errors("http://mlflow"):
+        extract_db_type_from_uri(None)
+    with pytest.raises(ZeroDivisionError), mlflow_errors("http://mlflow"):
+        _ = 1 / 0
 
 
 def test_no_mlflow_names_the_variable() -> None:

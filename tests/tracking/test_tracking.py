@@ -17,7 +17,8 @@ import pytest
 
 from visionloop.core.logs import LOGGER
 from visionloop.training.tracking import NullTracker, Tracker, open_tracker
-from visionloop.training.tracking.connection import connect, describe, shown
+from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.connection import connect, describe
 
 HASH = "ab" * 32
 

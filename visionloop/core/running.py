@@ -33,6 +33,7 @@ from visionloop.core.errors import (
 from visionloop.core.folders import temporary_folder
 from visionloop.core.limits import Limits, undisturbed
 from visionloop.core.logs import LOGGER, configure, notice
+from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.receipts import Receipt, Result
 from visionloop.core.reservation import Reservation, Watcher
 from visionloop.core.stage import Action, Argument, Attempt, Computed, Context, Outcome, Resolution, Stage, key_of
@@ -448,7 +449,9 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
 
 
 def _of_this_machine(stage: str, error: BaseException) -> VisionloopError | None:
-    """The error for a full or failing disk of this machine that no other code has named; None for any other error."""
+    """The error for a full disk or a missing package of this machine that no other code has named; None for any other error."""
+    if isinstance(error, ModuleNotFoundError) and is_foreign(error):
+        return not_installed(error, stage)
     if not isinstance(error, OSError):
         return None
     where = error.filename or stage

@@ -7,8 +7,9 @@ The files describe themselves: all that is needed to evaluate, export or fine-tu
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import yaml
 from PIL import Image, ImageDraw
 
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.core.packages import not_installed
 from visionloop.core.storage import open_prefix
 from visionloop.registry import archive
 from visionloop.training import catalog
-from visionloop.training.tracking.connection import mlflow_errors, quiet_import
+from visionloop.training.tracking.connection import describe, is_mlflows, prepare_import, quiet_import
 from visionloop.training.trainers import Trainer
 
 DESCRIPTION_FILE = "MLmodel"
@@ -65,8 +67,12 @@ def build(
         trainer: The trainer that loads it.
         description: The model's description of itself.
         signature_confidence: The default of the prediction's parameter ``confidence``.
+
+    Raises:
+        InvalidConfig: If a package that MLflow needs for it is not installed, or MLflow refuses to write it.
     """
-    with mlflow_errors("save_model"), quiet_import():
+    prepare_import()
+    with _written(folder), quiet_import():
         import mlflow.pyfunc
 
         code = checkpoint.with_name(ARCHIVE)
@@ -121,6 +127,21 @@ def example_image() -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turns what keeps MLflow from writing a model into an error of ours; a full disk is told by whoever runs the stage."""
+    try:
+        yield
+    except ImportError as error:
+        raise not_installed(error, "register") from error
+    except Exception as error:
+        if not is_mlflows(error) or isinstance(error, OSError):
+            raise
+        raise InvalidConfig(
+            f"{folder.name}: MLflow can't write the model ({describe(error)}); correct what it names."
+        ) from error
 
 
 def read(uri: str) -> Description:

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, NotFound
-from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, registry_uri, shown
+from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.connection import (
+    check_addresses,
+    connect,
+    error_code,
+    is_server,
+    mlflow_errors,
+    registry_uri,
+)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -92,8 +100,9 @@ class Registry:
         """``stage`` is named in the error of a missing MLflow.
 
         Raises:
-            InvalidConfig: If no MLflow is configured.
+            InvalidConfig: If no MLflow is configured, or its URI can't be one.
         """
+        check_addresses(environment)
         self.uri = registry_uri(environment)
         if not self.uri:
             raise InvalidConfig(

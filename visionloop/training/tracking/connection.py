@@ -11,10 +11,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from visionloop.core import texts
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
+from visionloop.core.packages import not_installed
+from visionloop.training.tracking.address import check_address, shown
 
 #: Set before mlflow is imported. Its own retries of a request take minutes, during which a training would stop.
 SETTINGS = {
@@ -29,6 +30,9 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
+#: The most characters of a library's own text in a sentence.
+LONGEST_TEXT = 300
+
 
 def tracking_uri(environment: Mapping[str, str]) -> str:
     """MLflow's tracking URI, empty if none is set."""
@@ -38,6 +42,13 @@ def tracking_uri(environment: Mapping[str, str]) -> str:
 def registry_uri(environment: Mapping[str, str]) -> str:
     """The model registry's URI: its own variable, else the tracking URI."""
     return environment.get("MLFLOW_REGISTRY_URI", "").strip() or tracking_uri(environment)
+
+
+def check_addresses(environment: Mapping[str, str]) -> None:
+    """Checks the form of the addresses that are set. Raises InvalidConfig with the URI that would do."""
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        if uri := environment.get(variable, "").strip():
+            check_address(uri, variable)
 
 
 def is_server(uri: str) -> bool:
@@ -55,6 +66,7 @@ def connect(environment: Mapping[str, str]) -> Any:
     uri = tracking_uri(environment)
     if not uri:
         raise InvalidConfig("There is no MLflow: set MLFLOW_TRACKING_URI, such as http://mlflow:5000.")
+    check_addresses(environment)
     prepare_import()
     with mlflow_errors(uri), quiet_import():
         from mlflow import MlflowClient
@@ -85,9 +97,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     except VisionloopError:
         raise
     except ImportError as error:
-        raise InvalidConfig(
-            f"MLFLOW_TRACKING_URI {shown(uri)}: {error.name or 'mlflow'} is not installed here; use an http:// URI or install mlflow in full."
-        ) from error
+        raise not_installed(error, f"MLFLOW_TRACKING_URI {shown(uri)}") from error
     except Exception as error:
         mapped = _mapped(error, uri)
         if mapped is None:
@@ -104,14 +114,8 @@ def describe(error: Exception) -> str:
     """An error in one line, without secrets."""
     if isinstance(error, VisionloopError):
         return error.sentence
-    return (texts.sentence(str(error)) or type(error).__name__)[:300]
-
-
-def shown(uri: str) -> str:
-    """A URI without its user, password and query."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    text = texts.sentence(str(error)) or type(error).__name__
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rpartition(' ')[0]} …"
 
 
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
@@ -121,8 +125,10 @@ _OUT = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"
 def _mapped(error: Exception, uri: str) -> VisionloopError | None:
     """Our error for one of mlflow's, requests' or the database's; None for an unexpected one."""
     text, code, names = describe(error), error_code(error), {kind.__name__ for kind in type(error).__mro__}
-    status = _status(error)
-    if code in _DENIED or status in (401, 403) or re.search(r"error code 40[13]\b", text):
+    # An answer without a code of MLflow's has its status in the text alone.
+    in_text = re.search(r"error code ([1-5]\d\d)\b", text)
+    status = _status(error) or (int(in_text[1]) if in_text else None)
+    if code in _DENIED or status in (401, 403):
         return AccessDenied(
             f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN."
         )
@@ -133,7 +139,7 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
             f"MLFLOW_TRACKING_URI {shown(uri)}: the database can't be opened or written; correct the path or its permissions."
         )
     out_of_reach = re.search(
-        r"Max retries exceeded|Connection refused|Connection aborted|timed out|database is locked|Name or service not known|error code 5\d\d",
+        r"Max retries exceeded|Connection refused|Connection aborted|timed out|database is locked|Name or service not known",
         text,
     )
     if code in _OUT or (status or 0) >= 500 or out_of_reach or names & {"ConnectionError", "Timeout"}:
@@ -144,7 +150,44 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
         return InvalidConfig(
             f"MLFLOW_TRACKING_URI {shown(uri)}: MLflow has no model registry there; give an http:// or sqlite:/// URI."
         )
-    return None
+    if not is_mlflows(error):
+        return None
+    if _is_final(status, code):
+        return InvalidConfig(f"{shown(uri)}: MLflow refuses the request ({text}); is this an MLflow 3.17 or newer?")
+    return Transient(f"{shown(uri)}: MLflow failed ({text}); see its log, and that this is its address.")
+
+
+#: Codes of MLflow's for a request that will never succeed as it is.
+_FINAL = (
+    "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "FEATURE_DISABLED",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "NOT_IMPLEMENTED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+)
+
+#: What MLflow is made of: an exception that came through one of these is its own, not a defect of ours.
+_LIBRARIES = ("mlflow", "requests", "urllib3", "sqlalchemy", "alembic")
+
+
+def is_mlflows(error: BaseException) -> bool:
+    """Whether an exception's class or its traceback belongs to MLflow or to what it is made of."""
+    if any(kind.__module__.partition(".")[0] in _LIBRARIES for kind in type(error).__mro__):
+        return True
+    frame = error.__traceback__
+    while frame is not None:
+        if str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES:
+            return True
+        frame = frame.tb_next
+    return False
+
+
+def _is_final(status: int | None, code: str) -> bool:
+    """Whether an error stays the same however often the request is sent."""
+    return code in _FINAL or (status is not None and 400 <= status < 500 and status not in (408, 429))
 
 
 def _status(error: Exception) -> int | None:

@@ -10,7 +10,8 @@ from typing import Any
 from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.receipts import NOT_TRACKED
-from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, shown, tracking_uri
+from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, tracking_uri
 
 #: MLflow's longest parameter value, tag value and dataset digest, in characters.
 LONGEST_PARAMETER = 6000

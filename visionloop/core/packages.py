@@ -1,0 +1,65 @@
+"""A package that is not installed here: the sentence that names it, and the command that installs it."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+from visionloop.core.errors import InvalidConfig
+
+#: Modules whose distribution has another name (https://packaging.python.org/en/latest/discussions/distribution-package-vs-import-package/).
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "MySQLdb": "mysqlclient",
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    # mlflow-skinny, which the data stages have, leaves these out.
+    "pandas": "mlflow",
+    "sqlalchemy": "mlflow",
+    "alembic": "mlflow",
+    "flask": "mlflow",
+}
+
+#: The extra that holds the others.
+ALL = "all"
+
+#: The extra for a distribution that several extras hold.
+PREFERRED = {"mlflow": "local"}
+
+
+def is_foreign(error: ImportError) -> bool:
+    """Whether a module of another distribution is missing; one of our own is a defect."""
+    return bool(error.name) and not str(error.name).startswith("visionloop")
+
+
+def not_installed(error: ImportError, what: str) -> InvalidConfig:
+    """The error for a package that a user can install.
+
+    Args:
+        error: What Python raised.
+        what: What needs the package, as the sentence begins: ``register``, ``--engine argo``.
+    """
+    module = (error.name or "").partition(".")[0]
+    if not module:
+        return InvalidConfig(f"{what} needs a package that can't be loaded here ({error}); install it again.")
+    return InvalidConfig(
+        f"{what} needs the package {module}, which is not installed here; install it with {install_command(module)}."
+    )
+
+
+def install_command(module: str) -> str:
+    """The command that installs the package of a module: an extra of Visionloop's that holds it, else the package itself."""
+    distribution = DISTRIBUTIONS.get(module, module).replace("_", "-")
+    extra = PREFERRED.get(distribution) or _extra_with(distribution)
+    return f"pip install 'visionloop[{extra}]'" if extra else f"pip install '{distribution}'"
+
+
+def _extra_with(distribution: str) -> str | None:
+    """The first extra, but for the one that holds them all, whose requirements name a distribution."""
+    for requirement in metadata.requires("visionloop") or ():
+        matched = re.match(r"([A-Za-z0-9._-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]", requirement)
+        if matched and matched[2] != ALL and matched[1].lower() == distribution.lower():
+            return matched[2]
+    return None
