@@ -104,7 +104,7 @@ def resolve_device(device: object) -> Device:
 
     others = ["mps"] if torch.backends.mps.is_available() else []
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         gpus, reason = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], ""
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         gpus, reason = [], first_line(error)
