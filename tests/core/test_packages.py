@@ -15,7 +15,7 @@ from visionloop.core.packages import install_command, is_foreign, not_installed
     ("module", "command"),
     [
         ("ultralytics", "pip install 'visionloop[ultralytics]'"),
-        ("cv2", "pip install 'visionloop[ultralytics]'"),
+        ("cv2", "pip install 'opencv-python-headless'"),
         ("torch", "pip install 'visionloop[ultralytics]'"),
         ("hera", "pip install 'visionloop[engines]'"),
         ("kubernetes", "pip install 'visionloop[engines]'"),

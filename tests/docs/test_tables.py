@@ -122,7 +122,9 @@ def documented() -> set[str]:
     """The variables that docs/configuration.md tells of."""
     text = page("docs/configuration.md").partition("\n## Settings")[0]
     return {
-        name for name in re.findall(r"`([A-Za-z][A-Za-z0-9_]+)`", text) if name.isupper() or name == "no_proxy"
+        name
+        for name in re.findall(r"`([A-Za-z_][A-Za-z0-9_]+)`", text)
+        if name.isupper() or name in ("no_proxy", "__pyfunc_model_path__")
     } - NOT_VARIABLES
 
 

@@ -17,8 +17,8 @@ PassedOver = Callable[[str, str], None]
 #: Ending of the name of a file that a folder's client has not renamed yet (object_store, ``LocalFileSystem``).
 PARTIAL = re.compile(r"#\d+$")
 
-#: What the client can't hold as a path: an empty part, a relative folder, a control character.
-_NO_PATH = re.compile(r"(^|/)(|\.|\.\.)(/|$)|[\x00-\x1f\x7f]")
+#: What the client can't hold as a path: an empty part, a relative folder, a control character, half of a surrogate pair.
+_NO_PATH = re.compile(r"(^|/)(|\.|\.\.)(/|$)|[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def walk(folder: Path, passed_over: PassedOver) -> Iterator[tuple[str, os.stat_result]]:

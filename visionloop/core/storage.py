@@ -223,6 +223,8 @@ class Prefix:
         start = self._key(under.strip("/")) if under else self.path
         with self._errors("list", under or "."):
             if self.on_files:
+                if under and unheld(under):
+                    raise _bad_key(f"{self.uri}/{under}")
                 above = f"{under.strip('/')}/" if under else ""
                 for path, status in walk(Path("/", start), lambda path, kind: passed_over(above + path, kind)):
                     yield _file_info(above + path, status)
