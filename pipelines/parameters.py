@@ -78,7 +78,10 @@ _TABLE = (
         ("", "detection", "segmentation", "classification", "pose"),
     ),
     Parameter(
-        "split", str, "", "train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; empty, the dataset or its images decide."
+        "split",
+        str,
+        "",
+        "train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val; empty, the dataset or its images decide.",
     ),
     Parameter("run_name", str, "", "A name for people; outside every key."),
     Parameter("description", str, "", "A description for people; outside every key."),

@@ -61,7 +61,7 @@ class ConvertStage:
         snapshot, report = resolution.loaded
         left_out = set(validation.read(report).quarantined)
         layout = str(resolution.parameters["format"].value)
-        rows = {row.file_name: row for row in snapshot.rows}
+        rows, splits_of = {row.file_name: row for row in snapshot.rows}, snapshot.identity.splits_of
         dataset = snapshot.annotations
         kept = [
             image
@@ -78,20 +78,21 @@ class ConvertStage:
         entries: list[IndexEntry] = []
         labels: dict[str, str] = {}
         index = dice.class_index(dataset)
-        for image in kept:
+        placed = [(image, split) for image in kept for split in splits_of(rows[image.file_name])]
+        for image, split in placed:
             row, view = rows[image.file_name], views[image.file_name]
             if layout == "yolo":
-                path = f"images/{row.split}/{view}"
-                stem = f"labels/{row.split}/{view.rsplit('.', 1)[0]}.txt"
+                path = f"images/{split}/{view}"
+                stem = f"labels/{split}/{view.rsplit('.', 1)[0]}.txt"
                 labels[stem] = dice.yolo_label(image, snapshot.task, index)
             else:
-                path = f"{row.split}/{folders[dice.image_folder_class(image)]}/{view}"
+                path = f"{split}/{folders[dice.image_folder_class(image)]}/{view}"
             entries.append(
                 IndexEntry(
                     file_name=image.file_name,
                     key=row.key,
                     path=path,
-                    split=row.split,
+                    split=split,
                     size=row.size or 0,
                     etag=row.etag or "",
                 )
@@ -109,7 +110,7 @@ class ConvertStage:
         counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in dice.SPLITS}
         objects = sum(text.count("\n") for text in labels.values())
         return Computed(
-            scalars={"format": layout, "images": len(entries), "too_small": too_small, "objects": objects, **counts}
+            scalars={"format": layout, "images": len(kept), "too_small": too_small, "objects": objects, **counts}
         )
 
 

@@ -39,6 +39,7 @@ class Card:
     version: int | None = None
     alias: str | None = None
     storage: str | None = None
+    test_is_val: bool = False
 
 
 def render(card: Card) -> str:
@@ -51,7 +52,7 @@ def render(card: Card) -> str:
                 f"# {escape(title)}",
                 _opening(card),
                 "## Metrics",
-                f"Measured on {result.images} images of the split {escape(result.split)}, which took no part in the training.",
+                f"Measured on {result.images} images of the split {escape(result.split)}, {_part(card)}.",
                 _metrics(result),
                 "## Data",
                 _table(
@@ -94,6 +95,13 @@ def render(card: Card) -> str:
 def escape(text: str) -> str:
     """Returns the text as Markdown that shows it literally, on one line."""
     return _MARKUP.sub(r"\\\1", texts.sentence(str(text)))
+
+
+def _part(card: Card) -> str:
+    """What the measured images have to do with the training."""
+    if card.test_is_val:
+        return "which also chose the best epoch, so the figures flatter the model"
+    return "which took no part in the training"
 
 
 def _opening(card: Card) -> str:

@@ -40,6 +40,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """Canonical JSON."""
         return canonical(msgspec.to_builtins(self))
 
+    def splits_of(self, row: ImageRow) -> tuple[str, ...]:
+        """The splits that an image counts for: its own, and with the rule ``test=val`` an image of val for test as well."""
+        shared = dice.shared_split(self.split.get("rule"))
+        return (row.split, shared.split) if shared and row.split == shared.source else (row.split,)
+
+    @property
+    def test_is_val(self) -> bool:
+        """Whether val and test share images by the rule, so that test was seen when the best epoch was chosen."""
+        return dice.shared_split(self.split.get("rule")) is not None
+
     @property
     def id(self) -> str:
         """``snap_`` and 12 hex digits over content and split."""

@@ -36,7 +36,9 @@ class Arguments:
         variable="TASK_TYPE",
     )
     split: str | None = argument(
-        "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; left out, the dataset decides.", default=None
+        "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val (val=test), whose images are then both; "
+        "left out, the dataset decides.",
+        default=None,
     )
     model_name: str | None = argument(
         "The name the model will be registered under; its champion is what --retraining compares with.", default=None
@@ -127,7 +129,7 @@ class SnapshotStage:
 
 def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str, Any]:
     """Returns the scalars of a snapshot's receipt."""
-    counts: dict[str, Any] = {split: sum(row.split == split for row in rows) for split in dice.SPLITS}
+    counts: dict[str, Any] = {split: sum(split in identity.splits_of(row) for row in rows) for split in dice.SPLITS}
     return {
         "snapshot_id": identity.id,
         "dataset_hash": identity.dataset_hash,
@@ -144,7 +146,8 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     task = dice.parse_task(arguments.task, "--task") if arguments.task else None
     read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
     rule, origin = _split_rule(arguments.split, read.metadata)
-    groups = dice.groups(read.annotation_bytes, read.annotation_file, rule.group) if rule and rule.group else None
+    group = rule.group if isinstance(rule, dice.SplitRule) else None
+    groups = dice.groups(read.annotation_bytes, read.annotation_file, group) if group else None
     assignment = dice.assign(read.annotations, rule, groups)
     identity = Identity(
         dataset_hash=dice.content_hash(read.annotations, read.identities),
@@ -186,7 +189,7 @@ def _from_variable(dataset: str) -> bool:
     return os.environ.get("DATASET_S3_URI") == dataset
 
 
-def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.SplitRule | None, str]:
+def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.SplitRule | dice.SharedSplit | None, str]:
     """Returns the split's rule and where it came from: the run's, the dataset's, else the images' own field."""
     if argument:
         return dice.parse_split(argument), "argument"

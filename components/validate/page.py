@@ -22,11 +22,13 @@ def render(snapshot: Snapshot, report: Report, dataset: Prefix) -> bytes:
     """The page's HTML; pictures are read from the dataset unless the mode reads no image."""
     images = snapshot.annotations.images
     split_of = {row.file_name: row.split for row in snapshot.rows}
-    per_split = Counter(split_of.values())
+    splits_of = {row.file_name: snapshot.identity.splits_of(row) for row in snapshot.rows}
+    per_split = Counter(split for splits in splits_of.values() for split in splits)
     objects: Counter[str] = Counter()
     per_class: Counter[int] = Counter()
     for image in images:
-        objects[split_of[image.file_name]] += len(image.annotations)
+        for split in splits_of[image.file_name]:
+            objects[split] += len(image.annotations)
         per_class.update(annotation.class_id for annotation in image.annotations)
     most = max(per_class.values(), default=1) or 1
     classes = [
@@ -37,7 +39,7 @@ def render(snapshot: Snapshot, report: Report, dataset: Prefix) -> bytes:
         "report": report,
         "task": snapshot.task,
         "dataset": snapshot.dataset,
-        "annotations": sum(objects.values()),
+        "annotations": per_class.total(),
         "splits": [
             {
                 "name": split,

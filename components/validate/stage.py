@@ -85,7 +85,7 @@ class ValidateStage:
             {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
         )
         left_out = broken if quarantine else []
-        splits = {row.file_name: row.split for row in snapshot.rows}
+        splits = {row.file_name: snapshot.identity.splits_of(row) for row in snapshot.rows}
         too_small = {image.file_name for image in snapshot.annotations.images if dice.is_too_small(image)}
         counts = dice.count_labels(labels, splits, {*left_out, *too_small})
         findings += dice.absences(snapshot.annotations, counts)

@@ -56,7 +56,9 @@ class Training:
     dataset: Annotated[str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.")] = None
     snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…) in place of a dataset.")] = None
     task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
-    split: Annotated[str | None, typer.Option(help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD].")] = None
+    split: Annotated[
+        str | None, typer.Option(help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val.")
+    ] = None
     run_name: Annotated[str | None, typer.Option(help="A name for people.")] = None
     description: Annotated[str | None, typer.Option(help="A description for people.")] = None
     gate: Annotated[str | None, typer.Option(help="The gate: a JSON file, or its text.")] = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from small_datasets import BOX, LABELS, OUTLINE, POSE, converted, dataset
+from small_datasets import BOX, LABELS, OUTLINE, POSE, converted, dataset, stage
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.receipts import Result
@@ -130,3 +130,26 @@ def test_a_refused_label_is_named_before_the_split_that_it_empties(tmp_path: Pat
     path.write_text(path.read_text().replace('"bbox": [4, 4, 8, 8]', '"bbox": null'))
     with pytest.raises(InvalidDataset, match="bbox is missing"):
         converted(folder, tmp_path / "workspace")
+
+
+def test_with_test_named_val_the_images_are_both(tmp_path: Path):
+    folder = dataset(tmp_path / "set", "detection", None)
+    path = folder / "annotations_detection.json"
+    path.write_text(path.read_text().replace('"split": "test"', '"split": "val"'))
+    workspace = tmp_path / "workspace"
+    snapshot = stage("snapshot", workspace, dataset=str(folder), split="test=val")
+    report = stage("validate", workspace, snapshot=snapshot.uri)
+    result = stage("convert", workspace, snapshot=snapshot.uri, report=report.uri)
+    counts = {split: snapshot.receipt.scalars[split] for split in ("train", "val", "test")}
+    assert counts == {"train": 2, "val": 2, "test": 2} == {split: result.receipt.scalars[split] for split in counts}
+    assert report.receipt.scalars["warnings"] == 0
+    entries = [json.loads(line) for line in result.read("index").splitlines()]
+    assert [(entry["file_name"], entry["path"]) for entry in entries if entry["split"] != "train"] == [
+        ("2.png", "images/val/2.png"),
+        ("2.png", "images/test/2.png"),
+        ("3.png", "images/val/3.png"),
+        ("3.png", "images/test/3.png"),
+    ]
+    with tarfile.open(fileobj=io.BytesIO(result.read("labels"))) as archive:
+        assert {"labels/val/2.txt", "labels/test/2.txt"} <= set(archive.getnames())
+    assert result.receipt.scalars["images"] == 4

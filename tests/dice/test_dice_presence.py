@@ -23,7 +23,7 @@ def found(
         ]
         images.append(image(f"{split}.png", annotations=labels))
     value = dataset(document(images, classes=CLASSES))
-    counts = count_labels(image_labels(value), {f"{split}.png": split for split in SPLITS}, left_out)
+    counts = count_labels(image_labels(value), {f"{split}.png": (split,) for split in SPLITS}, left_out)
     return list(absences(value, counts))
 
 
@@ -69,7 +69,7 @@ def test_labels_are_counted_by_split_and_left_out_by_reason() -> None:
         annotation(3, iscrowd=1),
     ]
     value = dataset(document([image("a.png", annotations=labels), image("b.png")]))
-    counts = count_labels(image_labels(value), {"a.png": "train", "b.png": "test"}, ["b.png"])
+    counts = count_labels(image_labels(value), {"a.png": ("train",), "b.png": ("test",)}, ["b.png"])
     assert {split: kept.total() for split, kept in counts.kept.items()} == {"train": 1, "val": 0, "test": 0}
     assert counts.left_out == {"repeated": 1, "no area": 1, "crowd": 1, "image left out": 1}
 
@@ -78,6 +78,6 @@ def test_a_classification_image_counts_by_its_class() -> None:
     label = {"class_id": 0}
     images = [image("a.png", annotations=[label]), image("b.png", annotations=[]), image("c.png", annotations=[label])]
     value = dataset(document(images, task_type="classification"), "classification")
-    counts = count_labels(image_labels(value), {"a.png": "train", "b.png": "train", "c.png": "test"}, ())
+    counts = count_labels(image_labels(value), {"a.png": ("train",), "b.png": ("train",), "c.png": ("test",)}, ())
     assert counts.kept["train"] == {0: 1}
     assert [finding.code for finding in absences(value, counts)] == ["no_labels"]

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
-from visionloop.data.dice import SPLITS, Dataset, SplitRule, assign, groups, parse_split, split_from_object
+from visionloop.data.dice import (
+    SPLITS,
+    Dataset,
+    SharedSplit,
+    SplitRule,
+    assign,
+    groups,
+    parse_split,
+    shared_split,
+    split_from_object,
+)
 from visionloop.data.dice.split import FILL, fraction
 
 RULE = SplitRule(train=0.8, val=0.1, test=0.1)
@@ -277,3 +287,40 @@ def test_a_group_that_is_no_single_value_is_refused(value: object) -> None:
 def test_a_group_without_its_values_is_a_defect() -> None:
     with pytest.raises(Defect):
         assign(many(10), SplitRule(0.8, 0.1, 0.1, group="patient"))
+
+
+@pytest.mark.parametrize(("text", "split", "source"), [("test=val", "test", "val"), (" val = test ", "val", "test")])
+def test_one_splits_images_are_another_as_well(text: str, split: str, source: str) -> None:
+    rule = parse_split(text)
+    assert isinstance(rule, SharedSplit)
+    assert (rule.split, rule.source) == (split, source)
+    assert shared_split(rule.canonical()) == rule
+    images = [image("a.png", split="train"), image("b.png", split=source), image("c.png", split=source)]
+    assignment = assign(dataset(document(images)), rule)
+    assert assignment.splits == {"a.png": "train", "b.png": source, "c.png": source}
+    (notice,) = assignment.notices
+    assert f"the 2 images of {source} are {split} as well" in notice
+
+
+@pytest.mark.parametrize("text", ["test=val,train=0.8", "test=val,seed=1", "test=val,val=test"])
+def test_naming_a_split_goes_alone(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="give test=val or val=test alone"):
+        parse_split(text)
+
+
+@pytest.mark.parametrize("text", ["train=val", "test=train", "test=test", "val=train"])
+def test_what_is_trained_on_is_never_measured(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="would train on what is measured"):
+        parse_split(text)
+
+
+@pytest.mark.parametrize(("splits", "missing"), [(["train", "test"], "val"), (["val", "test"], "train")])
+def test_a_split_without_images_can_be_no_other(splits: list[str], missing: str) -> None:
+    images = [image(f"{split}.png", split=split) for split in splits]
+    with pytest.raises(InvalidDataset, match=f"no image is in {missing}, which --split test=val needs"):
+        assign(dataset(document(images)), parse_split("test=val"))
+
+
+def test_the_keys_of_rules_before_are_what_they_were() -> None:
+    assert shared_split(parse_split("train=0.8,val=0.1,test=0.1").canonical()) is None
+    assert shared_split(None) is None

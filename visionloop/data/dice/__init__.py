@@ -29,7 +29,16 @@ from visionloop.data.dice.labels import (
     yolo_label,
 )
 from visionloop.data.dice.presence import LabelCounts, absences, count_labels, image_labels
-from visionloop.data.dice.split import Assignment, SplitRule, assign, groups, parse_split, split_from_object
+from visionloop.data.dice.split import (
+    Assignment,
+    SharedSplit,
+    SplitRule,
+    assign,
+    groups,
+    parse_split,
+    shared_split,
+    split_from_object,
+)
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "Image",
     "LabelCounts",
     "RunLength",
+    "SharedSplit",
     "Split",
     "SplitRule",
     "Statistics",
@@ -74,6 +84,7 @@ __all__ = [
     "keypoint_shape",
     "parse_split",
     "parse_task",
+    "shared_split",
     "split_from_object",
     "view_names",
     "yolo_label",

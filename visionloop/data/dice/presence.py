@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from visionloop.data.dice.findings import Finding, Severity
@@ -42,15 +42,16 @@ def image_labels(dataset: Dataset) -> dict[str, ImageLabels]:
 
 
 def count_labels(
-    labels: Mapping[str, ImageLabels], splits: Mapping[str, str], images_left_out: Collection[str]
+    labels: Mapping[str, ImageLabels], splits: Mapping[str, Sequence[str]], images_left_out: Collection[str]
 ) -> LabelCounts:
-    """Counts labels; those of images that are left out count under the reason ``image left out``."""
+    """Counts labels, for each split of their image; those of images that are left out count under the reason ``image left out``."""
     counts = LabelCounts()
     for name, entry in labels.items():
         if name in images_left_out:
             counts.left_out["image left out"] += len(entry.kept) + len(entry.left_out)
             continue
-        counts.kept[splits[name]].update(entry.kept)
+        for split in splits[name]:
+            counts.kept[split].update(entry.kept)
         counts.left_out.update(dropped.reason for dropped in entry.left_out)
     return counts
 

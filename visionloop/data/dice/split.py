@@ -51,6 +51,27 @@ class SplitRule:
         return "val" if u < self.test + self.val else "train"
 
 
+@dataclass(frozen=True)
+class SharedSplit:
+    """One split's images given to another one as well, for a dataset that has two: ``test=val`` or ``val=test``."""
+
+    split: Split
+    source: Split
+
+    def canonical(self) -> dict[str, float | int | str | None]:
+        """The rule as a JSON object, for a stage's key."""
+        return {self.split: self.source}
+
+
+def shared_split(rule: object) -> SharedSplit | None:
+    """The rule that ``SharedSplit.canonical`` gives, read back; None for any other."""
+    if isinstance(rule, Mapping) and len(rule) == 1:
+        ((split, source),) = rule.items()
+        if {split, source} == {"val", "test"}:
+            return SharedSplit(_SPLITS_BY_NAME[split], _SPLITS_BY_NAME[source])
+    return None
+
+
 #: Fills a split that no image's ``split`` field names: val and test get a tenth of the train images each.
 FILL = SplitRule(train=0.8, val=0.1, test=0.1)
 
@@ -76,8 +97,10 @@ class Assignment:
         return digest.hexdigest()
 
 
-def parse_split(text: str) -> SplitRule:
-    """Reads ``train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]``; a split that is not named has the fraction 0.
+def parse_split(text: str) -> SplitRule | SharedSplit:
+    """Reads ``train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]``, or ``test=val`` or ``val=test``.
+
+    A split that is not named has the fraction 0.
 
     Raises:
         InvalidConfig: If it is not of that form, or the fractions do not sum to 1 (tolerance 1e-9).
@@ -90,7 +113,17 @@ def parse_split(text: str) -> SplitRule:
                 f"--split: {text!r} is not of the form train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; "
                 "give each key once, with a value."
             )
-        values[key] = _parsed_number(value, key) if key in ("seed", *SPLITS) else value
+        values[key] = value
+    if named := next((f"{key}={value}" for key, value in values.items() if key in SPLITS and value in SPLITS), None):
+        if shared := shared_split(values):
+            return shared
+        raise InvalidConfig(
+            f"--split: {text!r} names a split as another; give test=val or val=test alone, without fractions "
+            f"and without {named} beside them."
+            if len(values) > 1
+            else f"--split: {text!r} would train on what is measured; give test=val or val=test."
+        )
+    values = {key: _parsed_number(value, key) if key in ("seed", *SPLITS) else value for key, value in values.items()}
     return split_from_object(values, "--split")
 
 
@@ -179,12 +212,17 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
     return group_by_name
 
 
-def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] | None = None) -> Assignment:
+def assign(
+    dataset: Dataset, rule: SplitRule | SharedSplit | None, groups: Mapping[str, str] | None = None
+) -> Assignment:
     """Gives each image its split.
 
     With a rule, only u decides, the ``fraction`` of the file name, or of the group if the image has one: u < test is test,
     u < test + val is val, anything else is train. Without a rule the ``split`` field decides, and a missing one means train;
     if no image is in val or test, that split is filled from the train images by ``FILL``.
+
+    With a ``SharedSplit`` the ``split`` field decides, nothing is filled, and an image keeps the split that it states: that it
+    counts for the other one as well is the rule's to say.
 
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
     train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way.
@@ -197,6 +235,8 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
     Raises:
         InvalidDataset: If there are too few images to fill each of these splits.
     """
+    if isinstance(rule, SharedSplit):
+        return _shared(dataset, rule)
     if rule is not None and rule.group is not None and groups is None:
         raise Defect(f"The split's rule has group={rule.group}, but no groups were given.")
     names = [image.file_name for image in dataset.images]
@@ -240,6 +280,21 @@ def assign(dataset: Dataset, rule: SplitRule | None, groups: Mapping[str, str] |
             "label more images, or change the split."
         )
     return Assignment(splits, tuple(notices))
+
+
+def _shared(dataset: Dataset, rule: SharedSplit) -> Assignment:
+    """The splits that the images state, with a notice that those of one split are seen as another."""
+    splits = {image.file_name: _SPLITS_BY_NAME.get(image.split or "train", "train") for image in dataset.images}
+    counted = Counter(splits.values())
+    for needed in ("train", rule.source):
+        if not counted[_SPLITS_BY_NAME[needed]]:
+            raise InvalidDataset(
+                f"{dataset.file}: images[].split: no image is in {needed}, which --split {rule.split}={rule.source} needs; "
+                "give the images another split, or the option fractions."
+            )
+    seen = "the best epoch is chosen on them, so what is measured on test flatters the model"
+    notice = f"{dataset.file}: the {counted[rule.source]} images of {rule.source} are {rule.split} as well: {seen}."
+    return Assignment(splits, (notice,))
 
 
 def _fill_empty(
