@@ -92,12 +92,16 @@ def test_the_headings_that_sources_name_exist() -> None:
 
 def test_the_findings_are_those_of_the_checks() -> None:
     told = {row[0].strip("`"): row[1] for row in rows("docs/dice.md", "finding")}
-    tree = ast.parse((ROOT / "visionloop/data/dice/checks.py").read_text(encoding="utf-8"))
+    sources = [
+        (ROOT / "visionloop/data/dice" / name).read_text(encoding="utf-8") for name in ("checks.py", "presence.py")
+    ]
     found: dict[str, set[str]] = {}
-    for node in ast.walk(tree):
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         match node:
             case ast.Call(func=ast.Name(id="_error" | "_warning" as kind), args=[_, ast.Constant(value=str(code)), *_]):
                 found.setdefault(code, set()).add(kind.removeprefix("_"))
+            case ast.Call(args=[_, ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]):
+                found.setdefault(code, set()).add(kind)
     assert told == {code: ", ".join(sorted(kinds)) for code, kinds in found.items()}
 
 
@@ -176,7 +180,7 @@ def test_every_variable_of_a_secret_is_told_with_its_meaning_and_stripped() -> N
     tables_of_meanings = text.partition("\n### Secrets\n")[0]
     for entry in secrets.CREDENTIALS:
         assert f"`{entry.name}`" in tables_of_meanings
-    the_systems = {"HOME", "XDG_CACHE_HOME"}
+    the_systems = {"HOME", "XDG_CACHE_HOME", "__pyfunc_model_path__"}
     assert {name for name in documented() if not OURS.fullmatch(name)} == the_systems
 
 
