@@ -22,6 +22,7 @@ from kfp import dsl
 from visionloop.components.convert import ahead as looking
 from visionloop.core import catalog, runs, texts, variables
 from visionloop.core.errors import VisionloopError
+from visionloop.core.logs import notice
 from visionloop.core.policy import POLICIES, REGISTRY
 from visionloop.core.receipts import Result
 from visionloop.core.receipts import load as load_receipt
@@ -195,10 +196,22 @@ def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequen
     result = outcome.result
     if result is not None:
         for artifact in artifacts:
-            fill(artifact, result)
+            _fill_if_possible(artifact, result)
     scalars = outcome.summary()
     values = ["" if scalars.get(name) is None else scalars.get(name) for name in returns]
     return (result.uri if result is not None else "", *values)
+
+
+def _fill_if_possible(artifact: dsl.Artifact, result: Result) -> None:
+    """Fills an artifact. What goes wrong is told and ends nothing: the stage has its receipt, and this is for the eye alone."""
+    try:
+        fill(artifact, result)
+    except Exception as error:  # noqa: BLE001 - whatever a store, a disk or the engine's own library raises
+        why = error.sentence if isinstance(error, VisionloopError) else f"{type(error).__name__}: {error}"
+        notice(
+            f"{result.receipt.stage}: the artifact {artifact.name} is not complete on the engine's page "
+            f"({why.rstrip('.')}); the result is at {result.uri}."
+        )
 
 
 def fill(artifact: dsl.Artifact, result: Result) -> None:
@@ -221,18 +234,19 @@ def fill(artifact: dsl.Artifact, result: Result) -> None:
                 **{name: value for name, value in receipt.scalars.items() if value is not None},
             }
         )
-    data = receipt.encode()
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(receipt.encode())  # first, so that the artifact has a file whatever goes wrong below
     if isinstance(artifact, dsl.HTML | dsl.Markdown):
-        data = _page(result, ".html" if isinstance(artifact, dsl.HTML) else ".md") or data
+        page = _page(result, ".html" if isinstance(artifact, dsl.HTML) else ".md")
+        if page is not None:
+            path.write_bytes(page)
     elif isinstance(artifact, dsl.ClassificationMetrics):
         _confusion(artifact, result)
         _roc(artifact, result)
     elif isinstance(artifact, dsl.Metrics):
         for name, value in receipt.metrics.items():
             artifact.log_metric(name, value)
-    path = Path(artifact.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 def _page(result: Result, ending: str) -> bytes | None:

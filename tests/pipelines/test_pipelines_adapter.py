@@ -120,6 +120,29 @@ def test_a_page_metrics_and_a_confusion_matrix_are_shown(place: str, tmp_path: P
     assert [row["row"] for row in shown["rows"]] == [[5, 2, 0], [1, 6, 1], [0, 1, 0]]
 
 
+@pytest.mark.parametrize("damage", ["an altered matrix", "a folder in the way"])
+def test_what_an_engines_page_shows_never_ends_a_stage_that_has_its_receipt(
+    place: str, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chain = Chain(place)
+    chain.converted()
+    chain.train()
+    chain.evaluate()
+    matrix, metrics = (artifact(kind, tmp_path, kind.__name__) for kind in (dsl.ClassificationMetrics, dsl.Metrics))
+    result = receipts.load(chain.receipts["evaluate"], "evaluate")
+    confusion = Path(result.output_uri("confusion").removeprefix("file://"))
+    if damage == "a folder in the way":
+        Path(matrix.path).mkdir(parents=True)
+    else:
+        confusion.write_bytes(b"{".ljust(confusion.stat().st_size))
+    given = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
+    assert chain.stage("evaluate", given | {"gate": ""}, (matrix, metrics), ("verdict",))[1] == "promote"
+    assert (
+        "evaluate: the artifact ClassificationMetrics is not complete on the engine's page (" in capfd.readouterr().err
+    )
+    assert metrics.metadata["mAP50"] == 0.75
+
+
 def test_what_is_there_is_handed_on_with_its_artifacts(place: str, tmp_path: Path, toys: Path) -> None:
     chain = Chain(place)
     chain.converted()
