@@ -89,7 +89,7 @@ _TABLE = (
         "gate",
         str,
         "",
-        'The gate as a JSON object such as {"floor": 0.5, "epsilon": 0.01}, or the URI of a file with one; empty takes 0 and 0.',
+        'The gate as a JSON object such as {"floor": 0.5, "epsilon": 0.01}, or the URI of a file with one; empty takes no floor and epsilon 0.',
     ),
     *(_setting(name) for name in SETTINGS),
     Parameter(

@@ -28,7 +28,7 @@ def evaluate(
         training: URI of the train receipt.
         snapshot: URI of the snapshot's receipt: it says where the images are read from.
         model_name: The registered model whose champion it is compared with.
-        gate: The gate as a JSON object, or the URI of a file with one; empty takes floor 0 and epsilon 0.
+        gate: The gate as a JSON object, or the URI of a file with one; empty takes no floor and epsilon 0.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         trained_model: The training's artifact, for the lineage only.

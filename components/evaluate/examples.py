@@ -32,18 +32,21 @@ class Example:
 class Examples:
     """The examples of a split, added image by image; keeps only those that the report shows."""
 
-    def __init__(self, dataset: dice.Dataset, limit: int = LIMIT) -> None:
-        """``dataset`` has the true objects."""
+    def __init__(self, dataset: dice.Dataset, classes: Sequence[str], limit: int = LIMIT) -> None:
+        """``dataset`` has the true objects, ``classes`` are the model's own."""
         self.limit = limit
         self.slices = Slices()
         self.first: list[Example] = []
         self._worst: list[tuple[int, str, Example]] = []
-        index = dice.class_index(dataset)
+        positions = model_positions(dice.class_order(dataset), classes)
+        index = {class_id: positions[position] for class_id, position in dice.class_index(dataset).items()}
         self._truth = {
             image.file_name: tuple(
-                Detection(index[annotation.class_id], 1.0, _corners(annotation.bbox, image.width, image.height))
+                Detection(position, 1.0, _corners(annotation.bbox, image.width, image.height))
                 for annotation in image.annotations
-                if annotation.bbox is not None and not annotation.iscrowd
+                if annotation.bbox is not None
+                and not annotation.iscrowd
+                and (position := index[annotation.class_id]) is not None
             )
             for image in dataset.images
         }
@@ -64,6 +67,16 @@ class Examples:
     def worst(self) -> list[Example]:
         """Those of the other images with the most mistakes, the most first."""
         return [example for mistakes, _, example in sorted(self._worst, reverse=True) if mistakes]
+
+
+def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | None]:
+    """The index in the model's classes of each of the dataset's; None for one that the model does not have."""
+    if tuple(dataset) == tuple(model):
+        return list(range(len(dataset)))
+    if len(model) == 1:
+        return [0] * len(dataset)  # trained on all classes as one
+    index = {name: position for position, name in enumerate(model)}
+    return [index.get(name) for name in dataset]
 
 
 def _corners(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +34,8 @@ class Gate:
     Attributes:
         primary_metric: The metric that decides.
         primary_metric_mode: ``max`` where more is better, ``min`` where less is.
-        floor: The least (``max``) or greatest (``min``) value of the metric that passes; None lets every value pass.
+        floor: The least (``max``) or greatest (``min``) value of the metric that passes. None lets every value pass, but a
+            0 where more is better promotes nobody.
         epsilon: How much worse than the champion the metric may be, 0 or more.
         incomparable: The verdict when the champion can't be evaluated on this dataset: ``keep`` leaves the decision to a
             person, ``promote`` replaces the champion.
@@ -60,71 +63,117 @@ class Gate:
             return True
         return value >= self.floor if self.primary_metric_mode == "max" else value <= self.floor
 
-    def holds_against(self, value: float, champion: float) -> bool:
-        """Whether a value is not worse than the champion's by more than epsilon."""
+    def beats(self, value: float, champion: float) -> bool:
+        """Whether a value is better, strictly, than the champion's made worse by epsilon: with epsilon 0 a tie does not."""
         if self.primary_metric_mode == "max":
-            return value >= champion - self.epsilon
-        return value <= champion + self.epsilon
+            return value > champion - self.epsilon
+        return value < champion + self.epsilon
 
 
-def resolve_gate(gate: str | None, primary_metric: str, mode: str) -> Gate:
+#: The names of metrics that are shares, with the part of the task (``mask_``, ``pose_``) before them.
+_SHARES = re.compile(r"(?:[a-z]+_)?(?:mAP\d.*|precision|recall|accuracy.*)")
+
+
+def metric_range(name: str) -> tuple[float, float]:
+    """The smallest and the largest value that a metric of this name can have; infinite where its name does not tell."""
+    if _SHARES.fullmatch(name):
+        return 0.0, 1.0
+    return (0.0, math.inf) if name.endswith("loss") else (-math.inf, math.inf)
+
+
+def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Collection[str] = ()) -> Gate:
     """Returns the gate that an option describes, or the default one.
 
     Args:
-        gate: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: floor 0
-            where more is better and none where less is, epsilon 0, the training's own primary metric.
+        gate: A path, a URI, or a JSON object itself (an engine's form has no files); None for the defaults: no floor,
+            epsilon 0, the training's own primary metric.
         primary_metric: The training's primary metric.
         mode: Its mode.
+        metrics: The metrics that the task yields; empty where that is not known.
 
     Raises:
         InvalidConfig: If the file is missing or wrong; the message names the field.
     """
-    read = read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
-    metric = read.primary_metric or primary_metric
-    if read.primary_metric_mode:
-        mode = read.primary_metric_mode
+    fields = read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
+    metric = fields.primary_metric or primary_metric
+    if fields.primary_metric_mode:
+        mode = fields.primary_metric_mode
     elif metric != primary_metric:
         mode = "min" if metric.endswith("loss") else "max"
-    resolved: Mode = "min" if mode == "min" else "max"
-    floor = read.floor if read.floor is not None else (0.0 if resolved == "max" else None)
-    epsilon = read.epsilon or 0.0
-    if epsilon < 0:
+    if metrics and metric not in metrics:
+        raise InvalidConfig(
+            f"--gate: primary_metric is {metric}, which the evaluation does not yield; set it to one of {', '.join(metrics)}."
+        )
+    _check_floor(fields.floor, metric)
+    epsilon = fields.epsilon or 0.0
+    if not 0 <= epsilon < math.inf:
         raise InvalidConfig(f"--gate {gate}: epsilon is {epsilon:g}; give a number from 0.")
-    return Gate(metric, resolved, floor, epsilon, read.incomparable or "keep")
+    return Gate(metric, "min" if mode == "min" else "max", fields.floor, epsilon, fields.incomparable or "keep")
+
+
+def _check_floor(floor: float | None, metric: str) -> None:
+    if floor is None:
+        return
+    least, most = metric_range(metric)
+    if math.isfinite(floor) and least <= floor <= most:
+        return
+    wanted = f"a number from {least:g} to {most:g}" if math.isfinite(most) else "a number from 0"
+    if not math.isfinite(least):
+        wanted = "a finite number"
+    raise InvalidConfig(f"--gate: floor is {floor:g}, which {metric} can't be; give {wanted}.")
 
 
 def decide(
-    gate: Gate, metrics: Mapping[str, float], champion: Mapping[str, float] | None, obstacle: str | None = None
+    gate: Gate,
+    metrics: Mapping[str, float],
+    champion: Mapping[str, float] | None,
+    *,
+    obstacle: str | None = None,
+    own: bool = False,
+    not_measured: Mapping[str, str] | None = None,
 ) -> tuple[Verdict, str]:
-    """Returns the verdict and its reason.
+    """Returns the verdict and its reason, in the order of docs/contract.md, "Gate".
 
     Args:
         gate: The gate.
         metrics: The candidate's metrics.
         champion: The champion's metrics on the same images; None without a champion, or with an obstacle.
         obstacle: Why the metrics of an existing champion could not be obtained.
-
-    Raises:
-        InvalidConfig: If the candidate does not have the gate's metric.
+        own: Whether the champion is the candidate itself.
+        not_measured: By metric, why the candidate does not have it.
     """
     name = gate.primary_metric
     if name not in metrics:
-        raise InvalidConfig(
-            f"primary_metric is {name}, which the evaluation does not yield; set primary_metric in --gate to one of {', '.join(sorted(metrics)) or 'none'}."
-        )
+        why = (not_measured or {}).get(name, "the evaluation does not yield it")
+        return "keep", f"{name} is not measured: {why}."
     value = metrics[name]
     if not gate.reaches_floor(value):
         side = "below" if gate.primary_metric_mode == "max" else "above"
         return "reject", f"{name} {value:.4g} is {side} the floor {gate.floor:.4g}."
+    if value == 0 and gate.floor is None and gate.primary_metric_mode == "max":
+        return "keep", f"{name} is 0, and only a gate with an explicit floor lets a 0 through."
+    shown = f"{name} is {value:.4g}" if gate.floor is None else f"{name} {value:.4g} reaches the floor"
+    if own:
+        return "promote", f"{shown}, and the model is the champion already."
     if champion is not None and name not in champion:
         obstacle = f"its evaluation has no {name}"
     if obstacle is not None:
-        rule = "a person decides" if gate.incomparable == "keep" else "the gate promotes it all the same"
+        rule = "a person decides" if gate.incomparable == "keep" else "the gate promotes it anyway"
         return gate.incomparable, f"{name} {value:.4g} could not be compared with the champion's: {obstacle}; {rule}."
     if champion is None:
-        return "promote", f"{name} {value:.4g} reaches the floor, and there is no champion yet."
-    theirs = champion[name]
-    margin = f" by more than {gate.epsilon:.4g}" if gate.epsilon else ""
-    if gate.holds_against(value, theirs):
-        return "promote", f"{name} {value:.4g} is not worse than the champion's {theirs:.4g}{margin}."
-    return "keep", f"{name} {value:.4g} is worse than the champion's {theirs:.4g}{margin}."
+        return "promote", f"{shown}, and there is no champion yet."
+    verdict: Verdict = "promote" if gate.beats(value, champion[name]) else "keep"
+    return verdict, f"{name} {value:.4g} {_relation(gate, value, champion[name])}."
+
+
+def _relation(gate: Gate, value: float, champion: float) -> str:
+    """How a value compares with the champion's, in words that show on which side of epsilon it is."""
+    theirs = f"the champion's {champion:.4g}"
+    if value == champion:
+        return f"equals {theirs}" + (f", and epsilon is {gate.epsilon:.4g}" if gate.epsilon else "")
+    if (value > champion) == (gate.primary_metric_mode == "max"):
+        return f"is better than {theirs}"
+    if not gate.epsilon:
+        return f"is worse than {theirs}"
+    side = f"less than {gate.epsilon:.4g}" if gate.beats(value, champion) else f"{gate.epsilon:.4g} or more"
+    return f"is worse than {theirs} by {side}"

@@ -17,6 +17,12 @@ from visionloop.training.trainers import Evaluation
 CONFUSION_CLASSES = 30
 CLASSES = 100
 
+#: The number of images left out that the page names.
+LEFT_OUT = 20
+
+#: What stands in the place of a value.
+NOT_MEASURED = "not measured"
+
 #: What each verdict means, and its colour in the page's template.
 MEANINGS = {
     "promote": ("it becomes the champion", "good"),
@@ -30,7 +36,6 @@ def render(
     candidate: Evaluation,
     roc: Curve | None,
     examples: Examples,
-    classes: Sequence[str],
     champion: Version | None,
     resolution: Resolution,
 ) -> bytes:
@@ -38,6 +43,7 @@ def render(
     meaning, colour = MEANINGS[result.verdict]
     theirs = result.champion_metrics or {}
     metric = result.gate["primary_metric"]
+    classes = candidate.classes
     values: dict[str, Any] = {
         "name": resolution.parameters["model_name"].value,
         "result": result,
@@ -45,9 +51,13 @@ def render(
         "colour": colour,
         "champion": champion.label if champion else None,
         "metrics": [_row(name, value, theirs.get(name), primary=name == metric) for name, value in _ordered(result)],
+        "interval": None if result.interval is None else [f"{bound:.4f}" for bound in result.interval],
+        "left_out": list(result.left_out.items())[:LEFT_OUT],
+        "more_left_out": max(0, len(result.left_out) - LEFT_OUT),
+        "absent": _absent(result),
         "class_metric": _class_metric(result),
         "classes": _classes(result)[:CLASSES],
-        "more_classes": max(0, len(result.per_class) - CLASSES),
+        "more_classes": max(0, len(_class_names(result)) - CLASSES),
         "slices": [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()],
         "confusion": _confusion(candidate, classes),
         "roc": _roc(roc),
@@ -57,26 +67,43 @@ def render(
     return reports.page("evaluate.html", values)
 
 
-def _ordered(result: EvaluationResult) -> list[tuple[str, float]]:
-    """The metrics, the primary one first."""
-    return sorted(result.metrics.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
+def _ordered(result: EvaluationResult) -> list[tuple[str, float | None]]:
+    """The metrics, the primary one first; None for one that is not measured."""
+    values: dict[str, float | None] = {**dict.fromkeys(result.not_measured), **result.metrics}
+    return sorted(values.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
 
 
-def _row(name: str, value: float, theirs: float | None, *, primary: bool) -> dict[str, Any]:
+def _row(name: str, value: float | None, theirs: float | None, *, primary: bool) -> dict[str, Any]:
     return {
         "name": name,
-        "value": f"{value:.4f}",
+        "value": NOT_MEASURED if value is None else f"{value:.4f}",
         "champion": None if theirs is None else f"{theirs:.4f}",
-        "difference": None if theirs is None else f"{value - theirs:+.4f}",
+        "difference": None if theirs is None or value is None else f"{value - theirs:+.4f}",
         "primary": primary,
     }
 
 
 def _class_metric(result: EvaluationResult) -> str | None:
     """The metric that the bars of the classes show: the primary one if classes have it."""
-    names = [name for values in result.per_class.values() for name in values]
+    names = [
+        name for values in (*result.per_class.values(), *result.not_measured_per_class.values()) for name in values
+    ]
     wanted = result.gate["primary_metric"]
     return wanted if wanted in names else next(iter(names), None)
+
+
+def _class_names(result: EvaluationResult) -> list[str]:
+    """The classes that were measured, then the others."""
+    return list(dict.fromkeys([*result.per_class, *result.not_measured_per_class]))
+
+
+def _absent(result: EvaluationResult) -> dict[str, list[str]]:
+    """The classes for which the metric of the table is not measured, by reason."""
+    metric, absent = _class_metric(result), dict[str, list[str]]()
+    for name, reasons in result.not_measured_per_class.items():
+        if metric in reasons:
+            absent.setdefault(reasons[metric], []).append(name)
+    return absent
 
 
 def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
@@ -86,13 +113,14 @@ def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
     rows = []
     largest = max((values.get(metric, 0.0) for values in result.per_class.values()), default=0.0)
     scale = max(1.0, largest)
-    for name, values in result.per_class.items():
+    for name in _class_names(result):
+        values = result.per_class.get(name, {})
         theirs = (result.champion_per_class or {}).get(name, {}).get(metric)
         value = values.get(metric)
         rows.append(
             {
                 "name": name,
-                "value": None if value is None else f"{value:.3f}",
+                "value": NOT_MEASURED if value is None else f"{value:.3f}",
                 "share": round(100 * max(0.0, value or 0.0) / scale, 1),
                 "champion": None if theirs is None else f"{theirs:.3f}",
                 "champion_share": None if theirs is None else round(100 * max(0.0, theirs) / scale, 1),

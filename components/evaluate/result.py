@@ -21,13 +21,19 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: The snapshot's result digest.
         champion: The champion's training digest, ``NAME/VERSION`` if Visionloop did not register it, or ``none``.
         split: The split that was evaluated.
-        images: The number of its images.
+        images: The number of its images that were measured.
+        left_out: The reason for each of its images that was not, by file name: the code of validate's finding.
+        classes: The candidate's own class names by index.
         metrics: The candidate's overall metrics.
+        not_measured: The reason for each of them that has no value.
         per_class: The candidate's metrics by class name.
+        not_measured_per_class: The reasons by class name.
         slices: Precision and recall by the objects' size.
         sliced_images: The number of images that the slices cover, the first by file name.
         champion_metrics: The champion's metrics on the same images; None where there are none.
         verdict: promote, keep or reject.
+        interval: The bounds between which the gate's metric lies in 95 % of 1,000 samples over the images; None where it is
+            not measured or the trainer measures no samples.
         reason: The reason for the verdict.
         gate: The gate's resolved content.
     """
@@ -38,14 +44,19 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     split: str
     images: int
+    left_out: dict[str, str] = {}
+    classes: list[str] = []
     metrics: dict[str, float]
+    not_measured: dict[str, str] = {}
     per_class: dict[str, dict[str, float]]
+    not_measured_per_class: dict[str, dict[str, str]] = {}
     slices: dict[str, dict[str, float]] = {}
     sliced_images: int = 0
     champion_metrics: dict[str, float] | None = None
     champion_per_class: dict[str, dict[str, float]] | None = None
     verdict: Literal["promote", "keep", "reject"]
     reason: str
+    interval: tuple[float, float] | None = None
     gate: dict[str, Any]
 
     def encode(self) -> bytes:

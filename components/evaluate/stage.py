@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import msgspec
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate.examples import Examples
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
+from visionloop.components.evaluate.interval import interval, with_doubt
 from visionloop.components.evaluate.page import render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import report as validation
 from visionloop.core import live, receipts
 from visionloop.core.errors import (
     AccessDenied,
@@ -77,7 +79,7 @@ class EvaluateStage:
     """Evaluates the candidate and the champion on the same images, and decides by the gate."""
 
     name = "evaluate"
-    logic_version = 2
+    logic_version = 3
     policy = POLICIES["evaluate"]
     arguments = Arguments
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
@@ -93,8 +95,12 @@ class EvaluateStage:
         name = sanitise(arguments.model_name)
         config = {key: entry.value for key, entry in training.receipt.parameters.items()}
         trainer = catalog.trainer(str(config["trainer"]))
+        taken = Snapshot(snapshot)
         gate = resolve_gate(
-            arguments.gate, str(config["primary_metric"]), str(config.get("primary_metric_mode", "max"))
+            arguments.gate,
+            str(config["primary_metric"]),
+            str(config.get("primary_metric_mode", "max")),
+            trainer.metrics.get(taken.task, ()),
         )
         registry = Registry(os.environ, self.name)
         registry.check_name(name, arguments.model_name)
@@ -112,10 +118,10 @@ class EvaluateStage:
                 "trainer": Parameter([trainer.name, trainer.logic_version], "training"),
                 "config": Parameter(config, "training"),
             },
-            loaded=Loaded(training, Snapshot(snapshot), trainer, config, gate, registry, champion),
+            loaded=Loaded(training, taken, trainer, config, gate, registry, champion),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
-        if champion is not None and champion.training_digest == training.receipt.digest and not context.force:
+        if _is_own(resolution.loaded) and champion is not None and not context.force:
             resolution.existing = self._promoting(champion, resolution)
         return resolution
 
@@ -132,20 +138,45 @@ class EvaluateStage:
             )
         checkpoint = loaded.training.fetch("best", attempt.work / "candidate.pt")
         with stdout_to_stderr():
-            candidate = _evaluate(loaded.trainer, checkpoint, view, loaded.config, attempt.work / "candidate", context)
+            candidate = _evaluate(
+                loaded.trainer,
+                loaded.snapshot.task,
+                converted.classes,
+                checkpoint,
+                view,
+                loaded.config,
+                attempt.work / "candidate",
+                context,
+            )
             champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work)
             entries = [entry for entry in converted.index() if entry.split == SPLIT]
-            examples = _examples(loaded, checkpoint, entries, view, context)
-        verdict, reason = decide(loaded.gate, candidate.metrics, champion.metrics if champion else None, obstacle)
+            examples = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
+        if candidate.images != count:
+            notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
+        verdict, reason = decide(
+            loaded.gate,
+            candidate.metrics,
+            champion.metrics if champion else None,
+            obstacle=obstacle,
+            own=_is_own(loaded),
+            not_measured=candidate.not_measured,
+        )
+        metric = loaded.gate.primary_metric
+        bounds = interval(candidate, metric, context.alive)
+        reason = with_doubt(reason, metric, bounds, candidate.images)
         LOGGER.info("verdict %s: %s", verdict, reason)
         result = EvaluationResult(
             training=loaded.training.receipt.digest,
             snapshot=loaded.snapshot.result.receipt.digest,
             champion=resolution.inputs["champion"].digest,
             split=SPLIT,
-            images=count,
+            images=candidate.images,
+            left_out=_left_out(loaded.snapshot, converted, entries),
+            classes=list(candidate.classes),
             metrics=dict(candidate.metrics),
+            not_measured=dict(candidate.not_measured),
             per_class={name: dict(values) for name, values in candidate.per_class.items()},
+            not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
             slices=examples.slices.metrics(),
             sliced_images=examples.slices.images,
             champion_metrics=dict(champion.metrics) if champion else None,
@@ -154,20 +185,21 @@ class EvaluateStage:
             else None,
             verdict=verdict,
             reason=reason,
+            interval=bounds,
             gate=loaded.gate.content(),
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         roc = curve(candidate.right, candidate.wrong)
-        page = render(result, candidate, roc, examples, converted.classes, loaded.champion, resolution)
+        page = render(result, candidate, roc, examples, loaded.champion, resolution)
         attempt.write("report", "report.html", page, result=False)
         # Not a result, but for the engine's own plots: rows predicted, columns true, the background last.
-        confusion = {"classes": list(converted.classes), "confusion": [list(row) for row in candidate.confusion]}
+        confusion = {"classes": list(candidate.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
         return Computed(
-            scalars={"verdict": verdict, "reason": reason, "images": count},
+            scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
             metrics=dict(candidate.metrics),
         )
 
@@ -199,7 +231,7 @@ class EvaluateStage:
         champion = loaded.champion
         if champion is None:
             return None, None
-        if champion.training_digest == loaded.training.receipt.digest:
+        if _is_own(loaded):
             return candidate, None
         try:
             uri, description = resolve.describe(champion, loaded.registry)
@@ -211,19 +243,30 @@ class EvaluateStage:
             if champion.training_digest:
                 raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
-        if tuple(description.classes) != converted.classes:
-            return None, _obstacle(champion, f"{champion.label} was trained on other classes than this dataset's")
+        others = f"{champion.label} has other classes than this model"
+        if tuple(description.classes) != tuple(candidate.classes):
+            return None, _obstacle(champion, others)
         if description.task != converted.task:
             return None, _obstacle(champion, f"{champion.label} was trained for {description.task}")
         measured = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
         config = {**description.config, **measured}
-        return _evaluate(trainer, checkpoint, view, config, work / "champion", context), None
+        classes = tuple(description.classes)
+        measured_by = trainer, description.task, classes
+        evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context)
+        if tuple(evaluation.classes) != classes:  # registered before models were described by their own classes
+            return None, _obstacle(champion, others)
+        return evaluation, None
 
 
 def _reference(champion: Version | None) -> InputReference:
     if champion is None:
         return InputReference(None, NO_CHAMPION)
     return InputReference(champion.training_receipt, champion.identity)
+
+
+def _is_own(loaded: Loaded) -> bool:
+    """Whether the champion is the candidate itself."""
+    return loaded.champion is not None and loaded.champion.training_digest == loaded.training.receipt.digest
 
 
 def _obstacle(champion: Version, why: str) -> str:
@@ -243,9 +286,16 @@ def _converted(training: Result) -> Converted:
 
 
 def _evaluate(
-    trainer: Trainer, checkpoint: Path, view: Path, config: Mapping[str, Any], work: Path, context: Context
+    trainer: Trainer,
+    task: str,
+    classes: Sequence[str],
+    checkpoint: Path,
+    view: Path,
+    config: Mapping[str, Any],
+    work: Path,
+    context: Context,
 ) -> Evaluation:
-    """Evaluates one model, halving the batch whenever the GPU's memory runs out. Leaves out metrics that are not finite."""
+    """Evaluates one model, halving the batch whenever the GPU's memory runs out; each metric has a value or a reason."""
     batch = int(config.get("batch") or 1)
 
     def on_batch(done: int, total: int) -> None:
@@ -264,24 +314,55 @@ def _evaluate(
             batch //= 2
             notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
             continue
-        return Evaluation(
-            _finite(evaluation.metrics),
-            {name: _finite(values) for name, values in evaluation.per_class.items()},
-            evaluation.images,
-            evaluation.confusion,
-            evaluation.plots,
-            evaluation.right,
-            evaluation.wrong,
-        )
+        return _complete(evaluation, trainer.metrics.get(task, ()), classes)
+
+
+def _complete(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str]) -> Evaluation:
+    """Leaves out values that are not finite, gives each metric without a value a reason, and the classes if none are named."""
+
+    def reasons(values: Mapping[str, float], given: Mapping[str, str], wanted: Sequence[str] = ()) -> dict[str, str]:
+        lost = {name: "its value is not a finite number" for name, value in values.items() if not math.isfinite(value)}
+        missing = {name: "the evaluation does not yield it" for name in wanted if name not in values}
+        return missing | lost | dict(given)
+
+    measured = dict.fromkeys([*evaluation.per_class, *evaluation.not_measured_per_class])
+    by_class = {
+        name: reasons(evaluation.per_class.get(name, {}), evaluation.not_measured_per_class.get(name, {}))
+        for name in measured
+    }
+    return replace(
+        evaluation,
+        metrics=_finite(evaluation.metrics),
+        per_class={name: _finite(values) for name, values in evaluation.per_class.items()},
+        not_measured=reasons(evaluation.metrics, evaluation.not_measured, names),
+        not_measured_per_class={name: values for name, values in by_class.items() if values},
+        classes=tuple(evaluation.classes or classes),
+    )
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-def _examples(loaded: Loaded, checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context) -> Examples:
+def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry]) -> dict[str, str]:
+    """The images of the split that are not in the converted dataset, with the codes of what validate says of them."""
+    kept = {entry.file_name for entry in entries}
+    missing = sorted(row.file_name for row in snapshot.rows if row.split == SPLIT and row.file_name not in kept)
+    if not missing:
+        return {}
+    report = validation.read(receipts.load(converted.result.receipt.inputs["report"].receipt or "", "validate"))
+    codes: dict[str, dict[str, None]] = {}
+    for finding in report.findings:
+        if finding.file_name is not None:
+            codes.setdefault(finding.file_name, {})[finding.code] = None
+    return {name: ", ".join(codes.get(name, ())) or "left out by convert" for name in missing}
+
+
+def _examples(
+    loaded: Loaded, classes: Sequence[str], checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context
+) -> Examples:
     """Predicts on the split for slices and pictures; tasks other than detection have neither yet."""
-    examples = Examples(loaded.snapshot.annotations)
+    examples = Examples(loaded.snapshot.annotations, classes)
     if loaded.snapshot.task == "detection":
         predictor = loaded.trainer.predictor(checkpoint)
         shown = entries[: examples.limit]

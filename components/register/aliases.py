@@ -73,8 +73,11 @@ def _already(registry: Registry, version: Version, result: EvaluationResult, eva
             for other in registry.of_training(version.name, result.champion):
                 registry.tag(other, {SUPERSEDED_BY: str(version.number)})
         _mark(registry, version, evaluation)
-    reason = "A person made it the champion." if result.verdict == "keep" else None
-    return Placed(CHAMPION, reason)
+    if result.verdict != "keep":
+        return Placed(CHAMPION)
+    promoted = PROMOTED in version.tags and SUPERSEDED_BY not in version.tags
+    kept = "It was the champion already, and the verdict keep takes no alias away."
+    return Placed(CHAMPION, kept if promoted else "A person made it the champion.")
 
 
 def _mark(registry: Registry, version: Version, evaluation: str) -> None:

@@ -15,6 +15,9 @@ from visionloop.training.configuration.settings import BASIC, display
 #: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
 
+#: The largest number of images left out that a card names.
+LEFT_OUT = 10
+
 #: The longest value of a setting that a card shows, in characters.
 LONGEST_VALUE = 120
 
@@ -53,7 +56,9 @@ def render(card: Card) -> str:
                 _opening(card),
                 "## Metrics",
                 f"Measured on {result.images} images of the split {escape(result.split)}, {_part(card)}.",
+                *_left_out(result),
                 _metrics(result),
+                *_beside_metrics(result),
                 "## Data",
                 _table(
                     ("", ""),
@@ -113,20 +118,50 @@ def _metrics(result: EvaluationResult) -> str:
     """The primary metric first; a column for the champion where there was one to compare with."""
     theirs = result.champion_metrics
     head = ("metric", "value") if theirs is None else ("metric", "value", "champion's")
-    ordered = sorted(result.metrics.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
+    values: dict[str, float | None] = {**dict.fromkeys(result.not_measured), **result.metrics}
+    ordered = sorted(values.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
     rows = []
     for name, value in ordered:
-        row = [escape(name), f"{value:.4f}"]
+        row = [escape(name), "not measured" if value is None else f"{value:.4f}"]
         if theirs is not None:
             row.append(f"{theirs[name]:.4f}" if name in theirs else "")
         rows.append(row)
     return _table(head, rows)
 
 
+def _left_out(result: EvaluationResult) -> list[str]:
+    if not result.left_out:
+        return []
+    images = [f"{escape(name)} ({escape(reason)})" for name, reason in result.left_out.items()]
+    return [f"{len(images)} more images of the split were left out: {_first(images, LEFT_OUT)}."]
+
+
+def _beside_metrics(result: EvaluationResult) -> list[str]:
+    """The primary metric's interval, then a sentence for each metric without a value, and one for each reason of classes."""
+    sentences = []
+    if result.interval is not None:
+        metric = escape(result.gate["primary_metric"])
+        low, high = result.interval
+        sentences = [f"{metric} lies between {low:.4f} and {high:.4f} in 95 % of 1,000 samples over the images."]
+    sentences += [
+        f"{escape(name)} is not measured: {escape(why)}." for name, why in sorted(result.not_measured.items())
+    ]
+    by_reason: dict[str, list[str]] = {}
+    for name, reasons in result.not_measured_per_class.items():
+        for reason in dict.fromkeys(reasons.values()):
+            by_reason.setdefault(reason, []).append(escape(name))
+    return sentences + [
+        f"Classes not measured, because {escape(why)}: {_first(names, CLASSES)}." for why, names in by_reason.items()
+    ]
+
+
+def _first(texts: Sequence[str], number: int) -> str:
+    more = f" and {len(texts) - number} more" if len(texts) > number else ""
+    return f"{', '.join(texts[:number])}{more}"
+
+
 def _classes(classes: Sequence[str]) -> str:
-    named = ", ".join(escape(name) for name in classes[:CLASSES])
-    more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
-    return f"{len(classes)}: {named}{more}"
+    return f"{len(classes)}: {_first([escape(name) for name in classes], CLASSES)}"
 
 
 def _settings(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]]:

@@ -186,7 +186,7 @@ class RegisterStage:
         description = package.Description(
             trainer=trainer.name,
             task=dataset.task,
-            classes=list(dataset.classes),
+            classes=loaded.result.classes or list(dataset.classes),
             training_digest=loaded.result.training,
             checkpoint=f"artifacts/{checkpoint.name}",
             checkpoint_sha256=loaded.training.output("best").sha256,
@@ -302,7 +302,7 @@ def _card(loaded: Loaded) -> card.Card:
         name=loaded.name,
         original_name=loaded.original_name,
         task=converted.task,
-        classes=converted.classes,
+        classes=loaded.result.classes or converted.classes,
         result=loaded.result,
         evaluation=loaded.evaluation,
         training=loaded.training,

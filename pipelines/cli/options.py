@@ -80,12 +80,14 @@ class Training:
         for name in ("workspace", "dataset"):
             if getattr(self, name) is not None:
                 arguments[name] = normalise_uri(getattr(self, name))
+        settings = parse_settings(self.settings or [])
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
             if "://" not in self.gate:
                 # Found here, a mistake costs one sentence; found later, a whole training.
-                resolve_gate(arguments["gate"], str(BASIC["primary_metric"].default), "max")
-        return {**arguments, **arguments_for(parse_settings(self.settings or []))}
+                metric = settings.get("primary_metric") or BASIC["primary_metric"].default
+                resolve_gate(arguments["gate"], str(metric), "max")
+        return {**arguments, **arguments_for(settings)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ SETTINGS = {
     "imgsz": "64",
     "epochs": "2",
     "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
+    "gate": json.dumps({"floor": 0}),
 }
 
 

@@ -39,6 +39,7 @@ SETTINGS = {
     "imgsz": "64",
     "epochs": str(EPOCHS),
     "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
+    "gate": json.dumps({"floor": 0}),
 }
 
 #: The seconds after its start within which a stage's pod is disturbed: not quite as long as it works.

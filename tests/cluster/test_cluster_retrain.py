@@ -18,6 +18,7 @@ SETTINGS = {
     "epochs": "2",
     "gpus": "0",
     "advanced_config": json.dumps({"mosaic": 0, "workers": 0}),
+    "gate": json.dumps({"floor": 0}),
     "retraining": json.dumps({"min_new_images": 50, "max_runs_per_week": 3}),
 }
 

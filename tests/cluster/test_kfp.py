@@ -54,7 +54,13 @@ GIVEN = {
 NAMESPACE = os.environ.get("KFP_RUN_NAMESPACE") or GIVEN.get("KFP_NAMESPACE") or "kubeflow"
 
 WORKSPACE = "s3://visionloop/kfp"
-SETTINGS = {"model": "yolo11n.yaml", "imgsz": 64, "epochs": 2, "advanced_config": {"mosaic": 0, "workers": 0}}
+SETTINGS = {
+    "model": "yolo11n.yaml",
+    "imgsz": 64,
+    "epochs": 2,
+    "advanced_config": {"mosaic": 0, "workers": 0},
+    "gate": json.dumps({"floor": 0}),
+}
 
 #: What the decision says where a policy allows no run at all.
 REFUSED = "skipped: 0 runs in 7 days, 0 allowed"

@@ -54,7 +54,7 @@ def visionloop(*words: str, environment: dict[str, str]) -> subprocess.Completed
 
 def train(cluster: Cluster, dataset: str, *more: str) -> list[str]:
     words = ["run", "train", "--engine", "argo", "--namespace", cluster.namespace, "--dataset", dataset]
-    words += ["--workspace", "s3://visionloop/followed", "--model-name", MODEL, *more]
+    words += ["--workspace", "s3://visionloop/followed", "--model-name", MODEL, "--gate", '{"floor": 0}', *more]
     return [*words, *(word for setting in SETTINGS for word in ("--set", setting))]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laptop import TINY, Dataset, Laptop, wait_for
+from laptop import HARDLY_TRAINED, TINY, Dataset, Laptop, wait_for
 
 from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
@@ -250,7 +250,7 @@ def test_the_pipeline_runs_in_containers_and_meets_the_keys_of_processes(
     docker_engine: Any, laptop: Laptop, digits: Dataset
 ) -> None:
     environment = {**laptop.environment, **ENGINE}
-    given = {"dataset": digits.uri, **settings()}
+    given = {"dataset": digits.uri, "gate": HARDLY_TRAINED[1], **settings()}
     first = subprocess.run(
         command(laptop, given, "first"), env=environment, capture_output=True, text=True, check=False, timeout=800
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import read
+from visionloop.components.register.card import escape
 from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.stage import Outcome
 from visionloop.core.stores import local_path
-from visionloop.registry import Registry
+from visionloop.registry import Registry, package
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
 
@@ -73,24 +75,44 @@ def test_the_verdict_against_a_champion(
     assert read(published(outcome)).champion_metrics is not None
 
 
-def test_equal_metrics_are_not_worse(prepared: Prepared, name: str) -> None:
+def test_a_tie_does_not_replace_the_champion(prepared: Prepared, name: str) -> None:
     champion = promoted(prepared, name, 3)
     other = prepared.train(3, seed=1)
     outcome = prepared.evaluate(other, name)
     result = read(published(outcome))
     assert result.training != result.champion == receipts.load(champion, "train").receipt.digest
     assert result.metrics == result.champion_metrics
-    assert result.verdict == "promote"
+    assert result.verdict == "keep"
+    assert "equals the champion's" in result.reason
+    assert prepared.register(outcome, name).summary()["alias"] == "challenger"
 
 
-def test_a_metric_that_the_evaluation_does_not_yield_is_refused(prepared: Prepared, name: str) -> None:
+def test_a_metric_that_the_task_does_not_yield_is_refused_before_anything_is_measured(
+    prepared: Prepared, toy: ToyTrainer, name: str
+) -> None:
     with pytest.raises(InvalidConfig, match=r"primary_metric is accuracy, .* one of .*mAP50"):
         prepared.evaluate(prepared.train(1), name, gate='{"primary_metric": "accuracy"}')
+    assert toy.evaluated == []
 
 
-def test_a_metric_without_a_value_counts_as_missing(prepared: Prepared, name: str) -> None:
-    with pytest.raises(InvalidConfig, match="primary_metric is lost"):
-        prepared.evaluate(prepared.train(1), name, gate='{"primary_metric": "lost"}')
+def test_a_metric_without_a_value_promotes_nobody(prepared: Prepared, name: str) -> None:
+    outcome = prepared.evaluate(prepared.train(1), name, gate='{"primary_metric": "lost"}')
+    assert verdict(outcome) == "keep"
+    assert outcome.summary()["reason"] == "lost is not measured: its value is not a finite number."
+    registered = prepared.register(outcome, name)
+    assert registered.summary()["alias"] == "challenger"
+    assert "lost is not measured" in published(registered).read("card").decode()
+
+
+@pytest.mark.parametrize(("gate", "expected"), [(None, "keep"), ('{"floor": 0}', "promote")])
+def test_a_metric_of_0_needs_a_floor_to_be_promoted(
+    prepared: Prepared, name: str, gate: str | None, expected: str
+) -> None:
+    outcome = prepared.evaluate(prepared.train(60), name, gate=gate)
+    assert read(published(outcome)).metrics["mAP50-95"] == 0
+    assert verdict(outcome) == expected
+    alias = prepared.register(outcome, name).summary()["alias"]
+    assert alias == ("champion" if expected == "promote" else "challenger")
 
 
 def test_without_mlflow_it_says_what_to_set(prepared: Prepared, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +172,65 @@ def test_a_champion_of_other_classes_is_left_to_a_person(
     outcome = other.evaluate(other.train(1, classes="dark,light"), name, gate=gate)
     assert verdict(outcome) == expected
     assert "other classes" in outcome.summary()["reason"]
+
+
+def test_a_model_of_one_class_for_all_is_described_by_its_own(prepared: Prepared, name: str) -> None:
+    promoted(prepared, name, 3)
+    outcome = prepared.evaluate(prepared.train(1, classes="item"), name)
+    result = read(published(outcome))
+    assert (result.classes, verdict(outcome)) == (["item"], "keep")
+    assert "other classes" in result.reason
+    assert result.slices["size:small"]["recall"] == 1.0
+    confusion = json.loads(published(outcome).read("confusion"))
+    assert confusion["classes"] == ["item"]
+    assert [len(row) for row in confusion["confusion"]] == [2, 2]
+    registered = prepared.register(outcome, name)
+    assert package.read(registered.summary()["storage_uri"]).classes == ["item"]
+    assert "| classes | 1: item |" in published(registered).read("card").decode()
+
+
+def test_a_champion_described_by_other_classes_than_it_has_is_left_to_a_person(
+    prepared: Prepared, toy: ToyTrainer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations of before named no classes, and such a model was registered with the dataset's."""
+    with monkeypatch.context() as patch:
+        old = lambda result: msgspec.structs.replace(read(result), classes=[])  # noqa: E731
+        patch.setattr("visionloop.components.register.stage.read_evaluation", old)
+        described = prepared.register(prepared.evaluate(prepared.train(3, classes="item"), name), name)
+    assert described.summary()["alias"] == "champion"
+    outcome = prepared.evaluate(prepared.train(1), name)
+    assert verdict(outcome) == "keep"
+    assert "other classes" in outcome.summary()["reason"]
+
+
+def test_what_is_not_measured_is_told_with_its_reason(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
+    reason = "the split test has no object of this class"
+    toy.absent = {"dull & dark": {"mAP50-95": reason}}
+    outcome = prepared.evaluate(prepared.train(2), name)
+    result = read(published(outcome))
+    assert result.not_measured == {"lost": "its value is not a finite number"}
+    assert result.not_measured_per_class == toy.absent
+    page = published(outcome).read("report").decode()
+    assert "lost is not measured: its value is not a finite number." in page
+    assert f"Not measured, because {reason}: dull &amp; dark." in page
+    card = published(prepared.register(outcome, name)).read("card").decode()
+    assert "| lost | not measured |" in card
+    assert f"Classes not measured, because {reason}: dull {escape('&')} dark." in card
+
+
+def test_images_that_were_left_out_stand_beside_those_that_were_measured(
+    toy: ToyTrainer, name: str, tmp_path: Path
+) -> None:
+    folder = write_dataset(tmp_path / "dataset", images=24)
+    (folder / "images" / "3.png").unlink()
+    prepared = prepare(folder, (tmp_path / "workspace").as_uri(), on_error="quarantine")
+    outcome = prepared.evaluate(prepared.train(1), name)
+    result = read(published(outcome))
+    assert (result.images, result.left_out) == (5, {"3.png": "missing_image"})
+    told = "1 more images of the split were left out: 3.png"
+    assert told in published(outcome).read("report").decode()
+    card = published(prepared.register(outcome, name)).read("card").decode()
+    assert escape(told) in card
 
 
 def test_a_champion_that_visionloop_did_not_register_enters_by_its_version(
@@ -222,3 +303,12 @@ def test_an_image_that_changed_since_the_snapshot_is_refused(prepared: Prepared,
     image.write_bytes(image.read_bytes() + b"\0")
     with pytest.raises(DatasetChanged, match=r"images/3\.png: the image changed"):
         prepared.evaluate(prepared.train(1), name)
+
+
+def test_a_champion_that_is_measured_again_without_a_value_stays(prepared: Prepared, name: str) -> None:
+    training = promoted(prepared, name, 2)
+    outcome = prepared.evaluate(training, name, gate='{"primary_metric": "lost"}')
+    assert verdict(outcome) == "keep"
+    registered = prepared.register(outcome, name).summary()
+    assert registered["alias"] == "champion"
+    assert registered["reason"].startswith("It was the champion already")

@@ -6,7 +6,7 @@ A checkpoint is a JSON file. ``offset`` shifts every box by so many pixels, so m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,7 +52,7 @@ class ToyPredictor:
                 if len(rows):
                     box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
                     x1, y1, x2, y2 = map(float, box)
-                    found.append(Detection(index, 0.9, (x1, y1, x2, y2)))
+                    found.append(Detection(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
             yield [one for one in found if one.confidence >= confidence]
 
 
@@ -62,7 +62,7 @@ class ToyTrainer:
     name = "toy"
     logic_version = 1
     tasks = frozenset({"detection"})
-    metrics: ClassVar = {"detection": ("mAP50-95", "mAP50", "box_loss")}
+    metrics: ClassVar = {"detection": ("mAP50-95", "mAP50", "box_loss", "lost")}
 
     def __init__(self) -> None:
         self.evaluated: list[Path] = []
@@ -70,6 +70,8 @@ class ToyTrainer:
         self.largest_batch = 16
         self.right: list[float] = []
         self.wrong: list[float] = []
+        self.resampled: Callable[[str, Any], float | None] | None = None
+        self.absent: dict[str, dict[str, str]] = {}
 
     def evaluate(
         self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path, on_batch: Any
@@ -82,22 +84,33 @@ class ToyTrainer:
         predictor = ToyPredictor(checkpoint)
         images = sorted((dataset / "images" / split).iterdir())
         overlaps, found, objects = [], 0, 0
-        confusion = [[0] * 3 for _ in range(3)]
+        background = len(predictor.classes)
+        confusion = [[0] * (background + 1) for _ in range(background + 1)]
         for number, (path, predicted) in enumerate(zip(images, predictor.predict(images), strict=True)):
             label = dataset / "labels" / split / f"{path.stem}.txt"
-            truth = [_true(line) for line in label.read_text().splitlines()]
+            truth = [_true(line, background - 1) for line in label.read_text().splitlines()]
             missed, _ = match(truth, predicted)
             objects += len(truth)
             found += len(truth) - len(missed)
             for one in truth:
                 best = max((overlap(one.box, other.box) for other in predicted), default=0.0)
                 overlaps.append(best)
-                confusion[one.class_index if best >= 0.5 else 2][one.class_index] += 1
+                confusion[one.class_index if best >= 0.5 else background][one.class_index] += 1
             on_batch(number + 1, len(images))
         mean = float(np.mean(overlaps))
         metrics = {"mAP50": found / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
         per_class = {name: {"mAP50-95": mean} for name in predictor.classes}
-        return Evaluation(metrics, per_class, len(images), confusion, right=self.right, wrong=self.wrong)
+        return Evaluation(
+            metrics,
+            per_class,
+            len(images),
+            confusion,
+            right=self.right,
+            wrong=self.wrong,
+            not_measured_per_class=self.absent,
+            classes=predictor.classes,
+            resampled=self.resampled,
+        )
 
     def predictor(self, checkpoint: Path) -> ToyPredictor:
         return ToyPredictor(checkpoint)
@@ -106,10 +119,10 @@ class ToyTrainer:
         return ["numpy"]
 
 
-def _true(line: str) -> Detection:
+def _true(line: str, last: int) -> Detection:
     index, x, y, width, height = (float(value) for value in line.split())
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return Detection(int(index), 1.0, (SIZE * left, SIZE * top, SIZE * right, SIZE * bottom))
+    return Detection(min(int(index), last), 1.0, (SIZE * left, SIZE * top, SIZE * right, SIZE * bottom))
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,10 @@ def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: P
     job = tiny.job(dataset, tmp_path / "work", model="yolo11.yaml", epochs=1, single_cls=True)
     result = TRAINER.train(job, tiny.SilentListener())
     assert TRAINER.predictor(result.best).classes == ("item",)
+    evaluation, _ = evaluate(result.best, dataset, tmp_path / "evaluation", single_cls=True)
+    assert evaluation.classes == ("item",)
+    assert set(evaluation.per_class) == {"item"}
+    assert [len(row) for row in evaluation.confusion] == [2, 2]
 
 
 def test_a_diverged_training_reports_no_checkpoint(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
@@ -526,8 +530,11 @@ def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished,
         label.write_text("")
     evaluation, _ = evaluate(uninterrupted.output["best"], only, tmp_path / "evaluation")
     assert evaluation.images == 2
-    assert evaluation.per_class == {}
-    assert evaluation.metrics["mAP50"] == 0.0
+    assert (evaluation.metrics, evaluation.per_class) == ({}, {})
+    names = {"mAP50", "mAP50-95", "precision", "recall"}
+    assert evaluation.not_measured == dict.fromkeys(names, "the split test has no labelled object")
+    absent = dict.fromkeys(names, "the split test has no object of this class")
+    assert evaluation.not_measured_per_class == dict.fromkeys(tiny.CLASSES, absent)
     assert list(evaluation.right) == []
     assert evaluation.wrong
 

@@ -8,11 +8,14 @@ protocol. A third party's trainer is found by the entry point group ``visionloop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from visionloop.core.policy import StagePolicy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Value = bool | int | float | str | None
 
@@ -123,6 +126,13 @@ class Detection:
 class Evaluation:
     """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the names of docs/contract.md.
 
+    ``not_measured`` gives the reason for each metric without a value, and ``not_measured_per_class`` the same by class name: a
+    metric without ground truth has a reason here, never a 0 there. ``classes`` are the model's own class names by index, which
+    are not the dataset's where it was trained on all classes as one; left empty they are the dataset's.
+
+    ``resampled`` measures a metric again where image i counts a whole number of times: ``resampled(metric, numbers)``, from
+    matches that were made once. It returns None for a metric that it does not measure, or where nothing is left to measure;
+    without it evaluate has no interval.
     ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
     ``right`` and ``wrong`` are the confidences of the detections on all images: right is one that matches a true object of
     its class with an IoU of at least 0.5, as mAP50 counts it. A trainer may leave them empty; evaluate then draws no ROC curve.
@@ -135,6 +145,10 @@ class Evaluation:
     plots: Sequence[Path] = ()
     right: Sequence[float] = ()
     wrong: Sequence[float] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    not_measured_per_class: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    resampled: Callable[[str, NDArray[Any]], float | None] | None = None
 
 
 class Predictor(Protocol):

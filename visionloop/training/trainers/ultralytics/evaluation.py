@@ -38,8 +38,8 @@ def evaluate(
         on_batch: Called with the number of batches done and the total.
 
     Returns:
-        Metrics over all classes and by class (classes without an object in the split have none), and the counts of the
-        confusion matrix at a confidence of at least 0.25. Right and wrong detections have a confidence of at least ``conf``.
+        Metrics over all classes and by class, or the reason where the split has no object of a class, or none at all; the
+        counts of the confusion matrix at a confidence of at least 0.25; the model's own classes; how a part of the split is measured again. Right and wrong detections have a confidence of at least ``conf``.
 
     Raises:
         InvalidDataset: If the split has no image.
@@ -79,15 +79,23 @@ def evaluate(
             },
         )
         results = validator(model=loaded.model)
+    per_class = {
+        classes[index]: dict(zip(CLASS_METRICS, map(float, validator.metrics.class_result(row)), strict=True))
+        for row, index in enumerate(validator.metrics.ap_class_index)
+    }
+    # Without an object the library says 0, which would be a result.
+    unlabelled = {} if per_class else dict.fromkeys(val_metrics(results), f"the split {split} has no labelled object")
+    absent = dict.fromkeys(CLASS_METRICS, f"the split {split} has no object of this class")
     return Evaluation(
-        metrics=val_metrics(results),
-        per_class={
-            classes[index]: dict(zip(CLASS_METRICS, map(float, validator.metrics.class_result(row)), strict=True))
-            for row, index in enumerate(validator.metrics.ap_class_index)
-        },
+        metrics={} if unlabelled else val_metrics(results),
+        per_class=per_class,
+        not_measured=unlabelled,
+        not_measured_per_class={name: absent for name in classes if name not in per_class},
+        classes=classes,
         images=validator.seen,
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
         plots=sorted((work / "evaluation").glob("*.png")),
         right=validator.right,
         wrong=validator.wrong,
+        resampled=validator.matches.metric if validator.matches else None,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from visionloop.training.trainers.ultralytics.environment import library
+from visionloop.training.trainers.ultralytics.resampling import Matches
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 BaseValidator = library().engine.validator.BaseValidator
@@ -25,6 +26,7 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
     Attributes:
         right: Confidences of the detections that match a true object of their class with an IoU of at least 0.5.
         wrong: Confidences of all others.
+        matches: The matches themselves, from which a part of the split can be measured.
     """
 
     def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
@@ -32,6 +34,7 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
         super().__init__(**arguments)
         # A split may have tens of millions of detections: eight bytes for each.
         self.right, self.wrong = array("d"), array("d")
+        self.matches: Matches | None = None
         self.callbacks.clear()  # no integration is called
         self.callbacks["on_val_batch_end"] = [
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
@@ -50,6 +53,7 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
             at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
             self.right.extend(confidence[at_half])
             self.wrong.extend(confidence[~at_half])
+        self.matches = Matches(self.metrics.stats)
         return super().get_stats()
 
     def plot_val_samples(self, *_: Any) -> None:

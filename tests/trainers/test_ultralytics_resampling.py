@@ -1,0 +1,77 @@
+"""The metrics of a weighted split are the library's own of the repeated images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionloop.training.trainers.ultralytics.environment import library
+from visionloop.training.trainers.ultralytics.resampling import Matches
+
+NAMES = ("precision", "recall", "mAP50", "mAP50-95")
+CLASSES = 4
+
+Stats = dict[str, list[Any]]
+
+
+def matched(seed: int, images: int) -> Stats:
+    """Random detections and objects of a few classes; one class has no detection, another no object."""
+    generator = numpy.random.default_rng(seed)
+    stats: Stats = {"tp": [], "conf": [], "pred_cls": [], "target_cls": []}
+    for _ in range(images):
+        detections, objects = generator.integers(0, 9), generator.integers(0, 5)
+        predicted = generator.integers(1, CLASSES, detections).astype(numpy.float32)
+        true = generator.integers(0, CLASSES - 1, objects).astype(numpy.float32)
+        right = generator.random((detections, 1)) > numpy.linspace(0.2, 0.9, 10)
+        for index in range(CLASSES):  # no more right ones than there are objects
+            own = predicted == index
+            right[own] &= right[own].cumsum(axis=0) <= (true == index).sum()
+        stats["tp"].append(right)
+        stats["conf"].append(generator.random(detections, dtype=numpy.float32))
+        stats["pred_cls"].append(predicted)
+        stats["target_cls"].append(true)
+    return stats
+
+
+def of_the_library(stats: Stats, weights: Any) -> dict[str, float]:
+    """What the library makes of the images, each repeated."""
+    metrics = library().utils.metrics
+    rows = {
+        name: numpy.concatenate([rows for rows, weight in zip(values, weights, strict=True) for _ in range(weight)])
+        for name, values in stats.items()
+    }
+    results = metrics.ap_per_class(rows["tp"], rows["conf"], rows["pred_cls"], rows["target_cls"])
+    box = metrics.Metric()
+    box.update(results[2:])
+    return dict(zip(NAMES, box.mean_results(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_every_weight_1_they_are_the_librarys_own(seed: int) -> None:
+    stats = matched(seed, images=60)
+    weights = numpy.ones(60, int)
+    expected = of_the_library(stats, weights)
+    assert 0 < expected["mAP50-95"] < expected["mAP50"] < 1
+    measured = Matches(stats)
+    assert {name: measured.metric(name, weights) for name in NAMES} == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=8, max_size=30).filter(any))
+def test_a_weighted_image_counts_as_if_it_were_repeated(seed: int, weights: list[int]) -> None:
+    stats = matched(seed, len(weights))
+    measured = {name: Matches(stats).metric(name, numpy.array(weights)) for name in NAMES}
+    if measured["mAP50"] is None:
+        assert not any(weight * len(rows) for weight, rows in zip(weights, stats["target_cls"], strict=True))
+    else:
+        assert measured == pytest.approx(of_the_library(stats, weights), abs=1e-9)
+
+
+def test_without_an_object_or_a_known_name_nothing_is_measured() -> None:
+    matches = Matches(matched(0, 5))
+    assert matches.metric("mAP50", numpy.zeros(5, int)) is None
+    assert matches.metric("val_loss", numpy.ones(5, int)) is None
