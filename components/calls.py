@@ -32,12 +32,14 @@ class Call:
     Attributes:
         receipts: The arguments that are receipts: by name, the stage whose receipt it is.
         parameters: The arguments that are the pipeline's parameters of the same name, where the pipeline has them.
+        renamed: The arguments that are the pipeline's parameters of another name: by argument, the parameter.
         outputs: The scalars that the pipeline passes on in addition to the receipt.
         unless: The condition under which the stage is left out.
     """
 
     receipts: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     unless: Unless | None = None
 
@@ -56,16 +58,21 @@ class Call:
             receipts: The receipts of the stages before, by stage: their URIs, or what an engine uses in their place.
         """
         values: dict[str, Any] = {argument: receipts[stage] for argument, stage in self.receipts.items()}
-        return values | {name: parameters[name] for name in self.parameters if name in parameters}
+        taken = {name: name for name in self.parameters} | dict(self.renamed)
+        return values | {argument: parameters[name] for argument, name in taken.items() if name in parameters}
 
 
 #: The stages of a pipeline that have a result, in the order in which they run.
 CALLS: Mapping[str, Call] = {
     "snapshot": Call(
-        parameters=("dataset", "snapshot", "task", "split", "model_name", "retraining"),
+        parameters=("dataset", "snapshot", "task", "split", "model_name", "retraining", SETTINGS, "gate"),
         outputs=("snapshot_id", "go", "reason"),
     ),
-    "validate": Call(receipts={"snapshot": "snapshot"}, outputs=("errors", "quarantined")),
+    "validate": Call(
+        receipts={"snapshot": "snapshot"},
+        renamed={"mode": "validate_mode", "on_error": "on_error"},
+        outputs=("errors", "quarantined"),
+    ),
     "convert": Call(receipts={"snapshot": "snapshot", "report": "validate"}),
     "train": Call(
         receipts={"snapshot": "snapshot", "converted": "convert"},
@@ -78,7 +85,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "register": Call(
         receipts={"evaluation": "evaluate"},
-        parameters=("model_name",),
+        parameters=("model_name", "storage"),
         outputs=("version", "alias"),
         unless=Unless("evaluate", "verdict", "reject"),
     ),

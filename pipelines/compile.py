@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.core.policy import REGISTRY
 from visionloop.pipelines import engines
@@ -26,16 +26,23 @@ def compile_engine(
         The files written, sorted.
 
     Raises:
-        InvalidConfig: If there is no such engine, it has no files, or it takes the number of GPUs at each run.
+        InvalidConfig: If there is no such engine, it has no files, it takes the number of GPUs at each run, or the registry or
+            tag can't be part of an image's name.
+        AccessDenied: If the folder can't be written.
     """
     if engine not in engines.clusters():
         raise InvalidConfig(f"--engine {engine}: give one of {', '.join(engines.clusters())}.")
     chosen = engines.engine(engine)
     target = chosen.target(registry, tag, gpus)
     files = chosen.compile(target)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (out / name).write_text(text, encoding="utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AccessDenied(
+            f"--out {out}: {error.filename or out} can't be written ({error.strerror}); give a folder that can be."
+        ) from error
     for sentence in chosen.unexpressed(target):
         notice(f"{engine} can't express: {sentence}")
     return sorted(out / name for name in files)

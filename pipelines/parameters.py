@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
 from visionloop.training.trainers import Setting
@@ -98,6 +99,21 @@ _TABLE = (
         {},
         "Further settings of the trainer, a JSON object; one that has a parameter of its own may stand in either, not in both.",
     ),
+    Parameter(
+        "validate_mode",
+        str,
+        "",
+        "How images are checked: annotations (none is read), headers, or full (every image is decoded); empty takes headers.",
+        ("", *MODES),
+    ),
+    Parameter(
+        "on_error",
+        str,
+        "",
+        "What an image with errors does: fail, or quarantine (it is left out); empty takes fail.",
+        ("", *ON_ERROR),
+    ),
+    Parameter("storage", str, "", "Where registered models are copied to; empty takes models in the workspace."),
 )
 
 #: The train pipeline's parameters by name.
@@ -185,6 +201,13 @@ def arguments_for(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             arguments[name] = typed
     return arguments | ({"advanced_config": advanced} if advanced else {})
+
+
+def settings_in(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The explicit settings that ``arguments_for`` made arguments of."""
+    return {name: arguments[name] for name in SETTINGS if name in arguments} | dict(
+        arguments.get("advanced_config") or {}
+    )
 
 
 def _typed(value: Any, kind: type) -> Any:

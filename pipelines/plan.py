@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from visionloop.components.calls import CALLS, SETTINGS, Unless
-from visionloop.components.train.stage import resolve_settings
+from visionloop.components.snapshot.preflight import HERE, check_for_task, preflight
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.limits import Limits
+from visionloop.core.logs import notice
 from visionloop.core.receipts import Result
 from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.training.configuration import parse_settings
+from visionloop.training.configuration.settings import display
 
 Action = Literal["reuse", "run", "follows"]
+
+#: The most characters of a value in a reason.
+LONGEST_TEXT = 60
+
+#: Stands for the value of a parameter that a receipt does not have.
+MISSING = object()
 
 #: The most earlier results of a stage that are compared, newest first.
 COMPARED = 200
@@ -39,7 +48,12 @@ class StagePlan:
 
 
 def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
-    """Returns the plan of a train pipeline; writes nothing.
+    """Returns the plan of a train pipeline; writes nothing. Arguments and errors are those of ``stage_plans``."""
+    return list(stage_plans(arguments))
+
+
+def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
+    """Yields what will happen to each stage of a train pipeline, up to the one that will be refused; writes nothing.
 
     Args:
         arguments: The command's arguments: workspace, dataset or snapshot, task, split, model_name, gate, and ``settings`` as
@@ -50,23 +64,24 @@ def plan_train(arguments: Mapping[str, Any]) -> list[StagePlan]:
     """
     settings = parse_settings(arguments["settings"])
     parameters = {**arguments, SETTINGS: json.dumps(settings)}
+    for text in preflight(arguments, settings, HERE, os.environ):
+        notice(text)
     workspace = open_prefix(str(arguments["workspace"]), "results")
     receipt_uris: dict[str, str] = {}
-    plans: list[StagePlan] = []
+    reused = True
     for name, call in CALLS.items():
-        if plans and plans[-1].action != "reuse":
-            plans.append(StagePlan(name, "follows"))
+        if not reused:
+            yield StagePlan(name, "follows")
             continue
         if call.unless is not None and _is_left_out(call.unless, receipt_uris):
             continue
         plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, receipt_uris), workspace)
         if name == "snapshot":
-            # Found here, a mistake in the settings costs one sentence; found later, the stages before the training.
-            resolve_settings(settings, str(resolution.parameters["task"].value))
+            check_for_task(settings, str(resolution.parameters["task"].value), arguments.get("gate"), os.environ)
         if plan.receipt:
             receipt_uris[name] = plan.receipt
-        plans.append(plan)
-    return plans
+        reused = plan.action == "reuse"
+        yield plan
 
 
 def _is_left_out(unless: Unless, receipt_uris: Mapping[str, str]) -> bool:
@@ -145,7 +160,7 @@ def _reasons(stage: Stage, resolution: Resolution, result: Result) -> list[str]:
             reasons.append(f"another {name.removeprefix('input ')}")
         else:
             old, new = result.receipt.parameters.get(name), resolution.parameters.get(name)
-            reasons.append(f"{name} {_shown(old)} → {_shown(new)}")
+            reasons += changes(name, old.value if old else MISSING, new.value if new else MISSING)
     return reasons or ["its receipt is gone"]
 
 
@@ -157,8 +172,40 @@ def _digest(reference: receipts.InputReference | None) -> str | None:
     return reference.digest if reference else None
 
 
-def _shown(parameter: receipts.Parameter | None) -> str:
-    if parameter is None:
+def changes(name: str, old: Any, new: Any) -> list[str]:
+    """One short text for each value that differs; of two objects, each field that differs: ``gate.floor 0 → 0.5``.
+
+    Args:
+        name: The parameter's name.
+        old: The earlier value, MISSING without one.
+        new: The value now, MISSING without one.
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        fields = dict.fromkeys([*old, *new])
+        pairs = [(field, old.get(field, MISSING), new.get(field, MISSING)) for field in fields]
+        return [
+            text for field, *values in pairs if values[0] != values[1] for text in changes(f"{name}.{field}", *values)
+        ]
+    before, now = _text(old), _text(new)
+    start = next(
+        (index for index, (one, other) in enumerate(zip(before, now, strict=False)) if one != other),
+        min(len(before), len(now)),
+    )
+    return [f"{name} {_excerpt(before, start)} → {_excerpt(now, start)}"]
+
+
+def _text(value: Any) -> str:
+    if value is MISSING:
         return "(none)"
-    text = str(parameter.value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return display(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _excerpt(text: str, difference: int) -> str:
+    """At most LONGEST_TEXT characters of a text, among them those from a difference on."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    start = max(0, min(difference - LONGEST_TEXT // 3, len(text) - LONGEST_TEXT))
+    end = start + LONGEST_TEXT
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"

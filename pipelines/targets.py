@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 from visionloop.components.calls import STAGES
 from visionloop.core import catalog
+from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import REGISTRY, StagePolicy
 from visionloop.training import catalog as training_catalog
 from visionloop.training.configuration.settings import BASIC
@@ -44,6 +46,27 @@ class Target:
         return replace(self.policies["evaluate"], image=self.trainers[trainer].image)
 
 
+#: A registry with its path, and a tag (https://github.com/distribution/reference/blob/main/reference.go).
+_REGISTRY = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
+)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def check_images(registry: str, tag: str | None) -> None:
+    """Refuses a registry or a tag that can't be part of an image's name.
+
+    Raises:
+        InvalidConfig: If one can't.
+    """
+    if not _REGISTRY.fullmatch(registry):
+        raise InvalidConfig(
+            f"--registry {registry!r} can't begin an image's name; give a host and a path in small letters, such as registry.example.com/vision."
+        )
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise InvalidConfig(f"--tag {tag!r} can't be an image's tag; give up to 128 letters, digits, '.', '_' and '-'.")
+
+
 def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None = None) -> Target:
     """A cluster with the rows of every installed stage and trainer.
 
@@ -51,7 +74,11 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
         registry: The images' registry.
         tag: The images' tag, by default the package's version.
         gpus: Replaces the policy's number in every row that asks for GPUs; 0 runs them on the CPU, on any node.
+
+    Raises:
+        InvalidConfig: If the registry or tag can't be part of an image's name.
     """
+    check_images(registry, tag)
     trainers = training_catalog.trainers()
     names = sorted(trainers, key=lambda name: (name != DEFAULT_TRAINER, name))
     return Target(

@@ -95,10 +95,7 @@ class RegisterStage:
             )
         models = Registry(os.environ, self.name)
         storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
-        if models.on_server and context.workspace.on_files:
-            raise InvalidConfig(
-                f"--workspace {context.workspace.uri}: an MLflow server can't read models from a folder; use an s3:// workspace or a sqlite:/// MLFLOW_TRACKING_URI."
-            )
+        models.check_workspace(context.workspace.uri)
         resolution = Resolution(
             inputs={"evaluation": evaluation.reference},
             parameters={

@@ -28,6 +28,7 @@ def snapshot(
     primary_metric: str = "mAP50-95",
     primary_metric_mode: str = "max",
     advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
+    gate: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -54,6 +55,7 @@ def snapshot(
         primary_metric: Metric that decides the best epoch and early stopping.
         primary_metric_mode: max or min: whether a larger or a smaller primary metric is better.
         advanced_config: Further settings of the trainer, an object.
+        gate: The gate as evaluate takes it; like the settings and the model's name it is checked before the dataset is read.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -71,7 +73,8 @@ def snapshot(
     form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
     form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
-    given |= {"model_name": model_name, "retraining": retraining}
+    settings = given_settings(form)
+    given |= {"model_name": model_name, "retraining": retraining, "gate": gate}
     returns = ("snapshot_id", "go", "reason")
-    done = run_stage("snapshot", workspace, run, trace_id, given, (frozen_dataset,), returns)
-    return (*done, given_settings(form))
+    done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
+    return (*done, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from visionloop.components.snapshot import dataset as source
@@ -14,12 +14,14 @@ from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
+from visionloop.core.runs import RUN_VARIABLE
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri
+from visionloop.core.workspace import check_apart
 from visionloop.data import dice
 from visionloop.data.images import ImageRow
-from visionloop.training.configuration import split_strategy
+from visionloop.training.configuration import merge_settings, split_strategy
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Arguments:
         "champion_older_than_days, max_runs_per_week, max_gpu_hours_per_month.",
         default=None,
     )
+    settings: str | None = argument(
+        "The training's settings as a JSON object: with them the whole run's arguments are checked first.", default=None
+    )
+    gate: str | None = argument("The gate that evaluate will take, for that check.", default=None)
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,27 @@ class SnapshotStage:
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
-        """Lists and reads the dataset; its hash, task and split make the key. Whether to go on is not part of it."""
-        if arguments.snapshot:
-            if arguments.dataset and not _from_variable(arguments.dataset):
-                raise InvalidConfig("--dataset and --snapshot are both given; give the one to train on.")
-            resolution, identity, annotations = _existing(context, arguments)
-        elif arguments.dataset:
-            resolution, identity, annotations = _dataset(context, arguments)
-        else:
+        """Lists and reads the dataset; its hash, task and split make the key. Whether to go on is not part of it.
+
+        With ``settings`` the run's other arguments are checked before the dataset is read.
+        """
+        if arguments.snapshot and arguments.dataset and not _from_variable(arguments.dataset):
+            raise InvalidConfig("--dataset and --snapshot are both given; give the one to train on.")
+        if not arguments.snapshot and not arguments.dataset:
             raise InvalidConfig(
                 "snapshot needs --dataset (a URI) or --snapshot (snap_…), fields of the same names in an engine's form; give one of them."
             )
+        notices = _preflight(context, arguments)
+        if arguments.snapshot:
+            resolution, identity, annotations = _existing(context, arguments)
+        else:
+            check_apart(context.workspace.uri, str(arguments.dataset))
+            resolution, identity, annotations = _dataset(context, arguments)
+        resolution.notices[:0] = notices
+        if arguments.settings is not None and not context.planning:
+            from visionloop.components.snapshot.preflight import check_for_task
+
+            check_for_task(merge_settings((), arguments.settings), identity.task, arguments.gate, os.environ)
         decision = _decision(context, arguments, identity, annotations)
         resolution.run_scalars |= decision.scalars()
         if not decision.go:
@@ -165,6 +181,20 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
         loaded=Loaded(read, assignment.splits, identity),
     )
     return resolution, identity, read.annotations
+
+
+def _preflight(context: Context, arguments: Arguments) -> list[str]:
+    """Checks the run's arguments, unless the command line has just done so on this machine. Returns what is not checked here."""
+    if arguments.settings is None or context.planning or RUN_VARIABLE in os.environ:
+        return []
+    # It imports what checks settings, gate and registry, which a stage by itself need not.
+    from visionloop.components.snapshot.preflight import FIRST_POD, preflight
+
+    given: dict[str, Any] = {"workspace": context.workspace.uri}
+    given |= {entry.name: getattr(arguments, entry.name) for entry in fields(arguments) if entry.name != "settings"}
+    if arguments.snapshot:
+        given["dataset"] = None
+    return preflight(given, merge_settings((), arguments.settings), FIRST_POD, os.environ)
 
 
 def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: dice.Dataset) -> Decision:

@@ -6,16 +6,17 @@ import itertools
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 import visionloop
 from visionloop.core import texts, variables
-from visionloop.core.errors import Defect, Terminated, UserStopped, VisionloopError, is_panic
+from visionloop.core.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError, is_panic
 from visionloop.core.logs import configure_for_people
-from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import end_quickly
+from visionloop.core.running import of_this_machine
 from visionloop.pipelines.cli import stage
 
 
@@ -64,6 +65,15 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.command("status")(services.status)
 
 
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError:
+        raise InvalidConfig(
+            "The current folder is gone or can't be read; change to another one and run it again."
+        ) from None
+
+
 def _end_by_signals() -> None:
     """Turns SIGTERM, and a closed terminal's SIGHUP, into an error, so that everything that was started is stopped."""
 
@@ -85,6 +95,7 @@ def main() -> None:
         if arguments[:1] != ["stage"]:
             variables.prepare()
             _end_by_signals()
+        _check_current_folder()
         application(arguments)()
     except VisionloopError as error:
         sys.stdout.flush()
@@ -97,18 +108,17 @@ def main() -> None:
         if ended.code == UserStopped.exit_code:
             _stopped()
         raise
-    except ModuleNotFoundError as error:
-        if not is_foreign(error):
-            _defect(error)
-        missing = not_installed(error, _command_of(arguments))
-        print(missing.sentence, file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
     except BaseException as error:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
+        known = of_this_machine(_command_of(arguments), error)
+        if known is not None:
+            sys.stdout.flush()
+            print(known.sentence, file=sys.stderr, flush=True)  # noqa: T201
+            sys.exit(known.exit_code)
         # Whatever is left is a defect, with its traceback and its own exit code.
         _defect(error)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import msgspec
 import typer
 
-from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.snapshot.retraining.policy import parse_policy
+from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stores import normalise_uri
@@ -22,7 +22,6 @@ from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
 from visionloop.pipelines.parameters import RETRAIN, arguments_for
 from visionloop.training.configuration import parse_settings
-from visionloop.training.configuration.settings import BASIC
 
 if TYPE_CHECKING:
     EngineChoice = str
@@ -53,8 +52,10 @@ class Training:
 
     workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
     model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
-    dataset: Annotated[str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.")] = None
-    snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…) in place of a dataset.")] = None
+    dataset: Annotated[
+        str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.  [required, or --snapshot]")
+    ] = None
+    snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…).  [required, or --dataset]")] = None
     task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
     split: Annotated[
         str | None, typer.Option(help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val.")
@@ -64,6 +65,15 @@ class Training:
     gate: Annotated[str | None, typer.Option(help="The gate: a JSON file, or its text.")] = None
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A training setting, KEY=VALUE; may be given many times.")
+    ] = None
+    validate_mode: Annotated[
+        str | None, typer.Option(help=f"How images are checked: {', '.join(MODES)} (default: headers).")
+    ] = None
+    on_error: Annotated[
+        str | None, typer.Option(help=f"What an image with errors does: {' or '.join(ON_ERROR)} (default: fail).")
+    ] = None
+    storage: Annotated[
+        str | None, typer.Option(help="Where registered models are copied to (default: models in the workspace).")
     ] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -77,17 +87,20 @@ class Training:
         names.sanitise(self.model_name)
         own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings")]
         arguments = {name: value for name in own if (value := getattr(self, name))}
-        for name in ("workspace", "dataset"):
+        for name in ("workspace", "dataset", "storage"):
             if getattr(self, name) is not None:
                 arguments[name] = normalise_uri(getattr(self, name))
-        settings = parse_settings(self.settings or [])
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
+<<<<<<< HEAD
             if "://" not in self.gate:
                 # Found here, a mistake costs one sentence; found later, a whole training.
                 metric = settings.get("primary_metric") or BASIC["primary_metric"].default
                 resolve_gate(arguments["gate"], str(metric), "max")
         return {**arguments, **arguments_for(settings)}
+=======
+        return {**arguments, **arguments_for(parse_settings(self.settings or []))}
+>>>>>>> f772b76 (What follows from a run's arguments alone is told before any stage, on every engine; validate's mode, on_error and register's storage reach the forms and the command line)
 
 
 @dataclass(frozen=True, kw_only=True)

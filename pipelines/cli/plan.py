@@ -25,17 +25,19 @@ def pipelines() -> None:
 def train(training: Training, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Says for each stage whether it will be reused or run, and if it runs, what differs from the nearest earlier result.
 
-    Example: visionloop plan train --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
+    Example: visionloop plan train --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
     """
-    from visionloop.pipelines.plan import plan_train
+    from visionloop.pipelines.plan import StagePlan, stage_plans
 
     training.arguments()
     arguments = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
     arguments["settings"] = training.settings or []
+    plans: list[StagePlan] = []
     with services_for(arguments):
-        plans = plan_train(arguments)
+        for plan in stage_plans(arguments):
+            plans.append(plan)
+            # At once, so that the stages before one that is refused are listed.
+            if not json:
+                say(f"{plan.stage:<9} {plan.action:<8} {'; '.join(plan.reasons)}".rstrip())
     if json:
         print(texts.json_line({"stages": [asdict(plan) for plan in plans]}))  # noqa: T201
-        return
-    for plan in plans:
-        say(f"{plan.stage:<9} {plan.action:<8} {'; '.join(plan.reasons)}".rstrip())

@@ -33,7 +33,7 @@ def pipelines() -> None:
 def train(training: Training, execution: Execution) -> None:
     """Trains, evaluates and registers a model.
 
-    Example: visionloop run train --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
+    Example: visionloop run train --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
     """
     _run("train", training, execution)
 
@@ -43,7 +43,7 @@ def train(training: Training, execution: Execution) -> None:
 def retrain(training: Retraining, execution: Execution) -> None:
     """Trains as ``run train`` does, if the retraining policy says that it is worth it.
 
-    Example: visionloop run retrain --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits --retraining policy.yaml
+    Example: visionloop run retrain --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml --retraining '{"min_new_images": 50}'
     """
     _run("retrain", training, execution)
 

@@ -24,6 +24,7 @@ from visionloop.pipelines.cli.services import say
 from visionloop.pipelines.engines.cluster import check_reachable
 from visionloop.pipelines.engines.schedules import Schedule, check_name
 from visionloop.pipelines.following.cron import Cron, zone_named
+from visionloop.pipelines.preflight import check_from_outside
 
 #: The pipeline that schedules start: its retraining policy decides each time whether to go on.
 PIPELINE = "retrain"
@@ -58,7 +59,7 @@ def create(
 ) -> None:
     """Makes a schedule that runs ``visionloop-retrain``, never twice at once.
 
-    Example: visionloop schedule create nightly --cron '0 3 * * *' --engine argo --dataset s3://datasets/digits --workspace s3://visionloop/results --model-name digits
+    Example: visionloop schedule create nightly --cron '0 3 * * *' --engine argo --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
     """
     check_name(name)
     when = Cron.parse(cron)
@@ -68,6 +69,7 @@ def create(
     if parameters:
         check_options(chosen, {"parameter": parameters})
     check_reachable(arguments)
+    check_from_outside(arguments)
     arguments |= parameter_pairs(parameters or ())
     made = chosen.schedules(host=host, namespace=namespace).create(name, PIPELINE, arguments, when, timezone)
     say(f"{made.name} is made; its next run starts at {_time(made.next)}.")

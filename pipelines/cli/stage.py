@@ -54,12 +54,12 @@ def example(stage: Stage | Action) -> str:
         if _is_required(entry)
     ]
     if stage.name == "snapshot":
-        words = ["--dataset s3://datasets/digits"]
-    return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/results"])
+        words = ["--dataset s3://datasets/sample-digits"]
+    return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/demo"])
 
 
 def _sample(name: str) -> str:
-    return "digits" if name == "model_name" else f"s3://visionloop/results/{name}/…/receipt.json"
+    return "sample-digits" if name == "model_name" else f"s3://visionloop/demo/{name}/…/receipt.json"
 
 
 def _is_required(entry: Any) -> bool:

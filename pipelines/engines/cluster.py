@@ -10,6 +10,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.following.state import RemoteRun
+from visionloop.pipelines.preflight import check_from_outside
 
 
 class ClusterEngine(ABC):
@@ -35,6 +36,7 @@ class ClusterEngine(ABC):
         from visionloop.pipelines.following.follow import follow
 
         check_reachable(order.arguments)
+        check_from_outside(order.arguments)
         try:
             submitted = self.submit(order)
         except (KeyboardInterrupt, Terminated) as asked_to_end:
@@ -55,7 +57,7 @@ def check_reachable(arguments: Mapping[str, Any]) -> None:
     Raises:
         InvalidConfig: If an argument names a folder or a file of this machine.
     """
-    for name in ("workspace", "dataset", "gate", "retraining"):
+    for name in ("workspace", "dataset", "gate", "retraining", "storage"):
         if str(arguments.get(name) or "").startswith("file://"):
             raise InvalidConfig(
                 f"--{name} {arguments[name]} lies on this machine, where no pod of an engine can reach it; give an s3:// URI."

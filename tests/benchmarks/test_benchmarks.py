@@ -208,6 +208,7 @@ def test_a_resumed_training_against_a_new_one(
     tell(capsys, "a training of six tiny epochs", new=new, resumed=resumed)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("metric", ["mAP50-95", "precision"])
 def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixture[str]):
     """1,000 samples of 5,000 images with 80 classes, each image with as many detections as there can be."""
@@ -229,3 +230,22 @@ def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixtur
     assert bounds[0] is not None
     with capsys.disabled():
         print(f"\nthe interval of {metric} over 5,000 images, 80 classes and 1.5 million detections: {seconds:.0f} s")
+=======
+def test_the_check_before_a_run(mlflow_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """In a fresh interpreter, as a command or a first pod makes it: at most 2 s without a registry and 6 s with one are wanted."""
+    code = (
+        "import os, sys\n"
+        "from visionloop.components.snapshot.preflight import HERE, preflight\n"
+        "name = {'model_name': 'digits'} if os.environ.get('MLFLOW_TRACKING_URI') else {}\n"
+        f"given = {{'workspace': {str(tmp_path / 'work')!r}, 'dataset': {str(tmp_path / 'data')!r}, **name}}\n"
+        "print(preflight(given, {'model': 'yolo11n.yaml'}, HERE, os.environ))\n"
+    )
+
+    def check(registry: str) -> None:
+        variables = {**os.environ, "MLFLOW_TRACKING_URI": registry}
+        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
+
+    pairs = [(timed(lambda: check("")), timed(lambda: check(f"sqlite:///{mlflow_database}"))) for _ in range(ROUNDS)]
+    tell(capsys, "the check before a run", alone=[pair[0] for pair in pairs], registry=[pair[1] for pair in pairs])
+>>>>>>> f772b76 (What follows from a run's arguments alone is told before any stage, on every engine; validate's mode, on_error and register's storage reach the forms and the command line)

@@ -52,7 +52,7 @@ def test_a_yaml_name_starts_from_scratch(toy: Trainer, reader: Reader, tmp_path:
 
 @pytest.mark.parametrize("model", ["yolo99n.yaml", "/models/own.yml", "s3://bucket/own.yaml"])
 def test_an_unknown_architecture_is_refused(toy: Trainer, reader: Reader, tmp_path: Path, model: str) -> None:
-    with pytest.raises(InvalidConfig, match="no architecture that the trainer toy brings"):
+    with pytest.raises(InvalidConfig, match="not an architecture that the trainer toy brings"):
         locate(model, toy, {}, reader, tmp_path)
 
 

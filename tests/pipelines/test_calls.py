@@ -52,3 +52,13 @@ def test_the_compiled_graphs_have_the_edges_of_the_table() -> None:
     called = {(before, stage) for stage, call in CALLS.items() for before in call.receipts.values()}
     called |= {(call.unless.stage, stage) for stage, call in CALLS.items() if call.unless is not None}
     assert called | {(LOOKS_AHEAD, stage) for stage in (*EXPENSIVE, "register")} == EDGES
+
+
+def test_fields_that_a_stage_calls_by_another_name_reach_it() -> None:
+    form = {"validate_mode": "full", "on_error": "quarantine", "storage": "s3://models"}
+    assert CALLS["validate"].arguments(form, {"snapshot": "s"}) == {
+        "snapshot": "s",
+        "mode": "full",
+        "on_error": "quarantine",
+    }
+    assert CALLS["register"].arguments(form, {"evaluate": "e"}) == {"evaluation": "e", "storage": "s3://models"}

@@ -58,6 +58,9 @@ FORM: dict[str, tuple[str, Any]] = {
     "primary_metric": ("STRING", "mAP50-95"),
     "primary_metric_mode": ("STRING", "max"),
     "advanced_config": ("STRUCT", {}),
+    "validate_mode": ("STRING", ""),
+    "on_error": ("STRING", ""),
+    "storage": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
 

@@ -26,7 +26,16 @@ from visionloop.training.trainers import Setting
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "snapshot": {"dataset": "", "snapshot": "", "task": "", "split": "", "model_name": "", "retraining": ""},
+    "snapshot": {
+        "dataset": "",
+        "snapshot": "",
+        "task": "",
+        "split": "",
+        "model_name": "",
+        "retraining": "",
+        "settings": "",
+        "gate": "",
+    },
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
     "convert": {"snapshot": "!", "report": "!"},
     "train": {
@@ -43,6 +52,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
 OUTSIDE_THE_KEY = {"run_name", "description", "retraining"}
+#: What snapshot takes for its check of the run's arguments alone.
+CHECKED = {("snapshot", "settings"), ("snapshot", "gate")}
 SCALARS: dict[str, dict[str, Any]] = {
     "snapshot": {"snapshot_id": "snap_0123456789ab"},
     "validate": {"errors": 0, "quarantined": 0},
@@ -86,7 +97,7 @@ class ToyStage:
             if ARGUMENTS[self.name][entry.name] == "!":
                 found = receipts.load(value, STAGE_OF.get(entry.name, entry.name))
                 resolution.inputs[entry.name] = found.reference
-            elif entry.name not in OUTSIDE_THE_KEY:
+            elif entry.name not in OUTSIDE_THE_KEY and (self.name, entry.name) not in CHECKED:
                 resolution.parameters[entry.name] = Parameter(value, "argument")
         if self.name == "train":
             del resolution.parameters["set"]

@@ -434,7 +434,7 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
     except BaseException as error:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
-        local = _of_this_machine(stage.name, error)
+        local = of_this_machine(stage.name, error)
         if local is not None:
             session.failed(local, final=True)
             write_termination_log(local.sentence)
@@ -448,17 +448,24 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
         raise defect from error
 
 
-def _of_this_machine(stage: str, error: BaseException) -> VisionloopError | None:
-    """The error for a full disk or a missing package of this machine that no other code has named; None for any other error."""
+def of_this_machine(what: str, error: BaseException) -> VisionloopError | None:
+    """The error for a disk or a package of this machine that no other code has named; None for any other error.
+
+    Args:
+        what: The stage or the command, for the sentence.
+        error: What was raised.
+    """
     if isinstance(error, ModuleNotFoundError) and is_foreign(error):
-        return not_installed(error, stage)
+        return not_installed(error, what)
     if not isinstance(error, OSError):
         return None
-    where = error.filename or stage
+    where = error.filename or what
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SickMachine(f"{where}: the machine's disk is full; free space or choose another TMPDIR.")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return AccessDenied(f"{where}: permission denied; let the stage's user read and write it.")
+        return AccessDenied(f"{where}: permission denied; let this user read and write it.")
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG) and error.filename:
+        return AccessDenied(f"{where} can't be read or written ({error.strerror}); correct the path.")
     return None
 
 

@@ -395,7 +395,7 @@ class Prefix:
             return self._denied(action, where)
         if status == 507 or number in (errno.ENOSPC, errno.EDQUOT):
             return Transient(f"{where}: no space is left in the {self.role} store; free some and run again.")
-        if number in (errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.EACCES, errno.EPERM):
+        if number in _NEVER or (number == errno.ENOENT and action == "write" and self.on_files):
             return AccessDenied(
                 f"{where}: the {self.role} store can't {action} there; choose a folder that can be written."
             )
@@ -417,6 +417,20 @@ def _file_info(key: str, status: os.stat_result) -> ObjectInfo:
     """A file's metadata; its ETag is in the form of the client's own: inode, time in microseconds and size."""
     etag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-{status.st_size:x}"
     return ObjectInfo(key, status.st_size, etag, None, status.st_mtime_ns // 1000 / 1e6)
+
+
+#: What a folder answers for good: it is a file, read-only, forbidden, a loop of links, or of a kind that holds no files.
+_NEVER = (
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.EOPNOTSUPP,
+    errno.ENXIO,
+    errno.ENODEV,
+)
 
 
 def _bad_key(where: str) -> InvalidDataset:

@@ -1,16 +1,19 @@
-"""Facts about the workspace: which of the guarantees that the layout relies on hold for its store."""
+"""The workspace: where it may lie, and which of the guarantees that the layout relies on hold for its store."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
-from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import now
 from visionloop.core.storage import Prefix
+from visionloop.core.stores import Role, endpoint_of, local_path, normalise_uri
 
 FILE = "workspace.json"
 RACERS = 4
@@ -58,3 +61,58 @@ def probe(workspace: Prefix) -> Probe:
         )
     workspace.create(FILE, msgspec.json.format(msgspec.json.encode(measured), indent=2))
     return measured
+
+
+def check_apart(workspace: str, dataset: str) -> None:
+    """Refuses a workspace that is the dataset's prefix or folder, lies in it or holds it: one would be written into the other.
+
+    Args:
+        workspace: The workspace's URI or path.
+        dataset: The dataset's.
+
+    Raises:
+        InvalidConfig: If they are not apart.
+    """
+    ours, theirs = _location(normalise_uri(workspace), "results"), _location(normalise_uri(dataset), "dataset")
+    if ours == theirs:
+        relation = "equal to"
+    elif ours[: len(theirs)] == theirs:
+        relation = "inside"
+    elif theirs[: len(ours)] == ours:
+        relation = "around"
+    else:
+        return
+    raise InvalidConfig(
+        f"--workspace {workspace} is {relation} --dataset {dataset}: a dataset is only read; give a workspace beside it."
+    )
+
+
+def _location(uri: str, role: Role) -> tuple[str, ...]:
+    """A URI as parts that can be compared: links followed, a bucket with the store that it is in."""
+    folder = local_path(uri)
+    if folder is not None:
+        return ("file", *Path(os.path.realpath(folder)).parts)
+    return (endpoint_of(role), *uri.removeprefix("s3://").split("/"))
+
+
+def check_can_be_made(workspace: str) -> None:
+    """Refuses a workspace in a folder of this machine that can't be made or written; a bucket is not looked at.
+
+    Raises:
+        AccessDenied: If it can't be; the sentence names the part of the path at which it fails.
+    """
+    folder = local_path(normalise_uri(workspace))
+    if folder is None:
+        return
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise AccessDenied(f"--workspace {workspace}: {existing} is not a folder; choose another workspace.")
+    if (
+        not os.access(existing, os.W_OK | os.X_OK)
+        or existing.is_relative_to("/proc")
+        or existing.is_relative_to("/sys")
+    ):
+        doing = "written" if existing == folder else "made"
+        raise AccessDenied(
+            f"--workspace {workspace} can't be {doing}: {existing} is not writable; let this user write there, or choose another one."
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.stores import local_path, normalise_uri
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.connection import (
     check_addresses,
@@ -117,6 +118,17 @@ class Registry:
         if self._connected is None:
             self._connected = connect({"MLFLOW_TRACKING_URI": self.uri, **self._environment})
         return self._connected
+
+    def check_workspace(self, workspace: str) -> None:
+        """Refuses a workspace from which the registry's server can't read a model.
+
+        Raises:
+            InvalidConfig: If MLflow is a server and the workspace a folder of this machine.
+        """
+        if self.on_server and local_path(normalise_uri(workspace)) is not None:
+            raise InvalidConfig(
+                f"--workspace {workspace}: an MLflow server can't read models from a folder; use an s3:// workspace or a sqlite:/// MLFLOW_TRACKING_URI."
+            )
 
     def check_name(self, name: str, original_name: str) -> None:
         """Refuses a name that another original name has already been sanitised to.

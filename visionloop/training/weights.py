@@ -104,20 +104,73 @@ def locate(
         InvalidConfig: If nothing is found; names the locations that were searched.
         AccessDenied: If the weights may not be read.
     """
+
+    def download() -> Weights:
+        if not isinstance(trainer, Downloads):
+            raise NotFound(model)
+        return _hashed(str(trainer.download_weights(model, folder)), reader)
+
+    return _locate(model, trainer, environment, lambda uri: _hashed(uri, reader), download, resolve_model)
+
+
+def find(
+    model: str,
+    trainer: Trainer,
+    environment: Mapping[str, str],
+    exists: Callable[[str], bool],
+    resolve_model: Callable[[str], str] | None = None,
+) -> Literal["architecture", "file", "download"]:
+    """Looks for the starting weights as ``locate`` does, and reads and downloads nothing.
+
+    Args:
+        model: The resolved setting ``model``.
+        trainer: Knows its architectures and the file names of its weights.
+        environment: The process's variables.
+        exists: Whether the results store has an object, by its ``s3://`` URI.
+        resolve_model: As in ``locate``.
+
+    Returns:
+        What they are; ``download`` where only a download is left to be tried.
+
+    Raises:
+        InvalidConfig: As ``locate``.
+        AccessDenied: As ``locate``.
+    """
+
+    def look(uri: str) -> Weights:
+        if (local := _local(uri)) is not None:
+            _opened(local, uri).close()
+        elif not exists(uri):
+            raise NotFound(uri)
+        return Weights("file", uri)
+
+    sought = _locate(model, trainer, environment, look, lambda: Weights("file", ""), resolve_model)
+    return sought.kind if sought.uri else "download"
+
+
+def _locate(
+    model: str,
+    trainer: Trainer,
+    environment: Mapping[str, str],
+    load: Callable[[str], Weights],
+    download: Callable[[], Weights],
+    resolve_model: Callable[[str], str] | None,
+) -> Weights:
+    """Where the weights of a model are, the first that ``load`` does not raise NotFound for."""
     if trainer.is_architecture(model):
         return Weights("architecture", model)
     if PurePosixPath(model).suffix.lower() in ARCHITECTURE_SUFFIXES:
         raise InvalidConfig(
-            f"model {model} is no architecture that the trainer {trainer.name} brings: give one of its YAML names, or weights."
+            f"model {model} is not an architecture that the trainer {trainer.name} brings: give one of its YAML names, or weights."
         )
     match reference_kind(model):
         case "registered":
-            return _file(_registered(model, resolve_model), f"model {model}", reader)
+            return _file(_registered(model, resolve_model), f"model {model}", load)
         case "uri":
-            return _file(model, "model", reader)
+            return _file(model, "model", load)
         case "path" if "/" in model or "\\" in model or Path(model).is_file():
-            return _file(model, "model", reader)
-    return _by_name(model, trainer, environment, reader, folder)
+            return _file(model, "model", load)
+    return _by_name(model, trainer, environment, load, download)
 
 
 def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
@@ -158,7 +211,13 @@ def _registered(model: str, resolve_model: Callable[[str], str] | None) -> str:
         ) from None
 
 
-def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reader: Reader, folder: Path) -> Weights:
+def _by_name(
+    model: str,
+    trainer: Trainer,
+    environment: Mapping[str, str],
+    load: Callable[[str], Weights],
+    download: Callable[[], Weights],
+) -> Weights:
     names = (model,) if reference_kind(model) == "path" else trainer.weights_names(model)
     prefix = environment.get("VISIONLOOP_WEIGHTS", "").rstrip("/")
     image = environment.get("VISIONLOOP_IMAGE_WEIGHTS", IMAGE_WEIGHTS).rstrip("/")
@@ -167,7 +226,7 @@ def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reade
         for name in names if location else ():
             uri = f"{location}/{name}"
             try:
-                return _hashed(uri, reader)
+                return load(uri)
             except NotFound:
                 searched.append(f"{uri} ({what})")
     if not prefix:
@@ -178,7 +237,7 @@ def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reade
         searched.append(f"a download (the trainer {trainer.name} has none)")
     else:
         try:
-            return _hashed(str(trainer.download_weights(model, folder)), reader)
+            return download()
         except NotFound:
             searched.append("a download (no weights of that name)")
     raise InvalidConfig(
@@ -187,9 +246,9 @@ def _by_name(model: str, trainer: Trainer, environment: Mapping[str, str], reade
     )
 
 
-def _file(uri: str, what: str, reader: Reader) -> Weights:
+def _file(uri: str, what: str, load: Callable[[str], Weights]) -> Weights:
     try:
-        return _hashed(uri, reader)
+        return load(uri)
     except NotFound:
         raise InvalidConfig(
             f"{what} names the weights {uri}, where no file is: correct the name, or put them there."

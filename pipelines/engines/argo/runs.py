@@ -24,6 +24,7 @@ from visionloop.pipelines.engines.argo import Argo
 from visionloop.pipelines.engines.argo.client import Client, Refused, connect
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
+from visionloop.pipelines.parameters import SETTINGS
 from visionloop.training.configuration.settings import display
 
 ENGINE = Argo.name
@@ -157,7 +158,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
         trace_id: Goes into a label, and into the argument ``trace_id`` if the template has one.
 
     Raises:
-        InvalidConfig: If the template declares no such parameter.
+        InvalidConfig: If the template declares no such parameter, or an argument has ``{{`` in it.
     """
     name = str(template["metadata"]["name"])
     declared = [parameter["name"] for parameter in template["spec"].get("arguments", {}).get("parameters") or ()]
@@ -165,6 +166,7 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
         raise InvalidConfig(
             f"The installed {name} has no parameter '{unknown[0]}'; it takes {', '.join(declared)}: install the manifests of this version."
         )
+    refuse_placeholders(arguments)
     values = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
     labels = {"workflows.argoproj.io/workflow-template": name}
     source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
@@ -185,6 +187,19 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
             },
         },
     }
+
+
+def refuse_placeholders(arguments: Mapping[str, Any]) -> None:
+    """Refuses an argument with ``{{``, which Argo would replace before a stage sees it; a ``}}`` alone is JSON's.
+
+    Raises:
+        InvalidConfig: If there is one; it names the option.
+    """
+    for name, value in arguments.items():
+        if "{{" not in text(value):
+            continue
+        option = "--set" if name in (*SETTINGS, "advanced_config") else f"--{name.replace('_', '-')}"
+        raise InvalidConfig(f"{option} {text(value)}: Argo replaces {{{{…}}}} in an argument; write it without '{{{{'.")
 
 
 def text(value: Any) -> str:

@@ -151,7 +151,8 @@ def exit_steps() -> None:
 
 def freeze(form: Mapping[str, FormParameter]) -> None:
     """Adds the first task, with the parameters of the form that it takes."""
-    _task("snapshot", (), CALLS["snapshot"].arguments(_parameters(*form), {}))
+    parameters = {**_parameters(*form), SETTINGS: _explicit_settings()}
+    _task("snapshot", (), CALLS["snapshot"].arguments(parameters, {}))
 
 
 def tasks_after_snapshot(

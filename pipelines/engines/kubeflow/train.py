@@ -173,6 +173,7 @@ def _registration(target: Target) -> Callable[..., Any]:
         evaluation: str,
         evaluation_metrics: dsl.Input[dsl.Metrics],
         model_name: str,
+        storage: str,
         workspace: str,
         run: str,
     ) -> None:
@@ -181,6 +182,7 @@ def _registration(target: Target) -> Callable[..., Any]:
             evaluation=evaluation,
             evaluation_metrics=evaluation_metrics,
             model_name=model_name,
+            storage=storage,
             workspace=workspace,
             run=run,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines import Order, choice, clusters
-from visionloop.pipelines.engines.laptop.runner import RUNNERS
+from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS
 from visionloop.pipelines.engines.schedules import Schedules
 from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.targets import Target
@@ -58,7 +58,9 @@ class Laptop:
             VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
         """
         from visionloop.pipelines.engines.laptop.run import run_order
+        from visionloop.pipelines.preflight import check_here
 
+        check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
         return run_order(order)
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:

@@ -1,0 +1,274 @@
+"""The check before a run: whatever follows from its arguments alone, told before any stage starts.
+
+One function for the command line (``plan``, ``run``, ``schedule create``) and for the first pod of a run that somebody else
+started. It reads no dataset and no receipt, and imports no training library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from typing import Any
+
+from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.snapshot.retraining.policy import parse_policy
+from visionloop.components.train.stage import registered, resolve_settings
+from visionloop.components.validate.stage import MODES, ON_ERROR
+from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.names import sanitise
+from visionloop.core.packages import install_command
+from visionloop.core.storage import open_prefix
+from visionloop.core.stores import normalise_uri, split_uri
+from visionloop.core.workspace import check_apart, check_can_be_made
+from visionloop.data import dice
+from visionloop.registry import Registry, resolve
+from visionloop.training import catalog, weights
+from visionloop.training.configuration import Resolved, settings_of, split_strategy
+from visionloop.training.configuration.settings import BASIC
+from visionloop.training.trainers import Trainer
+
+#: How a notice about what could not be checked begins.
+NOT_CHECKED = "not checked here: "
+
+
+#: Characters that turn the direction of a text, by their class (https://www.unicode.org/reports/tr9/).
+_DIRECTION_MARKS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What of a run can be seen from where the check is made.
+
+    Attributes:
+        stores: Whether the stores and the registry of this process are the run's.
+        images: Whether its stages run with what is installed and lies here, rather than in images of their own.
+    """
+
+    stores: bool
+    images: bool
+
+
+#: A run on this machine; one on a cluster, seen from here; and one on a cluster, seen from its first pod.
+HERE = Reach(stores=True, images=True)
+FROM_OUTSIDE = Reach(stores=False, images=False)
+FIRST_POD = Reach(stores=True, images=False)
+
+
+def preflight(
+    arguments: Mapping[str, Any], settings: Mapping[str, object], reach: Reach, environment: Mapping[str, str]
+) -> list[str]:
+    """Checks a run's arguments.
+
+    Args:
+        arguments: The pipeline's parameters by name; absent, None and "" mean left out.
+        settings: The explicit settings of the training by name.
+        reach: What can be seen from here.
+        environment: The process's variables.
+
+    Returns:
+        What could not be checked, one notice each.
+
+    Raises:
+        VisionloopError: The error that a stage of the run would end with.
+    """
+    given = {name: value for name, value in arguments.items() if value not in (None, "")}
+    _check_locations(given, reach)
+    _check_words(given)
+    name = sanitise(str(given["model_name"])) if "model_name" in given else None
+    task = dice.parse_task(str(given["task"]), "--task") if "task" in given else None
+    _check_choices(given)
+    _check_split(given, environment)
+    notices = _check_training(settings, task, given.get("gate"), reach, environment)
+    notices += _check_option_files(given, reach)
+    if name is not None:
+        notices += _check_registry(given, name, reach, environment)
+    return [f"{NOT_CHECKED}{notice}" for notice in notices]
+
+
+def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, environment: Mapping[str, str]) -> None:
+    """Checks what the dataset's task decides, once it is known: trainer, model, settings and the gate's metric.
+
+    Args:
+        settings: The explicit settings of the training by name.
+        task: The dataset's task.
+        gate: The gate, as evaluate takes it.
+        environment: The process's variables.
+
+    Raises:
+        VisionloopError: The error that train or evaluate would end with. A trainer that only its image holds checks them there.
+    """
+    if _trainer_name(settings) not in {name.lower() for name in catalog.trainers()}:
+        return
+    config, trainer = resolve_settings(settings, task)
+    _check_metric(gate, config, trainer, task)
+    model = str(config.values["model"])
+    if weights.reference_kind(model) != "registered":
+        return
+    registry = Registry(environment, f"model {model}")
+    with contextlib.suppress(NotFound):  # train names the places where it looked
+        _, description = resolve.describe(resolve.find(model, registry), registry)
+        if description.task != task:
+            raise InvalidConfig(
+                f"model {model} is for {description.task}, but the dataset's task is {task}: choose a model for that task, or another --task."
+            )
+
+
+def _trainer_name(settings: Mapping[str, object]) -> str:
+    """The name of the trainer that the settings choose, in small letters."""
+    return str(settings.get("trainer") or BASIC["trainer"].default).strip().lower()
+
+
+def _check_locations(given: Mapping[str, Any], reach: Reach) -> None:
+    if ("dataset" in given) == ("snapshot" in given):
+        raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
+    for name in ("workspace", "dataset", "storage"):
+        if name in given:
+            normalise_uri(str(given[name]))
+    if "dataset" in given:
+        check_apart(str(given["workspace"]), str(given["dataset"]))
+    if reach.stores:
+        check_can_be_made(str(given["workspace"]))
+
+
+def _check_words(given: Mapping[str, Any]) -> None:
+    """Refuses control characters and marks of direction in what people and pages see; a description may have lines."""
+    for name in ("model_name", "run_name", "description"):
+        text = str(given.get(name, ""))
+        spaces = "\n\t" if name == "description" else ""
+        bad = next((sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs") and sign not in spaces), None)
+        bad = bad or next((sign for sign in text if unicodedata.bidirectional(sign) in _DIRECTION_MARKS), None)
+        if bad is not None:
+            option = name.replace("_", "-")
+            raise InvalidConfig(
+                f"--{option} {ascii(text)[:80]}: U+{ord(bad):04X} is not a printable character; leave it out."
+            )
+
+
+def _check_choices(given: Mapping[str, Any]) -> None:
+    for name, choices in (("validate_mode", MODES), ("on_error", ON_ERROR)):
+        if name in given and given[name] not in choices:
+            option = name.replace("_", "-")
+            raise InvalidConfig(f"--{option} {given[name]}: give one of {', '.join(choices)}.")
+
+
+def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    if "split" not in given:
+        if (strategy := split_strategy(environment)) is not None:
+            dice.split_from_object(strategy, "CONFIG.split_strategy")
+        return
+    if "snapshot" in given:
+        raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
+    dice.parse_split(str(given["split"]))
+
+
+def _check_training(
+    settings: Mapping[str, object], task: str | None, gate: Any, reach: Reach, environment: Mapping[str, str]
+) -> list[str]:
+    """Checks settings, starting weights, the gate's metric and the trainer's packages; returns what could not be checked."""
+    wanted = _trainer_name(settings)
+    installed = catalog.trainers()
+    if wanted not in {name.lower() for name in installed} and not reach.images:
+        return [f"the settings, the weights and the gate's metric, because the trainer {wanted} is not installed here."]
+    config, trainer, taken = _resolved(settings, task, installed)
+    notices = _check_weights(str(config.values["model"]), trainer, reach, environment)
+    if not reach.stores and "://" in str(gate or ""):
+        notices.append(f"--gate {gate}, which is read by the run.")
+    else:
+        _check_metric(str(gate) if gate else None, config, trainer, taken)
+    if reach.images:
+        _check_packages(trainer)
+    return notices
+
+
+def _resolved(
+    settings: Mapping[str, object], task: str | None, installed: Mapping[str, Trainer]
+) -> tuple[Resolved, Trainer, str]:
+    """The configuration, its trainer and the task that it was resolved for.
+
+    Without a task the dataset decides later, so what some task of the trainer takes passes; the model's own task goes first.
+    """
+    refused: InvalidConfig | None = None
+    for candidate in [task] if task else _tasks(settings, installed):
+        try:
+            config, trainer = resolve_settings(settings, candidate)
+        except InvalidConfig as error:
+            refused = refused or error
+            continue
+        return config, trainer, candidate
+    raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
+
+
+def _tasks(settings: Mapping[str, object], installed: Mapping[str, Trainer]) -> Sequence[str]:
+    """The tasks that the dataset may turn out to have, the model's own first."""
+    wanted = _trainer_name(settings)
+    trainer = next((trainer for name, trainer in installed.items() if name.lower() == wanted), None)
+    if trainer is None:
+        return dice.TASKS
+    shown = trainer.model_task(str(settings.get("model") or settings_of(trainer, min(trainer.tasks))["model"].default))
+    if shown is not None and shown in dice.TASKS:
+        return [shown]
+    return sorted(trainer.tasks)
+
+
+def _check_weights(model: str, trainer: Trainer, reach: Reach, environment: Mapping[str, str]) -> list[str]:
+    kind = weights.reference_kind(model)
+    unseen = (kind in ("registered", "uri") and not reach.stores) or (kind in ("path", "name") and not reach.images)
+    if kind == "uri" and model.lower().startswith("file:"):
+        unseen = not reach.images
+    if unseen and not trainer.is_architecture(model):
+        return [f"whether the weights of model {model} are there; the run looks for them."]
+    if weights.find(model, trainer, environment, _is_there, registered) == "download":
+        return [f"whether the weights of model {model} can be downloaded."]
+    return []
+
+
+def _is_there(uri: str) -> bool:
+    folder, key = split_uri(uri)
+    try:
+        return open_prefix(folder, "results").exists(key)
+    except NotFound:
+        return False
+
+
+def _check_metric(gate: str | None, config: Resolved, trainer: Trainer, task: str) -> None:
+    values = config.values
+    resolved = resolve_gate(gate, str(values["primary_metric"]), str(values["primary_metric_mode"]))
+    yielded = tuple(trainer.metrics.get(task, ()))
+    if yielded and resolved.primary_metric not in yielded:
+        raise InvalidConfig(
+            f"--gate: primary_metric is {resolved.primary_metric}, which {task} with {trainer.name} does not yield; "
+            f"give one of {', '.join(yielded)}."
+        )
+
+
+def _check_packages(trainer: Trainer) -> None:
+    try:
+        trainer.requirements()
+    except PackageNotFoundError as error:
+        raise InvalidConfig(
+            f"The trainer {trainer.name} needs the package {error.name}, which is not installed here; "
+            f"install it with {install_command(str(error.name))}."
+        ) from None
+
+
+def _check_option_files(given: Mapping[str, Any], reach: Reach) -> list[str]:
+    if "retraining" not in given:
+        return []
+    if "://" in str(given["retraining"]) and not reach.stores:
+        return [f"--retraining {given['retraining']}, which is read by the run."]
+    parse_policy(str(given["retraining"]))
+    if "model_name" not in given:
+        raise InvalidConfig("--retraining needs --model-name: the champion of that name is what is compared with.")
+    return []
+
+
+def _check_registry(given: Mapping[str, Any], name: str, reach: Reach, environment: Mapping[str, str]) -> list[str]:
+    if not reach.stores:
+        return [f"the registry, and whether '{name}' is free in it; the run asks it first."]
+    registry = Registry(environment, "evaluate")
+    registry.check_workspace(str(given["workspace"]))
+    registry.check_name(name, str(given["model_name"]))
+    return []

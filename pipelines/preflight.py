@@ -1,0 +1,37 @@
+"""The check of a run's arguments (``components.snapshot.preflight``) before an engine or a schedule gets them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from visionloop.core.logs import notice
+from visionloop.pipelines.parameters import settings_in
+
+
+def check_here(arguments: Mapping[str, Any], *, in_containers: bool = False) -> None:
+    """Checks a run of this machine, whose services are those of this process.
+
+    Args:
+        arguments: The pipeline's arguments.
+        in_containers: Whether its stages run in images of their own.
+
+    Raises:
+        VisionloopError: The error that a stage would end with.
+    """
+    from visionloop.components.snapshot.preflight import FIRST_POD, HERE, preflight
+
+    _tell(preflight(arguments, settings_in(arguments), FIRST_POD if in_containers else HERE, os.environ))
+
+
+def check_from_outside(arguments: Mapping[str, Any]) -> None:
+    """Checks a run of a cluster: its stores, registry and images are not this process's. Raises as ``check_here``."""
+    from visionloop.components.snapshot.preflight import FROM_OUTSIDE, preflight
+
+    _tell(preflight(arguments, settings_in(arguments), FROM_OUTSIDE, os.environ))
+
+
+def _tell(notices: list[str]) -> None:
+    for text in notices:
+        notice(text)

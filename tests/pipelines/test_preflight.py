@@ -1,0 +1,195 @@
+"""Whatever follows from a run's arguments alone is told before any stage, by one function on every engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionloop.components.snapshot import STAGE
+from visionloop.components.snapshot.preflight import FIRST_POD, FROM_OUTSIDE, HERE, NOT_CHECKED, Reach, preflight
+from visionloop.core.errors import AccessDenied, InvalidConfig, VisionloopError
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.runs import RUN_VARIABLE
+from visionloop.pipelines import engines
+from visionloop.pipelines.cli.options import Retraining, Training
+from visionloop.pipelines.engines import Order
+from visionloop.pipelines.parameters import arguments_for, settings_in
+
+#: A model that needs no weights.
+SCRATCH = {"model": "yolo11n.yaml"}
+
+
+def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None, **arguments: Any) -> list[str]:
+    """The check of a run whose other arguments are right."""
+    whole = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits", **arguments}
+    return preflight(whole, SCRATCH if settings is None else settings, reach, {})
+
+
+@pytest.mark.parametrize("reach", [HERE, FROM_OUTSIDE, FIRST_POD])
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        ({"dataset": ""}, {}, "Give either --dataset"),
+        ({"snapshot": "snap_0"}, {}, "Give either --dataset"),
+        ({"workspace": "s3://datasets/digits/work"}, {}, "--workspace s3://datasets/digits/work is inside --dataset"),
+        ({"storage": "ftp://models"}, {}, "ftp:// is not supported"),
+        ({"model_name": "***"}, {}, "--model-name"),
+        ({"run_name": "a\x1b[2J"}, {}, "--run-name 'a\\x1b[2J': U+001B"),
+        ({"run_name": "two\nlines"}, {}, "--run-name"),
+        ({"description": "a\u202eb"}, {}, "U+202E"),
+        ({"task": "detecting"}, {}, "--task: 'detecting'"),
+        ({"task": "segmentation"}, {}, "segmentation"),
+        ({"task": "pose"}, {"model": "yolo11n-pose.yaml"}, "task pose: the trainer ultralytics trains detection"),
+        ({}, {"model": "yolo11n-seg.yaml"}, "task segmentation: the trainer ultralytics trains detection"),
+        ({"split": "train=0.8,val=0.1"}, {}, "split"),
+        ({"split": "train=1", "dataset": "", "snapshot": "snap_0"}, {}, "--split and --snapshot"),
+        ({"validate_mode": "all"}, {}, "--validate-mode all: give one of annotations, headers, full"),
+        ({"on_error": "skip"}, {}, "--on-error skip: give one of fail, quarantine"),
+        ({}, {"lr0": 100}, "lr0 in the arguments is 100"),
+        ({}, {"epoch": 3}, "'epoch' in the arguments is not a setting: the nearest is epochs"),
+        ({}, {"imgsz": 100}, "imgsz must be multiple of 32"),
+        ({}, {"model": "yolo99q.yaml"}, "not an architecture"),
+        (
+            {"gate": '{"primary_metric": "accuracy"}'},
+            {},
+            "primary_metric is accuracy, which detection with ultralytics",
+        ),
+        ({"gate": '{"flor": 0.5}'}, {}, "the fields are floor"),
+        ({"retraining": '{"min_images": 1}'}, {}, "min_images"),
+        ({"retraining": '{"min_new_images": 1}'}, {}, "--retraining needs --model-name"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_told_wherever_the_run_goes(
+    arguments: dict[str, Any], settings: dict[str, object], said: str, reach: Reach
+) -> None:
+    with pytest.raises(VisionloopError) as raised:
+        check(reach, SCRATCH | settings, **arguments)
+    assert raised.value.exit_code == 78
+    assert said in str(raised.value)
+
+
+def test_a_description_may_have_lines() -> None:
+    assert check(description="Two lines,\n\tand a tab.", run_name="Räder 2") == []
+
+
+def test_what_only_the_cluster_knows_is_a_notice() -> None:
+    arguments = {"model_name": "Digits", "gate": "s3://results/gate.json", "retraining": "s3://results/policy.json"}
+    assert check(FROM_OUTSIDE, {"model": "models:/digits@champion"}, **arguments) == [
+        f"{NOT_CHECKED}whether the weights of model models:/digits@champion are there; the run looks for them.",
+        f"{NOT_CHECKED}--gate s3://results/gate.json, which is read by the run.",
+        f"{NOT_CHECKED}--retraining s3://results/policy.json, which is read by the run.",
+        f"{NOT_CHECKED}the registry, and whether 'digits' is free in it; the run asks it first.",
+    ]
+
+
+@pytest.mark.parametrize("reach", [FROM_OUTSIDE, FIRST_POD])
+@pytest.mark.parametrize("model", ["yolo11n", "weights/best.pt", "file:///weights/best.pt"])
+def test_weights_of_an_image_and_a_trainer_that_only_its_image_holds_are_notices(model: str, reach: Reach) -> None:
+    assert check(reach, {"model": model}) == [
+        f"{NOT_CHECKED}whether the weights of model {model} are there; the run looks for them."
+    ]
+    (notice,) = check(reach, {"trainer": "elsewhere"})
+    assert "the trainer elsewhere is not installed here" in notice
+
+
+def test_on_this_machine_weights_and_trainer_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"weights of model yolo11n were looked for in VISIONLOOP_WEIGHTS"):
+        check(HERE, {"model": "yolo11n"})
+    with pytest.raises(InvalidConfig, match="where no file is"):
+        check(HERE, {"model": str(tmp_path / "best.pt")})
+    with pytest.raises(InvalidConfig, match="not installed"):
+        check(HERE, {"trainer": "elsewhere"})
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    assert check(HERE, {"model": str(tmp_path / "best.pt")}) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(AccessDenied, match="is not a folder"):
+        check(HERE, workspace=str(tmp_path / "file" / "work"))
+
+
+def test_a_registry_that_can_not_be_one_is_told_first() -> None:
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits", "model_name": "digits"}
+    with pytest.raises(InvalidConfig, match="give http://localhost:5000"):
+        preflight(arguments, SCRATCH, HERE, {"MLFLOW_TRACKING_URI": "localhost:5000"})
+    with pytest.raises(InvalidConfig, match="set MLFLOW_TRACKING_URI"):
+        preflight(arguments, SCRATCH, FIRST_POD, {})
+    with pytest.raises(InvalidConfig, match="can't read models from a folder"):
+        preflight(arguments | {"workspace": "work"}, SCRATCH, HERE, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+
+
+def test_a_name_that_another_model_has(mlflow_database: Path) -> None:
+    from visionloop.registry import Registry
+
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{mlflow_database}"}
+    Registry(environment).ensure_model("preflight-digits", "Preflight Digits")
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    assert preflight(arguments | {"model_name": "Preflight Digits"}, SCRATCH, HERE, environment) == []
+    with pytest.raises(InvalidConfig, match="is registered under the given name 'Preflight Digits' already"):
+        preflight(arguments | {"model_name": "preflight digits"}, SCRATCH, HERE, environment)
+
+
+def test_it_imports_neither_torch_nor_a_training_library(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from visionloop.components.snapshot.preflight import HERE, preflight\n"
+        f"given = {{'workspace': {str(tmp_path / 'work')!r}, 'dataset': {str(tmp_path)!r} + '/data'}}\n"
+        "preflight(given, {'model': 'yolo11n.yaml'}, HERE, {})\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'torchvision', 'ultralytics', 'mlflow', 'kfp', 'cv2'}))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout == "[]\n", ended.stderr
+
+
+def test_the_first_stage_checks_the_run_before_it_reads_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
+    given = {"dataset": str(tmp_path / "nothing"), "settings": '{"model": "yolo11n.yaml", "lr0": 100}'}
+    with pytest.raises(InvalidConfig, match="lr0 in the arguments is 100"):
+        run_stage(STAGE, given, Invocation(workspace=str(tmp_path / "work")))
+    with pytest.raises(VisionloopError, match="nothing"):
+        run_stage(STAGE, {"dataset": given["dataset"]}, Invocation(workspace=str(tmp_path / "work")))
+
+
+@pytest.mark.parametrize("engine", engines.clusters())
+def test_no_engine_is_asked_before_the_check(engine: str) -> None:
+    training = Training(
+        workspace="s3://results/work", model_name="digits", dataset="s3://datasets/digits", settings=["epochs=0"]
+    )
+    with pytest.raises(InvalidConfig, match="epochs in the arguments is"):
+        engines.engine(engine).run(Order("train", training.arguments(), {"host": "http://127.0.0.1:9"}))
+
+
+def test_a_schedule_is_checked_as_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from visionloop.pipelines.cli.schedule import create
+
+    training = {"workspace": "s3://results/work", "model_name": "digits", "dataset": "s3://datasets/digits"}
+    options: dict[str, Any] = dict.fromkeys(Retraining.__dataclass_fields__) | training
+    options |= {"settings": ["epochs=0"], "cron": "0 3 * * *", "name": "nightly", "engine": "argo"}
+    options |= {"parameters": None, "timezone": "UTC", "namespace": None, "host": "http://127.0.0.1:9"}
+    with pytest.raises(InvalidConfig, match="epochs in the arguments is"):
+        create(**options)
+
+
+def test_settings_are_the_same_after_the_way_through_a_form() -> None:
+    settings: dict[str, Any] = {"epochs": "5", "trainer": "ultralytics", "mosaic": "0", "lr0": "much"}
+    returned = settings_in(arguments_for(settings))
+    assert {name: str(value) for name, value in returned.items()} == settings
+    assert os.environ.get("CONFIG") is None
+
+
+def test_what_needs_the_datasets_task_is_told_by_the_first_stage(tmp_path: Path) -> None:
+    from visionloop.components.snapshot.preflight import check_for_task
+
+    check_for_task({"model": "yolo11n.yaml"}, "detection", None, {})
+    check_for_task({"trainer": "elsewhere"}, "pose", None, {})
+    with pytest.raises(InvalidConfig, match="is for segmentation, but the dataset's task is detection"):
+        check_for_task({"model": "yolo11n-seg.yaml"}, "detection", None, {})
+    with pytest.raises(InvalidConfig, match="task pose: the trainer ultralytics trains detection"):
+        check_for_task({"model": "yolo11n-pose.yaml"}, "pose", None, {})
+    with pytest.raises(InvalidConfig, match="primary_metric is mask_mAP50, which detection"):
+        check_for_task({"model": "yolo11n.yaml"}, "detection", '{"primary_metric": "mask_mAP50"}', {})
