@@ -20,6 +20,7 @@ from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 from visionloop.training.catalog import trainer as trainer_named
 from visionloop.training.configuration import BASIC, describe, settings_of
 from visionloop.training.trainers import Setting
+from visionloop.training.trainers.ultralytics.words import VALUES, WORDS
 
 FOLDER = Path(__file__).parent
 
@@ -108,6 +109,17 @@ def credentials() -> str:
     return table(("variable", "Secret of the pods", "never shown"), rows)
 
 
+def foreign_words() -> str:
+    """The words of ``yolo train`` that are not settings, those with one remedy in one row."""
+    by_advice: dict[str, list[str]] = {}
+    for word, advice in WORDS.items():
+        by_advice.setdefault(advice, []).append(f"`{word}`")
+    rows = [[", ".join(words), advice] for advice, words in by_advice.items()]
+    return table(
+        ("word", "what to do"), [*rows, *([", ".join(map("`{}`".format, row.examples)), row.advice] for row in VALUES)]
+    )
+
+
 def policies() -> str:
     """The policy table."""
     rows = [
@@ -139,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "common arguments": common_arguments,
     "parameters": parameters,
     "basic settings": lambda: settings(dict(BASIC)),
+    "words of yolo train": foreign_words,
     "policies": policies,
     "secrets": credentials,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},

@@ -133,7 +133,7 @@ RETRAIN: Mapping[str, Parameter] = {
 
 
 #: Settings whose values each trainer lists for itself. They are not choices: a form with choices would take only their spelling.
-LISTED = ("optimizer", "primary_metric")
+LISTED = ("lr0", "optimizer", "primary_metric")
 
 
 def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
@@ -149,8 +149,9 @@ def _listed(name: str, trainers: Sequence[str]) -> str:
     installed = catalog.trainers()
     words = {}
     for trainer in (installed[trainer_name] for trainer_name in trainers if trainer_name in installed):
-        choices = [choice for task in sorted(trainer.tasks) for choice in settings_of(trainer, task)[name].choices]
-        words[trainer.name] = allowed_values(replace(BASIC[name], choices=tuple(dict.fromkeys(choices))))
+        settings = [settings_of(trainer, task)[name] for task in sorted(trainer.tasks)]
+        choices = tuple(dict.fromkeys(choice for setting in settings for choice in setting.choices))
+        words[trainer.name] = allowed_values(replace(settings[0], choices=choices))
     distinct = set(words.values())
     values = (
         distinct.pop()

@@ -92,15 +92,7 @@ class Training:
                 arguments[name] = normalise_uri(getattr(self, name))
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
-<<<<<<< HEAD
-            if "://" not in self.gate:
-                # Found here, a mistake costs one sentence; found later, a whole training.
-                metric = settings.get("primary_metric") or BASIC["primary_metric"].default
-                resolve_gate(arguments["gate"], str(metric), "max")
-        return {**arguments, **arguments_for(settings)}
-=======
         return {**arguments, **arguments_for(parse_settings(self.settings or []))}
->>>>>>> f772b76 (What follows from a run's arguments alone is told before any stage, on every engine; validate's mode, on_error and register's storage reach the forms and the command line)
 
 
 @dataclass(frozen=True, kw_only=True)

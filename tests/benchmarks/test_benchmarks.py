@@ -208,7 +208,6 @@ def test_a_resumed_training_against_a_new_one(
     tell(capsys, "a training of six tiny epochs", new=new, resumed=resumed)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("metric", ["mAP50-95", "precision"])
 def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixture[str]):
     """1,000 samples of 5,000 images with 80 classes, each image with as many detections as there can be."""
@@ -230,7 +229,8 @@ def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixtur
     assert bounds[0] is not None
     with capsys.disabled():
         print(f"\nthe interval of {metric} over 5,000 images, 80 classes and 1.5 million detections: {seconds:.0f} s")
-=======
+
+
 def test_the_check_before_a_run(mlflow_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """In a fresh interpreter, as a command or a first pod makes it: at most 2 s without a registry and 6 s with one are wanted."""
     code = (
@@ -248,4 +248,3 @@ def test_the_check_before_a_run(mlflow_database: Path, tmp_path: Path, capsys: p
 
     pairs = [(timed(lambda: check("")), timed(lambda: check(f"sqlite:///{mlflow_database}"))) for _ in range(ROUNDS)]
     tell(capsys, "the check before a run", alone=[pair[0] for pair in pairs], registry=[pair[1] for pair in pairs])
->>>>>>> f772b76 (What follows from a run's arguments alone is told before any stage, on every engine; validate's mode, on_error and register's storage reach the forms and the command line)

@@ -167,6 +167,18 @@ def test_the_argument_names_the_mapped_value_too(trainers: Trainers) -> None:
     assert sentence(trainers, nms="true").startswith("nms is a truth value")
 
 
+def test_a_sentence_has_the_words_that_the_person_wrote(trainers: Trainers) -> None:
+    """On the command line that is --set, wherever `run` puts it; in a pod of an engine it is the run's form."""
+    pod = {"VISIONLOOP_POD_GPUS": "0"}
+    assert sentence(trainers, None, mosaic=2).startswith("mosaic in --set is 2")
+    assert sentence(trainers, None, advanced_config={"mosaic": 2}).startswith("mosaic in --set is 2")
+    assert sentence(trainers, pod, mosaic=2).startswith("mosaic in the run's form is 2")
+    nested = sentence(trainers, pod, advanced_config={"mosaic": 2})
+    assert nested.startswith("mosaic in advanced_config of the run's form is 2")
+    both = sentence(trainers, pod, epochs=5, advanced_config={"epochs": 5})
+    assert "in the run's form and in advanced_config of the run's form" in both
+
+
 @pytest.mark.parametrize("off", ["0", 0, None, "", "none", 0.0])
 def test_early_stopping_off_has_one_spelling(trainers: Trainers, off: object) -> None:
     assert run(trainers, patience=off).values["patience"] == 0
@@ -212,13 +224,13 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
         assert run(trainers, None, **arguments).key_values() == plain | keyed, arguments
     assert run(trainers, {"DEVICE": "0,1"}).source("devices") == "DEVICE"
     assert run(trainers, {"CONFIG": '{"cache": true}'}).source("cache") == "CONFIG"
-    assert sentence(trainers, None, cache="fast") == "cache in the arguments is 'fast': give false, ram or disk."
+    assert sentence(trainers, None, cache="fast") == "cache in --set is 'fast': give false, ram or disk."
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"epochs": 100.5}, ["epochs in the arguments is 100.5", "a whole number from 1 to 100000"]),
+        ({"epochs": 100.5}, ["epochs in --set is 100.5", "a whole number from 1 to 100000"]),
         ({"epochs": 0}, ["epochs", "0"]),
         ({"epochs": True}, ["epochs", "True"]),
         ({"epochs": "ten"}, ["epochs", "'ten'"]),
@@ -233,33 +245,36 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
         ({"lr0": "1e999"}, ["lr0"]),
         ({"augment": "maybe"}, ["augment", "true or false"]),
         ({"imgsz": 100}, ["imgsz must be multiple of 32", "96 or 128"]),
-        ({"imgsz": 16}, ["imgsz in the arguments is 16", "from 32 to 8192"]),
-        ({"imgsz": [640, 640]}, ["'imgsz' in the arguments", "a list"]),
+        ({"imgsz": 16}, ["imgsz in --set is 16", "from 32 to 8192"]),
+        ({"imgsz": [640, 640]}, ["'imgsz' in --set", "a list"]),
         ({"mosaic": {"probability": 1}}, ["mosaic", "an object"]),
-        ({"mosaic": 1.5}, ["mosaic in the arguments is 1.5", "from 0 to 1"]),
-        ({"optimizer": "adamax"}, ["optimizer in the arguments is 'adamax'", "SGD or AdamW"]),
-        ({"model": "yolo\n11n"}, ["model in the arguments is 'yolo\\n11n'"]),
-        ({"model": "\ud800"}, ["model in the arguments is '\\ud800'"]),
+        ({"mosaic": 1.5}, ["mosaic in --set is 1.5", "from 0 to 1"]),
+        ({"optimizer": "adamax"}, ["optimizer in --set is 'adamax'", "SGD or AdamW"]),
+        ({"model": "yolo\n11n"}, ["model in --set is 'yolo\\n11n'"]),
+        ({"model": "\ud800"}, ["model in --set is '\\ud800'"]),
         ({"primary_metric": "mAP95"}, ["primary_metric", "mAP50-95, mAP50 or box_loss"]),
         ({"primary_metric_mode": "best"}, ["primary_metric_mode", "max or min"]),
-        ({"trainer": "timmy"}, ["trainer in the arguments is 'timmy'", "other, ultralytics"]),
+        ({"trainer": "timmy"}, ["trainer in --set is 'timmy'", "other, ultralytics"]),
         ({"trainer": 5}, ["trainer", "5"]),
         ({"trainer": ""}, ["Missing required basic config: ['trainer']"]),
-        ({"mosiac": 1}, ["'mosiac' in the arguments is not a setting", "nearest is mosaic"]),
-        ({"model_name": "digits"}, ["'model_name' in the arguments is not a setting", "nearest is model"]),
-        ({"advanced_config": 5}, ["the argument advanced_config is 5", "JSON object"]),
-        ({"advanced_config": "[1"}, ["the argument advanced_config is not JSON", "line 1, column 3"]),
-        ({"epochs": None}, ["Missing required basic config: ['epochs']", "argument"]),
+        ({"mosiac": 1}, ["'mosiac' in --set is not a setting", "nearest is mosaic"]),
+        ({"batchsize": 1}, ["'batchsize' in --set is not a setting", "nearest is batch_size,"]),
+        ({"learning-rate": 1}, ["nearest is learning_rate,"]),
+        ({"qwertz": 1}, ["'qwertz' in --set is not a setting: remove it (docs/configuration.md lists all)."]),
+        ({"model_name": "digits"}, ["'model_name' in --set is not a setting", "nearest is model"]),
+        ({"advanced_config": 5}, ["advanced_config in --set is 5", "JSON object"]),
+        ({"advanced_config": "[1"}, ["advanced_config in --set is not JSON", "line 1, column 3"]),
+        ({"epochs": None}, ["Missing required basic config: ['epochs']", "--set"]),
         ({"epochs": ""}, ["Missing required basic config: ['epochs']"]),
         ({"imgsz": None, "batch": ""}, ["Missing required basic config: ['imgsz', 'batch'], as", "are empty"]),
         ({"optimizer": " "}, ["Missing required basic config: ['optimizer']"]),
-        ({"mosaic": None}, ["'mosaic' in the arguments is empty"]),
+        ({"mosaic": None}, ["'mosaic' in --set is empty"]),
         (
             {"epochs": 5, "advanced_config": {"epochs": 5}},
-            ["epochs", "the arguments and in the argument advanced_config"],
+            ["'epochs' is given twice in --set"],
         ),
-        ({"batch": 5, "batch_size": 5}, ["'batch', written 'batch_size',"]),
-        ({"model": "s3://bucket/best.pt", "pretrained": False}, ["pretrained", "model in the arguments"]),
+        ({"batch": 5, "batch_size": 5}, ["'batch', written 'batch_size', is given twice in --set"]),
+        ({"model": "s3://bucket/best.pt", "pretrained": False}, ["pretrained", "model in --set"]),
         ({"model": "best.pt", "pretrained": "false"}, ["pretrained"]),
     ],
 )

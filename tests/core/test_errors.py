@@ -58,3 +58,19 @@ def test_the_seeds_codes_are_there():
     assert {
         *("OOM", "DATASET_NOT_FOUND", "INVALID_CONFIG", "CHECKPOINT_UPLOAD_FAILED", "TIMEOUT", "USER_STOPPED"),
     } <= codes
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "short"),
+    [
+        ("no room for it", 14, "no room for it"),
+        ("no room for it", 13, "no room for…"),
+        ("no room for it", 12, "no room for…"),
+        ("no room for it", 11, "no room…"),
+        ("a list (of it)", 9, "a list…"),
+        ("abcdefgh", 4, "abc…"),
+    ],
+)
+def test_a_librarys_text_ends_behind_a_whole_word(text: str, longest: int, short: str):
+    assert errors.shortened(text, longest) == short
+    assert len(short) <= longest

@@ -142,7 +142,7 @@ FIELDS: dict[str, list[Edge]] = {
     "imgsz": [*default("imgsz", 640.0, ""), *good(32, 8192.0), *bad(0, -32, 31.0, 100, 640.5, 8224, 1e300, "wide")],
     "epochs": [*default("epochs", 100.0, ""), *good(1.0, 100_000), *bad(0.0, -1, 1.5, 100_001, 1e300, "many")],
     "batch": [*default("batch", 16.0, ""), *good(1, 65_536.0), *bad(0, -1.0, 2.5, 65_537, "auto")],
-    "lr0": [*default("lr0", ""), *good(1e-9, 10, 10.0, 0.02), *bad(0, -0.1, 10.1, 1e300, "fast")],
+    "lr0": [*default("lr0", ""), *good(1e-9, 1, 1.0, 0.02), *bad(0, -0.1, 1.1, 10, 1e300, "fast")],
     "optimizer": [*default("optimizer", ""), *good("AdamW"), Edge("adamw", "AdamW"), *bad(" ", "Sgdd", "SGD,", LONG)],
     "augment": [*default("augment", ""), Edge(False, False), Edge("false", False), *bad(2, "perhaps")],
     "primary_metric": [*default("primary_metric", ""), *good("mAP50"), *bad(" ", "accuracy", "mAP50,")],

@@ -80,7 +80,7 @@ def test_a_foreign_trainers_settings_are_checked_like_its_own_librarys(file_lapt
     given = ["--converted", converted, "--snapshot", snapshot]
     for setting, sentence in {
         "momentum=2": "momentum",
-        "mosaic=0": "'mosaic' in the arguments is not a setting",
+        "mosaic=0": "'mosaic' in --set is not a setting",
         "model=yolo11n": "the weights of model yolo11n were looked for in",
         "fault=none such": "fault",
     }.items():

@@ -25,9 +25,10 @@ from visionloop.core.errors import (
     VisionloopError,
 )
 from visionloop.core.policy import POLICIES
+from visionloop.training.configuration import resolve
 from visionloop.training.configuration.settings import BASIC, settings_of
 from visionloop.training.trainers import Trainer
-from visionloop.training.trainers.ultralytics import TRAINER
+from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
 from visionloop.training.trainers.ultralytics.failures import classify, translated
@@ -176,7 +177,9 @@ def test_the_library_takes_every_default_and_bound(task: str) -> None:
 
     cfg = library().cfg
     defaults = library().utils.DEFAULT_CFG_DICT
-    for name, setting in TRAINER.settings(task).items():
+    for name, setting in settings_of(TRAINER, task).items():
+        if name in BASIC and name != "lr0":
+            continue
         assert isinstance(setting.default, setting.kind) or (setting.optional and setting.default is None)
         if name not in ("conf", "optimizer"):  # the library's None means 0.001 in validation, and its optimizer is auto
             assert setting.default == defaults[name], name
@@ -185,13 +188,105 @@ def test_the_library_takes_every_default_and_bound(task: str) -> None:
                 cfg.get_cfg(overrides={name: setting.kind(value)})
 
 
+def test_the_library_takes_every_basic_bound_too() -> None:
+    from visionloop.training.trainers.ultralytics.environment import library
+
+    for name, setting in settings_of(TRAINER, "detection").items():
+        if name in ("trainer", "model", "pretrained", "primary_metric", "primary_metric_mode"):
+            continue
+        values = [setting.minimum, setting.maximum] if setting.kind in (int, float) else [setting.default]
+        for value in values:
+            if value is not None:
+                library().cfg.get_cfg(overrides={name: setting.kind(value) if setting.kind is not str else value})
+
+
+@pytest.mark.parametrize("optimizer", configuration.ADAMS)
+def test_momentum_is_below_one_for_adam(optimizer: str) -> None:
+    import torch
+
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    getattr(torch.optim, optimizer)(weights, betas=(0.9999, 0.999))
+    with pytest.raises(ValueError, match="beta"):
+        getattr(torch.optim, optimizer)(weights, betas=(1.0, 0.999))
+    with pytest.raises(InvalidConfig, match="momentum is 1"):
+        normalise(optimizer=optimizer.lower(), momentum=1.0)
+    assert normalise(momentum=1.0) == {"momentum": 1.0}
+
+
+def test_every_word_of_the_library_is_a_setting_or_has_a_sentence() -> None:
+    """Read from the library's file, without importing it."""
+    from importlib.util import find_spec
+
+    import yaml
+
+    spec = find_spec("ultralytics")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    file = Path(spec.submodule_search_locations[0], "cfg", "default.yaml")
+    listed = {name for task in TASKS for name in settings_of(TRAINER, task)}
+    theirs = set(yaml.safe_load(file.read_text(encoding="utf-8")))
+    assert theirs - listed - set(words.WORDS) == {"nms"}  # which is iou
+    assert not set(words.WORDS) & listed
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("resume", True, "'resume' in --set is not a setting: a training resumes by itself"),
+        ("save-period", 5, "'save-period' in --set is not a setting: the checkpoint of each epoch is kept"),
+        ("classes", [0, 2], "'classes' in --set is not a setting: all classes of the dataset are trained"),
+        ("name", "run1", "'name' in --set is not a setting: name the run by --run-name."),
+        ("batch", -1, "'batch' in --set is -1: the batch that fits is not searched for: give a whole number"),
+        ("batch", "-1", "'batch' in --set is '-1': the batch that fits"),
+        ("batch", 0.8, "'batch' in --set is 0.8: the batch that fits"),
+        ("imgsz", "640,480", "'imgsz' in --set is '640,480': the input is a square"),
+        ("imgsz", [640, 480], "'imgsz' in --set is [640, 480]: the input is a square"),
+        ("device", "0,1", "'device' in --set is '0,1': this trainer trains on one device: give cpu, or the number"),
+        ("device", [0, 1], "'device' in --set is [0, 1]: this trainer trains on one device"),
+        ("device", "-1", "'device' in --set is '-1': give cpu, or the number of a GPU such as 0"),
+        ("device", "npu:0", "'device' in --set is 'npu:0': give cpu"),
+        ("freeze", "[0,1]", "'freeze' in --set is '[0,1]': give how many layers"),
+        ("pretrained", "best.pt", "'pretrained' in --set is 'best.pt': give the starting weights as model."),
+        ("amp", "bf16", "'amp' in --set is 'bf16': give true for mixed precision, or false."),
+        ("lr0", 10, "lr0 in --set is 10: give a number from 1e-09 to 1."),
+        ("momentum", 3, "momentum in --set is 3: give a number from 0 to 1."),
+    ],
+)
+def test_what_people_bring_from_the_library_has_a_sentence_of_its_own(setting: str, value: object, text: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        resolve({setting: value}, {"ultralytics": TRAINER}, {}, "detection")
+    assert str(refused.value).startswith(text)
+    assert str(refused.value).endswith(".")
+
+
+@pytest.mark.parametrize("row", words.VALUES, ids=lambda row: row.examples[0])
+def test_every_example_of_a_value_is_refused_with_its_sentence(row: words.ForeignValue) -> None:
+    for example in row.examples:
+        name, _, value = example.partition("=")
+        assert words.advice(name, value) == row.advice
+
+
+@pytest.mark.parametrize("device", ["", None, "cpu", 0, "0", "1", "cuda", "cuda:0", "mps", "GPU", "auto", "0,"])
+def test_a_device_that_the_trainer_takes(device: object) -> None:
+    assert words.advice("device", device) is None
+
+
+def test_settings_are_checked_without_the_library() -> None:
+    code = (
+        "import sys; from visionloop.training import catalog, configuration;"
+        " configuration.resolve({'lr0': 0.5, 'device': '0'}, catalog.trainers(), {}, 'detection');"
+        " print([name for name in ('torch', 'ultralytics', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     "basic",
     [
         "imgsz",
         "epochs",
         "batch",
-        "lr0",
         "augment",
         "device",
         "workers",

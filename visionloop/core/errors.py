@@ -186,6 +186,15 @@ RETRYABLE = (71, 75, 76, 124, 137, 143)
 RETRYABLE_IN_PLACE = (75, 76, 124, 137, 143)
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text, cut behind a whole word and ended by ``…`` where it is longer; a single long word is cut inside."""
+    if len(text) <= longest:
+        return text
+    start = text[: longest - 1]
+    whole = start if text[longest - 1].isspace() else start.rpartition(" ")[0]
+    return (whole or start).rstrip(" ,;:(") + "…"
+
+
 def all_errors() -> list[type[VisionloopError]]:
     """Every error class, parents before children."""
     classes: list[type[VisionloopError]] = [VisionloopError]

@@ -34,6 +34,7 @@ from visionloop.core.errors import (
     SickMachine,
     Transient,
     VisionloopError,
+    shortened,
 )
 from visionloop.core.files import atomic_write
 from visionloop.core.listings import PARTIAL, PassedOver, bucket_pages, level, unheld, walk
@@ -459,7 +460,9 @@ def _cause(text: str) -> str:
         if match := re.search(cause, text, re.IGNORECASE):
             return match.group()
     match = re.search(r"(?<=status code: )\d{3} [\w ]+", text)
-    return match.group().strip() if match else text.partition(" Debug source")[0].rpartition(" - ")[2][:160]
+    if match:
+        return match.group().strip()
+    return shortened(text.partition(" Debug source")[0].rpartition(" - ")[2], 160)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 
-from visionloop.core.errors import AccessDenied, InvalidConfig, Transient
+from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, shortened
 
 #: Argo's server, by the variables of its command line (https://argo-workflows.readthedocs.io/en/latest/cli/argo/).
 SERVER_VARIABLE = "ARGO_SERVER"
@@ -272,7 +272,7 @@ def _refusal(where: str, status: int, answer: str) -> Exception:
     message = answer
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         message = str(json.loads(answer).get("message") or answer)
-    message = " ".join(message.split())[:300]
+    message = shortened(" ".join(message.split()), 300)
     if status in (401, 403):
         return AccessDenied(f"{where}: access refused ({message}); ask for the right, or correct the credentials.")
     if status == 429 or status >= 500:

@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration import sources as origin
-from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, REQUIRED, device_count, settings_of
+from visionloop.training.configuration.settings import (
+    ALIASES,
+    BASIC,
+    IMGSZ_MULTIPLE,
+    REQUIRED,
+    device_count,
+    settings_of,
+)
 from visionloop.training.configuration.values import canonical_value, is_empty, shown
-from visionloop.training.trainers import Setting, Trainer, Value
+from visionloop.training.trainers import Advises, Setting, Trainer, Value
 from visionloop.training.weights import reference_kind
+
+#: From which similarity (0 to 1) on a name counts as near to one that a person may have meant.
+NEAR = 0.6
 
 #: The source of a default.
 DEFAULT = "default"
@@ -22,7 +32,7 @@ DEFAULT = "default"
 class Resolved:
     """A configuration: the typed value and the source of every setting of the trainer.
 
-    ``sources`` are ``argument``, ``argument advanced_config``, a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
+    ``sources`` are ``argument``, ``argument advanced_config`` (in a pod of an engine ``form``, ``form advanced_config``), a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
     ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
     ``advanced``, ``default``, or, for a value that follows from another, that value's source and name.
     """
@@ -77,6 +87,7 @@ def resolve(
     trainer_name = _trainer_name(merged, sources, trainers)
     trainer = trainers[trainer_name]
     settings = settings_of(trainer, task)
+    _refuse_foreign(merged, sources, settings, trainer)
     _refuse_empty(merged, sources, settings)
     mapped, sources = _map(merged, sources, settings, trainer, task)
     _refuse_unknown(mapped, sources, settings)
@@ -217,12 +228,26 @@ def _scalar(text: str) -> object:
     return {"true": True, "false": False}.get(text.strip().lower(), text)
 
 
+def _refuse_foreign(
+    values: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting], trainer: Trainer
+) -> None:
+    """Refuses a word or a value of the library's own that has no meaning here, with what the trainer says to do instead."""
+    if not isinstance(trainer, Advises):
+        return
+    for name, value in values.items():
+        if advice := trainer.advice(name, value):
+            what = f"is {shown(value)}" if name in settings else "is not a setting"
+            raise InvalidConfig(f"{shown(name)} in {origin.in_words(sources[name])} {what}: {advice}.")
+
+
 def _refuse_unknown(values: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
     for name in values:
         if name not in settings:
-            near = difflib.get_close_matches(name.lower(), settings, n=1, cutoff=0.0)
+            near = difflib.get_close_matches(name.lower(), [*settings, *ALIASES], n=1, cutoff=NEAR)
+            what_to_do = f"the nearest is {near[0]}, remove it or rename it" if near else "remove it"
             raise InvalidConfig(
-                f"{shown(name)} in {origin.in_words(sources[name])} is not a setting: the nearest is {near[0]}, remove it or rename it."
+                f"{shown(name)} in {origin.in_words(sources[name])} is not a setting: {what_to_do} "
+                "(docs/configuration.md lists all)."
             )
 
 

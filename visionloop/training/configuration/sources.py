@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.policy import POD_GPUS_VARIABLE
 from visionloop.training.configuration.settings import ALIASES, REQUEST_ALIASES
 from visionloop.training.configuration.values import shown
 
@@ -53,8 +54,11 @@ NULL_IS_ABSENT = frozenset(
 
 #: Sources that have a longer name in a sentence.
 _IN_WORDS = {
-    "argument": "the arguments",
-    "argument advanced_config": "the argument advanced_config",
+    "argument": "--set",
+    # `run` puts what has no field of its own into this object; a person wrote --set.
+    "argument advanced_config": "--set",
+    "form": "the run's form",
+    "form advanced_config": "advanced_config of the run's form",
     "CONFIG_PATH basic": "basic of the file that CONFIG_PATH names",
     "CONFIG_PATH advanced": "advanced of the file that CONFIG_PATH names",
 }
@@ -80,9 +84,9 @@ class Level:
         """
         if name in self.values:
             spelled = shown(name) if written in (None, name) else f"{shown(name)}, written {shown(written)},"
-            raise InvalidConfig(
-                f"{spelled} is given in {in_words(self.sources[name])} and in {in_words(source)}: leave one of the two out."
-            )
+            first, second = in_words(self.sources[name]), in_words(source)
+            where = f"twice in {first}" if first == second else f"in {first} and in {second}"
+            raise InvalidConfig(f"{spelled} is given {where}: leave one of the two out.")
         self.values[name] = value
         self.sources[name] = source
 
@@ -101,7 +105,7 @@ def levels(
         InvalidConfig: If JSON is invalid, a field occurs twice in one level, or a value that must be an object is not one.
     """
     return [
-        _arguments(arguments),
+        _arguments(arguments, "form" if POD_GPUS_VARIABLE in environment else "argument"),
         _variables(environment, SINGLE_VARIABLES),
         _config(environment),
         _old_variables(environment),
@@ -170,13 +174,15 @@ def _add_all(level: Level, fields: Mapping[str, object], source: str, aliases: M
         level.add(aliases.get(written, written), value, source, written)
 
 
-def _arguments(arguments: Mapping[str, object]) -> Level:
+def _arguments(arguments: Mapping[str, object], source: str) -> Level:
+    """The explicit settings. ``source``: in a pod of an engine they are from a form, elsewhere from the command line."""
     level = Level()
     plain = {name: value for name, value in arguments.items() if name != "advanced_config"}
-    _add_all(level, plain, "argument", ALIASES)
+    _add_all(level, plain, source, ALIASES)
     if "advanced_config" in arguments:
-        source = "argument advanced_config"
-        _add_all(level, parse_object(arguments["advanced_config"], in_words(source)), source, ALIASES)
+        where = f"advanced_config in {in_words(source)}"
+        nested = parse_object(arguments["advanced_config"], where)
+        _add_all(level, nested, f"{source} advanced_config", ALIASES)
     return level
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from visionloop.core import texts
-from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
+from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError, shortened
 from visionloop.core.packages import not_installed
 from visionloop.training.tracking.address import check_address, shown
 
@@ -114,8 +114,7 @@ def describe(error: Exception) -> str:
     """An error in one line, without secrets."""
     if isinstance(error, VisionloopError):
         return error.sentence
-    text = texts.sentence(str(error)) or type(error).__name__
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rpartition(' ')[0]} …"
+    return shortened(texts.sentence(str(error)) or type(error).__name__, LONGEST_TEXT)
 
 
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from visionloop.core.policy import StagePolicy
 
@@ -158,6 +158,19 @@ class Predictor(Protocol):
 
     def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
         """Yields the detections of each image, in order."""
+
+
+@runtime_checkable
+class Advises(Protocol):
+    """A trainer that knows words of its library that are not settings here."""
+
+    def advice(self, name: str, value: object) -> str | None:
+        """What to do instead of a setting's name or value, as the end of a sentence; None where there is nothing to say.
+
+        Args:
+            name: The setting's name as it was given.
+            value: Its value as it was given: text, number, list.
+        """
 
 
 class Trainer(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
-from visionloop.training.trainers.ultralytics import names
+from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
@@ -34,6 +34,10 @@ class UltralyticsTrainer:
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
         """Maps values of older configurations to the library's; see `settings.normalise`."""
         return configuration.normalise(values, task)
+
+    def advice(self, name: str, value: object) -> str | None:
+        """What to do instead of a word of ``yolo train`` that is not taken here; see `words`."""
+        return words.advice(name, value)
 
     def model_task(self, model: str) -> str | None:
         """The task that a bare model or YAML name is for, or None if the name does not show it."""

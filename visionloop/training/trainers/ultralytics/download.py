@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from visionloop.core.errors import NotFound, Transient
+from visionloop.core.errors import NotFound, Transient, shortened
 from visionloop.core.folders import temporary_folder
 from visionloop.training.environment import PROXY_VARIABLES, child_environment
 from visionloop.training.trainers.ultralytics.environment import VARIABLES
@@ -59,5 +59,5 @@ def download_weights(model: str, folder: Path) -> Path:
         raise NotFound(model)
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise Transient(
-        f"model {model}: its weights can't be downloaded ({last[:200]}); see that the network answers, or put them into VISIONLOOP_WEIGHTS."
+        f"model {model}: its weights can't be downloaded ({shortened(last, 200)}); see that the network answers, or put them into VISIONLOOP_WEIGHTS."
     )

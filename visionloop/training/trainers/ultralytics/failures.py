@@ -6,7 +6,15 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from visionloop.core.errors import InvalidConfig, InvalidDataset, OutOfMemory, SickMachine, Transient, VisionloopError
+from visionloop.core.errors import (
+    InvalidConfig,
+    InvalidDataset,
+    OutOfMemory,
+    SickMachine,
+    Transient,
+    VisionloopError,
+    shortened,
+)
 
 #: Messages about a failed allocation; cuDNN and cuBLAS have some of their own.
 _OUT_OF_MEMORY = (
@@ -127,6 +135,6 @@ def _has(text: str, patterns: tuple[str, ...]) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without its full stop."""
+    """The first line of an error's text, without its full stop, at most 300 characters."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return shortened(lines[0].rstrip("."), 300) if lines else type(error).__name__

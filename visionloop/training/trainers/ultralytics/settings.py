@@ -11,6 +11,9 @@ from visionloop.training.trainers import Setting
 #: Optimizers as the library spells them.
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
 
+#: Those of which ``momentum`` is beta1.
+ADAMS = ("Adam", "Adamax", "AdamW", "NAdam", "RAdam")
+
 #: Augmentations that ``augment: false`` switches off, and the value of each that means off.
 AUGMENTATIONS: dict[str, float] = dict.fromkeys(
     (
@@ -64,6 +67,7 @@ _COMMON: dict[str, Setting] = {
     "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
     "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
     # Optimization
+    "lr0": Setting(float, 0.01, "learning rate at the start", minimum=1e-9, maximum=1.0),
     "optimizer": Setting(str, "SGD", "name of the optimizer", choices=OPTIMIZERS),
     "lrf": _share(0.01, "learning rate at the end, as a share of lr0"),
     "momentum": _share(0.937, "momentum of SGD, beta1 of Adam"),
@@ -132,6 +136,7 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     - ``nms`` with a number is the IoU threshold: ``iou``.
     - ``multi_scale: false`` is 0.0; ``true`` has no meaning as a share and is refused.
     - ``augment: false`` sets every training augmentation to off; one that is also set, and not to off, is refused.
+    - ``momentum`` is below 1 where it is Adam's beta1.
     - ``optimizer`` may have any capitalisation; ``auto`` chooses its own learning rate, so ``lr0`` is refused with it.
 
     Args:
@@ -148,6 +153,7 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
         _map_multi_scale(mapped)
     if "optimizer" in mapped:
         _map_optimizer(mapped)
+    _check_momentum(mapped)
     if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
         _switch_augmentation_off(mapped, task)
     return mapped
@@ -189,6 +195,14 @@ def _map_optimizer(values: dict[str, Any]) -> None:
         raise InvalidConfig(
             f"optimizer auto chooses its own learning rate and would ignore lr0 {values['lr0']}: leave lr0 out, "
             "or name an optimizer such as SGD."
+        )
+
+
+def _check_momentum(values: dict[str, Any]) -> None:
+    """Adam's beta1 is below 1, which torch would report once the training has begun."""
+    if values.get("optimizer") in ADAMS and values.get("momentum") == 1:
+        raise InvalidConfig(
+            f"momentum is 1, and the optimizer {values['optimizer']} takes a number from 0 to below 1: give 0.9."
         )
 
 
