@@ -41,6 +41,7 @@ from visionloop.data import images
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
+from visionloop.training.tracking import attach
 from visionloop.training.trainers import Evaluation, Trainer
 
 SPLIT = "test"
@@ -198,6 +199,8 @@ class EvaluateStage:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
+        measured = {f"test/{name}": value for name, value in candidate.metrics.items()}
+        attach(os.environ, loaded.training.receipt.tracking, measured, {"reports/evaluate.html": page})
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
             metrics=dict(candidate.metrics),

@@ -30,6 +30,7 @@ from visionloop.registry import Registry, Version, package
 from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked
 from visionloop.training import catalog
+from visionloop.training.tracking import attach
 
 #: The folder of an attempt that holds the model.
 MODEL = "model"
@@ -141,7 +142,9 @@ class RegisterStage:
         if placed.reason:
             notice(f"register: {placed.reason}")
         model_card = replace(model_card, version=version.number, alias=placed.alias, storage=copy)
-        attempt.write("card", "model_card.md", card.render(model_card).encode(), result=False)
+        text = card.render(model_card).encode()
+        attempt.write("card", "model_card.md", text, result=False)
+        attach(os.environ, loaded.training.receipt.tracking, {}, {"model_card.md": text})
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:

@@ -188,10 +188,11 @@ class Training:
             notice(
                 f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
             )
-        self._tracked = TrackedTraining(self.context, self.resolution, self.attempt, self.loaded)
+        self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
         computed = self._publish_outputs(done, self.attempt)
-        self._tracked.finish("succeeded", computed.metrics)
+        self._tracked.attach(done.plots, self.loaded)
+        self._tracked.finish("succeeded")
         computed.tracking = self._tracked.record()
         return computed
 
@@ -202,6 +203,7 @@ class Training:
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
+            self._tracked.attach(done.plots, self.loaded)
             computed.tracking = self._tracked.record()
         return computed
 
@@ -214,7 +216,7 @@ class Training:
 
         def end() -> None:
             if tracked is not None:
-                tracked.finish(status, {})
+                tracked.finish(status)
             else:
                 end_left_open(os.environ, prefix, status)
 
@@ -266,7 +268,7 @@ class Training:
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
         if self._tracked:
-            self._tracked.log_epoch(epoch.epoch, metrics)
+            self._tracked.log_epoch(epoch.epoch, epoch.train_metrics, epoch.val_metrics)
         return True
 
     def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionloop.core import texts
+from visionloop.core import receipts, texts
+from visionloop.core.errors import VisionloopError
 from visionloop.core.names import sanitise
-from visionloop.core.stage import Attempt, Context, Resolution
+from visionloop.core.stage import Attempt, Context
+from visionloop.training.configuration.settings import display
 from visionloop.training.tracking import open_tracker, record
 
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 class TrackedTraining:
     """Logs a training to its tracker; a later attempt at the same key continues the same run."""
 
-    def __init__(self, context: Context, resolution: Resolution, attempt: Attempt, loaded: Loaded) -> None:
+    def __init__(self, context: Context, attempt: Attempt, loaded: Loaded) -> None:
         """Opens the tracker's run, or the one that an earlier attempt opened."""
         self._prefix = attempt.key_prefix
         arguments = loaded.arguments
@@ -30,31 +34,45 @@ class TrackedTraining:
         tags = {
             "visionloop.run": context.run.name,
             "visionloop.trace_id": context.trace_id,
+            "visionloop.dataset": loaded.snapshot.dataset,
             "visionloop.snapshot_id": loaded.snapshot.id,
+            "visionloop.task": loaded.converted.task,
             "visionloop.training_key": attempt.key_prefix.uri.rsplit("/", 1)[-1],
         }
-        for name, reference in resolution.inputs.items():
-            tags[f"visionloop.receipt.{name}"] = reference.receipt or ""
+        if arguments.model_name:
+            tags["visionloop.model_name"] = arguments.model_name
         if arguments.description:
             tags["mlflow.note.content"] = texts.outgoing(arguments.description)
         self._tracker.start(
             texts.sentence(arguments.run_name or context.run.name),
-            {name: parameter.value for name, parameter in resolution.parameters.items()},
+            {name: display(value) for name, value in loaded.config.values.items()},
             tags,
             loaded.snapshot.identity.dataset_hash,
             loaded.snapshot.dataset,
         )
         self._remember()
 
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs a finished epoch."""
-        self._tracker.log_epoch(epoch, metrics)
+    def log_epoch(self, epoch: int, train: Mapping[str, float], val: Mapping[str, float]) -> None:
+        """Logs a finished epoch: its metrics as ``train/…`` and ``val/…``."""
+        measured = {f"train/{name}": value for name, value in train.items()}
+        measured |= {f"val/{name.removeprefix('val_')}": value for name, value in val.items()}
+        self._tracker.log_epoch(epoch, measured)
         self._remember()
 
-    def finish(self, status: str, metrics: Mapping[str, float]) -> None:
+    def finish(self, status: str) -> None:
         """Ends the run."""
-        if self._tracker.finish(status, metrics):
+        if self._tracker.finish(status):
             self._remember(status)
+
+    def attach(self, plots: Sequence[str], loaded: Loaded) -> None:
+        """Puts the plots, and the page of the dataset's check, on the run's page."""
+        if self._tracker.run_id is None:
+            return
+        files: dict[str, Path | bytes] = {f"plots/{Path(plot).name}": Path(plot) for plot in plots}
+        with contextlib.suppress(VisionloopError):  # validate's result may be gone
+            report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
+            files["reports/validate.html"] = report.read("page")
+        self._tracker.attach(files)
 
     def record(self) -> dict[str, Any] | str:
         """Returns what the receipt says about the run."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from visionloop.core.logs import LOGGER
-from visionloop.training.tracking import NullTracker, Tracker, open_tracker
+from visionloop.training.tracking import NullTracker, Tracker, attach, open_tracker
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.connection import connect, describe
 
@@ -56,7 +56,7 @@ def test_a_training_is_one_run_with_everything(environment: dict[str, str], expe
     tracker = started(environment, experiment)
     for epoch in (1, 2, 3):
         tracker.log_epoch(epoch, {"mAP50-95": epoch / 10, "box_loss": 1 / epoch, "metrics/mAP50(B)": 0.5})
-    tracker.finish("succeeded", {"mAP50-95": 0.3})
+    tracker.finish("succeeded")
     client = connect(environment)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
@@ -64,7 +64,7 @@ def test_a_training_is_one_run_with_everything(environment: dict[str, str], expe
     assert run.data.params == {"epochs": "3", "lr0": "0.01", "model": "yolo11n"}
     assert run.data.tags["visionloop.trace_id"] == "trace"
     assert run.data.tags["visionloop.snapshot"] == "s3://results/snapshot/receipt.json"
-    assert run.data.metrics["final/mAP50-95"] == 0.3
+    assert not [name for name in run.data.metrics if name.startswith("final")]
     assert history(environment, tracker.run_id, "mAP50-95") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert history(environment, tracker.run_id, "metrics/mAP50_B_") == [(1, 0.5), (2, 0.5), (3, 0.5)]
     (dataset,) = run.inputs.dataset_inputs
@@ -74,6 +74,7 @@ def test_a_training_is_one_run_with_everything(environment: dict[str, str], expe
     there = client.get_experiment(run.info.experiment_id)
     assert there.name == experiment
     assert there.artifact_location == "s3://results/workspace/mlflow"
+    assert there.tags["mlflow.experimentKind"] == "custom_model_development"
     assert tracker.record() == {"mlflow": {"run_id": tracker.run_id, "url": None}}
 
 
@@ -96,14 +97,67 @@ def test_a_retried_training_goes_on_in_its_run(environment: dict[str, str], expe
     assert second.run_id == first.run_id
     second.log_epoch(2, {"mAP50": 0.2})
     second.log_epoch(3, {"mAP50": 0.3})
-    second.finish("succeeded", {"mAP50": 0.3})
-    second.finish("succeeded", {"mAP50": 0.3})
+    second.finish("succeeded")
+    second.finish("succeeded")
     assert history(environment, first.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    assert history(environment, first.run_id, "final/mAP50") == [(3, 0.3)]
     run = connect(environment).get_run(first.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["epochs"] == "3"  # what was logged can't be changed
     assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_an_experiment_that_is_there_is_shown_as_one_of_models_too(
+    environment: dict[str, str], experiment: str
+) -> None:
+    client = connect(environment)
+    client.create_experiment(experiment)
+    started(environment, experiment)
+    assert client.get_experiment_by_name(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+    client.set_experiment_tag(client.get_experiment_by_name(experiment).experiment_id, "mlflow.experimentKind", "other")
+    started(environment, experiment)  # what a person chose stays
+    assert client.get_experiment_by_name(experiment).tags["mlflow.experimentKind"] == "other"
+
+
+def test_files_and_later_metrics_stand_on_the_runs_page(
+    environment: dict[str, str], experiment: str, tmp_path: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    tracker = open_tracker(environment, experiment, workspace=(tmp_path / "workspace").as_uri())
+    tracker.start("run 1", {}, {}, HASH, "s3://datasets/bolts")
+    plot = tmp_path / "results.png"
+    plot.write_bytes(b"picture")
+    tracker.attach({"plots/results.png": plot, "reports/validate.html": b"<p>valid</p>"})
+    tracker.finish("succeeded")
+    for _ in range(2):  # a second attempt at evaluate
+        attach(environment, tracker.record(), {"test/mAP50": 0.5}, {"reports/evaluate.html": b"<p>good</p>"})
+    client = connect(environment)
+    run_id = str(tracker.run_id)
+    assert [file.path for file in client.list_artifacts(run_id)] == ["plots", "reports"]
+    assert [file.path for file in client.list_artifacts(run_id, "reports")] == [
+        "reports/evaluate.html",
+        "reports/validate.html",
+    ]
+    assert Path(client.download_artifacts(run_id, "plots/results.png")).read_bytes() == b"picture"
+    assert history(environment, run_id, "test/mAP50") == [(0, 0.5)]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert not [line for line in lines.messages if "left out" in line]
+
+
+def test_files_that_can_not_be_stored_are_left_out_aloud(
+    environment: dict[str, str], experiment: str, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("S3_ACCESS_KEY", "key")
+    monkeypatch.setenv("S3_SECRET_KEY", "secret")
+    tracker = started(environment, experiment)
+    tracker.attach({"plots/results.png": b"picture"})
+    attach(environment, tracker.record(), {"test/mAP50": 0.5}, {"model_card.md": b"card"})
+    attach(environment, "not tracked", {"test/mAP50": 0.5}, {})
+    left_out = [line for line in lines.messages if line.startswith("left out of")]
+    assert len(left_out) == 2
+    assert "plots/results.png" in left_out[0]
+    assert history(environment, tracker.run_id, "test/mAP50") == [(0, 0.5)]
+    tracker.finish("succeeded")
+    assert connect(environment).get_run(tracker.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("gone", ["f" * 32, "no-run-id", "deleted"])
@@ -118,7 +172,7 @@ def test_a_run_that_is_gone_is_opened_anew(environment: dict[str, str], experime
 @pytest.mark.parametrize(("status", "expected"), [("failed", "FAILED"), ("cancelled", "KILLED"), ("KILLED", "KILLED")])
 def test_the_end_is_told(environment: dict[str, str], experiment: str, status: str, expected: str) -> None:
     tracker = started(environment, experiment)
-    tracker.finish(status, {})
+    tracker.finish(status)
     assert connect(environment).get_run(tracker.run_id).info.status == expected
 
 
@@ -134,7 +188,7 @@ def test_a_run_that_kfp_injected_becomes_the_parent(
     assert child.run_id != parent.run_id
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
     assert run.info.experiment_id == connect(environment).get_experiment_by_name(experiment).experiment_id
-    child.finish("succeeded", {})
+    child.finish("succeeded")
     assert connect(environment).get_run(parent.run_id).info.status == "RUNNING"
 
 
@@ -171,7 +225,7 @@ def test_not_tracked_is_said(
     tracker = started({**environment, **variables}, "experiment")
     assert isinstance(tracker, NullTracker)
     tracker.log_epoch(1, {"mAP50": 0.1})
-    tracker.finish("succeeded", {})
+    tracker.finish("succeeded")
     assert tracker.record() == "not tracked"
     (line,) = lines.messages
     assert line.startswith("not tracked: ")
@@ -200,7 +254,7 @@ def test_a_tracker_that_fails_never_fails_a_training(
     (tmp_path / "file").touch()
     tracker = started({"MLFLOW_TRACKING_URI": uri.format(file=tmp_path / "file")}, "experiment")
     tracker.log_epoch(1, {"mAP50": 0.1})
-    tracker.finish("succeeded", {})
+    tracker.finish("succeeded")
     assert tracker.record() == "not tracked"
     failures = [line for line in lines.messages if line.startswith("tracking failed: ")]
     assert len(failures) == 1
@@ -223,7 +277,7 @@ def test_what_a_tracker_missed_is_told_when_it_is_back(
     with sqlite3.connect(mlflow_database) as database:
         database.execute("ALTER TABLE away RENAME TO metrics")
     database.close()
-    tracker.finish("succeeded", {})
+    tracker.finish("succeeded")
     assert history(environment, tracker.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert connect(environment).get_run(tracker.run_id).info.status == "FINISHED"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.receipts import NOT_TRACKED
 from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.artifacts import put_artifacts
 from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, tracking_uri
 
 #: MLflow's longest parameter value, tag value and dataset digest, in characters.
@@ -23,6 +25,10 @@ PARAMETERS_PER_REQUEST = 100
 
 #: Logged in the same request as each epoch's metrics; shows which epochs MLflow already has.
 CURSOR = "epoch"
+
+#: What MLflow 3's page shows an experiment as: one in which models are trained (its page calls the value
+#: ``CUSTOM_MODEL_DEVELOPMENT``; without it, it guesses).
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 #: MLflow's codes for a run that it does not have.
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -81,13 +87,14 @@ class MlflowTracker:
             self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
         self._logged.add(epoch)
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
-        """Logs the final metrics, as ``final/…`` in addition to the epochs', and ends the run."""
+    def attach(self, files: Mapping[str, Path | bytes]) -> None:
+        """Puts files on the run's page, by their paths there."""
         with mlflow_errors(self._uri):
-            existing = self._client.get_run(self.run_id).data.metrics
-            final = {f"final/{name}": value for name, value in final_metrics.items()}
-            if any(existing.get(_metric_name(name)) != value for name, value in final.items()):
-                self._client.log_batch(self.run_id, metrics=_metrics(final, max(self._logged, default=0)))
+            put_artifacts(self._client, self._client.get_run(self.run_id), files)
+
+    def finish(self, status: str) -> bool:
+        """Ends the run."""
+        with mlflow_errors(self._uri):
             self._client.set_terminated(self.run_id, STATES.get(status, status))
         return True
 
@@ -151,7 +158,8 @@ class MlflowTracker:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(self._client.create_experiment(name, artifact_location=f"{self._workspace}/mlflow"))
+                location = f"{self._workspace}/mlflow"
+                return str(self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -160,6 +168,9 @@ class MlflowTracker:
             raise InvalidConfig(
                 f"MLflow's experiment '{name}' was deleted; restore it or set MLFLOW_EXPERIMENT_NAME to another."
             )
+        for tag, value in EXPERIMENT_TAGS.items():
+            if tag not in experiment.tags:
+                self._client.set_experiment_tag(experiment.experiment_id, tag, value)
         return str(experiment.experiment_id)
 
     def _logged_epochs(self) -> set[int]:
@@ -213,6 +224,23 @@ def end_run(environment: Mapping[str, str], run_id: str, status: str) -> None:
             raise
         if run.info.lifecycle_stage == "active" and run.info.status not in ("FAILED", "KILLED"):
             client.set_terminated(run_id, STATES.get(status, status))
+
+
+def attach(
+    environment: Mapping[str, str], run_id: str, metrics: Mapping[str, float], files: Mapping[str, bytes]
+) -> None:
+    """Adds metrics and files to a run that may have ended; a metric that it has already stays one value.
+
+    Raises:
+        VisionloopError: If MLflow, or the store of its artifacts, is down or refuses.
+    """
+    client = connect(environment)
+    with mlflow_errors(tracking_uri(environment)):
+        run = client.get_run(run_id)
+        new = {name: value for name, value in metrics.items() if run.data.metrics.get(_metric_name(name)) != value}
+        if new:
+            client.log_batch(run_id, metrics=_metrics(new, 0))
+        put_artifacts(client, run, files)
 
 
 def _metrics(values: Mapping[str, float], step: int) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from visionloop.core.errors import NotFound, VisionloopError
-from visionloop.core.logs import LOGGER
+from visionloop.core.logs import LOGGER, notice
 from visionloop.core.storage import Prefix
 from visionloop.training.tracking.connection import describe, tracking_uri
 
@@ -71,3 +71,28 @@ def end_left_open(environment: Mapping[str, str], prefix: Prefix, status: str) -
     write(prefix, {**record, ENDED: status})
     LOGGER.info("mlflow run %s was left open; it is ended as %s", run, status)
     return True
+
+
+def attach(
+    environment: Mapping[str, str],
+    runs: Mapping[str, Any] | str,
+    metrics: Mapping[str, float],
+    files: Mapping[str, bytes],
+) -> None:
+    """Adds what a later stage found to a training's run; whatever fails is one notice.
+
+    Args:
+        environment: The process's variables.
+        runs: The training receipt's `tracking`.
+        metrics: Values by name, each logged once.
+        files: Contents by their path on the run's page.
+    """
+    run = run_id(runs) if isinstance(runs, Mapping) else None
+    if run is None or not tracking_uri(environment):
+        return
+    try:
+        from visionloop.training.tracking import mlflow_tracker
+
+        mlflow_tracker.attach(environment, run, metrics, files)
+    except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the stage's result counts
+        notice(f"left out of MLflow's page of run {run}: {', '.join([*metrics, *files])} ({describe(error)})")

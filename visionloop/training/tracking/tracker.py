@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from visionloop.core.logs import LOGGER, notice
@@ -36,7 +37,10 @@ class Tracker(Protocol):
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that was logged before stays unchanged."""
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
+    def attach(self, files: Mapping[str, Path | bytes]) -> None:
+        """Puts files on the run's page, by their paths there (``plots/results.png``)."""
+
+    def finish(self, status: str) -> bool:
         """Ends the run. ``status`` is a state of ``runs`` (succeeded, failed, cancelled) or MLflow's own.
 
         Returns:
@@ -60,7 +64,10 @@ class NullTracker:
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Does nothing."""
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
+    def attach(self, files: Mapping[str, Path | bytes]) -> None:
+        """Does nothing."""
+
+    def finish(self, status: str) -> bool:
         """Does nothing."""
         return False
 
@@ -101,9 +108,18 @@ class CarefulTracker:
             del self._waiting[next(iter(self._waiting))]
         self._offer()
 
-    def finish(self, status: str, final_metrics: Mapping[str, float]) -> bool:
+    def attach(self, files: Mapping[str, Path | bytes]) -> None:
+        """Puts files on the run's page, if the run could be opened; files that fail leave the metrics as they are."""
+        if self._begin is not None:
+            return
+        try:
+            self._tracker.attach(files)
+        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the training goes on
+            notice(f"left out of the tracker's page: {', '.join(files)} ({describe(error)})")
+
+    def finish(self, status: str) -> bool:
         """Logs everything that is waiting and ends the run. Returns whether the tracker has it."""
-        return self._offer() and self._careful(lambda: self._tracker.finish(status, final_metrics))
+        return self._offer() and self._careful(lambda: self._tracker.finish(status))
 
     def record(self) -> dict[str, Any] | str:
         """The tracker's own record; ``not tracked`` if its run could not be opened."""
