@@ -23,6 +23,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 export MLFLOW_DISABLE_TELEMETRY := true
+# The registry and the embedded services of what is started here, wherever make is called from.
+export VISIONLOOP_HOME ?= $(CURDIR)/.visionloop
 # uv brings its own certificates; the system's hold a company's own as well.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 

@@ -11,6 +11,9 @@ from typing import Any
 from visionloop.core.stores import VARIABLES, Role
 from visionloop.pipelines import services
 
+#: The variable that leads to MLflow.
+REGISTRY = "MLFLOW_TRACKING_URI"
+
 #: Standard AWS variables; any of them means that a store is configured.
 _AWS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
 
@@ -20,17 +23,22 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
     """Starts the services that a run needs and nothing else configures, and sets their variables for the duration of the run.
 
     The store is embedded if an ``s3://`` URI has no configured one; MLflow is embedded if MLFLOW_TRACKING_URI is not set.
+    A run on folders starts nothing: MLflow's store is a file.
     """
     needed = needs(arguments)
     if not needed:
         yield
+        return
+    if needed == (REGISTRY,):
+        with _set(services.registry()):
+            yield
         return
     with services.session() as embedded:
         available = embedded.environment()
         wanted = {
             name: value
             for name, value in available.items()
-            if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", "MLFLOW_TRACKING_URI"))
+            if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", REGISTRY))
             or any(name.startswith(prefix) for prefix in needed)
         }
         with _set(wanted):
@@ -45,8 +53,8 @@ def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     # Where a snapshot's dataset lies is recorded in the workspace only, so the dataset's store is supplied as well.
     if (_on_s3(arguments.get("dataset")) or arguments.get("snapshot")) and not configured("dataset"):
         prefixes.append("EXTERNAL_S3_")
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        prefixes.append("MLFLOW_TRACKING_URI")
+    if not os.environ.get(REGISTRY):
+        prefixes.append(REGISTRY)
     return tuple(prefixes)
 
 

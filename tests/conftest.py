@@ -72,12 +72,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("this pytest-xdist does not group tests with this pytest; take the pinned ones.")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keeps what tests and their fixtures start out of this user's own registry and data folder."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONLOOP_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, home_of_the_tests: Path
+) -> None:
     """Removes every variable that could decide something, and this machine's AWS profiles with them."""
     for name in list(os.environ):
         if OURS.fullmatch(name):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("VISIONLOOP_HOME", str(home_of_the_tests))
     nowhere = tmp_path_factory.getbasetemp() / "no-aws-here"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))

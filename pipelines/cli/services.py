@@ -8,7 +8,10 @@ import typer
 from rich.console import Console
 
 from visionloop.core import texts
+from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines import services
+from visionloop.pipelines.services.folder import Folder, find_folder
+from visionloop.pipelines.services.tracking import PAGE_USER, read_password
 
 Host = Annotated[
     str | None,
@@ -16,14 +19,23 @@ Host = Annotated[
 ]
 
 
-def up(host: Host = None) -> None:
+def up(
+    host: Host = None,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="Open MLflow without a password, on a machine that nobody shares.")
+    ] = False,
+) -> None:
     """Start the embedded S3 and MLflow and keep them running.
 
     Example: visionloop up
     """
-    embedded = services.up(host=host)
+    embedded = services.up(host=host, password=not no_password)
     say(f"S3      {embedded.host_endpoint or embedded.endpoint}")
     say(f"MLflow  {embedded.page_url}")
+    if embedded.page_password:
+        say(f"        user {PAGE_USER}, password: visionloop status --password")
+    else:
+        say("        without a password: every user and program of this machine may read and change it")
     say(f"Keys, data and logs lie in {embedded.folder}. For another program:")
     for name, value in embedded.client_environment().items():
         # A key is never printed: the file that holds it is named.
@@ -45,19 +57,32 @@ def down() -> None:
         say("Stopped.")
 
 
-def status() -> None:
+def status(
+    password: Annotated[bool, typer.Option("--password", help="Print MLflow's password and nothing else.")] = False,
+) -> None:
     """Tell what runs.
 
     Example: visionloop status
     """
     current = services.status()
-    say(f"folder  {current.folder}")
+    if password:
+        # As it is: whatever else is printed here has its secrets taken out.
+        print(_password(Folder(current.folder)))  # noqa: T201
+        return
+    say(f"folder  {current.folder} ({find_folder().origin})")
     for service in current.services:
         say(f"{service.name:<7} {f'{service.url} (process {service.pid})' if service.running else 'not running'}")
     if current.permanent:
         say("kept running until `visionloop down`")
     if current.holders:
         say(f"used by the runs of process {', '.join(map(str, current.holders))}")
+
+
+def _password(home: Folder) -> str:
+    try:
+        return read_password(home)
+    except FileNotFoundError:
+        raise InvalidConfig(f"{home.path}: MLflow has no password yet; `visionloop up` makes one.") from None
 
 
 def say(text: str) -> None:

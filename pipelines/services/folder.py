@@ -7,14 +7,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.core.files import atomic_write
 
-#: The folder in the current directory, and the variable that names another one.
+#: The folder's name, looked for from the current one upwards, and the variable that names another one.
 DEFAULT_NAME = ".visionloop"
 VARIABLE = "VISIONLOOP_HOME"
 
@@ -24,9 +24,15 @@ LEAST_FREE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Folder:
-    """The paths in the folder; nothing is created before ``create``."""
+    """The paths in the folder; nothing is created before ``create``.
+
+    Attributes:
+        path: The folder.
+        origin: By which rule it was chosen, for people.
+    """
 
     path: Path
+    origin: str = "as given"
 
     @property
     def store_data(self) -> Path:
@@ -83,6 +89,31 @@ class Folder:
         """The MLflow version that the database was last prepared for."""
         return self.path / "mlflow.version"
 
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts of runs that use no S3."""
+        return self.path / "artifacts"
+
+    @property
+    def page_password(self) -> Path:
+        """The password of MLflow's page; mode 0600."""
+        return self.path / "mlflow-password"
+
+    @property
+    def page_secret(self) -> Path:
+        """With what MLflow's page signs its forms; mode 0600."""
+        return self.path / "mlflow-secret"
+
+    @property
+    def page_users(self) -> Path:
+        """MLflow's own table of users."""
+        return self.path / "mlflow-users.db"
+
+    @property
+    def page_settings(self) -> Path:
+        """MLflow's settings of its password."""
+        return self.path / "mlflow-auth.ini"
+
     def create(self) -> None:
         """Creates the folder, readable by its owner only.
 
@@ -92,7 +123,10 @@ class Folder:
         """
         with naming_the_remedy(self):
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for sub in (self.store_data, self.leases, self.logs):
+            if self.path.name == DEFAULT_NAME:
+                # One that a person began with mkdir; a folder of another name may be there for more than this.
+                self.path.chmod(0o700)
+            for sub in (self.store_data, self.leases, self.logs, self.artifacts):
                 sub.mkdir(exist_ok=True, mode=0o700)
             # Keeps keys and data out of a repository that contains the folder.
             ignore = self.path / ".gitignore"
@@ -130,19 +164,57 @@ class Folder:
 
 
 def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping[str, str] | None = None) -> Folder:
-    """The services' folder: ``path``, else ``VISIONLOOP_HOME``, else ``.visionloop`` in the current directory.
+    """The home of the embedded services, the same one in every folder of a project.
+
+    Args:
+        path: The folder; it comes before every rule.
+        environment: The variables, those of this process by default.
+
+    Returns:
+        ``path``, else ``VISIONLOOP_HOME``, else the nearest ``.visionloop`` of this user from the current folder upwards,
+        else the user's data folder.
 
     Raises:
         InvalidConfig: If the path holds a character that a database URL can't hold.
     """
     environment = os.environ if environment is None else environment
-    chosen = Path(path or environment.get(VARIABLE) or DEFAULT_NAME).expanduser().absolute()
-    if any(character in str(chosen) for character in "?#%"):
+    folder = _chosen(path, environment)
+    if any(character in str(folder.path) for character in "?#%"):
         raise InvalidConfig(
-            f"{chosen}: the folder of the embedded services holds one of ? # %, which a database URL can't name; "
+            f"{folder.path}: the folder of the embedded services holds one of ? # %, which a database URL can't name; "
             f"set {VARIABLE} to another folder."
         )
-    return Folder(chosen)
+    return folder
+
+
+def _chosen(path: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Folder:
+    if path:
+        return Folder(Path(path).expanduser().absolute())
+    if environment.get(VARIABLE):
+        return Folder(Path(environment[VARIABLE]).expanduser().absolute(), f"set by {VARIABLE}")
+    nearest = _nearest()
+    if nearest is not None:
+        return Folder(nearest, f"the nearest {DEFAULT_NAME} from here upwards")
+    from platformdirs import user_data_path
+
+    return Folder(
+        user_data_path("visionloop", appauthor=False), f"your data folder; mkdir {DEFAULT_NAME} begins another"
+    )
+
+
+def _nearest() -> Path | None:
+    """The nearest folder of that name; one that another user put in the way, or a link of theirs, is passed over."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return None
+    for parent in (here, *here.parents):
+        candidate = parent / DEFAULT_NAME
+        with suppress(OSError):
+            owners = {candidate.lstat().st_uid, candidate.stat().st_uid}
+            if owners == {os.getuid()} and candidate.is_dir():
+                return candidate
+    return None
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.core.errors import Transient
+from visionloop.core.errors import InvalidConfig, Transient
+from visionloop.core.logs import notice
 from visionloop.pipelines.services import channels, leases, store, tracking
 from visionloop.pipelines.services.folder import Folder, find_folder, naming_the_remedy, write_private
 from visionloop.pipelines.services.ports import LOOPBACK, check_address, keep_ports
 from visionloop.pipelines.services.processes import Process, find, start, stop
 
-#: Seconds that a service has to answer after its start.
-READY_SECONDS = 60
+#: Seconds that a service has to answer after its start: MLflow takes 10 on a free machine, and many times that on a busy one.
+READY_SECONDS = 180
 
 STORE, PAGE, RELAY = "store", "page", "relay"
 
@@ -37,6 +38,7 @@ class _Running(msgspec.Struct, frozen=True):
     command: list[str]
     address: str
     ports: dict[str, int]
+    password: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,29 +49,31 @@ class Services:
         folder: The folder of their data.
         keys: The S3 keys.
         endpoint: S3 for processes of this machine, ``http://127.0.0.1:PORT``.
-        tracking_uri: MLflow's SQLite store, for processes of this machine.
         host: The address on which other machines reach them, or None for loopback only.
         host_endpoint: S3 for other machines (pods), or None.
         page_url: MLflow's page, or None if it was not requested.
+        page_password: The password of its user ``visionloop``, or None if it asks for none.
     """
 
     folder: Path
     keys: store.Keys
     endpoint: str
-    tracking_uri: str
     host: str | None = None
     host_endpoint: str | None = None
     page_url: str | None = None
+    page_password: str | None = field(default=None, repr=False)
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's SQLite store, for processes of this machine."""
+        return tracking.tracking_uri(Folder(self.folder))
 
     def environment(self) -> dict[str, str]:
         """The variables of a run on this machine: both stores, MLflow, telemetry off, no proxy before loopback."""
         return (
             _store_variables(self.endpoint, self.keys)
-            | {
-                "MLFLOW_TRACKING_URI": self.tracking_uri,
-                "MLFLOW_S3_ENDPOINT_URL": self.endpoint,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-            }
+            | tracking.registry_variables(Folder(self.folder))
+            | {"MLFLOW_S3_ENDPOINT_URL": self.endpoint}
             | tracking.without_proxy(os.environ, LOOPBACK)
         )
 
@@ -91,10 +95,11 @@ class Services:
                 f"{self.folder}: the embedded services listen on loopback only; "
                 "run `visionloop up --host ADDRESS` with an address that pods reach."
             )
-        return _store_variables(self.host_endpoint, self.keys) | {
-            "MLFLOW_TRACKING_URI": self.page_url,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
+        return (
+            _store_variables(self.host_endpoint, self.keys)
+            | {"MLFLOW_TRACKING_URI": self.page_url, "MLFLOW_DISABLE_TELEMETRY": "true"}
+            | (tracking.user_variables(self.page_password) if self.page_password else {})
+        )
 
 
 def _store_variables(endpoint: str, keys: store.Keys) -> dict[str, str]:
@@ -129,6 +134,34 @@ class Status:
         return any(service.running for service in self.services if service.name == STORE)
 
 
+def registry(folder: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Prepares the embedded MLflow's store for processes of this machine; starts nothing, since they open its file.
+
+    Args:
+        folder: As in ``session``.
+
+    Returns:
+        The variables that lead there.
+
+    Raises:
+        InvalidConfig: If the folder or the installation is unusable.
+        SickMachine: If the disk is full.
+    """
+    home = _home(folder)
+    with home.lock():
+        home.require_space()
+        tracking.prepare(home)
+    return tracking.registry_variables(home)
+
+
+def _home(folder: str | os.PathLike[str] | None) -> Folder:
+    """The home, made where it is missing, and told."""
+    home = find_folder(folder)
+    home.create()
+    notice(f"Registry and embedded services: {home.path} ({home.origin}).")
+    return home
+
+
 @contextmanager
 def session(
     folder: str | os.PathLike[str] | None = None, host: str | None = None, page: bool = False
@@ -136,7 +169,7 @@ def session(
     """Uses the running services, else starts them; stops them at the end unless somebody else holds a lease.
 
     Args:
-        folder: The folder of their data; None for ``VISIONLOOP_HOME``, else ``.visionloop`` here.
+        folder: The folder of their data; None for the one that ``find_folder`` finds.
         host: An address of this machine on which pods reach them; None leaves running services as they are, and starts others on loopback only.
         page: Also start MLflow's page.
 
@@ -148,8 +181,7 @@ def session(
         SickMachine: If the disk is full.
         Transient: If a service does not come up.
     """
-    home = find_folder(folder)
-    home.create()
+    home = _home(folder)
     lease: Path | None = None
     try:
         with home.lock():
@@ -167,30 +199,34 @@ def session(
                     _stop_all(home)
 
 
-def up(folder: str | os.PathLike[str] | None = None, host: str | None = None) -> Services:
+def up(folder: str | os.PathLike[str] | None = None, host: str | None = None, password: bool = True) -> Services:
     """Starts the services with MLflow's page and keeps them running until ``down``.
 
     Args:
         folder: As in ``session``.
         host: An address of this machine on which pods reach S3 and MLflow; None for loopback only.
+        password: Whether MLflow's page asks for one; without it whoever uses this machine is let in.
 
     Returns:
         The services, ready.
 
     Raises:
-        InvalidConfig: If the folder, the address or the installation is unusable.
+        InvalidConfig: If another machine would be let in without a password, or the folder, the address or the installation is unusable.
         SickMachine: If the disk is full.
         Transient: If a service does not come up; services that came up are stopped again unless a run uses them.
     """
-    home = find_folder(folder)
-    home.create()
+    if host is not None and host != LOOPBACK and not password:
+        raise InvalidConfig(
+            f"--no-password with --host {host}: other machines would read and change everything; leave one of them out."
+        )
+    home = _home(folder)
     with home.lock():
         leases.sweep(home)
         before = leases.valid(home)
         with naming_the_remedy(home):
             lease = leases.take(home, permanent=True)
         try:
-            return _ensure(home, host=host or LOOPBACK, page=True)
+            return _ensure(home, host=host or LOOPBACK, page=True, password=password)
         except BaseException:
             if not any(other.holder is None for other in before):
                 leases.give_back(lease)
@@ -253,10 +289,10 @@ def _services(folder: Folder, running: Mapping[str, _Running]) -> Services:
         folder=folder.path,
         keys=store.read_keys(folder),
         endpoint=_url(running[STORE]),
-        tracking_uri=tracking.tracking_uri(folder),
         host=relay.address if relay else None,
         host_endpoint=_url(relay) if relay else None,
         page_url=_url(page) if page else None,
+        page_password=tracking.read_password(folder) if page and page.password else None,
     )
 
 
@@ -293,8 +329,11 @@ def _write(folder: Folder, running: Mapping[str, _Running]) -> None:
     write_private(folder.state, msgspec.json.encode(running))
 
 
-def _ensure(folder: Folder, host: str | None, page: bool) -> Services:
-    """Starts the missing services and waits until all of them answer. ``host`` None keeps the relay as it is."""
+def _ensure(folder: Folder, host: str | None, page: bool, password: bool | None = None) -> Services:
+    """Starts the missing services and waits until all of them answer.
+
+    ``host`` None keeps the relay as it is; ``password`` None keeps a page on loopback as it is.
+    """
     folder.require_space()
     if host is not None:
         check_address(host)
@@ -309,7 +348,7 @@ def _ensure(folder: Folder, host: str | None, page: bool) -> Services:
     else:
         _ensure_relay(folder, host, main.ports["s3"])
     if page or host != LOOPBACK:
-        _ensure_page(folder, host, keys, _url(main))
+        _ensure_page(folder, host, keys, _url(main), password)
     return _services(folder, {name: service for name, service in _read(folder).items() if service.process.alive})
 
 
@@ -369,14 +408,20 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-def _ensure_page(folder: Folder, host: str, keys: store.Keys, endpoint: str) -> None:
+def _ensure_page(folder: Folder, host: str, keys: store.Keys, endpoint: str, password: bool | None) -> None:
     current = _read(folder).get(PAGE)
-    if current is None or not current.process.alive or current.address != host:
+    if current and not current.process.alive:
+        current = None
+    if password is None:
+        password = current.password if current and host == LOOPBACK else True
+    if current is None or (current.address, current.password) != (host, password):
         _stop_service(folder, PAGE)
         _stop_strays(tracking.database_argument(folder))
         port = keep_ports(folder, {PAGE: host})[PAGE]
         command = tracking.command(folder, host, port)
-        current = _start(folder, PAGE, command, host, {"listen": port}, tracking.page_environment(endpoint, keys))
+        with naming_the_remedy(folder):
+            environment = tracking.page_environment(folder, endpoint, keys, password)
+        current = _start(folder, PAGE, command, host, {"listen": port}, environment, password)
     answers = partial(tracking.answers, host, current.ports["listen"])
     reason = _wait(current, lambda: None if answers() else "it does not answer")
     if reason is not None:
@@ -394,12 +439,13 @@ def _start(
     address: str,
     ports: dict[str, int],
     environment: Mapping[str, str],
+    password: bool = False,
 ) -> _Running:
     with naming_the_remedy(folder):
         process = start(command, _log(folder, name), environment, folder.path)
         if process is None:
             raise Transient(f"{command[0]}: ended at once; see {_log(folder, name)}.")
-        service = _Running(process, command, address, ports)
+        service = _Running(process, command, address, ports, password)
         _write(folder, _read(folder) | {name: service})
     return service
 

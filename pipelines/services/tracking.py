@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
+import io
 import os
+import secrets
 import subprocess
 import sys
 import urllib.error
@@ -12,17 +15,30 @@ from contextlib import suppress
 from importlib import metadata
 
 from visionloop.core.errors import InvalidConfig, SickMachine
-from visionloop.pipelines.services import store
+from visionloop.pipelines.services import page, store
 from visionloop.pipelines.services.folder import Folder, naming_the_remedy, write_private
 from visionloop.pipelines.services.ports import LOOPBACK
+from visionloop.training.tracking.mlflow_tracker import ARTIFACTS_VARIABLE
 
 #: Where artifacts of new experiments are stored; the default for SQLite is a folder relative to the calling process.
 ARTIFACT_ROOT = f"s3://{store.RESULTS_BUCKET}/mlflow"
+
+#: The page's only user.
+PAGE_USER = "visionloop"
 
 
 def tracking_uri(folder: Folder) -> str:
     """The URI of the SQLite store, for processes of this machine."""
     return f"sqlite:///{folder.tracking_database}"
+
+
+def registry_variables(folder: Folder) -> dict[str, str]:
+    """The variables with which processes of this machine open the store, and keep artifacts where there is no S3."""
+    return {
+        "MLFLOW_TRACKING_URI": tracking_uri(folder),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        ARTIFACTS_VARIABLE: str(folder.artifacts),
+    }
 
 
 def prepare(folder: Folder) -> None:
@@ -93,6 +109,26 @@ def database_argument(folder: Folder) -> str:
     return f"--backend-store-uri={tracking_uri(folder)}"
 
 
+def load_password(folder: Folder) -> str:
+    """The page's password, made at random the first time. The folder's lock must be held."""
+    with suppress(FileNotFoundError):
+        return read_password(folder)
+    # MLflow takes a password for a user that it does not have yet, and no other time.
+    folder.page_users.unlink(missing_ok=True)
+    password = secrets.token_urlsafe(24)
+    write_private(folder.page_password, password.encode())
+    return password
+
+
+def read_password(folder: Folder) -> str:
+    """The page's password.
+
+    Raises:
+        FileNotFoundError: If none was made yet.
+    """
+    return folder.page_password.read_text().strip()
+
+
 def command(folder: Folder, address: str, port: int) -> list[str]:
     """The command line of MLflow's server (MLflow 3.17, ``mlflow server --help``)."""
     return [
@@ -103,6 +139,7 @@ def command(folder: Folder, address: str, port: int) -> list[str]:
         database_argument(folder),
         f"--default-artifact-root={ARTIFACT_ROOT}",
         "--no-serve-artifacts",
+        "--app-name=visionloop",
         f"--host={address}",
         f"--port={port}",
         "--workers=1",
@@ -120,9 +157,50 @@ def allowed_hosts(address: str, port: int) -> list[str]:
     return [f"{name}:{port}" for name in dict.fromkeys((address, LOOPBACK, "localhost"))]
 
 
-def page_environment(endpoint: str, keys: store.Keys) -> dict[str, str]:
-    """The variables of MLflow's server: it reads artifacts from the results store itself."""
-    return quiet_environment() | client_variables(endpoint, keys) | without_proxy(os.environ, LOOPBACK)
+def page_environment(folder: Folder, endpoint: str, keys: store.Keys, password: bool) -> dict[str, str]:
+    """The variables of MLflow's server: it reads artifacts from the results store and the home itself.
+
+    Args:
+        folder: The home, whose lock must be held.
+        endpoint: The embedded S3.
+        keys: Its keys.
+        password: Whether the page asks for one.
+    """
+    return (
+        quiet_environment()
+        | client_variables(endpoint, keys)
+        | without_proxy(os.environ, LOOPBACK)
+        | {ARTIFACTS_VARIABLE: str(folder.artifacts)}
+        | (_password_variables(folder) if password else {})
+    )
+
+
+def _password_variables(folder: Folder) -> dict[str, str]:
+    """Prepares MLflow's own users, with one of them, and returns the variables that lead there."""
+    password = load_password(folder)
+    if not folder.page_secret.exists():
+        write_private(folder.page_secret, secrets.token_urlsafe(32).encode())
+    settings = configparser.RawConfigParser()
+    settings["mlflow"] = {
+        "default_permission": "READ",
+        "database_uri": f"sqlite:///{folder.page_users}",
+        "admin_username": PAGE_USER,
+        # Off by default: each request would then cost 0.1 s of a processor.
+        "auth_cache_ttl_seconds": "300",
+    }
+    text = io.StringIO()
+    settings.write(text)
+    write_private(folder.page_settings, text.getvalue().encode())
+    return {
+        page.PASSWORD_VARIABLE: str(folder.page_settings),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": folder.page_secret.read_text(),
+    }
+
+
+def user_variables(password: str) -> dict[str, str]:
+    """The variables with which MLflow's clients name themselves to the page."""
+    return {"MLFLOW_TRACKING_USERNAME": PAGE_USER, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def client_variables(endpoint: str, keys: store.Keys) -> dict[str, str]:

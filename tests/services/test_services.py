@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -178,9 +180,12 @@ def test_a_server_that_nobody_recorded_is_replaced(home: Path) -> None:
 def test_a_port_that_somebody_took_is_replaced_and_data_stay(home: Path) -> None:
     with services.session(home) as running, s3_client(running.endpoint, running.keys) as s3:
         s3.put_object(Bucket="datasets", Key="a", Body=b"content")
-    with socket.create_server((LOOPBACK, int(running.endpoint.rpartition(":")[2]))), services.session(home) as moved:
-        assert moved.endpoint != running.endpoint
-        with s3_client(moved.endpoint, moved.keys) as s3:
+    # Held from before it is looked at: the server's own port could by now be anybody's.
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        ports = json.loads((home / "ports.json").read_text()) | {"s3": taken.getsockname()[1]}
+        (home / "ports.json").write_text(json.dumps(ports))
+        with services.session(home) as moved, s3_client(moved.endpoint, moved.keys) as s3:
+            assert moved.endpoint != f"http://{LOOPBACK}:{taken.getsockname()[1]}"
             assert s3.get_object(Bucket="datasets", Key="a")["Body"].read() == b"content"
 
 
@@ -225,10 +230,18 @@ def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_pat
     assert find(store.data_argument(Folder(home))) == []
 
 
-def post(url: str, **body: str) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as response:
-        answer: dict[str, Any] = json.loads(response.read())
+def ask(url: str, password: str | None, body: dict[str, Any] | None = None, **headers: str) -> bytes:
+    """What MLflow's page answers, to a POST where there is a body; raises ``HTTPError`` where it refuses."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
+    if password is not None:
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"visionloop:{password}".encode()).decode())
+    try:
+        with urllib.request.urlopen(request) as response:
+            answer: bytes = response.read()
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        raise
     return answer
 
 
@@ -239,17 +252,14 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     assert up.page_url.startswith(f"http://{host}:")
     assert up.host_endpoint
     assert up.host_endpoint.startswith(f"http://{host}:")
-    with urllib.request.urlopen(up.page_url) as page:
-        assert b"<title>MLflow</title>" in page.read()
-    foreign = urllib.request.Request(
-        f"{up.page_url}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"}
-    )
-    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
-        urllib.request.urlopen(foreign)
-    refused.value.close()
+    password = (home / "mlflow-password").read_text()
+    assert stat.S_IMODE((home / "mlflow-password").stat().st_mode) == 0o600
+    assert password not in repr(up)
+    assert b"<title>MLflow</title>" in ask(up.page_url, password)
 
     # Pods reach S3 with their own Host header, and nothing of SeaweedFS but S3.
     pod = up.pod_environment()
+    assert (pod["MLFLOW_TRACKING_USERNAME"], pod["MLFLOW_TRACKING_PASSWORD"]) == ("visionloop", password)
     content = os.urandom(3_000_000)
     with s3_client(pod["INTERNAL_S3_ENDPOINT"], up.keys) as s3:
         s3.put_object(Bucket="visionloop", Key="large", Body=content)
@@ -263,13 +273,63 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     assert exposed == {int(url.rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
 
     # The page reads the results store itself.
-    run = post(f"{up.page_url}/api/2.0/mlflow/runs/create", experiment_id="0")["run"]["info"]
+    api = f"{up.page_url}/api/2.0/mlflow"
+    run = json.loads(ask(f"{api}/runs/create", password, {"experiment_id": "0"}))["run"]["info"]
     bucket, _, key = run["artifact_uri"].removeprefix("s3://").partition("/")
     assert bucket == services.RESULTS_BUCKET
     with s3_client(up.endpoint, up.keys) as s3:
         s3.put_object(Bucket=bucket, Key=f"{key}/report.txt", Body=b"hello")
-    with urllib.request.urlopen(f"{up.page_url}/get-artifact?run_uuid={run['run_id']}&path=report.txt") as artifact:
-        assert artifact.read() == b"hello"
+    artifact = f"{up.page_url}/get-artifact?path=report.txt&run_uuid="
+    assert ask(f"{artifact}{run['run_id']}", password) == b"hello"
+
+    # Nobody else is let in: no stranger, no page of another origin, no name that somebody gave this address.
+    search = f"{api}/experiments/search?max_results=1"
+    assert ask(search, password, None, Origin=up.page_url)
+    for wrong, headers in (
+        (None, {}),
+        ("guessed", {}),
+        (password, {"Host": "evil.example"}),
+        (password, {"Origin": "https://evil.example"}),
+        (password, {"Origin": "http://localhost:8000"}),
+        (password, {"Origin": "null"}),
+    ):
+        for url in (search, f"{artifact}{run['run_id']}", up.page_url):
+            with pytest.raises(urllib.error.HTTPError, match="403" if headers else "401"):
+                ask(url, wrong, None, **headers)
+
+    # Of this machine's files it gives those below the home's artifacts alone, wherever links lead.
+    secret = home.parent / "secret.txt"
+    secret.write_text("the user's own")
+    (home / "artifacts" / "kept").mkdir()
+    (home / "artifacts" / "kept" / "report.txt").write_text("a report")
+    (home / "artifacts" / "kept" / "link.txt").symlink_to(secret)
+    (home / "artifacts" / "out").symlink_to(home.parent)
+    (home.parent / "into").symlink_to(home / "artifacts" / "kept")
+    for number, (location, path, expected) in enumerate(
+        (
+            (home / "artifacts" / "kept", "report.txt", b"a report"),
+            (home.parent / "into", "report.txt", b"a report"),
+            (home / "artifacts" / "kept", "link.txt", None),
+            (home / "artifacts" / "out", "secret.txt", None),
+            (home.parent, "secret.txt", None),
+            (home, "mlflow-password", None),
+        )
+    ):
+        for form in (str(location), location.as_uri()):
+            made = ask(
+                f"{api}/experiments/create", password, {"name": f"{number} {form[:4]}", "artifact_location": form}
+            )
+            run = json.loads(ask(f"{api}/runs/create", password, json.loads(made)))["run"]["info"]
+            run_folder = Path(urllib.parse.unquote(run["artifact_uri"].removeprefix("file://")))
+            url = f"{up.page_url}/get-artifact?path={path}&run_uuid={run['run_id']}"
+            run_folder.parent.mkdir(exist_ok=True)
+            if not run_folder.exists():
+                run_folder.symlink_to(location)
+            if expected is None:
+                with pytest.raises(urllib.error.HTTPError):
+                    ask(url, password)
+            else:
+                assert ask(url, password) == expected
 
     # A run uses what is up and leaves it so.
     pids = [pid_of(home, name) for name in ("store", "page", "relay")]
@@ -278,11 +338,17 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     assert services.status(home).permanent
     assert [pid_of(home, name) for name in ("store", "page", "relay")] == pids
 
-    # Up again without an address: loopback only.
-    local = services.up(home)
+    # Up again without an address: loopback only, and there alone without a password if one wants that.
+    with pytest.raises(InvalidConfig, match=r"--no-password with --host 127\.0\.0\.2"):
+        services.up(home, host=host, password=False)
+    local = services.up(home, password=False)
     assert local.host is None
     assert local.page_url
     assert local.page_url.startswith(f"http://{LOOPBACK}:")
+    assert local.page_password is None
+    assert ask(f"{local.page_url}/api/2.0/mlflow/experiments/search?max_results=1", None)
+    with services.session(home, page=True) as running:
+        assert running == local
     assert pid_of(home) == pids[0]
     assert birth(pids[2]) is None
     with pytest.raises(Transient, match=r"visionloop up --host ADDRESS"):
@@ -415,7 +481,7 @@ def test_no_port_of_the_store_gives_or_takes_anything_without_a_key(home: Path) 
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="datasets")["Contents"]] == [store.SENTINEL, "kept"]
         assert s3.get_object(Bucket="datasets", Key="kept")["Body"].read() == b"content"
         sockets = [
-            Path(connection.laddr)
+            Path(str(connection.laddr))
             for connection in psutil.Process(pid_of(home)).net_connections("unix")
             if connection.laddr
         ]

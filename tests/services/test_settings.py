@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import stat
 from pathlib import Path
@@ -24,13 +26,58 @@ def folder(tmp_path: Path) -> Folder:
     return folder
 
 
-def test_the_folder_is_named_by_argument_then_variable_then_default(
+def test_the_folder_is_named_by_argument_then_variable_then_the_nearest_then_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    project, inner = tmp_path / "project", tmp_path / "project" / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_folder("a", {"VISIONLOOP_HOME": "/b"}).path == inner / "a"
+    assert find_folder(None, {"VISIONLOOP_HOME": "/b"}) == Folder(Path("/b"), "set by VISIONLOOP_HOME")
+    own = find_folder(None, {"VISIONLOOP_HOME": ""})
+    assert own.path.is_relative_to(tmp_path)
+    assert own.path.name == "visionloop"
+    assert own.origin.startswith("your data folder")
+    # mkdir begins one, and every folder below it has the same.
+    (project / ".visionloop").mkdir()
+    nearest = Folder(project / ".visionloop", "the nearest .visionloop from here upwards")
+    assert find_folder(None, {}) == nearest
+    monkeypatch.chdir(project)
+    assert find_folder(None, {}) == nearest
+    # A file of that name is none, nor is a current folder that is gone an error.
+    (inner / ".visionloop").write_text("")
+    monkeypatch.chdir(inner)
+    assert find_folder(None, {}) == nearest
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find_folder(None, {}) == own
     monkeypatch.chdir(tmp_path)
-    assert find_folder("a", {"VISIONLOOP_HOME": "/b"}).path == tmp_path / "a"
-    assert find_folder(None, {"VISIONLOOP_HOME": "/b"}).path == Path("/b")
-    assert find_folder(None, {"VISIONLOOP_HOME": ""}).path == tmp_path / ".visionloop"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a folder to another user")
+def test_a_folder_of_another_user_is_nobodys_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / ".visionloop").mkdir()
+    inner = tmp_path / "inner"
+    (inner / ".visionloop").mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    os.chown(inner / ".visionloop", 12345, -1)
+    assert find_folder(None, {}).path == tmp_path / ".visionloop"
+    (inner / ".visionloop").rmdir()
+    (inner / ".visionloop").symlink_to(tmp_path)
+    os.chown(inner / ".visionloop", 12345, -1, follow_symlinks=False)
+    assert find_folder(None, {}).path == tmp_path / ".visionloop"
+
+
+def test_a_folder_that_a_person_began_becomes_its_owners(tmp_path: Path) -> None:
+    begun = tmp_path / ".visionloop"
+    begun.mkdir(mode=0o755)
+    Folder(begun).create()
+    assert stat.S_IMODE(begun.stat().st_mode) == 0o700
 
 
 def test_a_folder_that_no_database_url_can_name_is_refused(tmp_path: Path) -> None:
@@ -77,12 +124,14 @@ def test_ports_are_kept(folder: Folder) -> None:
 
 
 def test_only_a_taken_port_is_replaced(folder: Folder) -> None:
-    first = keep_ports(folder, {"s3": LOOPBACK, "master": LOOPBACK})
-    with socket.create_server((LOOPBACK, first["s3"])):
-        assert not is_free(LOOPBACK, first["s3"])
+    first = keep_ports(folder, {"master": LOOPBACK})
+    with socket.create_server((LOOPBACK, 0)) as held:
+        taken = held.getsockname()[1]
+        folder.ports.write_text(json.dumps({**first, "s3": taken}))
+        assert not is_free(LOOPBACK, taken)
         second = keep_ports(folder, {"s3": LOOPBACK, "master": LOOPBACK})
     assert second["master"] == first["master"]
-    assert second["s3"] != first["s3"]
+    assert second["s3"] != taken
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"s3": "x"}', b"\xff"])
@@ -139,17 +188,36 @@ def test_the_page_answers_to_its_own_names_only() -> None:
     assert tracking.allowed_hosts("0.0.0.0", 5000) == ["*"]
 
 
-def test_mlflow_is_started_without_the_callers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_started_without_the_callers_settings(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("AWS_PROFILE", "another")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_USERNAME", "another")
     monkeypatch.setenv("KEPT", "yes")
-    environment = tracking.page_environment("http://127.0.0.1:1", store.Keys("key", "secret"))
+    environment = tracking.page_environment(folder, "http://127.0.0.1:1", store.Keys("key", "secret"), password=False)
+    assert not [name for name in environment if name.startswith(("MLFLOW_AUTH", "MLFLOW_FLASK"))]
+    with_password = tracking.page_environment(folder, "http://127.0.0.1:1", store.Keys("key", "secret"), password=True)
+    added = {name: value for name, value in with_password.items() if name not in environment}
+    assert set(added) == {"MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"}
+    assert tracking.load_password(folder) == added["MLFLOW_AUTH_ADMIN_PASSWORD"] == tracking.read_password(folder)
+    assert added["MLFLOW_AUTH_ADMIN_PASSWORD"] not in folder.page_settings.read_text()
+    for file in (folder.page_password, folder.page_secret, folder.page_settings):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "MLFLOW_TRACKING_URI" not in environment
     assert "AWS_PROFILE" not in environment
     assert environment["KEPT"] == "yes"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["MLFLOW_S3_ENDPOINT_URL"] == "http://127.0.0.1:1"
     assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == ("key", "secret")
+
+
+def test_a_new_password_leaves_no_user_with_the_old_one(folder: Folder) -> None:
+    first = tracking.load_password(folder)
+    folder.page_users.write_bytes(b"MLflow's table of users")
+    assert tracking.load_password(folder) == first
+    assert folder.page_users.exists()
+    folder.page_password.unlink()
+    assert tracking.load_password(folder) != first
+    assert not folder.page_users.exists()
 
 
 names = st.lists(st.text("abc.*-1", min_size=1, max_size=8), max_size=5)

@@ -19,6 +19,7 @@ from visionloop.core.logs import LOGGER
 from visionloop.training.tracking import NullTracker, Tracker, attach, open_tracker
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.connection import connect, describe
+from visionloop.training.tracking.mlflow_tracker import ARTIFACTS_VARIABLE, MlflowTracker
 
 HASH = "ab" * 32
 
@@ -86,6 +87,24 @@ def test_no_password_of_an_address_and_no_character_that_acts_reaches_mlflow(
     tracker.finish("failed", {})
     run = connect(environment).get_run(tracker.run_id)
     assert run.data.params["model"] == r"https://***@h/weights\u202e?X-Amz-Signature=***"
+
+
+@pytest.mark.parametrize(
+    ("workspace", "own", "expected"),
+    [
+        ("file:///results", "/home/a b/artifacts", "file:///home/a%20b/artifacts"),
+        ("file:///results", "", "file:///results/mlflow"),
+        ("s3://results/workspace", "/home/artifacts", "s3://results/workspace/mlflow"),
+    ],
+)
+def test_an_experiment_of_a_run_on_folders_keeps_its_artifacts_in_the_home(
+    environment: dict[str, str], experiment: str, workspace: str, own: str, expected: str
+) -> None:
+    tracker = MlflowTracker({**environment, ARTIFACTS_VARIABLE: own}, experiment, workspace)
+    tracker.start("run", {}, {}, "0" * 64, "file:///dataset")
+    made = connect(environment).get_experiment_by_name(experiment)
+    assert made is not None
+    assert made.artifact_location == expected
 
 
 def test_a_retried_training_goes_on_in_its_run(environment: dict[str, str], experiment: str) -> None:

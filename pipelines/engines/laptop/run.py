@@ -69,7 +69,7 @@ def run_order(order: Order) -> RunResult:
     """Runs a pipeline on this machine as the order says.
 
     Raises:
-        InvalidConfig: If the stage to compute again does not exist, or as ``run_pipeline``.
+        InvalidConfig: If the stage to compute again does not exist, the home can't be written, or as ``run_pipeline``.
         Defect: If it succeeds without a receipt for what it should have registered.
         VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
     """
@@ -77,6 +77,8 @@ def run_order(order: Order) -> RunResult:
     if force and force not in STAGES:
         raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(STAGES)}.")
     sys.stdout.flush()
+    home = find_folder()
+    home.create()
     result = run_pipeline(
         LocalRun(
             pipeline=MADE_BY[order.pipeline],
@@ -85,7 +87,7 @@ def run_order(order: Order) -> RunResult:
             workspace=str(order.arguments["workspace"]),
             run=run_name(order.options.get("run")),
             trace_id=order.trace_id,
-            logs=find_folder(None).path / "logs" / "runs",
+            logs=home.logs / "runs",
             force=force,
             runner=order.options.get("runner") or SUBPROCESS,
         )

@@ -15,6 +15,9 @@ from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.artifacts import put_artifacts
 from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, tracking_uri
 
+#: The folder of the artifacts of experiments that are made in a run on folders; the embedded MLflow reads no other.
+ARTIFACTS_VARIABLE = "VISIONLOOP_ARTIFACTS"
+
 #: MLflow's longest parameter value, tag value and dataset digest, in characters.
 LONGEST_PARAMETER = 6000
 LONGEST_TAG = 5000
@@ -149,7 +152,7 @@ class MlflowTracker:
         return run if run.info.lifecycle_stage == "active" else None
 
     def _experiment_of_name(self) -> str:
-        """The experiment's id; a new one keeps its artifacts in the results store."""
+        """The experiment's id, of a new one where there is none of the name."""
         from mlflow.exceptions import MlflowException
 
         if experiment_id := self._environment.get("MLFLOW_EXPERIMENT_ID", "").strip():
@@ -158,7 +161,7 @@ class MlflowTracker:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                location = f"{self._workspace}/mlflow"
+                location = self._location()
                 return str(self._client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
@@ -172,6 +175,11 @@ class MlflowTracker:
             if tag not in experiment.tags:
                 self._client.set_experiment_tag(experiment.experiment_id, tag, value)
         return str(experiment.experiment_id)
+
+    def _location(self) -> str:
+        """Where a new experiment keeps its artifacts: in the results store, in a run on folders in the home."""
+        own = self._environment.get(ARTIFACTS_VARIABLE, "").strip()
+        return f"{self._workspace}/mlflow" if self._workspace.startswith("s3://") or not own else Path(own).as_uri()
 
     def _logged_epochs(self) -> set[int]:
         """The epochs that MLflow already has: log_batch would add a second value to each."""
