@@ -31,6 +31,7 @@ from visionloop.core.running import run_stage as run_to_receipt
 from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE
 from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
+from visionloop.core.stray import stray_lines
 from visionloop.training.configuration.settings import BASIC, display
 
 #: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
@@ -88,12 +89,13 @@ def run_stage(
         honour_failures=not local,
     )
     try:
-        outcome = run_to_receipt(catalog.stage(stage), arguments, invocation)
-        if ahead is not None and outcome.result is not None:
-            scalars = looking.look_ahead(
-                outcome, str(arguments["snapshot"]), ahead, replace(invocation, force=False), forced
-            )
-            outcome = replace(outcome, run_scalars={**outcome.run_scalars, **scalars})
+        with stray_lines():
+            outcome = run_to_receipt(catalog.stage(stage), arguments, invocation)
+            if ahead is not None and outcome.result is not None:
+                scalars = looking.look_ahead(
+                    outcome, str(arguments["snapshot"]), ahead, replace(invocation, force=False), forced
+                )
+                outcome = replace(outcome, run_scalars={**outcome.run_scalars, **scalars})
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None

@@ -17,6 +17,7 @@ from visionloop.core import catalog, secrets, texts
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 from visionloop.core.stdout import stdout_to_stderr
+from visionloop.core.stray import stray_lines
 
 #: Options that every stage takes in addition to its own arguments.
 COMMON: dict[str, tuple[Any, Any, str]] = {
@@ -71,7 +72,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
         common = {name: options.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
         ahead = options.pop("ahead", [])
-        with stdout_to_stderr():
+        with stray_lines(), stdout_to_stderr():
             invocation = Invocation(**common)
             outcome = run_stage(stage, options, invocation)
             if ahead:

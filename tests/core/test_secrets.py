@@ -44,6 +44,7 @@ def test_the_address_of_messages_is_found_by_its_path_too() -> None:
 def test_one_of_several_cookies_and_a_line_of_a_value_are_found() -> None:
     assert redact("b=second-cookie", {"KFP_COOKIES": "a=first-cookie; b=second-cookie"}) == f"b={HIDDEN}"
     assert redact("at second-line", {"ARGO_TOKEN": "first-line\nsecond-line"}) == f"at {HIDDEN}"
+    assert redact("sent abcdefgh", {"ARGO_TOKEN": "Bearer abcdefgh"}) == f"sent {HIDDEN}"
 
 
 def test_the_password_of_an_address_in_any_variable_is_found() -> None:

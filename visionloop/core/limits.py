@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from visionloop.core import logs
 from visionloop.core.errors import Silent, Terminated, TimeLimit, UserStopped, VisionloopError
 from visionloop.core.policy import SILENCE_SECONDS
 from visionloop.core.processes import started
@@ -138,7 +138,7 @@ class Limits:
                 teller.join(TELL_SECONDS)
                 # The reader of this process's output may be gone.
                 with contextlib.suppress(OSError, ValueError):
-                    print(error.sentence, file=sys.__stderr__, flush=True)
+                    logs.last_words(error.sentence)
                 os._exit(error.exit_code)
 
 

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -15,6 +16,10 @@ from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
 
 LOGGER = logging.getLogger("visionloop")
+
+#: Where log lines go while stderr itself is read (``core.stray``), and what is told of the fields of each line.
+_redirected: TextIO | None = None
+_on_fields: Callable[[dict[str, str]], None] = lambda fields: None  # noqa: E731
 
 
 class JsonLines(logging.Formatter):
@@ -62,18 +67,38 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
     Raises:
         InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT is not an allowed value.
     """
-    stream = sys.__stderr__ or sys.stderr
+    stream = _redirected or sys.__stderr__ or sys.stderr
     handler = logging.StreamHandler(stream)
-    wanted = os.environ.get("VISIONLOOP_LOG_FORMAT") or ("text" if stream.isatty() else "json")
+    wanted = form(stream)
     if wanted not in ("text", "json"):
         raise InvalidConfig(f"VISIONLOOP_LOG_FORMAT is '{wanted}'; give text or json.")
     level = os.environ.get("VISIONLOOP_LOG_LEVEL", "").upper() or "INFO"
     if level not in logging.getLevelNamesMapping():
         raise InvalidConfig(f"VISIONLOOP_LOG_LEVEL is '{level}'; give DEBUG, INFO, WARNING or ERROR.")
-    handler.setFormatter(
-        PlainLines() if wanted == "text" else JsonLines({"trace_id": trace_id, "run": run, "stage": stage})
-    )
+    fields = {"trace_id": trace_id, "run": run, "stage": stage}
+    handler.setFormatter(PlainLines() if wanted == "text" else JsonLines(fields))
     _use(handler, level)
+    _on_fields(fields)
+
+
+def form(stream: TextIO | None) -> str:
+    """The form of log lines on a stream, as VISIONLOOP_LOG_FORMAT says: text by default on a terminal, else json."""
+    on_terminal = stream is not None and stream.isatty()
+    return os.environ.get("VISIONLOOP_LOG_FORMAT", "").strip() or ("text" if on_terminal else "json")
+
+
+def use_stream(stream: TextIO | None, on_fields: Callable[[dict[str, str]], None] = lambda fields: None) -> None:
+    """Sends log lines to another stream than stderr, or back to it; ``on_fields`` is told of the fields of each line."""
+    global _redirected, _on_fields
+    _redirected, _on_fields = stream, on_fields
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream or sys.__stderr__ or sys.stderr)
+
+
+def last_words(sentence: str) -> None:
+    """Prints the sentence of a process that ends itself at once, where its log lines go."""
+    print(sentence, file=_redirected or sys.__stderr__, flush=True)
 
 
 def configure_for_people() -> None:

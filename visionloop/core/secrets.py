@@ -151,6 +151,8 @@ def _forms(
 def _parts(value: str) -> Iterator[str]:
     """What a library may print of a value: a line of it, the path of an address, one of several cookies."""
     yield from value.splitlines()
+    if re.match(r"(?i)(Bearer|Basic) ", value):
+        yield value.partition(" ")[2].strip()
     if re.match(r"https?://", value):
         address = urlsplit(value)
         yield address._replace(scheme="", netloc="").geturl()

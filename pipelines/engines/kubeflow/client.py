@@ -10,9 +10,11 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from visionloop.core import secrets
 from visionloop.core.errors import AccessDenied, InvalidConfig, Transient, VisionloopError
 from visionloop.core.logs import notice
 
@@ -161,6 +163,8 @@ def _service_account() -> Any:
         return None
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        secrets.remember(Path(path).read_text(encoding="utf-8"))
     return ServiceAccountTokenVolumeCredentials(path)
 
 
