@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionloop.components.evaluate.examples import Example, Examples
@@ -85,9 +85,8 @@ def _row(name: str, value: float | None, theirs: float | None, *, primary: bool)
 
 def _class_metric(result: EvaluationResult) -> str | None:
     """The metric that the bars of the classes show: the primary one if classes have it."""
-    names = [
-        name for values in (*result.per_class.values(), *result.not_measured_per_class.values()) for name in values
-    ]
+    groups: list[Mapping[str, object]] = [*result.per_class.values(), *result.not_measured_per_class.values()]
+    names = [name for values in groups for name in values]
     wanted = result.gate["primary_metric"]
     return wanted if wanted in names else next(iter(names), None)
 
