@@ -171,7 +171,7 @@ def tracker(_: Context) -> None:
     tracked = open_tracker(os.environ, "digits", workspace="s3://visionloop/work")
     tracked.start("night", {"model": SIGNED}, {"source": SIGNED}, "ab" * 32, "s3://datasets/sample")
     tracked.log_epoch(1, {"loss": 1.0})
-    tracked.finish("failed", {})
+    tracked.finish("failed")
 
 
 def registry(_: Context) -> None:

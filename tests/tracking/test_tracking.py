@@ -84,7 +84,7 @@ def test_no_password_of_an_address_and_no_character_that_acts_reaches_mlflow(
 ) -> None:
     signed = "https://somebody:word@h/weights\u202e?X-Amz-Signature=a1"
     tracker = started(environment, experiment, model=signed)
-    tracker.finish("failed", {})
+    tracker.finish("failed")
     run = connect(environment).get_run(tracker.run_id)
     assert run.data.params["model"] == r"https://***@h/weights\u202e?X-Amz-Signature=***"
 
