@@ -32,7 +32,7 @@ def dataset(folder: Path, task: str, first: list[dict[str, Any]] | None, **top: 
         Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(folder / "images" / f"{number}.png")
         images.append({"file_name": f"{number}.png", "width": 32, "height": 32, "split": split})
         images[-1]["annotations"] = [LABELS[task]] if number or first is None else first
-    document = {"format_version": "1.0", "task_type": task, "dataset_id": "1", "dataset_name": "n"}
+    document: dict[str, Any] = {"format_version": "1.0", "task_type": task, "dataset_id": "1", "dataset_name": "n"}
     document |= {"classes": [{"id": 0, "name": "thing"}], "images": images}
     (folder / f"annotations_{task}.json").write_text(json.dumps(document | top))
     return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -70,7 +70,13 @@ def test_a_pipe_or_device_is_refused_before_it_is_read(
     folder: Path, name: str, role: str, error: type[Exception], tmp_path: Path
 ):
     prefix = open_prefix(str(folder), role)  # type: ignore[arg-type]
-    reads = (prefix.read, lambda key: prefix.read_start(key, 9), lambda key: prefix.download(key, tmp_path / "copy"))
+    reads: tuple[Callable[[str], object], ...] = (
+        prefix.head,
+        prefix.read,
+        lambda key: prefix.read_start(key, 9),
+        lambda key: prefix.read_end(key, 9),
+        lambda key: prefix.download(key, tmp_path / "copy"),
+    )
     for read in reads:
         with pytest.raises(error, match=f"{name}: this is not a file but a pipe"):
             read(name)

@@ -99,6 +99,9 @@ def test_any_text_is_a_rule_or_refused(text: str) -> None:
         rule = parse_split(text)
     except InvalidConfig:
         return
+    if isinstance(rule, SharedSplit):
+        assert {rule.split, rule.source} == {"val", "test"}
+        return
     assert math.isclose(rule.train + rule.val + rule.test, 1)
 
 
@@ -245,6 +248,7 @@ def test_a_group_stays_together() -> None:
         by_group.setdefault(int(name[:3]) % 40, set()).add(split)
     assert all(len(splits) == 1 for splits in by_group.values())
     assert set(assignment.counts) == {"train", "val", "test"}
+    assert isinstance(rule, SplitRule)
     assert all(split == rule.of(f"p{int(name[:3]) % 40}") for name, split in assignment.splits.items())
 
 
