@@ -81,7 +81,7 @@ CALLS: Mapping[str, Call] = {
     "evaluate": Call(
         receipts={"training": "train", "snapshot": "snapshot"},
         parameters=("model_name", "gate"),
-        outputs=("verdict",),
+        outputs=("verdict", "reason", "metrics"),
     ),
     "register": Call(
         receipts={"evaluation": "evaluate"},

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.core.errors import InvalidConfig, VisionloopError
+from visionloop.core.names import sanitise
 from visionloop.core.receipts import load
 from visionloop.core.runs import Run, StageState
 from visionloop.core.storage import Prefix
+from visionloop.pipelines import services
+from visionloop.pipelines.reports import save_reports
+from visionloop.pipelines.services import tracking
+from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.warned import warnings_of
+from visionloop.training.tracking.connection import is_server, shown, tracking_uri
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:
@@ -28,6 +37,29 @@ def why_without_version(stages: Mapping[str, StageState]) -> str | None:
     return None
 
 
+def registered_name(name: str) -> str | None:
+    """The name under which a model is registered; None if it can't be one."""
+    with contextlib.suppress(InvalidConfig):
+        return sanitise(name)
+    return None
+
+
+def mlflow_address() -> str | None:
+    """The address of MLflow's page as far as this machine knows it, else its tracking URI; None without one."""
+    uri = tracking_uri(os.environ)
+    if is_server(uri):
+        return shown(uri)
+    connected = services.status().connected
+    if connected and connected.page_url and uri in ("", connected.tracking_uri):
+        return connected.page_url
+    return uri or None
+
+
+def embedded_database() -> str:
+    """The tracking URI of the embedded MLflow, which has a page only while `visionloop up` keeps it running."""
+    return tracking.tracking_uri(find_folder(None))
+
+
 @dataclass(frozen=True)
 class RunResult:
     """The result of a successful run."""
@@ -41,14 +73,21 @@ class RunResult:
         """The JSON object that ends stdout (docs/contract.md, "Commands")."""
         evaluate, register = self.stages.get("evaluate"), self.stages.get("register")
         registered = register.scalars if register else {}
+        given_name = str(self.run.arguments.get("model_name") or "")
+        verdict = evaluate.scalars.get("verdict") if evaluate else None
         return {
             "run": self.run.run,
             "trace_id": self.run.trace_id,
-            "model_name": registered.get("model_name") or self.run.arguments.get("model_name"),
+            "model_name": registered.get("model_name") or registered_name(given_name),
+            "given_name": given_name,
             "version": registered.get("version"),
             "alias": registered.get("alias"),
-            "verdict": evaluate.scalars.get("verdict") if evaluate else None,
+            "alias_reason": registered.get("reason"),
+            "verdict": verdict,
+            "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
             "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
+            "reports": save_reports(self.run.run, self.stages),
+            "mlflow": self._training_page() or mlflow_address(),
             "seconds": round(self.seconds, 3),
             "warnings": warnings_of(self.stages),
             "stages": {
@@ -61,3 +100,13 @@ class RunResult:
                 for name, state in self.stages.items()
             },
         }
+
+    def _training_page(self) -> str | None:
+        """The page of the training's run in MLflow, if it was tracked by a server."""
+        train = self.stages.get("train")
+        if train is None or not train.receipt:
+            return None
+        with contextlib.suppress(VisionloopError):
+            record = load(train.receipt, "train").receipt.tracking
+            return record.get("mlflow", {}).get("url") if isinstance(record, dict) else None
+        return None

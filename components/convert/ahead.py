@@ -17,7 +17,7 @@ from visionloop.training.configuration import merge_settings
 LOOKS_AHEAD = "convert"
 
 #: What ``look_ahead`` returns: the stage that has to run next, and what it found, each "" where there is nothing.
-FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict")
+FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict", "reason", "evaluation_metrics")
 
 #: ``next`` when there is an evaluation whose verdict is to reject.
 NOTHING = "nothing"
@@ -64,7 +64,13 @@ def look_ahead(
     if evaluation is not None:
         verdict = str(evaluation.receipt.scalars.get("verdict") or "")
         left = NOTHING if verdict == CALLS["register"].condition.value else "register"
-        finds |= {"next": left, "evaluation_receipt": evaluation.uri, "verdict": verdict}
+        finds |= {
+            "next": left,
+            "evaluation_receipt": evaluation.uri,
+            "verdict": verdict,
+            "reason": str(evaluation.receipt.scalars.get("reason") or ""),
+            "evaluation_metrics": json.dumps(evaluation.receipt.metrics),
+        }
     return finds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -55,7 +56,7 @@ class Converted:
         folder: Path,
         cache: images.ImageCache,
         splits: Iterable[str] = dice.SPLITS,
-        alive: Callable[[], None] = lambda: None,
+        advanced: Callable[[int, int], None] = lambda done, total: None,
         checked: Iterable[str] = (),
     ) -> int:
         """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache.
@@ -65,7 +66,7 @@ class Converted:
             folder: The view's folder.
             cache: Where images are kept on this machine.
             splits: The splits to view.
-            alive: Called for each image, as a sign of life.
+            advanced: Called for each image with the number done and the total, as a sign of life.
             checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
 
         Returns:
@@ -83,7 +84,8 @@ class Converted:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         self._labels(folder, wanted)
         pairs = ((_row(entry), folder / _safe(entry.path) if entry.split in wanted else None) for entry in entries)
-        images.materialise(dataset, pairs, cache, alive)
+        done = itertools.count(1)
+        images.materialise(dataset, pairs, cache, lambda: advanced(next(done), len(entries)))
         return sum(entry.split in wanted for entry in entries)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:

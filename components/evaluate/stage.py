@@ -21,7 +21,7 @@ from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
-from visionloop.core import live, receipts
+from visionloop.core import receipts
 from visionloop.core.errors import (
     AccessDenied,
     InvalidConfig,
@@ -132,7 +132,7 @@ class EvaluateStage:
         converted = _converted(loaded.training)
         view = attempt.work / "dataset"
         dataset = open_prefix(loaded.snapshot.dataset, "dataset")
-        count = converted.view(dataset, view, images.ImageCache.of_environment(), (SPLIT,), context.alive)
+        count = converted.view(dataset, view, images.ImageCache.of_environment(), (SPLIT,), context.advanced)
         if not count:
             raise InvalidDataset(
                 f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."
@@ -148,8 +148,9 @@ class EvaluateStage:
                 loaded.config,
                 attempt.work / "candidate",
                 context,
+                count,
             )
-            champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work)
+            champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work, count)
             entries = [entry for entry in converted.index() if entry.split == SPLIT]
             examples = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
@@ -229,6 +230,7 @@ class EvaluateStage:
         converted: Converted,
         view: Path,
         work: Path,
+        count: int,
     ) -> tuple[Evaluation | None, str | None]:
         """Returns the champion's evaluation on the same images, or why an existing champion has none."""
         champion = loaded.champion
@@ -255,7 +257,7 @@ class EvaluateStage:
         config = {**description.config, **measured}
         classes = tuple(description.classes)
         measured_by = trainer, description.task, classes
-        evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context)
+        evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context, count)
         if tuple(evaluation.classes) != classes:  # registered before models were described by their own classes
             return None, _obstacle(champion, others)
         return evaluation, None
@@ -297,14 +299,13 @@ def _evaluate(
     config: Mapping[str, Any],
     work: Path,
     context: Context,
+    count: int,
 ) -> Evaluation:
     """Evaluates one model, halving the batch whenever the GPU's memory runs out; each metric has a value or a reason."""
     batch = int(config.get("batch") or 1)
 
     def on_batch(done: int, total: int) -> None:
-        context.alive()
-        live.argo_progress(done, total)
-        live.emit("batch", stage="evaluate", epoch=0, epochs=0, batch=done, batches=total)
+        context.advanced(round(count * done / max(1, total)), count)
 
     while True:
         used = {**config, "batch": batch, "device": os.environ.get("DEVICE") or None}

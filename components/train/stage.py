@@ -344,7 +344,7 @@ class Training:
         began = time.monotonic()
         # The test images too: an unreadable one must not end the run when the training is paid for.
         count = self.loaded.converted.view(
-            dataset, self._dataset, cache, ("train", "val"), self.context.alive, checked=("test",)
+            dataset, self._dataset, cache, ("train", "val"), self.context.advanced, checked=("test",)
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",

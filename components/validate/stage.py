@@ -125,7 +125,11 @@ def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.Ima
     if mode == "annotations":
         return []
     prefix = open_prefix(snapshot.dataset, "dataset")
-    return list(images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive))
+    checks: list[images.ImageCheck] = []
+    for check in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
+        checks.append(check)
+        context.advanced(len(checks), len(snapshot.rows))
+    return checks
 
 
 def _report(

@@ -9,7 +9,7 @@ import typer
 
 from visionloop.core.policy import REGISTRY
 from visionloop.pipelines import engines
-from visionloop.pipelines.cli.services import say
+from visionloop.pipelines.cli.output import say
 
 
 def compile_(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from visionloop.core.receipts import load
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
+from visionloop.pipelines.cli.ending import show_end
 from visionloop.pipelines.cli.options import Training
-from visionloop.pipelines.cli.services import say
-from visionloop.pipelines.completion import RunResult
+from visionloop.pipelines.cli.output import Output
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import ENGINE as LAPTOP
-from visionloop.pipelines.services.folder import find_folder
 
 DATASET = f"s3://{services.DATASETS_BUCKET}/sample-digits"
 WORKSPACE = f"s3://{services.RESULTS_BUCKET}/demo"
@@ -35,7 +32,7 @@ SETTINGS = {
 }
 
 
-def demo() -> None:
+def demo(output: Output = None) -> None:
     """Write a small dataset, train on it and register the model; the second time everything is reused.
 
     Example: visionloop demo
@@ -54,7 +51,8 @@ def demo() -> None:
             description="The sample dataset's handwritten digits.",
             settings=[f"{name}={value}" for name, value in SETTINGS.items()],
         )
-        tell(LAPTOP.result(Order("train", training.arguments())))
+        summary = LAPTOP.result(Order("train", training.arguments())).summary()
+    show_end(summary, output)
 
 
 def write_dataset() -> None:
@@ -72,35 +70,3 @@ def write_dataset() -> None:
         pass
     for key, data in last:
         prefix.write(key, data)
-
-
-def tell(result: RunResult) -> None:
-    """Prints what a person wants to know, and what to do next."""
-    summary = result.summary()
-    reused = sum(state.reused is True for state in result.stages.values())
-    say("")
-    say(
-        f"Model    {summary['model_name']}, version {summary['version']}, alias {summary['alias']} ({summary['verdict']})"
-    )
-    metrics = summary["metrics"]
-    say(f"Metrics  mAP50 {metrics['mAP50']:.3f}, mAP50-95 {metrics['mAP50-95']:.3f} on the test split")
-    for path in save_reports(result):
-        say(f"Report   {path}")
-    say(f"Time     {result.seconds:.0f} s, {reused} of {len(result.stages) - 1} stages reused")
-    say("MLflow   run `visionloop up`, then open the address that it prints")
-
-
-def save_reports(result: RunResult) -> list[Path]:
-    """Copies the run's report pages to this machine, where a browser can open them."""
-    folder = find_folder(None).path / "reports" / result.run.run
-    saved = []
-    for stage in ("validate", "evaluate"):
-        state = result.stages.get(stage)
-        if state is None or state.receipt is None:
-            continue
-        stage_result = load(state.receipt, stage)
-        for name, entry in stage_result.receipt.outputs.items():
-            if entry.path.endswith(".html"):
-                folder.mkdir(parents=True, exist_ok=True)
-                saved.append(stage_result.fetch(name, folder / f"{stage}.html"))
-    return saved

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
-from visionloop.core import texts
 from visionloop.pipelines.cli.options import Training, flattened, gate_text
-from visionloop.pipelines.cli.services import say
+from visionloop.pipelines.cli.output import Json, Output, say, show, wants_json
 from visionloop.pipelines.environment import services_for
 
 application = typer.Typer(no_args_is_help=True, help="Say what a run would do.", rich_markup_mode=None)
@@ -22,7 +20,7 @@ def pipelines() -> None:
 
 @application.command("train")
 @flattened
-def train(training: Training, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def train(training: Training, output: Output = None, json: Json = False) -> None:
     """Says for each stage whether it will be reused or run, and if it runs, what differs from the nearest earlier result.
 
     Example: visionloop plan train --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
@@ -34,10 +32,11 @@ def train(training: Training, json: Annotated[bool, typer.Option("--json", help=
     arguments["settings"] = training.settings or []
     plans: list[StagePlan] = []
     with services_for(arguments):
+        as_text = not wants_json(output, json)
         for plan in stage_plans(arguments):
             plans.append(plan)
             # At once, so that the stages before one that is refused are listed.
-            if not json:
+            if as_text:
                 say(f"{plan.stage:<9} {plan.action:<8} {'; '.join(plan.reasons)}".rstrip())
-    if json:
-        print(texts.json_line({"stages": [asdict(plan) for plan in plans]}))  # noqa: T201
+    if not as_text:
+        show({"stages": [asdict(plan) for plan in plans]}, (), output, json)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from visionloop.core import texts
+from visionloop.core.logs import notice
 from visionloop.pipelines import engines
+from visionloop.pipelines.cli.beginning import started
+from visionloop.pipelines.cli.ending import show_end
 from visionloop.pipelines.cli.options import (
     FIRST_CLUSTER,
     ClusterName,
@@ -19,6 +20,7 @@ from visionloop.pipelines.cli.options import (
     Training,
     flattened,
 )
+from visionloop.pipelines.cli.output import Format, Output
 
 application = typer.Typer(no_args_is_help=True, help="Run a pipeline.", rich_markup_mode=None)
 
@@ -30,22 +32,22 @@ def pipelines() -> None:
 
 @application.command("train")
 @flattened
-def train(training: Training, execution: Execution) -> None:
+def train(training: Training, execution: Execution, output: Output = None) -> None:
     """Trains, evaluates and registers a model.
 
     Example: visionloop run train --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
     """
-    _run("train", training, execution)
+    _run("train", training, execution, output)
 
 
 @application.command("retrain")
 @flattened
-def retrain(training: Retraining, execution: Execution) -> None:
+def retrain(training: Retraining, execution: Execution, output: Output = None) -> None:
     """Trains as ``run train`` does, if the retraining policy says that it is worth it.
 
     Example: visionloop run retrain --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml --retraining '{"min_new_images": 50}'
     """
-    _run("retrain", training, execution)
+    _run("retrain", training, execution, output)
 
 
 @application.command("follow")
@@ -57,6 +59,7 @@ def follow(
     workspace: Annotated[
         str | None, typer.Option(help="The run's workspace (default: as the engine tells it).")
     ] = None,
+    output: Output = None,
 ) -> None:
     """Follows a run that an engine has taken, to its end.
 
@@ -65,14 +68,12 @@ def follow(
     from visionloop.pipelines.following.follow import follow
 
     remote = engines.engine(engine).find(run, host=host, namespace=namespace)
-    _print(follow(remote, workspace or str(remote.arguments.get("workspace") or ""), remote.arguments))
+    address = workspace or str(remote.arguments.get("workspace") or "")
+    show_end(follow(remote, address, remote.arguments), output)
 
 
-def _run(pipeline: str, training: Training, execution: Execution) -> None:
-    """Runs a pipeline on the chosen engine and prints its summary."""
+def _run(pipeline: str, training: Training, execution: Execution, output: Format | None) -> None:
+    """Runs a pipeline on the chosen engine and prints how it ended."""
     engine, order = execution.order(pipeline, training.arguments())
-    _print(engine.run(order))
-
-
-def _print(summary: Mapping[str, Any]) -> None:
-    print(texts.json_line(summary))  # noqa: T201
+    notice(started(engine, order))
+    show_end(engine.run(order), output)

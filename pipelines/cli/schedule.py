@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from visionloop.core import texts
 from visionloop.pipelines import engines
 from visionloop.pipelines.cli.options import (
     EngineChoice,
@@ -20,7 +19,7 @@ from visionloop.pipelines.cli.options import (
     flattened,
     parameter_pairs,
 )
-from visionloop.pipelines.cli.services import say
+from visionloop.pipelines.cli.output import Json, Output, show
 from visionloop.pipelines.engines.cluster import check_reachable
 from visionloop.pipelines.engines.schedules import Schedule, check_name
 from visionloop.pipelines.following.cron import Cron, zone_named
@@ -56,6 +55,7 @@ def create(
     timezone: Annotated[str, typer.Option(help=engines.help_of("timezone"))] = "UTC",
     namespace: Namespace = None,
     host: Host = None,
+    output: Output = None,
 ) -> None:
     """Makes a schedule that runs ``visionloop-retrain``, never twice at once.
 
@@ -72,7 +72,7 @@ def create(
     check_from_outside(arguments)
     arguments |= parameter_pairs(parameters or ())
     made = chosen.schedules(host=host, namespace=namespace).create(name, PIPELINE, arguments, when, timezone)
-    say(f"{made.name} is made; its next run starts at {_time(made.next)}.")
+    show(asdict(made), [f"{made.name} is made; its next run starts at {_time(made.next)}."], output)
 
 
 @application.command("list")
@@ -80,48 +80,51 @@ def list_(
     engine: EngineName,
     namespace: Namespace = None,
     host: Host = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Lists the schedules: name, cron, time zone, state, last and next start.
 
     Example: visionloop schedule list --engine argo
     """
     schedules = engines.engine(engine).schedules(host=host, namespace=namespace).list()
-    if json:
-        print(texts.json_line({"schedules": [asdict(entry) for entry in schedules]}))  # noqa: T201
-        return
-    for line in _table(schedules):
-        say(line)
+    show({"schedules": [asdict(entry) for entry in schedules]}, _table(schedules), output, json)
 
 
 @application.command("pause")
-def pause(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
+def pause(
+    name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None, output: Output = None
+) -> None:
     """Starts no more runs until it is resumed; a run that goes on is left alone.
 
     Example: visionloop schedule pause nightly --engine argo
     """
     engines.engine(engine).schedules(host=host, namespace=namespace).pause(name)
-    say(f"{name} is paused.")
+    show({"name": name, "state": "paused"}, [f"{name} is paused."], output)
 
 
 @application.command("resume")
-def resume(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
+def resume(
+    name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None, output: Output = None
+) -> None:
     """Starts runs again; of the times that were missed the last one is made up for.
 
     Example: visionloop schedule resume nightly --engine argo
     """
     engines.engine(engine).schedules(host=host, namespace=namespace).resume(name)
-    say(f"{name} is active.")
+    show({"name": name, "state": "active"}, [f"{name} is active."], output)
 
 
 @application.command("delete")
-def delete(name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None) -> None:
+def delete(
+    name: Name, engine: EngineName, namespace: Namespace = None, host: Host = None, output: Output = None
+) -> None:
     """Removes a schedule; what its runs have computed stays.
 
     Example: visionloop schedule delete nightly --engine argo
     """
     engines.engine(engine).schedules(host=host, namespace=namespace).delete(name)
-    say(f"{name} is deleted.")
+    show({"name": name, "state": "deleted"}, [f"{name} is deleted."], output)
 
 
 def _table(schedules: list[Schedule]) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from visionloop.core import texts
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines import services
+from visionloop.pipelines.cli.output import Output, say, show
 from visionloop.pipelines.services.folder import Folder, find_folder
 from visionloop.pipelines.services.tracking import PAGE_USER, read_password
 
@@ -59,6 +59,7 @@ def down() -> None:
 
 def status(
     password: Annotated[bool, typer.Option("--password", help="Print MLflow's password and nothing else.")] = False,
+    output: Output = None,
 ) -> None:
     """Tell what runs.
 
@@ -69,13 +70,28 @@ def status(
         # As it is: whatever else is printed here has its secrets taken out.
         print(_password(Folder(current.folder)))  # noqa: T201
         return
-    say(f"folder  {current.folder} ({find_folder().origin})")
+    origin = find_folder().origin
+    result = {
+        "folder": str(current.folder),
+        "origin": origin,
+        "services": [
+            {"name": service.name, "running": service.running, "pid": service.pid, "url": service.url}
+            for service in current.services
+        ],
+        "permanent": current.permanent,
+        "holders": list(current.holders),
+    }
+    show(result, _status_lines(current, origin), output)
+
+
+def _status_lines(current: services.Status, origin: str) -> Iterator[str]:
+    yield f"folder  {current.folder} ({origin})"
     for service in current.services:
-        say(f"{service.name:<7} {f'{service.url} (process {service.pid})' if service.running else 'not running'}")
+        yield f"{service.name:<7} {f'{service.url} (process {service.pid})' if service.running else 'not running'}"
     if current.permanent:
-        say("kept running until `visionloop down`")
+        yield "kept running until `visionloop down`"
     if current.holders:
-        say(f"used by the runs of process {', '.join(map(str, current.holders))}")
+        yield f"used by the runs of process {', '.join(map(str, current.holders))}"
 
 
 def _password(home: Folder) -> str:
@@ -83,8 +99,3 @@ def _password(home: Folder) -> str:
         return read_password(home)
     except FileNotFoundError:
         raise InvalidConfig(f"{home.path}: MLflow has no password yet; `visionloop up` makes one.") from None
-
-
-def say(text: str) -> None:
-    """A line for a person, on stdout as it is."""
-    Console(highlight=False, soft_wrap=True).print(texts.outgoing(text), markup=False)

@@ -114,12 +114,10 @@ def _option(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
 
 
 def write_outputs(outcome: Outcome, folder: Path) -> None:
-    """Writes receipt, key, digest and each scalar into a folder, one file each: an engine's output parameters."""
+    """Writes receipt, key, digest, each scalar and the metrics (a JSON object) into a folder, one file each: an engine's output parameters."""
     folder.mkdir(parents=True, exist_ok=True)
-    summary = outcome.summary()
-    summary.pop("metrics")
     digest = outcome.result.receipt.digest if outcome.result else None
-    values = secrets.redact_fields({**summary, "digest": digest})
+    values = secrets.redact_fields({**outcome.summary(), "digest": digest})
     for name, value in values.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         (folder / name).write_text("" if value is None else text)

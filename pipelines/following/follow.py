@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from visionloop.core.errors import (
 )
 from visionloop.core.receipts import load
 from visionloop.core.runs import Run
-from visionloop.pipelines.completion import RunResult, completed, why_without_version
+from visionloop.pipelines.completion import RunResult, completed, mlflow_address, registered_name
 from visionloop.pipelines.following.display import Display
 from visionloop.pipelines.following.record import Record, StageRecord, own_keys
 from visionloop.pipelines.following.rows import rows, sentence
@@ -69,7 +69,7 @@ def follow(
         except Terminated:
             raise Terminated(_goes_on(remote)) from None
         # Not further up: the run's own error may be of these classes too.
-        return _end(remote, record, state, records, arguments, display)
+        return _end(remote, record, state, records, arguments)
 
 
 def _watch(
@@ -127,7 +127,6 @@ def _end(
     state: RemoteState,
     records: Mapping[str, StageRecord] | None,
     arguments: Mapping[str, Any],
-    display: Display,
 ) -> dict[str, Any]:
     if records is None:
         return _end_unseen(remote, state, arguments)
@@ -138,8 +137,6 @@ def _end(
         raise _no_receipt(remote) if state.phase == "succeeded" else _failure(remote, state, records)
     if (register := states.get("register")) and register.receipt:
         load(register.receipt, "register")
-    elif why := why_without_version(states):
-        display.note(f"nothing is registered: {why}")
     run = record.run() or Run(run=remote.run, trace_id="", arguments={}, created_at="")
     # On an engine, each stage writes its own arguments into the record; the run's are those that it was started with.
     run = msgspec.structs.replace(run, arguments=dict(arguments))
@@ -152,17 +149,25 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
         raise _failure(remote, state, {})
     steps = {step.stage: step for step in state.steps if step.state == "succeeded"}
     register, evaluate, convert = (steps.get(stage) for stage in ("register", "evaluate", "convert"))
-    verdict, version = _output(evaluate, "verdict") or _output(convert, "verdict"), _output(register, "version")
     if register and register.outputs and not _output(register, "receipt"):
         raise _no_receipt(remote)
+    # An evaluation that was there already is what convert found, in its outputs.
+    judged, measured = (evaluate, "metrics") if _output(evaluate, "verdict") else (convert, "evaluation_metrics")
+    verdict, version = _output(judged, "verdict"), _output(register, "version")
+    given_name = str(arguments.get("model_name") or "")
     return {
         "run": remote.run,
         "trace_id": arguments.get("trace_id") or None,
-        "model_name": arguments.get("model_name"),
+        "model_name": registered_name(given_name),
+        "given_name": given_name,
         "version": int(version) if version and version.isdigit() else version,
         "alias": _output(register, "alias"),
+        "alias_reason": None,
         "verdict": verdict,
-        "metrics": {},
+        "reason": _output(judged if verdict else steps.get("snapshot"), "reason"),
+        "metrics": _metrics(_output(judged, measured)),
+        "reports": {},
+        "mlflow": mlflow_address(),
         "seconds": round(_seconds(state), 3),
         "warnings": {},
         "stages": {
@@ -174,6 +179,13 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
 
 def _output(step: Step | None, name: str) -> str | None:
     return (step.outputs.get(name) or None) if step else None
+
+
+def _metrics(text: str | None) -> dict[str, float]:
+    """An engine's output parameter with metrics; stages of an older version have none."""
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(text or "{}", type=dict[str, float])
+    return {}
 
 
 def _seconds(state: RemoteState) -> float:

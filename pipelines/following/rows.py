@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from visionloop.core.policy import POLICIES
 from visionloop.core.runs import WARNINGS
-from visionloop.pipelines.engines.laptop.display import epoch_text
+from visionloop.pipelines.engines.laptop.display import done_text, epoch_text
 from visionloop.pipelines.following.record import StageRecord
 from visionloop.pipelines.following.state import RemoteState, Step
 from visionloop.pipelines.warned import warnings_text
@@ -136,4 +136,6 @@ def _epoch(step: Step, record: StageRecord | None) -> str:
     if record and record.progress:
         return epoch_text(record.progress.epoch, record.progress.epochs, record.progress.metrics)
     done, _, total = (step.progress or "").partition("/")
-    return f"{done} of {total}" if total.isdigit() and int(total) > 1 else ""
+    if not (done.isdigit() and total.isdigit() and int(total) > 1):
+        return ""
+    return done_text(int(done), int(total), "" if step.stage == "train" else "images").rstrip()

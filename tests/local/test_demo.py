@@ -23,7 +23,7 @@ import sys
 from visionloop.pipelines.cli import demo, main
 demo.IMAGES = {SMALL}
 demo.SETTINGS = {dict(setting.split("=") for setting in TOY)}
-sys.argv = ["visionloop", "demo"]
+sys.argv = ["visionloop", "demo", "--output", "text"]
 main()
 """
 
@@ -63,8 +63,9 @@ def lines(ended: Ended) -> dict[str, list[str]]:
 
 def test_the_demo_trains_then_reuses_and_its_model_loads_as_readme_says(person: Laptop):
     first = lines(run(person, COMMAND).expect())
-    assert first["Model"] == ["sample-digits, version 1, alias champion (promote)"]
-    assert re.fullmatch(r"mAP50 0\.\d{3}, mAP50-95 0\.\d{3} on the test split", first["Metrics"][0])
+    assert first["Model"] == ["sample-digits, version 1, alias champion"]
+    assert first["Verdict"][0].startswith("promote: ")
+    assert re.fullmatch(r"mAP50 0\.\d{3}, mAP50-95 0\.\d{3}, .* on the test split", first["Metrics"][0])
     assert [Path(page).name for page in first["Report"]] == ["validate.html", "evaluate.html"]
     assert all("<html" in Path(page).read_text() for page in first["Report"])
     assert first["Time"][0].endswith(" s, 0 of 6 stages reused")

@@ -117,7 +117,7 @@ class ToyStage:
             confusion = {"classes": ["cat", "dog"], "confusion": [[5, 1, 0], [2, 6, 1], [0, 1, 0]]}
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
             verdict = os.environ.get("TOY_VERDICT", "promote")
-            return Computed(scalars={"verdict": verdict}, metrics={"mAP50": 0.75})
+            return Computed(scalars={"verdict": verdict, "reason": "TOY_VERDICT says so."}, metrics={"mAP50": 0.75})
         return Computed(scalars=dict(SCALARS.get(self.name, {})), metrics={"mAP50": 0.5})
 
 

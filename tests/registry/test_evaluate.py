@@ -11,7 +11,7 @@ from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import read
 from visionloop.components.register.card import escape
-from visionloop.core import receipts
+from visionloop.core import live, receipts, stage
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.stage import Outcome
 from visionloop.core.stores import local_path
@@ -50,6 +50,19 @@ def test_the_first_model_is_promoted_and_its_result_says_why(
     assert "mAP50-95" in page
     assert page.count("<img") == 2
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_an_evaluation_tells_how_many_of_its_images_are_done(
+    prepared: Prepared, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = prepared.train(2)
+    monkeypatch.setenv(live.VARIABLE, str(tmp_path / "events"))
+    monkeypatch.setattr(stage, "PROGRESS_SECONDS", 0.0)
+    prepared.evaluate(training, name)
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    done = [(event["done"], event["total"]) for event in events if event["kind"] == "progress"]
+    # Once while the images are fetched, once while they are looked at.
+    assert done == [(1, 2), (2, 2)] * 2
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ from visionloop.pipelines.following.state import RemoteState, Step
 
 RUN = "5c0c6bd5"
 
+#: What evaluate says of a model that is not good enough.
+REJECTED = {"verdict": "reject", "reason": "mAP50-95 0 is below the floor 0.5."}
+
 
 @dataclass
 class Played:
@@ -86,23 +89,23 @@ def rejected(record: RunRecord) -> None:
     """Leaves the record of a run that registered nothing, as its stages would."""
     for stage in ("snapshot", "validate", "convert", "train", "cleanup"):
         record.write_state(StageState(stage=stage, state="succeeded", attempt=1, seconds=1.5))
-    record.write_state(StageState(stage="evaluate", state="succeeded", attempt=1, scalars={"verdict": "reject"}))
+    record.write_state(StageState(stage="evaluate", state="succeeded", attempt=1, scalars=REJECTED))
 
 
-def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]):
+def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord):
     rejected(record)
     told = play(workspace, recorded("argo-succeeded"))
     assert {name: told[name] for name in ("run", "trace_id", "model_name", "version", "alias", "verdict")} == {
         "run": RUN,
         "trace_id": "trace-1",
-        "model_name": "Digits",
+        "model_name": "digits",
         "version": None,
         "alias": None,
         "verdict": "reject",
     }
     assert set(told["stages"]) == set(STAGES) - {"register"}
     assert told["seconds"] > 0
-    assert "note: nothing is registered: the model is below the gate's floor" in capsys.readouterr().err
+    assert (told["given_name"], told["reason"]) == ("Digits", "mAP50-95 0 is below the floor 0.5.")
 
 
 def test_a_run_lasts_until_its_own_end_where_the_engine_is_behind_with_its_steps(workspace: str, record: RunRecord):
@@ -121,7 +124,7 @@ def test_a_policy_that_sees_no_need_is_a_good_end(workspace: str, record: RunRec
         StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"go": "false", "reason": "nothing is new"})
     )
     told = play(workspace, RemoteState("succeeded", (Step("snapshot", "succeeded"),)))
-    assert told["version"] is None
+    assert (told["version"], told["verdict"], told["reason"]) == (None, None, "nothing is new")
     assert list(told["stages"]) == ["snapshot"]
 
 
@@ -230,11 +233,50 @@ def handled() -> Iterator[None]:
 def test_without_keys_the_engines_word_is_the_end(capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: Any):
     monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
     told = play("s3://results/elsewhere", RemoteState("running"), recorded("argo-succeeded"))
-    assert (told["version"], told["alias"], told["model_name"]) == (1, "champion", "Digits")
+    assert (told["version"], told["alias"]) == (1, "champion")
+    assert (told["model_name"], told["given_name"]) == ("digits", "Digits")
     assert set(told["stages"]) == set(STAGES)
     shown = capsys.readouterr().err
     assert shown.count("the workspace can't be read here") == 1
     assert "✓ train" in shown
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (
+            Step("convert", "succeeded", outputs={"receipt": "c", "next": "train", "verdict": ""}),
+            Step("evaluate", "succeeded", outputs={"receipt": "e", **REJECTED, "metrics": '{"mAP50": 0.25}'}),
+        ),
+        # A second run: convert has found the evaluation, which starts no pod.
+        (
+            Step(
+                "convert", "succeeded", outputs={"next": "nothing", **REJECTED, "evaluation_metrics": '{"mAP50": 0.25}'}
+            ),
+            Step("evaluate", "skipped"),
+        ),
+    ],
+)
+def test_without_keys_verdict_reason_and_metrics_are_the_engines_outputs(
+    tmp_path: Any, monkeypatch: Any, steps: tuple[Step, ...]
+):
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
+    told = play("s3://results/elsewhere", RemoteState("succeeded", (*steps, Step("register", "skipped"))))
+    assert (told["verdict"], told["reason"]) == (REJECTED["verdict"], REJECTED["reason"])
+    assert told["metrics"] == {"mAP50": 0.25}
+
+
+def test_without_keys_a_policy_that_sees_no_need_says_why(tmp_path: Any, monkeypatch: Any):
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
+    step = Step("snapshot", "succeeded", outputs={"receipt": "s", "go": "false", "reason": "nothing is new"})
+    told = play("s3://results/elsewhere", RemoteState("succeeded", (step,)))
+    assert (told["verdict"], told["reason"]) == (None, "nothing is new")
+
+
+def test_both_ends_have_the_same_fields(workspace: str, record: RunRecord):
+    unseen = play("s3://results/elsewhere", recorded("argo-succeeded"))
+    rejected(record)
+    assert list(play(workspace, recorded("argo-succeeded"))) == list(unseen)
 
 
 def test_without_keys_a_success_without_a_receipt_is_none(tmp_path: Any, monkeypatch: Any):

@@ -115,21 +115,24 @@ def given(server: KubeflowServer, *words: str) -> list[str]:
 
 def test_the_command_makes_lists_and_removes(server: KubeflowServer) -> None:
     policy = '{"min_new_images": 50}'
-    made = command(*given(server, "--cron", "0 3 * * 1", "--set", "epochs=20", "--retraining", policy))
+    made = command(
+        *given(server, "--cron", "0 3 * * 1", "--set", "epochs=20", "--retraining", policy, "--output", "text")
+    )
     assert made.exit_code == 0, made.output
     assert "nightly is made; its next run starts at 20" in made.output
     (recurring,) = server.state.recurring.values()
     sent = recurring.runtime_config["parameters"]
     assert (sent["epochs"], json.loads(sent["retraining"])["min_new_images"]) == (20, 50)
     place = ["--engine", "kfp", "--host", server.host]
-    heading, line = command("list", *place).output.splitlines()
+    heading, line = command("list", *place, "--output", "text").output.splitlines()
     assert heading.split() == ["NAME", "CRON", "ZONE", "STATE", "LAST", "NEXT", "MODEL"]
     assert line.split()[0] == "nightly"
     assert line.split()[-1] == "Digits"
     (told,) = json.loads(command("list", *place, "--json").output)["schedules"]
+    assert json.loads(command("list", *place).output)["schedules"] == [told]
     assert (told["name"], told["cron"], told["state"]) == ("nightly", "0 3 * * 1", "active")
     for verb, state in (("pause", "paused"), ("resume", "active"), ("delete", "deleted")):
-        assert command(verb, "nightly", *place).output == f"nightly is {state}.\n"
+        assert json.loads(command(verb, "nightly", *place).output) == {"name": "nightly", "state": state}
     assert server.state.recurring == {}
 
 

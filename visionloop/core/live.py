@@ -34,6 +34,12 @@ def emit(kind: str, **fields: Any) -> None:
         os.close(descriptor)
 
 
+def progress(stage: str, done: int, total: int, unit: str = "images") -> None:
+    """Reports how much of its work a stage has done: ``done`` of ``total``."""
+    emit("progress", stage=stage, done=min(done, total), total=total, unit=unit)
+    argo_progress(done, total)
+
+
 def argo_progress(done: int, total: int) -> None:
     """Reports the step's progress to Argo if Argo asks for it (ARGO_PROGRESS_FILE)."""
     path = os.environ.get("ARGO_PROGRESS_FILE")

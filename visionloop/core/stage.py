@@ -5,6 +5,7 @@ Nothing here knows what a stage computes; nothing in a stage knows how its resul
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Generic, Protocol, runtime_checkable
 
 from typing_extensions import TypeVar
 
-from visionloop.core import receipts, runs
+from visionloop.core import live, receipts, runs
 from visionloop.core.canonical import stage_key
 from visionloop.core.limits import Limits
 from visionloop.core.policy import SIGN_OF_LIFE_SECONDS, StagePolicy
@@ -26,6 +27,9 @@ Loaded = TypeVar("Loaded", default=Any)
 
 #: The value of ``loaded`` where ``compute`` will not be called.
 _NOT_LOADED: Any = None
+
+#: Seconds between two reports of how much of its images a stage has done.
+PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Context:
     last_successful_epoch: int | None = None
     on_sign_of_life: Callable[[], None] = lambda: None
     _last_sign_of_life: float = field(default_factory=time.monotonic)
+    _last_progress: float = -math.inf
 
     def alive(self) -> None:
         """Reports a finished piece of work; at most once a minute it is written to the run's record."""
@@ -138,6 +143,14 @@ class Context:
         if time.monotonic() - self._last_sign_of_life >= SIGN_OF_LIFE_SECONDS:
             self._last_sign_of_life = time.monotonic()
             self.on_sign_of_life()
+
+    def advanced(self, done: int, total: int) -> None:
+        """Reports that ``done`` of ``total`` images are done; a sign of life, shown at most a few times a second."""
+        self.alive()
+        now = time.monotonic()
+        if done >= total or now - self._last_progress >= PROGRESS_SECONDS:
+            self._last_progress = now
+            live.progress(self.limits.stage, done, total)
 
 
 class Attempt:

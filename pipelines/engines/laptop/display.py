@@ -1,4 +1,4 @@
-"""What a person sees of a local run: a line for each stage and epoch, and on a terminal a bar for the current epoch."""
+"""What a person sees of a local run: a line for each stage and epoch, and on a terminal a bar for the stage that works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from visionloop.core import texts
 from visionloop.pipelines.warned import warnings_text
@@ -22,14 +22,23 @@ def epoch_text(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     return f"epoch {epoch}/{epochs}  {'  '.join(parts)}".rstrip()
 
 
-class Display:
-    """Turns live events into lines. Everything goes to stderr: stdout belongs to the result."""
+def done_text(done: int, total: int, unit: str) -> str:
+    """How much is done, for people: "412 of 5,000 images"."""
+    return f"{done:,} of {total:,} {unit}"
 
-    def __init__(self, stages: tuple[str, ...]) -> None:
+
+class Display:
+    """Turns live events into lines, and on a terminal shows the stage that works. Everything goes to stderr: stdout belongs to the result.
+
+    Attributes:
+        bar: The bar of the stage that works; None between stages, and where there is no terminal.
+    """
+
+    def __init__(self, stages: tuple[str, ...], console: Console | None = None) -> None:
         """``stages`` in the order of the pipeline; they set the width of the names' column."""
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._width = max(map(len, stages))
-        self._bar: Progress | None = None
+        self.bar: Progress | None = None
         self._task: Any = None
         self._last_epoch: dict[str, int] = {}
         self._printed: set[tuple[str, str]] = set()
@@ -40,7 +49,12 @@ class Display:
             case "stage":
                 self._stage(event)
             case "batch":
-                self._batch(event)
+                epochs, batches = int(event["epochs"]), max(1, int(event["batches"]))
+                done = int(event["epoch"]) - 1 + min(1.0, int(event["batch"]) / batches)
+                self._works(str(event["stage"]), f"epoch {event['epoch']}/{epochs}", done, epochs)
+            case "progress":
+                done, total = int(event["done"]), int(event["total"])
+                self._works(str(event["stage"]), done_text(done, total, str(event["unit"])), done, total)
             case "epoch":
                 self._epoch(event)
             case "notice":
@@ -57,17 +71,17 @@ class Display:
 
     def close(self) -> None:
         """Removes the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def _stage(self, event: Mapping[str, Any]) -> None:
         stage = str(event["stage"])
         match event["state"]:
             case "running":
-                if self.console.is_terminal:
-                    return
-                self._line(stage, "…", once=True)
+                self._works(stage, "", 0, None)
+                if not self.console.is_terminal:
+                    self._line(stage, "…", once=True)
             case "succeeded":
                 self.close()
                 self._line(stage, "reused" if event["reused"] else f"done in {event['seconds']:g} s", mark="✓")
@@ -77,23 +91,24 @@ class Display:
                 self.close()
                 self._line(stage, str(event["sentence"]), mark="✗")
 
-    def _batch(self, event: Mapping[str, Any]) -> None:
+    def _works(self, stage: str, text: str, done: float, total: float | None) -> None:
+        """On a terminal: the stage that works, how far it is, and since when; without a total the bar only moves."""
         if not self.console.is_terminal:
             return
-        if self._bar is None:
-            self._bar = Progress(
+        if self.bar is None:
+            self.bar = Progress(
                 TextColumn("  {task.description}"),
                 BarColumn(40),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
                 console=self.console,
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=1.0)
-            self._bar.start()
-        epochs, batches = int(event["epochs"]), max(1, int(event["batches"]))
-        done = (int(event["epoch"]) - 1 + min(1.0, int(event["batch"]) / batches)) / max(1, epochs)
-        self._bar.update(self._task, completed=done, description=f"epoch {event['epoch']}/{epochs}")
+            self._task = self.bar.add_task("", total=None, text="")
+            self.bar.start()
+        self.bar.update(
+            self._task, completed=done, total=total, description=f"{stage:<{self._width}}", text=text, refresh=False
+        )
 
     def _epoch(self, event: Mapping[str, Any]) -> None:
         stage, epoch = str(event["stage"]), int(event["epoch"])

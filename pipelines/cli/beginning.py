@@ -1,0 +1,30 @@
+"""What a run says of itself before it starts."""
+
+from __future__ import annotations
+
+import os
+
+from visionloop.core.names import sanitise
+from visionloop.pipelines.engines import Engine, Order
+from visionloop.pipelines.services.folder import find_folder
+from visionloop.training.tracking.connection import registry_uri, shown
+
+
+def started(engine: Engine, order: Order) -> str:
+    """One line on what starts: pipeline and model, data, task, engine, workspace and registry."""
+    arguments = order.arguments
+    parts = [
+        f"dataset {arguments['dataset']}" if arguments.get("dataset") else f"snapshot {arguments['snapshot']}",
+        f"task {arguments['task']}" if arguments.get("task") else "the dataset's own task",
+        f"engine {engine.name}{f' ({engine.description})' if engine.description else ''}",
+        f"workspace {arguments['workspace']}",
+        f"registry {_registry(engine)}",
+    ]
+    return f"{order.pipeline} {sanitise(str(arguments['model_name']))}: {', '.join(parts)}"
+
+
+def _registry(engine: Engine) -> str:
+    if engine.cluster:
+        return "that of its pods"
+    uri = registry_uri(os.environ)
+    return shown(uri) if "@" in uri else uri or f"the embedded MLflow in {find_folder(None).path}"

@@ -1,0 +1,60 @@
+"""What a command ends with on stdout: text for a person at a terminal, one JSON object for anything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from visionloop.core import texts
+
+Format = Literal["text", "json"]
+
+#: The option of every command that prints a result.
+Output = Annotated[
+    Format | None, typer.Option("--output", help="text or json (default: text on a terminal, json elsewhere).")
+]
+
+#: The option's other name, where a command had it before.
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; the same as --output json.")]
+
+
+def wants_json(output: Format | None, json: bool = False) -> bool:
+    """Whether a result is printed as JSON: as the option says, else where stdout is not a terminal."""
+    if json or output is not None:
+        return json or output == "json"
+    return not sys.stdout.isatty()
+
+
+def show(result: Any, lines: Iterable[str | Text], output: Format | None, json: bool = False) -> None:
+    """Prints a command's result.
+
+    Args:
+        result: What JSON holds.
+        lines: What a person reads; they are made only if they are printed.
+        output: The option ``--output``.
+        json: The option ``--json``.
+    """
+    if wants_json(output, json):
+        print(texts.json_line(result), flush=True)  # noqa: T201
+        return
+    for line in lines:
+        say(line)
+
+
+def say(text: str | Text) -> None:
+    """A line for a person, on stdout as it is."""
+    line = texts.outgoing(text) if isinstance(text, str) else text
+    Console(highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def link(address: str) -> Text:
+    """An address or a path of this machine, as a link where the terminal knows links."""
+    address = texts.outgoing(address)
+    target = address if "://" in address else Path(address).absolute().as_uri()
+    return Text(address, style=f"link {target}")

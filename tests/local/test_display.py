@@ -1,0 +1,67 @@
+"""What a person sees of a run on this machine while it works."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from visionloop.pipelines.engines.laptop.display import Display
+
+STAGES = ("snapshot", "validate", "evaluate")
+
+
+def shown(*events: dict[str, Any], terminal: bool) -> str:
+    """All that is written while these events come and the bar is drawn after each."""
+    console = Console(
+        file=io.StringIO(), force_terminal=terminal, width=100, color_system=None, highlight=False, soft_wrap=True
+    )
+    display = Display(STAGES, console)
+    for event in events:
+        display.event(event)
+        if display.bar is not None:
+            display.bar.refresh()
+    display.close()
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def running(stage: str) -> dict[str, Any]:
+    return {"kind": "stage", "stage": stage, "state": "running"}
+
+
+def test_a_terminal_shows_the_stage_that_works_before_it_has_done_anything():
+    assert "  snapshot" in shown(running("snapshot"), terminal=True)
+
+
+def test_a_terminal_shows_how_much_is_done():
+    progress = {"kind": "progress", "stage": "validate", "done": 412, "total": 5000, "unit": "images"}
+    assert "412 of 5,000 images" in shown(running("validate"), progress, terminal=True)
+
+
+def test_the_bar_of_an_evaluation_moves():
+    def bar(done: int) -> int:
+        event = {"kind": "progress", "stage": "evaluate", "done": done, "total": 80, "unit": "images"}
+        return shown(event, terminal=True).count("━")
+
+    assert 0 < bar(40) <= bar(80)
+    text = shown({"kind": "progress", "stage": "evaluate", "done": 40, "total": 80, "unit": "images"}, terminal=True)
+    assert "40 of 80 images" in text
+
+
+def test_an_epochs_batches_move_one_bar_over_all_epochs():
+    batch = {"kind": "batch", "stage": "train", "epoch": 2, "epochs": 4, "batch": 5, "batches": 10}
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    display = Display(STAGES, console)
+    display.event(batch)
+    assert display.bar is not None
+    (task,) = display.bar.tasks
+    display.close()
+    assert (task.completed, task.total, task.fields["text"]) == (1.5, 4, "epoch 2/4")
+
+
+def test_a_log_gets_a_line_for_each_stage_and_no_bar():
+    progress = {"kind": "progress", "stage": "validate", "done": 1, "total": 2, "unit": "images"}
+    end = {"kind": "stage", "stage": "validate", "state": "succeeded", "reused": False, "seconds": 1.5}
+    text = shown(running("validate"), progress, end, terminal=False)
+    assert text.splitlines() == ["  validate  …", "✓ validate  done in 1.5 s"]
