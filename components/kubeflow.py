@@ -20,7 +20,8 @@ import msgspec
 from kfp import dsl
 
 from visionloop.components.convert import ahead as looking
-from visionloop.core import catalog, runs, texts, variables
+from visionloop.core import catalog, runs, variables
+from visionloop.core.encodings import print_json, write_anything
 from visionloop.core.errors import VisionloopError
 from visionloop.core.logs import notice
 from visionloop.core.policy import POLICIES, REGISTRY
@@ -78,6 +79,7 @@ def run_stage(
     Raises:
         SystemExit: With the stage's exit code, after its sentence as the last line on stderr.
     """
+    write_anything()
     arguments = {name: _text(value) for name, value in arguments.items()}
     local = os.environ.get(RUN_VARIABLE)
     forced = tuple(name for name in os.environ.get(FORCE_VARIABLE, "").split(",") if name)
@@ -99,7 +101,7 @@ def run_stage(
     except VisionloopError as error:
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(error.exit_code) from None
-    print(texts.json_line(outcome.summary()), flush=True)  # noqa: T201
+    print_json(outcome.summary())
     return _finish(outcome, artifacts, returns)
 
 

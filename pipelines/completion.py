@@ -18,7 +18,8 @@ from visionloop.pipelines.reports import save_reports
 from visionloop.pipelines.services import tracking
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.warned import warnings_of
-from visionloop.training.tracking.connection import is_server, shown, tracking_uri
+from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.connection import is_server, tracking_uri
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:

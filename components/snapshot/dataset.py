@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from visionloop.components.snapshot.recognise import no_dataset
+from visionloop.core.encodings import without_mark
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.core.listings import PassedOver
 from visionloop.core.storage import ObjectInfo, Prefix
@@ -129,7 +130,7 @@ def _metadata(prefix: Prefix) -> dict[str, Any]:
             raise InvalidDataset(
                 f"{METADATA}: {size:,} bytes are more than the {LARGEST_METADATA:,} that are read; export the dataset again."
             )
-        value = msgspec.json.decode(prefix.read(METADATA))
+        value = msgspec.json.decode(without_mark(prefix.read(METADATA)))
     except NotFound:
         return {}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

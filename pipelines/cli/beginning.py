@@ -7,7 +7,8 @@ import os
 from visionloop.core.names import sanitise
 from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.services.folder import find_folder
-from visionloop.training.tracking.connection import registry_uri, shown
+from visionloop.training.tracking.address import shown
+from visionloop.training.tracking.connection import registry_uri
 
 
 def started(engine: Engine, order: Order) -> str:

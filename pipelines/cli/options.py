@@ -15,6 +15,7 @@ import typer
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core import names
+from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stores import normalise_uri
 from visionloop.pipelines import engines
@@ -211,7 +212,7 @@ def _file_text(value: str, option: str, form: str) -> str:
     if value.lstrip().startswith("{") or "://" in value:
         return value
     try:
-        return Path(value).read_text()
+        return decoded(Path(value).read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{option} {value}: the file can't be read ({error}); give a {form} file.") from error
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from visionloop.core import texts
+from visionloop.core.encodings import print_json
 
 Format = Literal["text", "json"]
 
@@ -41,7 +42,7 @@ def show(result: Any, lines: Iterable[str | Text], output: Format | None, json: 
         json: The option ``--json``.
     """
     if wants_json(output, json):
-        print(texts.json_line(result), flush=True)  # noqa: T201
+        print_json(result)
         return
     for line in lines:
         say(line)

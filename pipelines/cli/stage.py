@@ -13,7 +13,8 @@ import msgspec
 import typer
 
 from visionloop.components.convert.ahead import LOOKS_AHEAD, look_ahead
-from visionloop.core import catalog, secrets, texts
+from visionloop.core import catalog, secrets
+from visionloop.core.encodings import print_json
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Action, Argument, Outcome, Stage
 from visionloop.core.stdout import stdout_to_stderr
@@ -83,7 +84,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
                 )
         if outputs:
             write_outputs(outcome, outputs)
-        print(texts.json_line(outcome.summary()), flush=True)  # noqa: T201
+        print_json(outcome.summary())
 
     parameters = []
     for entry in fields(stage.arguments):
@@ -120,4 +121,4 @@ def write_outputs(outcome: Outcome, folder: Path) -> None:
     values = secrets.redact_fields({**outcome.summary(), "digest": digest})
     for name, value in values.items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        (folder / name).write_text("" if value is None else text)
+        (folder / name).write_text("" if value is None else text, encoding="utf-8")

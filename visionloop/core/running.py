@@ -474,4 +474,4 @@ def write_termination_log(sentence: str) -> None:
     """Hands the sentence to the engine: the termination log becomes the step's message."""
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_text(shortened(sentence, 4000))
+            TERMINATION_LOG.write_text(shortened(sentence, 4000), encoding="utf-8")

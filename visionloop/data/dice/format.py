@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.tasks import canonical_task
 from visionloop.data.formats import FORMATS, named_file
@@ -187,7 +188,7 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
         InvalidDataset: If it is not DICE 1.x, is for another task, has no image or no class, names one twice, or holds
             a value that the format does not allow; the sentence says which field.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    data = without_mark(data)
     try:
         document = _DECODER.decode(data)
     except msgspec.ValidationError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import rfc8785
 
+from visionloop.core.encodings import without_mark
 from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
 from visionloop.data.dice.format import SPLITS, Dataset, Split, printable
 
@@ -193,7 +194,7 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
     )
     file_type = msgspec.defstruct("GroupedFile", [("images", list[image_type])])  # type: ignore[valid-type]
     try:
-        images = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=file_type).images  # type: ignore[attr-defined]
+        images = msgspec.json.decode(without_mark(data), type=file_type).images  # type: ignore[attr-defined]
     except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidConfig(f"{file}: group={field} can't be read ({error}); name another field.") from None
     group_by_name: dict[str, str] = {}

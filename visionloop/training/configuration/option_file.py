@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.storage import read_uri
 from visionloop.core.stores import local_path, normalise_uri
@@ -55,7 +56,7 @@ def _text(option: str, argument: str) -> str:
         raise InvalidConfig(f"{option}: {error.sentence}") from None
     path = local_path(uri)
     try:
-        return path.read_text(encoding="utf-8") if path else read_uri(uri, "results").decode()
+        return decoded(path.read_bytes() if path else read_uri(uri, "results"))
     except (NotFound, OSError, UnicodeDecodeError):
         raise InvalidConfig(
             f"{option} {argument}: no text file can be read there; correct the path or leave {option} out."

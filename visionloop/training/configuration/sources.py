@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POD_GPUS_VARIABLE
 from visionloop.training.configuration.settings import ALIASES, REQUEST_ALIASES
@@ -92,8 +93,8 @@ class Level:
 
 
 def read_text(path: str) -> str:
-    """The text of a local file in UTF-8."""
-    return Path(path).read_text(encoding="utf-8")
+    """The text of a local file in UTF-8, with or without a byte order mark."""
+    return decoded(Path(path).read_bytes())
 
 
 def levels(

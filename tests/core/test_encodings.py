@@ -1,0 +1,65 @@
+"""Texts in every encoding: of people's files, of terminals and of logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.snapshot.dataset import _metadata
+from visionloop.core.encodings import decoded
+from visionloop.core.storage import open_prefix
+from visionloop.pipelines.cli.options import gate_text, policy_text
+from visionloop.training.configuration.sources import read_text
+
+MARK = b"\xef\xbb\xbf"
+
+SCRIPT = """
+import sys
+from visionloop.core.encodings import print_json, write_anything
+write_anything()
+print_json({"name": "Größe 寸法 ✓"})
+from visionloop.pipelines.cli.output import say
+say("✓ validate → Größe …")
+print("✗ 寸法 is wrong.", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "out", "err"),
+    [
+        ("utf-8", "✓ validate → Größe …", "✗ 寸法 is wrong."),
+        ("latin-1", "+ validate -> Größe ...", "x ?? is wrong."),
+        ("cp1252", "+ validate -> Größe …", "x ?? is wrong."),
+        ("ascii", "+ validate -> Gr??e ...", "x ?? is wrong."),
+    ],
+)
+def test_every_encoding_takes_every_text(encoding: str, out: str, err: str):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, env=environment, check=True)
+    first, second = done.stdout.decode(encoding).splitlines()
+    assert json.loads(first) == {"name": "Größe 寸法 ✓"}
+    assert (second, done.stderr.decode(encoding).splitlines()[-1]) == (out, err)
+
+
+@pytest.mark.parametrize("start", [b"", MARK])
+def test_the_files_of_people_may_begin_with_a_byte_order_mark(tmp_path: Path, start: bytes):
+    file = tmp_path / "größe.json"
+    file.write_bytes(start + '{"floor": 0.5, "größe": 1}'.encode())
+    assert json.loads(gate_text(str(file)))["größe"] == 1
+    assert json.loads(read_text(str(file)))["größe"] == 1
+    file.write_bytes(start + b'{"floor": 0.5}')
+    assert resolve_gate(str(file), "mAP50", "max").floor == 0.5
+    file.write_bytes(start + b"min_new_images: 3\n")
+    assert json.loads(policy_text(str(file))) == {"min_new_images": 3}
+    (tmp_path / "metadata.json").write_bytes(start + b'{"name": "bottles"}')
+    assert _metadata(open_prefix(tmp_path.as_uri(), "dataset"))["name"] == "bottles"
+
+
+def test_only_a_mark_at_the_start_goes():
+    assert decoded(MARK + b"a" + MARK) == "a\ufeff"

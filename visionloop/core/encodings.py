@@ -1,0 +1,71 @@
+"""Texts of people: files that any editor wrote, and terminals and logs in any encoding."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import json
+import sys
+from typing import Any
+
+from visionloop.core import texts
+
+#: What stands in for a mark where an encoding lacks it; any other character becomes a question mark.
+STAND_INS = {
+    "✓": "+",
+    "✗": "x",
+    "●": "*",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "→": "->",
+    "×": "x",
+    "·": "-",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+
+#: The name of the error handler that writes stand-ins.
+HANDLER = "visionloop"
+
+
+def decoded(data: bytes) -> str:
+    """A text file's content: UTF-8, with or without the byte order mark that editors on Windows put first.
+
+    Raises:
+        UnicodeDecodeError: If it is not UTF-8.
+    """
+    return data.decode("utf-8-sig")
+
+
+def without_mark(data: bytes) -> bytes:
+    """A text file's bytes without a byte order mark, for a reader of bytes."""
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def write_anything() -> None:
+    """Lets stdout and stderr take every text: what their encoding lacks is replaced and never an error."""
+    codecs.register_error(HANDLER, _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever replaced a stream, as a notebook does, decides for it.
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors=HANDLER)
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON object as a line on stdout, the same object in every encoding."""
+    text = texts.json_line(value)
+    if not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    print(text, flush=True)  # noqa: T201
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(STAND_INS.get(character, "?") for character in lost), error.end
