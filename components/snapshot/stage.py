@@ -164,7 +164,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     rule, origin = _split_rule(arguments.split, read.metadata)
     group = rule.group if isinstance(rule, dice.SplitRule) else None
     groups = dice.groups(read.annotation_bytes, read.annotation_file, group) if group else None
-    assignment = dice.assign(read.annotations, rule, groups)
+    assignment = dice.assign(read.annotations, rule, groups, "--split" if origin == "argument" else origin)
     identity = Identity(
         dataset_hash=dice.content_hash(read.annotations, read.identities),
         task=read.task,

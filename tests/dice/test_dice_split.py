@@ -207,6 +207,13 @@ def test_a_rule_with_the_fraction_zero_leaves_its_split_empty() -> None:
     assert assign(many(300), SplitRule(0.9, 0.1, 0.0)).counts["test"] == 0
 
 
+@pytest.mark.parametrize("origin", ["--split", "metadata.json: split_config"])
+def test_a_rule_that_leaves_a_split_empty_is_named_and_not_the_images_field(origin: str) -> None:
+    every = [image("1.png", 1, split="train")]
+    with pytest.raises(InvalidDataset, match=rf"^{origin}: the 1 images leave test and val empty"):
+        assign(dataset(document(every)), parse_split("train=0.8,val=0.1,test=0.1"), origin=origin)
+
+
 @pytest.mark.parametrize(
     ("splits", "empty"),
     [(["train"], "test and val"), (["train", "train"], "val"), (["train", "val"], "test"), (["val", "test"], "train")],

@@ -80,7 +80,7 @@ class SickMachine(VisionloopError):
 
 
 class Transient(VisionloopError):
-    """A store, tracker or network is out for now. Retried with backoff."""
+    """A store, tracker or network does not answer at the moment. Retried with backoff."""
 
     exit_code = 75
     error_code = "TRANSIENT"

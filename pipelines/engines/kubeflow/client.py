@@ -201,7 +201,9 @@ def _refusal(error: Any, host: str, missing: str | None) -> VisionloopError:
         case 404 if missing:
             return InvalidConfig(f"{host}: {missing}")
         case status if status == 429 or status >= 500:
-            return Transient(f"{host}: Kubeflow Pipelines is out for now ({status}: {message}); try again.")
+            return Transient(
+                f"{host}: Kubeflow Pipelines does not answer at the moment ({status}: {message}); try again."
+            )
         case 0:
             return _unsafe(host, message)
     return InvalidConfig(f"{host}: Kubeflow Pipelines refuses this ({error.status}: {message}).")

@@ -214,7 +214,10 @@ def groups(data: bytes, file: str, field: str) -> dict[str, str]:
 
 
 def assign(
-    dataset: Dataset, rule: SplitRule | SharedSplit | None, groups: Mapping[str, str] | None = None
+    dataset: Dataset,
+    rule: SplitRule | SharedSplit | None,
+    groups: Mapping[str, str] | None = None,
+    origin: str = "--split",
 ) -> Assignment:
     """Gives each image its split.
 
@@ -232,6 +235,7 @@ def assign(
         dataset: The decoded annotations.
         rule: The run's or the dataset's rule, or None.
         groups: The result of the function ``groups`` for ``rule.group``.
+        origin: Where the rule was written, for errors.
 
     Raises:
         InvalidDataset: If there are too few images to fill each of these splits.
@@ -277,8 +281,8 @@ def assign(
     empty = [split for split in wanted if split not in splits.values()]
     if empty:
         raise InvalidDataset(
-            f"{dataset.file}: images[].split: the {len(names)} images leave {' and '.join(empty)} empty; "
-            "label more images, or change the split."
+            f"{f'{dataset.file}: images[].split' if rule is None else origin}: the {len(names)} images leave "
+            f"{' and '.join(empty)} empty; label more images, or change the split."
         )
     return Assignment(splits, tuple(notices))
 
