@@ -65,3 +65,11 @@ def test_a_log_gets_a_line_for_each_stage_and_no_bar():
     end = {"kind": "stage", "stage": "validate", "state": "succeeded", "reused": False, "seconds": 1.5}
     text = shown(running("validate"), progress, end, terminal=False)
     assert text.splitlines() == ["  validate  …", "✓ validate  done in 1.5 s"]
+
+
+def test_the_first_failures_sentence_is_left_to_the_commands_last_line():
+    def failed(stage: str, sentence: str) -> dict[str, Any]:
+        return {"kind": "stage", "stage": stage, "state": "failed", "sentence": sentence}
+
+    text = shown(failed("validate", "The data is wrong."), failed("evaluate", "The store is gone."), terminal=False)
+    assert text.splitlines() == ["✗ validate  failed", "✗ evaluate  The store is gone."]

@@ -40,6 +40,7 @@ class Display:
         self._width = max(map(len, stages))
         self.bar: Progress | None = None
         self._task: Any = None
+        self._failed = False
         self._last_epoch: dict[str, int] = {}
         self._printed: set[tuple[str, str]] = set()
 
@@ -89,7 +90,9 @@ class Display:
                     self._line(stage, text, once=True)
             case "failed":
                 self.close()
-                self._line(stage, str(event["sentence"]), mark="✗")
+                # The first failure's sentence is the command's last line.
+                self._line(stage, str(event["sentence"]) if self._failed else "failed", mark="✗")
+                self._failed = True
 
     def _works(self, stage: str, text: str, done: float, total: float | None) -> None:
         """On a terminal: the stage that works, how far it is, and since when; without a total the bar only moves."""
