@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -100,8 +101,12 @@ def test_a_runner_that_was_gone_before_ends_the_stage_too():
 @pytest.mark.parametrize("value", ["", "none", "²", "-1"])
 def test_a_runner_variable_that_names_no_process_is_no_runner(monkeypatch, value):
     monkeypatch.setenv(RUNNER_VARIABLE, value)
-    with Limits("toy", 60, 0):
-        pass
+    monkeypatch.setattr("visionloop.core.limits.TICK_SECONDS", 0.01)
+    looked = threading.Event()
+    with Limits("toy", 60, 0) as limits:
+        limits.on_tick = looked.set
+        assert looked.wait(30)
+    assert not limits.stopping
 
 
 @pytest.mark.parametrize(
@@ -199,8 +204,9 @@ def test_a_stage_that_keeps_what_it_has_is_given_time():
 
 
 def test_work_that_was_finished_all_the_same_is_a_success():
-    with Limits("toy", 60, 0):
+    with Limits("toy", 60, 0) as limits:
         ask_to_end()
+    assert limits.asked_to_end
 
 
 def test_a_stuck_stage_ends_though_nobody_reads_what_it_says():

@@ -92,6 +92,10 @@ def test_an_event_never_fails_the_stage(tmp_path_factory, value):
             live.emit("kind", value=value)
         patch.delenv(live.VARIABLE)
         live.emit("kind", value=value)
+    # What can't be written leaves no half of a line.
+    events = tmp_path_factory.getbasetemp() / "events"
+    lines = events.read_bytes().splitlines() if events.exists() else []
+    assert all(json.loads(line)["kind"] == "kind" for line in lines)
 
 
 def test_argo_hears_of_progress_where_it_asks(tmp_path, monkeypatch):

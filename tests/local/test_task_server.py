@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -43,6 +43,21 @@ def wait_for(path: Path) -> str:
         assert time.monotonic() < deadline, path
         time.sleep(0.02)
     return path.read_text()
+
+
+@contextlib.contextmanager
+def signalled(file: Path, number: signal.Signals) -> Iterator[None]:
+    """Sends a signal to the process whose id a task writes into a file, shortly after it did."""
+
+    def send() -> None:
+        wait_for(file)
+        time.sleep(0.2)
+        os.kill(int(file.read_text()), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    thread.join()
 
 
 def test_the_command_of_a_component_is_a_task() -> None:
@@ -102,30 +117,16 @@ def test_a_tasks_sources_do_not_stay(server: TaskServer, tmp_path: Path) -> None
 def test_a_signal_to_a_task_ends_it_alone(server: TaskServer, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     sleeper = task("Path(os.environ['FILE']).write_text(str(os.getpid()))\ntime.sleep(60)", tmp_path, FILE=str(file))
-
-    def end() -> None:
-        os.kill(int(wait_for(file)), signal.SIGTERM)
-
-    thread = threading.Thread(target=end)
-    thread.start()
-    assert server.run(sleeper) == -signal.SIGTERM
-    thread.join()
+    with signalled(file, signal.SIGTERM):
+        assert server.run(sleeper) == -signal.SIGTERM
     assert server.run(task("pass", tmp_path)) == 0
 
 
 def test_a_server_asked_to_end_lets_its_task_end_first(tmp_path: Path) -> None:
     server, file = TaskServer(), tmp_path / "pid"
     body = "Path(os.environ['FILE']).write_text(str(os.getppid()))\ntime.sleep(1)\nraise SystemExit(5)"
-
-    def end() -> None:
-        wait_for(file)
-        time.sleep(0.2)
-        os.kill(int(file.read_text()), signal.SIGTERM)
-
-    thread = threading.Thread(target=end)
-    thread.start()
-    assert server.run(task(body, tmp_path, FILE=str(file))) == 5
-    thread.join()
+    with signalled(file, signal.SIGTERM):
+        assert server.run(task(body, tmp_path, FILE=str(file))) == 5
     assert server.run(task("pass", tmp_path)) != 0
     server.close()
 
@@ -133,16 +134,8 @@ def test_a_server_asked_to_end_lets_its_task_end_first(tmp_path: Path) -> None:
 def test_a_server_that_is_killed_costs_the_task_and_no_more(tmp_path: Path) -> None:
     server, file = TaskServer(), tmp_path / "pid"
     body = "Path(os.environ['FILE']).write_text(str(os.getppid()))\ntime.sleep(1)"
-
-    def kill() -> None:
-        wait_for(file)
-        time.sleep(0.2)
-        psutil.Process(int(file.read_text())).kill()
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    assert server.run(task(body, tmp_path, FILE=str(file))) == 70
-    thread.join()
+    with signalled(file, signal.SIGKILL):
+        assert server.run(task(body, tmp_path, FILE=str(file))) == 70
     server.close()
 
 

@@ -333,6 +333,8 @@ def test_a_service_accounts_token_is_read_from_its_file(
     server: KubeflowServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.state.token = "of-the-account"
+    with pytest.raises(AccessDenied):
+        connect(server.host)
     (tmp_path / "token").write_text("of-the-account")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
     connect(server.host)

@@ -32,6 +32,7 @@ from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
 from visionloop.training.trainers.ultralytics.failures import classify, translated
+from visionloop.training.trainers.ultralytics.names import TASK_SUFFIXES
 from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
 from visionloop.training.trainers.ultralytics.workers import available_cpus, usable_workers
 
@@ -142,9 +143,9 @@ def test_is_architecture(model: str, shipped: bool) -> None:
 
 @given(st.text(max_size=40))
 def test_any_name_is_answered(name: str) -> None:
-    TRAINER.model_task(name)
-    TRAINER.is_architecture(name)
-    TRAINER.weights_names(name)
+    assert TRAINER.model_task(name) in (None, "detection", *TASK_SUFFIXES.values())
+    assert TRAINER.is_architecture(name) in (True, False)
+    assert all(file.endswith(".pt") for file in TRAINER.weights_names(name))
 
 
 # Settings
