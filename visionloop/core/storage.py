@@ -14,6 +14,7 @@ import io
 import os
 import re
 import stat
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -46,6 +47,12 @@ Made = TypeVar("Made")
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
+
+#: How a page of HTML begins, and the endings of the names of objects that may be one.
+HTML = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
+)
+PAGES = (".html", ".htm", ".xhtml")
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,9 @@ class Prefix:
         self._refuse_special(key)
         with self._errors("read", key):
             answer = obstore.get(self.store, self._key(key))
-            return bytes(answer.bytes()), str(answer.meta["e_tag"] or "")
+            data = bytes(answer.bytes())
+            self._refuse_page(key, data)
+            return data, str(answer.meta["e_tag"] or "")
 
     def read_start(self, key: str, size: int) -> bytes:
         """The first ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
@@ -128,7 +137,9 @@ class Prefix:
                 if int(obstore.head(self.store, self._key(key))["size"]) == 0:
                     return b""
                 raise
-            return bytes(answer.bytes())
+            data = bytes(answer.bytes())
+            self._refuse_page(key, data)
+            return data
 
     def read_end(self, key: str, size: int) -> bytes:
         """The last ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
@@ -209,6 +220,8 @@ class Prefix:
             with writing(local), atomic_write(local) as partial, partial.open("wb") as file:
                 for block in answer.stream(min_chunk_size=2**20):
                     data = bytes(block)
+                    if not size:
+                        self._refuse_page(key, data)
                     file.write(data)
                     digest.update(data)
                     size += len(data)
@@ -222,6 +235,7 @@ class Prefix:
         path holds, such as ``a//b``.
         """
         start = self._key(under.strip("/")) if under else self.path
+        empty = True
         with self._errors("list", under or "."):
             if self.on_files:
                 if under and unheld(under):
@@ -234,8 +248,11 @@ class Prefix:
             try:
                 for batch in obstore.list(self.store, prefix=start or None, chunk_size=1000):
                     for meta in batch:
+                        empty = False
                         last = str(meta["path"])
                         yield self._info(self._relative(last), meta)
+                if empty:
+                    self._refuse_pages(start)
                 return
             except store_errors.InvalidPathError:
                 pass  # one key that no path holds; the client refuses the whole listing
@@ -257,6 +274,8 @@ class Prefix:
                 prefixes = {str(entry["Prefix"]) for page in pages for entry in page.get("CommonPrefixes", ())}
                 names = {prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in prefixes if not unheld(prefix)}
                 return sorted(names), [info for page in pages for info in self._held(page, lambda key, kind: None)]
+            if not answer["common_prefixes"] and not answer["objects"]:
+                self._refuse_pages(start)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in answer["common_prefixes"]}
         return sorted(names), [self._info(self._relative(str(meta["path"])), meta) for meta in answer["objects"]]
 
@@ -345,6 +364,33 @@ class Prefix:
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             error = InvalidDataset if self.role == "dataset" else InvalidConfig
             raise error(f"{self.uri}/{key}: this is not a file but a pipe, a socket or a device; put a file there.")
+
+    def _refuse_pages(self, path: str) -> None:
+        """Sees that an empty list came from a store: the client takes any XML, also a page in XHTML, for a list of nothing.
+
+        A store has no object of a random name; a proxy or a login that answers everything with its page has.
+
+        Raises:
+            Transient: If it has.
+        """
+        if self.on_files:
+            return
+        try:
+            obstore.head(self.store, f"{path}/{uuid.uuid4().hex}".lstrip("/"))
+        except (store_errors.BaseError, OSError):
+            return
+        raise self._page(path)
+
+    def _refuse_page(self, key: str, start: bytes) -> None:
+        """Raises Transient for a page of HTML in place of an object of another kind; ``start`` is its first bytes."""
+        if not self.on_files and not key.lower().endswith(PAGES) and HTML.match(start[:1024]):
+            raise self._page(key)
+
+    def _page(self, key: str) -> Transient:
+        return Transient(
+            f"{self.uri}/{key}: {endpoint_of(self.role)} answers with a web page instead of the {self.role} store's data; "
+            "see whether a proxy or a login stands before the store."
+        )
 
     def _info(self, key: str, meta: Mapping[str, Any]) -> ObjectInfo:
         etag = str(meta["e_tag"] or "").strip('"')
