@@ -128,7 +128,8 @@ def reuse(
     """
     try:
         variables.prepare()
-        values = _finish(Outcome(stage, load_receipt(receipt, stage), True, 0.0), artifacts, returns)
+        opened = open_prefix(workspace, "results") if workspace else None
+        values = _finish(Outcome(stage, load_receipt(receipt, stage, opened), True, 0.0), artifacts, returns)
     except VisionloopError as error:
         _record_reuse(stage, workspace, run, error)
         print(error.sentence, file=sys.stderr, flush=True)  # noqa: T201

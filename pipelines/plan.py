@@ -101,10 +101,11 @@ def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[S
 def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePlan:
     key = key_of(stage, resolution)
     existing = resolution.existing or receipts.look(workspace, stage.name, key)
-    if existing is not None and existing.intact():
-        return StagePlan(stage.name, "reuse", existing.receipt.key, existing.uri)
     if existing is not None:
-        return StagePlan(stage.name, "run", key, None, ["its outputs are gone"], existing.uri)
+        obstacle = existing.obstacle()
+        if obstacle is None:
+            return StagePlan(stage.name, "reuse", existing.receipt.key, existing.uri)
+        return StagePlan(stage.name, "run", key, None, [obstacle], existing.uri)
     nearest = _nearest(stage, resolution, workspace)
     if nearest is None:
         return StagePlan(stage.name, "run", key, None, ["no earlier result"])

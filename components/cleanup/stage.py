@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.cleanup.notify import notify
-from visionloop.core import receipts
+from visionloop.core import damage, progress, receipts
 from visionloop.core.logs import LOGGER
 from visionloop.core.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
 from visionloop.core.reservation import Watcher
@@ -62,11 +62,12 @@ class CleanupStage:
                 end_left_open(os.environ, prefix, _ended_as(state, result))
             if held:
                 continue
-            doomed = _doomed(prefix, state, result, float(arguments.abandoned_days))
+            damaged = result is not None and damage.of_attempt(prefix, result.receipt.attempt) is not None
+            doomed = _doomed(prefix, state, result, float(arguments.abandoned_days), damaged=damaged)
             removed += prefix.delete(key for key, _ in doomed)
             size += sum(bytes_ for _, bytes_ in doomed)
             # Another run may be starting on the key right now, unless there is a receipt.
-            for under in [""] if result else state.attempts:
+            for under in [""] if result and not damaged else state.attempts:
                 halves, half_bytes = prefix.discard_partial(under)
                 removed, size = removed + halves, size + half_bytes
             context.alive()
@@ -82,12 +83,13 @@ def _ended_as(state: StageState, result: receipts.Result | None) -> str:
 
 
 def _doomed(
-    prefix: Prefix, state: StageState, result: receipts.Result | None, abandoned_days: float
+    prefix: Prefix, state: StageState, result: receipts.Result | None, abandoned_days: float, *, damaged: bool
 ) -> list[tuple[str, int]]:
     """Returns the objects of a key that do not belong to a result: key relative to the key's folder, and size in bytes.
 
     With a receipt: everything but the receipt and the outputs that it names.
     Without one: the objects of this run's own attempts, but never checkpoints younger than the retention.
+    A result that is marked as damaged counts as none, and its attempt is left alone until another receipt replaces it.
     """
     kept = {entry.path for entry in result.receipt.outputs.values()} if result else set()
     oldest = time.time() - abandoned_days * 86400
@@ -95,11 +97,13 @@ def _doomed(
     for info in prefix.objects():
         attempt, _, rest = info.key.partition("/")
         if not rest:
-            # Outside the attempts are the receipt, a stale reservation and the progress record.
-            if result and info.key == "progress.json":
+            # Outside the attempts are the receipt, a stale reservation, the progress record and an earlier receipt's mark.
+            if result and not damaged and info.key in (progress.FILE, damage.FILE):
                 doomed.append((info.key, info.size))
             continue
-        if result:
+        if damaged and result and (attempt == result.receipt.attempt or info.key in kept):
+            continue
+        if result and not damaged:
             if info.key not in kept:
                 doomed.append((info.key, info.size))
         elif rest.startswith(f"{CHECKPOINTS}/"):

@@ -43,8 +43,8 @@ class ConvertStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[tuple[Snapshot, Result]]:
         """Reads both receipts."""
-        snapshot_result = receipts.load(arguments.snapshot, "snapshot")
-        report = receipts.load(arguments.report, "validate")
+        snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
+        report = receipts.load(arguments.report, "validate", context.workspace)
         if report.receipt.inputs["snapshot"].digest != snapshot_result.receipt.digest:
             raise InvalidReceipt(
                 f"{report.uri}: the report is of another snapshot than {snapshot_result.uri}; give the one of this snapshot."

@@ -36,7 +36,7 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import InputReference, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.stdout import stdout_to_stderr
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import images
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
@@ -87,8 +87,8 @@ class EvaluateStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Asks the registry for the champion: its training's digest is part of the key."""
-        training = receipts.load(arguments.training, "train")
-        snapshot = receipts.load(arguments.snapshot, "snapshot")
+        training = receipts.load(arguments.training, "train", context.workspace)
+        snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if training.receipt.inputs["snapshot"].digest != snapshot.receipt.digest:
             raise InvalidReceipt(
                 f"{arguments.snapshot}: not the snapshot that {arguments.training} was trained on; give that one."
@@ -123,13 +123,13 @@ class EvaluateStage:
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
         if _is_own(resolution.loaded) and champion is not None and not context.force:
-            resolution.existing = self._promoting(champion, resolution)
+            resolution.existing = self._promoting(champion, resolution, context.workspace)
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Evaluates candidate and champion, decides, and writes the result and the report."""
         loaded = resolution.loaded
-        converted = _converted(loaded.training)
+        converted = Converted(loaded.training.input("converted", "convert"))
         view = attempt.work / "dataset"
         dataset = open_prefix(loaded.snapshot.dataset, "dataset")
         count = converted.view(dataset, view, images.ImageCache.of_environment(), (SPLIT,), context.advanced)
@@ -207,10 +207,10 @@ class EvaluateStage:
             metrics=dict(candidate.metrics),
         )
 
-    def _promoting(self, champion: Version, resolution: Resolution[Loaded]) -> Result | None:
+    def _promoting(self, champion: Version, resolution: Resolution[Loaded], workspace: Prefix) -> Result | None:
         """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""
         with contextlib.suppress(VisionloopError):
-            result = receipts.load(champion.tags.get(EVALUATION, ""), self.name)
+            result = receipts.nearest(champion.tags.get(EVALUATION, ""), self.name, workspace)
             receipt = result.receipt
             others = ("training", "snapshot")
             if (
@@ -240,7 +240,7 @@ class EvaluateStage:
             return candidate, None
         try:
             uri, description = resolve.describe(champion, loaded.registry)
-            checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt")
+            checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt", champion.checkpoint_sha256)
             trainer = catalog.trainer(description.trainer)
         except (InvalidReceipt, InvalidConfig) as error:
             return None, _obstacle(champion, error.sentence)
@@ -277,17 +277,6 @@ def _is_own(loaded: Loaded) -> bool:
 def _obstacle(champion: Version, why: str) -> str:
     notice(f"evaluate: the champion {champion.label} can't be evaluated: {why}")
     return why.rstrip(".")
-
-
-def _converted(training: Result) -> Converted:
-    """Returns the converted dataset that a training used."""
-    reference = training.receipt.inputs["converted"]
-    converted = receipts.load(reference.receipt or "", "convert")
-    if converted.receipt.digest != reference.digest:
-        raise InvalidReceipt(
-            f"{converted.uri}: converted anew since {training.uri} was trained on it; train again on this one."
-        )
-    return Converted(converted)
 
 
 def _evaluate(

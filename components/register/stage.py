@@ -18,7 +18,7 @@ from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts
 from visionloop.core.canonical import canonical
-from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.logs import notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
@@ -75,7 +75,7 @@ class RegisterStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Refuses a rejected model, and checks whether the version that an earlier receipt names is still registered."""
-        evaluation = receipts.load(arguments.evaluation, "evaluate")
+        evaluation = receipts.load(arguments.evaluation, "evaluate", context.workspace)
         result = read_evaluation(evaluation)
         if result.verdict == "reject":
             raise InvalidConfig(
@@ -88,12 +88,7 @@ class RegisterStage:
             raise InvalidConfig(
                 f"--model-name {arguments.model_name!r}: the evaluation compared with the champion of '{evaluated_for}'; give that name, or evaluate for '{name}'."
             )
-        reference = evaluation.receipt.inputs["training"]
-        training = receipts.load(reference.receipt or "", "train")
-        if training.receipt.digest != reference.digest:
-            raise InvalidReceipt(
-                f"{training.uri}: trained anew since {arguments.evaluation} was made; evaluate it again."
-            )
+        training = evaluation.input("training", "train")
         models = Registry(os.environ, self.name)
         storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
         models.check_workspace(context.workspace.uri)
@@ -131,11 +126,17 @@ class RegisterStage:
                     loaded.name, source, self._tags(context, loaded, model_card), description
                 )
                 version = oldest_version(models, loaded.name, training_digest, mine=version) or version
-            self._restore(loaded, version, folder, attempt.work, context)
+            # A receipt that is there already is being replaced: it was forced, or files that it names are gone or damaged.
+            replaced = receipts.look(context.workspace, self.name, key_of(self, resolution)) is not None
+            self._restore(loaded, version, folder, attempt.work, context, anew=replaced)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
-            if version.tags.get(registry.STORAGE_URI) != copy:
-                models.tag(version, {registry.STORAGE_URI: copy})
+            recorded = {
+                registry.STORAGE_URI: copy,
+                registry.CHECKPOINT_SHA256: loaded.training.output("best").sha256,
+            }
+            if changed := {tag: value for tag, value in recorded.items() if version.tags.get(tag) != value}:
+                models.tag(version, changed)
             _list_outputs(attempt, version, folder, sent)
         with locked(context.workspace, (loaded.name,), context.run.name, context.alive):
             placed = move(models, version, loaded.result, loaded.evaluation.uri)
@@ -178,11 +179,10 @@ class RegisterStage:
         """Makes the model's folder from the training's best checkpoint."""
         parameters = {name: entry.value for name, entry in loaded.training.receipt.parameters.items()}
         trainer = catalog.trainer(str(parameters["trainer"]))
-        converted = receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert")
         checkpoint = Path(work, "checkpoint", Path(loaded.training.output("best").path).name)
         checkpoint.parent.mkdir(exist_ok=True)
         loaded.training.fetch("best", checkpoint)
-        dataset = Converted(converted)
+        dataset = Converted(loaded.training.input("converted", "convert"))
         description = package.Description(
             trainer=trainer.name,
             task=dataset.task,
@@ -194,19 +194,32 @@ class RegisterStage:
         )
         package.build(folder, checkpoint, trainer, description)
 
-    def _restore(self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context) -> None:
-        """Makes this machine's folder and the version's source hold the same complete model."""
+    def _restore(
+        self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context, *, anew: bool
+    ) -> None:
+        """Makes this machine's folder and the version's source hold the same complete model.
+
+        What the source holds counts if its checkpoint is the training's; else, or if ``anew``, the model is made again from the
+        training's outputs and put there.
+        """
         uri = loaded.registry.download_uri(version)
-        if package.is_complete(uri):
+        if not anew and package.is_complete(uri):
             if _is_copy(folder, uri):
                 return
             shutil.rmtree(folder, ignore_errors=True)
             source = open_prefix(uri, "results")
+            checkpoint, expected = package.read(uri).checkpoint, loaded.training.output("best").sha256
+            sent = {}
             for info in source.objects():
                 local = folder / info.key
                 local.parent.mkdir(parents=True, exist_ok=True)
-                source.download(info.key, local, context.alive)
-            return
+                sent[info.key] = source.download(info.key, local, context.alive)
+            if sent[checkpoint].sha256 == expected:
+                return
+            notice(f"register: {uri}/{checkpoint} is not the training's; the model's files are put there again.")
+            anew = True
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             self._build(loaded, folder, work)
         _put(folder, uri, context)
@@ -219,6 +232,7 @@ class RegisterStage:
             registry.NAME: loaded.original_name,
             registry.TRAINING_KEY: loaded.training.receipt.key,
             registry.TRAINING_DIGEST: loaded.result.training,
+            registry.CHECKPOINT_SHA256: loaded.training.output("best").sha256,
             registry.EVALUATION: loaded.evaluation.uri,
             registry.SNAPSHOT_ID: model_card.snapshot_id,
             registry.DATASET_HASH: model_card.dataset_hash,
@@ -296,8 +310,8 @@ def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mappin
 
 def _card(loaded: Loaded) -> card.Card:
     """Returns the card of a model that does not have a version yet."""
-    snapshot = Snapshot(receipts.load(loaded.evaluation.receipt.inputs["snapshot"].receipt or "", "snapshot"))
-    converted = Converted(receipts.load(loaded.training.receipt.inputs["converted"].receipt or "", "convert"))
+    snapshot = Snapshot(loaded.evaluation.input("snapshot", "snapshot"))
+    converted = Converted(loaded.training.input("converted", "convert"))
     return card.Card(
         name=loaded.name,
         original_name=loaded.original_name,

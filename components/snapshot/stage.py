@@ -11,7 +11,7 @@ from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.core import receipts
-from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt, VisionloopError
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.runs import RUN_VARIABLE
@@ -245,8 +245,10 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     refused: VisionloopError | None = None
     for uri in uris:
         try:
-            result = receipts.load(uri, "snapshot")
+            result = receipts.nearest(uri, "snapshot", context.workspace)
             snapshot = Snapshot(result)
+            if snapshot.id != wanted:
+                raise InvalidReceipt(f"{uri}: the snapshot {snapshot.id}, not {wanted}; take a new snapshot.")
             _check_task(snapshot, arguments.task, wanted)
             differences = missing_or_changed(snapshot, context)
         except InvalidDataset as error:

@@ -92,8 +92,8 @@ class TrainStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves the configuration and finds the starting weights before anything is downloaded."""
-        converted_receipt = receipts.load(arguments.converted, "convert")
-        snapshot_receipt = receipts.load(arguments.snapshot, "snapshot")
+        converted_receipt = receipts.load(arguments.converted, "convert", context.workspace)
+        snapshot_receipt = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if converted_receipt.receipt.inputs["snapshot"].digest != snapshot_receipt.receipt.digest:
             raise InvalidReceipt(
                 f"{arguments.snapshot}: not the snapshot that {arguments.converted} was converted from; give that one."

@@ -47,7 +47,7 @@ class ValidateStage:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
-        snapshot_result = receipts.load(arguments.snapshot, "snapshot")
+        snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
         if not pinned and not context.planning:

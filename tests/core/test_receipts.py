@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_canonical import DIGESTS, JSON, NAMES
 
-from visionloop.core import receipts
+from visionloop.core import damage, receipts
 from visionloop.core.canonical import sha256
-from visionloop.core.errors import Defect, InvalidReceipt
+from visionloop.core.errors import Defect, InvalidReceipt, Transient
 from visionloop.core.receipts import FILE, InputReference, Output, Parameter, Receipt
-from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.storage import Prefix, Sent, open_prefix
 
 DATA = {"labels": b"labels", "index": b"the index", "report": b"<html>"}
 
@@ -153,7 +154,9 @@ def test_a_receipt_whose_outputs_are_gone_or_cut_is_not_intact(workspace, name, 
     else:
         place.write(f"attempt1/{name}", DATA[name][:-1])
     assert not found.intact()
-    with pytest.raises(InvalidReceipt, match="gone or altered"):
+    with pytest.raises(
+        InvalidReceipt, match=rf"the output '{name}' (is gone|has \d+ bytes instead of \d+); run again: convert will be"
+    ):
         receipts.load(found.uri, "convert")
 
 
@@ -165,15 +168,115 @@ def test_an_altered_sample_is_noticed_and_every_altered_output_when_it_is_read(w
     assert found.intact()
     place.write("attempt1/index", b"THE INDEX")
     for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
-        with pytest.raises(InvalidReceipt, match="not the one that the receipt names"):
+        with pytest.raises(
+            InvalidReceipt,
+            match=r"the output 'index' is damaged, and can't be marked .* --force convert and --workspace",
+        ):
             read()
     place.delete(["attempt1/index"])
     for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
-        with pytest.raises(InvalidReceipt, match="is gone from the store"):
+        with pytest.raises(
+            InvalidReceipt, match="the output 'index' is gone; run again: convert will be computed again"
+        ):
             read()
     assert list(tmp_path.glob("*index*")) == []
     assert found.read("labels") == b"labels"
     assert found.fetch("labels", tmp_path / "labels").read_bytes() == b"labels"
+
+
+@pytest.mark.parametrize("name", ["index", "report"])
+def test_a_damaged_output_is_marked_by_its_reader_and_the_key_counts_as_gone(workspace, tmp_path, name):
+    results = open_prefix(workspace, "results")
+    place, published = store(workspace)
+    place.write(f"attempt1/{name}", bytes(len(DATA[name])))
+    result = receipts.load(published.uri, "convert", results)
+    sentence = f"{published.uri}: the output '{name}' is damaged; run again: convert will be computed again."
+    for read in (lambda: result.read(name), lambda: result.fetch(name, tmp_path / "output")):
+        with pytest.raises(InvalidReceipt) as caught:
+            read()
+        assert str(caught.value) == sentence
+        place_mark = msgspec.json.decode(place.read(damage.FILE))
+        assert place_mark == {"output": name, "attempt": "attempt1", "sha256": sha256(bytes(len(DATA[name])))}
+    assert list(tmp_path.glob("output*")) == []
+    looked = receipts.look(results, "convert", published.receipt.key)
+    assert looked is not None
+    assert not looked.intact()
+    with pytest.raises(InvalidReceipt) as caught:
+        receipts.load(published.uri, "convert", results)
+    assert str(caught.value) == sentence
+    for output, data in DATA.items():
+        place.write(f"attempt2/{output}", data)
+    assert receipts.publish(place, make("attempt2"), looked.etag).intact()
+
+
+def test_an_output_that_is_damaged_on_its_way_is_read_again(workspace):
+    results = open_prefix(workspace, "results")
+    place, published = store(workspace)
+    result = receipts.load(published.uri, "convert", results)
+    reads = iter([b"the ind3x", DATA["index"], b"the ind3x", b"th3 index", b"the"])
+
+    def transfer(prefix: Prefix, path: str) -> Sent:
+        assert prefix.read(path) == DATA["index"]
+        data = next(reads)
+        return Sent(len(data), sha256(data))
+
+    result._check("index", transfer)
+    with pytest.raises(Transient, match="reads differently each time"):
+        result._check("index", transfer)
+    assert not place.exists(damage.FILE)
+
+
+def test_a_damaged_output_of_another_workspace_is_not_marked(workspace, tmp_path):
+    place, published = store(workspace)
+    place.write("attempt1/index", bytes(len(DATA["index"])))
+    result = receipts.load(published.uri, "convert", open_prefix(str(tmp_path / "another"), "results"))
+    with pytest.raises(InvalidReceipt, match=r"run again with --force convert and --workspace (s3|file)://"):
+        result.read("index")
+    assert not place.exists(damage.FILE)
+
+
+def test_an_input_is_looked_for_in_the_open_workspace_first_and_its_digest_decides(tmp_path):
+    old, new = (open_prefix(str(tmp_path / name), "results") for name in ("old", "new"))
+    _, converted = store(old.uri)
+    training = make(stage="train", inputs={"converted": converted.reference}, parameters={}, outputs={})
+    receipts.publish(old.child(f"train/{training.key}"), training, None)
+
+    def opened() -> receipts.Result:
+        result = receipts.look(new, "train", training.key)
+        assert result is not None
+        return result
+
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    assert opened().input("converted", "convert").prefix.uri.startswith(new.uri)
+    here = new.child(f"convert/{converted.receipt.key}")
+    # Another result of the same key: the one that was trained on is still at its URI.
+    others = {**converted.receipt.outputs, "index": Output("attempt2/index", 1, sha256(b"2"), True)}
+    another = make("attempt2", outputs={**others, "labels": Output("attempt2/labels", 1, sha256(b"1"), True)})
+    here.write(FILE, another.encode())
+    assert opened().input("converted", "convert").uri == converted.uri
+    shutil.rmtree(tmp_path / "old")
+    with pytest.raises(InvalidReceipt, match="no such receipt: the convert stage has not finished"):
+        opened().input("converted", "convert")
+    # Damaged here, and gone from where it was: the sentence is about the one that a run can compute again.
+    here.write(FILE, converted.receipt.encode())
+    here.delete(["attempt1/index"])
+    with pytest.raises(InvalidReceipt, match=rf"^{here.uri}/receipt\.json: the output 'index' is gone; run again"):
+        opened().input("converted", "convert")
+    with pytest.raises(InvalidReceipt, match="inputs has no 'snapshot'"):
+        opened().input("snapshot", "snapshot")
+
+
+def test_an_input_that_was_computed_anew_with_another_result_is_refused(workspace):
+    results = open_prefix(workspace, "results")
+    place, converted = store(workspace)
+    training = make(stage="train", inputs={"converted": converted.reference}, parameters={}, outputs={})
+    receipts.publish(results.child(f"train/{training.key}"), training, None)
+    place.write("attempt2/index", b"2")
+    place.write(FILE, make("attempt2", outputs={"index": Output("attempt2/index", 1, sha256(b"2"), True)}).encode())
+    result = receipts.look(results, "train", training.key)
+    assert result is not None
+    with pytest.raises(InvalidReceipt, match=r"computed anew, with another result, since .* train will be computed"):
+        result.input("converted", "convert")
 
 
 def test_a_path_that_leads_out_of_the_key_is_no_output(workspace):

@@ -27,6 +27,7 @@ from visionloop.core.errors import (
     Defect,
     InvalidConfig,
     InvalidDataset,
+    InvalidReceipt,
     SickMachine,
     Silent,
     TimeLimit,
@@ -155,6 +156,29 @@ def test_a_damaged_result_is_computed_again_and_replaced(workspace, damage):
     again = run(workspace)
     assert (again.reused, executions()) == (False, 2)
     assert stored(again).receipt == again.receipt
+    assert run(workspace).reused
+
+
+def test_cleanup_leaves_a_damaged_result_alone_until_another_receipt_replaces_it(workspace):
+    from visionloop.components.cleanup import STAGE as CLEANUP
+
+    first = run(workspace, run="one")
+    assert first.result is not None
+    prefix = first.result.prefix
+    prefix.write(first.result.output("b").path, bytes(5))
+    with pytest.raises(InvalidReceipt, match="the output 'b' is damaged; run again: toy will be computed again"):
+        receipts.load(first.result.uri, "toy", open_prefix(workspace, "results")).read("b")
+    prefix.write("progress.json", b"{}")
+    before = keys(workspace)
+    assert run_stage(CLEANUP, {}, Invocation(workspace, run="one")).scalars["removed"] == 0
+    assert [key for key in keys(workspace) if not key.endswith("cleanup.json")] == before
+
+    again = run(workspace, run="one")
+    assert (again.reused, executions()) == (False, 2)
+    assert stored(again).read("b") == b"b 1.0"
+    assert run_stage(CLEANUP, {}, Invocation(workspace, run="one")).scalars["removed"] == 5
+    left = [info.key for info in prefix.objects()]
+    assert sorted(left) == sorted(["receipt.json", *(entry.path for entry in stored(again).receipt.outputs.values())])
     assert run(workspace).reused
 
 

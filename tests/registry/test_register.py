@@ -14,7 +14,9 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared, published
 
-from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core import receipts
+from visionloop.core.canonical import sha256
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.storage import open_prefix, read_uri
 from visionloop.core.stores import local_path
 from visionloop.registry import Registry, package, resolve_model
@@ -42,6 +44,7 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
         "visionloop.name",
         "visionloop.training_key",
         "visionloop.training_digest",
+        "visionloop.checkpoint_sha256",
         "visionloop.evaluation",
         "visionloop.mlflow_run_id",
         "visionloop.storage_uri",
@@ -256,6 +259,63 @@ def test_a_source_that_was_swept_is_put_back(prepared: Prepared, registry: Regis
     assert not again.reused
     assert again.summary()["version"] == 1
     assert package.is_complete(champion.source)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_damaged_checkpoint_is_put_again_below_the_same_version(
+    prepared: Prepared, registry: Registry, name: str, marked: bool
+) -> None:
+    training = prepared.train(2)
+    evaluation = prepared.evaluate(training, name)
+    registered = published(prepared.register(evaluation, name))
+    output = "model/artifacts/best.pt"
+    right = registered.read(output)
+    registered.prefix.write(registered.output(output).path, bytes(len(right)))
+    if marked:
+        loaded = receipts.load(registered.uri, "register", open_prefix(prepared.workspace, "results"))
+        with pytest.raises(InvalidReceipt, match="is damaged; run again: register will be computed again"):
+            loaded.read(output)
+        again = prepared.register(evaluation, name)
+    else:
+        # Another key meets the same version.
+        again = prepared.register(prepared.evaluate(training, name, gate='{"epsilon": 0.5}'), name)
+    assert (again.reused, again.summary()["version"]) == (False, 1)
+    version = registry.version(name, 1)
+    assert version is not None
+    for uri in (version.source, version.tags["visionloop.storage_uri"]):
+        assert open_prefix(uri, "results").read("artifacts/best.pt") == right
+    assert _numbers(registry, name, evaluation) == [1]
+
+
+def test_a_registered_checkpoint_is_compared_with_the_digest_that_its_version_records(
+    prepared: Prepared, registry: Registry, name: str, mlflow_uri: str
+) -> None:
+    """Altered together with the model's description of itself, which then agrees with it."""
+    training = prepared.train(2)
+    prepared.register(prepared.evaluate(training, name), name)
+    version = registry.version(name, 1)
+    assert version is not None
+    assert version.checkpoint_sha256 == receipts.load(training, "train").output("best").sha256
+    source = open_prefix(version.source, "results")
+    altered = source.read("artifacts/best.pt").replace(b'"offset":2', b'"offset":3')
+    source.write("artifacts/best.pt", altered)
+    described = source.read("MLmodel").replace(version.checkpoint_sha256.encode(), sha256(altered).encode())
+    source.write("MLmodel", described)
+    with pytest.raises(InvalidReceipt, match="the checkpoint was altered since it was registered"):
+        resolve_model(f"models:/{name}/1", {"MLFLOW_TRACKING_URI": mlflow_uri})
+    outcome = prepared.evaluate(prepared.train(1), name)
+    assert "the checkpoint was altered since it was registered" in outcome.summary()["reason"]
+
+
+def test_a_model_whose_workspace_was_moved_is_refused_by_its_old_location(
+    prepared: Prepared, registry: Registry, name: str, mlflow_uri: str
+) -> None:
+    prepared.register(prepared.evaluate(prepared.train(2), name), name)
+    folder = local_path(prepared.workspace)
+    assert folder is not None
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(InvalidConfig, match=f"its files lay in the workspace {prepared.workspace}, which is gone"):
+        resolve_model(f"models:/{name}/1", {"MLFLOW_TRACKING_URI": mlflow_uri})
 
 
 def test_resolving_a_registered_model(prepared: Prepared, registry: Registry, name: str, mlflow_uri: str) -> None:

@@ -120,10 +120,11 @@ def test_the_champions_age_is_that_of_its_training(prepared: Prepared, name: str
     training = prepared.train(2)
     prepared.register(prepared.evaluate(training, name), name)
     snapshot = Snapshot(receipts.load(prepared.snapshot, "snapshot"))
+    workspace = open_prefix(prepared.workspace, "results")
     written = receipts.load(training, "train").prefix.head(receipts.FILE).modified
     for days in (0, 30.5):
         now = datetime.fromtimestamp(written, UTC) + timedelta(days=days)
-        found = compare(registry.champion(name), name, "snap_another", snapshot.annotations, now)
+        found = compare(registry.champion(name), name, "snap_another", snapshot.annotations, now, workspace)
         assert found == Comparison(snapshot.id, False, 0, 0.0, days)
 
 

@@ -288,10 +288,11 @@ class _Session:
         while True:
             existing = receipts.look(context.workspace, self.stage.name, key)
             if existing is not None and not self.invocation.force:
-                if existing.intact():
+                obstacle = existing.obstacle()
+                if obstacle is None:
                     return existing, True
                 if existing.etag != replacing:
-                    notice(f"{self.stage.name}: outputs of {existing.uri} are gone; computing them again.")
+                    notice(f"{self.stage.name}: {existing.uri}: {obstacle}; it is computed again.")
             replacing = existing.etag if existing is not None else None
             if watcher.look():
                 self._follow(context, prefix, watcher, notified)

@@ -160,20 +160,34 @@ def read(uri: str) -> Description:
         ) from error
 
 
-def fetch_checkpoint(uri: str, description: Description, local: Path) -> Path:
-    """Downloads a model's checkpoint, checked against its description.
+def fetch_checkpoint(uri: str, description: Description, local: Path, recorded: str | None = None) -> Path:
+    """Downloads a model's checkpoint, checked against the digest that its version records.
+
+    Args:
+        uri: The model's folder.
+        description: The model's description of itself.
+        local: The file to write.
+        recorded: The SHA-256 that the version records; without one that of the description counts.
 
     Raises:
         InvalidReceipt: If it is gone or does not match.
     """
+    expected = recorded or description.checkpoint_sha256
     try:
         sent = open_prefix(uri, "results").download(description.checkpoint, local)
+        if sent.sha256 != expected:
+            # Read again over a new connection: the first may have damaged it.
+            sent = open_prefix(uri, "results").download(description.checkpoint, local)
     except NotFound:
         raise InvalidReceipt(
             f"{uri}/{description.checkpoint}: the checkpoint is gone; register the model again."
         ) from None
-    if sent.sha256 != description.checkpoint_sha256:
-        raise InvalidReceipt(f"{uri}/{description.checkpoint}: the checkpoint was altered; register the model again.")
+    if sent.sha256 != expected:
+        local.unlink(missing_ok=True)
+        raise InvalidReceipt(
+            f"{uri}/{description.checkpoint}: the checkpoint was altered since it was registered; "
+            "run the model's own run again with --force register, which puts it there again."
+        )
     return local
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from visionloop.core import workspace
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.folders import temporary_folder
 from visionloop.core.names import sanitise
+from visionloop.core.storage import open_prefix
 from visionloop.registry import package
 from visionloop.registry.versions import STORAGE_URI, Registry, Version, not_registered
 
@@ -42,25 +45,42 @@ def describe(version: Version, registry: Registry) -> tuple[str, package.Descrip
     """The URI of a version's files, and the model's description of itself.
 
     Raises:
+        InvalidConfig: If its files lay in a workspace that is gone, because it was moved.
         InvalidReceipt: If none of its URIs holds a model that Visionloop registered.
     """
     uris = model_uris(version, registry)
     for uri in uris:
         if package.is_complete(uri):
             return uri, package.read(uri)
+    if old := _moved_workspace(version.source):
+        raise InvalidConfig(
+            f"{version.uri}: its files lay in the workspace {old}, which is gone from there; move it back, or run again "
+            "with --force register, which puts the files there again."
+        )
     raise InvalidReceipt(
         f"{version.uri}: no model of Visionloop's lies at {' or '.join(uris)}; register it again or correct the alias."
     )
 
 
+def _moved_workspace(source: str) -> str | None:
+    """The workspace that register put a version's files into, if no workspace lies there any more."""
+    match = re.fullmatch(r"((?:s3|file)://.+)/register/[0-9a-f]{64}/[0-9a-f]+/[^/]+", source)
+    if match is None or open_prefix(match[1], "results").exists(workspace.FILE):
+        return None
+    return match[1]
+
+
 def resolve_model(reference: str, environment: Mapping[str, str]) -> str:
-    """The URI of a registered model's checkpoint, for starting weights.
+    """The URI of a registered model's checkpoint, for starting weights, once its digest is what the version records.
 
     Raises:
         NotFound: If there is no such model, version or alias.
         InvalidConfig: If no MLflow is configured, or the reference has another form.
-        InvalidReceipt: If the version's files are gone or not Visionloop's.
+        InvalidReceipt: If the version's files are gone, altered or not Visionloop's.
     """
     registry = Registry(environment, f"model {reference}")
-    uri, description = describe(find(reference, registry), registry)
+    version = find(reference, registry)
+    uri, description = describe(version, registry)
+    with temporary_folder("registered") as folder:
+        package.fetch_checkpoint(uri, description, folder / "checkpoint", version.checkpoint_sha256)
     return f"{uri}/{description.checkpoint}"

@@ -36,6 +36,7 @@ DATASET_HASH = "visionloop.dataset_hash"
 MLFLOW_RUN_ID = "visionloop.mlflow_run_id"
 TRACE_ID = "visionloop.trace_id"
 STORAGE_URI = "visionloop.storage_uri"
+CHECKPOINT_SHA256 = "visionloop.checkpoint_sha256"
 METRIC = "visionloop.metric."
 
 #: How often a write that conflicts with another of the same row is tried, and the pause between, in seconds.
@@ -70,6 +71,11 @@ class Version:
     def training_digest(self) -> str | None:
         """The result digest of its training, or None for a version that Visionloop did not register."""
         return self.tags.get(TRAINING_DIGEST) or None
+
+    @property
+    def checkpoint_sha256(self) -> str | None:
+        """The SHA-256 of its checkpoint, or None for a version that was registered before this was recorded."""
+        return self.tags.get(CHECKPOINT_SHA256) or None
 
     @property
     def label(self) -> str:

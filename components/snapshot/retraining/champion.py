@@ -11,14 +11,13 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.retraining.policy import Comparison
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidReceipt, NotFound
-from visionloop.core.storage import open_prefix
-from visionloop.core.stores import split_uri
+from visionloop.core.storage import Prefix
 from visionloop.data import dice
 from visionloop.registry import Version
 
 
 def compare(
-    champion: Version | None, model: str, snapshot_id: str, annotations: dice.Dataset, now: datetime
+    champion: Version | None, model: str, snapshot_id: str, annotations: dice.Dataset, now: datetime, workspace: Prefix
 ) -> Comparison | str:
     """Compares a dataset with the snapshot that the champion was trained on, or says why there is none to compare with.
 
@@ -28,13 +27,14 @@ def compare(
         snapshot_id: The id of the dataset's snapshot.
         annotations: Its annotations.
         now: The time, in UTC.
+        workspace: The workspace that is open now.
     """
     if champion is None:
         return f"{model} has no champion"
     if champion.training_receipt is None:
         return f"the champion {champion.label} names no snapshot to compare with"
     try:
-        theirs, trained_at = _trained_on(champion.training_receipt)
+        theirs, trained_at = _trained_on(champion, workspace)
     except (NotFound, InvalidReceipt):
         return f"the snapshot of the champion {champion.label} can't be read any more"
     return Comparison(
@@ -46,12 +46,14 @@ def compare(
     )
 
 
-def _trained_on(training: str) -> tuple[Snapshot, datetime]:
-    """The snapshot of a training, and when the training was finished. Raises NotFound or InvalidReceipt."""
+def _trained_on(champion: Version, workspace: Prefix) -> tuple[Snapshot, datetime]:
+    """The snapshot of a champion's training, and when it was finished. Raises NotFound or InvalidReceipt."""
     # Its checkpoints may be gone by now: only the receipt is needed.
-    result = receipts.read_at(open_prefix(split_uri(training)[0], "results"))
+    result = receipts.nearest(
+        champion.training_receipt or "", "train", workspace, champion.training_digest, outputs=False
+    )
     finished = datetime.fromtimestamp(result.prefix.head(receipts.FILE).modified, UTC)
-    return Snapshot(receipts.load(result.receipt.inputs["snapshot"].receipt or "", "snapshot")), finished
+    return Snapshot(result.input("snapshot", "snapshot")), finished
 
 
 def labelled(annotations: dice.Dataset) -> set[str]:

@@ -44,5 +44,5 @@ def decide_run(
     name = sanitise(model)
     now = datetime.now(UTC)
     champion = Registry(environment, "--retraining").champion(name)
-    compared = compare(champion, name, snapshot_id, annotations, now)
+    compared = compare(champion, name, snapshot_id, annotations, now, workspace)
     return decide(policy, compared, usage_of(workspace, name, run, now) if policy.limits else Usage())

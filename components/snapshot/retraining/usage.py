@@ -8,11 +8,10 @@ from typing import Any
 
 from visionloop.components.snapshot.retraining.policy import Usage
 from visionloop.core import receipts
-from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
+from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.core.names import sanitise
 from visionloop.core.runs import RunRecord, StageState
-from visionloop.core.storage import Prefix, open_prefix
-from visionloop.core.stores import split_uri
+from visionloop.core.storage import Prefix
 
 #: How far ``max_runs_per_week`` looks back.
 WEEK = timedelta(days=7)
@@ -77,8 +76,8 @@ def _gpu_hours(record: RunRecord, state: StageState) -> float:
     if not uri:
         return 0.0
     try:
-        receipt = receipts.read_at(open_prefix(split_uri(uri)[0], "results")).receipt
-    except (NotFound, InvalidReceipt):
+        receipt = receipts.nearest(uri, "train", record.workspace, outputs=False).receipt
+    except InvalidReceipt:
         return 0.0
     return receipt.timings.get("gpu_hours", 0.0) if receipt.attempt in state.attempts else 0.0
 

@@ -33,7 +33,7 @@ class InventoryStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution:
         """Reads the snapshot's receipt."""
-        found = receipts.load(arguments.snapshot, "snapshot")
+        found = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         return Resolution(
             inputs={"snapshot": found.reference},
             parameters={"least": Parameter(int(arguments.least), "argument")},
