@@ -16,7 +16,7 @@ import msgspec
 
 from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.train import channel
+from visionloop.components.train import channel, spent
 from visionloop.components.train.child import JobFile
 from visionloop.components.train.supervisor import supervise
 from visionloop.components.train.tracked import TrackedTraining
@@ -167,6 +167,7 @@ class Training:
         self.last_epoch = 0
         self.started = time.monotonic()
         self._uploaded: list[progress.Checkpoint] = []
+        self._spent_before: dict[str, float] = {}
         self._tracked: TrackedTraining | None = None
         self._dataset = attempt.work / "dataset"
         self._local: Path | None = None
@@ -180,6 +181,7 @@ class Training:
         """Trains to the end."""
         prefix = self.attempt.key_prefix
         earlier = self._earlier_progress()
+        self._spent_before = spent.by_other_runs(earlier, self.context.workspace, self.context.run.name)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         # When resuming from an older generation of a finished training, the last epoch is trained again.
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
@@ -299,6 +301,7 @@ class Training:
                 metrics=metrics,
                 best_epoch=epoch.best_epoch,
                 finished=finished,
+                spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
             ),
         )
         self._durable(epoch.epoch)
@@ -363,8 +366,9 @@ class Training:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
         metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
         best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
-        # All attempts of this run held the GPUs, including those that were killed.
-        gpu_hours = len(done.devices) * self.context.limits.seconds / 3600
+        # All attempts of all runs held the GPUs, including those that were killed.
+        seconds = self.context.limits.seconds + sum(self._spent_before.values())
+        gpu_hours = len(done.devices) * seconds / 3600
         return Computed(
             scalars={
                 "best_epoch": done.best_epoch,
@@ -373,7 +377,7 @@ class Training:
                 "batch_used": done.batch or self.batch,
             },
             metrics={**best, **{f"final_{name}": value for name, value in final.items()}},
-            timings={"gpu_hours": round(gpu_hours, 4)},
+            timings={"seconds": round(seconds, 3), "gpu_hours": round(gpu_hours, 4)},
             versions=done.versions,
         )
 

@@ -27,7 +27,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``progress.json``; ``checkpoints`` has the newest first."""
+    """The content of ``progress.json``; ``checkpoints`` has the newest first, ``spent`` the seconds so far by run."""
 
     attempt: str
     epoch: int
@@ -36,6 +36,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     best_epoch: int
     finished: bool = False
+    spent: dict[str, float] = {}
 
 
 def read(prefix: Prefix) -> Progress | None:
