@@ -424,6 +424,7 @@ def test_a_defect_before_there_is_a_record_is_logged_whole(monkeypatch, capfd):
     ("name", "kind"),
     [
         ("ENOSPC", SickMachine),
+        ("EIO", SickMachine),
         ("PermissionError", AccessDenied),
         ("EROFS", AccessDenied),
         ("EIO", Defect),
