@@ -427,7 +427,7 @@ def test_a_defect_before_there_is_a_record_is_logged_whole(monkeypatch, capfd):
         ("EIO", SickMachine),
         ("PermissionError", AccessDenied),
         ("EROFS", AccessDenied),
-        ("EIO", Defect),
+        ("EBADF", Defect),
         ("KeyboardInterrupt", errors.UserStopped),
     ],
 )
