@@ -92,7 +92,7 @@ def use_stream(stream: TextIO | None, on_fields: Callable[[dict[str, str]], None
     global _redirected, _on_fields
     _redirected, _on_fields = stream, on_fields
     for handler in LOGGER.handlers:
-        if isinstance(handler, logging.StreamHandler):
+        if type(handler) is logging.StreamHandler:  # a test's or a file's stays
             handler.setStream(stream or sys.__stderr__ or sys.stderr)
 
 
