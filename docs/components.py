@@ -172,7 +172,7 @@ def _artifact(one: Mapping[str, Any]) -> str:
 
 def _errors(stage: str) -> str:
     """The errors that the stage's modules and all that they import name."""
-    modules = imports.closure([f"visionloop.components.{stage}.stage"], lambda module: module != ERRORS)
+    modules = imports.closure([f"visionloop.components.{stage}.stage"], _decides)
     named = {name for module in modules for name in _named(module)}
     known = sorted(
         (error for error in errors.all_errors()[1:] if error.__name__ in named), key=lambda error: error.exit_code
@@ -183,6 +183,11 @@ def _errors(stage: str) -> str:
         code = f"`{error.error_code}`"
         rows[error.exit_code, error.error_code] = (str(error.exit_code), code, _meaning(error), error.remedy, again)
     return _table(("exit", "code", "meaning", "remedy", "worth a retry"), rows.values())
+
+
+def _decides(module: str) -> bool:
+    """The check of a whole run imports what other stages raise; of its own errors the stage has each anyway."""
+    return module != ERRORS and not module.endswith(".preflight")
 
 
 def _named(module: str) -> set[str]:

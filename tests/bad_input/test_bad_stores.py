@@ -188,7 +188,7 @@ def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small
     ("workspace", "codes"),
     [
         ("s3://no-such-bucket/work", (78, 78)),
-        ("/dev/null/work", (77, 78)),
+        ("/dev/null/work", (77, 77)),
         ("ftp://somewhere/work", (78, 78)),
         ("", (78, 78)),
     ],
@@ -196,13 +196,14 @@ def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small
 def test_run_and_plan_refuse_a_workspace_that_is_no_place(
     laptop: Laptop, digits: Dataset, workspace: str, codes: tuple[int, int]
 ):
-    told = ["--dataset", digits.uri, "--workspace", workspace, "--model-name", "digits"]
+    told = ["--dataset", digits.uri, "--workspace", workspace, "--model-name", "digits", "--set", "model=yolo11n.yaml"]
     for command, code in zip(("run", "plan"), codes, strict=True):
         laptop.run(command, "train", *told).refused(code)
 
 
 def test_run_and_plan_refuse_keys_that_open_nothing(laptop: Laptop, digits: Dataset):
     told = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
+    told += ["--set", "model=yolo11n.yaml"]
     for command in ("run", "plan"):
         ended = laptop.run(command, "train", *told, variables={"INTERNAL_S3_SECRET_KEY": "wrong"})
         assert "INTERNAL_S3_ACCESS_KEY" in ended.refused(77)

@@ -109,7 +109,7 @@ def test_plan_refuses_settings_of_a_training_that_is_still_far_away(
 
 def test_plan_speaks_to_people_too(toy_trained: Trained, grown: Dataset):
     told = ["--workspace", toy_trained.laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", grown.uri]
-    ended = toy_trained.laptop.run("plan", "train", *told).expect()
+    ended = toy_trained.laptop.run("plan", "train", *told, "--output", "text", *machine.sets(TOY)).expect()
     assert ended.stdout.splitlines()[:2] == [f"snapshot  run      {ADDED}", "validate  follows"]
 
 

@@ -137,9 +137,10 @@ def test_a_stage_that_outlives_its_killed_command_is_followed_and_then_taken_ove
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command, "--run", "first")
     wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
-    # A fork of the server of tasks, with the same words; the training is a process of its own.
+    # A fork of the server of tasks, with the same words, as has the reader of its stderr; the training is a process of its own.
     servers = [one for one in first.tree() if "task_server" in " ".join(one.cmdline())]
-    (stage,) = [one for one in servers if one.ppid() in {server.pid for server in servers}]
+    (server,) = [one for one in servers if one.ppid() not in {other.pid for other in servers}]
+    (stage,) = [one for one in servers if one.ppid() == server.pid]
     stage.suspend()
     first.process.kill()
     first.process.wait()

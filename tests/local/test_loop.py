@@ -28,7 +28,8 @@ def tracked_run(receipt: Receipt) -> str:
 def test_the_run_tells_what_it_made(trained: Trained):
     summary = trained.summary
     assert list(summary) == [
-        *("run", "trace_id", "model_name", "version", "alias", "verdict", "metrics", "seconds", "stages")
+        *("run", "trace_id", "model_name", "given_name", "version", "alias", "alias_reason", "verdict", "reason"),
+        *("metrics", "reports", "mlflow", "seconds", "warnings", "stages"),
     ]
     named = ("model_name", "version", "alias", "verdict")
     assert [summary[name] for name in named] == ["tiny-digits", 1, "champion", "promote"]

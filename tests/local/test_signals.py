@@ -28,7 +28,7 @@ def at_first_epoch(laptop: Laptop, dataset: str, *arguments: str) -> Command:
 
 @pytest.fixture
 def embedded(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
-    """A laptop on which no MLflow is configured: a run starts the embedded services and stops them."""
+    """A laptop on which no MLflow is configured, with folders alone: a run uses the home's registry, and starts no service."""
     made = machine.build(tmp_path / "laptop", registry_template, machine.file_prefix(tmp_path / "workspace"), {})
     del made.variables["MLFLOW_TRACKING_URI"]
     yield made
@@ -38,7 +38,6 @@ def embedded(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
 def test_ctrl_c_ends_everything_and_keeps_the_best_so_far(embedded: Laptop, tmp_path: Path):
     dataset = Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects())
     command = at_first_epoch(embedded, dataset.uri, "--run", "stopped")
-    assert services.status(embedded.folder / "home").running
     command.process.send_signal(signal.SIGINT)
     assert command.end().refused(130) == "The run was stopped by the user; start it again to resume."
     assert not embedded.processes()

@@ -14,13 +14,13 @@ ID = "0f6c1f0e-1111-4222-8333-444455556666"
 
 @pytest.fixture
 def broken(make_dataset: Callable[..., Dataset]) -> Callable[[int, int], Dataset]:
-    """Makes datasets in some of whose training images the first box has no width."""
+    """Makes datasets in some of whose training images the first box has a negative width."""
 
     def make(images: int, errors: int) -> Dataset:
         dataset = make_dataset(train=images, val=2, test=2)
         document = dataset.annotations()
         for image in document["images"][:errors]:
-            image["annotations"][0]["bbox"][2] = 0.0
+            image["annotations"][0]["bbox"][2] = -1.0
         return dataset.write_annotations(document)
 
     return make
@@ -68,7 +68,7 @@ def test_outputs_are_files_for_an_engine(laptop: Laptop, digits: Dataset, tmp_pa
     assert found["receipt"] == ended.summary["receipt"]
     assert (found["key"], found["reused"], found["train"]) == (ended.summary["key"], "false", "16")
     assert found["digest"] == laptop.receipt("snapshot", ended.summary["key"]).digest
-    assert "metrics" not in found
+    assert found["metrics"] == "{}"
 
 
 def test_cleanup_has_neither_key_nor_receipt(laptop: Laptop):
@@ -81,7 +81,7 @@ def test_a_dataset_with_errors_fails_and_its_report_lies_in_the_run(laptop: Lapt
     sentence = laptop.stage("validate", "--snapshot", snapshot, "--run", "bad").refused(65)
     page = f"{laptop.workspace.uri}/runs/bad/validate/report.html"
     assert sentence.endswith(f"The report lies at {page}.")
-    assert "images[0].annotations[0].bbox [121, 33, 0, 31] has no width" in sentence
+    assert "images[0].annotations[0].bbox [121, 33, -1, 31] has" in sentence
     assert laptop.workspace.exists("runs/bad/validate/report.html")
     report = json.loads(laptop.workspace.read("runs/bad/validate/report.json"))
     assert report["errors"] == 1

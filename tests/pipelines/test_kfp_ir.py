@@ -88,7 +88,7 @@ NAMED = {
     "imgsz": ("32", "8192"),
     "epochs": ("1 to 100000",),
     "batch": ("1 to 65536",),
-    "lr0": ("1e-09 to 10",),
+    "lr0": ("1e-09 to 1.",),
     "optimizer": ("SGD", "MuSGD", "AdamW", "RMSprop", "auto"),
     "augment": ("true or false",),
     "primary_metric": ("mAP50-95", "mAP50,", "precision", "recall"),

@@ -220,6 +220,8 @@ def test_nothing_there_means_train_next(place: str) -> None:
         "training_receipt": "",
         "evaluation_receipt": "",
         "verdict": "",
+        "reason": "",
+        "evaluation_metrics": "",
     }
 
 

@@ -50,8 +50,8 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
         ({"split": "train=1", "dataset": "", "snapshot": "snap_0"}, {}, "--split and --snapshot"),
         ({"validate_mode": "all"}, {}, "--validate-mode all: give one of annotations, headers, full"),
         ({"on_error": "skip"}, {}, "--on-error skip: give one of fail, quarantine"),
-        ({}, {"lr0": 100}, "lr0 in the arguments is 100"),
-        ({}, {"epoch": 3}, "'epoch' in the arguments is not a setting: the nearest is epochs"),
+        ({}, {"lr0": 100}, "lr0 in --set is 100"),
+        ({}, {"epoch": 3}, "'epoch' in --set is not a setting: the nearest is epochs"),
         ({}, {"imgsz": 100}, "imgsz must be multiple of 32"),
         ({}, {"model": "yolo99q.yaml"}, "not an architecture"),
         (
@@ -149,7 +149,7 @@ def test_the_first_stage_checks_the_run_before_it_reads_the_dataset(
 ) -> None:
     monkeypatch.delenv(RUN_VARIABLE, raising=False)
     given = {"dataset": str(tmp_path / "nothing"), "settings": '{"model": "yolo11n.yaml", "lr0": 100}'}
-    with pytest.raises(InvalidConfig, match="lr0 in the arguments is 100"):
+    with pytest.raises(InvalidConfig, match="lr0 in --set is 100"):
         run_stage(STAGE, given, Invocation(workspace=str(tmp_path / "work")))
     with pytest.raises(VisionloopError, match="nothing"):
         run_stage(STAGE, {"dataset": given["dataset"]}, Invocation(workspace=str(tmp_path / "work")))
@@ -160,7 +160,7 @@ def test_no_engine_is_asked_before_the_check(engine: str) -> None:
     training = Training(
         workspace="s3://results/work", model_name="digits", dataset="s3://datasets/digits", settings=["epochs=0"]
     )
-    with pytest.raises(InvalidConfig, match="epochs in the arguments is"):
+    with pytest.raises(InvalidConfig, match="epochs in --set is"):
         engines.engine(engine).run(Order("train", training.arguments(), {"host": "http://127.0.0.1:9"}))
 
 
@@ -171,7 +171,7 @@ def test_a_schedule_is_checked_as_a_run(monkeypatch: pytest.MonkeyPatch) -> None
     options: dict[str, Any] = dict.fromkeys(Retraining.__dataclass_fields__) | training
     options |= {"settings": ["epochs=0"], "cron": "0 3 * * *", "name": "nightly", "engine": "argo"}
     options |= {"parameters": None, "timezone": "UTC", "namespace": None, "host": "http://127.0.0.1:9"}
-    with pytest.raises(InvalidConfig, match="epochs in the arguments is"):
+    with pytest.raises(InvalidConfig, match="epochs in --set is"):
         create(**options)
 
 

@@ -117,7 +117,10 @@ def audit(
 #: The edits of existing files: the text before which a line comes, and the line.
 EDITS = {
     "visionloop/core/policy.py": [
-        ('    "convert": _DATA,\n', '    "audit": replace(_DATA, image="visionloop-audit", timeout=120),\n'),
+        (
+            '    "convert": replace(_DATA, secrets=_WITH_REGISTRY),\n',
+            '    "audit": replace(_DATA, image="visionloop-audit", timeout=120),\n',
+        ),
     ],
     "components/calls.py": [
         (

@@ -465,7 +465,9 @@ def of_this_machine(what: str, error: BaseException) -> VisionloopError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SickMachine(f"{where}: the machine's disk is full; free space or choose another TMPDIR.")
     if error.errno == errno.EIO:
-        return SickMachine(f"{where}: a disk of this machine fails to read or write; replace it or use another machine.")
+        return SickMachine(
+            f"{where}: a disk of this machine fails to read or write; replace it or use another machine."
+        )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return AccessDenied(f"{where}: permission denied; let this user read and write it.")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG) and error.filename:
