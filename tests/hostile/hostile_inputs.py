@@ -154,6 +154,16 @@ def files(content: dict[str, bytes]) -> Write:
     return made
 
 
+def folder_named(name: str) -> Write:
+    """A folder where a file of the dataset should be."""
+
+    def made(folder: Path) -> None:
+        files({"images/0.png": b""})(folder)
+        (folder / name).mkdir()
+
+    return made
+
+
 def png_of(width: int, height: int) -> bytes:
     """A PNG of a few bytes that claims a size."""
 
@@ -316,11 +326,7 @@ def kinds() -> Iterator[tuple[str, str, Write]]:
     yield "a link in a circle", "the root", beside(lambda images: (images / "up").symlink_to(images.parent.parent))
     yield "a folder in place of a picture", "empty", instead(lambda path: path.mkdir())
     for name in ("annotations_detection.json", "metadata.json"):
-        yield (
-            "a folder in place of a file",
-            name,
-            lambda folder, name=name: (files({"images/0.png": b""})(folder), (folder / name).mkdir()),
-        )  # type: ignore[misc]
+        yield "a folder in place of a file", name, folder_named(name)
 
     coco = {
         "images": [{"id": 1, "file_name": "0.png"}],

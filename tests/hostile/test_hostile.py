@@ -65,15 +65,15 @@ def test_it_ends_with_a_result_or_a_sentence(kind: str, name: str, write: Any, t
     except (OSError, UnicodeEncodeError, ValueError) as error:
         pytest.skip(f"can't be written here: {error}")
     for mode in ("headers", "full"):
-        error = refusal(folder, workspace, mode)
-        if error is not None:
-            assert error.exit_code in (65, 71, 77, 78), (error.exit_code, error.sentence)
-            assert error.sentence.endswith((".", ".html"))
-            assert "\n" not in error.sentence
-            assert "\x1b" not in error.sentence
+        refused = refusal(folder, workspace, mode)
+        if refused is not None:
+            assert refused.exit_code in (65, 71, 77, 78), (refused.exit_code, refused.sentence)
+            assert refused.sentence.endswith((".", ".html"))
+            assert "\n" not in refused.sentence
+            assert "\x1b" not in refused.sentence
     outcomes = OUTCOMES.setdefault(kind, Counter())
     outcomes["tried"] += 1
-    outcomes["refused" if error is not None else "got through"] += 1
+    outcomes["refused" if refused is not None else "got through"] += 1
 
 
 def test_the_table_says_what_was_tried() -> None:
