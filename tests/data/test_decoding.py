@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from visionloop.core import memory, reports
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.memory import MemoryBudget, memory_limit
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.data import decoding, images
+from visionloop.data import images
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.data.dice import Unsupported
 from visionloop.data.images import ImageCache, ImageRow, header_of
@@ -122,9 +123,10 @@ def test_a_decode_reserves_what_its_picture_needs(monkeypatch: pytest.MonkeyPatc
             reserved.append(size)
             return super().reserve(size)
 
-    monkeypatch.setattr(decoding, "_budget", lambda: Recorded(1))
+    monkeypatch.setattr(memory, "_decodes", lambda: Recorded(1))
     decode(saved("PNG"))
-    assert reserved == [24 * 40 * decoding.BYTES_PER_PIXEL]
+    assert reports.picture(saved("PNG"), []) is not None  # a report's picture is decoded too
+    assert reserved == [24 * 40 * memory.BYTES_PER_PIXEL] * 2
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), [
@@ -182,7 +184,7 @@ def test_an_image_is_decoded_once_for_a_machine(
     dataset: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr(images, "decode", lambda data: decoded.append(len(data)))
+    monkeypatch.setattr(images, "check", lambda data: decoded.append(len(data)))
     for number in range(3):
         images.materialise(
             dataset, [(row(dataset, "a.png"), tmp_path / str(number) / "a.png")], ImageCache(tmp_path / "cache")

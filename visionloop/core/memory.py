@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 
 #: Bytes that are left to the interpreter and its libraries.
 RESERVED = 512 * 10**6
+
+#: Bytes for a pixel while it is decoded: three for the result, six for the coefficients of a progressive JPEG.
+BYTES_PER_PIXEL = 9
+
+#: The most bytes of all decodes at once, where a process may use more: with more of them at once nothing gets faster.
+MOST_BYTES = 1_500_000_000
 
 #: Where a process in a container finds its limit: control groups of version 2, and of version 1.
 _LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")
@@ -53,3 +61,13 @@ class MemoryBudget:
             with self._changed:
                 self.used -= size
                 self._changed.notify_all()
+
+
+def decoding(width: int, height: int) -> AbstractContextManager[None]:
+    """Holds the memory of decoding one image of this size in pixels, of the one budget of this process."""
+    return _decodes().reserve(width * height * BYTES_PER_PIXEL)
+
+
+@functools.cache
+def _decodes() -> MemoryBudget:
+    return MemoryBudget(min(memory_limit() - RESERVED, MOST_BYTES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 from PIL import Image, UnidentifiedImageError
 
@@ -15,6 +16,9 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
 #: The most pixels of an image.
 MAX_PIXELS = 178_956_970
+
+# Up to that number Pillow would only warn, and a context that ignores warnings is not safe among threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 #: What Pillow raises for bytes that it can't decode.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)

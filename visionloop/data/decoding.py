@@ -13,11 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from visionloop.core.memory import RESERVED, MemoryBudget, memory_limit
+from visionloop.core.memory import decoding
 from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
-
-#: Bytes for a pixel while it is decoded: three for the result, six for the coefficients of a progressive JPEG.
-BYTES_PER_PIXEL = 9
 
 
 class Undecodable(ValueError):
@@ -50,11 +47,16 @@ def decode(data: bytes, order: Literal["RGB", "BGR"] = "RGB") -> NDArray[np.uint
         raise Undecodable(f"a picture of more than {MAX_PIXELS:,} pixels") from error
     except UNREADABLE as error:
         raise Undecodable("a damaged picture") from error
-    with _budget().reserve(width * height * BYTES_PER_PIXEL):
+    with decoding(width, height):
         pixels = _pixels(data, kind)
-    if pixels is None:
-        raise Undecodable("a picture that is damaged, cut off, or of a kind that can't be decoded")
-    return pixels if order == "BGR" else np.ascontiguousarray(pixels[..., ::-1])
+        if pixels is None:
+            raise Undecodable("a picture that is damaged, cut off, or of a kind that can't be decoded")
+        return pixels if order == "BGR" else np.ascontiguousarray(pixels[..., ::-1])
+
+
+def check(data: bytes) -> None:
+    """Decodes an image and keeps nothing of it. Raises Undecodable."""
+    decode(data, "BGR")  # the order of OpenCV, which costs no copy
 
 
 def _pixels(data: bytes, kind: str | None) -> NDArray[np.uint8] | None:
@@ -71,11 +73,6 @@ def _pixels(data: bytes, kind: str | None) -> NDArray[np.uint8] | None:
     except cv2.error:
         return None
     return pixels
-
-
-@functools.cache
-def _budget() -> MemoryBudget:
-    return MemoryBudget(memory_limit() - RESERVED)
 
 
 @functools.cache

@@ -27,7 +27,8 @@ from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
-from visionloop.data.decoding import Undecodable, decode
+from visionloop.data.decoding import Undecodable, check
+from visionloop.data.decoding import decode as decode  # the name that readers of images look for
 from visionloop.data.dice import Header, Unsupported
 from visionloop.data.dice.checks import ORIENTATIONS, QUARTER_TURNS
 
@@ -120,9 +121,9 @@ def inspect(
             header = header_of(prefix.read(row.key), whole=False)
         return ImageCheck(row, header)
 
-    for check in prefix.map(look, rows):
+    for result in prefix.map(look, rows):
         alive()
-        yield check
+        yield result
 
 
 def _whole(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
@@ -148,7 +149,7 @@ def header_of(data: bytes, *, whole: bool) -> Header | Unsupported | None:
             with open_picture(data) as image:
                 header = _header(image, data)
         if whole and isinstance(header, Header):
-            decode(data)
+            check(data)
     except UnidentifiedImageError:
         return _unsupported(data)
     except PillowImage.DecompressionBombError:
@@ -310,7 +311,7 @@ class ImageCache:
         path = self.fetch(prefix, row)
         digest = _read_digest(path)
         if not digest.decodes:
-            decode(path.read_bytes())
+            check(path.read_bytes())
             with contextlib.suppress(OSError):
                 _write_digest(path, msgspec.structs.replace(digest, decodes=True))
         return path

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from visionloop.core.pictures import open_picture
-from visionloop.data.decoding import Undecodable, decode
+from visionloop.data.decoding import Undecodable, check
 
 #: What MLflow's scoring server, and ``visionloop serve``, set: a text that a stranger sends is never a path.
 SERVED_VARIABLE = "__pyfunc_model_path__"
@@ -88,7 +88,7 @@ def _encoded(image: Any, name: str, *, served: bool) -> bytes:
     else:
         raise InvalidImage(f"{name} is of the type {type(image).__qualname__}; give {FORMS}.")
     try:
-        decode(data)
+        check(data)
     except Undecodable as error:
         raise InvalidImage(f"{name} is {error}; give a PNG, JPEG, WebP, BMP or TIFF.") from error
     return data

@@ -12,6 +12,7 @@ import jinja2
 from PIL import ImageDraw, ImageOps
 
 from visionloop.core import texts
+from visionloop.core.memory import decoding
 from visionloop.core.pictures import UNREADABLE, open_picture
 
 
@@ -60,13 +61,14 @@ def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
         boxes: What to draw on it.
     """
     try:
-        with open_picture(data) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        with open_picture(data) as opened, decoding(*opened.size):
+            whole = ImageOps.exif_transpose(opened).convert("RGB")
+            scale = LONGEST_SIDE / max(whole.size)
+            corners = [_corners(item.box, whole.size, scale) for item in boxes]
+            image = whole.resize((max(1, round(whole.width * scale)), max(1, round(whole.height * scale))))
+            del whole
     except UNREADABLE:
         return None
-    scale = LONGEST_SIDE / max(image.size)
-    corners = [_corners(item.box, image.size, scale) for item in boxes]
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw = ImageDraw.Draw(image)
     for item, (x, y, right, bottom) in zip(boxes, corners, strict=True):
         colour = _COLOURS[item.colour % len(_COLOURS)]
