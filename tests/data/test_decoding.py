@@ -6,7 +6,9 @@ import hashlib
 import io
 import struct
 import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,25 @@ def test_a_decode_reserves_what_its_picture_needs(monkeypatch: pytest.MonkeyPatc
     decode(saved("PNG"))
     assert reports.picture(saved("PNG"), []) is not None  # a report's picture is decoded too
     assert reserved == [24 * 40 * memory.BYTES_PER_PIXEL] * 2
+
+
+def test_the_first_threads_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[MemoryBudget] = []
+
+    class Slow(MemoryBudget):
+        def __init__(self, limit: int) -> None:
+            time.sleep(0.05)
+            super().__init__(limit)
+            made.append(self)
+
+    monkeypatch.setattr(memory, "MemoryBudget", Slow)
+    memory._decodes.cache_clear()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(decode, [saved("PNG")] * 8))
+    finally:
+        memory._decodes.cache_clear()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), [

@@ -65,7 +65,13 @@ class MemoryBudget:
 
 def decoding(width: int, height: int) -> AbstractContextManager[None]:
     """Holds the memory of decoding one image of this size in pixels, of the one budget of this process."""
-    return _decodes().reserve(width * height * BYTES_PER_PIXEL)
+    with _ONE:
+        budget = _decodes()
+    return budget.reserve(width * height * BYTES_PER_PIXEL)
+
+
+#: The first decodes come from several threads at once, and each would make a budget of its own.
+_ONE = threading.Lock()
 
 
 @functools.cache
