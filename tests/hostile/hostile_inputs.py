@@ -229,6 +229,12 @@ TEXTS = {
 
 def kinds() -> Iterator[tuple[str, str, Write]]:
     """Every input: its kind, its name and what writes it."""
+    for part in (_pictures, _values, _documents, _special_files, _foreign):
+        yield from part()
+
+
+def _pictures() -> Iterator[tuple[str, str, Write]]:
+    """Files where pictures should be."""
     for kind, data in FORMATS.items():
         name = kind.lower()
         yield "a picture of another accepted format", name, picture(data)
@@ -273,6 +279,9 @@ def kinds() -> Iterator[tuple[str, str, Write]]:
         several = encoded(RGB, kind, save_all=True, append_images=[Image.new("RGB", SIDE, "red")] * 2)
         yield "a file of several pictures", kind, picture(several, name)
 
+
+def _values() -> Iterator[tuple[str, str, Write]]:
+    """Values of the annotations."""
     for number, value in enumerate(NUMBERS):
         name = f"{number}"
         yield "a coordinate", name, first_label("bbox", [value, 4, 10, 8])
@@ -298,6 +307,9 @@ def kinds() -> Iterator[tuple[str, str, Write]]:
     for name in ("format_version", "task_type", "classes", "images", "dataset_id"):
         yield "a field that is missing", name, changed(lambda document, name=name: document.pop(name) and None)  # type: ignore[misc]
 
+
+def _documents() -> Iterator[tuple[str, str, Write]]:
+    """Bytes of the annotation file and the metadata."""
     text = json.dumps(sound())
     for name, data in {
         "empty": b"", "null": b"null", "list": b"[]", "text": b'"a"', "cut": text[:-40].encode(), "order mark": b"\xef\xbb\xbf" + text.encode(),
@@ -316,6 +328,9 @@ def kinds() -> Iterator[tuple[str, str, Write]]:
                        "empty": b"", "text": b"hello"}.items():  # fmt: skip
         yield "metadata", name, metadata(data)
 
+
+def _special_files() -> Iterator[tuple[str, str, Write]]:
+    """What is no regular file, or lies where it should not."""
     yield "a pipe", "beside", beside(lambda images: os.mkfifo(images / "pipe.png"))
     yield "a pipe", "in place of a picture", instead(os.mkfifo)
     yield "a socket", "beside", beside(lambda images: socket_at(images / "s.png"))
@@ -328,6 +343,9 @@ def kinds() -> Iterator[tuple[str, str, Write]]:
     for name in ("annotations_detection.json", "metadata.json"):
         yield "a folder in place of a file", name, folder_named(name)
 
+
+def _foreign() -> Iterator[tuple[str, str, Write]]:
+    """What other tools export."""
     coco = {
         "images": [{"id": 1, "file_name": "0.png"}],
         "annotations": [{"id": 1, "image_id": 1, "bbox": [1, 1, 2, 2]}],
