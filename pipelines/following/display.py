@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from visionloop.core import texts
 from visionloop.pipelines.following.rows import Row
+from visionloop.pipelines.terminal import redraws
 
 _STYLES = {"succeeded": "green", "failed": "red", "running": "bold", "waiting": "yellow"}
 
@@ -26,7 +27,7 @@ class Display:
         self._noted: set[str] = set()
         # The tree's times are refreshed four times a second, without a change.
         self._live = Live(get_renderable=self._tree, console=self.console, refresh_per_second=4, transient=False)
-        if self.console.is_terminal:
+        if redraws(self.console):
             self._live.start()
         else:
             self._print(title)
@@ -37,7 +38,7 @@ class Display:
         for row in rows:
             for text in row.notices:
                 self.note(f"{row.stage}: {text}")
-        if self.console.is_terminal:
+        if redraws(self.console):
             return
         if message:
             self.note(message)

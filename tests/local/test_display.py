@@ -12,10 +12,16 @@ from visionloop.pipelines.engines.laptop.display import Display
 STAGES = ("snapshot", "validate", "evaluate")
 
 
-def shown(*events: dict[str, Any], terminal: bool) -> str:
-    """All that is written while these events come and the bar is drawn after each."""
+def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm") -> str:
+    """All that is written while these events come and the bar is drawn after each; ``kind`` of terminal as in TERM."""
     console = Console(
-        file=io.StringIO(), force_terminal=terminal, width=100, color_system=None, highlight=False, soft_wrap=True
+        file=io.StringIO(),
+        force_terminal=terminal,
+        width=100,
+        color_system=None,
+        highlight=False,
+        soft_wrap=True,
+        _environ={"TERM": kind},
     )
     display = Display(STAGES, console)
     for event in events:
@@ -51,7 +57,7 @@ def test_the_bar_of_an_evaluation_moves():
 
 def test_an_epochs_batches_move_one_bar_over_all_epochs():
     batch = {"kind": "batch", "stage": "train", "epoch": 2, "epochs": 4, "batch": 5, "batches": 10}
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm"})
     display = Display(STAGES, console)
     display.event(batch)
     assert display.bar is not None
@@ -63,8 +69,9 @@ def test_an_epochs_batches_move_one_bar_over_all_epochs():
 def test_a_log_gets_a_line_for_each_stage_and_no_bar():
     progress = {"kind": "progress", "stage": "validate", "done": 1, "total": 2, "unit": "images"}
     end = {"kind": "stage", "stage": "validate", "state": "succeeded", "reused": False, "seconds": 1.5}
-    text = shown(running("validate"), progress, end, terminal=False)
-    assert text.splitlines() == ["  validate  …", "✓ validate  done in 1.5 s"]
+    lines = ["  validate  …", "✓ validate  done in 1.5 s"]
+    assert shown(running("validate"), progress, end, terminal=False).splitlines() == lines
+    assert shown(running("validate"), progress, end, terminal=True, kind="dumb").splitlines() == lines
 
 
 def test_the_first_failures_sentence_is_left_to_the_commands_last_line():

@@ -329,7 +329,7 @@ def test_lines_are_told_when_they_change(workspace: str, record: RunRecord, caps
 
 
 def test_a_terminal_shows_the_tree():
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None, _environ={"TERM": "xterm"})
     display = Display("visionloop-train-abcde  argo", STAGES, console)
     state = RemoteState(
         "running",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from visionloop.core import texts
+from visionloop.pipelines.terminal import redraws
 from visionloop.pipelines.warned import warnings_text
 
 #: The validation metrics that a line for an epoch shows, as far as the task has them.
@@ -31,7 +32,7 @@ class Display:
     """Turns live events into lines, and on a terminal shows the stage that works. Everything goes to stderr: stdout belongs to the result.
 
     Attributes:
-        bar: The bar of the stage that works; None between stages, and where there is no terminal.
+        bar: The bar of the stage that works; None between stages, and where nothing can be redrawn.
     """
 
     def __init__(self, stages: tuple[str, ...], console: Console | None = None) -> None:
@@ -81,7 +82,7 @@ class Display:
         match event["state"]:
             case "running":
                 self._works(stage, "", 0, None)
-                if not self.console.is_terminal:
+                if not redraws(self.console):
                     self._line(stage, "…", once=True)
             case "succeeded":
                 self.close()
@@ -96,7 +97,7 @@ class Display:
 
     def _works(self, stage: str, text: str, done: float, total: float | None) -> None:
         """On a terminal: the stage that works, how far it is, and since when; without a total the bar only moves."""
-        if not self.console.is_terminal:
+        if not redraws(self.console):
             return
         if self.bar is None:
             self.bar = Progress(
