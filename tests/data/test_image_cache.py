@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from visionloop.core.errors import DatasetChanged
+from visionloop.core.errors import DatasetChanged, InvalidConfig
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import images
 from visionloop.data.images import ImageCache, ImageRow
@@ -131,12 +131,12 @@ def test_the_least_recently_used_goes_first_with_its_digest(tmp_path: Path, data
         data = bytes([number]) * 1000
         (tmp_path / "dataset" / f"{number}.png").write_bytes(data)
         rows.append(row(f"{number}.png", data))
-    cache = ImageCache(tmp_path / "cache", limit=2500)
+    cache = ImageCache(tmp_path / "cache")
     paths = [cache.fetch(dataset, one) for one in rows]
     for age, path in enumerate(paths):
         os.utime(path.with_name(f"{path.name}.json"), (age + 1, age + 1))
     cache.fetch(dataset, rows[0])
-    assert cache.trim() == 1000
+    assert cache.trim(2500) == 1000
     left = sorted(path.name for path in tmp_path.glob("cache/objects/*/*"))
     assert left == sorted(name for path in (paths[0], paths[2]) for name in (path.name, f"{path.name}.json"))
 
@@ -164,3 +164,66 @@ def test_an_etag_is_compared_and_not_understood(etag: str, cache: ImageCache) ->
     other = ImageRow("a.png", "a.png", len(BYTES), f"{etag}0", None, "train", 8, 8)
     with pytest.raises(DatasetChanged, match=r"a\.png: the image changed"):
         cache.fetch(Bucket(etag), other)  # type: ignore[arg-type]
+
+
+def filled(folder: Path, count: int) -> tuple[Prefix, list[ImageRow]]:
+    """A dataset of images of one size, and its rows."""
+    folder.mkdir()
+    rows = []
+    for number in range(count):
+        data = png(number)
+        (folder / f"{number}.png").write_bytes(data)
+        rows.append(row(f"{number}.png", data))
+    return open_prefix(str(folder), "dataset"), rows
+
+
+def test_the_limit_holds_while_the_cache_fills(tmp_path: Path) -> None:
+    prefix, rows = filled(tmp_path / "many", 20)
+    cache = ImageCache(tmp_path / "cache", limit=5 * len(BYTES))
+    largest = 0
+    for number, image in enumerate(rows):
+        cache.link(prefix, image, tmp_path / "view" / f"{number}.png")
+        largest = max(largest, sum(entry.size for entry in cache.entries()))
+    assert 0 < largest <= cache.limit
+    # What was evicted stays in the view.
+    assert [(tmp_path / "view" / f"{number}.png").read_bytes() for number in range(20)] == [png(n) for n in range(20)]
+
+
+def test_an_image_larger_than_the_limit_is_linked(dataset: Prefix, tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path / "cache", limit=1)
+    cache.link(dataset, row(), tmp_path / "view" / "a.png")
+    assert (tmp_path / "view" / "a.png").read_bytes() == BYTES
+
+
+def test_verify_removes_what_is_damaged(tmp_path: Path) -> None:
+    prefix, rows = filled(tmp_path / "many", 3)
+    cache = ImageCache(tmp_path / "cache")
+    paths = [cache.fetch(prefix, image) for image in rows]
+    status = paths[0].stat()
+    paths[0].write_bytes(b"\0" * status.st_size)
+    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    paths[1].with_name(f"{paths[1].name}.json").unlink()
+    assert [cache.verify(entry) for entry in sorted(cache.entries(), key=lambda entry: paths.index(entry.path))] == [
+        False,
+        False,
+        True,
+    ]
+    assert [path.exists() for path in paths] == [False, False, True]
+
+
+def test_what_a_kill_left_is_removed_later(cache: ImageCache) -> None:
+    folder = cache.folder / "objects" / "ab"
+    folder.mkdir(parents=True)
+    new, old = folder / ".x.1.partial", folder / ".x.2.partial"
+    new.write_bytes(b"123")
+    old.write_bytes(b"12345")
+    os.utime(old, (0, 0))
+    assert cache.remove_leftovers() == 5
+    assert (new.exists(), old.exists()) == (True, False)
+    assert list(cache.entries()) == []
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONLOOP_CACHE_BYTES", "50GB")
+    with pytest.raises(InvalidConfig, match="VISIONLOOP_CACHE_BYTES is '50GB'; give a whole number of bytes"):
+        ImageCache.of_environment()

@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ import msgspec
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from visionloop.core.errors import DatasetChanged, InvalidDataset, NotFound
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, NotFound
 from visionloop.core.files import atomic_write
 from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
@@ -70,6 +72,9 @@ _DIGEST = ".json"
 
 #: The length of a digest file, above that of any digest's JSON.
 _DIGEST_BYTES = 512
+
+#: How old a half-written file is that no process is writing any more: no image takes as long to fetch.
+LEFTOVER_SECONDS = 3600.0
 
 #: The environment variable that overrides CACHE_BYTES, in bytes.
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
@@ -227,6 +232,15 @@ class Digest(msgspec.Struct, frozen=True):
     decodes: bool = False
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An image in the cache: its file, its size in bytes, and when it was last used, in seconds since 1970."""
+
+    path: Path
+    size: int
+    used: float
+
+
 class ImageCache:
     """The node-wide cache: ``{folder}/objects/ab/abcd…``, and beside each image its ``Digest`` as ``….json``.
 
@@ -238,15 +252,25 @@ class ImageCache:
         self.folder, self.limit = folder, limit
         self.fetched = 0
         self.fetched_bytes = 0
+        self._lock = threading.Lock()
+        # The cache's size at the last look and what this process has fetched since; None before the first look.
+        self._size: int | None = None
+        # What this process is linking right now: evicting it would only have it fetched again.
+        self._in_use: set[Path] = set()
 
     @classmethod
     def of_environment(cls) -> ImageCache:
-        """The cache that VISIONLOOP_CACHE names, else one below the user's cache folder, else in the temporary folder."""
+        """The cache that VISIONLOOP_CACHE names, else one below the user's cache folder, else in the temporary folder.
+
+        Raises:
+            InvalidConfig: If VISIONLOOP_CACHE_BYTES is not a number of bytes.
+        """
         named = os.environ.get(CACHE_VARIABLE)
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/tmp"), ".cache"))  # noqa: S108
-        return cls(
-            Path(named) if named else home / "visionloop", int(os.environ.get(CACHE_BYTES_VARIABLE, CACHE_BYTES))
-        )
+        text = os.environ.get(CACHE_BYTES_VARIABLE, "").strip()
+        if text and not (text.isascii() and text.isdigit()):
+            raise InvalidConfig(f"{CACHE_BYTES_VARIABLE} is {text!r}; give a whole number of bytes.")
+        return cls(Path(named) if named else home / "visionloop", int(text) if text else CACHE_BYTES)
 
     def path_of(self, row: ImageRow) -> Path:
         """The path of an image's file in the cache."""
@@ -278,8 +302,16 @@ class ImageCache:
             with atomic_write(path) as partial:
                 partial.write_bytes(data)
                 _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial)))
-        self.fetched += 1
-        self.fetched_bytes += len(data)
+        with self._lock:
+            self.fetched += 1
+            self.fetched_bytes += len(data)
+            if self._size is None:
+                self._size = sum(entry.size for entry in self.entries())
+            else:
+                self._size += len(data)
+            if self._size > self.limit:
+                # Below the limit by a tenth, or the whole cache would be listed at each image from here on.
+                self._trim(int(self.limit * 0.9))
         return path
 
     def _is_intact(self, path: Path) -> bool:
@@ -327,33 +359,81 @@ class ImageCache:
         Raises:
             Undecodable: If the image can't be decoded.
         """
-        while True:
-            # Another process may evict the file in between.
-            with contextlib.suppress(FileNotFoundError):
-                source = self.fetch_picture(prefix, row)
-                if target is not None:
-                    _link_or_copy(source, target)
-                return
+        path = self.path_of(row)
+        with self._lock:
+            self._in_use.add(path)
+        try:
+            while True:
+                # Another process may evict the file in between.
+                with contextlib.suppress(FileNotFoundError):
+                    source = self.fetch_picture(prefix, row)
+                    if target is not None:
+                        _link_or_copy(source, target)
+                    return
+        finally:
+            with self._lock:
+                self._in_use.discard(path)
 
-    def trim(self) -> int:
-        """Evicts the least recently used images until the cache fits its limit. Returns the number of bytes freed."""
-        entries = []
+    def entries(self) -> Iterator[Entry]:
+        """Every image in the cache, in no order."""
         for path in self.folder.glob("objects/*/*"):
-            if path.suffix == _DIGEST:
+            if path.suffix == _DIGEST or path.name.startswith("."):
                 continue
             with contextlib.suppress(OSError):
                 digest = _digest_path(path)
                 used = digest.stat() if digest.exists() else path.stat()
-                entries.append((used.st_mtime, path.stat().st_size, path))
-        over = sum(size for _, size, _ in entries) - self.limit
+                yield Entry(path, path.stat().st_size, used.st_mtime)
+
+    def verify(self, entry: Entry) -> bool:
+        """Hashes an image, whenever it was last checked; a damaged one is removed, and fetched again when it is next needed."""
+        try:
+            with entry.path.open("rb") as file:
+                intact = hashlib.file_digest(file, "sha256").hexdigest() == _read_digest(entry.path).sha256
+        except FileNotFoundError:
+            # Another process evicted the image; without its digest nobody could use it.
+            intact = not entry.path.exists()
+        except (OSError, msgspec.MsgspecError):
+            intact = False
+        if not intact:
+            _remove(entry.path)
+        return intact
+
+    def trim(self, limit: int | None = None) -> int:
+        """Evicts the least recently used images until the cache fits a limit in bytes, its own if none is given.
+
+        Returns:
+            The number of bytes freed.
+        """
+        with self._lock:
+            return self._trim(self.limit if limit is None else limit)
+
+    def remove_leftovers(self) -> int:
+        """Removes what killed processes left half-written more than an hour ago. Returns the number of bytes freed."""
         freed = 0
-        for _, size, path in sorted(entries):
-            if freed >= over:
-                break
-            path.unlink(missing_ok=True)
-            _digest_path(path).unlink(missing_ok=True)
-            freed += size
+        for path in self.folder.glob("objects/*/.*"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                if time.time() - status.st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
+                    freed += status.st_size
         return freed
+
+    def _trim(self, limit: int) -> int:
+        entries = sorted(self.entries(), key=lambda entry: entry.used)
+        size, freed = sum(entry.size for entry in entries), 0
+        for entry in entries:
+            if size - freed <= limit:
+                break
+            if entry.path not in self._in_use:
+                _remove(entry.path)
+                freed += entry.size
+        self._size = size - freed
+        return freed
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _digest_path(path).unlink(missing_ok=True)
 
 
 def _digest_path(path: Path) -> Path:
