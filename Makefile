@@ -29,7 +29,7 @@ export VISIONLOOP_HOME ?= $(CURDIR)/.visionloop
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos hostile cluster-test gpu-test images release kind-up kind-demo kind-down constraints clean
+.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images release kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ chaos: venv ## Kill trainings at random moments, many times
 
 hostile: venv ## Try hundreds of wrong inputs, and write the table of docs/reliability.md
 	$(BIN)/python -m pytest -m hostile -q -s tests/hostile
+
+matrix: venv ## Run the long cases that make test leaves out: the demo, kills in each stage, a notebook, pairs of form values
+	$(BIN)/python -m pytest -m matrix -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 cluster-test: venv ## Test on the cluster that KUBECONFIG names
 	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG: not set; name the file of a cluster to test on"; exit 1; }

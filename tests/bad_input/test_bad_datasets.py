@@ -224,6 +224,7 @@ def test_several_tasks_and_no_choice(laptop: Laptop, dataset: Dataset):
     assert "sorting" in check(laptop, dataset.uri, "--task", "sorting").refused(78)
 
 
+@pytest.mark.matrix
 def test_a_whole_run_ends_with_the_stages_code_and_sentence(laptop: Laptop, dataset: Dataset, good: Dataset):
     dataset.write_annotations(_unknown_class(dataset.annotations()))
     with receiving() as receiver:

@@ -71,6 +71,7 @@ def test_a_changed_setting_is_the_reason(toy_trained: Trained):
     assert found["train"] == ("run", ["epochs 4 → 6"])
 
 
+@pytest.mark.matrix
 def test_the_bytes_of_the_starting_weights_are_in_the_key_and_their_place_is_not(toy_trained: Trained):
     laptop = toy_trained.laptop
     places = [laptop.folder / name / "start.pt" for name in ("here", "there", "other")]
@@ -113,6 +114,7 @@ def test_plan_speaks_to_people_too(toy_trained: Trained, grown: Dataset):
     assert ended.stdout.splitlines()[:2] == [f"snapshot  run      {ADDED}", "validate  follows"]
 
 
+@pytest.mark.matrix
 def test_an_earlier_snapshot_is_trained_on_after_the_dataset_grew(toy_trained: Trained, grown: Dataset):
     """With another setting, so that train and what follows run, and they alone. Its name leaves the other tests' champion."""
     laptop = toy_trained.laptop

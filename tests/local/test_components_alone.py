@@ -341,6 +341,7 @@ def test_a_component_alone_ends_with_its_sentence(stage: str, toy_trained: Train
     assert f"{stage} met a defect" not in ended.log
 
 
+@pytest.mark.matrix
 def test_the_whole_pipeline_can_be_put_together_from_the_files(
     laptop: Laptop, toy_trained: Trained, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def lines(ended: Ended) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.matrix
 def test_the_demo_trains_then_reuses_and_its_model_loads_as_readme_says(person: Laptop):
     first = lines(run(person, COMMAND).expect())
     assert first["Model"] == ["sample-digits, version 1, alias champion"]

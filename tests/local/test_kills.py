@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from laptop import TINY, TOY, Command, Dataset, Laptop, Trained, wait_for
 
 from visionloop.components.train import spent
@@ -23,6 +24,7 @@ def kill_when(command: Command, moment: Callable[[], object]) -> None:
     command.kill()
 
 
+@pytest.mark.matrix
 def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained, laptop: Laptop):
     """Before the first checkpoint, after an epoch, and between the last epoch and the receipt."""
     uris = laptop.prepare(trained.dataset.uri)
@@ -49,6 +51,7 @@ def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained
     assert receipt.metrics == uninterrupted.metrics
 
 
+@pytest.mark.matrix
 def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(toy_trained: Trained, laptop: Laptop):
     def begun(stage: str, place: str) -> Callable[[], object]:
         return lambda: any(info.key.startswith(place) for info in laptop.workspace.objects(stage))
@@ -79,6 +82,7 @@ def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(to
     assert (ended.summary["version"], ended.summary["alias"]) == (1, "champion")
 
 
+@pytest.mark.matrix
 def test_of_three_at_once_one_trains_and_when_it_is_killed_the_second_takes_over(laptop: Laptop, digits: Dataset):
     gate = laptop.folder / "gate"
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
@@ -131,6 +135,7 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     assert laptop.receipt("train", again.summary["key"]).timings["seconds"] > used
 
 
+@pytest.mark.matrix
 def test_a_stage_that_outlives_its_killed_command_is_followed_and_then_taken_over_from(laptop: Laptop, digits: Dataset):
     """A stage that hangs notices late that its run is gone; until it does, a second run waits for it."""
     gate = laptop.folder / "gate"

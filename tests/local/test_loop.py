@@ -199,6 +199,7 @@ def test_a_second_run_reuses_everything_though_the_dataset_was_exported_again(tr
     assert SECRET_PART not in ended.stderr
 
 
+@pytest.mark.matrix
 def test_the_same_content_elsewhere_trains_nothing_anew(trained: Trained, make_dataset: Callable[..., Dataset]):
     elsewhere = make_dataset()
     ended = trained.laptop.train(elsewhere.uri, settings=TINY).expect()

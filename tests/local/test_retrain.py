@@ -70,6 +70,7 @@ def test_the_second_says_why_it_does_not_and_runs_no_later_stage(second: Ended, 
     assert state.scalars["reason"] in second.stderr
 
 
+@pytest.mark.matrix
 def test_a_few_new_images_are_not_enough_and_more_are_until_the_week_is_used_up(
     second: Ended, laptop: Laptop, dataset: Dataset, policy: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_ctrl_c_ends_everything_and_keeps_the_best_so_far(embedded: Laptop, tmp_
     assert any("resuming after epoch 1 of 4" in line["message"] for line in train.log)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.matrix)])
 def test_sigterm_ends_everything_and_a_later_run_resumes(
     make_laptop: Callable[..., Laptop], digits: Dataset, number: signal.Signals
 ):
@@ -85,6 +85,7 @@ def test_ctrl_c_before_anything_has_begun_leaves_nothing_running(laptop: Laptop,
     assert laptop.keys("train") == []
 
 
+@pytest.mark.matrix
 def test_an_impatient_second_ctrl_c_leaves_nothing_running_either(laptop: Laptop, digits: Dataset):
     command = at_first_epoch(laptop, digits.uri)
     command.process.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ from notebook_process import NOTEBOOKS, Ran, code_cells
 from visionloop.training import catalog, configuration
 
 
+@pytest.mark.matrix
 @pytest.mark.timeout(900)
 def test_it_runs_from_top_to_bottom(run_notebook: Callable[..., Ran]) -> None:
     """With the toy trainer: that the settings in it train is shown by test_its_settings_are_the_real_trainers."""

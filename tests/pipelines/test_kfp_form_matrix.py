@@ -488,6 +488,7 @@ def test_a_bad_value_among_good_ones_is_refused_by_name(
             assert any(name in sentence for name in told), f"{row}: {sentence}"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("values", [FIELDS, ODDITIES], ids=["edges", "oddities"])
 def test_whatever_is_sent_ends_with_a_training_or_a_sentence(
     values: Mapping[str, Sequence[Edge]], form: Form, tell: Callable[[Mapping[str, Any]], Any]

@@ -216,6 +216,7 @@ with services.session(sys.argv[1]) as running:
 """
 
 
+@pytest.mark.matrix
 def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_path: Path) -> None:
     home = tmp_path / "home"
     runs = [
@@ -245,6 +246,7 @@ def ask(url: str, password: str | None, body: dict[str, Any] | None = None, **he
     return answer
 
 
+@pytest.mark.matrix
 def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) -> None:
     host = "127.0.0.2"
     up = services.up(home, host=host)

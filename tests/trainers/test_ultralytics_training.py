@@ -109,6 +109,7 @@ def test_a_training_needs_no_library_of_a_screen(uninterrupted: Finished) -> Non
     assert set(packages_distributions()["cv2"]) == {"opencv-python-headless"}
 
 
+@pytest.mark.matrix
 def test_killed_and_resumed_is_the_same_training(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     """SIGKILL after epoch 1, resumed, SIGKILL after epoch 2, resumed: equal bytes, equal history."""
     first = train_in_process(tmp_path / "first", dataset, expect=-9, kill_after=1)
