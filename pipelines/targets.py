@@ -18,13 +18,17 @@ from visionloop.training.configuration.settings import BASIC
 DEFAULT_TRAINER = str(BASIC["trainer"].default)
 
 
+#: The stages that need the trainer's library, so they run in its image: both engines have one of each for every trainer.
+BY_TRAINER = ("train", "evaluate", "register")
+
+
 @dataclass(frozen=True)
 class Target:
     """An engine with its images and policies.
 
     Attributes:
         policies: The row of each stage.
-        trainers: The train row of each trainer, the default one first; its image serves evaluate too.
+        trainers: The train row of each trainer, the default one first; its image serves evaluate and register too.
         registry: The images' registry.
         tag: The images' tag, by default the package's version.
         places: Whether an engine places pods and retries them. On a laptop nothing does: kfp.local would honour a retry
@@ -41,9 +45,12 @@ class Target:
         """A row's image."""
         return f"{self.registry}/{policy.image}:{self.tag}"
 
-    def evaluate(self, trainer: str) -> StagePolicy:
-        """evaluate's row, in the image of the trainer that wrote the checkpoint."""
-        return replace(self.policies["evaluate"], image=self.trainers[trainer].image)
+    def row(self, stage: str, trainer: str) -> StagePolicy:
+        """A stage's row: for train the trainer's own, for the others of BY_TRAINER the stage's in the trainer's image."""
+        if stage not in BY_TRAINER:
+            return self.policies[stage]
+        own = self.trainers[trainer]
+        return own if stage == "train" else replace(self.policies[stage], image=own.image)
 
 
 #: A registry with its path, and a tag (https://github.com/distribution/reference/blob/main/reference.go).

@@ -14,6 +14,7 @@ from visionloop.core import catalog
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import StagePolicy
 from visionloop.pipelines.engines.argo.templates import RETRY_EXPRESSION, stage_template
+from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.targets import cluster as placed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -58,7 +59,7 @@ def test_a_lost_spot_node_is_left_and_a_kill_for_memory_gives_more(cluster: Clus
 def test_an_exit_code_decides_whether_the_next_attempt_comes(cluster: Cluster, code: int) -> None:
     """By train's installed retryStrategy, with a pause of a second."""
     installed = json.loads(
-        kubectl("-n", cluster.namespace, "get", "workflowtemplate", "visionloop-train", "-o", "json")
+        kubectl("-n", cluster.namespace, "get", "workflowtemplate", template_of("train"), "-o", "json")
     )
     (train,) = [one for one in installed["spec"]["templates"] if one["name"] == "train"]
     retries = train["retryStrategy"] | {"backoff": {"duration": "1s"}}

@@ -19,6 +19,7 @@ import pytest
 from kubernetes_cluster import HOST, Cluster, kubectl
 
 from visionloop.core.policy import POLICIES
+from visionloop.pipelines.engines.argo.train import template_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -129,7 +130,7 @@ class Closed:
         more |= {"ALLOWED_HOST": str(HOST), "PYTHONPATH": "/watch"}
         main = {
             "name": "main",
-            "image": self._image(template),
+            "image": container["image"],
             "imagePullPolicy": container["imagePullPolicy"],
             "command": ["python", "-c", program, *words],
             "env": [*container["env"], *({"name": name, "value": value} for name, value in more.items())],
@@ -160,14 +161,8 @@ class Closed:
         (line,) = [line for line in log.splitlines() if line.startswith("TOLD ")]
         return dict(json.loads(line.removeprefix("TOLD ")))
 
-    def _image(self, template: dict[str, Any]) -> str:
-        """The image, where the template takes it as an input: that input's own value."""
-        inputs = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
-        image = str(template["container"]["image"])
-        return str(inputs["image"]) if image == "{{inputs.parameters.image}}" else image
-
     def _template(self, stage: str) -> dict[str, Any]:
-        found = kubectl("-n", self.cluster.namespace, "get", "workflowtemplate", f"visionloop-{stage}", "-o", "json")
+        found = kubectl("-n", self.cluster.namespace, "get", "workflowtemplate", template_of(stage), "-o", "json")
         return next(dict(one) for one in json.loads(found)["spec"]["templates"] if one["name"] == stage)
 
     def _end(self, name: str, seconds: float = 600) -> str:

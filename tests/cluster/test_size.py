@@ -17,6 +17,7 @@ from kubernetes_cluster import Cluster, kubectl, steps
 
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS, pod_spec_patch
+from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.targets import cluster as placed
 
 STEPS = int(os.environ.get("SIZE_STEPS", "200"))
@@ -42,7 +43,7 @@ SCRIPT = f"import os; os.makedirs('{OUTPUTS}'); open('{OUTPUTS}/receipt', 'w').w
 def step() -> dict[str, Any]:
     """The train template with a small container in it, for any node."""
     target = placed()
-    document = yaml.safe_load(argo_files(target)["visionloop-train.yaml"])
+    document = yaml.safe_load(argo_files(target)[f"{template_of('train')}.yaml"])
     (template,) = [one for one in document["spec"]["templates"] if one["name"] == "train"]
     for name in ("synchronization", "retryStrategy"):
         template.pop(name)

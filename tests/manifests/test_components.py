@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines.argo.manifests import argo_files
-from visionloop.pipelines.targets import cluster
+from visionloop.pipelines.engines.argo.train import template_of
+from visionloop.pipelines.targets import BY_TRAINER, DEFAULT_TRAINER, cluster
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -48,9 +49,9 @@ def named(objects: tuple[dict[str, Any], ...], kind: str, name: str) -> dict[str
     return found
 
 
-def stage(objects: tuple[dict[str, Any], ...], name: str) -> dict[str, Any]:
+def stage(objects: tuple[dict[str, Any], ...], name: str, trainer: str = DEFAULT_TRAINER) -> dict[str, Any]:
     """A stage's template."""
-    found: dict[str, Any] = named(objects, "WorkflowTemplate", f"visionloop-{name}")["spec"]["templates"][0]
+    found: dict[str, Any] = named(objects, "WorkflowTemplate", template_of(name, trainer))["spec"]["templates"][0]
     return found
 
 
@@ -162,25 +163,28 @@ def test_only_trainings_wait_in_the_queue() -> None:
     assert set(labelled.values()) == {None}
 
 
-def test_a_third_partys_train_template_takes_the_patch_that_the_docs_show(tmp_path: Path) -> None:
+def test_a_third_partys_templates_take_what_the_components_add(tmp_path: Path) -> None:
+    """Cache volume and priority class stand in its trainer's own row of the policy table; all else reaches it too."""
     target = cluster()
-    more = replace(target, trainers={**target.trainers, "timm": target.trainers["ultralytics"]})
+    own = replace(target.trainers["ultralytics"], shared_memory=None, cache_volume=False, priority_class="own")
     (tmp_path / "argo").mkdir()
-    for name, text in argo_files(more).items():
+    for name, text in argo_files(replace(target, trainers={**target.trainers, "timm": own})).items():
         (tmp_path / "argo" / name).write_text(text)
-    docs = (ROOT / "docs" / "engines.md").read_text()
-    shown = re.search(r"```yaml\n(patches:\n.*?train-timm.*?)```", docs, re.DOTALL)
-    assert shown
-    components = [os.path.relpath(MANIFESTS / "components" / name, tmp_path) for name in ("cache", "priorities")]
-    (tmp_path / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["argo"], "components": components}) + shown[1]
-    )
+    names = ("cache", "kueue", "other-node", "priorities")
+    components = [os.path.relpath(MANIFESTS / "components" / name, tmp_path) for name in names]
+    wanted = {"resources": ["argo"], "components": components}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
     done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     objects = tuple(one for one in yaml.safe_load_all(done.stdout) if one)
-    templates = named(objects, "WorkflowTemplate", "visionloop-train")["spec"]["templates"]
-    affinity = [one["retryStrategy"].get("affinity") for one in templates if one["name"].startswith("train")]
-    assert affinity == [None, {"nodeAntiAffinity": {}}]
+    for name in BY_TRAINER:
+        found = stage(objects, name, "timm")
+        assert found["retryStrategy"]["affinity"] == {"nodeAntiAffinity": {}}
+        assert ("kueue.x-k8s.io/queue-name" in found["metadata"]["labels"]) == (name == "train")
+        classes = {"train": "own", "evaluate": "visionloop-training", "register": "visionloop-short"}
+        assert found["priorityClassName"] == classes[name]
+    shared = {"name": "cache", "persistentVolumeClaim": {"claimName": "visionloop-cache"}}
+    assert [shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER] == [False, True, False]
 
 
 def deployments() -> dict[str, dict[str, Any]]:

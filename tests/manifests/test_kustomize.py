@@ -16,6 +16,7 @@ import yaml
 from visionloop.core import secrets
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
+from visionloop.pipelines.engines.argo.train import template_of
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = ("kind", "production")
@@ -50,7 +51,7 @@ def template(overlay: str, stage: str) -> dict[str, Any]:
     """A stage's template."""
     (found,) = [
         one
-        for one in named(overlay, "WorkflowTemplate", f"visionloop-{stage}")["spec"]["templates"]
+        for one in named(overlay, "WorkflowTemplate", template_of(stage))["spec"]["templates"]
         if one["name"] == stage
     ]
     return dict(found)
@@ -104,11 +105,12 @@ def test_a_machine_without_a_gpu_trains_without_one() -> None:
         for one in template["spec"]["arguments"]["parameters"]
         if one["name"] == "gpus"
     }
-    assert {"visionloop-train", "visionloop-evaluate"} <= set(asked)
+    assert set(asked) == {"visionloop-train", "visionloop-retrain", *map(template_of, ("train", "evaluate"))}
     assert set(asked.values()) == {"0"}
-    template = named("kind", "WorkflowTemplate", "visionloop-train")["spec"]
-    requests = template["templates"][0]["container"]["resources"]["requests"]
-    assert requests == {"cpu": "500m", "memory": "2Gi"}
+    for stage, memory in (("train", "2Gi"), ("evaluate", "1Gi")):
+        assert template("kind", stage)["container"]["resources"]["requests"] == {"cpu": "500m", "memory": memory}
+        inputs = {one["name"]: one.get("value") for one in template("kind", stage)["inputs"]["parameters"]}
+        assert inputs["memory"] == "4096"
 
 
 @pytest.mark.parametrize("stage", POLICIES)
@@ -128,8 +130,8 @@ def test_production_says_who_waits_first() -> None:
 
 def test_production_shares_a_cache_volume() -> None:
     (claim,) = [one for one in objects("production") if one["kind"] == "PersistentVolumeClaim"]
-    for name in ("visionloop-train", "visionloop-evaluate"):
-        volumes = named("production", "WorkflowTemplate", name)["spec"]["templates"][0]["volumes"]
+    for stage in ("train", "evaluate"):
+        volumes = template("production", stage)["volumes"]
         cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
         assert cache in volumes
 

@@ -14,6 +14,8 @@ from visionloop.components.calls import STAGES
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import ENGINE_DEADLINE_MARGIN
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN
+from visionloop.pipelines.engines.argo.train import template_of
+from visionloop.pipelines.targets import BY_TRAINER, DEFAULT_TRAINER
 
 #: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.
 SHOWN = ("reuse-training", "reuse-evaluation")
@@ -75,14 +77,6 @@ class Argo:
         template: dict[str, Any] = self.templates[reference["name"], reference["template"]]
         return template
 
-    def image(self, task: str) -> str:
-        """The image that a task's pod runs."""
-        found = self.tasks()[task]
-        image: str = self.template(found)["container"]["image"]
-        if image != "{{inputs.parameters.image}}":
-            return image
-        return next(one["value"] for one in found["arguments"]["parameters"] if one["name"] == "image")
-
     def gpus(self, task: str) -> int:
         """The GPUs of a task's pod when the form says nothing of them."""
         given = {one["name"]: one["value"] for one in self.tasks()[task]["arguments"]["parameters"]}
@@ -110,9 +104,9 @@ class Argo:
         name: str = self.template(step)["name"]
         return name
 
-    def row(self, workflow_template: str, name: str) -> Row:
-        """A template's row of the policy table."""
-        template = self.templates[workflow_template, name]
+    def row(self, stage: str, trainer: str = DEFAULT_TRAINER) -> Row:
+        """The row of the policy table that a stage's template holds."""
+        template = self.templates[template_of(stage, trainer), stage]
         defaults = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
         container, patch = template["container"], _patch(template["podSpecPatch"], defaults.get("gpus", "0"))
         spot = _entries(template["podSpecPatch"], "asInt(inputs.parameters.spot)")
@@ -185,7 +179,9 @@ def _entries(text: str, condition: str) -> dict[str, str]:
 
 
 def _plain(task: str) -> str:
-    return "train" if task.startswith("train-") else task
+    """The stage of a task, which may end with its trainer's name."""
+    stage = task.partition("-")[0]
+    return stage if stage in BY_TRAINER else task
 
 
 class Kubeflow:

@@ -21,6 +21,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core.policy import POLICIES, StagePolicy, Toleration, mebibytes
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import pod_spec_patch
+from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.targets import cluster
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -63,7 +64,7 @@ def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_that_is_retried_can_grow_from_its_own_limit(stage: str, argo: Argo) -> None:
-    template = argo.templates["visionloop-train" if stage == "train" else f"visionloop-{stage}", stage]
+    template = argo.templates[template_of(stage), stage]
     assert inputs(template)["memory"] == str(mebibytes(POLICIES[stage].memory_limit))
     assert "lastRetry.exitCode == '137'" in template["podSpecPatch"]
 

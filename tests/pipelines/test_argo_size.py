@@ -13,6 +13,7 @@ from compiled import Argo
 
 from visionloop.components.calls import STAGES
 from visionloop.pipelines.engines.argo.manifests import argo_files
+from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.targets import cluster
 
 #: Argo's limit of a workflow in bytes (workflow/packer, MAX_WORKFLOW_SIZE); it compresses what is larger.
@@ -36,7 +37,6 @@ VALUES = {
     "description": "a" * 100,
     "gate": '{"floor": 0.5, "epsilon": 0.01}',
     "split": "train=0.8,val=0.1,test=0.1,seed=0,group=patient",
-    "image": "registry.example.com/a-company/vision/visionloop-trainer:0.1.0",
     "advanced_config": '{"mosaic": 0.5, "workers": 8}',
     "reason": "a" * 100,
 }
@@ -60,7 +60,7 @@ def receipt(stage: str) -> str:
 
 
 def template(argo: Argo, stage: str) -> dict[str, Any]:
-    return argo.templates["visionloop-train" if stage == "train" else f"visionloop-{stage}", stage]
+    return argo.templates[template_of(stage), stage]
 
 
 def parameters(argo: Argo, stage: str) -> list[tuple[str, str]]:

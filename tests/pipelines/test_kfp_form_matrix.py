@@ -31,6 +31,7 @@ from visionloop.core.running import Invocation, _Session, make_arguments, run_st
 from visionloop.core.stage import Context, Outcome
 from visionloop.pipelines import sample
 from visionloop.pipelines.engines.argo.manifests import argo_files
+from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import cluster
 from visionloop.training.configuration.settings import BASIC
@@ -381,12 +382,8 @@ def argo(form: Form) -> Callable[[Mapping[str, Any]], Any]:
             values.setdefault(f"workflow.parameters.{one['name']}", one.get("value") or "")
         receipts = {"snapshot": form.inputs["snapshot"], "convert": form.inputs["converted"]}
         told: dict[str, dict[str, Any]] = {}
-        for name, template in (
-            ("snapshot", "visionloop-snapshot"),
-            ("train", "visionloop-train"),
-            ("evaluate", "visionloop-evaluate"),
-        ):
-            words = form.argo.templates[template, name]["container"]["args"]
+        for name in ("snapshot", "train", "evaluate"):
+            words = form.argo.templates[template_of(name), name]["container"]["args"]
             task = form.argo.tasks()[name]
             inputs = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
             if "settings" in inputs:

@@ -22,7 +22,7 @@ from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
-from visionloop.pipelines.targets import Target, cluster
+from visionloop.pipelines.targets import BY_TRAINER, Target, cluster
 from visionloop.training.catalog import TRAINERS
 
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.
@@ -152,12 +152,8 @@ def test_every_field_of_a_row_arrives_in_both_compiled_forms(
 ) -> None:
     argo, kfp = both
     row = told.policies[stage]
-    image = told.policies["train"].image if stage == "evaluate" else row.image
-    wanted = expected(row, image, stage)
-    found = argo.row("visionloop-train" if stage == "train" else f"visionloop-{stage}", stage)
-    if stage == "evaluate":
-        found["image"] = argo.image(stage)
-    assert found == wanted
+    wanted = expected(row, told.policies["train"].image if stage in BY_TRAINER else row.image, stage)
+    assert argo.row(stage) == wanted
     if stage in ("train", "evaluate"):
         assert argo.gpus(stage) == row.gpus
     tasks = kfp.leaves()[stage]
@@ -171,9 +167,7 @@ def test_a_node_is_kept_while_a_training_runs_on_it(real: tuple[Argo, Kubeflow])
     kept = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
     for stage in STAGES:
         wanted = kept if stage in ("train", "evaluate") else {}
-        assert (
-            argo.row("visionloop-train" if stage == "train" else f"visionloop-{stage}", stage)["annotations"] == wanted
-        )
+        assert argo.row(stage)["annotations"] == wanted
         assert [kfp.row(task)["annotations"] for _, _, task in kfp.leaves()[stage]] == [wanted] * len(
             kfp.leaves()[stage]
         )
@@ -293,13 +287,76 @@ def test_a_training_hangs_on_no_policy(real: tuple[Argo, Kubeflow]) -> None:
     assert "retraining" not in snapshot["inputs"]["parameters"]
 
 
-def test_a_retraining_uses_the_training_pipelines_own_train_templates(told: Target) -> None:
-    argo, _ = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}), "visionloop-retrain")
-    for name in ("train", "train-toy"):
-        assert argo.tasks()[name]["templateRef"] == {"name": "visionloop-train", "template": name}
-    assert {name for template, name in argo.templates if template == argo.name} == {
-        *("pipeline", "worth-retraining", "exit")
-    }
+@pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])
+def test_each_trainer_has_templates_of_its_own_for_what_runs_in_its_image(told: Target, pipeline: str) -> None:
+    argo, _ = compiled(replace(told, trainers={**told.trainers, "Toy_2": telling(50)}), pipeline)
+    assert BY_TRAINER == ("train", "evaluate", "register")
+    for stage in BY_TRAINER:
+        for task, trainer in ((stage, "ultralytics"), (f"{stage}-toy-2", "toy-2")):
+            reference = {"name": f"visionloop-{stage}-{trainer}", "template": stage}
+            assert argo.tasks()[task]["templateRef"] == reference
+    held = {name for template, name in argo.templates if template == pipeline}
+    assert held == {"pipeline", "exit", *(["worth-retraining"] if "retrain" in pipeline else [])}
+
+
+def test_trainers_whose_templates_would_share_a_name_are_refused(told: Target) -> None:
+    target = replace(told, trainers={**told.trainers, "toy_2": telling(50), "toy-2": telling(51)})
+    with pytest.raises(InvalidConfig, match=r"^The trainers toy_2 and toy-2 would share a template's name on Argo; "):
+        argo_files(target)
+
+
+def test_no_pod_takes_its_image_from_a_parameter(told: Target) -> None:
+    """Whoever may start a run would choose what runs with its Secrets."""
+    argo, kfp = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}))
+    for (workflow_template, _), template in argo.templates.items():
+        assert "image" not in {one["name"] for one in template.get("inputs", {}).get("parameters", ())}
+        if "container" in template:
+            assert template["container"]["image"].startswith(f"{REGISTRY}/image-"), workflow_template
+            assert "image" not in template["podSpecPatch"].replace("imagePullSecrets", "")
+    for document in argo.documents:
+        form = document["spec"].get("arguments", {}) if document["kind"] == "WorkflowTemplate" else {}
+        assert "image" not in {one["name"] for one in form.get("parameters", ())}
+    for tasks in kfp.leaves().values():
+        for _, _, task in tasks:
+            assert kfp.executor(task)[0]["image"].startswith(f"{REGISTRY}/image-")
+
+
+def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(told: Target) -> None:
+    """Argo replaces the arguments of a skipped task before it looks at its condition."""
+    argo, _ = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}))
+    for trainer, suffix in (("ultralytics", ""), ("toy", "-toy")):
+        for left in ("train", "evaluate", "register", "nothing"):
+            for chosen in ("ultralytics", "toy", "", "unheard-of"):
+                mine = chosen == "toy" if suffix else chosen != "toy"
+                ran = {"convert": {"next": left, "training_receipt": "old-t", "evaluation_receipt": "old-e"}}
+                done: dict[str, bool] = {}
+                for stage in BY_TRAINER:
+                    task = argo.tasks()[f"{stage}{suffix}"]
+                    given = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
+                    taken = {"evaluate": "training", "register": "evaluation"}.get(stage)
+                    value = _evaluated(given[taken], ran, chosen) if taken else None
+                    done[stage] = _evaluated(task["when"], ran, chosen)
+                    if done[stage]:
+                        ran[f"{stage}{suffix}"] = {"receipt": f"new-{stage}", "verdict": "promote"}
+                    if taken == "training" and done[stage]:
+                        assert value == ("new-train" if left == "train" else "old-t")
+                    if taken == "evaluation" and done[stage]:
+                        assert value == ("old-e" if left == "register" else "new-evaluate")
+                wanted = {
+                    "train": mine and left == "train",
+                    "evaluate": mine and left in ("train", "evaluate"),
+                    "register": mine and left != "nothing",
+                }
+                assert done == wanted, (trainer, left, chosen)
+
+
+def _evaluated(text: str, ran: dict[str, dict[str, str]], trainer: str) -> Any:
+    """An expression of Argo's, of those that the pipelines use: a KeyError where it reads the output of a task that did not run."""
+    source = text.removeprefix("{{=").removesuffix("}}")
+    source = re.sub(r"^(.*) \? (.*) : (.*)$", r"(\2) if (\1) else (\3)", source)
+    source = source.replace("&&", "and").replace("||", "or").replace("workflow.parameters.trainer", "trainer")
+    source = re.sub(r"tasks\['([\w-]+)'\]\.outputs\.parameters\.(\w+)", r"ran['\1']['\2']", source)
+    return eval(source, {}, {"ran": ran, "trainer": trainer})
 
 
 @pytest.mark.parametrize("trainers", [1, 2])
@@ -343,15 +400,17 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
     target = replace(told, trainers={**told.trainers, "toy": toy})
     argo, kfp = compiled(target)
     wanted = expected(toy, toy.image, "train")
-    assert argo.row("visionloop-train", "train-toy") == wanted
+    assert argo.row("train", "toy") == wanted
     assert argo.gpus("train-toy") == toy.gpus != argo.gpus("train")
     assert argo.tasks()["train-toy"]["when"].endswith("&& workflow.parameters.trainer == 'toy'}}")
     assert argo.tasks()["train"]["when"].endswith("&& workflow.parameters.trainer != 'toy'}}")
-    assert f"workflow.parameters.trainer == 'toy' ? '{wanted['image']}'" in argo.image("evaluate")
     lost = {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
     assert [kfp.row(task) for _, _, task in kfp.leaves()["train"]].count(lost) == 1
-    images = {kfp.row(task)["image"] for _, _, task in kfp.leaves()["evaluate"]}
-    assert images == {f"{REGISTRY}/{told.trainers['ultralytics'].image}:{TAG}", wanted["image"]}
+    for stage in ("evaluate", "register"):
+        assert argo.row(stage, "toy") == expected(told.policies[stage], toy.image, stage)
+        images = [kfp.row(task)["image"] for _, _, task in kfp.leaves()[stage]]
+        default = f"{REGISTRY}/{told.trainers['ultralytics'].image}:{TAG}"
+        assert images.count(wanted["image"]) == images.count(default) == len(images) / 2, stage
     trainer = next(one for one in argo.pipeline["arguments"]["parameters"] if one["name"] == "trainer")
     assert trainer["enum"] == ["ultralytics", "toy"]
 
@@ -421,7 +480,7 @@ def test_kubeflow_pipelines_goes_on_retrying_for_the_whole_run(real: tuple[Argo,
 
 
 def test_one_training_at_a_time_for_each_model_name(real: tuple[Argo, Kubeflow]) -> None:
-    train = real[0].templates["visionloop-train", "train"]
+    train = real[0].templates["visionloop-train-ultralytics", "train"]
     (mutex,) = train["synchronization"]["mutexes"]
     assert re.fullmatch(r"visionloop-train-\{\{=.*inputs\.parameters\.model_name.*\}\}", mutex["name"])
 
@@ -434,7 +493,7 @@ def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
     target = cluster(REGISTRY, TAG)
     assert list(target.trainers) == ["ultralytics", "toy"]
     argo, kfp = compiled(target)
-    assert argo.row("visionloop-train", "train-toy") == expected(TOY_TRAINER.policy, "toy-trainer", "train")
+    assert argo.row("train", "toy") == expected(TOY_TRAINER.policy, "toy-trainer", "train")
     toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if "toy-trainer" in kfp.row(task)["image"]]
     assert [(one["image"], one["gpus"], one["timeout"]) for one in toys] == [(f"{REGISTRY}/toy-trainer:{TAG}", 2, 7200)]
     form = kfp.specification["root"]["inputDefinitions"]["parameters"]["trainer"]
@@ -455,6 +514,6 @@ def test_a_third_partys_stage_brings_its_row(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(catalog, "stage", lambda name: Other() if name == "snapshot" else original(name))
     argo, kfp = compiled(cluster(REGISTRY, TAG))
     wanted = expected(Other.policy, Other.policy.image, "snapshot")
-    assert argo.row("visionloop-snapshot", "snapshot") == wanted
+    assert argo.row("snapshot") == wanted
     ((_, _, task),) = kfp.leaves()["snapshot"]
     assert kfp.row(task) == {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}

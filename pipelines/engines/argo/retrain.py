@@ -8,7 +8,7 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
 from visionloop.components.snapshot.retraining.policy import SKIP
-from visionloop.pipelines.definitions import RETRAIN, TRAIN, WORTH_IT
+from visionloop.pipelines.definitions import RETRAIN, WORTH_IT
 from visionloop.pipelines.engines.argo.templates import shown_as
 from visionloop.pipelines.engines.argo.train import (
     exit_steps,
@@ -35,7 +35,7 @@ KEPT_RUNS = 3
 
 
 def retrain_template(target: Target) -> WorkflowTemplate:
-    """The DAG over the stages' templates; the template of train is the training pipeline's."""
+    """The DAG over the stages' templates."""
     with pipeline_template(RETRAIN, form(target.trainers, RETRAIN.parameters)) as template:
         with DAG(name="pipeline"):
             freeze(RETRAIN.parameters)
@@ -48,7 +48,7 @@ def retrain_template(target: Target) -> WorkflowTemplate:
                 arguments={"snapshot": output_of("snapshot")},
             )
         with DAG(name=WORTH_IT, inputs=[Parameter(name="snapshot")]):
-            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}", trained_by=TRAIN.name)
+            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}")
         exit_steps()
     return template
 

@@ -25,6 +25,7 @@ from visionloop.pipelines.engines.argo.client import Client, Refused, connect
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order
 from visionloop.pipelines.parameters import SETTINGS
+from visionloop.pipelines.targets import BY_TRAINER
 from visionloop.training.configuration.settings import display
 
 ENGINE = Argo.name
@@ -247,9 +248,10 @@ def _steps(nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> tup
 
 
 def _stage(node: Mapping[str, Any]) -> str:
-    """The stage of a node: its template's name; train has a template for each trainer."""
+    """The stage of a node: its template's name, else its task's, which ends with its trainer's name for some stages."""
     template = str(node.get("templateName") or (node.get("templateRef") or {}).get("template") or node["displayName"])
-    return "train" if template.startswith("train-") else template
+    stage, _, trainer = template.partition("-")
+    return stage if trainer and stage in BY_TRAINER else template
 
 
 def _step(node: Mapping[str, Any], nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> Step:

@@ -139,8 +139,6 @@ def stage_template(
     outputs: Sequence[str],
     inputs: Iterable[Field] = (),
     words: Sequence[str] = (),
-    name: str | None = None,
-    image: str | None = None,
     synchronization: models.Synchronization | None = None,
 ) -> Container:
     """A container template that runs ``visionloop stage NAME``.
@@ -152,8 +150,6 @@ def stage_template(
         outputs: The output parameters: receipt and scalars.
         inputs: Further inputs.
         words: Further words of the command line.
-        name: The template's name, by default the stage's.
-        image: The image, by default the row's.
         synchronization: Locks that the template waits for.
     """
     own = inputs_of(stage)
@@ -166,12 +162,12 @@ def stage_template(
         f"--outputs={OUTPUTS}",
     ]
     return Container(
-        name=name or stage.name,
+        name=stage.name,
         inputs=[field.parameter() for field in (*fields_of(stage, policy, inputs), *memory(policy))],
         outputs=[
             Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs
         ],
-        image=image or target.image(policy),
+        image=target.image(policy),
         image_pull_policy=policy.image_pull_policy,
         command=["visionloop"],
         args=command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate
@@ -18,8 +18,10 @@ from hera.workflows.models import (
 )
 
 from visionloop.components.calls import CALLS, SETTINGS
-from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD, NOTHING
+from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.names import sanitise
 from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines.definitions import TRAIN, Pipeline
 from visionloop.pipelines.engines import pods
@@ -35,7 +37,7 @@ from visionloop.pipelines.engines.argo.templates import (
 from visionloop.pipelines.parameters import SETTINGS as FORM_SETTINGS
 from visionloop.pipelines.parameters import Parameter as FormParameter
 from visionloop.pipelines.parameters import form
-from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
+from visionloop.pipelines.targets import BY_TRAINER, DEFAULT_TRAINER, Target
 
 #: Each stage's output parameters.
 OUTPUTS: Mapping[str, Sequence[str]] = {
@@ -87,27 +89,32 @@ def _explicit_settings() -> str:
     return f"{{{{='{{' + join(map({chosen}, toJson(#[0]) + ': ' + toJson(#[1])), ', ') + '}}'}}}}"
 
 
+def check_names(trainers: Iterable[str]) -> None:
+    """Refuses trainers whose templates would have the same name.
+
+    Raises:
+        InvalidConfig: If two would.
+    """
+    by_name: dict[str, str] = {}
+    for trainer in trainers:
+        if (other := by_name.setdefault(sanitise(trainer), trainer)) != trainer:
+            raise InvalidConfig(
+                f"The trainers {other} and {trainer} would share a template's name on Argo; uninstall or rename one of them."
+            )
+
+
 def train_templates(target: Target) -> list[WorkflowTemplate]:
-    """The pipeline's template and those of its stages; train's own is in the pipeline's, which has its name."""
-    return [train_template(target), *(_reusable(name, target) for name in OUTPUTS if name != "train")]
+    """The pipeline's template and those of its stages, of the stages of BY_TRAINER one for each trainer."""
+    return [
+        train_template(target),
+        *(_reusable(stage, target) for stage in OUTPUTS if stage not in BY_TRAINER),
+        *(_reusable(stage, target, trainer) for stage in BY_TRAINER for trainer in target.trainers),
+    ]
 
 
 def train_template(target: Target) -> WorkflowTemplate:
-    """The DAG, with a train template for each trainer, with the trainer's row and image."""
+    """The DAG over the stages' templates."""
     with pipeline_template(TRAIN, form(target.trainers)) as template:
-        for trainer, row in target.trainers.items():
-            stage_template(
-                catalog.stage("train"),
-                row,
-                target,
-                name=_train(trainer),
-                outputs=OUTPUTS["train"],
-                synchronization=Synchronization(
-                    mutexes=[
-                        Mutex(name=f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}")
-                    ]
-                ),
-            )
         with DAG(name="pipeline"):
             freeze(TRAIN.parameters)
             tasks_after_snapshot(target, output_of("snapshot"), ("snapshot",))
@@ -155,63 +162,65 @@ def freeze(form: Mapping[str, FormParameter]) -> None:
     _task("snapshot", (), CALLS["snapshot"].arguments(parameters, {}))
 
 
-def tasks_after_snapshot(
-    target: Target, snapshot: str, after: Sequence[str] = (), trained_by: str | None = None
-) -> None:
+def tasks_after_snapshot(target: Target, snapshot: str, after: Sequence[str] = ()) -> None:
     """Adds every other task.
 
     Args:
         target: The target.
         snapshot: The URI of snapshot's receipt, as Argo writes it.
         after: The tasks of the same DAG that they wait for.
-        trained_by: The WorkflowTemplate that holds the train templates, by default this one.
     """
     receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
     form = {**_parameters(*TRAIN.parameters), SETTINGS: _explicit_settings()}
-    left, trains = reference_to("convert", "next"), {name: _train(name) for name in target.trainers}
-    chosen = {name: f"{left} == 'train'{_and_chosen(name, target)}" for name in target.trainers}
-    # Only the branch that applies is evaluated, so the output of a skipped task is never read.
-    training = reference_to("convert", "training_receipt")
-    for trainer, task in trains.items():
-        training = f"{chosen[trainer]} ? {reference_to(task, 'receipt')} : ({training})"
-    receipts["train"] = f"{{{{={training}}}}}"
-    earlier_evaluation, evaluated = reference_to("convert", "evaluation_receipt"), reference_to("evaluate", "receipt")
-    receipts["evaluate"] = f"{{{{={left} == 'register' ? {earlier_evaluation} : {evaluated}}}}}"
 
     def arguments_of(stage: str) -> dict[str, str]:
         return CALLS[stage].arguments(form, receipts)
 
     _task("validate", after, arguments_of("validate"))
     _task("convert", (*after, "validate"), {**arguments_of("convert"), **{name: form[name] for name in LOOKED_FOR}})
-    for trainer, task in trains.items():
-        _task(
-            "train",
-            (*after, "convert"),
-            {**arguments_of("train"), **_places(target.trainers[trainer])},
-            name=task,
-            when=f"{{{{={chosen[trainer]}}}}}",
-            template=TemplateRef(name=trained_by, template=task) if trained_by else task,
-        )
-    _task(
-        "evaluate",
-        (*after, "convert", *trains.values()),
-        {**arguments_of("evaluate"), **_places(target.policies["evaluate"]), "image": _evaluation_image(target)},
-        when=f"{{{{={left} in ['train', 'evaluate']}}}}",
+    for trainer in target.trainers:
+        _tasks_of_trainer(trainer, target, form, receipts, after)
+
+
+def _tasks_of_trainer(
+    trainer: str, target: Target, form: Mapping[str, str], receipts: Mapping[str, str], after: Sequence[str]
+) -> None:
+    """Adds a trainer's train, evaluate and register, which run where the form names it and convert has left them to do.
+
+    Argo replaces the arguments of a skipped task too, so each picks the output of a task only where that task ran.
+    """
+    left, chosen = reference_to("convert", "next"), _and_chosen(trainer, target)
+    train, evaluate = task_of("train", trainer), task_of("evaluate", trainer)
+    trains, evaluates = f"{left} == 'train'{chosen}", f"{left} in ['train', 'evaluate']{chosen}"
+    earlier_training, earlier_evaluation = (
+        reference_to("convert", f"{result}_receipt") for result in ("training", "evaluation")
     )
+    receipts = {
+        **receipts,
+        "train": f"{{{{={trains} ? {reference_to(train, 'receipt')} : {earlier_training}}}}}",
+        "evaluate": f"{{{{={evaluates} ? {reference_to(evaluate, 'receipt')} : {earlier_evaluation}}}}}",
+    }
     unless = CALLS["register"].condition
-    rejected = f"{reference_to(unless.stage, unless.scalar)} != '{unless.value}'"
-    _task(
-        "register",
-        ("convert", "evaluate"),
-        arguments_of("register"),
-        when=f"{{{{={left} == 'register' || ({left} != '{NOTHING}' && {rejected})}}}}",
-    )
+    accepted = f"{reference_to(evaluate, unless.scalar)} != '{unless.value}'"
+    conditions = {
+        "train": trains,
+        "evaluate": evaluates,
+        "register": f"{left} == 'register'{chosen} || {evaluates} && {accepted}",
+    }
+    before = {
+        "train": (*after, "convert"),
+        "evaluate": (*after, "convert", train),
+        "register": ("convert", evaluate),
+    }
+    for stage in BY_TRAINER:
+        arguments = CALLS[stage].arguments(form, receipts) | _places(target.row(stage, trainer))
+        _task(stage, before[stage], arguments, when=f"{{{{={conditions[stage]}}}}}", trainer=trainer)
 
 
-def _reusable(name: str, target: Target) -> WorkflowTemplate:
+def _reusable(name: str, target: Target, trainer: str = DEFAULT_TRAINER) -> WorkflowTemplate:
     """One stage's template, which other workflows refer to or a person submits by itself."""
     stage = catalog.stage(name)
-    policy = target.policies[name]
+    policy = target.row(name, trainer)
     more: dict[str, Any] = {}
     if name == "convert":
         own = [Field(parameter, "", "As train and evaluate take it.") for parameter in LOOKED_FOR]
@@ -219,15 +228,13 @@ def _reusable(name: str, target: Target) -> WorkflowTemplate:
             "inputs": own,
             "words": [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own],
         }
-    if name == "evaluate":
-        image = target.image(target.evaluate(DEFAULT_TRAINER))
-        more = {
-            "inputs": [Field("image", image, "The image of the trainer that wrote the checkpoint.")],
-            "image": "{{inputs.parameters.image}}",
-        }
+    if name == "train":
+        mutex = f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}"
+        more = {"synchronization": Synchronization(mutexes=[Mutex(name=mutex)])}
+    title = f"{name} ({trainer})" if name in BY_TRAINER else name
     with WorkflowTemplate(
-        name=f"visionloop-{name}",
-        annotations=dict(shown_as(f"Visionloop: {name}", stage.description)),
+        name=template_of(name, trainer),
+        annotations=dict(shown_as(f"Visionloop: {title}", stage.description)),
         labels={"app.kubernetes.io/name": "visionloop", pods.STAGE_LABEL: name},
         entrypoint=name,
         arguments=[field.argument() for field in fields_of(stage, policy, more.get("inputs", ()))],
@@ -249,22 +256,25 @@ def _task(
     after: Sequence[str],
     arguments: Mapping[str, str],
     *,
-    name: str | None = None,
     when: str | None = None,
-    template: TemplateRef | str | None = None,
+    trainer: str = DEFAULT_TRAINER,
 ) -> Task:
     return Task(
-        name=name or stage,
+        name=task_of(stage, trainer),
         depends=" && ".join(after) or None,
         when=when,
-        template=template if isinstance(template, str) else None,
-        template_ref=template if isinstance(template, TemplateRef) else None if template else _reference(stage),
+        template_ref=_reference(stage, trainer),
         arguments=_common() | dict(arguments),
     )
 
 
-def _reference(stage: str) -> TemplateRef:
-    return TemplateRef(name=f"visionloop-{stage}", template=stage)
+def _reference(stage: str, trainer: str = DEFAULT_TRAINER) -> TemplateRef:
+    return TemplateRef(name=template_of(stage, trainer), template=stage)
+
+
+def template_of(stage: str, trainer: str = DEFAULT_TRAINER) -> str:
+    """The name of a stage's WorkflowTemplate; the template in it has the stage's name."""
+    return f"visionloop-{stage}-{sanitise(trainer)}" if stage in BY_TRAINER else f"visionloop-{stage}"
 
 
 def _common() -> dict[str, str]:
@@ -294,8 +304,9 @@ def reference_to(task: str, output: str) -> str:
     return f"tasks['{task}'].outputs.parameters.{output}"
 
 
-def _train(trainer: str) -> str:
-    return "train" if trainer == DEFAULT_TRAINER else f"train-{trainer}"
+def task_of(stage: str, trainer: str) -> str:
+    """The name of a trainer's task in a DAG; the default trainer's have their stages' names."""
+    return stage if trainer == DEFAULT_TRAINER else f"{stage}-{sanitise(trainer)}"
 
 
 def _and_chosen(trainer: str, target: Target) -> str:
@@ -303,15 +314,3 @@ def _and_chosen(trainer: str, target: Target) -> str:
     if trainer != DEFAULT_TRAINER:
         return f" && workflow.parameters.trainer == '{trainer}'"
     return "".join(f" && workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer)
-
-
-def _evaluation_image(target: Target) -> str:
-    image = target.image(target.evaluate(DEFAULT_TRAINER))
-    others = [trainer for trainer in target.trainers if trainer != DEFAULT_TRAINER]
-    if not others:
-        return image
-    picked = f"'{image}'"
-    for trainer in others:
-        own = target.image(target.evaluate(trainer))
-        picked = f"workflow.parameters.trainer == '{trainer}' ? '{own}' : ({picked})"
-    return f"{{{{={picked}}}}}"

@@ -100,8 +100,9 @@ def after_snapshot(target: Target) -> AfterSnapshot:
 
         def judge(name: str, training: Any, trained_model: Any) -> None:
             evaluated = evaluate(trained_model=trained_model, **arguments_of("evaluate", train=training))
-            apply_policy(evaluated, "evaluate", target.evaluate(name), target)
+            apply_policy(evaluated, "evaluate", target.row("evaluate", name), target)
             register_unless_rejected(
+                name,
                 verdict=evaluated.outputs["verdict"],
                 evaluation_metrics=evaluated.outputs["evaluation_metrics"],
                 **arguments_of("register", evaluate=evaluated.outputs["receipt"]),
@@ -135,10 +136,13 @@ def after_snapshot(target: Target) -> AfterSnapshot:
         with dsl.If(left == NOTHING, name="rejected-before"):
             show_evaluation()
         with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
-            again = register(
-                evaluation_metrics=show_evaluation(), **arguments_of("register", evaluate=earlier_evaluation)
-            )
-            apply_policy(again, "register", row["register"], target)
+            metrics = show_evaluation()
+            for name, branch in _branches(target, arguments["trainer"]):
+                with branch:
+                    again = register(
+                        evaluation_metrics=metrics, **arguments_of("register", evaluate=earlier_evaluation)
+                    )
+                    apply_policy(again, "register", target.row("register", name), target)
         with dsl.Elif(left == "evaluate", name="trained-before"):
             shown = show_training()
             for name, branch in _branches(target, arguments["trainer"]):
@@ -149,7 +153,7 @@ def after_snapshot(target: Target) -> AfterSnapshot:
                 with branch:
                     dataset = converted.outputs["converted_dataset"]
                     trained = train(converted_dataset=dataset, **arguments_of("train"))
-                    apply_policy(trained, "train", target.trainers[name], target)
+                    apply_policy(trained, "train", target.row("train", name), target)
                     judge(name, trained.outputs["receipt"], trained.outputs["trained_model"])
 
     return stages
@@ -160,9 +164,9 @@ def _registration(target: Target) -> Callable[..., Any]:
 
     unless = CALLS["register"].condition
 
-    def conditional(verdict: Any, **inputs: Any) -> None:
+    def conditional(trainer: str, verdict: Any, **inputs: Any) -> None:
         with dsl.If(verdict != unless.value, name="good-enough"):
-            apply_policy(register(**inputs), "register", target.policies["register"], target)
+            apply_policy(register(**inputs), "register", target.row("register", trainer), target)
 
     if target.places:
         return conditional
@@ -178,6 +182,7 @@ def _registration(target: Target) -> Callable[..., Any]:
         run: str,
     ) -> None:
         conditional(
+            DEFAULT_TRAINER,
             verdict,
             evaluation=evaluation,
             evaluation_metrics=evaluation_metrics,
@@ -187,7 +192,7 @@ def _registration(target: Target) -> Callable[..., Any]:
             run=run,
         )
 
-    return register_if_good  # type: ignore[no-any-return]
+    return lambda trainer, **inputs: register_if_good(**inputs)
 
 
 def _branches(target: Target, trainer: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
