@@ -15,6 +15,7 @@ from typing import Any
 from visionloop.core import catalog, errors, secrets
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.cli.stage import COMMON
+from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 from visionloop.training.catalog import trainer as trainer_named
@@ -109,6 +110,15 @@ def credentials() -> str:
     return table(("variable", "Secret of the pods", "never shown"), rows)
 
 
+def pod_variables() -> str:
+    """What pods take from the ConfigMap: variables that the same stages read in one row."""
+    rows: dict[str, list[str]] = {}
+    for name in pods.CONFIG_VARIABLES:
+        stages = [stage for stage in STAGES if name in pods.config_of(stage, POLICIES[stage])]
+        rows.setdefault("all" if len(stages) == len(STAGES) else ", ".join(stages), []).append(f"`{name}`")
+    return table(("variables", "stages"), ([", ".join(names), stages] for stages, names in rows.items()))
+
+
 def foreign_words() -> str:
     """The words of ``yolo train`` that are not settings, those with one remedy in one row."""
     by_advice: dict[str, list[str]] = {}
@@ -154,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "words of yolo train": foreign_words,
     "policies": policies,
     "secrets": credentials,
+    "variables of pods": pod_variables,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
         f"advanced settings of {task}": partial(advanced, task)

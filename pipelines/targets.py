@@ -46,11 +46,11 @@ class Target:
         return f"{self.registry}/{policy.image}:{self.tag}"
 
     def row(self, stage: str, trainer: str) -> StagePolicy:
-        """A stage's row: for train the trainer's own, for the others of BY_TRAINER the stage's in the trainer's image."""
+        """A stage's row: for train the trainer's own, for the others of BY_TRAINER the stage's with the trainer's image and variables."""
         if stage not in BY_TRAINER:
             return self.policies[stage]
-        own = self.trainers[trainer]
-        return own if stage == "train" else replace(self.policies[stage], image=own.image)
+        own, policy = self.trainers[trainer], self.policies[stage]
+        return own if stage == "train" else replace(policy, image=own.image, variables=policy.variables + own.variables)
 
 
 #: A registry with its path, and a tag (https://github.com/distribution/reference/blob/main/reference.go).

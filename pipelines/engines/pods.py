@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from visionloop.core import names, secrets
 from visionloop.core.errors import InvalidConfig
@@ -14,24 +15,33 @@ CONFIG_MAP = "visionloop"
 #: Variables that pods take from the Secrets of their roles (``secrets_of``); none of these has to exist either.
 SECRET_VARIABLES = tuple(entry.name for entry in secrets.CREDENTIALS if entry.role)
 
-#: Variables taken from the ConfigMap where an engine must name each.
-CONFIG_VARIABLES = (
-    "INTERNAL_S3_ENDPOINT",
-    "EXTERNAL_S3_ENDPOINT",
-    "EXTERNAL_STORAGE_ENDPOINT",
-    "S3_ENDPOINT",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_REGISTRY_URI",
-    "MLFLOW_EXPERIMENT_NAME",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_ENABLED",
-    "OBSERVABILITY_BACKENDS",
-    "DATASET_S3_URI",
-    "TASK_TYPE",
+#: Variables that every stage takes from the ConfigMap: the form of its log lines, and the way to the stores.
+EVERY_STAGE = (
+    "VISIONLOOP_LOG_FORMAT",
+    "VISIONLOOP_LOG_LEVEL",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+)
+
+#: Variables taken by each stage that has a role: where that role's store or server lies.
+OF_ROLE = {
+    "dataset": ("EXTERNAL_S3_ENDPOINT", "EXTERNAL_STORAGE_ENDPOINT"),
+    "results": (
+        "INTERNAL_S3_ENDPOINT",
+        "S3_ENDPOINT",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ),
+    "registry": ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"),
+    "notify": ("VISIONLOOP_NOTIFY_FORMAT", "VISIONLOOP_RUN_URL"),
+}
+
+#: What makes a training's key: read where it is checked (snapshot), looked for (convert) and computed (train).
+_TRAINING = (
     "MODEL_NAME",
     "FRAMEWORK",
     "EPOCHS",
@@ -47,15 +57,29 @@ CONFIG_VARIABLES = (
     "CONFIG_OPTIMIZER",
     "CONFIG_AUGMENT",
     "ADVANCED_CONFIG",
-    "OMP_NUM_THREADS",
-    "VISIONLOOP_ALLOW_DOWNLOAD",
-    "VISIONLOOP_CACHE_BYTES",
-    "VISIONLOOP_LOG_FORMAT",
-    "VISIONLOOP_LOG_LEVEL",
-    "VISIONLOOP_NOTIFY_FORMAT",
-    "VISIONLOOP_RUN_URL",
     "VISIONLOOP_WEIGHTS",
+    "VISIONLOOP_ALLOW_DOWNLOAD",
 )
+
+#: Variables that a stage takes besides.
+OF_STAGE = {
+    "snapshot": ("DATASET_S3_URI", "TASK_TYPE", *_TRAINING),
+    "convert": _TRAINING,
+    "train": (
+        *_TRAINING,
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_EXPERIMENT_ID",
+        "MLFLOW_ENABLED",
+        "OBSERVABILITY_BACKENDS",
+        "OMP_NUM_THREADS",
+        "VISIONLOOP_CACHE_BYTES",
+    ),
+    "evaluate": ("DEVICE", "OMP_NUM_THREADS", "VISIONLOOP_CACHE_BYTES"),
+    "register": ("OMP_NUM_THREADS",),
+}
+
+#: Every variable that some stage takes from the ConfigMap.
+CONFIG_VARIABLES = tuple(dict.fromkeys(chain(EVERY_STAGE, *OF_ROLE.values(), *OF_STAGE.values())))
 
 #: The one folder of a pod that is writable, an emptyDir: the root file system is read-only.
 SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
@@ -148,11 +172,27 @@ def service_account(stage: str) -> str:
 def secrets_of(stage: str, policy: StagePolicy) -> dict[str, tuple[str, ...]]:
     """The Secrets that a stage's pods take variables from, with these variables, by the Secret's name.
 
-    A trainer's row for ``train`` may add a role, but takes none away from the stage.
+    Raises:
+        InvalidConfig: If the row names an unknown role.
     """
+    return {secrets.secret_of(role): secrets.variables(role) for role in _roles(stage, policy)}
+
+
+def config_of(stage: str, policy: StagePolicy) -> tuple[str, ...]:
+    """The variables that a stage's pods take from the ConfigMap: none that the stage does not read.
+
+    Raises:
+        InvalidConfig: If the row names an unknown role.
+    """
+    of_roles = chain.from_iterable(OF_ROLE[role] for role in _roles(stage, policy))
+    return tuple(dict.fromkeys((*EVERY_STAGE, *of_roles, *OF_STAGE.get(stage, ()), *policy.variables)))
+
+
+def _roles(stage: str, policy: StagePolicy) -> list[str]:
+    """A stage's roles: a trainer's row for ``train`` may add one, but takes none away from the stage."""
     roles = {*policy.secrets, *(POLICIES[stage].secrets if stage in POLICIES else ())}
     if unknown := sorted(roles - set(secrets.ROLES)):
         raise InvalidConfig(
             f"The policy row of {stage}: secrets {unknown[0]}; give some of {', '.join(secrets.ROLES)}."
         )
-    return {secrets.secret_of(role): secrets.variables(role) for role in secrets.ROLES if role in roles}
+    return [role for role in secrets.ROLES if role in roles]

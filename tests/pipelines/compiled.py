@@ -15,6 +15,7 @@ from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import ENGINE_DEADLINE_MARGIN
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN
 from visionloop.pipelines.engines.argo.train import template_of
+from visionloop.pipelines.engines.pods import CONFIG_VARIABLES
 from visionloop.pipelines.targets import BY_TRAINER, DEFAULT_TRAINER
 
 #: The tasks of KFP's graph that stand for nothing on Argo: they show a result that is there already.
@@ -152,7 +153,17 @@ class Argo:
                 if "secretRef" in one
             ],
             "annotations": template["metadata"].get("annotations", {}),
+            "variables": [name for name in config_variables(template) if name not in CONFIG_VARIABLES],
         }
+
+
+def config_variables(template: dict[str, Any]) -> list[str]:
+    """The variables that the pod of one of Argo's templates takes from the ConfigMap."""
+    taken = [one for one in template["container"]["env"] if "valueFrom" in one]
+    for one in taken:
+        reference = {"key": one["name"], "name": "visionloop", "optional": True}
+        assert one["valueFrom"] == {"configMapKeyRef": reference}
+    return [one["name"] for one in taken]
 
 
 #: Entries of a pod's patch that hang on a condition: the condition, and what stands there where it holds.
@@ -264,7 +275,15 @@ class Kubeflow:
             "image_pull_secret": next((one["secretName"] for one in platform.get("imagePullSecret", [])), None),
             "annotations": platform["podMetadata"].get("annotations", {}),
             "secrets": [one["secretName"].removeprefix("visionloop-") for one in platform["secretAsEnv"]],
+            "variables": [name for name in self.config_variables(task) if name not in CONFIG_VARIABLES],
         }
+
+    def config_variables(self, task: dict[str, Any]) -> list[str]:
+        """The variables that a task's pod takes from the ConfigMap."""
+        (config,) = self.executor(task)[1]["configMapAsEnv"]
+        assert config["optional"] is True
+        assert all(one["configMapKey"] == one["envVar"] for one in config["keyToEnv"])
+        return [one["envVar"] for one in config["keyToEnv"]]
 
     def _sources(self, graph: str, name: str) -> set[str]:
         """The stages whose outputs a task reads, or on which it or a graph around it waits."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from compiled import Kubeflow
+from compiled import Kubeflow, config_variables
 from hera.shared._pydantic import APIBaseModel
 from hera.workflows.models import Container, CronWorkflow, WorkflowTemplate
 
@@ -151,17 +151,13 @@ def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, st
     for executor in executors:
         for taken in (*executor["secretAsEnv"], *executor["configMapAsEnv"]):
             assert taken["optional"] is True
-        (config,) = executor["configMapAsEnv"]
-        assert tuple(one["envVar"] for one in config["keyToEnv"]) == pods.CONFIG_VARIABLES
     for text in files["argo"].values():
         for document in structures(text):
             for template in document.get("spec", {}).get("templates", ()):
                 if "container" in template:
-                    sources = template["container"]["envFrom"]
-                    references = [reference for source in sources for reference in source.values()]
-                    assert references[0] == {"name": "visionloop", "optional": True}
-                    assert all(reference["optional"] for reference in references)
-                    assert {"name": "visionloop", "optional": True} not in references[1:]
+                    # The ConfigMap is taken key by key: what nothing reads is not handed on.
+                    assert {name for source in template["container"]["envFrom"] for name in source} == {"secretRef"}
+                    assert all(source["secretRef"]["optional"] for source in template["container"]["envFrom"])
 
 
 #: Which Secrets each stage's pods have: those that it reads.
@@ -177,6 +173,55 @@ HELD = {
 
 #: What hands on an earlier result in Kubeflow Pipelines reads receipts alone.
 SHOWN = {name: {"results"} for name in ("reuse-training", "reuse-evaluation")}
+
+
+#: What of the ConfigMap which stages read.
+READ = {
+    "VISIONLOOP_LOG_FORMAT VISIONLOOP_LOG_LEVEL AWS_REGION AWS_DEFAULT_REGION HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY": STAGES,
+    "INTERNAL_S3_ENDPOINT S3_ENDPOINT AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL": STAGES,
+    "EXTERNAL_S3_ENDPOINT EXTERNAL_STORAGE_ENDPOINT": ("snapshot", "validate", "convert", "train", "evaluate"),
+    "MLFLOW_TRACKING_URI MLFLOW_REGISTRY_URI": ("snapshot", "convert", "train", "evaluate", "register", "cleanup"),
+    "MODEL_NAME FRAMEWORK EPOCHS BATCH_SIZE LEARNING_RATE IMGSZ CONFIG CONFIG_IMGSZ CONFIG_EPOCHS CONFIG_BATCH CONFIG_LR0 "
+    "CONFIG_OPTIMIZER CONFIG_AUGMENT ADVANCED_CONFIG VISIONLOOP_WEIGHTS VISIONLOOP_ALLOW_DOWNLOAD": (
+        *("snapshot", "convert", "train"),
+    ),
+    "DEVICE": ("snapshot", "convert", "train", "evaluate"),
+    "DATASET_S3_URI TASK_TYPE": ("snapshot",),
+    "MLFLOW_EXPERIMENT_NAME MLFLOW_EXPERIMENT_ID MLFLOW_ENABLED OBSERVABILITY_BACKENDS": ("train",),
+    "VISIONLOOP_CACHE_BYTES": ("train", "evaluate"),
+    "OMP_NUM_THREADS": ("train", "evaluate", "register"),
+    "VISIONLOOP_NOTIFY_FORMAT VISIONLOOP_RUN_URL": ("cleanup",),
+}
+
+
+def test_each_stage_takes_of_the_config_map_what_it_reads(files: dict[str, dict[str, str]]) -> None:
+    wanted = {
+        stage: {name for names, stages in READ.items() if stage in stages for name in names.split()} for stage in STAGES
+    }
+    found = {
+        template["name"]: config_variables(template)
+        for text in files["argo"].values()
+        for document in structures(text)
+        for template in document.get("spec", {}).get("templates", ())
+        if "container" in template
+    }
+    assert {stage: set(names) for stage, names in found.items()} == wanted
+    of_all = set(found["snapshot"]).intersection(*found.values())
+    for ir in files["kfp"].values():
+        kfp = Kubeflow(ir)
+        for stage, tasks in kfp.leaves().items():
+            for _, _, task in tasks:
+                if stage in STAGES:
+                    assert kfp.config_variables(task) == found[stage]
+                else:
+                    assert set(kfp.config_variables(task)) == of_all
+
+
+def test_a_row_may_name_further_variables_and_a_third_partys_stage_has_those_of_its_roles() -> None:
+    named = pods.config_of("inventory", StagePolicy(variables=("LIBRARY_PATH",)))
+    assert {"LIBRARY_PATH", "EXTERNAL_S3_ENDPOINT", "INTERNAL_S3_ENDPOINT", "VISIONLOOP_LOG_LEVEL"} <= set(named)
+    assert not {"MLFLOW_TRACKING_URI", "DATASET_S3_URI", "EPOCHS"} & set(named)
+    assert "MLFLOW_TRACKING_URI" in pods.config_of("inventory", StagePolicy(secrets=("registry",)))
 
 
 def test_argos_pods_hold_the_secrets_of_their_stage_alone(files: dict[str, dict[str, str]]) -> None:
@@ -426,7 +471,7 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
                 assert init["securityContext"] == wait["securityContext"] == needed
                 kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
                 assert kinds <= {"emptyDir", "persistentVolumeClaim"}
-                variables = {one["name"]: one["value"] for one in template["container"]["env"]}
+                variables = {one["name"]: one.get("value") for one in template["container"]["env"]}
                 assert variables["HOME"] == "/tmp"
                 assert set(template["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/component"}
     assert found == len(STAGES)

@@ -91,6 +91,7 @@ def telling(number: int, **more: Any) -> StagePolicy:
         priority_class=f"priority-{number}",
         annotations=((f"example.com/note-{number}", f"told-{number}"), ("example.com/kept", f"{number}")),
         secrets=("notify",),
+        variables=(f"LIBRARY_{number}", "LIBRARY_PATH"),
     )
     return replace(row, **more)
 
@@ -103,6 +104,7 @@ def expected(row: StagePolicy, image: str, stage: str) -> Row:
     found["spot_selector"] = dict(row.spot_selector)
     found["annotations"] = dict(row.annotations)
     found["secrets"] = [role for role in secrets.ROLES if role in (*row.secrets, *POLICIES[stage].secrets)]
+    found["variables"] = list(dict.fromkeys(row.variables))
     for name in ("tolerations", "spot_tolerations"):
         found[name] = [
             {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
@@ -151,8 +153,9 @@ def test_every_field_of_a_row_arrives_in_both_compiled_forms(
     stage: str, told: Target, both: tuple[Argo, Kubeflow]
 ) -> None:
     argo, kfp = both
-    row = told.policies[stage]
+    row = told.row(stage, "ultralytics")
     wanted = expected(row, told.policies["train"].image if stage in BY_TRAINER else row.image, stage)
+    assert set(told.policies["train"].variables) <= set(wanted["variables"]) or stage not in BY_TRAINER
     assert argo.row(stage) == wanted
     if stage in ("train", "evaluate"):
         assert argo.gpus(stage) == row.gpus
@@ -407,7 +410,8 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
     lost = {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
     assert [kfp.row(task) for _, _, task in kfp.leaves()["train"]].count(lost) == 1
     for stage in ("evaluate", "register"):
-        assert argo.row(stage, "toy") == expected(told.policies[stage], toy.image, stage)
+        assert argo.row(stage, "toy") == expected(target.row(stage, "toy"), toy.image, stage)
+        assert toy.variables[0] in argo.row(stage, "toy")["variables"]
         images = [kfp.row(task)["image"] for _, _, task in kfp.leaves()[stage]]
         default = f"{REGISTRY}/{told.trainers['ultralytics'].image}:{TAG}"
         assert images.count(wanted["image"]) == images.count(default) == len(images) / 2, stage

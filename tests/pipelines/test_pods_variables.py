@@ -1,4 +1,4 @@
-"""The variables that a pod reads, as docs/configuration.md tells of them, reach the pods of Kubeflow Pipelines."""
+"""The variables that a pod reads, as docs/configuration.md tells of them, reach the pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionloop.pipelines.targets import cluster
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
-#: Variables of the page that no pod takes from the Secret or the ConfigMap there, and why not.
+#: Variables of the page that no pod takes from a Secret or the ConfigMap, and why not.
 NOT_TAKEN = {
     "JOB_ID": "one value for all runs: the engine gives each its id",
     "TRACE_ID": "one value for all runs: the run's record holds its own",
@@ -50,7 +50,9 @@ def test_no_pod_is_handed_what_nothing_reads() -> None:
 
 def test_the_page_names_those_that_are_not_taken() -> None:
     (paragraph,) = [
-        text for text in PAGE.read_text(encoding="utf-8").split("\n\n") if text.startswith("Argo hands on every key")
+        text
+        for text in PAGE.read_text(encoding="utf-8").split("\n\n")
+        if text.startswith("Of the variables of this page")
     ]
     assert set(re.findall(r"`([A-Z0-9_]+)`", paragraph)) == set(NOT_TAKEN)
 

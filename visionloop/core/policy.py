@@ -62,7 +62,8 @@ class StagePolicy:
     The first ``spot_losses`` attempts run on nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
     on all others; without a selector, none runs on such nodes.
 
-    ``secrets`` are roles of ``core.secrets``: the pod has the variables of their Secrets and no others.
+    ``secrets`` are roles of ``core.secrets``: the pod has the variables of their Secrets and no others. ``variables`` are
+    further names that the pod takes from the ConfigMap, such as those of a trainer's library.
     """
 
     image: str = "visionloop-stage"
@@ -92,6 +93,7 @@ class StagePolicy:
     priority_class: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ("dataset", "results")
+    variables: tuple[str, ...] = ()
 
     @property
     def engine_deadline(self) -> int:

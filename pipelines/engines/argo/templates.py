@@ -12,10 +12,11 @@ from hera.workflows import Container, Parameter, models
 from hera.workflows.models import (
     Backoff,
     Capabilities,
-    ConfigMapEnvSource,
+    ConfigMapKeySelector,
     EmptyDirVolumeSource,
     EnvFromSource,
     EnvVar,
+    EnvVarSource,
     ExecutorConfig,
     PersistentVolumeClaimVolumeSource,
     PodSecurityContext,
@@ -171,13 +172,13 @@ def stage_template(
         image_pull_policy=policy.image_pull_policy,
         command=["visionloop"],
         args=command,
-        env=[EnvVar(name=name, value=value) for name, value in environment(policy).items()],
+        env=[
+            *(EnvVar(name=name, value=value) for name, value in environment(policy).items()),
+            *(_from_config_map(name) for name in pods.config_of(stage.name, policy)),
+        ],
         env_from=[
-            EnvFromSource(config_map_ref=ConfigMapEnvSource(name=pods.CONFIG_MAP, optional=True)),
-            *(
-                EnvFromSource(secret_ref=SecretEnvSource(name=secret, optional=True))
-                for secret in pods.secrets_of(stage.name, policy)
-            ),
+            EnvFromSource(secret_ref=SecretEnvSource(name=secret, optional=True))
+            for secret in pods.secrets_of(stage.name, policy)
         ],
         resources=ResourceRequirements(
             requests={"cpu": Quantity(policy.cpu_request), "memory": Quantity(policy.memory_request)},
@@ -200,6 +201,11 @@ def stage_template(
         pod_spec_patch=pod_spec_patch(policy),
         synchronization=synchronization,
     )
+
+
+def _from_config_map(name: str) -> EnvVar:
+    selector = ConfigMapKeySelector(name=pods.CONFIG_MAP, key=name, optional=True)
+    return EnvVar(name=name, value_from=EnvVarSource(config_map_key_ref=selector))
 
 
 def environment(policy: StagePolicy) -> dict[str, str]:

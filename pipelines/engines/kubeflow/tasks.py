@@ -104,9 +104,8 @@ def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target) -> 
         task.set_env_variable(ATTEMPTS_VARIABLE, str(policy.attempts))
     for secret, variables in pods.secrets_of(stage, policy).items():
         kubernetes.use_secret_as_env(task, secret, {name: name for name in variables}, optional=True)
-    kubernetes.use_config_map_as_env(
-        task, pods.CONFIG_MAP, {name: name for name in pods.CONFIG_VARIABLES}, optional=True
-    )
+    taken = {name: name for name in pods.config_of(stage, policy)}
+    kubernetes.use_config_map_as_env(task, pods.CONFIG_MAP, taken, optional=True)
     return task
 
 
