@@ -8,6 +8,7 @@ from pathlib import Path
 
 from visionloop.core.errors import NotFound, VisionloopError
 from visionloop.core.receipts import Result, load
+from visionloop.core.reports import LINKS, linked
 from visionloop.core.runs import StageState
 from visionloop.core.stores import local_path
 from visionloop.pipelines.services.folder import find_folder
@@ -17,11 +18,11 @@ STAGES = ("validate", "evaluate")
 
 
 def save_reports(run: str, stages: Mapping[str, StageState]) -> dict[str, str]:
-    """The report pages of a run by stage: a path of this machine, or the page's URI where it can't be copied here.
+    """The report pages of a run by stage, copied into the home's ``reports/{run}/`` with links to each other.
 
-    A page in a workspace on files is named where it lies; any other is copied into the home's ``reports/{run}/``.
+    A page that can't be copied is named where it lies: by a path of this machine, or its URI.
     """
-    pages = {}
+    pages: dict[str, tuple[Result, str]] = {}
     for stage in STAGES:
         state = stages.get(stage)
         if state is None or not state.receipt:
@@ -33,14 +34,17 @@ def save_reports(run: str, stages: Mapping[str, StageState]) -> dict[str, str]:
                 (name for name, output in result.receipt.outputs.items() if output.path.endswith(".html")), None
             )
             if name is not None:
-                pages[stage] = _page(result, name, find_folder(None).path / "reports" / run / f"{stage}.html")
-    return pages
+                pages[stage] = (result, name)
+    folder = find_folder(None).path / "reports" / run
+    others = {stage: {LINKS[other]: f"{other}.html" for other in pages if other != stage} for stage in pages}
+    return {stage: _copied(*page, folder / f"{stage}.html", others[stage]) for stage, page in pages.items()}
 
 
-def _page(result: Result, name: str, copy: Path) -> str:
-    uri = result.output_uri(name)
-    if (local := local_path(uri)) is not None:
-        return str(local)
+def _copied(result: Result, name: str, copy: Path, links: Mapping[str, str]) -> str:
     with contextlib.suppress(VisionloopError, NotFound, OSError):
-        return str(result.fetch(name, copy))
-    return uri
+        page = linked(result.read(name), links)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(page)
+        return str(copy)
+    uri = result.output_uri(name)
+    return str(local_path(uri) or uri)

@@ -1,20 +1,24 @@
-"""The evaluation as a page: candidate against champion, classes, confusion, pictures."""
+"""The evaluation as a page: what was measured, candidate against champion, classes, curves, confusion, pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from visionloop.components.evaluate.confusion import folded
+from visionloop.components.evaluate.curves import charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.roc import Curve
+from visionloop.components.evaluate.slices import match
 from visionloop.core import reports
-from visionloop.core.stage import Resolution
-from visionloop.registry import Version
-from visionloop.training.trainers import Evaluation
+from visionloop.core.reports import Figure, Key
+from visionloop.core.stage import Context, Resolution
+from visionloop.data import drawing
+from visionloop.training.trainers import Detection, Evaluation
 
-#: The number of classes beyond which the confusion matrix is not drawn, and beyond which the table of classes is cut.
-CONFUSION_CLASSES = 30
+#: The number of classes beyond which the table is cut.
 CLASSES = 100
 
 #: The number of images left out that the page names.
@@ -30,41 +34,101 @@ MEANINGS = {
     "reject": ("it is not registered", "bad"),
 }
 
+#: The colours of detections and objects, by what they are.
+RIGHT, WRONG, MISSED, FOUND = "#2ea043", "#ff1f1f", "#ffc400", "#ffffff"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the page shows.
+
+    Attributes:
+        result: The result.
+        candidate: The candidate's evaluation.
+        champion: That of another model that is the champion, on the same images; None where there is none.
+        roc: The ROC curve.
+        examples: Images with their detections.
+        objects: The number of true objects by class name.
+    """
+
+    result: EvaluationResult
+    candidate: Evaluation
+    champion: Evaluation | None
+    roc: Curve | None
+    examples: Examples
+    objects: Mapping[str, int]
+
 
 def render(
-    result: EvaluationResult,
-    candidate: Evaluation,
-    roc: Curve | None,
-    examples: Examples,
-    champion: Version | None,
-    resolution: Resolution,
+    evaluated: Evaluated, resolution: Resolution[Any], context: Context, links: Mapping[str, str] | None = None
 ) -> bytes:
-    """The page's HTML."""
+    """The page's HTML; ``links`` lead to the other pages, by name."""
+    result, candidate, loaded = evaluated.result, evaluated.candidate, resolution.loaded
     meaning, colour = MEANINGS[result.verdict]
     theirs = result.champion_metrics or {}
-    metric = result.gate["primary_metric"]
+    metric = str(result.gate["primary_metric"])
+    order = worst_first(result)
+    model = str(resolution.run_scalars.get("registered_name") or resolution.parameters["model_name"].value)
+    annotations, album = loaded.snapshot.annotations, drawing.Album()
     classes = candidate.classes
+    headline = _headline(result, metric)
+    compared = evaluated.champion.curves if evaluated.champion else {}
+    worst, first = (
+        [_figure(example, classes, album) for example in chosen]
+        for chosen in (evaluated.examples.worst, evaluated.examples.first)
+    )
     values: dict[str, Any] = {
-        "name": resolution.parameters["model_name"].value,
+        "title": f"{reports.name(model)}: {headline}",
+        "headline": headline,
+        "tone": "",
+        "facts": {
+            **reports.origin(context, model),
+            "Dataset": annotations.dataset_name or annotations.dataset_id or loaded.snapshot.dataset,
+            "Snapshot": loaded.snapshot.id,
+            "Split": f"{result.split}, {result.images:,} images",
+            "Champion": loaded.champion.label if loaded.champion else "none yet",
+            "Training": result.training[:12],
+        },
         "result": result,
         "meaning": meaning,
         "colour": colour,
-        "champion": champion.label if champion else None,
         "metrics": [_row(name, value, theirs.get(name), primary=name == metric) for name, value in _ordered(result)],
         "interval": None if result.interval is None else [f"{bound:.4f}" for bound in result.interval],
-        "left_out": list(result.left_out.items())[:LEFT_OUT],
+        "left_out_images": list(result.left_out.items())[:LEFT_OUT],
         "more_left_out": max(0, len(result.left_out) - LEFT_OUT),
         "absent": _absent(result),
         "class_metric": _class_metric(result),
-        "classes": _classes(result)[:CLASSES],
-        "more_classes": max(0, len(_class_names(result)) - CLASSES),
-        "slices": [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()],
-        "confusion": _confusion(candidate, classes),
-        "roc": _roc(roc),
-        "first": [_figure(example, classes) for example in examples.first],
-        "worst": [_figure(example, classes) for example in examples.worst],
+        "lowest": "highest" if _less_is_better(result) else "lowest",
+        "classes": _classes(result, order[:CLASSES], evaluated.objects),
+        "more_classes": max(0, len(order) - CLASSES),
+        "slices": _slices(result),
+        "confusion": folded(candidate.confusion, classes, order),
+        "curves": charts(candidate.curves, compared, order),
+        "trainer": loaded.trainer.name,
+        "roc": roc_chart(evaluated.roc),
+        "worst": worst,
+        "first": first,
+        "left_out": album.left_out,
     }
-    return reports.page("evaluate.html", values)
+    return reports.page("evaluate.html", values, links)
+
+
+def worst_first(result: EvaluationResult) -> list[str]:
+    """The class names, the one with the worst metric first, then by name; those that are not measured come last."""
+    metric = _class_metric(result)
+    sign = -1 if _less_is_better(result) else 1
+
+    def worth(name: str) -> tuple[bool, float, str]:
+        value = result.per_class.get(name, {}).get(metric) if metric else None
+        return value is None, 0.0 if value is None else sign * value, name
+
+    return sorted(dict.fromkeys([*result.classes, *result.per_class, *result.not_measured_per_class]), key=worth)
+
+
+def _headline(result: EvaluationResult, metric: str) -> str:
+    value = result.metrics.get(metric)
+    images = f"{result.images:,} image{'' if result.images == 1 else 's'} of the split {result.split}"
+    return f"{metric} {NOT_MEASURED if value is None else f'{value:.3f}'} on {images}"
 
 
 def _ordered(result: EvaluationResult) -> list[tuple[str, float | None]]:
@@ -84,16 +148,15 @@ def _row(name: str, value: float | None, theirs: float | None, *, primary: bool)
 
 
 def _class_metric(result: EvaluationResult) -> str | None:
-    """The metric that the bars of the classes show: the primary one if classes have it."""
+    """The metric by which classes are ordered: the primary one if classes have it."""
     groups: list[Mapping[str, object]] = [*result.per_class.values(), *result.not_measured_per_class.values()]
     names = [name for values in groups for name in values]
-    wanted = result.gate["primary_metric"]
+    wanted = str(result.gate["primary_metric"])
     return wanted if wanted in names else next(iter(names), None)
 
 
-def _class_names(result: EvaluationResult) -> list[str]:
-    """The classes that were measured, then the others."""
-    return list(dict.fromkeys([*result.per_class, *result.not_measured_per_class]))
+def _less_is_better(result: EvaluationResult) -> bool:
+    return (result.gate["primary_metric_mode"], result.gate["primary_metric"]) == ("min", _class_metric(result))
 
 
 def _absent(result: EvaluationResult) -> dict[str, list[str]]:
@@ -105,22 +168,22 @@ def _absent(result: EvaluationResult) -> dict[str, list[str]]:
     return absent
 
 
-def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
+def _classes(result: EvaluationResult, order: Sequence[str], objects: Mapping[str, int]) -> list[dict[str, Any]]:
     metric = _class_metric(result)
     if metric is None:
         return []
+    champion = result.champion_per_class or {}
+    everything = (*result.per_class.values(), *champion.values())
+    scale = max(1.0, *(values.get(metric, 0.0) for values in everything))
     rows = []
-    largest = max((values.get(metric, 0.0) for values in result.per_class.values()), default=0.0)
-    scale = max(1.0, largest)
-    for name in _class_names(result):
-        values = result.per_class.get(name, {})
-        theirs = (result.champion_per_class or {}).get(name, {}).get(metric)
-        value = values.get(metric)
+    for name in order:
+        value, theirs = result.per_class.get(name, {}).get(metric), champion.get(name, {}).get(metric)
         rows.append(
             {
                 "name": name,
+                "objects": objects.get(name, 0),
                 "value": NOT_MEASURED if value is None else f"{value:.3f}",
-                "share": round(100 * max(0.0, value or 0.0) / scale, 1),
+                "share": None if value is None else round(100 * max(0.0, value) / scale, 1),
                 "champion": None if theirs is None else f"{theirs:.3f}",
                 "champion_share": None if theirs is None else round(100 * max(0.0, theirs) / scale, 1),
             }
@@ -128,49 +191,48 @@ def _classes(result: EvaluationResult) -> list[dict[str, Any]]:
     return rows
 
 
-def _confusion(candidate: Evaluation, classes: Sequence[str]) -> dict[str, Any] | None:
-    """The confusion matrix as rows of counts, each with its share of its column, the true class."""
-    matrix = candidate.confusion
-    if not matrix or len(classes) > CONFUSION_CLASSES:
-        return None
-    names = [*classes, "background"][: len(matrix)]
-    totals = [sum(row[column] for row in matrix) or 1 for column in range(len(matrix))]
-    return {
-        "names": names,
-        "rows": [
-            {
-                "name": name,
-                "cells": [
-                    {"count": count, "share": round(count / totals[column], 3)} for column, count in enumerate(row)
-                ],
-            }
-            for name, row in zip(names, matrix, strict=True)
-        ],
-    }
+def _slices(result: EvaluationResult) -> list[dict[str, Any]]:
+    """Objects by size, the lowest recall first; a size without objects last."""
+    rows = [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()]
+    return sorted(rows, key=lambda row: (row.get("recall") is None, row.get("recall") or 0.0))
 
 
-def _roc(roc: Curve | None) -> dict[str, Any] | None:
-    """The curve as the points of a line in a square of side 100 with the origin at the upper left."""
-    if roc is None:
-        return None
-    points = " ".join(f"{100 * x:.2f},{100 - 100 * y:.2f}" for x, y in zip(roc.fpr, roc.tpr, strict=True))
-    return {"points": points, "area": f"{roc.area:.3f}", "right": roc.right, "wrong": roc.wrong}
-
-
-def _figure(example: Example, classes: Sequence[str]) -> dict[str, Any]:
-    boxes = [reports.Box(_sides(detection.box), "", 2, dashed=True) for detection in example.truth]
-    boxes += [
-        reports.Box(
-            _sides(detection.box), f"{classes[detection.class_index]} {detection.confidence:.2f}", detection.class_index
-        )
-        for detection in example.predicted
+def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:
+    """An image with what was detected, rightly and wrongly, and what was missed."""
+    unmatched, wrong = map(set, match(example.truth, example.predicted))
+    marks = [
+        _mark(entry, MISSED, _label(classes, entry.class_index)) if number in unmatched else _mark(entry, FOUND, "")
+        for number, entry in enumerate(example.truth)
     ]
-    return {
-        "source": reports.picture(example.path.read_bytes(), boxes),
-        "name": example.file_name,
-        "note": f"{len(example.truth)} true, {len(example.predicted)} detected, {example.mistakes} wrong",
-    }
+    marks += [
+        _mark(
+            entry, WRONG if number in wrong else RIGHT, f"{_label(classes, entry.class_index)} {entry.confidence:.2f}"
+        )
+        for number, entry in enumerate(example.predicted)
+    ]
+    counts = (len(example.predicted) - len(wrong), len(wrong), len(unmatched))
+    legend = [
+        Key(name, colour, count)
+        for name, colour, count in zip(("right", "wrong", "missed"), (RIGHT, WRONG, MISSED), counts, strict=True)
+    ]
+    drawn = sorted({entry.class_index for entry in (*example.truth, *example.predicted)})
+    named = [
+        f"{_label(classes, index)} {reports.name(classes[index], 40)}" for index in drawn if _numbered(classes[index])
+    ]
+    source = album.draw(example.path.read_bytes(), marks)
+    return Figure(source, example.file_name, ", ".join(named), legend)
 
 
-def _sides(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    return box[0], box[1], box[2] - box[0], box[3] - box[1]
+def _numbered(name: str) -> bool:
+    """Whether a class stands in pictures by its number: their letters are Latin, and they have little room."""
+    return not (name.isascii() and name.isprintable() and len(name) <= 16)
+
+
+def _label(classes: Sequence[str], index: int) -> str:
+    return f"#{index}" if _numbered(classes[index]) else classes[index]
+
+
+def _mark(detection: Detection, colour: str, text: str) -> drawing.Mark:
+    left, top, right, bottom = detection.box
+    box = left, top, right - left, bottom - top
+    return drawing.Mark(box, colour=colour, text=text, style="thin" if colour == FOUND else "plain")

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from visionloop.data.sizes import SIZES, size_of
 from visionloop.training.trainers import Detection
-
-#: COCO's bounds of small, medium and large, in square pixels (https://cocodataset.org/#detection-eval).
-SMALL_AREA = 32**2
-MEDIUM_AREA = 96**2
 
 OVERLAP = 0.5
 
@@ -42,7 +39,7 @@ class Counts:
 class Slices:
     """Counts by slice, filled image by image."""
 
-    counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in ("small", "medium", "large")})
+    counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in SIZES})
     images: int = 0
 
     def add(self, truth: Sequence[Detection], predicted: Sequence[Detection]) -> int:
@@ -51,11 +48,11 @@ class Slices:
         unmatched = match(truth, predicted)
         missed = set(unmatched[0])
         for index, box in enumerate(truth):
-            counts = self.counts[size_of(box.box)]
+            counts = self.counts[size_of(area(box.box))]
             counts.objects += 1
             counts.matched += index not in missed
         for index in unmatched[1]:
-            self.counts[size_of(predicted[index].box)].false += 1
+            self.counts[size_of(area(predicted[index].box))].false += 1
         return len(unmatched[0]) + len(unmatched[1])
 
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -94,9 +91,3 @@ def overlap(first: Box, second: Box) -> float:
 def area(box: Box) -> float:
     """A box's area in square pixels."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def size_of(box: Box) -> str:
-    """A box's size: ``small``, ``medium`` or ``large``."""
-    value = area(box)
-    return "small" if value < SMALL_AREA else "medium" if value < MEDIUM_AREA else "large"

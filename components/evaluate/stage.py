@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +14,15 @@ from typing import Any
 import msgspec
 
 from visionloop.components.convert.converted import Converted, IndexEntry
-from visionloop.components.evaluate.examples import Examples
+from visionloop.components.evaluate.examples import Examples, model_positions
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_doubt
-from visionloop.components.evaluate.page import render
+from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
-from visionloop.core import receipts
+from visionloop.core import receipts, reports
 from visionloop.core.errors import (
     AccessDenied,
     InvalidConfig,
@@ -37,7 +38,7 @@ from visionloop.core.receipts import InputReference, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.data import images
+from visionloop.data import dice, images
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
@@ -192,8 +193,15 @@ class EvaluateStage:
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         roc = curve(candidate.right, candidate.wrong)
-        page = render(result, candidate, roc, examples, loaded.champion, resolution)
+        objects = _objects(loaded.snapshot, entries, candidate.classes)
+        other = champion if champion is not candidate else None
+        evaluated = Evaluated(result, candidate, other, roc, examples, objects)
+        links, pages = _beside(converted, context.workspace)
+        page = render(evaluated, resolution, context, links)
         attempt.write("report", "report.html", page, result=False)
+        pages["reports/evaluate.html"] = (
+            reports.linked(page, {reports.LINKS["validate"]: "validate.html"}) if pages else page
+        )
         # Not a result, but for the engine's own plots: rows predicted, columns true, the background last.
         confusion = {"classes": list(candidate.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
@@ -201,7 +209,7 @@ class EvaluateStage:
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
         measured = {f"test/{name}": value for name, value in candidate.metrics.items()}
-        attach(os.environ, loaded.training.receipt.tracking, measured, {"reports/evaluate.html": page})
+        attach(os.environ, loaded.training.receipt.tracking, measured, pages)
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
             metrics=dict(candidate.metrics),
@@ -349,6 +357,31 @@ def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry
         if finding.file_name is not None:
             codes.setdefault(finding.file_name, {})[finding.code] = None
     return {name: ", ".join(codes.get(name, ())) or "left out by convert" for name in missing}
+
+
+def _objects(snapshot: Snapshot, entries: Sequence[IndexEntry], classes: Sequence[str]) -> dict[str, int]:
+    """The labels of the images that were measured, by the model's own class names."""
+    measured = {entry.file_name for entry in entries}
+    annotations = snapshot.annotations
+    part = msgspec.structs.replace(
+        annotations, images=tuple(image for image in annotations.images if image.file_name in measured)
+    )
+    positions = model_positions(dice.class_order(annotations), classes)
+    of_class = {class_id: positions[position] for class_id, position in dice.class_index(annotations).items()}
+    counts: Counter[int | None] = Counter(
+        of_class[class_id] for labels in dice.image_labels(part).values() for class_id in labels.kept
+    )
+    return {name: counts[position] for position, name in enumerate(classes)}
+
+
+def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The link to the page of the dataset's check, and for MLflow that page with a link back; empty where it is gone."""
+    with contextlib.suppress(VisionloopError):
+        checked = converted.result.input("report", "validate")
+        link = reports.relative(checked.output_uri("page"), workspace.uri)
+        page = reports.linked(checked.read("page"), {reports.LINKS["evaluate"]: "evaluate.html"})
+        return {reports.LINKS["validate"]: link} if link else {}, {"reports/validate.html": page}
+    return {}, {}
 
 
 def _examples(

@@ -1,93 +1,76 @@
-"""The validation report as a page with pictures."""
+"""The validation report as a page: whether the dataset is usable, what was found, what it holds."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import content
+from visionloop.components.validate.examples import Gallery
 from visionloop.components.validate.report import Report
 from visionloop.core import reports
-from visionloop.core.errors import InvalidDataset, NotFound
-from visionloop.core.storage import Prefix
-from visionloop.data import dice
-from visionloop.data.images import ImageRow
-
-PICTURES = 12
-FINDINGS = 200
-CLASSES = 100
+from visionloop.core.stage import Context
+from visionloop.data import dice, drawing
 
 
-def render(snapshot: Snapshot, report: Report, dataset: Prefix) -> bytes:
-    """The page's HTML; pictures are read from the dataset unless the mode reads no image."""
-    images = snapshot.annotations.images
-    split_of = {row.file_name: row.split for row in snapshot.rows}
-    splits_of = {row.file_name: snapshot.identity.splits_of(row) for row in snapshot.rows}
-    per_split = Counter(split for splits in splits_of.values() for split in splits)
-    objects: Counter[str] = Counter()
-    per_class: Counter[int] = Counter()
-    for image in images:
-        for split in splits_of[image.file_name]:
-            objects[split] += len(image.annotations)
-        per_class.update(annotation.class_id for annotation in image.annotations)
-    most = max(per_class.values(), default=1) or 1
-    classes = [
-        {"name": entry.name, "annotations": per_class[entry.id], "share": round(100 * per_class[entry.id] / most, 1)}
-        for entry in snapshot.annotations.classes
-    ]
+def render(
+    snapshot: Snapshot, report: Report, counts: dice.LabelCounts, refusal: str | None, context: Context
+) -> bytes:
+    """The page's HTML; pictures are read from the dataset unless the mode reads no image.
+
+    Args:
+        snapshot: The snapshot.
+        report: What was found in it.
+        counts: Its labels.
+        refusal: Why the dataset is refused; None if it is usable.
+        context: The stage's run.
+    """
+    album = drawing.Album()
+    gallery = Gallery.of(snapshot, album, read=report.mode != "annotations")
+    annotations = snapshot.annotations
+    named = annotations.dataset_name or annotations.dataset_id or snapshot.dataset.rstrip("/").rpartition("/")[2]
+    broken = {finding.file_name for finding in report.findings if finding.severity == "error" and finding.file_name}
+    rows = content.classes(snapshot, counts)
+    headline, tone = _headline(report, len(broken), refusal)
     values: dict[str, Any] = {
+        "title": f"{headline.partition(':')[0]}: dataset {reports.name(named)}",
+        "headline": headline,
+        "tone": tone,
+        "facts": {
+            "Dataset": named,
+            "Images": f"{report.images:,}",
+            "Task": snapshot.task,
+            "Mode": report.mode,
+            "Snapshot": snapshot.id,
+            **reports.origin(context),
+            "URI": snapshot.dataset,
+        },
         "report": report,
-        "task": snapshot.task,
-        "dataset": snapshot.dataset,
-        "annotations": per_class.total(),
-        "splits": [
-            {
-                "name": split,
-                "images": per_split[split],
-                "annotations": objects[split],
-                "share": round(100 * per_split[split] / max(1, len(images)), 1),
-            }
-            for split in dice.SPLITS
-        ],
-        "classes": classes[:CLASSES],
-        "more_classes": max(0, len(classes) - CLASSES),
-        "findings": sorted(report.findings, key=lambda finding: finding.severity)[:FINDINGS],
-        "more_findings": max(0, len(report.findings) - FINDINGS),
-        "pictures": [] if report.mode == "annotations" else _pictures(snapshot, report, dataset, split_of),
+        "refusal": refusal,
+        "kinds": gallery.kinds(report),
+        "splits": content.splits(snapshot, counts),
+        "objects": sum(len(image.annotations) for image in annotations.images),
+        "labels": sum(report.labels.values()),
+        "classes": rows[: content.CLASSES],
+        "more_classes": max(0, len(rows) - content.CLASSES),
+        "sizes": content.box_sizes(snapshot),
+        "mosaic": gallery.mosaic(broken),
+        "left_out": album.left_out,
     }
     return reports.page("validate.html", values)
 
 
-def _pictures(snapshot: Snapshot, report: Report, dataset: Prefix, split_of: dict[str, str]) -> list[dict[str, str]]:
-    """Images with findings first, then some of each split by file name."""
-    images = {image.file_name: image for image in snapshot.annotations.images}
-    rows = {row.file_name: row for row in snapshot.rows}
-    sentences: dict[str, str] = {}
-    for finding in report.findings:
-        if finding.file_name and finding.file_name in images:
-            sentences.setdefault(finding.file_name, finding.sentence)
-    chosen = list(sentences)[: PICTURES // 2]
-    for split in dice.SPLITS:
-        names = sorted(name for name in images if split_of[name] == split and name not in sentences)
-        chosen += names[: (PICTURES - PICTURES // 2) // len(dice.SPLITS) + 1]
-    shown = []
-    for name in chosen[:PICTURES]:
-        source = _picture(images[name], rows[name], dataset, snapshot)
-        if source:
-            shown.append({"source": source, "name": name, "note": sentences.get(name, split_of[name])})
-    return shown
+def _headline(report: Report, broken: int, refusal: str | None) -> tuple[str, str]:
+    """Refused or usable, with what matters, and the headline's colour."""
+    warnings = f" {_number(report.warnings, 'warning')}" if report.warnings else ""
+    if refusal is not None:
+        images = f" in {_number(broken, 'image')}" if broken else ""
+        return f"Refused: {_number(report.errors, 'error')}{images}", "bad"
+    if report.quarantined:
+        beside = f", and{warnings}" if warnings else ""
+        return f"Usable: without {_number(len(report.quarantined), 'image')} that had errors{beside}", "warn"
+    return (f"Usable: with{warnings}", "warn") if warnings else ("Usable: nothing is wrong", "good")
 
 
-def _picture(image: dice.Image, row: ImageRow, dataset: Prefix, snapshot: Snapshot) -> str | None:
-    names = {entry.id: entry.name for entry in snapshot.annotations.classes}
-    boxes = [
-        reports.Box(
-            annotation.bbox, names.get(annotation.class_id, f"class {annotation.class_id}"), annotation.class_id
-        )
-        for annotation in image.annotations
-        if annotation.bbox is not None
-    ]
-    try:
-        return reports.picture(dataset.read(row.key), boxes)
-    except (NotFound, InvalidDataset):
-        return None  # a finding says so
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -90,8 +90,8 @@ class ValidateStage:
         counts = dice.count_labels(labels, splits, {*left_out, *too_small})
         findings += dice.absences(snapshot.annotations, counts)
         report = _report(snapshot, mode, findings, left_out, counts)
-        page = render(snapshot, report, open_prefix(snapshot.dataset, "dataset"))
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.rows))
+        page = render(snapshot, report, counts, refusal, context)
         if refusal:
             folder = context.run.prefix.child("validate")
             folder.write("report.json", report.encode())

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionloop.core import memory, reports
+from visionloop.core import memory
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.memory import MemoryBudget, memory_limit
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.data import images
+from visionloop.data import drawing, images
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.data.dice import Unsupported
 from visionloop.data.images import ImageCache, ImageRow, header_of
@@ -127,7 +127,7 @@ def test_a_decode_reserves_what_its_picture_needs(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(memory, "_decodes", lambda: Recorded(1))
     decode(saved("PNG"))
-    assert reports.picture(saved("PNG"), []) is not None  # a report's picture is decoded too
+    assert drawing.picture(saved("PNG"), []) is not None  # a report's picture is decoded too
     assert reserved == [24 * 40 * memory.BYTES_PER_PIXEL] * 2
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionloop.core import reports
+from visionloop.data import drawing
 from visionloop.data.dice import Finding, Header, Unsupported, check
 from visionloop.data.dice.format import Annotation, Class, Dataset
 from visionloop.data.dice.format import Image as Labelled
@@ -90,7 +90,7 @@ def findings(name: str, data: bytes, *, whole: bool = False) -> dict[str, Findin
 @pytest.mark.parametrize("name", READ)
 def test_what_the_trainers_read_passes_without_a_word(name: str, whole: bool) -> None:
     assert findings(name, READ[name], whole=whole) == {}
-    assert reports.picture(READ[name], []) is not None
+    assert drawing.picture(READ[name], []) is not None
 
 
 @pytest.mark.parametrize("name", [*READ, *WARNED])
@@ -125,7 +125,7 @@ def test_what_no_trainer_reads_is_refused_by_its_kind(name: str, whole: bool) ->
 
 @pytest.mark.parametrize("name", ["gif.jpg", "ppm.png", "postscript.png", "tga.jpg", "page.jpg"])
 def test_no_picture_is_drawn_of_what_is_not_read(name: str) -> None:
-    assert reports.picture(REFUSED[name][0], []) is None
+    assert drawing.picture(REFUSED[name][0], []) is None
 
 
 def test_a_library_that_replaces_pillows_open_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_library_that_replaces_pillows_open_is_never_asked(monkeypatch: pytest
     for data, _, _ in REFUSED.values():
         if not data.startswith((b"II*\0", b"MM\0*")):
             assert not isinstance(header_of(data, whole=True), Header)
-            assert reports.picture(data, []) is None
+            assert drawing.picture(data, []) is None
 
 
 def test_a_decoder_that_is_not_installed_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_decoder_that_is_not_installed_is_no_defect(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Image, "open", replaced)
     assert header_of(READ["gray.jpg"][:40], whole=True) is None
-    assert reports.picture(READ["gray.jpg"], []) is None
+    assert drawing.picture(READ["gray.jpg"], []) is None
 
 
 def test_postscript_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,5 +158,5 @@ def test_postscript_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
     marker = Path(tempfile.gettempdir(), "visionloop-ran")
     data = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 32\n({marker}) (w) file closefile\nshowpage\n".encode()
     assert isinstance(header_of(data, whole=True), Unsupported)
-    assert reports.picture(data, []) is None
+    assert drawing.picture(data, []) is None
     assert not marker.exists()

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionloop.core import reports
+from visionloop.data import drawing
 from visionloop.data.dice import Header, check
 from visionloop.data.dice.checks import ORIENTATIONS
 from visionloop.data.dice.format import Annotation, Class, Dataset
@@ -65,7 +65,7 @@ def test_a_damaged_block_counts_as_none() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_report_shows_the_picture_as_it_is_trained_on(orientation: int) -> None:
     data = stored(orientation)
-    drawn = reports.picture(data, [])
+    drawn = drawing.picture(data, [])
     assert drawn is not None
     shown = decoded(base64.b64decode(re.sub("^data:image/jpeg;base64,", "", drawn)))
     wanted = cv2.resize(decoded(data), shown.shape[1::-1])

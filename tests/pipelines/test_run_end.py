@@ -126,7 +126,28 @@ def published(workspace: Path, stage: str, page: bytes) -> StageState:
     return StageState(stage=stage, state="succeeded", receipt=publish(prefix, receipt, None).uri)
 
 
-def test_a_page_in_a_folder_is_named_where_it_lies(tmp_path: Path):
+def test_the_pages_of_a_run_are_copied_with_links_to_each_other(tmp_path: Path):
+    states = {
+        stage: published(tmp_path / "my work", stage, b"<nav><a>gone</a></nav><p>kept</p>")
+        for stage in ("validate", "evaluate")
+    }
+    pages = save_reports("run-1", states)
+    assert Path(pages["validate"]).parent == Path(pages["evaluate"]).parent
+    for stage, other in (("validate", "evaluate"), ("evaluate", "validate")):
+        text = Path(pages[stage]).read_text()
+        assert f'<nav><a href="{other}.html">' in text
+        assert text.endswith("</a></nav><p>kept</p>")
+        assert (Path(pages[stage]).parent / f"{other}.html").is_file()
+
+
+def test_a_page_alone_links_nowhere(tmp_path: Path):
+    (page,) = save_reports("run-1", {"validate": published(tmp_path / "w", "validate", b"<nav></nav>")}).values()
+    assert Path(page).read_bytes() == b"<nav></nav>"
+
+
+def test_a_page_that_cannot_be_copied_is_named_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path / "home"))
     state = published(tmp_path / "my work", "validate", b"<html></html>")
     (page,) = save_reports("run-1", {"validate": state}).values()
     assert Path(page).read_bytes() == b"<html></html>"

@@ -226,6 +226,8 @@ def test_what_is_not_measured_is_told_with_its_reason(prepared: Prepared, toy: T
     page = published(outcome).read("report").decode()
     assert "lost is not measured: its value is not a finite number." in page
     assert f"Not measured, because {reason}: dull &amp; dark." in page
+    assert page.index("<bdi>bright</bdi>") < page.index("<bdi>dull &amp; dark</bdi>")
+    assert '<td class="number none">0</td><td class="number soft">not measured</td>' in page
     card = published(prepared.register(outcome, name)).read("card").decode()
     assert "| lost | not measured |" in card
     assert f"Classes not measured, because {reason}: dull {escape('&')} dark." in card
@@ -240,10 +242,10 @@ def test_images_that_were_left_out_stand_beside_those_that_were_measured(
     outcome = prepared.evaluate(prepared.train(1), name)
     result = read(published(outcome))
     assert (result.images, result.left_out) == (5, {"3.png": "missing_image"})
-    told = "1 more images of the split were left out: 3.png"
-    assert told in published(outcome).read("report").decode()
+    page = published(outcome).read("report").decode()
+    assert "1 more image of the split was left out: <bdi>3.png</bdi> (missing_image)." in page
     card = published(prepared.register(outcome, name)).read("card").decode()
-    assert escape(told) in card
+    assert escape("1 more images of the split were left out: 3.png") in card
 
 
 def test_a_champion_that_visionloop_did_not_register_enters_by_its_version(

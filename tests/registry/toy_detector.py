@@ -24,7 +24,7 @@ from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
 from visionloop.training.catalog import TRAINERS
-from visionloop.training.trainers import Detection, Evaluation
+from visionloop.training.trainers import ClassCurves, Detection, Evaluation
 
 CLASSES = ("dim", "bright")
 BRIGHTNESS = {100: 0, 200: 1}
@@ -72,6 +72,7 @@ class ToyTrainer:
         self.wrong: list[float] = []
         self.resampled: Callable[[str, Any], float | None] | None = None
         self.absent: dict[str, dict[str, str]] = {}
+        self.curves: dict[str, ClassCurves] = {}
 
     def evaluate(
         self, checkpoint: Path, dataset: Path, split: str, config: Mapping[str, Any], work: Path, on_batch: Any
@@ -110,6 +111,7 @@ class ToyTrainer:
             not_measured_per_class=self.absent,
             classes=predictor.classes,
             resampled=self.resampled,
+            curves=self.curves,
         )
 
     def predictor(self, checkpoint: Path) -> ToyPredictor:

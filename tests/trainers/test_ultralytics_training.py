@@ -492,6 +492,12 @@ def test_an_evaluation(uninterrupted: Finished, dataset: Path, tmp_path: Path) -
     assert set(evaluation.per_class) == {tiny.CLASSES[index] for index in set(labels)}
     for metrics in evaluation.per_class.values():
         assert set(metrics) == {"mAP50", "mAP50-95", "precision", "recall"}
+    assert set(evaluation.curves) == set(evaluation.per_class)
+    for name, curves in evaluation.curves.items():
+        assert len(curves.precision) == len(curves.f1) == 101
+        assert 0 <= min(*curves.precision, *curves.f1) <= max(*curves.precision, *curves.f1) <= 1
+        area = numpy.trapezoid(curves.precision, dx=0.01)
+        assert area == pytest.approx(evaluation.per_class[name]["mAP50"], abs=0.02)
     assert "confusion_matrix.png" in {path.name for path in evaluation.plots}
     assert {path.read_bytes()[:4] for path in evaluation.plots} == {b"\x89PNG"}
 
@@ -537,6 +543,7 @@ def test_an_evaluation_of_a_folder_that_holds_one_split(uninterrupted: Finished,
     absent = dict.fromkeys(names, "the split test has no object of this class")
     assert evaluation.not_measured_per_class == dict.fromkeys(tiny.CLASSES, absent)
     assert list(evaluation.right) == []
+    assert evaluation.curves == {}
     assert evaluation.wrong
 
 

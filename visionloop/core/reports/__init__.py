@@ -1,26 +1,105 @@
-"""HTML reports: self-contained pages that a browser, KFP's and Argo's UI show as they are."""
+"""Pages for people: one template, without scripts, that a browser and each engine's UI show as they are.
+
+A page is a decoration: its bytes stand in a receipt and in no digest, so it may name a run and a date.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-from PIL import ImageDraw, ImageOps
+from markupsafe import Markup, escape
 
-from visionloop.core import texts
-from visionloop.core.memory import decoding
-from visionloop.core.pictures import UNREADABLE, open_picture
+from visionloop.core import runs, texts
+from visionloop.core.errors import shortened
+from visionloop.core.stage import Context
+
+#: The most bytes of a page.
+MOST_BYTES = 5_000_000
+
+#: Longest text of a page in characters, and longest name of a class, file or dataset.
+LONGEST_TEXT = 600
+LONGEST_NAME = 80
+
+#: How the pages of a run name each other, by stage.
+LINKS = {"validate": "The dataset's check", "evaluate": "The evaluation"}
+
+#: Where a page names the other pages of its run.
+_LINKS = re.compile(rb"<nav>.*?</nav>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a colour, what it stands for, and how many there are in a picture."""
+
+    name: str
+    colour: str
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture (a data URI; None where there is none to show), its file's name, a note and what its colours stand for."""
+
+    source: str | None
+    name: str
+    note: str
+    legend: Sequence[Key] = ()
+
+
+def page(template: str, values: Mapping[str, Any], links: Mapping[str, str] | None = None) -> bytes:
+    """Renders a template of this package's ``templates`` folder.
+
+    Args:
+        template: Its file name.
+        values: What it needs; texts are escaped, cleaned of secrets and shortened.
+        links: Other pages by name, relative to this one.
+    """
+    return _ENVIRONMENT.get_template(template).render(navigation=_navigation(links or {}), **values).encode()
+
+
+def linked(data: bytes, links: Mapping[str, str]) -> bytes:
+    """A copy of a page that lies elsewhere, or was written before the others: with these links in place of its own."""
+    return _LINKS.sub(lambda _: str(_navigation(links)).encode(), data, count=1)
+
+
+def relative(uri: str, workspace: str) -> str | None:
+    """The way from a page in an attempt's folder of a workspace to another page; None to one outside of it."""
+    return f"../../../{uri.removeprefix(f'{workspace}/')}" if uri.startswith(f"{workspace}/") else None
+
+
+def origin(context: Context, model: str | None = None) -> dict[str, str]:
+    """The model's name where it is known, the run and the date, as a page shows them."""
+    name = model or context.run_arguments.get("model_name")
+    named = {"Model": str(name)} if name else {}
+    return {**named, "Run": context.run.name, "Date": runs.now()}
+
+
+def name(text: str, longest: int = LONGEST_NAME) -> str:
+    """A name from data as a page shows it: shortened behind ``longest`` characters."""
+    text = texts.sentence(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _navigation(links: Mapping[str, str]) -> Markup:
+    entries = [Markup('<a href="{}">{}</a>').format(target, label) for label, target in links.items()]
+    return Markup("<nav>{}</nav>").format(Markup(" · ").join(entries))
 
 
 def _shown(value: Any) -> Any:
-    """A value as a page shows it: names from data without control characters, and nobody's password."""
+    """A value as a page shows it: names from data without control characters, nobody's password, no endless text."""
     if not isinstance(value, str) or hasattr(value, "__html__") or value.startswith("data:image/"):
         return value
-    return texts.outgoing(value)
+    return shortened(texts.outgoing(value), LONGEST_TEXT)
+
+
+def _bounded(names: Sequence[str], most: int = 20) -> str:
+    """The first names of several, and the number of the others."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return Markup("{}{}").format(Markup(", ").join(escape(name(entry, 40)) for entry in names[:most]), more)
 
 
 _ENVIRONMENT = jinja2.Environment(
@@ -31,74 +110,4 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-#: Longest side of a picture in a report, in pixels, and how small an image may be before it is shown enlarged.
-LONGEST_SIDE = 320
-
-_COLOURS = ("#d1242f", "#0969da", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#bc4c00")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box to draw: x, y, width, height in pixels of the image, a text, and a number that chooses its colour."""
-
-    box: tuple[float, float, float, float]
-    text: str
-    colour: int = 0
-    dashed: bool = False
-
-
-def page(template: str, values: Mapping[str, Any]) -> bytes:
-    """Renders a template of this package's ``templates`` folder."""
-    return _ENVIRONMENT.get_template(template).render(**values).encode()
-
-
-def picture(data: bytes, boxes: Sequence[Box]) -> str | None:
-    """An image as it is shown, with boxes, as a data URI; None if the bytes are not an image.
-
-    Args:
-        data: The image's bytes.
-        boxes: What to draw on it.
-    """
-    try:
-        with open_picture(data) as opened, decoding(*opened.size):
-            whole = ImageOps.exif_transpose(opened).convert("RGB")
-            scale = LONGEST_SIDE / max(whole.size)
-            corners = [_corners(item.box, whole.size, scale) for item in boxes]
-            image = whole.resize((max(1, round(whole.width * scale)), max(1, round(whole.height * scale))))
-            del whole
-    except UNREADABLE:
-        return None
-    draw = ImageDraw.Draw(image)
-    for item, (x, y, right, bottom) in zip(boxes, corners, strict=True):
-        colour = _COLOURS[item.colour % len(_COLOURS)]
-        draw.rectangle((x, y, right, bottom), outline=colour, width=1 if item.dashed else 2)
-        if item.text:
-            # Pillow's own font has Latin letters only; others are shown escaped.
-            text = item.text.encode("ascii", "backslashreplace").decode()[:24]
-            left, top, text_right, text_bottom = draw.textbbox((x + 2, max(0, y - 11)), text)
-            draw.rectangle((left - 1, top - 1, text_right + 1, text_bottom + 1), fill=colour)
-            draw.text((x + 2, max(0, y - 11)), text, fill="white")
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return data_uri(buffer.getvalue(), "image/jpeg")
-
-
-def _corners(
-    box: tuple[float, float, float, float], size: tuple[int, int], scale: float
-) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box in the scaled picture; of one that reaches outside what lies at its border.
-
-    A box may have any numbers, and Pillow fails at those that it can't hold.
-    """
-    x, y, width, height = box
-    edges = (x, y, max(x, x + width), max(y, y + height))
-    limits = (size[0], size[1], size[0], size[1])
-    # min and max of a number that is not one give the other.
-    left, top, right, bottom = (scale * min(limit, max(0.0, edge)) for edge, limit in zip(edges, limits, strict=True))
-    return left, top, max(left, right), max(top, bottom)
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a data URI."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+_ENVIRONMENT.filters |= {"name": name, "some": _bounded, "count": lambda number: f"{number:,}"}

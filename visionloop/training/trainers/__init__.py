@@ -123,6 +123,17 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class ClassCurves:
+    """Curves of one class at an IoU of 0.5, from any number of points above one, evenly spaced from 0 to 1.
+
+    ``precision`` is read at these recalls, ``f1`` (the harmonic mean of precision and recall) at these least confidences.
+    """
+
+    precision: Sequence[float]
+    f1: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Metrics on one split: ``metrics`` over all, ``per_class`` by class name, both by the names of docs/contract.md.
 
@@ -136,6 +147,7 @@ class Evaluation:
     ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
     ``right`` and ``wrong`` are the confidences of the detections on all images: right is one that matches a true object of
     its class with an IoU of at least 0.5, as mAP50 counts it. A trainer may leave them empty; evaluate then draws no ROC curve.
+    ``curves`` are those of the measured classes by name. A trainer may leave them out too; the report then says so.
     """
 
     metrics: Mapping[str, float]
@@ -149,6 +161,7 @@ class Evaluation:
     not_measured_per_class: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     classes: Sequence[str] = ()
     resampled: Callable[[str, NDArray[Any]], float | None] | None = None
+    curves: Mapping[str, ClassCurves] = field(default_factory=dict)
 
 
 class Predictor(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionloop.training.trainers import Evaluation
+import numpy
+
+from visionloop.training.trainers import ClassCurves, Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import write_data_file
 from visionloop.training.trainers.ultralytics.environment import plotting
@@ -17,6 +19,9 @@ from visionloop.training.trainers.ultralytics.tasks import task_of_library
 
 #: Names of the library's metrics for one class, in its order.
 CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
+
+#: The points of a class's curves, evenly spaced as the library's own 1,000 are.
+CURVE_POINTS = 101
 
 
 def evaluate(
@@ -98,4 +103,22 @@ def evaluate(
         right=validator.right,
         wrong=validator.wrong,
         resampled=validator.matches.metric if validator.matches else None,
+        curves=class_curves(validator.metrics, classes) if per_class else {},
     )
+
+
+def class_curves(metrics: Any, classes: Sequence[str]) -> dict[str, ClassCurves]:
+    """The library's curves of the measured classes, at ``CURVE_POINTS`` of its points.
+
+    Args:
+        metrics: The library's metrics of a split; those of a task without boxes have no curves.
+        classes: Class names by index.
+    """
+    box = getattr(metrics, "box", None)
+    if box is None:
+        return {}
+    points = numpy.linspace(0, len(box.px) - 1, CURVE_POINTS).round().astype(int)
+    return {
+        classes[index]: ClassCurves(precision[points].tolist(), f1[points].tolist())
+        for index, precision, f1 in zip(box.ap_class_index, box.prec_values, box.f1_curve, strict=True)
+    }

@@ -1,0 +1,175 @@
+"""Pictures for the page: a few examples of each kind of finding with what is wrong drawn, and a mosaic of labelled images."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate.report import Report, ReportedFinding
+from visionloop.core.errors import InvalidDataset, NotFound
+from visionloop.core.reports import Figure, Key
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.data import dice, drawing
+
+#: Examples of a kind, and pictures of the mosaic for each split.
+EXAMPLES = 4
+MOSAIC = {"train": 12, "val": 6, "test": 6}
+
+#: Longest side of a picture of the mosaic in pixels, and the classes that stand below a picture.
+MOSAIC_SIDE = 220
+LEGEND = 6
+
+#: Where a finding names one object of an image.
+_ANNOTATION = re.compile(r"annotations\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The findings of one code and severity: how many in how many images, with examples; ``sentences`` are of no image."""
+
+    code: str
+    severity: str
+    count: int
+    images: int
+    examples: Sequence[Figure]
+    sentences: Sequence[str]
+
+    @property
+    def more(self) -> int:
+        """The number of findings that are not shown."""
+        return self.count - len(self.examples) - len(self.sentences)
+
+
+class Gallery:
+    """Draws a snapshot's images. Without a dataset none is read, and figures have no picture."""
+
+    def __init__(self, snapshot: Snapshot, dataset: Prefix | None, album: drawing.Album) -> None:
+        """``album`` bounds what the page holds."""
+        self._snapshot, self._dataset, self._album = snapshot, dataset, album
+        self._order = dice.class_index(snapshot.annotations)
+        self._names = {entry.id: entry.name for entry in snapshot.annotations.classes}
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, album: drawing.Album, *, read: bool) -> Gallery:
+        """A snapshot's gallery; ``read`` says whether images may be read."""
+        return cls(snapshot, open_prefix(snapshot.dataset, "dataset") if read else None, album)
+
+    def kinds(self, report: Report) -> list[Kind]:
+        """The findings by kind: errors first, then by how many there are."""
+        groups: dict[tuple[str, str], list[ReportedFinding]] = {}
+        for finding in report.findings:
+            groups.setdefault((finding.severity, finding.code), []).append(finding)
+        ordered = sorted(groups.items(), key=lambda item: (item[0][0] != "error", -len(item[1]), item[0][1]))
+        return [self._kind(severity, code, findings) for (severity, code), findings in ordered]
+
+    def mosaic(self, left_out: Collection[str]) -> list[Figure]:
+        """Labelled images of each split, evenly spread over its file names; without those that are left out."""
+        if self._dataset is None:
+            return []
+        names: dict[str, list[str]] = {split: [] for split in dice.SPLITS}
+        for row in self._snapshot.rows:
+            if row.file_name not in left_out and self._images[row.file_name].annotations:
+                names[row.split].append(row.file_name)
+        return [
+            figure
+            for split in dice.SPLITS
+            for name in _spread(sorted(names[split]), MOSAIC[split])
+            if (figure := self._figure(name, split, side=MOSAIC_SIDE)).source is not None
+        ]
+
+    def _kind(self, severity: str, code: str, findings: Sequence[ReportedFinding]) -> Kind:
+        names = {finding.file_name for finding in findings if finding.file_name is not None}
+        # One example an image as long as there are others.
+        first: dict[str | None, ReportedFinding] = {}
+        for finding in findings:
+            first.setdefault(finding.file_name, finding)
+        shown = [finding for finding in first.values() if finding.file_name is not None][:EXAMPLES]
+        return Kind(
+            code,
+            severity,
+            len(findings),
+            len(names),
+            [self._figure(finding.file_name or "", self._note(finding), finding.field) for finding in shown],
+            [self._note(finding) for finding in findings if finding.file_name is None][:EXAMPLES],
+        )
+
+    def _note(self, finding: ReportedFinding) -> str:
+        """A finding's sentence without the names that stand beside it."""
+        sentence = finding.sentence.removeprefix(f"{self._snapshot.annotations.file}: ")
+        return sentence.removeprefix(f"{finding.file_name}: ")
+
+    @cached_property
+    def _images(self) -> Mapping[str, dice.Image]:
+        return {image.file_name: image for image in self._snapshot.annotations.images}
+
+    @cached_property
+    def _keys(self) -> Mapping[str, str]:
+        return {row.file_name: row.key for row in self._snapshot.rows if row.etag is not None}
+
+    def _figure(self, name: str, note: str, field: str = "", side: int = drawing.SIDE) -> Figure:
+        """An image with its objects; where ``field`` names one of them, that one stands out."""
+        image = self._images[name]
+        match = _ANNOTATION.search(field)
+        wrong = int(match[1]) if match else None
+        shown = drawing.colours((self._position(entry) for entry in image.annotations), len(self._order))
+        marks = [
+            _mark(entry, drawing.QUIET, "thin") if wrong is not None else _mark(entry, shown[self._position(entry)])
+            for position, entry in enumerate(image.annotations)
+            if position != wrong
+        ]
+        if wrong is not None and wrong < len(image.annotations):
+            marks = [*marks[: drawing.MARKS - 1], _mark(image.annotations[wrong], style="wrong")]
+        source = self._read(name, marks, side)
+        legend = self._legend(image.annotations, shown) if source and wrong is None else []
+        return Figure(source, name, note, legend)
+
+    def _read(self, name: str, marks: Sequence[drawing.Mark], side: int) -> str | None:
+        if self._dataset is None or name not in self._keys:
+            return None
+        try:
+            return self._album.draw(self._dataset.read(self._keys[name]), marks, side)
+        except (NotFound, InvalidDataset):
+            return None  # a finding says so
+
+    def _position(self, annotation: dice.Annotation) -> int:
+        """The index of its class; a class that the file does not have comes behind the others."""
+        return self._order.get(annotation.class_id, len(self._order))
+
+    def _legend(self, annotations: Iterable[dice.Annotation], colours: Mapping[int, str]) -> list[Key]:
+        counts = Counter(annotation.class_id for annotation in annotations)
+        keys = [
+            Key(
+                self._names.get(class_id, f"class {class_id}"),
+                colours[self._order.get(class_id, len(self._order))],
+                count,
+            )
+            for class_id, count in counts.most_common()
+        ]
+        others = sum(key.count or 0 for key in keys[LEGEND:])
+        return keys[:LEGEND] + ([Key("others", drawing.QUIET, others)] if others else [])
+
+
+def _mark(
+    annotation: dice.Annotation,
+    colour: str = drawing.QUIET,
+    style: Literal["plain", "thin", "wrong"] = "plain",
+) -> drawing.Mark:
+    """An annotation as it is drawn: its outline where it has one, else its box (a wrong one both), and labelled keypoints."""
+    mask = annotation.segmentation
+    polygons = mask if mask is not None and not isinstance(mask, dice.RunLength) else ()
+    values = annotation.keypoints or ()
+    points = [(x, y) for x, y, seen in zip(values[::3], values[1::3], values[2::3], strict=False) if seen]
+    box = annotation.bbox if style == "wrong" or not polygons else None
+    return drawing.Mark(box, polygons, points, colour, style=style)
+
+
+def _spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many of the names, evenly spread."""
+    if len(names) <= most:
+        return list(names)
+    return [names[position * len(names) // most] for position in range(most)]
