@@ -20,7 +20,7 @@ import msgspec
 from kfp import dsl
 
 from visionloop.components.convert import ahead as looking
-from visionloop.core import catalog, runs, variables
+from visionloop.core import catalog, reports, runs, variables
 from visionloop.core.encodings import print_json, write_anything
 from visionloop.core.errors import VisionloopError
 from visionloop.core.logs import notice
@@ -257,7 +257,11 @@ def fill(artifact: dsl.Artifact, result: Result) -> None:
 def _page(result: Result, ending: str) -> bytes | None:
     """Reads the receipt's first page with this file ending, if it has one."""
     pages = [name for name, output in result.receipt.outputs.items() if output.path.endswith(ending)]
-    return result.read(pages[0]) if pages else None
+    if not pages:
+        return None
+    page = result.read(pages[0])
+    # The engine shows a copy, beside which the run's other pages do not lie.
+    return reports.linked(page, {}) if ending == ".html" else page
 
 
 def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -48,16 +48,18 @@ class Kind:
 class Gallery:
     """Draws a snapshot's images. Without a dataset none is read, and figures have no picture."""
 
-    def __init__(self, snapshot: Snapshot, dataset: Prefix | None, album: drawing.Album) -> None:
-        """``album`` bounds what the page holds."""
-        self._snapshot, self._dataset, self._album = snapshot, dataset, album
+    def __init__(
+        self, snapshot: Snapshot, dataset: Prefix | None, album: drawing.Album, alive: Callable[[], None]
+    ) -> None:
+        """``album`` bounds what the page holds; ``alive`` is called for each picture."""
+        self._snapshot, self._dataset, self._album, self._alive = snapshot, dataset, album, alive
         self._order = dice.class_index(snapshot.annotations)
         self._names = {entry.id: entry.name for entry in snapshot.annotations.classes}
 
     @classmethod
-    def of(cls, snapshot: Snapshot, album: drawing.Album, *, read: bool) -> Gallery:
+    def of(cls, snapshot: Snapshot, album: drawing.Album, alive: Callable[[], None], *, read: bool) -> Gallery:
         """A snapshot's gallery; ``read`` says whether images may be read."""
-        return cls(snapshot, open_prefix(snapshot.dataset, "dataset") if read else None, album)
+        return cls(snapshot, open_prefix(snapshot.dataset, "dataset") if read else None, album, alive)
 
     def kinds(self, report: Report) -> list[Kind]:
         """The findings by kind: errors first, then by how many there are."""
@@ -131,6 +133,7 @@ class Gallery:
     def _read(self, name: str, marks: Sequence[drawing.Mark], side: int) -> str | None:
         if self._dataset is None or name not in self._keys:
             return None
+        self._alive()
         try:
             return self._album.draw(self._dataset.read(self._keys[name]), marks, side)
         except (NotFound, InvalidDataset):

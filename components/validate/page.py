@@ -26,7 +26,7 @@ def render(
         context: The stage's run.
     """
     album = drawing.Album()
-    gallery = Gallery.of(snapshot, album, read=report.mode != "annotations")
+    gallery = Gallery.of(snapshot, album, context.alive, read=report.mode != "annotations")
     annotations = snapshot.annotations
     named = annotations.dataset_name or annotations.dataset_id or snapshot.dataset.rstrip("/").rpartition("/")[2]
     broken = {finding.file_name for finding in report.findings if finding.severity == "error" and finding.file_name}

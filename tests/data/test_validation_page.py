@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from small_datasets import BOX, LABELS, dataset, stage
 
+from visionloop.core import catalog
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.reports import MOST_BYTES
+from visionloop.core.running import Invocation, run_stage
 from visionloop.data import dice
 
 OUTSIDE = BOX | {"bbox": [28, 4, 20, 8]}
@@ -65,6 +67,16 @@ def test_a_usable_dataset_says_so_first(tmp_path: Path) -> None:
     # One class: its labels in train, val and test, and all.
     assert re.findall(r'<td class="number">(\d+)</td>', text.split("Labels by class and split")[1])[:4] == list("2114")
     assert "4 boxes by their side" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"model_name": "Bottles & more"}, {"snapshot": {"model_name": "Bottles & more"}}]
+)
+def test_the_model_is_named_where_the_run_knows_it(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    folder, workspace = dataset(tmp_path / "set", "detection", None), tmp_path / "workspace"
+    invocation = Invocation(str(workspace), run="one", run_arguments=arguments)
+    run_stage(catalog.stage("snapshot"), {"dataset": str(folder)}, invocation)
+    assert "<dt>Model</dt><dd><bdi>Bottles &amp; more</bdi></dd>" in page(folder, workspace)
 
 
 def test_warnings_and_images_left_out_stand_in_the_headline(tmp_path: Path) -> None:

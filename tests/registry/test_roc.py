@@ -89,3 +89,17 @@ def test_a_trainer_that_tells_no_confidences_has_no_curve(prepared: Prepared, na
     assert "roc" not in outcome.result.receipt.outputs
     assert "<svg" not in outcome.result.read("report").decode()
     assert "confidenceMetrics" not in shown(outcome, tmp_path).metadata
+
+
+@pytest.mark.usefixtures("mlflow_uri")
+def test_a_page_in_kubeflow_pipelines_links_to_nothing_that_is_not_there(
+    prepared: Prepared, name: str, tmp_path: Path
+) -> None:
+    outcome = prepared.evaluate(prepared.train(2), name)
+    assert outcome.result is not None
+    assert "<nav><a " in outcome.result.read("report").decode()
+    artifact = dsl.HTML(name="report", uri=str(tmp_path / "artifact"), metadata={})
+    kubeflow.fill(artifact, outcome.result)
+    shown = Path(artifact.path).read_text()
+    assert "<nav></nav>" in shown
+    assert "Objects by size" in shown

@@ -73,8 +73,11 @@ def relative(uri: str, workspace: str) -> str | None:
 
 def origin(context: Context, model: str | None = None) -> dict[str, str]:
     """The model's name where it is known, the run and the date, as a page shows them."""
-    name = model or context.run_arguments.get("model_name")
-    named = {"Model": str(name)} if name else {}
+    arguments = context.run_arguments
+    # In a run that an engine started by itself, the first stage's arguments are all that is recorded.
+    first = arguments.get("snapshot")
+    model = model or arguments.get("model_name") or (first.get("model_name") if isinstance(first, Mapping) else None)
+    named = {"Model": str(model)} if model else {}
     return {**named, "Run": context.run.name, "Date": runs.now()}
 
 
@@ -110,4 +113,4 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"name": name, "some": _bounded, "count": lambda number: f"{number:,}"}
+_ENVIRONMENT.filters |= {"name": name, "some": _bounded, "thousands": lambda number: f"{number:,}"}
