@@ -5,15 +5,94 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 from small_datasets import BOX, LABELS, OUTLINE, POSE, converted, dataset, stage
 
+from visionloop.components.convert.converted import Converted
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.receipts import Result
+from visionloop.core.storage import open_prefix
+from visionloop.data.images import ImageCache, decode
+
+#: Task, labels of the first image, the finding, and how many labels of it convert writes.
+LABEL_FINDINGS: list[tuple[str, list[dict[str, Any]], str, int]] = [
+    ("detection", [], "image_without_annotations", 0),
+    ("segmentation", [], "image_without_annotations", 0),
+    ("pose", [], "image_without_annotations", 0),
+    ("detection", [BOX, BOX], "duplicate", 1),
+    ("segmentation", [OUTLINE, OUTLINE], "duplicate", 1),
+    ("pose", [POSE, POSE], "duplicate", 1),
+    ("detection", [BOX | {"segmentation": [[1, 1, 5, 1, 5, 5]]}, BOX], "duplicate", 1),
+    ("detection", [BOX, BOX | {"iscrowd": 1}], "object_dropped", 1),
+    ("detection", [BOX | {"iscrowd": 1}], "object_dropped", 0),
+    ("detection", [BOX | {"bbox": [4, 4, 0, 8]}], "object_dropped", 0),
+    ("detection", [BOX | {"bbox": [32, 4, 1, 8]}], "object_dropped", 0),
+    ("segmentation", [OUTLINE | {"segmentation": [[4, 4, 9, 4, 6, 4]]}], "object_dropped", 0),
+    ("segmentation", [OUTLINE | {"segmentation": [[32, 4, 33, 4, 33, 9]]}], "object_dropped", 0),
+    (
+        "segmentation",
+        [BOX | {"iscrowd": 1, "segmentation": {"size": [32, 32], "counts": "x"}}],
+        "object_dropped",
+        0,
+    ),
+    ("pose", [POSE | {"keypoints": [5, 5, 0, 6, 6, 0]}], "object_dropped", 0),
+    ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 99, 2]}], "object_dropped", 0),
+    ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 6, 2]}], "keypoint_outside", 1),
+    ("detection", [BOX | {"area": 1}], "area", 1),
+]
+
+#: What is said of the whole dataset: its top-level fields, the finding.
+GENERAL_FINDINGS: list[tuple[dict[str, Any], str]] = [
+    ({"classes": [{"id": 0, "name": "thing"}, {"id": 1, "name": "other"}]}, "empty_class"),
+    ({"statistics": {"total_images": 9}}, "statistics"),
+    ({"dataset_id": None}, "missing_metadata"),
+]
+
+
+def of_16_bits(path: Path) -> None:
+    Image.new("I;16", (32, 32), 40_000).save(path)
+
+
+def animated(path: Path) -> None:
+    pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+
+
+def jpeg(path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(path, "JPEG")
+
+
+def mirrored(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 2
+    Image.new("RGB", (32, 32)).save(path, exif=exif)
+
+
+#: What writes the first image's file, and the finding.
+PICTURE_FINDINGS: list[tuple[Callable[[Path], None], str]] = [
+    (of_16_bits, "bit_depth"),
+    (animated, "frames"),
+    (jpeg, "extension"),
+    (mirrored, "exif_orientation"),
+]
+
+#: The findings of the tests that have no table.
+OTHER_FINDINGS = {"image_too_small", "class_absent", "no_labels"}
+
+
+def test_every_finding_that_refuses_nothing_is_carried_through_convert():
+    """One that is added to the documented table must be carried here too."""
+    lines = (Path(__file__).parents[2] / "docs" / "dice.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    warnings = {row[0].strip("`") for row in rows if len(row) == 3 and "warning" in row[1]}
+    carried = {code for _, _, code, _ in LABEL_FINDINGS} | {code for _, code in [*GENERAL_FINDINGS, *PICTURE_FINDINGS]}
+    assert carried | OTHER_FINDINGS == warnings
 
 
 def labels(result: Result) -> dict[str, list[str]]:
@@ -27,34 +106,7 @@ def kept(result: Result) -> list[str]:
     return [json.loads(line)["file_name"] for line in result.read("index").splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("task", "first", "code", "lines"),
-    [
-        ("detection", [], "image_without_annotations", 0),
-        ("segmentation", [], "image_without_annotations", 0),
-        ("pose", [], "image_without_annotations", 0),
-        ("detection", [BOX, BOX], "duplicate", 1),
-        ("segmentation", [OUTLINE, OUTLINE], "duplicate", 1),
-        ("pose", [POSE, POSE], "duplicate", 1),
-        ("detection", [BOX | {"segmentation": [[1, 1, 5, 1, 5, 5]]}, BOX], "duplicate", 1),
-        ("detection", [BOX, BOX | {"iscrowd": 1}], "object_dropped", 1),
-        ("detection", [BOX | {"iscrowd": 1}], "object_dropped", 0),
-        ("detection", [BOX | {"bbox": [4, 4, 0, 8]}], "object_dropped", 0),
-        ("detection", [BOX | {"bbox": [32, 4, 1, 8]}], "object_dropped", 0),
-        ("segmentation", [OUTLINE | {"segmentation": [[4, 4, 9, 4, 6, 4]]}], "object_dropped", 0),
-        ("segmentation", [OUTLINE | {"segmentation": [[32, 4, 33, 4, 33, 9]]}], "object_dropped", 0),
-        (
-            "segmentation",
-            [BOX | {"iscrowd": 1, "segmentation": {"size": [32, 32], "counts": "x"}}],
-            "object_dropped",
-            0,
-        ),
-        ("pose", [POSE | {"keypoints": [5, 5, 0, 6, 6, 0]}], "object_dropped", 0),
-        ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 99, 2]}], "object_dropped", 0),
-        ("pose", [POSE | {"keypoints": [5, 99, 2, 6, 6, 2]}], "keypoint_outside", 1),
-        ("detection", [BOX | {"area": 1}], "area", 1),
-    ],
-)
+@pytest.mark.parametrize(("task", "first", "code", "lines"), LABEL_FINDINGS)
 def test_an_image_has_the_labels_that_the_report_promises(
     tmp_path: Path, task: str, first: list[dict[str, Any]], code: str, lines: int
 ):
@@ -90,18 +142,59 @@ def test_an_unlabelled_classification_image_is_left_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("task", LABELS)
-@pytest.mark.parametrize(
-    ("top", "code"),
-    [
-        ({"classes": [{"id": 0, "name": "thing"}, {"id": 1, "name": "other"}]}, "empty_class"),
-        ({"statistics": {"total_images": 9}}, "statistics"),
-        ({"dataset_id": None}, "missing_metadata"),
-    ],
-)
+@pytest.mark.parametrize(("top", "code"), GENERAL_FINDINGS)
 def test_what_is_said_of_the_whole_dataset_changes_no_label(tmp_path: Path, task: str, top: dict[str, Any], code: str):
     report, result = converted(dataset(tmp_path / "set", task, None, **top), tmp_path / "workspace")
     assert {finding.code for finding in report.findings} == {code}
     assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize(("write", "code"), PICTURE_FINDINGS)
+def test_an_unusual_picture_is_kept_and_can_be_trained_on(tmp_path: Path, write: Callable[[Path], None], code: str):
+    folder = dataset(tmp_path / "set", "detection", None)
+    write(folder / "images" / "0.png")
+    report, result = converted(folder, tmp_path / "workspace")
+    assert [(finding.code, finding.severity) for finding in report.findings] == [(code, "warning")]
+    assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+    assert [len(lines) for lines in labels(result).values()] == [1, 1, 1, 1]
+    cache = ImageCache(tmp_path / "cache")
+    assert Converted(result).view(open_prefix(str(folder), "dataset"), tmp_path / "view", cache) == 4
+    picture = decode((tmp_path / "view" / "images" / "train" / "0.png").read_bytes())
+    assert picture.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_a_class_that_train_never_shows_keeps_its_labels(tmp_path: Path, task: str):
+    classes = [{"id": 0, "name": "thing"}, {"id": 1, "name": "other"}]
+    folder = dataset(tmp_path / "set", task, None, classes=classes)
+    path = folder / f"annotations_{task}.json"
+    document = json.loads(path.read_text())
+    document["images"][3]["annotations"][0]["class_id"] = 1
+    path.write_text(json.dumps(document))
+    report, result = converted(folder, tmp_path / "workspace")
+    assert {finding.code for finding in report.findings} == {"class_absent"}
+    assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
+    assert yaml.safe_load(result.read("data"))["names"] == ["thing", "other"]
+    if task != "classification":
+        written = labels(result)
+        assert [written[name][0].split()[0] for name in "0123"] == ["0", "0", "0", "1"]
+
+
+@pytest.mark.parametrize("task", LABELS)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_without_labels_to_measure_is_kept(tmp_path: Path, task: str, split: str):
+    folder = dataset(tmp_path / "set", task, None)
+    path = folder / f"annotations_{task}.json"
+    document = json.loads(path.read_text())
+    for image in document["images"]:
+        image["annotations"] = [] if image["split"] == split else image["annotations"]
+    path.write_text(json.dumps(document))
+    report, result = converted(folder, tmp_path / "workspace")
+    assert "no_labels" in {finding.code for finding in report.findings if finding.severity == "warning"}
+    unlabelled = {"val": "2.png", "test": "3.png"}[split]
+    # A classification image without a label has no class whose folder it could lie in.
+    assert (unlabelled in kept(result)) == (task != "classification")
+    assert report.labels[split] == 0
 
 
 @pytest.mark.parametrize("task", LABELS)
