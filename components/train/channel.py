@@ -20,6 +20,14 @@ class Batch(msgspec.Struct, tag="batch", frozen=True):
     batches: int
 
 
+class Images(msgspec.Struct, tag="images", frozen=True):
+    """Images of a split that the trainer uses, as paths below the dataset's folder; ``complete`` with the last part."""
+
+    split: str
+    paths: list[str]
+    complete: bool
+
+
 class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     """An epoch is done and its checkpoint is in a file."""
 
@@ -55,7 +63,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
     traceback: str | None = None
 
 
-Message = Batch | Epoch | Done | Failed
+Message = Batch | Images | Epoch | Done | Failed
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,9 @@ from visionloop.core.logs import LOGGER, configure
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
 from visionloop.training.trainers import EpochReport, TrainingJob
+
+#: Images named in one message.
+IMAGES_PER_MESSAGE = 1000
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +56,23 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
 class ChannelListener:
     """Reports a trainer's progress to the stage."""
 
-    def __init__(self, end: channel.Channel) -> None:
-        """``end`` is this process's end of the channel."""
+    def __init__(self, end: channel.Channel, dataset: Path) -> None:
+        """``end`` is this process's end of the channel, ``dataset`` the job's dataset folder."""
         self._channel = end
+        self._dataset = dataset
         self._answers = end.lines(None)
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
         """Reports a finished batch, as a sign of life."""
         self._channel.send(channel.Batch(epoch, batch, batches))
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Reports the images of a split that the trainer uses; the stage compares them with the converted dataset's."""
+        roots = {os.path.join(folder, "") for folder in (self._dataset, self._dataset.resolve())}
+        names = [_below(roots, os.fspath(path)) for path in paths]
+        for start in range(0, max(1, len(names)), IMAGES_PER_MESSAGE):
+            end = start + IMAGES_PER_MESSAGE
+            self._channel.send(channel.Images(split, names[start:end], end >= len(names)))
 
     def epoch(self, report: EpochReport) -> bool:
         """Reports an epoch and waits until its checkpoint is durable. Returns whether to go on."""
@@ -89,7 +103,8 @@ def main(job_file: str, descriptor: int) -> int:
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers
     trainer = catalog.trainer(job.trainer)
     try:
-        result = trainer.train(job.job(), ChannelListener(end))
+        training = job.job()
+        result = trainer.train(training, ChannelListener(end, training.dataset))
         versions = dict(line.split("==", 1) for line in trainer.requirements() if "==" in line)
         end.send(
             channel.Done(
@@ -121,6 +136,11 @@ def main(job_file: str, descriptor: int) -> int:
         end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=texts.traceback(error)))
         return 70
     return 0
+
+
+def _below(roots: Iterable[str], path: str) -> str:
+    """A path relative to the one of the folders that it lies in."""
+    return next((path.removeprefix(root) for root in roots if path.startswith(root)), path)
 
 
 def _devices() -> list[str]:

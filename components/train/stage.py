@@ -18,6 +18,7 @@ from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.train import channel, spent
 from visionloop.components.train.child import JobFile
+from visionloop.components.train.comparison import ImageComparison
 from visionloop.components.train.supervisor import supervise
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.core import live, progress, receipts
@@ -50,6 +51,9 @@ from visionloop.training.trainers import Trainer
 #: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
 UPLOAD_TRIES = 3
 UPLOAD_BACKOFF_SECONDS = 1.0
+
+#: The splits that a training uses.
+TRAINED_SPLITS = ("train", "val")
 
 #: How long the end of a training that failed waits for its tracker.
 TRACKER_SECONDS = 10.0
@@ -246,7 +250,23 @@ class Training:
         )
         variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
         on_epoch = self._on_epoch if listening else lambda _: False
-        return supervise(job, folder, variables, on_batch=self._on_batch, on_epoch=on_epoch)
+        comparison = ImageComparison(job.trainer, self.loaded.converted.index)
+        before = self.last_epoch
+        done = supervise(
+            job,
+            folder,
+            variables,
+            on_batch=self._on_batch,
+            on_epoch=on_epoch,
+            on_images=comparison.add if listening else lambda _: None,
+        )
+        unreported = [split for split in TRAINED_SPLITS if split not in comparison.reported]
+        if unreported and self.last_epoch > before:
+            notice(
+                f"train: the trainer {job.trainer} does not say which images of the {_splits(unreported)} it uses; whether it left "
+                "out any is not checked."
+            )
+        return done
 
     def _on_batch(self, batch: channel.Batch) -> None:
         self.context.alive()
@@ -347,7 +367,7 @@ class Training:
         began = time.monotonic()
         # The test images too: an unreadable one must not end the run when the training is paid for.
         count = self.loaded.converted.view(
-            dataset, self._dataset, cache, ("train", "val"), self.context.advanced, checked=("test",)
+            dataset, self._dataset, cache, TRAINED_SPLITS, self.context.advanced, checked=("test",)
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",
@@ -423,6 +443,10 @@ def _batch(context: Context, loaded: Loaded) -> int:
     if failure is not None and failure.exit_code == OutOfMemory.exit_code and failure.batch:
         return min(configured, failure.batch)
     return configured
+
+
+def _splits(names: list[str]) -> str:
+    return f"split{'s' if len(names) > 1 else ''} {' and '.join(names)}"
 
 
 STAGE: Stage[Arguments, Loaded] = TrainStage()

@@ -30,6 +30,7 @@ def supervise(
     *,
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
+    on_images: Callable[[channel.Images], None],
 ) -> channel.Done:
     """Runs a job in a child process to its end.
 
@@ -39,6 +40,7 @@ def supervise(
         environment: The child's variables; it holds no key of a store.
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
+        on_images: Called with the images that the trainer says it uses.
 
     Raises:
         VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that the stage did not
@@ -57,6 +59,8 @@ def supervise(
             match channel.decode(line):
                 case channel.Batch() as batch:
                     on_batch(batch)
+                case channel.Images() as images:
+                    on_images(images)
                 case channel.Epoch() as epoch:
                     proceed = on_epoch(epoch)
                     with contextlib.suppress(BrokenPipeError):

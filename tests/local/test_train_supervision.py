@@ -246,6 +246,32 @@ def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared
     assert not [info for info in prepared.laptop.workspace.objects("train") if info.key.endswith("reservation.json")]
 
 
+@pytest.mark.parametrize(
+    ("passed_over", "sentence"),
+    [
+        ("000002.png", "toy uses 15 of the 16 images of the split train and leaves out train/000002.png; "),
+        (
+            "000002.png,000005.png",
+            "toy uses 14 of the 16 images of the split train and leaves out train/000002.png, train/000005.png; ",
+        ),
+    ],
+)
+def test_a_training_on_fewer_images_than_were_converted_is_refused(here: Prepared, passed_over: str, sentence: str):
+    """Whoever's trainer it is: before its first epoch, and nothing is published under the dataset's key."""
+    with pytest.raises(errors.InvalidDataset) as caught:
+        here.train_here(f"passed_over={passed_over}")
+    assert sentence in caught.value.sentence
+    assert (here.failure().exit_code, here.failure().last_successful_epoch) == (65, None)
+    assert here.laptop.keys("train") == []
+
+
+def test_a_trainer_that_does_not_say_what_it_trains_on_is_named(here: Prepared, capfd: pytest.CaptureFixture[str]):
+    here.train_here("reports_images=false", "passed_over=000002.png")
+    assert "toy does not say which images of the splits train and val it uses" in capfd.readouterr().err
+    here.train_here("momentum=0.8")
+    assert "does not say which images" not in capfd.readouterr().err
+
+
 def test_a_defect_of_the_trainer_is_told_with_its_traceback_in_the_record_alone(prepared: Prepared):
     sentence = prepared.train("fault=defect").refused(70)
     assert sentence == "train met a defect of Visionloop or toy (ZeroDivisionError: the toy's own); please report it."

@@ -7,7 +7,7 @@ protocol. A third party's trainer is found by the entry point group ``visionloop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -73,7 +73,8 @@ class TrainingJob:
 class EpochReport:
     """A finished epoch: 1-based number, metrics by the names of docs/contract.md, and a file from which training can be resumed.
 
-    ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch. ``stopping`` means that the trainer ends
+    ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch; where val has no ground truth for it, the
+    latest epoch is the best, in either mode, and ``val_metrics`` lacks it: a 0 would be a measurement. ``stopping`` means that the trainer ends
     after this epoch (all done, or early stopping).
     """
 
@@ -91,6 +92,13 @@ class Listener(Protocol):
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
         """Called after each batch of training or validation, as a sign of life."""
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Called once for ``train`` and once for ``val``, before the first epoch, with the image files that the trainer uses.
+
+        They are compared with the converted dataset's: a training on fewer ends with 65. A trainer that never calls it is
+        named in the log.
+        """
 
     def epoch(self, report: EpochReport) -> bool:
         """Called after each epoch. Returns once its checkpoint is durable; False asks the trainer to stop now."""

@@ -3,6 +3,7 @@
 It is a real training: momentum, a moving average of the weights and the state of its random numbers are carried from epoch
 to epoch, so a resume that loses one of them ends with other bytes. ``fault`` makes an attempt that does not resume go wrong
 after ``fault_after`` epochs; ``hold_until`` names a file that must exist before it goes on after ``hold_after`` epochs.
+``passed_over`` names images that it does not train on; with ``reports_images`` false it says nothing of which it does.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class ToyTrainer:
             "fits": Setting(int, 65_536, "the largest batch that fits", minimum=1, affects_result=False),
             "hold_after": Setting(int, 1, "epochs before it waits", minimum=0, affects_result=False),
             "hold_until": Setting(str, None, "a file to wait for", optional=True, affects_result=False),
+            "passed_over": Setting(str, None, "names of images left out", optional=True, affects_result=False),
+            "reports_images": Setting(bool, True, "whether it says what it trains on", affects_result=False),
         }
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
@@ -148,7 +151,9 @@ def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -
     config, fresh = job.config, state is None
     if job.batch > config["fits"]:
         raise OutOfMemory(f"A batch of {job.batch} does not fit; {config['fits']} does.")
-    pixels, truth = _objects(job.dataset, "train")
+    for split in ("train", "val") if config["reports_images"] else ():
+        listener.images(split, [path for path in _images(job.dataset, split) if path.name not in passed_over(config)])
+    pixels, truth = _objects(job.dataset, "train", passed_over(config))
     held_out = _objects(job.dataset, "val")
     chance = np.random.default_rng(int(config["seed"]))
     shape = (pixels.shape[1], len(job.classes))
@@ -219,11 +224,22 @@ def _hold(config: Mapping[str, Any], epoch: int, listener: Listener) -> None:
         time.sleep(0.1)
 
 
-def _objects(dataset: Path, split: str) -> tuple[Array, NDArray[np.int64]]:
+def passed_over(config: Mapping[str, Any]) -> list[str]:
+    """The names of the images that are left out."""
+    return str(config["passed_over"] or "").split(",")
+
+
+def _images(dataset: Path, split: str) -> list[Path]:
+    return sorted((dataset / "images" / split).rglob("*.png"))
+
+
+def _objects(dataset: Path, split: str, without: Sequence[str] = ()) -> tuple[Array, NDArray[np.int64]]:
     """Features and class indices of a split's objects, in the order of file names."""
     features, truth = [], []
-    for label in sorted((dataset / "labels" / split).rglob("*.txt")):
-        picture = dataset / "images" / label.relative_to(dataset / "labels").with_suffix(".png")
+    for picture in _images(dataset, split):
+        if picture.name in without:
+            continue
+        label = dataset / "labels" / picture.relative_to(dataset / "images").with_suffix(".txt")
         with Image.open(picture) as opened:
             image = opened.convert("L")
         for line in label.read_text().splitlines():
