@@ -502,6 +502,13 @@ def test_a_metric_that_is_still_zero_is_no_verdict() -> None:
     assert best.epoch == 7
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_where_nothing_is_measured_the_best_epoch_is_the_last(mode: str) -> None:
+    best = Best(mode, 2)
+    assert not any(best(epoch, None) for epoch in range(1, 8))
+    assert best.epoch == 7
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(["max", "min"]))
 def test_the_best_is_the_extreme(values: list[float], mode: str) -> None:
     best = Best(mode, 0)

@@ -441,6 +441,16 @@ def test_a_training_on_fewer_images_is_refused(split: str, tmp_path: Path) -> No
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_without_a_label_in_val_nothing_is_measured_and_the_best_epoch_is_the_last(tmp_path: Path) -> None:
+    dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 1})
+    (dataset / "labels" / "val" / "000.txt").write_text("")
+    job = tiny.job(dataset, tmp_path / "work", primary_metric_mode="min", epochs=2, imgsz=32, patience=1)
+    result = TRAINER.train(job, tiny.SilentListener())
+    assert (result.epochs, result.best_epoch) == (2, 2)
+    assert "val_loss" in result.history[-1]["val_metrics"]
+    assert not {name for name in result.history[-1]["val_metrics"] if "loss" not in name}
+
+
 def test_no_image_is_rewritten(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -459,8 +469,10 @@ def test_no_image_is_rewritten(tmp_path: Path) -> None:
 
 def test_a_cache_on_the_disk_leaves_no_image_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    listener = EnoughAtOnce()
     with pytest.raises(Enough):
-        TRAINER.train(tiny.job(dataset, tmp_path / "work", cache="disk"), EnoughAtOnce())
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", cache="disk"), listener)
+    assert {split: len(names) for split, names in listener.used.items()} == {"train": 4, "val": 2}
     assert len(list(dataset.rglob("*.npy"))) == 6
     assert "left out" not in caplog.text
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,14 @@ class SilentListener:
     """Hears and forgets; counts what it heard."""
 
     epochs: list[EpochReport] = field(default_factory=list)
+    used: dict[str, list[str]] = field(default_factory=dict)
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
         """Forgets."""
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Keeps the names."""
+        self.used[split] = sorted(Path(path).name for path in paths)
 
     def epoch(self, report: EpochReport) -> bool:
         """Keeps the report and lets the training go on."""
@@ -114,6 +120,9 @@ class Keeping:
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
         self.batches.append((epoch, batch, batches))
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Forgets."""
 
     def epoch(self, report: EpochReport) -> bool:
         self.reports.append(report)

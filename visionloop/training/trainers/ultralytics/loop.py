@@ -61,6 +61,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.position = -1  # of the current batch, counted over all epochs
         self.last_step = -1  # position of the last optimizer step
         self.step_delay = 0
+        self.measures = True
         self.stop = False
         super().__init__(overrides=arguments)
         self.add_callback("on_val_batch_end", self.on_val_batch_end)
@@ -109,6 +110,10 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         config = self.job.config
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._check_cache()
+        # Without a label the library says 0, which would be a measurement.
+        self.measures = any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
+        for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
+            self.plan.listener.images(split, loader.dataset.im_files)
         if self.plan.state:
             self._restore(self.plan.state)
 
@@ -216,11 +221,12 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.last_step = self.position
         self.step_delay = 0
 
-    def validate(self) -> tuple[dict[str, float], float]:
-        """Returns the validation's metrics, and the primary metric, which decides the best epoch."""
+    def validate(self) -> tuple[dict[str, float], float | None]:
+        """Returns the validation's metrics, and the primary metric, which decides the best epoch; None without a label in val."""
         results = self.validator(self)
         results.pop("fitness", None)
-        return results, val_metrics(results)[str(self.job.config["primary_metric"])]
+        metric = str(self.job.config["primary_metric"])
+        return results, val_metrics(results)[metric] if self.measures else None
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Ends a diverged training; the library would go back to an earlier epoch, or save zeros."""
@@ -244,7 +250,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             {
                 "epoch": self.epoch + 1,
                 "train_metrics": train_metrics(self.tloss, learning_rate),
-                "val_metrics": val_metrics(self.metrics),
+                "val_metrics": val_metrics(self.metrics, measured=self.measures),
             }
         )
 

@@ -11,7 +11,7 @@ class Best:
     """The best epoch so far by the primary metric; called after each epoch, it returns whether to stop early.
 
     A metric that is still 0 does not show which epoch is better: while the best value to be maximised is 0, the latest
-    epoch counts as the best, and patience does not run.
+    epoch counts as the best, and patience does not run. So it is, whatever the mode, where nothing can be measured.
 
     Attributes:
         mode: ``max`` or ``min``.
@@ -28,9 +28,11 @@ class Best:
     #: Read by the library, which would draw plots of the last validation if this were True.
     possible_stop = False
 
-    def __call__(self, epoch: int, value: float) -> bool:
-        """Records an epoch's value and returns whether patience has run out."""
-        if self.improved_by(value):
+    def __call__(self, epoch: int, value: float | None) -> bool:
+        """Records an epoch's value, None without a measurement, and returns whether patience has run out."""
+        if value is None:
+            self.epoch = epoch
+        elif self.improved_by(value):
             self.epoch, self.value = epoch, value
         return bool(self.patience) and epoch - self.epoch >= self.patience
 
@@ -49,8 +51,8 @@ def train_metrics(losses: dict[str, Any], learning_rate: float) -> dict[str, flo
     return {"loss": sum(items.values()), **items, "lr": learning_rate}
 
 
-def val_metrics(results: dict[str, float]) -> dict[str, float]:
-    """The library's validation results by our metric names.
+def val_metrics(results: dict[str, float], *, measured: bool = True) -> dict[str, float]:
+    """The library's validation results by our metric names; without ``measured`` the losses alone.
 
     ``metrics/mAP50(B)`` → ``mAP50``, ``metrics/mAP50(M)`` → ``mask_mAP50``, ``metrics/mAP50(P)`` → ``pose_mAP50``,
     ``val/box_loss`` → ``val_box_loss``, and their sum ``val_loss``.
@@ -67,4 +69,4 @@ def val_metrics(results: dict[str, float]) -> dict[str, float]:
             metrics[prefixes.get(suffix, "") + name.removesuffix(suffix)] = float(value)
     if losses:
         metrics["val_loss"] = sum(losses.values())
-    return metrics | losses
+    return {name: value for name, value in metrics.items() if measured or name == "val_loss"} | losses

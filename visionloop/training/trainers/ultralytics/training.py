@@ -71,6 +71,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> Path:
             metrics.plot(epochs, [entry["val_metrics"].get(name) for entry in history], marker=".", label=name)
     for axes, title in ((losses, "Loss"), (metrics, "Validation")):
         axes.set(title=title, xlabel="epoch")
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:  # without a label in val no metric is measured
+            axes.legend()
     figure.savefig(path, dpi=100, metadata={"Software": None})
     return path
