@@ -248,14 +248,20 @@ class EvaluateStage:
             return candidate, None
         try:
             uri, description = resolve.describe(champion, loaded.registry)
-            checkpoint = package.fetch_checkpoint(uri, description, work / "champion.pt", champion.checkpoint_sha256)
-            trainer = catalog.trainer(description.trainer)
-        except (InvalidReceipt, InvalidConfig) as error:
+        except InvalidReceipt as error:
             return None, _obstacle(champion, error.sentence)
         except AccessDenied as error:
             if champion.training_digest:
                 raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
+        try:
+            trainer = catalog.trainer(description.trainer)
+        except InvalidConfig as error:
+            return None, _obstacle(champion, error.sentence)
+        # One that was altered ends the stage: it is no reason for a verdict.
+        checkpoint = package.fetch_checkpoint(
+            uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
+        )
         others = f"{champion.label} has other classes than this model"
         if tuple(description.classes) != tuple(candidate.classes):
             return None, _obstacle(champion, others)

@@ -17,7 +17,7 @@ from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import registered, resolve_settings
 from visionloop.components.validate.stage import MODES, ON_ERROR
-from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
 from visionloop.core.packages import install_command
 from visionloop.core.storage import open_prefix
@@ -271,4 +271,9 @@ def _check_registry(given: Mapping[str, Any], name: str, reach: Reach, environme
     registry = Registry(environment, "evaluate")
     registry.check_workspace(str(given["workspace"]))
     registry.check_name(name, str(given["model_name"]))
+    champion = registry.champion(name)
+    if champion is not None:
+        # Only a workspace that is gone is refused: what else evaluate can't read is incomparable there.
+        with contextlib.suppress(InvalidReceipt, AccessDenied, NotFound):
+            resolve.describe(champion, registry)
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared, published
 
+from visionloop.components.snapshot.preflight import HERE, preflight
 from visionloop.core import receipts
 from visionloop.core.canonical import sha256
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
@@ -292,19 +294,24 @@ def test_a_registered_checkpoint_is_compared_with_the_digest_that_its_version_re
 ) -> None:
     """Altered together with the model's description of itself, which then agrees with it."""
     training = prepared.train(2)
-    prepared.register(prepared.evaluate(training, name), name)
+    evaluation = prepared.evaluate(training, name)
+    prepared.register(evaluation, name)
     version = registry.version(name, 1)
     assert version is not None
     assert version.checkpoint_sha256 == receipts.load(training, "train").output("best").sha256
     source = open_prefix(version.source, "results")
-    altered = source.read("artifacts/best.pt").replace(b'"offset":2', b'"offset":3')
+    right = source.read("artifacts/best.pt")
+    altered = right.replace(b'"offset":2', b'"offset":3')
     source.write("artifacts/best.pt", altered)
     described = source.read("MLmodel").replace(version.checkpoint_sha256.encode(), sha256(altered).encode())
     source.write("MLmodel", described)
     with pytest.raises(InvalidReceipt, match="the checkpoint was altered since it was registered"):
         resolve_model(f"models:/{name}/1", {"MLFLOW_TRACKING_URI": mlflow_uri})
-    outcome = prepared.evaluate(prepared.train(1), name)
-    assert "the checkpoint was altered since it was registered" in outcome.summary()["reason"]
+    assert prepared.register(evaluation, name).reused  # read without a workspace, nothing is marked
+    with pytest.raises(InvalidReceipt, match="again: register will be computed again"):
+        prepared.evaluate(prepared.train(1), name)
+    assert not prepared.register(evaluation, name).reused
+    assert source.read("artifacts/best.pt") == right
 
 
 def test_a_model_whose_workspace_was_moved_is_refused_by_its_old_location(
@@ -316,6 +323,25 @@ def test_a_model_whose_workspace_was_moved_is_refused_by_its_old_location(
     folder.rename(folder.with_name("moved"))
     with pytest.raises(InvalidConfig, match=f"its files lay in the workspace {prepared.workspace}, which is gone"):
         resolve_model(f"models:/{name}/1", {"MLFLOW_TRACKING_URI": mlflow_uri})
+
+
+def test_a_champion_whose_workspace_was_moved_ends_the_evaluation_and_the_check_before_a_run(
+    prepared: Prepared, registry: Registry, name: str, mlflow_uri: str, tmp_path: Path
+) -> None:
+    prepared.register(prepared.evaluate(prepared.train(2), name), name)
+    moved = replace(prepared, workspace=f"{prepared.workspace}-moved")
+    uris = {field: getattr(prepared, field) for field in ("snapshot", "converted")} | {"training": prepared.train(1)}
+    folder = local_path(prepared.workspace)
+    assert folder is not None
+    folder.rename(f"{folder}-moved")
+    uris = {field: uri.replace(prepared.workspace, moved.workspace) for field, uri in uris.items()}
+    training, moved = uris.pop("training"), replace(moved, **uris)
+    sentence = f"its files lay in the workspace {prepared.workspace}, which is gone"
+    arguments = {"dataset": str(tmp_path / "dataset"), "workspace": moved.workspace, "model_name": name}
+    with pytest.raises(InvalidConfig, match=sentence):
+        preflight(arguments, {"model": "yolo11n.yaml"}, HERE, {"MLFLOW_TRACKING_URI": mlflow_uri})
+    with pytest.raises(InvalidConfig, match=sentence):
+        moved.evaluate(training, name)
 
 
 def test_resolving_a_registered_model(prepared: Prepared, registry: Registry, name: str, mlflow_uri: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import msgspec
 import yaml
 from PIL import Image, ImageDraw
 
+from visionloop.core import damage, receipts
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.packages import not_installed
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.registry import archive
 from visionloop.training import catalog
 from visionloop.training.tracking.connection import describe, is_mlflows, prepare_import, quiet_import
@@ -160,7 +162,9 @@ def read(uri: str) -> Description:
         ) from error
 
 
-def fetch_checkpoint(uri: str, description: Description, local: Path, recorded: str | None = None) -> Path:
+def fetch_checkpoint(
+    uri: str, description: Description, local: Path, recorded: str | None = None, workspace: Prefix | None = None
+) -> Path:
     """Downloads a model's checkpoint, checked against the digest that its version records.
 
     Args:
@@ -168,6 +172,7 @@ def fetch_checkpoint(uri: str, description: Description, local: Path, recorded: 
         description: The model's description of itself.
         local: The file to write.
         recorded: The SHA-256 that the version records; without one that of the description counts.
+        workspace: The workspace that is open now: a registration there whose checkpoint does not match is marked as damaged.
 
     Raises:
         InvalidReceipt: If it is gone or does not match.
@@ -184,11 +189,26 @@ def fetch_checkpoint(uri: str, description: Description, local: Path, recorded: 
         ) from None
     if sent.sha256 != expected:
         local.unlink(missing_ok=True)
+        if workspace is not None and _mark_damaged(uri, description.checkpoint, sent.sha256, workspace):
+            remedy = "run the model's own run again: register will be computed again, and puts it there again."
+        else:
+            remedy = "run the model's own run again with --force register, which puts it there again."
         raise InvalidReceipt(
-            f"{uri}/{description.checkpoint}: the checkpoint was altered since it was registered; "
-            "run the model's own run again with --force register, which puts it there again."
+            f"{uri}/{description.checkpoint}: the checkpoint was altered since it was registered; {remedy}"
         )
     return local
+
+
+def _mark_damaged(uri: str, checkpoint: str, digest: str, workspace: Prefix) -> bool:
+    """Marks the registration that put a model's files at ``uri``. Returns False unless it is of this workspace."""
+    match = re.fullmatch(re.escape(workspace.uri) + r"/register/([0-9a-f]{64})/[0-9a-f]+/([^/]+)", uri)
+    result = receipts.look(workspace, "register", match[1]) if match else None
+    if match is None or result is None:
+        return False
+    output = f"{match[2]}/{checkpoint}"
+    return output in result.receipt.outputs and damage.mark(
+        result.prefix, damage.Damage(output=output, attempt=result.receipt.attempt, sha256=digest)
+    )
 
 
 def is_complete(uri: str) -> bool:

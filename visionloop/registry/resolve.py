@@ -9,7 +9,7 @@ from visionloop.core import workspace
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.core.folders import temporary_folder
 from visionloop.core.names import sanitise
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.registry import package
 from visionloop.registry.versions import STORAGE_URI, Registry, Version, not_registered
 
@@ -70,8 +70,13 @@ def _moved_workspace(source: str) -> str | None:
     return match[1]
 
 
-def resolve_model(reference: str, environment: Mapping[str, str]) -> str:
+def resolve_model(reference: str, environment: Mapping[str, str], workspace: Prefix | None = None) -> str:
     """The URI of a registered model's checkpoint, for starting weights, once its digest is what the version records.
+
+    Args:
+        reference: ``models:/NAME@alias`` or ``models:/NAME/3``.
+        environment: The process's variables.
+        workspace: The workspace that is open now, where an altered checkpoint is marked as damaged.
 
     Raises:
         NotFound: If there is no such model, version or alias.
@@ -82,5 +87,5 @@ def resolve_model(reference: str, environment: Mapping[str, str]) -> str:
     version = find(reference, registry)
     uri, description = describe(version, registry)
     with temporary_folder("registered") as folder:
-        package.fetch_checkpoint(uri, description, folder / "checkpoint", version.checkpoint_sha256)
+        package.fetch_checkpoint(uri, description, folder / "checkpoint", version.checkpoint_sha256, workspace)
     return f"{uri}/{description.checkpoint}"
