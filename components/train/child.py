@@ -18,6 +18,7 @@ from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
+from visionloop.training.devices import CPU, device_name
 from visionloop.training.trainers import EpochReport, TrainingJob
 
 #: Images named in one message.
@@ -116,7 +117,7 @@ def main(job_file: str, descriptor: int) -> int:
                 plots=[str(path) for path in result.plots],
                 batch=result.batch,
                 versions=versions,
-                devices=_devices(),
+                devices=_devices(job.config.get("device")),
             )
         )
     except BrokenPipeError:
@@ -143,9 +144,10 @@ def _below(roots: Iterable[str], path: str) -> str:
     return next((path.removeprefix(root) for root in roots if path.startswith(root)), path)
 
 
-def _devices() -> list[str]:
-    """The GPUs that torch sees in this process, by name; empty without torch or a GPU."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+def _devices(device: object) -> list[str]:
+    """The GPUs that a training with this setting computes on, by name; empty without torch or a GPU."""
+    torch, name = sys.modules.get("torch"), device_name(device)
+    if name == CPU or torch is None or not torch.cuda.is_available():
         return []
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    numbers = [int(word) for word in name.split(",") if word.isdecimal()] if name else [0]
+    return [torch.cuda.get_device_name(number) for number in numbers]

@@ -382,6 +382,17 @@ def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prep
     assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
 
 
+def test_the_seconds_of_a_run_that_finished_no_epoch_are_the_trainings_too(here: Prepared):
+    with pytest.raises(errors.Killed):
+        here.train_here("fault=killed", "fault_after=0", run="first")
+    used = here.laptop.record("first").state("train").seconds
+    outcome = here.train_here(run="second")
+    assert outcome.result is not None
+    assert outcome.result.receipt.timings["seconds"] > used > 0
+    run_stage(catalog.stage("cleanup"), {}, Invocation(here.laptop.workspace.uri, run="second"))
+    assert not list(outcome.result.prefix.objects("runs"))
+
+
 def test_checkpoints_of_an_unfinished_training_survive_cleanup(prepared: Prepared):
     prepared.train("fault=killed", "fault_after=2").refused(137)
     prepared.laptop.stage("cleanup", "--run", "supervised").expect()
