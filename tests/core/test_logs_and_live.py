@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import signal
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from visionloop.core import live
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig, Terminated
+from visionloop.core.limits import Limits
 from visionloop.core.logs import LOGGER, JsonLines, PlainLines, configure, notice
 
 
@@ -45,6 +49,21 @@ def test_a_value_that_json_does_not_know_does_not_cost_the_line():
 def test_plain_lines_name_a_level_that_is_not_info():
     assert PlainLines().format(logged("said")) == "said"
     assert PlainLines().format(logged("said", logging.WARNING)) == "WARNING: said"
+
+
+def test_a_signal_while_a_line_is_written_ends_the_stage_and_prints_no_traceback(monkeypatch, capfd):
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return written
+
+    stream = Interrupted()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    configure(trace_id="t", run="r", stage="train")
+    with pytest.raises(Terminated, match="toy was asked to end by SIGTERM"), Limits("toy", 60, 0):
+        LOGGER.info("epoch 1/4")
+    assert "Traceback" not in stream.getvalue() + capfd.readouterr().err
 
 
 def test_configuring_again_replaces_the_context_and_writes_each_line_once(capfd):

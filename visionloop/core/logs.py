@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import msgspec
 
 from visionloop.core import secrets, texts
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig, VisionloopError
 
 LOGGER = logging.getLogger("visionloop")
 
@@ -52,6 +52,16 @@ class JsonLines(logging.Formatter):
             return json.dumps(line, default=str)
 
 
+class Lines(logging.StreamHandler[Any]):
+    """Writes log lines; an error that a signal raises while one is written goes on to the stage that was asked to end."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
+        """Raises such an error; logging would print it with its traceback and go on."""
+        if isinstance(error := sys.exc_info()[1], VisionloopError):
+            raise error
+        super().handleError(record)
+
+
 class PlainLines(logging.Formatter):
     """For a person at a terminal: the message, with its level unless it is INFO, and no traceback."""
 
@@ -68,7 +78,7 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
         InvalidConfig: If VISIONLOOP_LOG_LEVEL or VISIONLOOP_LOG_FORMAT is not an allowed value.
     """
     stream = _redirected or sys.__stderr__ or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     wanted = form(stream)
     if wanted not in ("text", "json"):
         raise InvalidConfig(f"VISIONLOOP_LOG_FORMAT is '{wanted}'; give text or json.")
@@ -92,7 +102,7 @@ def use_stream(stream: TextIO | None, on_fields: Callable[[dict[str, str]], None
     global _redirected, _on_fields
     _redirected, _on_fields = stream, on_fields
     for handler in LOGGER.handlers:
-        if type(handler) is logging.StreamHandler:  # a test's or a file's stays
+        if type(handler) is Lines:  # a test's or a file's stays
             handler.setStream(stream or sys.__stderr__ or sys.stderr)
 
 
@@ -103,7 +113,7 @@ def last_words(sentence: str) -> None:
 
 def configure_for_people() -> None:
     """Sends notices and warnings to stderr as plain lines, for the commands that a person calls."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     handler.setFormatter(PlainLines())
     _use(handler, logging.INFO)
 
@@ -115,7 +125,7 @@ def _use(handler: logging.StreamHandler[Any], level: int | str) -> None:
     LOGGER.setLevel(level)
     root = logging.getLogger()
     # What writes to stdout or stderr goes, such as the handler of an engine's executor; a test's or a file's stays.
-    root.handlers[:] = [kept for kept in root.handlers if type(kept) is not logging.StreamHandler] + [handler]
+    root.handlers[:] = [kept for kept in root.handlers if type(kept) not in (Lines, logging.StreamHandler)] + [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
