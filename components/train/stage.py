@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import threading
@@ -39,7 +40,7 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import split_uri
 from visionloop.data import images
 from visionloop.registry import resolve_model
@@ -108,7 +109,8 @@ class TrainStage:
         )
         model = str(config.values["model"])
         with temporary_folder("weights") as folder:
-            located = weights.locate(model, trainer, os.environ, read_weights, folder, registered)
+            in_registry = functools.partial(registered, workspace=context.workspace)
+            located = weights.locate(model, trainer, os.environ, fetch_weights, folder, in_registry)
         parameters = {name: Parameter(value, config.source(name)) for name, value in config.key_values().items()}
         parameters["model"] = Parameter(located.identity, f"{config.source('model')}: {model}")
         parameters["trainer_version"] = Parameter(trainer.logic_version, "trainer")
@@ -185,7 +187,8 @@ class Training:
         """Trains to the end."""
         prefix = self.attempt.key_prefix
         earlier = self._earlier_progress()
-        self._spent_before = spent.by_other_runs(earlier, self.context.workspace, self.context.run.name)
+        self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
+        spent.begin(prefix, self.context.run.name)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         # When resuming from an older generation of a finished training, the last epoch is trained again.
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
@@ -234,7 +237,7 @@ class Training:
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
         work = folder / "work"
         work.mkdir()
-        located = weights.materialise(self.loaded.weights, read_weights, folder)
+        located = weights.materialise(self.loaded.weights, fetch_weights, folder)
         job = JobFile(
             trainer=self.loaded.config.trainer,
             task=self.loaded.converted.task,
@@ -341,8 +344,10 @@ class Training:
         """Returns the progress of an earlier attempt, unless this run has to compute anew and has not begun to."""
         prefix = self.attempt.key_prefix
         earlier = progress.read(prefix)
-        if earlier is not None and self.context.force and earlier.attempt not in self.context.attempts:
+        if self.context.force and (earlier is None or earlier.attempt not in self.context.attempts):
             prefix.delete([progress.FILE])
+            if self.attempt.name == self.context.attempts[0]:
+                spent.forget(prefix)
             return None
         return earlier
 
@@ -423,17 +428,17 @@ def resolve_settings(settings: Mapping[str, object], task: str) -> tuple[configu
     return config, trainer
 
 
-def read_weights(uri: str) -> bytes:
-    """Starting weights at a URI, from the results store. Raises NotFound; InvalidConfig if they are too large."""
+def fetch_weights(uri: str, local: Path) -> None:
+    """Fetches starting weights from the results store into a file. Raises NotFound; InvalidConfig if they are too large."""
     parent, name = split_uri(uri)
     prefix = open_prefix(parent, "results")
     weights.check_size(prefix.head(name).size, uri)
-    return prefix.read(name)
+    prefix.download(name, local)
 
 
-def registered(reference: str) -> str:
-    """The URI of a registered model's checkpoint (``models:/NAME@alias``). Raises NotFound."""
-    return resolve_model(reference, os.environ)
+def registered(reference: str, workspace: Prefix | None = None) -> str:
+    """The URI of a registered model's checkpoint (``models:/NAME@alias``); see `resolve_model`. Raises NotFound."""
+    return resolve_model(reference, os.environ, workspace)
 
 
 def _batch(context: Context, loaded: Loaded) -> int:

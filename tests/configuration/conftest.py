@@ -130,11 +130,11 @@ def objects() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def reader(objects: dict[str, bytes]) -> Callable[[str], bytes]:
-    def read(uri: str) -> bytes:
+def reader(objects: dict[str, bytes]) -> Callable[[str, Path], object]:
+    def fetch(uri: str, local: Path) -> object:
         try:
-            return objects[uri]
+            return local.write_bytes(objects[uri])
         except KeyError:
             raise NotFound(uri) from None
 
-    return read
+    return fetch

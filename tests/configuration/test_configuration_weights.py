@@ -9,11 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from visionloop.components.train.stage import fetch_weights
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
+from visionloop.core.storage import Prefix
 from visionloop.training.trainers import Trainer
 from visionloop.training.weights import LARGEST_WEIGHTS, Weights, locate, materialise, reference_kind
 
-Reader = Callable[[str], bytes]
+Reader = Callable[[str, Path], object]
 BYTES = b"weights"
 DIGEST = hashlib.sha256(BYTES).hexdigest()
 
@@ -227,3 +229,21 @@ def test_weights_above_the_limit_are_refused_before_they_are_read(toy: Trainer, 
         file.truncate(LARGEST_WEIGHTS + 1)
     with pytest.raises(InvalidConfig, match="16,000,000,001 bytes, more than"):
         locate(str(tmp_path / "huge.pt"), toy, {}, reader, tmp_path)
+
+
+def test_weights_in_a_store_are_fetched_into_a_file_and_never_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("read into memory")
+
+    monkeypatch.setattr(Prefix, "read", refuse)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "best.pt").write_bytes(BYTES)
+    uri = (tmp_path / "store" / "best.pt").as_uri()
+    fetch_weights(uri, tmp_path / "local")
+    assert (tmp_path / "local").read_bytes() == BYTES
+    monkeypatch.setattr("visionloop.training.weights.LARGEST_WEIGHTS", len(BYTES) - 1)
+    with pytest.raises(InvalidConfig, match=f"have {len(BYTES)} bytes, more than the {len(BYTES) - 1} that are read"):
+        fetch_weights(uri, tmp_path / "too large")
+    assert not (tmp_path / "too large").exists()

@@ -29,7 +29,8 @@ ARCHITECTURE_SUFFIXES = frozenset({".yaml", ".yml"})
 #: The largest weights that are read, in bytes.
 LARGEST_WEIGHTS = 16 * 10**9
 
-Reader = Callable[[str], bytes]
+#: Fetches an object of the results store by its ``s3://`` URI into a file, never into memory; raises NotFound.
+Reader = Callable[[str, Path], object]
 
 
 @runtime_checkable
@@ -96,8 +97,8 @@ def locate(
         model: The resolved setting ``model``.
         trainer: Knows its architectures and the file names of its weights.
         environment: The process's variables.
-        reader: Reads an object of the results store by its ``s3://`` URI; raises NotFound.
-        folder: The folder for a download.
+        reader: Fetches an object of the results store.
+        folder: A folder for what is fetched.
         resolve_model: Turns ``models:/NAME@alias`` into the URI of that version's checkpoint; raises NotFound.
 
     Raises:
@@ -108,9 +109,9 @@ def locate(
     def download() -> Weights:
         if not isinstance(trainer, Downloads):
             raise NotFound(model)
-        return _hashed(str(trainer.download_weights(model, folder)), reader)
+        return _hashed(str(trainer.download_weights(model, folder)), reader, folder)
 
-    return _locate(model, trainer, environment, lambda uri: _hashed(uri, reader), download, resolve_model)
+    return _locate(model, trainer, environment, lambda uri: _hashed(uri, reader, folder), download, resolve_model)
 
 
 def find(
@@ -188,7 +189,7 @@ def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
             with _opened(local, weights.uri) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 2**20)
         else:
-            target.write_bytes(reader(weights.uri))
+            reader(weights.uri, target)
     except NotFound:
         raise InvalidConfig(f"the weights {weights.uri} are gone since they were found: put them back.") from None
     with target.open("rb") as written:
@@ -255,13 +256,15 @@ def _file(uri: str, what: str, load: Callable[[str], Weights]) -> Weights:
         ) from None
 
 
-def _hashed(uri: str, reader: Reader) -> Weights:
-    if (local := _local(uri)) is not None:
-        with _opened(local, uri) as file:
+def _hashed(uri: str, reader: Reader, folder: Path) -> Weights:
+    local, fetched = _local(uri), folder / "fetched"
+    try:
+        if local is None:
+            reader(uri, fetched)
+        with _opened(local or fetched, uri) as file:
             digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-    else:
-        data = reader(uri)
-        digest, size = hashlib.sha256(data).hexdigest(), len(data)
+    finally:
+        fetched.unlink(missing_ok=True)
     if not size:
         raise InvalidConfig(f"the weights {uri} are an empty file: put the right one there.")
     return Weights("file", uri, digest)
