@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -25,6 +27,7 @@ class Display:
         self._message: str | None = None
         self._shown: dict[str, tuple[str, str]] = {}
         self._noted: set[str] = set()
+        self._failures: dict[str, str] = {}
         # The tree's times are refreshed four times a second, without a change.
         self._live = Live(get_renderable=self._tree, console=self.console, refresh_per_second=4, transient=False)
         if redraws(self.console):
@@ -34,6 +37,9 @@ class Display:
 
     def show(self, rows: tuple[Row, ...], message: str | None = None) -> None:
         """Shows the state of the run; ``message`` is the engine's message about the whole run."""
+        self._failures = {row.stage: row.text for row in rows if row.state == "failed"}
+        # The sentence of the stage that ended the run is the command's last line, and stands nowhere else.
+        rows = tuple(replace(row, text="failed") if row.state == "failed" else row for row in rows)
         self._rows, self._message = rows, message
         for row in rows:
             for text in row.notices:
@@ -55,6 +61,12 @@ class Display:
         if text not in self._noted:
             self._noted.add(text)
             self._print(f"note: {text}")
+
+    def tell_failures(self, raised: str) -> None:
+        """Prints why other stages failed than the one whose sentence ``raised`` ends the command."""
+        for stage, text in self._failures.items():
+            if text not in raised:
+                self.note(f"{stage}: {text}")
 
     def close(self) -> None:
         """Stops updating; the tree stays on the screen."""

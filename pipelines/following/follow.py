@@ -68,8 +68,15 @@ def follow(
             raise UserStopped(_goes_on(remote)) from None
         except Terminated:
             raise Terminated(_goes_on(remote)) from None
-        # Not further up: the run's own error may be of these classes too.
-        return _end(remote, record, state, records, arguments)
+        raised = ""
+        try:
+            # Not further up: the run's own error may be of these classes too.
+            return _end(remote, record, state, records, arguments)
+        except VisionloopError as error:
+            raised = error.sentence
+            raise
+        finally:
+            display.tell_failures(raised)
 
 
 def _watch(

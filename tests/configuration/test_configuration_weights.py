@@ -94,7 +94,7 @@ def test_an_address_of_another_kind_is_refused_without_its_signature(
 
 
 def test_the_store_s_refusal_passes_through(toy: Trainer, tmp_path: Path) -> None:
-    def refuse(uri: str) -> bytes:
+    def refuse(uri: str, _local: Path) -> object:
         raise AccessDenied(f"{uri} may not be read")
 
     with pytest.raises(AccessDenied):

@@ -148,6 +148,21 @@ def test_a_failed_stages_own_error_is_raised(workspace: str, record: RunRecord):
         play(workspace, recorded("argo-wrong-data"))
 
 
+def test_the_sentence_of_a_failed_stage_is_left_to_the_end_of_the_command(
+    workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]
+):
+    """The command prints the raised error as its last line; another stage's is a note."""
+    failed(record, "snapshot", InvalidDataset("No dataset lies there."))
+    failed(record, "cleanup", Transient("The store is out."))
+    steps = (Step("snapshot", "failed", exit_code=65), Step("cleanup", "failed", exit_code=75, finished_at=None))
+    with pytest.raises(InvalidDataset):
+        play(workspace, RemoteState("failed", steps))
+    said = capsys.readouterr().err
+    assert "✗ snapshot  failed" in said
+    assert "No dataset lies there." not in said
+    assert said.count("note: cleanup: The store is out.") == 1
+
+
 def test_without_a_record_the_engines_words_and_exit_code_count(workspace: str):
     with pytest.raises(InvalidDataset, match=r"^s3://datasets/nothing: no dataset lies there"):
         play(workspace, recorded("argo-wrong-data"))
