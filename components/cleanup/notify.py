@@ -16,11 +16,15 @@ from visionloop.components.snapshot.retraining.policy import SKIP
 from visionloop.components.snapshot.retraining.usage import model_name
 from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError, by_code
-from visionloop.core.logs import LOGGER
+from visionloop.core.logs import LOGGER, notice
 from visionloop.core.runs import EVENT_NAMES, Failure, RunRecord, StageState
 
 URL_VARIABLE = "VISIONLOOP_NOTIFY_URL"
 FORMAT_VARIABLE = "VISIONLOOP_NOTIFY_FORMAT"
+
+#: The Secret that pods take the address from, and the key that held it in 0.1.0: Argo hands on every key of a Secret.
+SECRET = secrets.secret_of("notify")
+OLD_KEY = "url"
 
 #: Address of a run's page, with ``{run}`` in place of the run's name.
 LINK_VARIABLE = "VISIONLOOP_RUN_URL"
@@ -200,6 +204,8 @@ def notify(record: RunRecord, engine_status: str | None = None, engine_failure: 
     """Sends the message about a run if VISIONLOOP_NOTIFY_URL is set and none was sent yet. Returns whether one was sent now."""
     url = os.environ.get(URL_VARIABLE)
     if not url:
+        if why := _why_no_address():
+            notice(f"no message was sent: {why}")
         return False
     try:
         if record.prefix.exists(FILE):
@@ -217,6 +223,17 @@ def notify(record: RunRecord, engine_status: str | None = None, engine_failure: 
         )
         return False
     return True
+
+
+def _why_no_address() -> str | None:
+    """What is wrong where somebody wanted a message and gave no address that is read; None where nobody did."""
+    in_a_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    if in_a_pod and OLD_KEY in os.environ:
+        return f"the Secret {SECRET} holds the address under the key {OLD_KEY}, which is not read; name the key {URL_VARIABLE}."
+    if os.environ.get(FORMAT_VARIABLE):
+        place = f"the Secret {SECRET} has no key {URL_VARIABLE}" if in_a_pod else f"{URL_VARIABLE} is not set"
+        return f"{FORMAT_VARIABLE} is set, but {place} (docs/engines.md, Notifications)."
+    return None
 
 
 def _send(url: str, body: Mapping[str, Any]) -> None:

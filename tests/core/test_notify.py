@@ -172,3 +172,37 @@ def test_a_receiver_that_refuses_or_is_gone_fails_nothing(
     monkeypatch.delenv("VISIONLOOP_NOTIFY_URL")
     assert not notify(failed)
     assert not failed.prefix.exists("notified.json")
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "url": "https://hooks.example.com/s3cret"},
+            "the Secret visionloop-notify holds the address under the key url, which is not read; name the key VISIONLOOP_NOTIFY_URL.",
+        ),
+        (
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "VISIONLOOP_NOTIFY_FORMAT": "slack"},
+            "VISIONLOOP_NOTIFY_FORMAT is set, but the Secret visionloop-notify has no key VISIONLOOP_NOTIFY_URL (docs/engines.md, Notifications).",
+        ),
+        (
+            {"VISIONLOOP_NOTIFY_FORMAT": "slack"},
+            "VISIONLOOP_NOTIFY_FORMAT is set, but VISIONLOOP_NOTIFY_URL is not set (docs/engines.md, Notifications).",
+        ),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
+        ({"url": "https://hooks.example.com/s3cret"}, None),
+    ],
+)
+def test_an_address_that_is_not_where_it_is_read_is_told(
+    failed: RunRecord,
+    variables: dict[str, str],
+    sentence: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level("INFO", "visionloop"):
+        assert not notify(failed)
+    told = [record.message for record in caplog.records if "no message" in record.message]
+    assert told == ([f"no message was sent: {sentence}"] if sentence else [])
