@@ -11,7 +11,8 @@ import pytest
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient, VisionloopError
 from visionloop.registry import Registry, Version, resolve_model
-from visionloop.training.tracking.connection import mlflow_errors
+from visionloop.registry.versions import NAME
+from visionloop.training.tracking.connection import connect, mlflow_errors
 
 KEY = "0" * 64
 
@@ -179,3 +180,18 @@ def test_an_alias_that_two_set_at_once_is_set(registry: Registry, mlflow_uri: st
         with ThreadPoolExecutor(len(others)) as pool:
             list(pool.map(set_one, range(len(others))))
         assert registry.by_alias(name, alias) is not None
+
+
+def test_a_given_name_reaches_mlflows_page_with_every_character_visible(tmp_path: Path) -> None:
+    """A mark of direction would show the rest of the page's line in another order, a control character obey."""
+    name = "Bolts \u202etnia 3 \x1b[2J"
+    registry = Registry({"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
+    registry.ensure_model("bolts-tnia-3-2j", name)
+    registry.ensure_model("bolts-tnia-3-2j", name)
+    client = connect({"MLFLOW_TRACKING_URI": registry.uri})
+    assert client.get_registered_model("bolts-tnia-3-2j").tags == {NAME: r"Bolts \u202etnia 3 \x1b[2J"}
+    # As 0.1.0 wrote it.
+    client.set_registered_model_tag("bolts-tnia-3-2j", NAME, name)
+    registry.check_name("bolts-tnia-3-2j", name)
+    made = registry.create_version("bolts-tnia-3-2j", f"{tmp_path}/model", {NAME: name}, "")
+    assert made.tags[NAME] == r"Bolts \u202etnia 3 \x1b[2J"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from visionloop.core import texts
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.stores import local_path, normalise_uri
 from visionloop.training.tracking.address import shown
@@ -144,7 +145,8 @@ class Registry:
         """
         tags = self._model_tags(name)
         first = tags.get(NAME) if tags is not None else None
-        if first is not None and first != original_name:
+        # 0.1.0 wrote the tag as the name was given.
+        if first is not None and texts.visible(first) != texts.visible(original_name):
             raise InvalidConfig(
                 f"--model-name {original_name!r}: '{name}' is registered under the given name {first!r} already; give that one, or a name that differs in letters or digits."
             )
@@ -194,21 +196,21 @@ class Registry:
             return str(self._client.get_model_version_download_uri(version.name, str(version.number)))
 
     def ensure_model(self, name: str, original_name: str) -> None:
-        """Creates the registered model unless it exists.
+        """Creates the registered model unless it exists. Its tag shows every character of the given name: MLflow's page obeys some.
 
         Raises:
             InvalidConfig: If it was created under another original name.
         """
         with mlflow_errors(self.uri):
             try:
-                self._client.create_registered_model(name, tags={NAME: original_name})
+                self._client.create_registered_model(name, tags={NAME: texts.visible(original_name)})
             except Exception as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
         tags = self._model_tags(name)
         if tags is not None and NAME not in tags:
             with mlflow_errors(self.uri):
-                _write(self._client.set_registered_model_tag, name, NAME, original_name)
+                _write(self._client.set_registered_model_tag, name, NAME, texts.visible(original_name))
         self.check_name(name, original_name)
 
     def create_version(self, name: str, source: str, tags: Mapping[str, str], description: str) -> Version:
@@ -223,7 +225,7 @@ class Registry:
                     name,
                     source,
                     run_id=self._existing_run(tags.get(MLFLOW_RUN_ID)),
-                    tags=dict(tags),
+                    tags={tag: texts.visible(value) for tag, value in tags.items()},
                     description=description,
                     await_creation_for=0,  # it is ready at once when only a source is named
                 )
