@@ -25,6 +25,7 @@ from packaging.version import Version
 
 from visionloop.components.calls import CALLS, STAGES
 from visionloop.core import errors
+from visionloop.pipelines.engines.kubeflow.ir import with_our_lines
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "components"
@@ -71,7 +72,7 @@ def compiled(stage: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "component.yaml")
         compiler.Compiler().compile(component(stage), str(path))
-        return path.read_text(encoding="utf-8")
+        return with_our_lines(path.read_text(encoding="utf-8"))
 
 
 def metadata(stage: str) -> str:

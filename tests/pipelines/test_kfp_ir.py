@@ -340,3 +340,35 @@ def test_every_pod_label_is_one_that_kubernetes_takes(path: Path) -> None:
     assert len(values) >= 2 * len(executors) > 0
     valid = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
     assert [value for value in values if not re.fullmatch(valid, value)] == []
+
+
+def test_pods_run_kfps_executor_through_ours(file: Path) -> None:
+    for executor in documents(file)[0]["deploymentSpec"]["executors"].values():
+        script = executor["container"]["command"][2]
+        assert "python3 -m visionloop.components.executor" in script
+        assert "kfp.dsl.executor_main" not in script
+
+
+COMPONENT = """
+import logging
+
+def told(uri: str):
+    logging.getLogger().warning("of the component")
+"""
+
+
+def test_kfps_executor_prints_no_plain_line_and_no_secret_among_json_lines(tmp_path: Path) -> None:
+    """It prints all arguments of the stage before the stage begins."""
+    (tmp_path / "ephemeral_component.py").write_text(COMPONENT)
+    uri = "https://somebody:w0rd-of-honour@example.com/d"
+    outputs = {"outputFile": str(tmp_path / "outputs.json"), "parameters": {}, "artifacts": {}}
+    given = {"inputs": {"parameterValues": {"uri": uri}}, "outputs": outputs}
+    words = ("--component_module_path", str(tmp_path / "ephemeral_component.py"), "--function_to_execute", "told")
+    command = [sys.executable, "-m", "visionloop.components.executor", *words, "--executor_input", json.dumps(given)]
+    environment = {**os.environ, "VISIONLOOP_LOG_FORMAT": "json", "S3_SECRET_KEY": " w0rd-of-honour \n"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+    assert any("Got executor_input" in line["message"] for line in lines)
+    assert lines[-1]["message"].startswith(("of the component", "Did not write", "Wrote"))
+    assert "w0rd-of-honour" not in done.stdout + done.stderr
