@@ -22,7 +22,7 @@ from visionloop.core.runs import EVENT_NAMES, Failure, RunRecord, StageState
 URL_VARIABLE = "VISIONLOOP_NOTIFY_URL"
 FORMAT_VARIABLE = "VISIONLOOP_NOTIFY_FORMAT"
 
-#: The Secret that pods take the address from, and the key that held it in 0.1.0: Argo hands on every key of a Secret.
+#: The Secret that pods take the address from, and the key that held it before: Argo hands on every key of a Secret.
 SECRET = secrets.secret_of("notify")
 OLD_KEY = "url"
 

@@ -190,7 +190,7 @@ def test_a_given_name_reaches_mlflows_page_with_every_character_visible(tmp_path
     registry.ensure_model("bolts-tnia-3-2j", name)
     client = connect({"MLFLOW_TRACKING_URI": registry.uri})
     assert client.get_registered_model("bolts-tnia-3-2j").tags == {NAME: r"Bolts \u202etnia 3 \x1b[2J"}
-    # As 0.1.0 wrote it.
+    # As an earlier registration wrote it.
     client.set_registered_model_tag("bolts-tnia-3-2j", NAME, name)
     registry.check_name("bolts-tnia-3-2j", name)
     made = registry.create_version("bolts-tnia-3-2j", f"{tmp_path}/model", {NAME: name}, "")

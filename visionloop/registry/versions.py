@@ -145,7 +145,7 @@ class Registry:
         """
         tags = self._model_tags(name)
         first = tags.get(NAME) if tags is not None else None
-        # 0.1.0 wrote the tag as the name was given.
+        # An earlier registration wrote the tag as the name was given.
         if first is not None and texts.visible(first) != texts.visible(original_name):
             raise InvalidConfig(
                 f"--model-name {original_name!r}: '{name}' is registered under the given name {first!r} already; give that one, or a name that differs in letters or digits."
