@@ -97,7 +97,7 @@ class ConvertStage:
                     etag=row.etag or "",
                 )
             )
-            context.alive()
+            context.advanced(len(entries), len(placed))
         in_train = sum(entry.split == "train" for entry in entries if layout == "imagefolder")
         in_train += sum(text.count("\n") for name, text in labels.items() if name.startswith("labels/train/"))
         if not in_train:

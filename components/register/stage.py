@@ -296,7 +296,11 @@ def _put(folder: Path, uri: str, context: Context) -> Mapping[str, Sent]:
     """Uploads a model's files, the one that makes it complete last, after removing partial files of a killed attempt."""
     prefix = open_prefix(uri, "results")
     prefix.discard_partial()
-    return {name: prefix.upload(folder / name, name, context.alive) for name in package.files(folder)}
+    sent, names = {}, package.files(folder)
+    for name in names:
+        sent[name] = prefix.upload(folder / name, name, context.alive)
+        context.advanced(len(sent), len(names), "files")
+    return sent
 
 
 def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mapping[str, Sent]) -> None:

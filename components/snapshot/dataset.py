@@ -25,6 +25,9 @@ IMAGES = "images"
 #: The largest metadata.json that is read, in bytes.
 LARGEST_METADATA = 16 * 2**20
 
+#: Called with the number of images done and the total, as a sign of life.
+Advanced = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class SourceDataset:
@@ -84,32 +87,35 @@ def read_annotations(prefix: Prefix, task: str | None) -> tuple[str, str, bytes,
     return annotations.task, file, data, annotations
 
 
-def read_source(prefix: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> SourceDataset:
+def read_source(prefix: Prefix, task: str | None, advanced: Advanced = lambda done, total: None) -> SourceDataset:
     """Lists and reads a dataset; image bytes are read only where the store is a folder, which declares no ETag."""
     chosen, file, data, annotations = read_annotations(prefix, task)
     names = {image.file_name for image in annotations.images}
     passed_over: dict[str, str] = {}
-    objects = list_images(prefix, names, alive, passed_over.__setitem__)
+    objects = list_images(prefix, names, advanced, passed_over.__setitem__)
     return SourceDataset(chosen, annotations, data, file, _metadata(prefix), objects, passed_over)
 
 
 def list_images(
     prefix: Prefix,
     names: Collection[str],
-    alive: Callable[[], None] = lambda: None,
+    advanced: Advanced = lambda done, total: None,
     passed_over: PassedOver = lambda key, kind: None,
 ) -> dict[str, ObjectInfo]:
-    """Returns the named images that exist, by file name, as the store declares them. On files the ETag is the bytes' SHA-256."""
+    """Returns the named images that exist, by file name, as the store declares them. On files the ETag is the bytes' SHA-256.
+
+    ``advanced`` is called with the number of images done, listed or on files hashed, and that of ``names``.
+    """
     images = prefix.child(IMAGES)
     objects: dict[str, ObjectInfo] = {}
     for info in images.objects(passed_over=passed_over):
         if info.key in names:
             objects[info.key] = info
-            alive()
+            advanced(0 if prefix.on_files else len(objects), len(names))
     if prefix.on_files:
-        for name, info in objects.items():
+        for done, (name, info) in enumerate(objects.items(), 1):
             objects[name] = ObjectInfo(name, info.size, file_etag(images, name), None)
-            alive()
+            advanced(done, len(names))
     return objects
 
 

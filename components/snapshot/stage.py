@@ -160,7 +160,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     """Resolves the dataset as it is now."""
     uri = normalise_uri(str(arguments.dataset))
     task = dice.parse_task(arguments.task, "--task") if arguments.task else None
-    read = source.read_source(open_prefix(uri, "dataset"), task, context.alive)
+    read = source.read_source(open_prefix(uri, "dataset"), task, context.advanced)
     rule, origin = _split_rule(arguments.split, read.metadata)
     group = rule.group if isinstance(rule, dice.SplitRule) else None
     groups = dice.groups(read.annotation_bytes, read.annotation_file, group) if group else None
@@ -277,7 +277,7 @@ def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
     rows = snapshot.rows
     prefix = open_prefix(snapshot.dataset, "dataset")
-    objects = source.list_images(prefix, {row.file_name for row in rows}, context.alive)
+    objects = source.list_images(prefix, {row.file_name for row in rows}, context.advanced)
     differences = []
     for row in rows:
         info = objects.get(row.file_name)

@@ -16,6 +16,9 @@ from visionloop.pipelines.warned import warnings_text
 #: The sign before a stage's name, by state.
 MARKS = {"waiting": "…", "running": "●", "succeeded": "✓", "failed": "✗", "skipped": "–", "pending": " "}
 
+#: What an engine counts of a stage's progress, where it is not images; of a training, epochs.
+UNITS = {"train": "", "register": "files"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -138,4 +141,4 @@ def _epoch(step: Step, record: StageRecord | None) -> str:
     done, _, total = (step.progress or "").partition("/")
     if not (done.isdigit() and total.isdigit() and int(total) > 1):
         return ""
-    return done_text(int(done), int(total), "" if step.stage == "train" else "images").rstrip()
+    return done_text(int(done), int(total), UNITS.get(step.stage, "images")).rstrip()

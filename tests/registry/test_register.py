@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from PIL import Image
 from toy_detector import SIZE, Prepared, published
 
 from visionloop.components.snapshot.preflight import HERE, preflight
-from visionloop.core import receipts
+from visionloop.core import live, receipts
 from visionloop.core.canonical import sha256
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.storage import open_prefix, read_uri
@@ -261,6 +262,18 @@ def test_a_source_that_was_swept_is_put_back(prepared: Prepared, registry: Regis
     assert not again.reused
     assert again.summary()["version"] == 1
     assert package.is_complete(champion.source)
+
+
+def test_it_counts_the_files_that_it_puts(
+    prepared: Prepared, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = prepared.evaluate(prepared.train(2), name)
+    monkeypatch.setenv(live.VARIABLE, str(tmp_path / "events"))
+    registered = published(prepared.register(evaluation, name))
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    told = [(event["done"], event["total"], event["unit"]) for event in events if event["kind"] == "progress"]
+    files = sum(output.startswith("model/") for output in registered.receipt.outputs)
+    assert told[-1] == (files, files, "files")
 
 
 @pytest.mark.parametrize("marked", [True, False])

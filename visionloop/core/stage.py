@@ -144,13 +144,13 @@ class Context:
             self._last_sign_of_life = time.monotonic()
             self.on_sign_of_life()
 
-    def advanced(self, done: int, total: int) -> None:
-        """Reports that ``done`` of ``total`` images are done; a sign of life, shown at most a few times a second."""
+    def advanced(self, done: int, total: int, unit: str = "images") -> None:
+        """Reports that ``done`` of ``total`` images, or other units, are done; a sign of life, shown at most a few times a second."""
         self.alive()
         now = time.monotonic()
         if done >= total or now - self._last_progress >= PROGRESS_SECONDS:
             self._last_progress = now
-            live.progress(self.limits.stage, done, total)
+            live.progress(self.limits.stage, done, total, unit)
 
 
 class Attempt:

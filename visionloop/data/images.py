@@ -502,9 +502,9 @@ def materialise(
         alive()
     cache.trim()
     if undecodable:
-        images = "an image" if len(undecodable) == 1 else f"{len(undecodable)} images"
+        images, them = ("an image", "it") if len(undecodable) == 1 else (f"{len(undecodable)} images", "them")
         raise InvalidDataset(
-            f"{prefix.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace them, or have them left out with "
+            f"{prefix.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace {them}, or have {them} left out with "
             "--validate-mode full --on-error quarantine."
         )
     return count
