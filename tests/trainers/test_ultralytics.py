@@ -474,6 +474,14 @@ def test_a_worker_that_really_dies() -> None:
         next(iter(DataLoader(Killed(), num_workers=1)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("model", ["yolov8n-p6.yaml", "yolov5n6u.pt", "yolov5n6u"])
+def test_a_model_with_a_larger_stride_is_not_trained_at_another_size_than_was_asked_for(model: str) -> None:
+    with pytest.raises(InvalidConfig, match="imgsz is 96, but this model takes multiples of 64: give 64 or 128"):
+        TRAINER.normalise({"model": model, "imgsz": "96"}, "detection")
+    assert TRAINER.normalise({"model": model, "imgsz": 128}, "detection")["imgsz"] == 128
+    assert TRAINER.normalise({"model": "yolo11n", "imgsz": 96}, "detection")["imgsz"] == 96
+
+
 # Best epoch
 
 

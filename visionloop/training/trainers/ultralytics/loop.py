@@ -26,6 +26,7 @@ from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
+from visionloop.training.trainers.ultralytics.settings import check_stride
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 BaseTrainer = library().engine.trainer.BaseTrainer
@@ -108,6 +109,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def _setup_train(self) -> None:
         super()._setup_train()
         config = self.job.config
+        check_stride(config["imgsz"], int(self.stride))
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._check_cache()
         # Without a label the library says 0, which would be a measurement.

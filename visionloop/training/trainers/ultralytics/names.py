@@ -35,6 +35,11 @@ def model_task(model: str) -> str | None:
     return "detection"
 
 
+def stride(model: str) -> int:
+    """The number that ``imgsz`` must be a multiple of, as far as the name shows it: P6 models have one more scale."""
+    return 64 if "-p6" in (_variant(model) or "") or re.match(r"yolov5[nsmlx]6", model) else 32
+
+
 def weights_names(model: str) -> tuple[str, ...]:
     """File names that a bare model name's weights may have; empty for a YAML name, a path or a URI."""
     if "/" in model or model.endswith((".yaml", ".yml")):

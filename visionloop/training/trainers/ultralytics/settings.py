@@ -7,6 +7,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.values import shown
 from visionloop.training.trainers import Setting
+from visionloop.training.trainers.ultralytics import names
 
 #: Optimizers as the library spells them.
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto")
@@ -154,6 +155,7 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     if "optimizer" in mapped:
         _map_optimizer(mapped)
     _check_momentum(mapped)
+    check_stride(mapped.get("imgsz"), names.stride(str(mapped.get("model") or "")))
     if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
         _switch_augmentation_off(mapped, task)
     return mapped
@@ -203,6 +205,16 @@ def _check_momentum(values: dict[str, Any]) -> None:
     if values.get("optimizer") in ADAMS and values.get("momentum") == 1:
         raise InvalidConfig(
             f"momentum is 1, and the optimizer {values['optimizer']} takes a number from 0 to below 1: give 0.9."
+        )
+
+
+def check_stride(imgsz: object, stride: int) -> None:
+    """Raises InvalidConfig if ``imgsz`` is not a multiple of a model's stride: the library would take the next one, in silence."""
+    text = str(imgsz).strip()
+    if text.isdecimal() and int(text) % stride:
+        below = int(text) // stride * stride
+        raise InvalidConfig(
+            f"imgsz is {text}, but this model takes multiples of {stride}: give {f'{below} or ' if below else ''}{below + stride}."
         )
 
 
