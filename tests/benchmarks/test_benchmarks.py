@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import cv2
 import laptop as machine
 import numpy
 import pytest
@@ -30,6 +31,7 @@ from laptop import Dataset, Laptop, Server
 from visionloop.components.evaluate.interval import interval
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix
+from visionloop.data.decoding import decode
 from visionloop.data.images import ImageCache, ImageRow
 from visionloop.pipelines.engines.laptop import task_server
 from visionloop.training.trainers import Evaluation
@@ -206,6 +208,23 @@ def test_a_resumed_training_against_a_new_one(
         new.append(timed(lambda laptop=laptop, words=words: laptop.run(*words, "--force").expect()))  # type: ignore[misc]
         assert laptop.receipt("train", key).digest == digest
     tell(capsys, "a training of six tiny epochs", new=new, resumed=resumed)
+
+
+def test_decoding_against_the_library_alone(capsys: pytest.CaptureFixture[str]):
+    """The one decoder, which looks at the header and waits for its memory first, beside OpenCV's own call."""
+    pixels = numpy.random.default_rng(0).integers(0, 255, (68, 120, 3), numpy.uint8)
+    picture = cv2.imencode(".jpg", cv2.resize(pixels, (1920, 1080)))[1].tobytes()
+    encoded = numpy.frombuffer(picture, numpy.uint8)
+    assert numpy.array_equal(decode(picture, "BGR"), cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+
+    def repeat(work: Callable[[], object]) -> float:
+        return timed(lambda: [work() for _ in range(100)])
+
+    pairs = [
+        (repeat(lambda: cv2.imdecode(encoded, cv2.IMREAD_COLOR)), repeat(lambda: decode(picture, "BGR")))
+        for _ in range(ROUNDS)
+    ]
+    tell(capsys, "100 JPEGs of 1920 × 1080", library=[pair[0] for pair in pairs], decoder=[pair[1] for pair in pairs])
 
 
 @pytest.mark.parametrize("metric", ["mAP50-95", "precision"])
