@@ -441,12 +441,17 @@ def test_a_training_on_fewer_images_is_refused(split: str, tmp_path: Path) -> No
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_without_a_label_in_val_nothing_is_measured_and_the_best_epoch_is_the_last(tmp_path: Path) -> None:
+def test_without_a_label_in_val_nothing_is_measured_and_the_best_epoch_is_the_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 1})
     (dataset / "labels" / "val" / "000.txt").write_text("")
     job = tiny.job(dataset, tmp_path / "work", primary_metric_mode="min", epochs=2, imgsz=32, patience=1)
     result = TRAINER.train(job, tiny.SilentListener())
     assert (result.epochs, result.best_epoch) == (2, 2)
+    ours = [record.message for record in caplog.records if record.name == "visionloop"]
+    assert ours.count("val has no label, so no epoch is measured, and the best epoch is the last one.") == 1
+    assert not [message for message in ours if str(tmp_path) in message or "no labels found" in message]
     assert "val_loss" in result.history[-1]["val_metrics"]
     assert not {name for name in result.history[-1]["val_metrics"] if "loss" not in name}
 

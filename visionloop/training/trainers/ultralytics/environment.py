@@ -189,12 +189,18 @@ def _refuse_to_leave_out(dataset: Any) -> None:
     dataset.cache_labels = cache_labels
 
 
+#: The library's warnings about a split without labels: ours name the split, and no temporary path.
+SAID_OTHERWISE = ("Labels are missing or empty in", "no labels found in")
+
+
 class _Forward(logging.Handler):
-    """Hands the library's warnings to Visionloop's log, without their colours."""
+    """Hands the library's warnings to Visionloop's log, without their colours and those that are said otherwise."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forwards one record."""
         message = re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
+        if any(text in message for text in SAID_OTHERWISE):
+            return
         LOGGER.log(record.levelno, "ultralytics: %s", message, extra={"source": "trainer"})
 
 

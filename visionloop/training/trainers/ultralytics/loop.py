@@ -22,6 +22,7 @@ import numpy
 import torch
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import LOGGER
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint
 from visionloop.training.trainers.ultralytics.environment import library
@@ -114,6 +115,8 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self._check_cache()
         # Without a label the library says 0, which would be a measurement.
         self.measures = any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
+        if not self.measures:
+            LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
         for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
             self.plan.listener.images(split, loader.dataset.im_files)
         if self.plan.state:
