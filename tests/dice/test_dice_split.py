@@ -56,12 +56,12 @@ def test_a_rule_is_read(text: str, rule: SplitRule) -> None:
         ("train=0.8,val=", "is not of the form"),
         ("train=0.8,val=0.1,test=0.2", "the fractions train 0.8, val 0.1, test 0.2 do not sum to 1"),
         ("train=0.8,val=0.1,test=0.1001", "do not sum to 1"),
-        ("train=1.2,val=-0.1,test=-0.1", "--split.train must be a number from 0 to 1"),
-        ("train=nan,val=0.5,test=0.5", "--split.train must be a number from 0 to 1"),
-        ("train=most,val=0.1,test=0.1", "--split.train: 'most' is no number"),
-        ("train=0.8,val=0.1,test=0.1,seed=0.5", "--split.seed: '0.5' is no number"),
-        ("train=0.8,dev=0.2", "--split.dev is no setting of a split; choose from train, val, test, seed, group"),
-        ("train=0,val=0.5,test=0.5", "--split.train is 0"),
+        ("train=1.2,val=-0.1,test=-0.1", "--split train must be a number from 0 to 1"),
+        ("train=nan,val=0.5,test=0.5", "--split train must be a number from 0 to 1"),
+        ("train=most,val=0.1,test=0.1", "--split train: 'most' is not a number"),
+        ("train=0.8,val=0.1,test=0.1,seed=0.5", "--split seed: '0.5' is not a number"),
+        ("train=0.8,dev=0.2", "--split dev is not a setting of a split; choose from train, val, test, seed, group"),
+        ("train=0,val=0.5,test=0.5", "--split train is 0"),
     ],
 )
 def test_a_wrong_rule_is_refused(text: str, expected: str) -> None:

@@ -142,21 +142,23 @@ def split_from_object(value: object, where: str) -> SplitRule:
         raise InvalidConfig(f"{where}: expected an object with the keys {', '.join(_KEYS)}, got {value!r}.")
     unknown = sorted(str(key) for key in value if key not in _KEYS)
     if unknown:
-        raise InvalidConfig(f"{where}.{unknown[0]} is no setting of a split; choose from {', '.join(_KEYS)}.")
-    fractions = {split: _fraction_of(value.get(split, 0), f"{where}.{split}") for split in SPLITS}
+        raise InvalidConfig(f"{_named(where, unknown[0])} is not a setting of a split; choose from {', '.join(_KEYS)}.")
+    fractions = {split: _fraction_of(value.get(split, 0), _named(where, split)) for split in SPLITS}
     if abs(math.fsum(fractions.values()) - 1) > TOLERANCE:
         shown = ", ".join(f"{split} {amount:g}" for split, amount in fractions.items())
         raise InvalidConfig(f"{where}: the fractions {shown} do not sum to 1; change one of them.")
     if fractions["train"] == 0:
-        raise InvalidConfig(f"{where}.train is 0, so nothing would be trained on; give it a fraction above 0.")
+        raise InvalidConfig(
+            f"{_named(where, 'train')} is 0, so nothing would be trained on; give it a fraction above 0."
+        )
     seed = value.get("seed", 0)
     if isinstance(seed, float) and seed.is_integer():
         seed = int(seed)  # KFP hands every number over as a float.
     if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 2**53:
-        raise InvalidConfig(f"{where}.seed must be a whole number below 2^53, not {seed!r}.")
+        raise InvalidConfig(f"{_named(where, 'seed')} must be a whole number below 2^53, not {seed!r}.")
     group = value.get("group")
     if group is not None and (not isinstance(group, str) or not group.strip()):
-        raise InvalidConfig(f"{where}.group must name a field of the images, not {group!r}.")
+        raise InvalidConfig(f"{_named(where, 'group')} must name a field of the images, not {group!r}.")
     return SplitRule(**fractions, seed=seed, group=group)
 
 
@@ -329,7 +331,12 @@ def _parsed_number(text: str, key: str) -> float | int:
     try:
         return int(text) if key == "seed" else float(text)
     except ValueError:
-        raise InvalidConfig(f"--split.{key}: {text!r} is no number; write it like 0.8 (a seed like 0).") from None
+        raise InvalidConfig(f"--split {key}: {text!r} is not a number; write it like 0.8 (a seed like 0).") from None
+
+
+def _named(where: str, key: str) -> str:
+    """A key of a rule in a sentence: after an option as it was written, else with the path of its object."""
+    return f"{where} {key}" if where.startswith("--") else f"{where}.{key}"
 
 
 def _fraction_of(value: object, where: str) -> float:
