@@ -466,6 +466,7 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
                 assert template["container"]["securityContext"] == needed
                 assert template["securityContext"]["runAsNonRoot"] is True
                 patch = yaml.safe_load(re.sub(r"\{\{=.*?\}\}", "", template["podSpecPatch"]))
+                assert patch["enableServiceLinks"] is False
                 (init,), wait = patch["initContainers"], patch["containers"][0]
                 assert (init["name"], wait["name"]) == ("init", "wait")
                 assert init["securityContext"] == wait["securityContext"] == needed

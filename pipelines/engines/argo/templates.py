@@ -228,7 +228,8 @@ def pod_spec_patch(policy: StagePolicy) -> str:
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    patch: dict[str, Any] = {"terminationGracePeriodSeconds": policy.grace_period}
+    # Without them Kubernetes hands every pod the addresses of all Services of the namespace, as variables.
+    patch: dict[str, Any] = {"terminationGracePeriodSeconds": policy.grace_period, "enableServiceLinks": False}
     if policy.image_pull_secret:
         patch["imagePullSecrets"] = [{"name": policy.image_pull_secret}]
     patch["initContainers"] = [{"name": "init", "securityContext": security}]
