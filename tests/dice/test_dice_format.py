@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice import Class, decode, encode
+from visionloop.data.formats.dice.reader import read_file
 
 
 def refusal(data: bytes | dict[str, Any], task: str | None = "detection") -> str:
@@ -15,6 +16,10 @@ def refusal(data: bytes | dict[str, Any], task: str | None = "detection") -> str
         decode(data if isinstance(data, bytes) else encoded(data), FILE, task)
     assert str(error.value).isprintable()
     assert str(error.value).startswith(f"{FILE}: ")
+    with pytest.raises(InvalidDataset) as columns:
+        read_file(data if isinstance(data, bytes) else encoded(data), FILE, task)
+    assert str(columns.value).startswith(f"{FILE}: ")
+    assert str(columns.value).isprintable()
     return str(error.value)
 
 
@@ -150,6 +155,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 )
 def test_a_wrong_field_is_named(value: dict[str, Any], expected: str) -> None:
     assert expected in refusal(value)
+    with pytest.raises(InvalidDataset) as columns:
+        read_file(encoded(value), FILE, "detection")
+    assert expected in str(columns.value)
 
 
 def test_a_missing_field_is_named() -> None:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
@@ -508,3 +510,25 @@ def materialise(
             "--validate-mode full --on-error quarantine."
         )
     return count
+
+
+def sizes(
+    prefix: Prefix, keys: list[str], alive: Callable[[], None] = lambda: None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Width and height of pictures as they are shown, read from the first bytes of each; 0 for one that can't be read."""
+
+    def look(key: str) -> tuple[int, int]:
+        try:
+            start = prefix.read_start(key, HEADER_BYTES)
+            header = header_of(start, whole=False)
+            if header is None and len(start) == HEADER_BYTES:
+                header = header_of(prefix.read(key), whole=False)
+        except NotFound:
+            return 0, 0
+        return (header.width, header.height) if isinstance(header, Header) else (0, 0)
+
+    widths, heights = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.int32)
+    for row, size in enumerate(prefix.map(look, keys)):
+        widths[row], heights[row] = size
+        alive()
+    return widths, heights

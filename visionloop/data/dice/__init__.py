@@ -1,5 +1,6 @@
 """The DICE dataset format: reading, checking, identifying, splitting and labelling. Pure functions, no stores."""
 
+from visionloop.data.annotations.classes import Class
 from visionloop.data.dice.checks import Header, Unsupported, check, is_too_small
 from visionloop.data.dice.content import annotations_hash, content, content_hash
 from visionloop.data.dice.difference import difference
@@ -8,7 +9,6 @@ from visionloop.data.dice.format import (
     DEEPEST,
     SPLITS,
     Annotation,
-    Class,
     Dataset,
     Image,
     RunLength,

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from visionloop.data.annotations.classes import Class
 from visionloop.data.dice.border import inside
 from visionloop.data.dice.findings import Finding, Severity
-from visionloop.data.dice.format import Annotation, Class, Dataset, Image, RunLength, printable, shown
+from visionloop.data.dice.format import Annotation, Dataset, Image, RunLength, printable, shown
 from visionloop.data.dice.labels import LeftOut
 from visionloop.data.dice.presence import ImageLabels, image_labels
 

@@ -19,7 +19,8 @@ from typing import Any
 import rfc8785
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import DEEPEST, REMEDY, Annotation, Class, Dataset, Image, RunLength, depth
+from visionloop.data.annotations.classes import Class
+from visionloop.data.dice.format import DEEPEST, REMEDY, Annotation, Dataset, Image, RunLength, depth
 
 #: Size in bytes and ETag of each image as the store declares them, by file name.
 Objects = Mapping[str, tuple[int | None, str | None]]

@@ -17,10 +17,8 @@ from msgspec import Meta, Struct
 
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.annotations.classes import Class
 from visionloop.data.dice.tasks import canonical_task
-from visionloop.data.formats import FORMATS, named_file
-from visionloop.data.formats.listing import END_BYTES
-from visionloop.data.formats.outline import Outline, outline
 
 #: The remedy at the end of each sentence about a wrong file.
 REMEDY = "fix it in the labelling tool and export again."
@@ -42,9 +40,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 #: Other spellings of a split; an empty text means no split.
 _SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
 
-_Id = int | str | None
-_ClassId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
-_Pixels = Annotated[int, Meta(ge=1, lt=2**31)]
+Id = int | str | None
+ClassId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+Pixels = Annotated[int, Meta(ge=1, lt=2**31)]
 
 
 class RunLength(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -71,9 +69,9 @@ class Annotation(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True
         keypoints: x, y, visibility (0 not labelled, 1 hidden, 2 visible) for each keypoint, flat.
     """
 
-    class_id: _ClassId
-    id: _Id = None
-    image_id: _Id = None
+    class_id: ClassId
+    id: Id = None
+    image_id: Id = None
     class_name: str | None = None
     bbox: tuple[float, float, float, float] | None = None
     bbox_format: Literal["xywh", None] = None
@@ -88,27 +86,12 @@ class Image(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
     """One image: its key below ``images/``, its size in pixels, its split where given, and its annotations."""
 
     file_name: str
-    width: _Pixels
-    height: _Pixels
-    id: _Id = None
+    width: Pixels
+    height: Pixels
+    id: Id = None
     depth: int | None = None
     split: Literal["train", "val", "test", "valid", "validation", "", None] = None
     annotations: tuple[Annotation, ...] = ()
-
-
-class Class(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
-    """One class. For pose: the names of its keypoints, the pairs that a skeleton joins, and those that a mirror swaps.
-
-    ``skeleton`` counts keypoints from 1, as COCO does; ``flip_pairs`` counts them from 0.
-    """
-
-    id: Annotated[int, Meta(ge=0, lt=2**31)]
-    name: str
-    supercategory: str | None = None
-    color: str | None = None
-    keypoints: tuple[str, ...] | None = None
-    skeleton: tuple[tuple[int, int], ...] | None = None
-    flip_pairs: tuple[tuple[int, int], ...] | None = None
 
 
 class Statistics(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
@@ -192,12 +175,12 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
     try:
         document = _DECODER.decode(data)
     except msgspec.ValidationError as error:
-        _refuse_other_format(data, file)
-        raise InvalidDataset(printable(f"{file}: {_wrong_field(str(error), data)}; {REMEDY}")) from None
+        refuse_other_format(data, file)
+        raise InvalidDataset(printable(f"{file}: {wrong_field(str(error), data)}; {REMEDY}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataset(printable(f"{file}: {_wrong_json(error, data)}; {REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: {wrong_json(error, data)}; {REMEDY}")) from None
     if document.is_coco:
-        raise _other_format(file, "coco")
+        raise other_format(file, "coco")
     if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
         raise InvalidDataset(
             f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
@@ -205,8 +188,8 @@ def decode(data: bytes, file: str, task: str | None) -> Dataset:
         )
     return Dataset(
         file=file,
-        task=_task(document.task_type, file, task),
-        classes=_checked_classes(document.classes, file),
+        task=checked_task(document.task_type, file, task),
+        classes=checked_classes(document.classes, file),
         images=_checked_images(document.images, file),
         dataset_id=None if document.dataset_id is None else str(document.dataset_id),
         dataset_name=document.dataset_name,
@@ -232,18 +215,25 @@ def encode(dataset: Dataset) -> bytes:
     )
 
 
-def _refuse_other_format(data: bytes, file: str) -> None:
+def refuse_other_format(data: bytes, file: str) -> None:
     """Raises InvalidDataset if a file that is not DICE is of another format, whatever its name says."""
+    from visionloop.data.formats import named_file
+    from visionloop.data.formats.listing import END_BYTES
+    from visionloop.data.formats.outline import Outline, outline
+
     try:
         keys = frozenset(msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
         seen = Outline(keys)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         seen = outline(data[:END_BYTES])
     if name := named_file(seen):
-        raise _other_format(file, name)
+        raise other_format(file, name)
 
 
-def _other_format(file: str, name: str) -> InvalidDataset:
+def other_format(file: str, name: str) -> InvalidDataset:
+    """The error for a file of another format under DICE's name."""
+    from visionloop.data.formats import FORMATS
+
     title = FORMATS[name].title
     return InvalidDataset(
         f"{file}: this is the file of {title} under DICE's name, and only DICE is read, where each image holds its own "
@@ -251,7 +241,7 @@ def _other_format(file: str, name: str) -> InvalidDataset:
     )
 
 
-def _task(task_type: str | None, file: str, asked: str | None) -> str:
+def checked_task(task_type: str | None, file: str, asked: str | None) -> str:
     """The file's task, which must be the one asked for."""
     if not task_type:
         if asked is None:
@@ -268,7 +258,7 @@ def _task(task_type: str | None, file: str, asked: str | None) -> str:
     return task
 
 
-def _checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
+def checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
     """The classes, after checking that each has a name and occurs once."""
     if not classes:
         raise InvalidDataset(f"{file}: classes is empty; define at least one class and export again.")
@@ -306,7 +296,7 @@ def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
     for index, image in enumerate(images):
         name = image.file_name
         if not _PLAIN_NAME(name) or len(name) > LONGEST_FILE_NAME // 4:
-            reason = _hostile(name)
+            reason = hostile(name)
             if reason:
                 raise InvalidDataset(f"{file}: images[{index}].file_name: {shown(name)} {reason}; {REMEDY}")
         first = first_index.setdefault(name, index)
@@ -325,7 +315,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLAIN_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*").fullmatch
 
 
-def _hostile(name: str) -> str | None:
+def hostile(name: str) -> str | None:
     """Why a file name can't be an image's key below ``images/``, or None."""
     parts = name.split("/")
     if not name:
@@ -365,7 +355,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def _wrong_field(message: str, data: bytes) -> str:
+def wrong_field(message: str, data: bytes) -> str:
     """A sentence from a msgspec validation message (``Expected `int`, got `str` - at `$.images[0].width```)."""
     text, _, path = message.partition(" - at `$")
     path = path.rstrip("`").removeprefix(".")
@@ -396,7 +386,7 @@ def _got(path: str, data: bytes) -> str:
         return ""
 
 
-def _wrong_json(error: Exception, data: bytes) -> str:
+def wrong_json(error: Exception, data: bytes) -> str:
     """Why the bytes are not JSON, with line and column; slow, but the file is refused anyway."""
     if isinstance(error, RecursionError):
         return "the JSON is nested too deeply"

@@ -1,6 +1,7 @@
-"""Formats of labelled datasets: what a folder or prefix holds, told from its keys and the ends of a few files.
+"""Formats of labelled datasets: what a folder or prefix holds, told from its keys and the ends of a few files, and how it is read.
 
-Each format is a module with one function, ``recognise``, and a row of FORMATS. The first that fits counts.
+Each format is a folder (or a module) and a row of FORMATS; a third party's is an entry point of the group ``visionloop.formats`` that
+names a ``Format``. A format is recognised from a ``Listing``, and read from a ``Source`` into the canonical annotations.
 """
 
 from __future__ import annotations
@@ -8,26 +9,48 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from visionloop.data.formats import coco, cvat, folders, labelstudio, voc, yolo
+from visionloop.core import catalog
+from visionloop.core.errors import InvalidConfig
+from visionloop.data.annotations import Annotations
+from visionloop.data.formats import coco, cvat, dice, folders, labelstudio, voc, yolo
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
+from visionloop.data.formats.source import Source
 
-__all__ = ["FORMATS", "Format", "Listing", "Outline", "named_file", "recognise"]
+__all__ = [
+    "FORMATS",
+    "GROUP",
+    "Format",
+    "Listing",
+    "Outline",
+    "Source",
+    "fitting",
+    "formats",
+    "named_file",
+    "reader",
+    "recognise",
+]
+
+#: The entry points of formats that other distributions bring.
+GROUP = "visionloop.formats"
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its title, as in "a COCO dataset", and what finds it.
+    """A format: its title, as in "a COCO dataset", what finds it, and what reads it.
 
-    ``recognise`` returns the file, or a phrase, that shows a listing to be of this format; None if it is not.
+    ``recognise`` returns the file, or a phrase, that shows a listing to be of this format; None if it is not. ``read`` reads a dataset
+    into the canonical annotations, and raises InvalidDataset or InvalidConfig; None for a format that is only recognised.
     """
 
     title: str
     recognise: Callable[[Listing], str | None]
+    read: Callable[[Source], Annotations] | None = None
 
 
 #: By name, in the order in which they are tried: class folders fit only where nothing else does.
 FORMATS: Mapping[str, Format] = {
+    "dice": Format("a DICE dataset", dice.recognise, dice.read),
     "coco": Format("a COCO dataset", coco.recognise),
     "labelstudio": Format("a Label Studio export", labelstudio.recognise),
     "cvat": Format("a CVAT export", cvat.recognise),
@@ -37,10 +60,30 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
+def formats() -> dict[str, Format]:
+    """Every format by name, other distributions' behind those of FORMATS."""
+    others = {name: catalog.load(GROUP, name) for name in catalog.names(GROUP) if name not in FORMATS}
+    return {**FORMATS, **others}
+
+
+def fitting(listing: Listing) -> list[tuple[str, str]]:
+    """The names of the formats that a listing fits, each with what shows it; class folders only where nothing else fits."""
+    fits = [(name, evidence) for name, entry in formats().items() if (evidence := entry.recognise(listing))]
+    return [fit for fit in fits if fit[0] != "folders"] or fits
+
+
+def reader(name: str) -> Callable[[Source], Annotations]:
+    """What reads a format. Raises InvalidConfig, with the formats that are read, for a name that is none of them."""
+    readers = {name: entry.read for name, entry in formats().items() if entry.read is not None}
+    if name not in readers:
+        raise InvalidConfig(f"There is no format {name!r} that is read; choose one of {', '.join(readers)}.")
+    return readers[name]
+
+
 def recognise(listing: Listing) -> tuple[str, str] | None:
-    """The name of the format that a listing is of, and what shows it; None if it is of none of them."""
+    """The name of the first format beside DICE that a listing is of, and what shows it; None if it is of none of them."""
     for name, candidate in FORMATS.items():
-        if evidence := candidate.recognise(listing):
+        if name != "dice" and (evidence := candidate.recognise(listing)):
             return name, evidence
     return None
 

@@ -1,0 +1,185 @@
+"""DICE read by column: the same as read by structs, whatever way a piece takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dice_samples import FILE, annotation, dataset, document, documents, encoded, image, numbers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.storage import open_prefix
+from visionloop.data import formats
+from visionloop.data.annotations import HUNDREDTHS, IMAGES, LIMIT, OBJECTS, Annotations, hundredths, offsets
+from visionloop.data.dice import RunLength
+from visionloop.data.formats.dice import document as pieces
+from visionloop.data.formats.dice.reader import read_file
+
+
+def read(value: dict[str, Any]) -> Annotations:
+    return read_file(encoded(value), FILE, None)
+
+
+def whole(values: Any) -> list[int]:
+    return [int(number) for number in hundredths(np.array(values, np.float64))]
+
+
+@given(documents())
+def test_columns_hold_what_structs_hold(value: dict[str, Any]) -> None:
+    expected, found = dataset(value), read(value)
+    assert found.images.schema == IMAGES
+    assert found.objects.schema == OBJECTS
+    assert found.classes == expected.classes
+    bounds = offsets(found)
+    rows = found.objects.to_pylist()
+    for index, one in enumerate(expected.images):
+        row = found.images.slice(index, 1).to_pylist()[0]
+        assert (row["file_name"], row["width"], row["height"], row["split"]) == (
+            one.file_name,
+            one.width,
+            one.height,
+            one.split,
+        )
+        labels = rows[bounds[index] : bounds[index + 1]]
+        assert len(labels) == len(one.annotations)
+        for position, (row, label) in enumerate(zip(labels, one.annotations, strict=True)):
+            assert (row["image"], row["position"], row["class_id"]) == (index, position, label.class_id)
+            assert row["iscrowd"] == bool(label.iscrowd)
+            box = [row[name] for name in ("x", "y", "width", "height")]
+            assert box == ([None] * 4 if label.bbox is None else whole(label.bbox))
+            outline = label.segmentation
+            assert (row["mask"] is not None) == isinstance(outline, RunLength)
+            polygons = [] if isinstance(outline, RunLength) else [whole(part) for part in outline or ()]
+            assert (row["polygons"] or []) == polygons
+            assert bool(row["keypoints"]) == bool(label.keypoints)
+            assert bool(row["attributes"]) == bool(label.attributes)
+
+
+@given(st.lists(numbers, min_size=1, max_size=9))
+def test_coordinates_are_hundredths_and_never_wrap(values: list[float]) -> None:
+    for number, found in zip(values, whole(values), strict=True):
+        if abs(number) * HUNDREDTHS >= LIMIT:
+            assert found == (LIMIT if number > 0 else -LIMIT)
+        else:
+            assert abs(found - number * HUNDREDTHS) <= 0.5
+
+
+def test_half_a_hundredth_goes_to_the_even_one() -> None:
+    assert whole([0.125, 0.375, -0.125, 1e300, -1e300, float("nan")]) == [12, 38, -12, LIMIT, -LIMIT, LIMIT]
+
+
+def many(count: int) -> dict[str, Any]:
+    return document([image(f"{number}.png", number + 1) for number in range(count)])
+
+
+def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = many(7)
+    expected = read(value)
+    monkeypatch.setattr(pieces, "IMAGES_AT_ONCE", 2)
+    found = read(value)
+    assert found.images.equals(expected.images)
+    assert found.objects.equals(expected.objects)
+    assert found.findings == expected.findings == ()
+
+
+def test_an_error_in_a_later_piece_has_its_place_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "IMAGES_AT_ONCE", 2)
+    value = many(7)
+    value["images"][5]["annotations"][0]["bbox"] = [1, 2, 3]
+    with pytest.raises(InvalidDataset, match=r"images\[5\]\.annotations\[0\]\.bbox: expected 4 numbers .* got \[1, 2"):
+        read(value)
+
+
+@pytest.mark.parametrize("field", ["image", "class", "label"])
+def test_a_whole_number_may_be_written_with_a_point(field: str) -> None:
+    value = many(2)
+    if field == "image":
+        value["images"][1]["width"] = 900.0
+    elif field == "class":
+        value["classes"][0]["id"] = 0.0
+    else:
+        value["images"][0]["annotations"][0]["class_id"] = 0.0
+    found, expected = read(value), read(many(2))
+    assert found.images.equals(expected.images)
+    assert found.objects.equals(expected.objects)
+    assert found.findings == ()
+
+
+def test_ids_may_be_texts() -> None:
+    value = many(2)
+    for number, one in enumerate(value["images"]):
+        one["id"] = f"image-{number}"
+        one["annotations"][0] |= {"id": "label", "image_id": "image-1"}
+    assert [finding.code for finding in read(value).findings] == ["image_id"]
+
+
+def test_a_mask_does_not_change_what_lies_beside_it() -> None:
+    value = many(2)
+    value["images"][0]["annotations"].append(annotation(1, segmentation={"size": [900, 900], "counts": "0a"}))
+    found = read(value).objects.to_pylist()
+    assert [row["mask"] for row in found] == [None, '{"counts":"0a","size":[900,900]}', None]
+    assert [row["x"] for row in found] == [35129] * 3
+
+
+def test_what_the_file_states_twice_is_compared() -> None:
+    value = many(2)
+    value["images"][0]["annotations"][0] |= {"class_name": "dent", "area": 5}
+    value["images"][1]["annotations"][0] |= {"image_id": 9}
+    value |= {"statistics": {"total_images": 3, "class_distribution": {"defect": 2}}, "dataset_name": None}
+    found = read(value).findings
+    assert [(finding.code, finding.file_name, finding.field) for finding in found] == [
+        ("class_name", "0.png", "images[0].annotations[0].class_name"),
+        ("area", "0.png", "images[0].annotations[0].area"),
+        ("image_id", "1.png", "images[1].annotations[0].image_id"),
+        ("statistics", None, "statistics.total_images"),
+        ("missing_metadata", None, "dataset_name"),
+    ]
+
+
+def test_metadata_has_no_people() -> None:
+    (only,) = read(document()).images.to_pylist()
+    assert "@" not in str(only)
+    assert only["metadata"] == '{"source":"platform_labeler_v1.0"}'
+
+
+def test_attributes_are_canonical() -> None:
+    labels = [annotation(attributes={"b": 1.0, "a": "é"}), annotation(attributes=None), annotation(attributes={})]
+    found = read(document([image(annotations=labels)])).objects["attributes"].to_pylist()
+    assert found == ['{"a":"é","b":1}', None, None]
+
+
+def test_images_come_in_the_order_of_their_names() -> None:
+    value = document([image("b.png", 1), image("a.png", 2, annotations=[]), image("ä.png", 3), image("B.png", 4)])
+    found = read(value).sorted()
+    assert found.images["file_name"].to_pylist() == ["B.png", "a.png", "b.png", "ä.png"]
+    assert found.images["position"].to_pylist() == [3, 1, 0, 2]
+    assert found.objects["image"].to_pylist() == [0, 2, 3]
+    assert found.sorted().images.equals(found.images)
+
+
+def test_a_dataset_is_read_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_bytes(b"0")
+    (tmp_path / FILE).write_bytes(encoded(many(1)))
+    source = formats.Source(open_prefix(str(tmp_path), "dataset"), tmp_path / "work", group="source")
+    listing = formats.Listing([FILE, "images/0.png"], lambda key: ((tmp_path / key).read_bytes(), b""))
+    assert formats.fitting(listing) == [("dice", FILE)]
+    found = formats.reader("dice")(source)
+    assert found.images["group"].to_pylist() == ["platform_labeler_v1.0"]
+    assert found.images["key"].to_pylist() == source.objects(found.below)["key"].to_pylist() == ["images/0.png"]
+
+
+def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(encoded(document()))
+    source = formats.Source(open_prefix(str(tmp_path), "dataset"), tmp_path, group="colour")
+    with pytest.raises(InvalidConfig, match="group=colour is a field of no image"):
+        formats.reader("dice")(source)
+
+
+def test_a_format_that_is_not_read_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="choose one of dice"):
+        formats.reader("tfrecord")

@@ -1,0 +1,100 @@
+"""A dataset as it lies in its store, as a format's reader sees it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from visionloop.core.listings import PassedOver
+from visionloop.core.storage import Prefix
+from visionloop.core.stores import local_path
+
+#: What is listed: keys relative to the dataset's URI, and what the store declares of each. In a folder the ETag says nothing.
+LISTED = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+    ]
+)
+
+#: How many objects of a listing are held as Python objects.
+_AT_ONCE = 20_000
+
+#: Width and height in pixels of pictures, by row; 0 where a picture can't be read.
+Sizes = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+
+
+@dataclass
+class Source:
+    """A dataset's objects, and what is asked of its reader.
+
+    Attributes:
+        prefix: Where it lies. A reader reads there and never writes.
+        work: A folder on this machine for large files; its maker removes it.
+        task: The task that is asked for; None takes what the dataset has.
+        group: The field of the images whose value keeps images in one split; None without such a rule.
+        alive: Called while work goes on, as a sign of life.
+        passed_over: Told of each object that can't be read, with what it is.
+        pictures: Gives the sizes of pictures by key, as they are shown; for formats that state none.
+    """
+
+    prefix: Prefix
+    work: Path
+    task: str | None = None
+    group: str | None = None
+    alive: Callable[[], None] = lambda: None
+    passed_over: PassedOver = lambda key, kind: None
+    pictures: Callable[[pa.Array], Sizes] | None = None
+    _listed: dict[str, pa.Table] = field(default_factory=dict)
+    _local: dict[str, Path] = field(default_factory=dict)
+
+    def objects(self, below: str = "") -> pa.Table:
+        """The objects below a key, as LISTED, in the store's order; listed once. Keys are relative to the dataset's URI."""
+        if below not in self._listed:
+            prefix, above = (self.prefix.child(below), f"{below}/") if below else (self.prefix, "")
+            infos = prefix.objects(passed_over=lambda key, kind: self.passed_over(above + key, kind))
+            batches = []
+            while listed := list(itertools.islice(infos, _AT_ONCE)):
+                columns = (
+                    [above + info.key for info in listed],
+                    [info.size for info in listed],
+                    [info.etag for info in listed],
+                    [info.version for info in listed],
+                )
+                arrays = [pa.array(values, entry.type) for values, entry in zip(columns, LISTED, strict=True)]
+                batches.append(pa.record_batch(arrays, schema=LISTED))
+                self.alive()
+            self._listed[below] = pa.Table.from_batches(batches, LISTED)
+        return self._listed[below]
+
+    def read(self, key: str) -> bytes:
+        """A small file's bytes. Raises NotFound."""
+        return self.prefix.read(key)
+
+    def local(self, key: str) -> Path:
+        """A file on this machine with the bytes of a key, for files that may be larger than memory. Raises NotFound."""
+        if key not in self._local:
+            folder = local_path(self.prefix.uri)
+            if folder is not None and (path := Path(folder, key)).is_file():
+                self._local[key] = path
+            else:
+                target = self.work / f"source-{len(self._local)}"
+                self.prefix.download(key, target, self.alive)
+                self._local[key] = target
+        return self._local[key]
+
+    def sizes(self, keys: pa.Array) -> Sizes:
+        """Width and height of pictures, as they are shown, for a format that states none."""
+        if self.pictures is not None:
+            return self.pictures(keys)
+        from visionloop.data.images import sizes
+
+        return sizes(self.prefix, keys.to_pylist(), self.alive)
