@@ -1,0 +1,60 @@
+"""The canonical annotations in Parquet: equal tables give equal bytes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.tables import OBJECTS, Annotations
+
+#: How many rows a row group has: small enough to be read one at a time.
+ROW_GROUP = 2**20
+
+#: Where the file keeps what is not a column.
+_KEY = b"visionloop"
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What ``Annotations`` holds beside its tables."""
+
+    format: str
+    task: str
+    file: str
+    classes: tuple[Class, ...]
+    below: str
+    image_field: str
+    object_field: str
+    findings: tuple[Finding, ...]
+    notices: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """A table's Parquet bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP, version="2.6")
+    return buffer.getvalue()
+
+
+def encode(read: Annotations) -> bytes:
+    """The objects as Parquet; in its metadata what the annotations hold beside their tables. The images are not in it."""
+    header = {name: getattr(read, name) for name in _Header.__dataclass_fields__}
+    text = msgspec.json.encode({**header, "metadata": dict(read.metadata)}, order="sorted")
+    return encode_table(read.objects.replace_schema_metadata({_KEY: text}))
+
+
+def decode(data: bytes, images: pa.Table) -> Annotations:
+    """The annotations from what ``encode`` gave, and their images."""
+    table = pq.read_table(pa.BufferReader(data))
+    header = msgspec.json.decode(table.schema.metadata[_KEY], type=_Header)
+    objects = table.replace_schema_metadata(None).select(OBJECTS.names).cast(OBJECTS).combine_chunks()
+    fields = {name: getattr(header, name) for name in _Header.__dataclass_fields__}
+    return Annotations(images=images, objects=objects, **fields)
