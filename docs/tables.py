@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core import catalog, errors, secrets
-from visionloop.core.policy import POLICIES
+from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.pipelines.cli.stage import COMMON
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import TRAIN, form
@@ -140,7 +140,7 @@ def policies() -> str:
             f"{row.memory_request} to {row.memory_limit}",
             str(row.gpus),
             row.shared_memory or "",
-            duration(row.timeout),
+            duration(row.timeout) + _growth(row),
             str(row.attempts),
             f"{row.backoff_first} s to {row.backoff_longest} s",
             ", ".join(row.secrets),
@@ -149,6 +149,12 @@ def policies() -> str:
     ]
     head = ("stage", "image", "CPU", "memory", "GPUs", "`/dev/shm`", "limit", "attempts", "wait between", "Secrets")
     return table(head, rows)
+
+
+def _growth(row: StagePolicy) -> str:
+    """By how much a limit grows with each image, by mode."""
+    rates = [f"{seconds * 1000:g} ms ({mode})" for mode, seconds in row.seconds_an_image]
+    return f"; for each image {', '.join(rates)} more" if rates else ""
 
 
 def duration(seconds: int) -> str:

@@ -48,6 +48,9 @@ class ValidateStage:
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
         snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
+        context.limits.allow(
+            context.policy.limit(arguments.mode, int(snapshot_result.receipt.scalars.get("images", 0)))
+        )
         snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
         if not pinned and not context.planning:

@@ -119,6 +119,13 @@ def test_foreign_code_that_never_returns_is_ended(case, code):
     assert errors.count("\n") == 1
 
 
+def test_a_limit_is_raised_and_never_lowered():
+    with Limits("toy", 60, 0) as limits:
+        limits.allow(1300)
+        limits.allow(300)
+    assert limits.limit == 1300
+
+
 def test_work_that_swallows_its_end_is_ended():
     process = start("swallowed")
     process.send_signal(signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.policy import POLICIES, RUN_DEADLINE_SECONDS, StagePolicy
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (6, 10), (5000, 10)])
@@ -18,7 +18,21 @@ def test_a_constant_backoff():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_engine_kills_ten_minutes_after_the_stage_should_have_spoken(name):
-    assert POLICIES[name].engine_deadline == POLICIES[name].timeout + 600
+    policy = POLICIES[name]
+    grows = bool(policy.seconds_an_image)
+    assert policy.engine_deadline == (RUN_DEADLINE_SECONDS if grows else policy.timeout + 600)
+
+
+@pytest.mark.parametrize(
+    ("mode", "images", "seconds"),
+    [("annotations", 0, 300), ("annotations", 10**6, 1300), ("headers", 10**6, 5300), ("full", 10**6, 60300)],
+)
+def test_validates_limit_is_a_rate(mode, images, seconds):
+    assert POLICIES["validate"].limit(mode, images) == seconds
+
+
+def test_other_limits_do_not_grow():
+    assert {name for name, row in POLICIES.items() if row.limit("full", 10**6) != row.timeout} == {"validate"}
 
 
 def test_the_seeds_numbers():

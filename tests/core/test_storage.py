@@ -308,3 +308,12 @@ def test_a_folder_that_does_not_exist_is_an_empty_dataset(tmp_path):
 def test_split_uri(tmp_path):
     assert split_uri("s3://b/x/y/receipt.json") == ("s3://b/x/y", "receipt.json")
     assert split_uri(str(tmp_path / "a b" / "r.json")) == ((tmp_path / "a b").as_uri(), "r.json")
+
+
+def test_the_start_of_an_object_comes_with_its_etag_by_one_request(place, monkeypatch):
+    place.write("object", b"0123456789")
+    place.write("empty", b"")
+    etags = {key: place.head(key).etag for key in ("object", "empty")}
+    assert place.read_start_with_etag("empty", 4) == (b"", etags["empty"])
+    monkeypatch.setattr(storage.obstore, "head", None)
+    assert place.read_start_with_etag("object", 4) == (b"0123", etags["object"])

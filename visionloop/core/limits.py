@@ -60,6 +60,10 @@ class Limits:
         """Whether a signal from outside has asked the stage to end, rather than a limit of its own."""
         return self._due is not None and isinstance(self._due[1], Terminated | UserStopped)
 
+    def allow(self, seconds: float) -> None:
+        """Raises the stage's own limit to this many seconds; it is never lowered."""
+        self.limit = max(self.limit, seconds)
+
     def give_time(self) -> None:
         """Gives a stage that was asked to end time to save its work: the time until it counts as stuck starts again."""
         if self._due is not None:

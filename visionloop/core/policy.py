@@ -27,6 +27,9 @@ FINISHED_POD_SECONDS = 3600
 #: The share of a dataset's images that may be quarantined before the dataset itself is refused.
 QUARANTINE_LIMIT = 0.05
 
+#: Seconds by which validate's limit grows with each image, by mode.
+VALIDATE_SECONDS_AN_IMAGE = (("annotations", 0.001), ("headers", 0.005), ("full", 0.06))
+
 #: Days after which checkpoints of a training that never finished are removed.
 ABANDONED_CHECKPOINT_DAYS = 30
 
@@ -62,6 +65,9 @@ class StagePolicy:
     The first ``spot_losses`` attempts run on nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
     on all others; without a selector, none runs on such nodes.
 
+    The limit is ``timeout``, and ``seconds_an_image`` of the stage's mode for each image; where that grows with a dataset, an engine's
+    deadline is the whole run's.
+
     ``secrets`` are roles of ``core.secrets``: the pod has the variables of their Secrets and no others. ``variables`` are
     further names that the pod takes from the ConfigMap, such as those of a trainer's library.
     """
@@ -75,6 +81,7 @@ class StagePolicy:
     memory_most: str | None = None
     gpus: int = 0
     timeout: int = 3600
+    seconds_an_image: tuple[tuple[str, float], ...] = ()
     attempts: int = 3
     backoff_first: int = 1
     backoff_factor: float = 2.0
@@ -98,7 +105,11 @@ class StagePolicy:
     @property
     def engine_deadline(self) -> int:
         """Seconds after which an engine kills an attempt."""
-        return self.timeout + ENGINE_DEADLINE_MARGIN
+        return RUN_DEADLINE_SECONDS if self.seconds_an_image else self.timeout + ENGINE_DEADLINE_MARGIN
+
+    def limit(self, mode: str, images: int) -> float:
+        """The stage's own limit in seconds, over all attempts, for this many images."""
+        return self.timeout + dict(self.seconds_an_image).get(mode, 0.0) * images
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after ``attempt`` (1 for the first) failed."""
@@ -157,7 +168,9 @@ _GPU = StagePolicy(
 #: One row per stage.
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": replace(_DATA, secrets=_WITH_REGISTRY),
-    "validate": replace(_DATA, timeout=300, cpu_limit="2", memory_limit="4Gi"),
+    "validate": replace(
+        _DATA, timeout=300, seconds_an_image=VALIDATE_SECONDS_AN_IMAGE, cpu_limit="2", memory_limit="4Gi"
+    ),
     "convert": replace(_DATA, secrets=_WITH_REGISTRY),
     "train": _GPU,
     "evaluate": replace(_GPU, timeout=2 * 3600),

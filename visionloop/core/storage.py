@@ -128,18 +128,23 @@ class Prefix:
 
     def read_start(self, key: str, size: int) -> bytes:
         """The first ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""
+        return self.read_start_with_etag(key, size)[0]
+
+    def read_start_with_etag(self, key: str, size: int) -> tuple[bytes, str]:
+        """As ``read_start``, and the object's ETag, which the same answer holds. Raises NotFound."""
         self._refuse_special(key)
         with self._errors("read", key):
             try:
                 answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
             except store_errors.BaseError:
                 # A store refuses a range of an empty object.
-                if int(obstore.head(self.store, self._key(key))["size"]) == 0:
-                    return b""
+                meta = obstore.head(self.store, self._key(key))
+                if int(meta["size"]) == 0:
+                    return b"", self._info(key, meta).etag
                 raise
             data = bytes(answer.bytes())
             self._refuse_page(key, data)
-            return data
+            return data, self._info(key, answer.meta).etag
 
     def read_end(self, key: str, size: int) -> bytes:
         """The last ``size`` bytes at ``key``, fewer if the object is smaller. Raises NotFound."""

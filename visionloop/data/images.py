@@ -118,7 +118,8 @@ def inspect(
             if whole or prefix.on_files or row.size <= HEADER_BYTES:
                 data, changed = _whole(prefix, row)
             else:
-                data, changed = prefix.read_start(row.key, HEADER_BYTES), prefix.head(row.key).etag != row.etag
+                data, etag = prefix.read_start_with_etag(row.key, HEADER_BYTES)
+                changed = etag != row.etag
         except NotFound:
             return ImageCheck(row, None, missing=True)
         if changed:
