@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import yaml
 
+from visionloop.components.convert.archive import write_archive
 from visionloop.components.convert.converted import IndexEntry, encode_index
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
@@ -104,7 +103,9 @@ class ConvertStage:
             raise InvalidDataset(
                 f"{snapshot.dataset}: no label is left for training; correct the annotations or the split, and validate again."
             )
-        attempt.write("labels", "labels.tar", _archive(labels), result=True)
+        archive = attempt.work / "labels.tar"
+        write_archive(archive, labels, context.alive)
+        attempt.upload("labels", "labels.tar", archive, result=True)
         attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
         attempt.write("index", "index.jsonl", encode_index(entries), result=True)
         counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in dice.SPLITS}
@@ -112,18 +113,6 @@ class ConvertStage:
         return Computed(
             scalars={"format": layout, "images": len(kept), "too_small": too_small, "objects": objects, **counts}
         )
-
-
-def _archive(labels: dict[str, str]) -> bytes:
-    """A tar of the label files with nothing in it that differs from run to run."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, text in sorted(labels.items()):
-            data = text.encode()
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o644
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:

@@ -183,3 +183,13 @@ def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
 def test_a_format_that_is_not_read_is_refused() -> None:
     with pytest.raises(InvalidConfig, match="choose one of dice"):
         formats.reader("tfrecord")
+
+
+def test_a_key_that_is_escaped_is_the_same_key() -> None:
+    value = document([image(annotations=[annotation(attributes={"n": 1}, mask="none")])])
+    escaped = encoded(value).replace(b'"attributes"', b'"\\u0061ttributes"').replace(b'"metadata"', b'"\\u006detadata"')
+    found, expected = read_file(escaped, FILE, None), read(value)
+    assert found.objects.equals(expected.objects)
+    assert found.images.equals(expected.images)
+    assert found.objects["attributes"].to_pylist() == ['{"n":1}']
+    assert found.objects["mask"].null_count == 1

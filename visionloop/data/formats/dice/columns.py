@@ -16,8 +16,8 @@ from visionloop.data.dice import format as dice
 from visionloop.data.formats.dice.document import Picture, Piece
 
 
-def _schema(identity: pa.DataType) -> pa.Schema:
-    """The columns of a piece, with ids of a type: whole numbers, or texts."""
+def _schema(identity: pa.DataType, *more: tuple[str, pa.DataType]) -> pa.Schema:
+    """The columns of a piece, with ids of a type: whole numbers, or texts; ``more`` are fields of its annotations."""
     label = pa.struct(
         [
             ("class_id", pa.int32()),
@@ -29,8 +29,8 @@ def _schema(identity: pa.DataType) -> pa.Schema:
             ("area", pa.float64()),
             ("iscrowd", pa.int8()),
             ("segmentation", pa.list_(pa.list_(pa.float64()))),
-            ("mask", pa.string()),
             ("keypoints", pa.list_(pa.float64())),
+            *more,
         ]
     )
     image = [("file_name", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("id", identity)]
@@ -39,6 +39,9 @@ def _schema(identity: pa.DataType) -> pa.Schema:
 
 #: The schema by the type of ids: most files number them.
 SCHEMAS = {"numbers": _schema(pa.int64()), "texts": _schema(pa.string())}
+
+#: The schema of a piece with run-length masks, which Arrow's reader can't tell from polygons.
+_WITH_MASKS = _schema(pa.string(), ("mask", pa.string()))
 
 _SPLITS = pa.array(["train", "val", "test", "valid", "validation", ""])
 
@@ -60,9 +63,6 @@ def table_of(piece: Piece, file: str, ids: str) -> tuple[pa.Table, str]:
 
 def _parsed(lines: bytes, schema: pa.Schema) -> pa.Table | None:
     """The lines as columns; None where they are not what the schema says, or might not be."""
-    # A label has no such key: it would be taken for a mask.
-    if b'"mask"' in lines:
-        return None
     try:
         table = pj.read_json(
             io.BytesIO(lines),
@@ -127,7 +127,12 @@ def _from_structs(piece: Piece, file: str) -> pa.Table:
                 values |= {"segmentation": None, "mask": json.dumps(mask, separators=(",", ":"))}
             labels.append(values)
         rows.append(row)
-    return pa.Table.from_pylist(rows, SCHEMAS["texts"])
+    return pa.Table.from_pylist(rows, _WITH_MASKS)
+
+
+def masks(labels: pa.Array) -> pa.Array:
+    """The run-length masks of annotations as JSON; null where there is none."""
+    return labels.field("mask") if labels.type.get_field_index("mask") >= 0 else pa.nulls(len(labels), pa.string())
 
 
 def _text(identity: str | int | None) -> str | None:

@@ -101,6 +101,10 @@ class Piece:
         """The images as a JSON array."""
         return b"[" + b",".join(self.images) + b"]"
 
+    def may_name(self, key: bytes) -> bool:
+        """Whether an object of the piece may have a key; what is escaped may be any."""
+        return b'"%s"' % key in self.lines or b"\\" in self.lines
+
     def check_text(self, file: str) -> None:
         """Raises InvalidDataset if it is not UTF-8."""
         if self.lines.isascii():

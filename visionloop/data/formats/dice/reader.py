@@ -18,7 +18,7 @@ from visionloop.data.annotations import Annotations, hundredths, images_table, o
 from visionloop.data.annotations.tables import WRONG_VISIBILITY
 from visionloop.data.dice import format as dice
 from visionloop.data.dice.tasks import choose_task
-from visionloop.data.formats.dice.columns import SCHEMAS, flattened, lengths, table_of
+from visionloop.data.formats.dice.columns import SCHEMAS, flattened, lengths, masks, table_of
 from visionloop.data.formats.dice.document import Header, Piece, decode_whole, mapped, split
 from visionloop.data.formats.dice.stated import AREA_TOLERANCE, Contradictions, stated
 from visionloop.data.formats.source import Source
@@ -154,7 +154,7 @@ def _objects(table: pa.Table, piece: Piece, file: str) -> pa.Table:
         area=_area(labels.field("area"), box),
         iscrowd=pc.equal(pc.fill_null(labels.field("iscrowd"), 0), 1),
         polygons=_polygons(labels.field("segmentation")),
-        mask=labels.field("mask"),
+        mask=masks(labels),
         keypoints=_keypoints(labels.field("keypoints")),
         attributes=_attributes(piece, position, image, file),
     )
@@ -217,7 +217,7 @@ def _attributes(piece: Piece, position: Any, image: Any, file: str) -> pa.Array:
     Raises:
         InvalidDataset: If they are not an object, are nested too deeply, or hold a number that JSON can't hold exactly.
     """
-    if b'"attributes"' not in piece.lines and b"\\u" not in piece.lines:
+    if not piece.may_name(b"attributes"):
         return pa.nulls(len(position), pa.string())
     raw = [
         label.attributes
@@ -267,7 +267,7 @@ class _Free:
 
     def read(self, piece: Piece) -> tuple[pa.Array, pa.Array]:
         """The group and the metadata of each image of a piece."""
-        if self.group is None and b'"metadata"' not in piece.lines:
+        if self.group is None and not piece.may_name(b"metadata"):
             return (pa.nulls(len(piece.images), pa.string()),) * 2
         groups, metadata = [], []
         for row, image in enumerate(decode_whole(piece.array, list[self.type])):  # type: ignore[name-defined]

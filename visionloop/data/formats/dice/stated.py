@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations import Annotations, Class, Finding, Severity
 from visionloop.data.dice.format import printable, shown
-from visionloop.data.formats.dice.columns import flattened, lengths
+from visionloop.data.formats.dice.columns import flattened, lengths, masks
 from visionloop.data.formats.dice.document import Header
 
 #: Relative tolerance between a box's ``area`` and width × height: the tool computes it before rounding the box.
@@ -69,7 +69,7 @@ def _other_areas(labels: pa.Array) -> Iterator[tuple[int, float, float]]:
     rows = np.flatnonzero(np.asarray(lists.is_valid()))
     box = np.asarray(lists.flatten(), np.float64).reshape(-1, 4)
     area = np.asarray(labels.field("area").to_numpy(zero_copy_only=False), np.float64)[rows]
-    outlined = np.asarray(pc.or_(labels.field("mask").is_valid(), pa.array(lengths(labels.field("segmentation")) > 0)))
+    outlined = np.asarray(pc.or_(masks(labels).is_valid(), pa.array(lengths(labels.field("segmentation")) > 0)))
     with np.errstate(over="ignore", invalid="ignore"):
         product = box[:, 2] * box[:, 3]
         positive = (box[:, 2] > 0) & (box[:, 3] > 0) & np.isfinite(product)

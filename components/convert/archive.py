@@ -1,0 +1,70 @@
+"""The labels' archive: a tar written as a stream, with nothing in it that differs from run to run."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from visionloop.core.storage import writing
+
+#: Where a header holds the size and the checksum (POSIX.1-1988, "ustar"), and how many bytes of a name it takes.
+_SIZE = slice(124, 135)
+_CHECKSUM = slice(148, 156)
+_NAME_BYTES = 100
+
+#: How many members are written at once.
+_AT_ONCE = 5_000
+
+
+def write_archive(path: Path, labels: Mapping[str, str], alive: Callable[[], None] = lambda: None) -> None:
+    """Writes label files into a tar in the order of their names, byte for byte as ``tarfile`` does, at a tenth of its time.
+
+    Args:
+        path: The tar's path.
+        labels: The text of each label file by its name in the tar.
+        alive: Called now and then, as a sign of life.
+
+    Raises:
+        SickMachine: If the disk is full.
+    """
+    names = sorted(labels)
+    with writing(path), path.open("wb") as file:
+        for first in range(0, len(names), _AT_ONCE):
+            parts: list[bytes] = []
+            for name in names[first : first + _AT_ONCE]:
+                data = labels[name].encode()
+                parts += (_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE))
+            file.write(b"".join(parts))
+            alive()
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
+        file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
+
+
+def _of_library(name: str, size: int) -> bytes:
+    """A member's header as the library writes it, slowly; with a second one before it for a name that is long or not ASCII."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+#: A header without a name, of an empty file, and the sum of its bytes with spaces in place of the checksum.
+_TEMPLATE = _of_library("", 0)
+_SUM = sum(_TEMPLATE) - sum(_TEMPLATE[_CHECKSUM]) + 8 * ord(" ")
+
+
+def _header(name: str, size: int) -> bytes:
+    if not name.isascii() or len(name) > _NAME_BYTES:
+        return _of_library(name, size)
+    encoded, digits = name.encode(), b"%011o" % size
+    checksum = _SUM + sum(encoded) + sum(digits) - len(digits) * ord("0")
+    return b"".join(
+        (
+            encoded.ljust(_NAME_BYTES, b"\0"),
+            _TEMPLATE[_NAME_BYTES : _SIZE.start],
+            digits,
+            _TEMPLATE[_SIZE.stop : _CHECKSUM.start],
+            b"%06o\0 " % checksum,
+            _TEMPLATE[_CHECKSUM.stop :],
+        )
+    )
