@@ -54,9 +54,9 @@ FORMATS: Mapping[str, Format] = {
     "coco": Format("a COCO dataset", coco.recognise),
     "labelstudio": Format("a Label Studio export", labelstudio.recognise),
     "cvat": Format("a CVAT export", cvat.recognise),
-    "voc": Format("a Pascal VOC dataset", voc.recognise),
+    "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read),
     "yolo": Format("a YOLO dataset", yolo.recognise),
-    "folders": Format("an image folder", folders.recognise),
+    "folders": Format("an image folder", folders.recognise, folders.read),
 }
 
 
