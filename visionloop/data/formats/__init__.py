@@ -52,8 +52,8 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "dice": Format("a DICE dataset", dice.recognise, dice.read),
     "coco": Format("a COCO dataset", coco.recognise),
-    "labelstudio": Format("a Label Studio export", labelstudio.recognise),
-    "cvat": Format("a CVAT export", cvat.recognise),
+    "labelstudio": Format("a Label Studio export", labelstudio.recognise, labelstudio.read),
+    "cvat": Format("a CVAT export", cvat.recognise, cvat.read),
     "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read),
     "yolo": Format("a YOLO dataset", yolo.recognise),
     "folders": Format("an image folder", folders.recognise, folders.read),

@@ -177,6 +177,21 @@ class Rows:
         self._objects.clear()
 
 
+def only_of(
+    classes: Sequence[Class], objects: pa.Table, stated: Sequence[str]
+) -> tuple[tuple[Class, ...], pa.Table, list[str]]:
+    """The stated classes and behind them, sorted, the others that objects have: with these the objects, and these others' names."""
+    names = {entry.id: entry.name for entry in classes}
+    codes = column(objects, "class_id")
+    unlisted = sorted({names[code] for code in np.unique(codes).tolist()} - set(stated))
+    ids = {name: index for index, name in enumerate([*stated, *unlisted])}
+    rank = np.array([ids.get(names[code], -1) for code in range(len(names))], np.int32)
+    if len(codes):
+        at = OBJECTS.get_field_index("class_id")
+        objects = objects.set_column(at, OBJECTS.field(at), pa.array(rank[codes]))
+    return tuple(Class(id=index, name=name) for name, index in ids.items()), objects, unlisted
+
+
 def check_class_name(name: str, origin: str) -> None:
     """Raises InvalidDataset for a name that no class may have."""
     if not name.strip() or _CONTROL.search(name):

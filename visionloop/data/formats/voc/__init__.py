@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from visionloop.data.annotations import Annotations
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.source import Source
 
+#: The root's begin, and not that of an element whose name goes on.
+_ROOT = re.compile(rb"<annotation[\s>]")
+
 
 def recognise(listing: Listing) -> str | None:
     """The first file of this format, or None."""
-    return next((key for key, start in listing.xml_starts.items() if b"<annotation>" in start), None)
+    return next((key for key, start in listing.xml_starts.items() if _ROOT.search(start.replace(b"\0", b""))), None)
 
 
 def read(source: Source) -> Annotations:

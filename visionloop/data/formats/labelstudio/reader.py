@@ -1,0 +1,245 @@
+"""Reads Label Studio's JSON, a few thousand tasks at a time, into the canonical annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
+from visionloop.data.annotations import Annotations, Class, Finding
+from visionloop.data.annotations.tables import Whole
+from visionloop.data.dice.format import DEEPEST, depth, printable, shown
+from visionloop.data.formats.dice.document import mapped
+from visionloop.data.formats.keys import Keys, counted, extension, split_of_file, split_of_folders
+from visionloop.data.formats.labelstudio import config, is_label_studio
+from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
+from visionloop.data.formats.labelstudio.images import Images
+from visionloop.data.formats.labelstudio.regions import shapes
+from visionloop.data.formats.listing import END_BYTES, IMAGES
+from visionloop.data.formats.outline import outline
+from visionloop.data.formats.rows import Rows, free_values, only_of, with_sizes
+from visionloop.data.formats.shapes import Drawn, Kind, choose_task, of_task
+from visionloop.data.formats.source import Source
+from visionloop.data.formats.xml_reader import LARGEST
+
+#: Who labelled an image, and when: never kept.
+_PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
+
+
+def read_label_studio(source: Source) -> Annotations:
+    """Reads an export; see ``visionloop.data.formats.labelstudio.read``."""
+    keys = Keys.of(source)
+    documents = [key for key in keys.all if extension(key) == ".json"]
+    # A single file is read whatever it is: then the sentence says what is wrong in it.
+    files = documents if len(documents) == 1 else [key for key in documents if _is_export(source, key)]
+    if not files:
+        raise DatasetNotFound(f"{source.prefix.uri}: no JSON of Label Studio lies there; correct the URI, or {REMEDY}")
+    export = _Export(source, keys, several=len(files) > 1)
+    for file in files:
+        export.add(file)
+    return export.annotations(files[0] if len(files) == 1 else "the JSON files")
+
+
+def _is_export(source: Source, key: str) -> bool:
+    return is_label_studio(outline(source.prefix.read_start(key, END_BYTES)))
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A task that somebody labelled: its index, the key of its image, and what was labelled."""
+
+    index: int
+    key: str
+    result: tuple[Region, ...]
+    data: dict[str, Any]
+    field: str
+
+
+class _Export:
+    """Collects the images of an export's files."""
+
+    def __init__(self, source: Source, keys: Keys, several: bool) -> None:
+        self.source, self.keys, self.several = source, keys, several
+        self.images = Images(keys)
+        self.configuration = _configuration(source, keys)
+        self.rows, self.drawn = Rows(), Drawn()
+        self.findings: list[Finding] = []
+        self.unlabelled = self.several_labels = 0
+
+    def add(self, file: str) -> None:
+        """Reads a file."""
+        try:
+            path = self.source.local(file)
+        except NotFound:
+            raise DatasetNotFound(f"{file}: the file is gone; export the dataset again.") from None
+        with mapped(path) as data:
+            for first, piece in tasks(data, file):
+                labelled = [
+                    entry
+                    for index, task in enumerate(piece, start=first)
+                    if (entry := self._labelled(task, index, file)) is not None
+                ]
+                for entry, size in zip(labelled, self._sizes(labelled), strict=True):
+                    self._image(entry, size, file)
+                self.source.alive()
+
+    def _labelled(self, task: Task, index: int, file: str) -> _Labelled | None:
+        annotation = task.last
+        if annotation is None:
+            self.unlabelled += 1
+            return None
+        field = self._field(task.data, f"{file}: [{index}].data")
+        where = f"{file}: [{index}].data.{field}"
+        value = task.data[field]
+        if not isinstance(value, str):
+            raise InvalidDataset(printable(f"{where}: expected the path of an image, got {shown(value)}; {REMEDY}"))
+        return _Labelled(index, self.images.key(value, where), annotation.result or (), task.data, field)
+
+    def _field(self, data: dict[str, Any], where: str) -> str:
+        """The field of a task that names its image: as the configuration says, ``image``, or the only one that can."""
+        stated = self.configuration.field if self.configuration else None
+        if stated is not None and stated in data:
+            return stated
+        if "image" in data:
+            return "image"
+        fields = [name for name, value in data.items() if isinstance(value, str) and extension(value) in IMAGES]
+        if len(fields) != 1:
+            raise InvalidDataset(
+                f"{where}.{stated or 'image'} is missing; put config.xml beside the export, or {REMEDY}"
+            )
+        return fields[0]
+
+    def _sizes(self, labelled: list[_Labelled]) -> list[tuple[int | None, int | None]]:
+        """Width and height of each image: as its regions state them, else of the picture."""
+        sizes: list[tuple[int | None, int | None]] = []
+        for entry in labelled:
+            regions = (region for region in entry.result if region.original_width and region.original_height)
+            region = next(regions, None)
+            stated = (_side(region.original_width), _side(region.original_height)) if region else (None, None)
+            sizes.append(stated if all(stated) else (None, None))
+        rows = [
+            row
+            for row, (size, entry) in enumerate(zip(sizes, labelled, strict=True))
+            if None in size and entry.key in self.keys.images
+        ]
+        if rows:
+            widths, heights = self.source.sizes(pa.array([labelled[row].key for row in rows], pa.string()))
+            for row, width, height in zip(rows, widths.tolist(), heights.tolist(), strict=True):
+                sizes[row] = (width or None, height or None)
+        return sizes
+
+    def _image(self, entry: _Labelled, size: tuple[int | None, int | None], file: str) -> None:
+        where = f"{file}: [{entry.index}]"
+        free = {name: value for name, value in entry.data.items() if name != entry.field and name not in _PEOPLE}
+        image = self.rows.image(
+            entry.key,
+            where,
+            entry.index,
+            size=size,
+            split=split_of_file(file) or split_of_folders(entry.key),
+            file=file if self.several else None,
+            group=self._group(entry.data, where),
+            metadata=free_values(free) if depth(free) <= DEEPEST else None,
+        )
+        self._check_rotation(entry, where)
+        width, height = size
+        sides = (float(width), float(height)) if width and height else None
+        for shape in shapes(entry.result, sides, where, self.drawn):
+            self.several_labels += len(shape.labels) > 1 and shape.kind != Kind.LABEL
+            for label in shape.labels:
+                self.rows.object(
+                    image,
+                    shape.position,
+                    label,
+                    f"{where}.result[{shape.position}]",
+                    kind=shape.kind,
+                    box=shape.box,
+                    polygons=[shape.polygon] if shape.polygon else None,
+                    attributes=shape.attributes,
+                )
+
+    def _check_rotation(self, entry: _Labelled, where: str) -> None:
+        """An image that was turned in the tool: its coordinates may be those of the turned one."""
+        if any((region.image_rotation or 0) % 360 for region in entry.result):
+            name = entry.key.removeprefix("images/")
+            sentence = f"{where}: {name} was turned while it was labelled; turn the picture itself, and label it again."
+            self.findings.append(Finding("error", "orientation", name, f"[{entry.index}]", printable(sentence)))
+
+    def _group(self, data: dict[str, Any], where: str) -> str | None:
+        if self.source.group is None or (value := data.get(self.source.group)) in (None, ""):
+            return None
+        if isinstance(value, list | dict):
+            raise InvalidConfig(f"{where}: group={self.source.group} is a list or an object; name another field.")
+        return str(value)
+
+    def annotations(self, file: str) -> Annotations:
+        """All that was read, for one task."""
+        if not len(self.rows):
+            raise InvalidDataset(f"{file}: no task is labelled; label at least one, and {REMEDY}")
+        classes, images, objects, kinds = self.rows.number(sorted(self.rows.class_names))
+        if self.source.group is not None and images["group"].null_count == len(images):
+            raise InvalidConfig(f"{file}: group={self.source.group} is a field of no task; name one of their data.")
+        task, told = choose_task(self.source.task, kinds, file)
+        return self._of_task(file, task, told, classes, images, objects, kinds)
+
+    def _of_task(
+        self,
+        file: str,
+        task: str,
+        told: list[str],
+        classes: tuple[Class, ...],
+        images: pa.Table,
+        objects: pa.Table,
+        kinds: Whole,
+    ) -> Annotations:
+        """The objects of a task, with the classes that its controls define or its objects have."""
+        objects, made = of_task(objects, kinds, task)
+        stated: tuple[str, ...] = ()
+        if self.configuration:
+            stated = self.configuration.choices if task == "classification" else self.configuration.labels
+        classes, objects, unlisted = only_of(classes, objects, stated)
+        if not classes:
+            raise InvalidDataset(
+                f"{file}: nothing is labelled, so there is no class; label at least one image, and {REMEDY}"
+            )
+        if self.configuration and unlisted:
+            words = counted(len(unlisted), "label", "labels")
+            told = [
+                *told,
+                printable(f"{words} ({shown(unlisted[0])}) not listed in {config.FILE}: behind the others, sorted."),
+            ]
+        return Annotations(
+            format="labelstudio",
+            task=task,
+            file=file,
+            classes=classes,
+            images=with_sizes(images, self.source, self.keys.images),
+            objects=objects,
+            image_field="[{image}]",
+            object_field="[{image}].result[{object}]",
+            findings=tuple(self.findings),
+            notices=(*told, *made, *self.drawn.notices(task), *self._notices(), *self.keys.notices()),
+            metadata={"dataset_id": None, "dataset_name": None},
+        )
+
+    def _notices(self) -> Iterator[str]:
+        if self.unlabelled:
+            yield f"{counted(self.unlabelled, 'task has', 'tasks have')} no annotation that counts: passed over."
+        if self.several_labels:
+            yield f"{counted(self.several_labels, 'region has', 'regions have')} several labels: an object of each."
+
+
+def _configuration(source: Source, keys: Keys) -> config.Configuration | None:
+    if config.FILE not in keys.all:
+        return None
+    if len(start := source.prefix.read_start(config.FILE, LARGEST + 1)) > LARGEST:
+        raise InvalidDataset(f"{config.FILE}: larger than a labelling configuration is; {REMEDY}")
+    return config.parse(start)
+
+
+def _side(side: float | None) -> int | None:
+    """A side in whole pixels; None for what no picture has."""
+    return int(side) if side and 0 < side < 2**31 and side == int(side) else None
