@@ -55,7 +55,7 @@ def _file(parent: str, name: str, start: bytes, end: bytes) -> str:
         return "it is an archive, not a folder; unpack it and give the folder"
     if format_name := formats.named_file(outline(start, end)):
         title = formats.FORMATS[format_name].title
-        return f"it is a file of {title}, and only a folder with a DICE dataset is read; {_REMEDY}"
+        return f"it is a file of {title}, and only a folder with a DICE dataset is read; {_REMEDY}, or {_look(parent)}"
     return "it is a file, not a folder; give the folder that holds the dataset"
 
 
@@ -82,7 +82,7 @@ def _not_dice(prefix: Prefix) -> str:
             )
     if recognised := formats.recognise(listing):
         name, evidence = recognised
-        return f"{formats.FORMATS[name].title} lies there ({evidence}), and only DICE is read; {_REMEDY}"
+        return f"{formats.FORMATS[name].title} lies there ({evidence}), and only DICE is read; {_REMEDY}, or {_look(prefix.uri)}"
     if all(PurePosixPath(key).suffix.lower() in IMAGES for key in keys):
         return f"images lie there ({min(keys)}) without an annotation file; label them and export them as DICE"
     names = "{" + ",".join(dice.TASKS) + "}"
@@ -90,6 +90,11 @@ def _not_dice(prefix: Prefix) -> str:
         f"no annotations_{names}.json and no {dice.LEGACY_FILE} lies there, and what does ({min(keys)}) is not a "
         "dataset; correct --dataset, or export the dataset as DICE"
     )
+
+
+def _look(uri: str) -> str:
+    """The command that shows what a dataset of another format holds."""
+    return f"see what it holds with visionloop dataset inspect {uri}"
 
 
 def _outer(prefix: Prefix) -> str | None:

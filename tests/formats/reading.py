@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,6 +14,9 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations import Annotations
+
+#: Contents by path, texts or bytes.
+Files = Mapping[str, Any]
 
 
 def picture(width: int = 40, height: int = 20) -> bytes:
@@ -24,7 +28,7 @@ def picture(width: int = 40, height: int = 20) -> bytes:
 PICTURE = picture()
 
 
-def written(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+def written(folder: Path, files: Files) -> Path:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +37,9 @@ def written(folder: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def read(
-    name: str, folder: Path, files: Mapping[str, str | bytes] = {}, task: str | None = None, group: str | None = None
+    name: str, folder: Path, files: Files | None = None, task: str | None = None, group: str | None = None
 ) -> Annotations:
-    dataset = written(folder / "dataset", files)
+    dataset = written(folder / "dataset", files or {})
     source = formats.Source(open_prefix(str(dataset), "dataset"), folder / "work", task=task, group=group)
     annotations = formats.reader(name)(source)
     check(annotations)
@@ -57,7 +61,7 @@ def check(annotations: Annotations) -> None:
     assert not image or max(image) < len(names)
 
 
-def refused(name: str, folder: Path, files: Mapping[str, str | bytes], task: str | None = None, code: int = 65) -> str:
+def refused(name: str, folder: Path, files: Files, task: str | None = None, code: int = 65) -> str:
     """The sentence with which a dataset is refused."""
     with pytest.raises(VisionloopError) as error:
         read(name, folder, files, task)
@@ -66,15 +70,15 @@ def refused(name: str, folder: Path, files: Mapping[str, str | bytes], task: str
     return error.value.sentence
 
 
-def read_or_refused(name: str, folder: Path, files: Mapping[str, str | bytes], task: str | None = None) -> str | None:
+def read_or_refused(name: str, folder: Path, files: Files, task: str | None = None) -> str | None:
     """The sentence with which a dataset is refused, None where it is read."""
-    error = None
+    error: VisionloopError | None = None
     try:
         read(name, folder, files, task)
     except VisionloopError as raised:
         error = raised
     assert error is None or error.exit_code == 65, error.sentence
-    return error and error.sentence
+    return None if error is None else error.sentence
 
 
 def boxes(annotations: Annotations) -> list[list[float]]:

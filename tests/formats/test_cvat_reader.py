@@ -76,15 +76,16 @@ def test_a_turned_box_and_an_ellipse_are_bounded_and_told(tmp_path: Path) -> Non
     assert len(segments[1][0]) == 96
 
 
-def test_a_mask_has_cocos_runs(tmp_path: Path) -> None:
-    dataset = read(
-        "cvat", tmp_path, files(cvat('<mask label="cat" rle="1,2,3" left="3" top="2" width="3" height="2"/>'))
-    )
-    assert boxes(dataset) == [[3, 2, 3, 2]]
+@pytest.mark.parametrize("at", [(3, 2), (0, 0), (37, 18), (5, 18)])
+def test_a_mask_has_cocos_runs(tmp_path: Path, at: tuple[int, int]) -> None:
+    text = f'<mask label="cat" rle="1,2,1,2" left="{at[0]}" top="{at[1]}" width="3" height="2"/>'
+    dataset = read("cvat", tmp_path, files(cvat(text)))
+    assert boxes(dataset) == [[*at, 3, 2]]
     mask = json.loads(dataset.objects["mask"][0].as_py())
     assert mask["size"] == [20, 40]
     flat = np.repeat(np.arange(len(mask["counts"])) % 2, mask["counts"])
-    assert np.argwhere(flat.reshape(40, 20).T).tolist() == [[2, 4], [2, 5]]
+    painted = [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert np.argwhere(flat.reshape(40, 20).T).tolist() == [[at[1] + row, at[0] + column] for row, column in painted]
 
 
 def test_skeletons_are_poses(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,20 @@ def region(labels: list[str] | None = None, kind: str = "rectanglelabels", **val
     return {"id": "r", "type": kind, "value": value | {kind: labels or ["cat"]}} | SIDES
 
 
-def task(*result: dict[str, Any], image: str = "/data/upload/1/a.png", **more: Any) -> dict[str, Any]:
+def packed(painted: np.ndarray[Any, Any]) -> list[int]:
+    """A brush mask: RGBA bytes in runs of at most 16 equal values, or as they are."""
+    values = np.repeat(painted.reshape(-1).astype(np.uint8) * 255, 4)
+    bits = f"{len(values):032b}" + f"{7:05b}" + f"{3:04b}" * 4
+    for start in range(0, len(values), 16):
+        part = values[start : start + 16]
+        repeated = bool((part == part[0]).all())
+        bits += f"{int(repeated)}00{len(part) - 1:04b}"
+        bits += "".join(f"{int(value):08b}" for value in (part[:1] if repeated else part))
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+
+
+def task(*result: dict[str, Any], image: Any = "/data/upload/1/a.png", **more: Any) -> dict[str, Any]:
     return {"id": 1, "data": {"image": image}, "annotations": [{"id": 5, "result": list(result)}]} | more
 
 
@@ -87,11 +101,25 @@ def test_turned_rectangles_ellipses_and_polygons(tmp_path: Path) -> None:
     assert polygons[2] == [[0, 0, 2000, 0, 2000, 1000]]
 
 
+@pytest.mark.parametrize("corner", [(3, 5), (0, 0), (17, 36)])
+def test_a_brush_is_a_mask(tmp_path: Path, corner: tuple[int, int]) -> None:
+    painted = np.zeros((20, 40), bool)
+    painted[corner[0] : corner[0] + 3, corner[1] : corner[1] + 4] = True
+    painted[corner] = False
+    content = files(task(region(kind="brushlabels", format="rle", rle=packed(painted))))
+    dataset = read("labelstudio", tmp_path, content)
+    assert boxes(dataset) == [[corner[1], corner[0], 4, 3]]
+    mask = json.loads(dataset.objects["mask"][0].as_py())
+    assert mask["size"] == [20, 40]
+    flat = np.repeat(np.arange(len(mask["counts"])) % 2, mask["counts"])
+    assert (painted == flat.reshape(40, 20).T).all()
+
+
 def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     content = files(
         task(
             region(["cat", "dog"]),
-            region(kind="brushlabels", format="rle", rle=[1, 2, 3]),
+            region(kind="brushlabels", format="rle", rle=packed(np.zeros((20, 40), bool))),
             region(kind="keypointlabels", x=1, y=1, width=0.3),
             {"type": "relation", "from_id": "a", "to_id": "b"},
             {"type": "textarea", "id": "t", "value": {"text": ["hello"]}},
@@ -103,7 +131,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     assert set(dataset.notices) == {
         "detection is taken; classification could be chosen with --task.",
         "1 label of an image left out: not for detection.",
-        "1 brush mask is not read.",
+        "1 brush mask without a painted pixel is not read.",
         "1 key point is not read.",
         "1 entry of type 'relation' is not read.",
         "1 entry of type 'textarea' is not read.",
@@ -182,6 +210,10 @@ BROKEN = {
     "points": (broken(points=[[1, 2, 3]]), "value.points"),
     "two corners": (broken(points=[[1, 2], [3, 4]]), "value.points: fewer than 3 corners"),
     "no width": (broken(width=None), "value.width is missing"),
+    "a wrong mask": (broken(rle=[1, 2, 3]), "value.rle: not the mask of a picture of 40 × 20 pixels"),
+    "a cut mask": (broken(rle=packed(np.eye(20, 40, dtype=bool))[:-30]), "value.rle: not the mask of a picture"),
+    "no bytes": (broken(rle=[1, -2]), "value.rle: expected a list of whole numbers from 0 to 255"),
+    "no list": (broken(rle={"a": 1}), "value.rle: expected a list of whole numbers from 0 to 255"),
     "no data": (json.dumps([{"data": [], "annotations": []}]), "[0].data: expected object, got array"),
     "no image": (json.dumps([task(region(), data={"text": "hello"})]), "export.json: [0].data.image is missing"),
     "an image in it": (json.dumps([task(region(), image="data:image/png;base64,aaaa")]), "it holds the image itself"),

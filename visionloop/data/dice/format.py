@@ -237,7 +237,8 @@ def other_format(file: str, name: str) -> InvalidDataset:
     title = FORMATS[name].title
     return InvalidDataset(
         f"{file}: this is the file of {title} under DICE's name, and only DICE is read, where each image holds its own "
-        "annotations; export it from the labelling tool as DICE."
+        "annotations; export it from the labelling tool as DICE, or give it its own name and see with visionloop dataset "
+        "inspect what it holds."
     )
 
 

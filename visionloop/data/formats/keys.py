@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.format import hostile, shown
@@ -34,12 +34,12 @@ def file_name(key: str) -> str:
 
 def extension(key: str) -> str:
     """A key's extension in small letters, with its dot."""
-    return PurePosixPath(key).suffix.lower()
+    return splitext(key)[1].lower()
 
 
 def stem(key: str) -> str:
     """A key without its extension."""
-    return key.removesuffix(PurePosixPath(key).suffix)
+    return splitext(key)[0]
 
 
 def is_hidden(key: str) -> bool:
@@ -62,9 +62,9 @@ def split_of_folders(key: str) -> str | None:
 def split_of_file(key: str) -> str | None:
     """The split of an annotation file: of the last part of its key in which a word for one stands by itself, or None."""
     for part in reversed(stem(key).split("/")):
-        splits = [_SPLITS[word.lower()] for word in _WORD.findall(part) if word.lower() in _SPLITS]
+        splits = {_SPLITS[word.lower()] for word in _WORD.findall(part) if word.lower() in _SPLITS}
         if splits:
-            return splits[-1]
+            return splits.pop() if len(splits) == 1 else None
     return None
 
 

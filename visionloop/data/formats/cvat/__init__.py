@@ -9,7 +9,7 @@ from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.source import Source
 
 #: The root's begin, and not that of an element whose name goes on.
-_ROOT = re.compile(rb"<annotations[\s>]")
+_ROOT = re.compile(rb"<annotations[\s/>]")
 
 
 def recognise(listing: Listing) -> str | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.formats.masks import MOST_PIXELS, run_lengths
 from visionloop.data.formats.xml_reader import REMEDY, number
-
-#: The most pixels of a mask's image: beyond it a run could ask for more memory than there is.
-MOST_PIXELS = 2**28
 
 
 def coco_mask(element: Element, size: tuple[int | None, int | None], field: str) -> dict[str, Any]:
@@ -40,20 +37,8 @@ def coco_mask(element: Element, size: tuple[int | None, int | None], field: str)
     if runs.sum() != width * height:
         raise InvalidDataset(f"{field}.rle: the runs cover {runs.sum()} pixels, not {width} × {height}; {REMEDY}.")
     cut = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    counts = _column_runs(cut, left, top, columns, rows)
-    mask = json.dumps({"counts": counts, "size": [rows, columns]}, separators=(",", ":"))
+    mask = run_lengths(cut, left, top, columns, rows)
     return {"box": (float(left), float(top), float(width), float(height)), "mask": mask}
-
-
-def _column_runs(cut: np.ndarray[Any, Any], left: int, top: int, columns: int, rows: int) -> list[int]:
-    """The runs of the whole image, column by column, beginning with 0."""
-    width = cut.shape[1]
-    strip = np.zeros((rows, width), bool)
-    strip[top : top + cut.shape[0]] = cut
-    flat = strip.T.reshape(-1)
-    changes = np.flatnonzero(np.diff(flat.astype(np.int8), prepend=0)) + left * rows
-    runs = np.diff(np.concatenate([[0], changes, [columns * rows]]))
-    return [int(run) for run in runs]
 
 
 def _whole(text: str | None, where: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -78,16 +79,19 @@ class Task(Struct, gc=False):
         return next((entry for entry in reversed(of_people) if not (entry.was_cancelled or entry.skipped)), None)
 
 
-def tasks(data: bytes | mmap.mmap, file: str) -> Iterator[tuple[int, list[Task]]]:
+def tasks(path: Path, file: str) -> Iterator[tuple[int, list[Task]]]:
     """The tasks in pieces, each with the index of its first.
 
     Args:
-        data: The file's bytes.
+        path: The file on this machine.
         file: Its name, for errors.
 
     Raises:
         InvalidDataset: If it is not a list of tasks; the sentence says which field is wrong.
     """
+    with path.open("rb") as opened:
+        # Only the pages in use are in memory; an empty file can't be mapped.
+        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     view = memoryview(data)
     try:
         raw = msgspec.json.decode(view[3:] if data[:3] == b"\xef\xbb\xbf" else view, type=list[msgspec.Raw])

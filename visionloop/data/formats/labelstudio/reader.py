@@ -12,7 +12,6 @@ from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDatase
 from visionloop.data.annotations import Annotations, Class, Finding
 from visionloop.data.annotations.tables import Whole
 from visionloop.data.dice.format import DEEPEST, depth, printable, shown
-from visionloop.data.formats.dice.document import mapped
 from visionloop.data.formats.keys import Keys, counted, extension, split_of_file, split_of_folders
 from visionloop.data.formats.labelstudio import config, is_label_studio
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
@@ -75,16 +74,15 @@ class _Export:
             path = self.source.local(file)
         except NotFound:
             raise DatasetNotFound(f"{file}: the file is gone; export the dataset again.") from None
-        with mapped(path) as data:
-            for first, piece in tasks(data, file):
-                labelled = [
-                    entry
-                    for index, task in enumerate(piece, start=first)
-                    if (entry := self._labelled(task, index, file)) is not None
-                ]
-                for entry, size in zip(labelled, self._sizes(labelled), strict=True):
-                    self._image(entry, size, file)
-                self.source.alive()
+        for first, piece in tasks(path, file):
+            labelled = [
+                entry
+                for index, task in enumerate(piece, start=first)
+                if (entry := self._labelled(task, index, file)) is not None
+            ]
+            for entry, size in zip(labelled, self._sizes(labelled), strict=True):
+                self._image(entry, size, file)
+            self.source.alive()
 
     def _labelled(self, task: Task, index: int, file: str) -> _Labelled | None:
         annotation = task.last
@@ -158,6 +156,7 @@ class _Export:
                     kind=shape.kind,
                     box=shape.box,
                     polygons=[shape.polygon] if shape.polygon else None,
+                    mask=shape.mask,
                     attributes=shape.attributes,
                 )
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.formats.labelstudio import brush
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Value
 from visionloop.data.formats.rows import Box
 from visionloop.data.formats.shapes import Drawn, Kind, Polygon, bounds, ellipse, turned
 
 #: What is not read of a result, by its type, in words for one and for several.
 _NOT_READ = {
-    "brush": ("brush mask is", "brush masks are"),
-    "brushlabels": ("brush mask is", "brush masks are"),
     "keypoint": ("key point is", "key points are"),
     "keypointlabels": ("key point is", "key points are"),
 }
@@ -32,6 +31,7 @@ class Shape:
     kind: Kind
     box: Box | None = None
     polygon: Polygon | None = None
+    mask: str | None = None
     attributes: Mapping[str, Any] | None = None
 
 
@@ -61,7 +61,10 @@ def shapes(result: tuple[Region, ...], size: tuple[float, float] | None, where: 
                 drawn.not_read[words] += 1
         elif labels:
             geometry = _geometry(value, _size(region, size), f"{where}.result[{position}].value", drawn)
-            yield Shape(position, labels, attributes=attributes.get(region.id), **geometry)
+            if geometry is None:
+                drawn.not_read["brush mask without a painted pixel is", "brush masks without a painted pixel are"] += 1
+            else:
+                yield Shape(position, labels, attributes=attributes.get(region.id), **geometry)
         elif region.id not in labelled:
             drawn.not_read["shape without a label is", "shapes without a label are"] += 1
 
@@ -70,11 +73,9 @@ def _not_read(type_: str, value: Value) -> tuple[str, str] | None:
     """The words for what is not read; None for a shape that is."""
     if words := _NOT_READ.get(type_):
         return words
-    if bytes(value.rle):
-        return _NOT_READ["brush"]
     if not _is_shape(value):
         return f"entry of type {type_!r} is", f"entries of type {type_!r} are"
-    if value.points is None and value.radiusX is None and value.height is None:
+    if value.points is None and value.radiusX is None and value.height is None and not bytes(value.rle):
         return _NOT_READ["keypoint"]
     return None
 
@@ -113,8 +114,11 @@ def _size(region: Region, size: tuple[float, float] | None) -> tuple[float, floa
     return size
 
 
-def _geometry(value: Value, size: tuple[float, float] | None, where: str, drawn: Drawn) -> dict[str, Any]:
-    """Kind, box and polygon in pixels; without the picture's size neither."""
+def _geometry(value: Value, size: tuple[float, float] | None, where: str, drawn: Drawn) -> dict[str, Any] | None:
+    """Kind, box, and polygon or mask, in pixels; without the picture's size the kind alone. None where nothing is painted."""
+    if bytes(value.rle):
+        painted = brush.geometry(bytes(value.rle), size, where) if size else {}
+        return None if painted is None else {"kind": Kind.MASK} | painted
     if value.points is not None:
         if len(value.points) < 3:
             raise InvalidDataset(f"{where}.points: fewer than 3 corners; correct it, and {REMEDY}")

@@ -1,0 +1,166 @@
+"""``visionloop dataset``: what a dataset is, before anything is trained on it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.pipelines.cli.output import Output, show
+from visionloop.pipelines.environment import configured, services_for
+
+if TYPE_CHECKING:
+    from visionloop.data.annotations import Annotations
+
+#: How many findings are printed for a person.
+MOST_FINDINGS = 20
+
+application = typer.Typer(no_args_is_help=True, help="Look at a dataset.", rich_markup_mode=None)
+
+
+@application.callback()
+def dataset() -> None:
+    """Look at a dataset."""
+
+
+@application.command("inspect")
+def inspect(
+    uri: Annotated[str, typer.Argument(help="Where the dataset lies: s3://…, file://… or a path.")],
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="The format to read it as (default: recognised from what lies there)."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="detection, segmentation, classification or pose (default: the dataset's).")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Reads a dataset as it lies, and prints format, task, splits, classes, counts and findings; writes nothing.
+
+    Example: visionloop dataset inspect s3://datasets/pets
+    """
+    with _store(uri), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
+        summary = inspected(uri, format_name, task, Path(work))
+    show(summary, lines(summary), output)
+    errors = [finding["sentence"] for finding in summary["findings"] if finding["severity"] == "error"]
+    if errors:
+        more = f" ({len(errors) - 1:,} more errors)" if len(errors) > 1 else ""
+        raise InvalidDataset(f"{errors[0]}{more}")
+
+
+def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -> dict[str, Any]:
+    """What a dataset holds.
+
+    Args:
+        uri: Where it lies.
+        format_name: The format to read it as, or None to recognise it.
+        task: The task, or None to take the dataset's.
+        work: A folder for large files.
+
+    Raises:
+        DatasetNotFound: If no dataset lies there; the sentence says what does.
+        InvalidConfig: If several formats fit, or the format or the task is not one that is read.
+        InvalidDataset: If it can't be read.
+    """
+    from visionloop.components.snapshot.recognise import no_dataset
+    from visionloop.core.errors import DatasetNotFound, NotFound
+    from visionloop.core.storage import open_prefix
+    from visionloop.data.dice.tasks import parse_task
+    from visionloop.data.formats import Source, formats, reader
+    from visionloop.data.formats.recognised import choose, folder_below
+
+    passed_over: dict[str, str] = {}
+    source = Source(
+        open_prefix(uri, "dataset"),
+        work,
+        task=None if task is None else parse_task(task, "--task"),
+        passed_over=passed_over.__setitem__,
+    )
+    try:
+        chosen = choose(source, format_name, "--format")
+    except NotFound:
+        raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
+    if chosen is None:
+        if folder := folder_below(source):
+            raise DatasetNotFound(
+                f"{source.prefix.uri}: the dataset lies in a folder below; give {source.prefix.uri}/{folder}."
+            )
+        raise no_dataset(source.prefix)
+    name, evidence = chosen
+    annotations = reader(name)(source)
+    notices = [*annotations.notices]
+    if passed_over:
+        key, kind = min(passed_over.items())
+        notices.append(f"{len(passed_over):,} passed over that can't be read: {key} is {kind}.")
+    return {
+        "dataset": source.prefix.uri,
+        "format": name,
+        "title": formats()[name].title,
+        "evidence": evidence,
+        **_counts(annotations),
+        "notices": notices,
+    }
+
+
+def _counts(annotations: Annotations) -> dict[str, Any]:
+    """Task, splits, classes, counts and findings of canonical annotations."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from visionloop.data.annotations import column
+
+    images, objects = annotations.images, annotations.objects
+    splits = {entry["values"]: entry["counts"] for entry in pc.value_counts(images["split"]).to_pylist()}
+    numbers, counts = np.unique(column(objects, "class_id"), return_counts=True)
+    by_class = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return {
+        "task": annotations.task,
+        "file": annotations.file,
+        "images": len(images),
+        "objects": len(objects),
+        "splits": {name: splits[name] for name in ("train", "val", "test") if name in splits},
+        "without_split": splits.get(None, 0),
+        "without_object": len(images) - int(np.unique(column(objects, "image")).size),
+        "without_size": images["width"].null_count,
+        "classes": [
+            {"id": entry.id, "name": entry.name, "objects": by_class.get(entry.id, 0)} for entry in annotations.classes
+        ],
+        "findings": [asdict(entry) for entry in annotations.findings],
+    }
+
+
+def lines(summary: dict[str, Any]) -> Iterator[str]:
+    """What a person reads."""
+    evidence = f" ({summary['evidence']})" if summary["evidence"] else ""
+    yield f"Format   {summary['title']}{evidence}"
+    yield f"Task     {summary['task']}"
+    splits = [f"{name} {number:,}" for name, number in summary["splits"].items()]
+    if summary["without_split"]:
+        splits.append(f"without a split {summary['without_split']:,}")
+    yield f"Images   {summary['images']:,}: {', '.join(splits)}"
+    for field, words in (("without_object", "without an object"), ("without_size", "of unknown size")):
+        if summary[field]:
+            yield f"         {summary[field]:,} {words}"
+    yield f"Objects  {summary['objects']:,}"
+    yield f"Classes  {len(summary['classes']):,}"
+    for entry in summary["classes"]:
+        yield f"         {entry['id']:>3}  {entry['name']}  {entry['objects']:,}"
+    for notice in summary["notices"]:
+        yield f"Notice   {notice}"
+    for finding in summary["findings"][:MOST_FINDINGS]:
+        yield f"{finding['severity'].capitalize():<8} {finding['code']}: {finding['sentence']}"
+    if len(summary["findings"]) > MOST_FINDINGS:
+        yield f"         {len(summary['findings']) - MOST_FINDINGS:,} more findings: --output json has them all"
+
+
+def _store(uri: str) -> contextlib.AbstractContextManager[None]:
+    """The embedded store, where the dataset lies in one and none is configured."""
+    if uri.startswith("s3://") and not configured("dataset"):
+        return services_for({"dataset": uri})
+    return contextlib.nullcontext()
