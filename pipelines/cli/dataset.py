@@ -84,16 +84,16 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
     )
     try:
         chosen = choose(source, format_name, "--format")
+        if chosen is None:
+            if folder := folder_below(source):
+                raise DatasetNotFound(
+                    f"{source.prefix.uri}: the dataset lies in a folder below; give {source.prefix.uri}/{folder}."
+                )
+            raise no_dataset(source.prefix)
+        name, evidence = chosen
+        annotations = reader(name)(source)
     except NotFound:
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
-    if chosen is None:
-        if folder := folder_below(source):
-            raise DatasetNotFound(
-                f"{source.prefix.uri}: the dataset lies in a folder below; give {source.prefix.uri}/{folder}."
-            )
-        raise no_dataset(source.prefix)
-    name, evidence = chosen
-    annotations = reader(name)(source)
     notices = [*annotations.notices]
     if passed_over:
         key, kind = min(passed_over.items())
