@@ -16,6 +16,7 @@ from visionloop.components.train import channel
 from visionloop.core import texts
 from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
+from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
 from visionloop.training.devices import CPU, device_name
@@ -102,8 +103,8 @@ def main(job_file: str, descriptor: int) -> int:
     configure(trace_id=job.trace_id, run=job.run, stage="train")
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers
-    trainer = catalog.trainer(job.trainer)
     try:
+        trainer = catalog.trainer(job.trainer)
         training = job.job()
         result = trainer.train(training, ChannelListener(end, training.dataset))
         versions = dict(line.split("==", 1) for line in trainer.requirements() if "==" in line)
@@ -122,21 +123,27 @@ def main(job_file: str, descriptor: int) -> int:
         )
     except BrokenPipeError:
         return VisionloopError.exit_code  # the stage is gone: nobody is left to report to
-    except VisionloopError as error:
-        end.send(channel.Failed(exit_code=error.exit_code, error_code=error.error_code, sentence=error.sentence))
-        return error.exit_code
-    except MemoryError:
-        text = "The machine's memory is used up; give the stage more memory or lower batch, imgsz or workers."
-        end.send(channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text))
-        return Transient.exit_code
     except BaseException as error:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
         # Whatever it is, it must be reported to the stage.
-        text = f"train met a defect of Visionloop or {job.trainer} ({type(error).__name__}: {error}); please report it."
-        end.send(channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=texts.traceback(error)))
-        return 70
+        failed = failure(error, job.trainer)
+        end.send(failed)
+        return failed.exit_code
     return 0
+
+
+def failure(error: BaseException, trainer: str) -> channel.Failed:
+    """What the stage is told of a training that an error ended; ``trainer`` is the trainer's name."""
+    if isinstance(error, ModuleNotFoundError) and is_foreign(error):
+        error = not_installed(error, f"The trainer {trainer}")
+    if isinstance(error, VisionloopError):
+        return channel.Failed(exit_code=error.exit_code, error_code=error.error_code, sentence=error.sentence)
+    if isinstance(error, MemoryError):
+        text = "The machine's memory is used up; give the stage more memory or lower batch, imgsz or workers."
+        return channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text)
+    text = f"train met a defect of Visionloop or {trainer} ({type(error).__name__}: {error}); please report it."
+    return channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=texts.traceback(error))
 
 
 def _below(roots: Iterable[str], path: str) -> str:
