@@ -1,6 +1,6 @@
 """What makes two datasets equal, whatever format they came in: a digest of each image, and of all with the classes.
 
-The form (docs/contract.md, "The dataset hash"): whole numbers are big-endian, of four bytes unless stated; a text is its length in
+In the form whole numbers are big-endian, of four bytes unless stated; a text is its length in
 bytes and its UTF-8. An image is its file name, size (8 bytes, all ones where it is missing), ETag, width, height, split (an empty text
 for none), the number of its objects and the objects, sorted as bytes. An object is the rank of its class id among the classes' (with the
 highest bit set: an id that none of them has), its geometry, a byte that is 1 for a crowd, and its attributes as RFC 8785 JSON or an empty text.
