@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.dice.document import Picture, Piece
+from visionloop.data.formats.columns import every, flattened, parsed
+from visionloop.data.formats.dice.document import Picture
+from visionloop.data.formats.document import Piece
 
 
 def _schema(identity: pa.DataType, *more: tuple[str, pa.DataType]) -> pa.Schema:
@@ -55,26 +54,10 @@ def table_of(piece: Piece, file: str, ids: str) -> tuple[pa.Table, str]:
     piece.check_text(file)
     lines = piece.lines
     for name in (ids, *(other for other in SCHEMAS if other != ids)):
-        table = _parsed(lines, SCHEMAS[name])
-        if table is not None and len(table) == len(piece.images):
+        table = parsed(lines, SCHEMAS[name])
+        if table is not None and len(table) == len(piece.elements) and _is_plain(table):
             return table, name
     return _from_structs(piece, file), "texts"
-
-
-def _parsed(lines: bytes, schema: pa.Schema) -> pa.Table | None:
-    """The lines as columns; None where they are not what the schema says, or might not be."""
-    try:
-        table = pj.read_json(
-            io.BytesIO(lines),
-            parse_options=pj.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore", newlines_in_values=True
-            ),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-        ).combine_chunks()
-        table.validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    return table if _is_plain(table) else None
 
 
 def _is_plain(table: pa.Table) -> bool:
@@ -83,7 +66,7 @@ def _is_plain(table: pa.Table) -> bool:
         return False
     if (pc.min(table["width"]).as_py() or 0) < 1 or (pc.min(table["height"]).as_py() or 0) < 1:
         return False
-    if not _all(pc.is_in(table["split"].drop_null(), _SPLITS)):
+    if not every(pc.is_in(table["split"].drop_null(), _SPLITS)):
         return False
     labels = flattened(table["annotations"])
     if labels.null_count or labels.field("class_id").null_count:
@@ -91,25 +74,12 @@ def _is_plain(table: pa.Table) -> bool:
     boxes, formats, crowd = (labels.field(name).drop_null() for name in ("bbox", "bbox_format", "iscrowd"))
     polygons, keypoints = (labels.field(name).flatten() for name in ("segmentation", "keypoints"))
     return bool(
-        _all(pc.equal(pc.list_value_length(boxes), 4))
+        every(pc.equal(pc.list_value_length(boxes), 4))
         and not boxes.flatten().null_count
-        and _all(pc.equal(formats, "xywh"))
-        and _all(pc.is_in(crowd, pa.array([0, 1], pa.int8())))
+        and every(pc.equal(formats, "xywh"))
+        and every(pc.is_in(crowd, pa.array([0, 1], pa.int8())))
         and not (polygons.null_count or polygons.flatten().null_count or keypoints.null_count)
     )
-
-
-def _all(values: pa.Array) -> bool:
-    """Whether every value is true; also of none."""
-    return bool(pc.all(values, min_count=0).as_py())
-
-
-def flattened(lists: pa.ChunkedArray) -> pa.Array:
-    """The elements of a column of lists, one after the other."""
-    combined = lists.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], lists.type)
-    return combined.flatten()
 
 
 def _from_structs(piece: Piece, file: str) -> pa.Table:
@@ -138,8 +108,3 @@ def masks(labels: pa.Array) -> pa.Array:
 def _text(identity: str | int | None) -> str | None:
     """An id as text, with which an image's and an annotation's are compared."""
     return None if identity is None else str(identity)
-
-
-def lengths(lists: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How many elements each list has; 0 for null."""
-    return np.asarray(pc.fill_null(pc.list_value_length(lists), 0), dtype=np.int64)

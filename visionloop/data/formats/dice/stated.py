@@ -12,11 +12,9 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations import Annotations, Class, Finding, Severity
 from visionloop.data.dice.format import printable, shown
-from visionloop.data.formats.dice.columns import flattened, lengths, masks
+from visionloop.data.formats.columns import AREA_TOLERANCE, flattened, lengths
+from visionloop.data.formats.dice.columns import masks
 from visionloop.data.formats.dice.document import Header
-
-#: Relative tolerance between a box's ``area`` and width × height: the tool computes it before rounding the box.
-AREA_TOLERANCE = 1e-4
 
 
 class Contradictions:
