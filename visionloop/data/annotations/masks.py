@@ -1,0 +1,166 @@
+"""Run-length masks of COCO, and their outlines as polygons.
+
+A mask's runs count pixels down the columns, first those that are not set (https://cocodataset.org/#format-data). An outline runs along
+the pixels' edges, so it encloses exactly the mask's area. Holes are joined to the outline around them by a cut of no width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+#: The most pixels that a mask has: those of the largest image.
+MOST_PIXELS = 178_956_970
+
+#: How many distances between the points of two rings are held at once.
+_DISTANCES = 2**20
+
+Points = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """A mask's polygons: each x1, y1, x2, y2 … in pixels, one for each part; and how many holes they go around."""
+
+    polygons: tuple[tuple[int, ...], ...]
+    holes: int
+
+
+def runs(counts: Sequence[int] | str) -> npt.NDArray[np.int64]:
+    """The runs of a mask from their list or from COCO's compressed text. Raises ValueError with what is wrong."""
+    if not isinstance(counts, str):
+        return np.array(counts, np.int64)
+    values: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("its text is no run-length code")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        values.append(value + (values[-2] if len(values) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("its text ends within a run")
+    return np.array(values, np.int64)
+
+
+def outlines(counts: Sequence[int] | str, height: int, width: int) -> Outlines:
+    """The outlines of a mask.
+
+    Args:
+        counts: Its runs, or COCO's compressed text.
+        height: In pixels.
+        width: In pixels.
+
+    Raises:
+        ValueError: If the runs are not those of a mask of this size; the text says why.
+    """
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise ValueError(f"{width:,} × {height:,} is no size of a mask")
+    lengths = runs(counts)
+    if len(lengths) and (lengths.min() < 0 or lengths.max() > MOST_PIXELS):
+        raise ValueError("a run is negative or too long")
+    if lengths.sum() != height * width:
+        raise ValueError(f"its runs have {lengths.sum():,} pixels, not the {width} × {height} of its size")
+    ends = np.cumsum(lengths)
+    set_ends = ends[1::2]
+    set_begins = ends[0::2][: len(set_ends)]
+    some = set_ends > set_begins
+    set_begins, set_ends = set_begins[some], set_ends[some]
+    if not len(set_begins):
+        return Outlines((), 0)
+    first, last = int(set_begins[0]) // height, (int(set_ends[-1]) - 1) // height
+    steps = np.zeros((last - first + 1) * height + 1, np.int8)
+    np.add.at(steps, set_begins - first * height, 1)
+    np.add.at(steps, set_ends - first * height, -1)
+    pixels = np.cumsum(steps[:-1], dtype=np.int8).reshape(-1, height).T
+    rows = np.flatnonzero(pixels.any(axis=1))
+    top = int(rows[0])
+    return _traced(np.ascontiguousarray(pixels[top : rows[-1] + 1]).astype(np.uint8), first, top)
+
+
+def _traced(pixels: npt.NDArray[np.uint8], left: int, top: int) -> Outlines:
+    """The outlines of a picture of 0 and 1 whose upper left corner lies at ``left``, ``top``."""
+    labels = cv2.connectedComponents(pixels, connectivity=4)[1]
+    parts: dict[int, Points] = {}
+    holes: list[tuple[int, Points]] = []
+    for ring in _rings(pixels):
+        x, y = min((int(y), int(x)) for x, y in ring)[::-1]
+        if pixels[y, x]:
+            parts[int(labels[y, x])] = _turned(ring, clockwise=True)
+        else:
+            holes.append((int(labels[y - 1, x]), _turned(ring, clockwise=False)))
+    for part, ring in holes:
+        parts[part] = _joined(parts[part], ring)
+    offset = np.array([left, top])
+    polygons = (tuple((parts[part] + offset).reshape(-1).tolist()) for part in sorted(parts))
+    return Outlines(tuple(polygons), len(holes))
+
+
+def _rings(pixels: npt.NDArray[np.uint8]) -> list[Points]:
+    """The closed lines between 0 and 1, each as its corners. Where two pixels touch at a corner alone they are apart."""
+    padded = np.pad(pixels, 1)
+    up_left, up_right = padded[:-1, :-1], padded[:-1, 1:]
+    down_left, down_right = padded[1:, :-1], padded[1:, 1:]
+    number = up_left + up_right + down_left + down_right
+    crossing = (number == 2) & (up_left == down_right)
+    # A crossing is two corners: one with the line to its left, one with that to its right.
+    y, x = np.nonzero((number % 2 == 1) | crossing)
+    twice = crossing[y, x]
+    y, x = np.repeat(y, 1 + twice), np.repeat(x, 1 + twice)
+    count = len(y)
+    # In the order of rows, each two neighbours are the ends of a horizontal line.
+    across = np.arange(count) ^ 1
+    second = np.zeros(count, bool)
+    second[1:] = (y[1:] == y[:-1]) & (x[1:] == x[:-1])
+    of_crossing = second.copy()
+    of_crossing[:-1] |= second[1:]
+    # At a crossing the corner with the line to its left belongs to the pixel above if that one is set, else to the one below.
+    below = np.where(up_left[y, x] == 1, second, ~second) & of_crossing
+    order = np.lexsort((below, y, x))
+    down = np.empty(count, np.int64)
+    down[order] = order[np.arange(count) ^ 1]
+    points = np.stack([x, y], axis=1)
+    rings, seen = [], np.zeros(count, bool)
+    across_list, down_list = across.tolist(), down.tolist()
+    for start in range(count):
+        if seen[start]:
+            continue
+        ring, corner = [], start
+        while not seen[corner]:
+            other = across_list[corner]
+            seen[corner] = seen[other] = True
+            ring += [corner, other]
+            corner = down_list[other]
+        rings.append(points[ring])
+    return rings
+
+
+def _turned(ring: Points, *, clockwise: bool) -> Points:
+    """A ring in one direction, as seen with y downwards."""
+    following = np.roll(ring, -1, axis=0)
+    doubled = int((ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]).sum())
+    return ring if (doubled > 0) == clockwise else ring[::-1]
+
+
+def _joined(outline: Points, hole: Points) -> Points:
+    """An outline with a hole in it: there and back by a cut between the two nearest points."""
+    rows = max(1, _DISTANCES // len(hole))
+    nearest, least = (0, 0), -1
+    for start in range(0, len(outline), rows):
+        distances = ((outline[start : start + rows, None] - hole[None]) ** 2).sum(axis=2)
+        row, column = divmod(int(distances.argmin()), len(hole))
+        if least < 0 or distances[row, column] < least:
+            nearest, least = (start + row, column), int(distances[row, column])
+    at, first = nearest
+    turned = np.roll(hole, -first, axis=0)
+    return np.concatenate([outline[: at + 1], turned, turned[:1], outline[at:]])
