@@ -9,7 +9,7 @@ from visionloop.core.errors import DatasetNotFound, NotFound, VisionloopError
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path, split_uri
 from visionloop.data import dice, formats
-from visionloop.data.formats.listing import END_BYTES, IMAGES
+from visionloop.data.formats.listing import IMAGES, ends_of
 from visionloop.data.formats.outline import outline
 
 #: How many keys are listed to tell what lies there.
@@ -41,7 +41,7 @@ def _empty(prefix: Prefix) -> str | None:
             return "it is neither a folder nor a file; correct --dataset"
     parent, name = split_uri(prefix.uri)
     try:
-        start, end = _ends(open_prefix(parent, prefix.role), name)
+        start, end = ends_of(open_prefix(parent, prefix.role), name)
     except (NotFound, VisionloopError):
         return "no dataset lies there; correct --dataset or export it from the labelling tool"
     return _file(parent, name, start, end)
@@ -112,12 +112,6 @@ def _outer(prefix: Prefix) -> str | None:
 def _ends_if_read(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
     """As ``_ends``; empty for a file that can't be read."""
     try:
-        return _ends(prefix, key)
+        return ends_of(prefix, key)
     except (NotFound, VisionloopError):
         return b"", b""
-
-
-def _ends(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
-    """The first and last bytes of a file; the second are empty where the first are all."""
-    start = prefix.read_start(key, END_BYTES)
-    return start, prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""

@@ -156,6 +156,7 @@ _EXPECTED = {
     "attributes": "an object",
     "annotations": "a list of annotations",
     "class_id": "the whole number of a class",
+    "category_id": "the whole number of a category",
 }
 
 
@@ -266,15 +267,8 @@ def checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
     ids: dict[int, int] = {}
     names: dict[str, int] = {}
     for index, class_ in enumerate(classes):
-        if not class_.name.strip() or _CONTROL.search(class_.name):
-            raise InvalidDataset(
-                f"{file}: classes[{index}].name: {shown(class_.name)} is empty or holds a control character; {REMEDY}"
-            )
-        if len(class_.name) > LONGEST_CLASS_NAME:
-            raise InvalidDataset(
-                f"{file}: classes[{index}].name: {shown(class_.name[:80])} has {len(class_.name):,} characters, more than "
-                f"{LONGEST_CLASS_NAME:,}; {REMEDY}"
-            )
+        if reason := wrong_class_name(class_.name):
+            raise InvalidDataset(f"{file}: classes[{index}].name: {reason}; {REMEDY}")
         first = ids.setdefault(class_.id, index)
         if first != index:
             raise InvalidDataset(
@@ -286,6 +280,15 @@ def checked_classes(classes: tuple[Class, ...], file: str) -> tuple[Class, ...]:
                 f"{file}: classes[{index}].name: {shown(class_.name)} is already the name of classes[{first}]; {REMEDY}"
             )
     return classes
+
+
+def wrong_class_name(name: str) -> str | None:
+    """Why a class can't have a name, which it says too; None if it can."""
+    if not name.strip() or _CONTROL.search(name):
+        return f"{shown(name)} is empty or holds a control character"
+    if len(name) > LONGEST_CLASS_NAME:
+        return f"{shown(name[:80])} has {len(name):,} characters, more than {LONGEST_CLASS_NAME:,}"
+    return None
 
 
 def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:

@@ -51,7 +51,7 @@ class Format:
 #: By name, in the order in which they are tried: class folders fit only where nothing else does.
 FORMATS: Mapping[str, Format] = {
     "dice": Format("a DICE dataset", dice.recognise, dice.read),
-    "coco": Format("a COCO dataset", coco.recognise),
+    "coco": Format("a COCO dataset", coco.recognise, coco.read),
     "labelstudio": Format("a Label Studio export", labelstudio.recognise, labelstudio.read),
     "cvat": Format("a CVAT export", cvat.recognise, cvat.read),
     "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from visionloop.core.storage import Prefix
 from visionloop.data.formats.outline import Outline, outline
 
 #: How many bytes of a file's start and of its end are read.
@@ -52,3 +53,14 @@ class Listing:
     def is_image(self, key: str) -> bool:
         """Whether a key has an image's extension."""
         return PurePosixPath(key).suffix.lower() in IMAGES
+
+
+def ends_of(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
+    """The first and last END_BYTES of a file; the second are empty where the first are all. Raises NotFound."""
+    start = prefix.read_start(key, END_BYTES)
+    return start, prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a key lies in a folder, or has a name, that systems hide, or that archives leave behind."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in key.split("/"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from visionloop.data.annotations import Annotations
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
+from visionloop.data.formats.source import Source
 
 
 def is_coco(seen: Outline) -> bool:
@@ -21,3 +23,16 @@ def is_coco(seen: Outline) -> bool:
 def recognise(listing: Listing) -> str | None:
     """The first file of this format, or None."""
     return next((key for key, seen in listing.outlines.items() if is_coco(seen)), None)
+
+
+def read(source: Source) -> Annotations:
+    """Reads a dataset.
+
+    Raises:
+        DatasetNotFound: If there is no file of this format.
+        InvalidConfig: If it has no file for the task that was asked for.
+        InvalidDataset: If a file is wrong; the sentence says which field.
+    """
+    from visionloop.data.formats.coco.reader import read_coco
+
+    return read_coco(source)

@@ -21,13 +21,11 @@ from visionloop.data.formats.dice.document import Header, split
 from visionloop.data.formats.dice.stated import Contradictions, stated
 from visionloop.data.formats.document import Piece, mapped
 from visionloop.data.formats.free import Free
+from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
 
 #: The folder of a dataset's images.
 BELOW = "images"
-
-#: Names that no image's key can be: what RE2 finds here is looked at again for the sentence.
-_SUSPICIOUS = r"^$|^/|/$|//|(^|/)\.\.?(/|$)|\\|[\x00-\x1f\x7f\x{80}-\x{9f}]"
 
 _SPLIT_ALIASES = {"valid": "val", "validation": "val", "": None}
 
@@ -96,13 +94,7 @@ def _annotations(
 
 def _check_names(names: pa.ChunkedArray, file: str) -> None:
     """Raises InvalidDataset for a file name that can't be a key, or that occurs twice."""
-    hostile = pc.or_(
-        pc.match_substring_regex(names, _SUSPICIOUS), pc.greater(pc.binary_length(names), dice.LONGEST_FILE_NAME)
-    )
-    for index in pc.indices_nonzero(hostile).to_pylist():
-        name = names[index].as_py()
-        if reason := dice.hostile(name):
-            raise InvalidDataset(f"{file}: images[{index}].file_name: {dice.shown(name)} {reason}; {dice.REMEDY}")
+    check_names(names, file, 0, dice.REMEDY)
     if pc.count_distinct(names).as_py() == len(names):
         return
     first_index: dict[str, int] = {}

@@ -1,0 +1,262 @@
+"""Reads a dataset of COCO files into the canonical annotations: the images of each file, then its annotations, in pieces."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.data.annotations import IMAGES, OBJECTS, Annotations, Finding, column, images_table, objects_table
+from visionloop.data.dice import format as dice
+from visionloop.data.formats.coco.classes import Classes
+from visionloop.data.formats.coco.columns import labels, pictures
+from visionloop.data.formats.coco.document import REMEDY, Document, split
+from visionloop.data.formats.coco.files import coco_files, folder_of_images, for_task
+from visionloop.data.formats.coco.masks import with_polygons
+from visionloop.data.formats.document import in_pieces, mapped
+from visionloop.data.formats.free import Free
+from visionloop.data.formats.names import check_names
+from visionloop.data.formats.source import Source
+from visionloop.data.formats.splits import stated_split
+
+#: How many images, and how many annotations, are decoded at once.
+IMAGES_AT_ONCE, ANNOTATIONS_AT_ONCE = 5_000, 20_000
+
+_TASKS = ("detection", "segmentation", "pose")
+
+
+@dataclass
+class _Read:
+    """What was read of all files so far."""
+
+    images: list[pa.Table] = field(default_factory=list)
+    objects: list[pa.Table] = field(default_factory=list)
+    image_count: int = 0
+    grouped: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def read_coco(source: Source) -> Annotations:
+    """Reads a dataset; see ``visionloop.data.formats.coco.read``."""
+    if source.task not in (None, *_TASKS):
+        raise InvalidConfig(f"--task {source.task}: COCO is read for {', '.join(_TASKS)}; choose one of these.")
+    files = for_task(source, coco_files(source))
+    read, classes = _Read(notices=files.notices), Classes()
+    used = [key for key in files.keys if _read_file(source, key, len(files.keys) > 1, read, classes)]
+    if not used:
+        raise InvalidDataset(f"{read.notices[-1].rstrip('.')}, and no other file is of COCO; {REMEDY}")
+    file = ", ".join(used) if len(used) <= 3 else f"{len(used)} COCO files"
+    if not read.image_count:
+        raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
+    if source.group is not None and not read.grouped:
+        raise InvalidConfig(f"{file}: group={source.group} is a field of no image; name one that the images have.")
+    images = pa.concat_tables(read.images).unify_dictionaries().combine_chunks()
+    _check_distinct(images, file)
+    objects = pa.concat_tables(read.objects)
+    return Annotations(
+        format="coco",
+        task=_task(source, objects, file, read.notices),
+        file=file,
+        classes=classes.checked(file),
+        images=_with_sizes(images, source, read.notices),
+        objects=_by_image(objects),
+        findings=tuple(read.findings),
+        notices=(*read.notices, *classes.notices),
+        metadata={"dataset_id": None, "dataset_name": None},
+    )
+
+
+def _task(source: Source, objects: pa.Table, file: str, notices: list[str]) -> str:
+    """The task that is read; of a file that serves several it is detection, which is told."""
+    outlined = len(objects) - min(objects["polygons"].null_count, objects["mask"].null_count)
+    if source.task == "segmentation" and not outlined:
+        raise InvalidConfig(
+            f"{file}: no annotation has a segmentation; choose --task detection, or export the outlines."
+        )
+    if source.task is not None:
+        return source.task
+    others = ["segmentation"] if outlined else []
+    others += ["pose"] if objects["keypoints"].null_count < len(objects) else []
+    if others:
+        options = " or ".join(f"--task {name}" for name in others)
+        notices.append(
+            f"{file}: read for detection, though the annotations serve {' and '.join(others)} too ({options})."
+        )
+    return "detection"
+
+
+def _read_file(source: Source, file: str, several: bool, read: _Read, classes: Classes) -> bool:
+    """Reads a file; False for one that lacks a list of COCO's, which is told."""
+    with mapped(source.local(file)) as data:
+        document = split(data, file)
+        if isinstance(document, str):
+            read.notices.append(f"{file}: passed over, it has no {document}.")
+            return False
+        renumbered = classes.add(document)
+        images, ids = _images(source, document, data, several, read)
+        objects = _objects(source, document, data, images, ids, read)
+    images_before = read.image_count
+    read.images.append(images)
+    read.image_count += len(images)
+    rows = column(objects, "image") + images_before
+    objects = objects.set_column(0, OBJECTS.field(0), pa.array(rows.astype(np.int32)))
+    read.objects.append(classes.number(objects, renumbered, file))
+    return True
+
+
+def _images(
+    source: Source, document: Document, data: bytes | mmap.mmap, several: bool, read: _Read
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """The images of a file, and their ids."""
+    file = document.file
+    stated = stated_split(file)
+    value, words = stated if stated is not None else (None, ())
+    free = Free(file, source.group)
+    folder: str | None = None
+    tables, ids = [images_table(file_name=[])], []
+    for piece in in_pieces(document.images, data, "images", IMAGES_AT_ONCE):
+        table = pictures(piece, file)
+        names = pc.replace_substring_regex(table["file_name"], r"^(\./)+", "")
+        check_names(names, file, piece.first, REMEDY)
+        if folder is None:
+            folder = folder_of_images(source.objects()["key"], file, words, names[:100].to_pylist())
+        keys = pc.binary_join_element_wise(folder, names, "")
+        groups, metadata = free.read(piece)
+        tables.append(
+            images_table(
+                file_name=pc.replace_substring_regex(keys, "^images/", ""),
+                key=keys,
+                width=_stated(table["width"]),
+                height=_stated(table["height"]),
+                split=pa.repeat(pa.scalar(value, pa.string()), len(table)),
+                file=pa.repeat(pa.scalar(file), len(table)).dictionary_encode() if several else None,
+                position=np.arange(piece.first, piece.first + len(table), dtype=np.int32),
+                group=groups,
+                metadata=metadata,
+            )
+        )
+        ids.append(table["id"])
+        source.alive()
+    read.grouped += free.grouped
+    images = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    identities = _joined(ids)
+    _check_ids(identities, images, file)
+    return images, identities
+
+
+def _stated(sizes: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Sizes in pixels; null for 0, which states none."""
+    return pc.if_else(pc.equal(sizes, 0), pa.scalar(None, pa.int32()), sizes)
+
+
+def _joined(chunks: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Ids of several pieces: whole numbers, or texts where one piece has texts."""
+    if len({chunk.type for chunk in chunks}) > 1:
+        chunks = [chunk.cast(pa.string()) for chunk in chunks]
+    return pa.chunked_array(
+        [part for chunk in chunks for part in chunk.chunks], chunks[0].type if chunks else pa.int64()
+    )
+
+
+def _check_ids(ids: pa.ChunkedArray, images: pa.Table, file: str) -> None:
+    """Raises InvalidDataset if two images of a file have one id."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return
+    first_index: dict[object, int] = {}
+    for index, identity in enumerate(ids.to_pylist()):
+        if (first := first_index.setdefault(identity, index)) != index:
+            names = [images["file_name"][row].as_py() for row in (first, index)]
+            raise InvalidDataset(
+                f"{file}: images[{index}].id: {dice.shown(identity)} of {dice.shown(names[1])} is already the id of "
+                f"images[{first}], {dice.shown(names[0])}; give each image its own id, and its annotations with it."
+            )
+
+
+def _check_distinct(images: pa.Table, file: str) -> None:
+    """Raises InvalidDataset if two images have one file name."""
+    names = images["file_name"]
+    if pc.count_distinct(names).as_py() == len(names):
+        return
+    first_row: dict[str, int] = {}
+    for row, name in enumerate(names.to_pylist()):
+        if (first := first_row.setdefault(name, row)) != row:
+            places = []
+            for entry in (images.slice(index, 1).to_pylist()[0] for index in (first, row)):
+                inside = f" of {entry['file']}" if entry["file"] else ""
+                places.append(f"images[{entry['position']}]{inside} ({entry['key']})")
+            raise InvalidDataset(
+                dice.printable(
+                    f"{file}: {name}: the image is named twice, by {places[0]} and by {places[1]}; leave it in one of them."
+                )
+            )
+
+
+def _objects(
+    source: Source, document: Document, data: bytes | mmap.mmap, images: pa.Table, ids: pa.ChunkedArray, read: _Read
+) -> pa.Table:
+    """The objects of a file; ``image`` is the row among its images."""
+    file = document.file
+    tables, of_images = [objects_table(image=[])], []
+    for piece in in_pieces(document.annotations, data, "annotations", ANNOTATIONS_AT_ONCE):
+        identities, table = labels(piece, file)
+        of_images.append(identities)
+        tables.append(table)
+        source.alive()
+    objects = pa.concat_tables(tables)
+    identities = _joined(of_images)
+    if ids.type != identities.type:
+        ids, identities = ids.cast(pa.string()), identities.cast(pa.string())
+    rows = pc.index_in(identities, value_set=ids)
+    if rows.null_count:
+        read.findings.append(_without_image(objects, identities, rows, file))
+        known = rows.is_valid()
+        objects, rows = objects.filter(known), rows.filter(known)
+    objects = objects.set_column(0, OBJECTS.field(0), rows)
+    if source.task == "segmentation":
+        objects, findings, notices = with_polygons(objects, images, file, source.alive)
+        read.findings += findings
+        read.notices += notices
+    return objects
+
+
+def _without_image(objects: pa.Table, ids: pa.ChunkedArray, rows: pa.ChunkedArray, file: str) -> Finding:
+    """The finding of annotations whose image is not in their file: they are counted, and the first one is named."""
+    row = pc.indices_nonzero(rows.is_null())[0].as_py()
+    position = objects["position"][row].as_py()
+    number = rows.null_count
+    others = f" ({number - 1:,} more annotations have such an id)" if number > 1 else ""
+    text = f"{file}: annotations[{position}].image_id {dice.shown(ids[row].as_py())} is the id of no image{others}"
+    sentence = dice.printable(f"{text}; add the image to the file, or remove the annotation.")
+    return Finding("error", "image_id", None, f"annotations[{position}].image_id", sentence)
+
+
+def _by_image(objects: pa.Table) -> pa.Table:
+    """Objects in the order of their images, those of one in the order of their file."""
+    image, position = column(objects, "image"), column(objects, "position")
+    order = np.lexsort((position, image))
+    if (order[1:] < order[:-1]).any():
+        objects = objects.take(pa.array(order))
+    return objects.combine_chunks()
+
+
+def _with_sizes(images: pa.Table, source: Source, notices: list[str]) -> pa.Table:
+    """The images with the sizes of those that state none, read from the pictures that exist."""
+    unknown = pc.or_(images["width"].is_null(), images["height"].is_null())
+    rows = pc.indices_nonzero(pc.and_(unknown, pc.is_in(images["key"], value_set=source.objects()["key"])))
+    if not pc.any(unknown, min_count=0).as_py():
+        return images
+    number = pc.sum(unknown).as_py()
+    notices.append(f"{number:,} images state no width and height: these are read from the pictures.")
+    sizes = source.sizes(images["key"].take(rows).combine_chunks()) if len(rows) else ((), ())
+    for name, values in zip(("width", "height"), sizes, strict=True):
+        whole = np.where(np.asarray(unknown), 0, column(images, name))
+        whole[np.asarray(rows)] = values
+        at = IMAGES.get_field_index(name)
+        images = images.set_column(at, IMAGES.field(at), pa.array(whole.astype(np.int32), mask=whole == 0))
+    return images
