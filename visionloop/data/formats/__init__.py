@@ -55,7 +55,7 @@ FORMATS: Mapping[str, Format] = {
     "labelstudio": Format("a Label Studio export", labelstudio.recognise, labelstudio.read),
     "cvat": Format("a CVAT export", cvat.recognise, cvat.read),
     "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read),
-    "yolo": Format("a YOLO dataset", yolo.recognise),
+    "yolo": Format("a YOLO dataset", yolo.recognise, yolo.read),
     "folders": Format("an image folder", folders.recognise, folders.read),
 }
 

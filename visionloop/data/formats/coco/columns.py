@@ -69,7 +69,9 @@ def labels(piece: Piece, file: str) -> tuple[pa.ChunkedArray, pa.Table]:
         InvalidDataset: If a value is missing or not of its type; the sentence says which field.
     """
     piece.check_text(file)
-    masked = np.array([b'"counts"' in element for element in piece.elements], bool)
+    masked = np.zeros(len(piece.elements), bool)
+    if b'"counts"' in piece.lines:
+        masked = np.array([b'"counts"' in element for element in piece.elements])
     tables, positions = [], []
     for some in (~masked, masked):
         rows = np.flatnonzero(some)
@@ -94,7 +96,8 @@ def _same_ids(tables: list[pa.Table]) -> list[pa.Table]:
 
 def _labels(piece: Piece, file: str, rows: np.ndarray[Any, Any], *, plain: bool) -> pa.Table:
     """The annotations in some rows of a piece; ``plain`` ones are tried as columns first."""
-    some = Piece(piece.first, [piece.elements[row] for row in rows.tolist()], piece.name)
+    whole = len(rows) == len(piece.elements)
+    some = piece if whole else Piece(piece.first, [piece.elements[row] for row in rows.tolist()], piece.name)
     for identity in IDS if plain else ():
         table = parsed(some.lines, _label(identity))
         # A label has no such key: it would be taken for a mask.

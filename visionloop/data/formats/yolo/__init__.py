@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+from visionloop.data.annotations import Annotations
 from visionloop.data.formats.listing import Listing
+from visionloop.data.formats.source import Source
 
 #: The two keys that the YAML file has, at the begin of a line.
 _NAMES, _TRAIN = (
@@ -13,17 +15,34 @@ _NAMES, _TRAIN = (
 )
 
 
+def is_yolo(start: bytes) -> bool:
+    """Whether a YAML file is of this format, by its first bytes."""
+    return bool(_NAMES.search(start) and _TRAIN.search(start))
+
+
 def recognise(listing: Listing) -> str | None:
     """The YAML file at the root, else what lies there of labels beside images; None if neither does."""
     for key in listing.files(".yaml", ".yml"):
-        start, _ = listing.ends(key)
-        if "/" not in key and _NAMES.search(start) and _TRAIN.search(start):
+        if "/" not in key and is_yolo(listing.ends(key)[0]):
             return key
     labelled = {key.rpartition(".")[0].replace("labels", "images") for key in listing.keys if _is_label(key)}
     images = any(listing.is_image(key) and key.rpartition(".")[0] in labelled for key in listing.keys)
     if images:
         return "classes.txt" if "classes.txt" in listing.keys else "labels/"
     return None
+
+
+def read(source: Source) -> Annotations:
+    """Reads a dataset.
+
+    Raises:
+        DatasetNotFound: If there is neither a YAML file with names and train nor a classes.txt.
+        InvalidConfig: If it is not of the task that was asked for.
+        InvalidDataset: If a file is wrong, or points outside the dataset; the sentence says which line.
+    """
+    from visionloop.data.formats.yolo.reader import read_yolo
+
+    return read_yolo(source)
 
 
 def _is_label(key: str) -> bool:

@@ -1,0 +1,238 @@
+"""Reads a YOLO dataset into the canonical annotations: the images that data.yaml names, and the label file of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.core.encodings import decoded
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
+from visionloop.data.annotations import Annotations, Class, Finding, images_table, objects_table
+from visionloop.data.annotations.tables import Whole
+from visionloop.data.dice import format as dice
+from visionloop.data.formats.names import check_names
+from visionloop.data.formats.source import Source
+from visionloop.data.formats.splits import stated_split
+from visionloop.data.formats.yolo.description import Description, checked_names
+from visionloop.data.formats.yolo.description import parse as parse_description
+from visionloop.data.formats.yolo.labels import objects as objects_of
+from visionloop.data.formats.yolo.labels import parse as parse_labels
+from visionloop.data.formats.yolo.places import Places
+
+#: How many label files are on their way at once, and how many labels without an image are named one by one.
+_AT_ONCE, _NAMED = 5_000, 100
+
+#: The longest label file, in bytes.
+_LONGEST = 64 * 2**20
+
+_CLASSES = "classes.txt"
+
+
+@dataclass
+class _Chosen:
+    """The images of all splits: their keys, and the split of each; the names of those that val and test share."""
+
+    keys: pa.Array
+    splits: pa.Array
+    shared: tuple[str, ...] = ()
+    notices: list[str] = field(default_factory=list)
+
+
+def read_yolo(source: Source) -> Annotations:
+    """Reads a dataset; see ``visionloop.data.formats.yolo.read``."""
+    if source.group is not None:
+        raise InvalidConfig(f"group={source.group}: YOLO states no fields of images; leave group out of --split.")
+    description = _description(source)
+    places = Places(source, description.file)
+    chosen = _chosen(description, places) if description.places else _by_folder(places)
+    keys = chosen.keys
+    names = pc.replace_substring_regex(keys, "^images/", "")
+    check_names(pa.chunked_array([names]), description.file, 0, "rename the image.")
+    _check_distinct(names, keys)
+    exists = np.asarray(pc.is_in(keys, value_set=places.images))
+    label_keys = label_of(keys)
+    places.refuse_links(keys.filter(pa.array(exists)))
+    widths, heights = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+    if exists.any():
+        widths[exists], heights[exists] = source.sizes(keys.filter(pa.array(exists)))
+    tables, outlined = [objects_table(image=[])], 0
+    shape = description.keypoint_shape
+    for files in _label_files(source, places, label_keys):
+        lines = parse_labels(files, shape)
+        tables.append(objects_of(lines, widths[lines.image], heights[lines.image], shape))
+        outlined += 0 if shape else int((lines.counts > 5).sum())
+        source.alive()
+    unread = widths == 0
+    return Annotations(
+        format="yolo",
+        task=_task(source, description, outlined),
+        file=description.file,
+        classes=description.classes,
+        images=images_table(
+            file_name=names,
+            key=keys,
+            width=pa.array(widths.astype(np.int32), mask=unread),
+            height=pa.array(heights.astype(np.int32), mask=unread),
+            split=chosen.splits,
+            position=np.arange(len(keys), dtype=np.int32),
+        ),
+        objects=pa.concat_tables(tables).combine_chunks(),
+        image_field="image",
+        object_field="label, line {object}",
+        shared=chosen.shared,
+        findings=tuple(_without_image(places, description.file)),
+        notices=(*places.notices, *chosen.notices, *_passed_over(places, keys)),
+        metadata={"dataset_id": None, "dataset_name": None},
+    )
+
+
+def label_of(keys: pa.Array) -> pa.Array:
+    """The label files of images: the last folder ``images`` is ``labels``, and the extension ``.txt``."""
+    folders = pc.replace_substring_regex(keys, r"^((?:.*/)?)images/(.*)$", r"\1labels/\2")
+    return pc.replace_substring_regex(folders, r"\.[^.]*$", ".txt")
+
+
+def _description(source: Source) -> Description:
+    """What data.yaml says, or another YAML file at the root with names and train; else classes.txt."""
+    from visionloop.data.formats.yolo import is_yolo
+
+    listed = source.objects()
+    keys = listed["key"].filter(pc.match_substring_regex(listed["key"], r"(?i)^[^/]+\.ya?ml$")).to_pylist()
+    try:
+        found = [key for key in sorted(keys) if is_yolo(source.prefix.read_start(key, 2**16)) or key == "data.yaml"]
+        if len(found) > 1 and "data.yaml" not in found:
+            raise InvalidDataset(
+                f"{found[0]}: {found[1]} names classes and splits too; call the one that counts data.yaml."
+            )
+        if found:
+            file = "data.yaml" if "data.yaml" in found else found[0]
+            return parse_description(source.read(file), file)
+        text = decoded(source.read(_CLASSES))
+    except NotFound:
+        raise DatasetNotFound(
+            f"{source.prefix.uri}: no YAML file with names and train and no {_CLASSES} lies there; write a data.yaml."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(f"{_CLASSES}: the file is not UTF-8 text (byte {error.start}); write it again.") from None
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise InvalidDataset(f"{_CLASSES}: the file is empty; write the class names, a line for each.")
+    classes = checked_names(dict(enumerate(lines)), None, _CLASSES)
+    return Description(_CLASSES, tuple(Class(id=index, name=name) for index, name in classes.items()), "", {})
+
+
+def _chosen(description: Description, places: Places) -> _Chosen:
+    """The images of each split that data.yaml names.
+
+    Raises:
+        InvalidDataset: If train and another split name one image.
+    """
+    root = places.root(description.path)
+    of_split: dict[str, pa.Array] = {}
+    for split, entries in description.places.items():
+        every = pa.chunked_array([places.of(root, entry, split) for entry in entries], pa.string())
+        of_split[split] = pc.unique(every)
+    names = list(of_split)
+    shared: tuple[str, ...] = ()
+    notices = []
+    for index, split in enumerate(names):
+        for other in names[:index]:
+            both = of_split[split].filter(pc.is_in(of_split[split], value_set=of_split[other]))
+            if not len(both):
+                continue
+            first = dice.shown(both[0].as_py())
+            if other == "train":
+                raise InvalidDataset(
+                    f"{description.file}: {first} is named by train and by {split} ({len(both):,} images are); "
+                    "leave each image in one of them."
+                )
+            shared = tuple(pc.replace_substring_regex(both, "^images/", "").to_pylist())
+            notices.append(f"{description.file}: val and test both name {len(both):,} images ({first}): both get them.")
+            of_split[split] = of_split[split].filter(pc.invert(pc.is_in(of_split[split], value_set=both)))
+    keys = pa.concat_arrays(list(of_split.values()))
+    splits = pa.concat_arrays([pa.repeat(split, len(found)) for split, found in of_split.items()])
+    return _Chosen(keys, splits, shared, notices)
+
+
+def _by_folder(places: Places) -> _Chosen:
+    """All images below a folder ``images``, with the splits that their folders say."""
+    some = places.images.filter(pc.match_substring_regex(places.images, "(^|/)images/"))
+    if not len(some):
+        raise InvalidDataset(f"{places.file}: no image lies below images/; put the images there, or write a data.yaml.")
+    keys = some.take(pc.sort_indices(some)).combine_chunks()
+    folders = [key.rpartition("/")[0] for key in keys.to_pylist()]
+    stated = {folder: stated_split(folder) for folder in set(folders)}
+    splits = [found[0] if (found := stated[folder]) else None for folder in folders]
+    return _Chosen(keys, pa.array(splits, pa.string()))
+
+
+def _check_distinct(names: pa.Array, keys: pa.Array) -> None:
+    """Raises InvalidDataset if two keys give one file name: ``images/a.jpg`` and ``a.jpg``."""
+    if pc.count_distinct(names).as_py() == len(names):
+        return
+    first_row: dict[str, int] = {}
+    for row, name in enumerate(names.to_pylist()):
+        if (first := first_row.setdefault(name, row)) != row:
+            raise InvalidDataset(
+                f"{keys[first].as_py()} and {keys[row].as_py()} both have the file name {dice.shown(name)}; rename one."
+            )
+
+
+def _label_files(source: Source, places: Places, label_keys: pa.Array) -> Iterator[list[tuple[int, str, bytes]]]:
+    """The label files that exist, some at a time: each its image's row, its key and its bytes."""
+    rows: Whole = np.flatnonzero(np.asarray(pc.is_in(label_keys, value_set=places.keys)))
+    places.refuse_links(label_keys.take(pa.array(rows)))
+    listed = source.objects()
+    large = listed.filter(pc.and_(pc.greater(listed["size"], _LONGEST), pc.is_in(listed["key"], value_set=label_keys)))
+    if len(large):
+        key, size = large["key"][0].as_py(), large["size"][0].as_py()
+        raise InvalidDataset(f"{key}: {size:,} bytes are more than the labels of one image have; export it again.")
+
+    def read(key: str) -> bytes:
+        try:
+            return source.read(key)
+        except NotFound:
+            raise DatasetNotFound(f"{key}: the file is gone; export the dataset again.") from None
+
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        keys = label_keys.take(pa.array(some)).to_pylist()
+        yield list(zip(some.tolist(), keys, source.prefix.map(read, keys), strict=True))
+
+
+def _task(source: Source, description: Description, outlined: int) -> str:
+    """The task of the dataset, which must have what is asked for."""
+    own = "pose" if description.keypoint_shape else "segmentation" if outlined else "detection"
+    asked = source.task or own
+    if asked in (own, "detection"):
+        return asked
+    raise InvalidConfig(f"{description.file}: the labels are of {own}, not of {asked}; choose --task {own}.")
+
+
+def _without_image(places: Places, file: str) -> Iterator[Finding]:
+    """The label files below ``labels`` of which no image is there."""
+    labels = places.keys.filter(pc.match_substring_regex(places.keys, r"(^|/)labels/.*\.txt$"))
+    if not len(labels):
+        return
+    others = labels.filter(pc.invert(pc.is_in(labels, value_set=label_of(places.images))))
+    # A list of classes lies beside the labels of some tools.
+    others = others.filter(pc.invert(pc.match_substring_regex(others, r"/(classes|train|val|test)\.txt$"))).to_pylist()
+    for key in others[:_NAMED]:
+        sentence = dice.printable(f"{key}: the label has no image; add the image, or remove the label.")
+        yield Finding("warning", "label_without_image", None, key, sentence)
+    if len(others) > _NAMED:
+        sentence = f"{file}: {len(others) - _NAMED:,} more labels have no image; add the images, or remove the labels."
+        yield Finding("warning", "label_without_image", None, "labels", sentence)
+
+
+def _passed_over(places: Places, keys: pa.Array) -> Iterator[str]:
+    """The images that no split names."""
+    others = places.images.filter(pc.invert(pc.is_in(places.images, value_set=keys)))
+    if len(others):
+        yield f"{len(others):,} images are in no split of {places.file} and left out ({others[0].as_py()})."
