@@ -130,7 +130,7 @@ def test_classes_of_several_files_are_one_by_name(tmp_path: Path) -> None:
     value["categories"] = [{"id": 5, "name": "dog"}]
     value["annotations"][0]["category_id"] = 1
     path.write_text(json.dumps(value))
-    assert "1 is no category of this file" in refused(folder)
+    assert "1 is not a category of this file" in refused(folder)
 
 
 def test_two_categories_of_one_name_are_one_class(tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ def test_a_mask_without_a_pixel_has_no_outline() -> None:
         ([1, 2], (2, 2), "3 pixels, not the 2 × 2"),
         ([-1, 5], (2, 2), "negative"),
         ([2**62, 2**62], (2, 2), "too long"),
-        ("é", (2, 2), "no run-length code"),
-        ("o" * 20, (2, 2), "no run-length code"),
+        ("é", (2, 2), "not a run-length code"),
+        ("o" * 20, (2, 2), "not a run-length code"),
         ("o", (2, 2), "ends within a run"),
-        ([1], (10**6, 10**6), "no size of a mask"),
-        ([1], (0, 1), "no size of a mask"),
+        ([1], (10**6, 10**6), "not the size of a mask"),
+        ([1], (0, 1), "not the size of a mask"),
     ],
 )
 def test_what_is_no_mask_is_refused(counts: Any, size: tuple[int, int], words: str) -> None:

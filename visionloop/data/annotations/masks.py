@@ -39,7 +39,7 @@ def runs(counts: Sequence[int] | str) -> npt.NDArray[np.int64]:
     for character in counts:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("its text is no run-length code")
+            raise ValueError("its text is not a run-length code")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -65,7 +65,7 @@ def outlines(counts: Sequence[int] | str, height: int, width: int) -> Outlines:
         ValueError: If the runs are not those of a mask of this size; the text says why.
     """
     if height < 1 or width < 1 or height * width > MOST_PIXELS:
-        raise ValueError(f"{width:,} × {height:,} is no size of a mask")
+        raise ValueError(f"{width:,} × {height:,} is not the size of a mask")
     lengths = runs(counts)
     if len(lengths) and (lengths.min() < 0 or lengths.max() > MOST_PIXELS):
         raise ValueError("a run is negative or too long")

@@ -48,10 +48,10 @@ class Classes:
         return renumbered
 
     def number(self, objects: pa.Table, renumbered: dict[int, int], file: str) -> pa.Table:
-        """Objects with class ids in place of category ids; ids that are no category's stay, and are none of a class.
+        """Objects with class ids in place of category ids; ids that are not a category stay.
 
         Raises:
-            InvalidDataset: If an id is no category of this file but the class of another one.
+            InvalidDataset: If an id is not a category of this file but the class of another one.
         """
         ids = column(objects, "class_id")
         for foreign in np.setdiff1d(ids, np.array(list(renumbered), np.int64)).tolist():
@@ -59,7 +59,7 @@ class Classes:
                 row = int(np.flatnonzero(ids == foreign)[0])
                 position = objects["position"][row].as_py()
                 raise InvalidDataset(
-                    f"{file}: annotations[{position}].category_id: {foreign} is no category of this file, only of "
+                    f"{file}: annotations[{position}].category_id: {foreign} is not a category of this file, only of "
                     f"{self._of_id[foreign][1].partition(': ')[0]}; add it to its categories."
                 )
         changed = {old: new for old, new in renumbered.items() if old != new}

@@ -123,5 +123,5 @@ def split(data: bytes | mmap.mmap, file: str) -> Document | str:
 
 def _wrong(error: object, file: str, data: bytes) -> InvalidDataset:
     if str(error).startswith("Expected `object`") and " - at " not in str(error):
-        return InvalidDataset(f"{file}: the file holds no JSON object, so this is no COCO file; {REMEDY}")
+        return InvalidDataset(f"{file}: the file holds no JSON object, so this is not a COCO file; {REMEDY}")
     return InvalidDataset(dice.printable(f"{file}: {dice.wrong_field(str(error), data)}; {REMEDY}"))

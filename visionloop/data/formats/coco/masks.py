@@ -56,9 +56,7 @@ def with_polygons(
             except ValueError as error:
                 polygons.append(None)
                 field = f"annotations[{some['position'][row].as_py()}].segmentation"
-                sentence = (
-                    f"{file}: {image['file_name']}: {field} is no mask of this image: {error}; draw the object again."
-                )
+                sentence = f"{file}: {image['file_name']}: {field} is not a mask of this image: {error}; draw the object again."
                 findings.append(Finding("error", "mask", image["file_name"], field, dice.printable(sentence)))
                 continue
             parts += len(outline.polygons) > 1
