@@ -165,7 +165,7 @@ class _Attributed(msgspec.Struct, gc=False):
 
 def _attributes(piece: Piece, file: str) -> pa.Array:
     """The attributes of each annotation in canonical JSON; null where there are none."""
-    if b'"attributes"' not in piece.lines and b"\\u" not in piece.lines:
+    if not piece.may_name(b"attributes"):
         return pa.nulls(len(piece.elements), pa.string())
     raw = (label.attributes for label in msgspec.json.decode(piece.array, type=list[_Attributed]))
     return canonical(raw, lambda row: f"{file}: annotations[{piece.first + row}].attributes", REMEDY)
