@@ -68,7 +68,8 @@ def dice(folder: Path, **of_label: Any) -> Path:
 
 def coco_document(names: Mapping[str, str], **of_label: Any) -> dict[str, Any]:
     """A COCO file of some images; ``names`` gives each one's ``file_name``."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, written) in enumerate(names.items(), 7):
         images.append({"id": number, "file_name": written, "width": SIZES[name][0], "height": SIZES[name][1]})
         for class_id, box in BOXES[name]:

@@ -153,7 +153,11 @@ def test_keypoints_are_pose(tmp_path: Path, values: int, label: str, keypoints: 
 
 
 def test_images_without_labels_and_labels_without_images(tmp_path: Path) -> None:
-    files = {"labels/val/gone.txt": "0 0.5 0.5 1 1", "images/other/x.png": b"", "images/train/._a.png": b""}
+    files: dict[str, Any] = {
+        "labels/val/gone.txt": "0 0.5 0.5 1 1",
+        "images/other/x.png": b"",
+        "images/train/._a.png": b"",
+    }
     found = layouts.read(yolo(tmp_path, **files), "yolo")
     assert [finding.field for finding in found.findings] == ["labels/val/gone.txt"]
     assert found.notices == ("1 images are in no split of data.yaml and left out (images/other/x.png).",)
