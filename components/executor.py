@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 
 from visionloop.core import logs, variables
 from visionloop.core.errors import InvalidConfig
 
 
 def main() -> None:
-    """Runs the component that the command line names, as ``kfp.dsl.executor_main`` does."""
+    """Runs the component that the command line names, as ``kfp.dsl.executor_main`` does.
+
+    That name is the first argument: by it ``kfp.local`` knows a component that it can run as a process.
+    """
+    del sys.argv[1]
     # A variable with a wrong value is the stage's to tell, which records it in the run.
     with contextlib.suppress(InvalidConfig):
         variables.prepare()

@@ -345,8 +345,8 @@ def test_every_pod_label_is_one_that_kubernetes_takes(path: Path) -> None:
 def test_pods_run_kfps_executor_through_ours(file: Path) -> None:
     for executor in documents(file)[0]["deploymentSpec"]["executors"].values():
         script = executor["container"]["command"][2]
-        assert "python3 -m visionloop.components.executor" in script
-        assert "kfp.dsl.executor_main" not in script
+        assert "python3 -m visionloop.components.executor kfp.dsl.executor_main " in script
+        assert "python3 -m kfp.dsl" not in script
 
 
 COMPONENT = """
@@ -364,7 +364,15 @@ def test_kfps_executor_prints_no_plain_line_and_no_secret_among_json_lines(tmp_p
     outputs = {"outputFile": str(tmp_path / "outputs.json"), "parameters": {}, "artifacts": {}}
     given = {"inputs": {"parameterValues": {"uri": uri}}, "outputs": outputs}
     words = ("--component_module_path", str(tmp_path / "ephemeral_component.py"), "--function_to_execute", "told")
-    command = [sys.executable, "-m", "visionloop.components.executor", *words, "--executor_input", json.dumps(given)]
+    command = [
+        sys.executable,
+        "-m",
+        "visionloop.components.executor",
+        "kfp.dsl.executor_main",
+        *words,
+        "--executor_input",
+        json.dumps(given),
+    ]
     environment = {**os.environ, "VISIONLOOP_LOG_FORMAT": "json", "S3_SECRET_KEY": " w0rd-of-honour \n"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

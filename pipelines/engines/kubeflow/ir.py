@@ -16,7 +16,7 @@ from visionloop.pipelines.definitions import PIPELINES
 from visionloop.pipelines.engines.kubeflow import Kubeflow
 from visionloop.pipelines.targets import Target
 
-#: What runs a component in its pod: KFP's module, and the one that takes its place.
+#: What runs a component in its pod: KFP's module, and ours, which runs it.
 KFP_EXECUTOR, EXECUTOR = "kfp.dsl.executor_main", "visionloop.components.executor"
 
 #: Hex digits of the hash in the name of a pipeline's version.
@@ -55,7 +55,7 @@ def kfp_yaml(pipeline: Any) -> str:
 
 def with_our_lines(text: str) -> str:
     """An IR whose pods run KFP's executor through ours, so that it prints no plain line among JSON log lines."""
-    return text.replace(f"python3 -m {KFP_EXECUTOR} ", f"python3 -m {EXECUTOR} ")
+    return text.replace(f"python3 -m {KFP_EXECUTOR} ", f"python3 -m {EXECUTOR} {KFP_EXECUTOR} ")
 
 
 def identity_of(name: str, digest: str) -> dict[str, str]:
