@@ -128,7 +128,7 @@ def documented() -> set[str]:
     return {
         name
         for name in re.findall(r"`([A-Za-z_][A-Za-z0-9_]+)`", text)
-        if name.isupper() or name in ("no_proxy", "__pyfunc_model_path__")
+        if name.isupper() or name in ("no_proxy", "__pyfunc_model_path__", "url")
     } - NOT_VARIABLES
 
 
@@ -180,7 +180,7 @@ def test_every_variable_of_a_secret_is_told_with_its_meaning_and_stripped() -> N
     tables_of_meanings = text.partition("\n### Secrets\n")[0]
     for entry in secrets.CREDENTIALS:
         assert f"`{entry.name}`" in tables_of_meanings
-    the_systems = {"HOME", "XDG_CACHE_HOME", "__pyfunc_model_path__", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    the_systems = {"HOME", "XDG_CACHE_HOME", "__pyfunc_model_path__", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "url"}
     assert {name for name in documented() if not OURS.fullmatch(name)} == the_systems
 
 
