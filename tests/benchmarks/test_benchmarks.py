@@ -215,7 +215,9 @@ def test_decoding_against_the_library_alone(capsys: pytest.CaptureFixture[str]):
     pixels = numpy.random.default_rng(0).integers(0, 255, (68, 120, 3), numpy.uint8)
     picture = cv2.imencode(".jpg", cv2.resize(pixels, (1920, 1080)))[1].tobytes()
     encoded = numpy.frombuffer(picture, numpy.uint8)
-    assert numpy.array_equal(decode(picture, "BGR"), cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    theirs = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert theirs is not None
+    assert numpy.array_equal(decode(picture, "BGR"), theirs)
 
     def repeat(work: Callable[[], object]) -> float:
         return timed(lambda: [work() for _ in range(100)])
