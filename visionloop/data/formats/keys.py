@@ -11,20 +11,12 @@ from posixpath import splitext
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice.format import hostile, shown
-from visionloop.data.formats.listing import IMAGES
+from visionloop.data.formats.listing import IMAGES, is_hidden
 from visionloop.data.formats.source import Source
-
-#: Folders that archives and editors leave, which no dataset means.
-_LEFT_BEHIND = frozenset({"__MACOSX"})
-
-#: What each word for a split means.
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from visionloop.data.formats.splits import SPLITS, stated_split
 
 #: A word for a split with a year behind it or not, as the whole name of a folder.
 _SPLIT_FOLDER = re.compile(r"(train|validation|valid|val|test)\d{0,4}", re.IGNORECASE)
-
-#: Words of a name: letters of one case, or a capital with the small letters behind it.
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def file_name(key: str) -> str:
@@ -42,15 +34,10 @@ def stem(key: str) -> str:
     return splitext(key)[0]
 
 
-def is_hidden(key: str) -> bool:
-    """Whether a key lies in a folder, or has a name, that systems hide: ``.ipynb_checkpoints``, ``._a.xml``, ``__MACOSX``."""
-    return any(part.startswith(".") or part in _LEFT_BEHIND for part in key.split("/"))
-
-
 def split_word(word: str) -> str | None:
     """The split that a word means (``valid``, ``train2017``), or None."""
     match = _SPLIT_FOLDER.fullmatch(word)
-    return _SPLITS[match[1].lower()] if match else None
+    return SPLITS[match[1].lower()] if match else None
 
 
 def split_of_folders(key: str) -> str | None:
@@ -61,11 +48,8 @@ def split_of_folders(key: str) -> str | None:
 
 def split_of_file(key: str) -> str | None:
     """The split of an annotation file: of the last part of its key in which a word for one stands by itself, or None."""
-    for part in reversed(stem(key).split("/")):
-        splits = {_SPLITS[word.lower()] for word in _WORD.findall(part) if word.lower() in _SPLITS}
-        if splits:
-            return splits.pop() if len(splits) == 1 else None
-    return None
+    stated = stated_split(stem(key))
+    return stated[0] if stated else None
 
 
 def checked(key: str, where: str) -> str:

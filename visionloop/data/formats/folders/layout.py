@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from visionloop.data.formats.keys import is_hidden, split_word
+from visionloop.data.formats.keys import split_word
+from visionloop.data.formats.listing import is_hidden
 
 
 @dataclass(frozen=True)
