@@ -275,5 +275,5 @@ def _check_registry(given: Mapping[str, Any], name: str, reach: Reach, environme
     if champion is not None:
         # Only a workspace that is gone is refused: what else evaluate can't read is incomparable there.
         with contextlib.suppress(InvalidReceipt, AccessDenied, NotFound):
-            resolve.describe(champion, registry)
+            resolve.check_workspace(champion, registry, str(given["workspace"]))
     return []

@@ -16,7 +16,7 @@ from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
 if TYPE_CHECKING:
-    from visionloop.data.annotations import Annotations
+    from visionloop.data.annotations.tables import Annotations
 
 #: How many findings are printed for a person.
 MOST_FINDINGS = 20
@@ -113,7 +113,7 @@ def _counts(annotations: Annotations) -> dict[str, Any]:
     import numpy as np
     import pyarrow.compute as pc
 
-    from visionloop.data.annotations import column
+    from visionloop.data.annotations.tables import column
 
     images, objects = annotations.images, annotations.objects
     splits = {entry["values"]: entry["counts"] for entry in pc.value_counts(images["split"]).to_pylist()}

@@ -15,7 +15,9 @@ from dice_samples import FILE, annotation, document, documents, encoded, image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.data.annotations import Annotations, annotations_hash, content, dataset_hash, digests, offsets, parquet
+from visionloop.data.annotations import content, parquet
+from visionloop.data.annotations.content import annotations_hash, dataset_hash, digests
+from visionloop.data.annotations.tables import Annotations, offsets
 from visionloop.data.dice import TASKS
 from visionloop.data.formats.dice.reader import read_file
 

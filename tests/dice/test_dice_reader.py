@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
-from visionloop.data.annotations import HUNDREDTHS, IMAGES, LIMIT, OBJECTS, Annotations, hundredths, offsets
+from visionloop.data.annotations.tables import HUNDREDTHS, IMAGES, LIMIT, OBJECTS, Annotations, hundredths, offsets
 from visionloop.data.dice import RunLength
 from visionloop.data.formats.dice import document as pieces
 from visionloop.data.formats.dice.reader import read_file

@@ -11,7 +11,7 @@ from PIL import Image
 
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 
 #: Width and height of each image.
 SIZES = {"a.png": (40, 30), "sub/b.png": (20, 20), "c.png": (64, 48)}

@@ -13,7 +13,7 @@ from PIL import Image
 from visionloop.core.errors import VisionloopError
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 
 #: Contents by path, texts or bytes.
 Files = Mapping[str, Any]

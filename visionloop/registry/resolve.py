@@ -13,6 +13,9 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.registry import package
 from visionloop.registry.versions import STORAGE_URI, Registry, Version, not_registered
 
+#: Where register puts a version's files: the workspace, and the path below it.
+_SOURCE = re.compile(r"((?:s3|file)://.+)/(register/[0-9a-f]{64}/[0-9a-f]+/[^/]+)")
+
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -62,9 +65,21 @@ def describe(version: Version, registry: Registry) -> tuple[str, package.Descrip
     )
 
 
+def check_workspace(version: Version, registry: Registry, workspace_uri: str) -> None:
+    """Checks that a version's files do not lie in a workspace that is gone, but for one that was moved to ``workspace_uri``.
+
+    Raises:
+        InvalidConfig: If they do.
+        InvalidReceipt: If none of its URIs holds a model that Visionloop registered.
+    """
+    match = _SOURCE.fullmatch(version.source)
+    if match is None or not package.is_complete(f"{workspace_uri.rstrip('/')}/{match[2]}"):
+        describe(version, registry)
+
+
 def _moved_workspace(source: str) -> str | None:
     """The workspace that register put a version's files into, if no workspace lies there any more."""
-    match = re.fullmatch(r"((?:s3|file)://.+)/register/[0-9a-f]{64}/[0-9a-f]+/[^/]+", source)
+    match = _SOURCE.fullmatch(source)
     if match is None or open_prefix(match[1], "results").exists(workspace.FILE):
         return None
     return match[1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats import coco, cvat, dice, folders, labelstudio, voc, yolo
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline

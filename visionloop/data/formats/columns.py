@@ -14,15 +14,20 @@ import pyarrow.json as pj
 import rfc8785
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import WRONG_VISIBILITY, hundredths
+from visionloop.data.annotations.tables import WRONG_VISIBILITY, hundredths
 from visionloop.data.dice import format as dice
+from visionloop.data.formats.document import Piece
 
 #: Relative tolerance between a box's ``area`` and width × height: a tool may compute it before rounding the box.
 AREA_TOLERANCE = 1e-4
 
 
-def parsed(lines: bytes, schema: pa.Schema) -> pa.Table | None:
-    """Lines of JSON as columns; None where a value is not of the type that the schema says. NaN and null are taken."""
+def parsed(piece: Piece, schema: pa.Schema) -> pa.Table | None:
+    """A piece's elements as columns; None where a value is not of the type that the schema says. NaN and null are taken."""
+    # Arrow's reader ends the whole process at a line that is no object.
+    if not all(element.lstrip()[:1] == b"{" for element in piece.elements):
+        return None
+    lines = piece.lines
     try:
         table = pj.read_json(
             io.BytesIO(lines),

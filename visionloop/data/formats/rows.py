@@ -13,8 +13,17 @@ import pyarrow as pa
 import rfc8785
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import BOX, IMAGES, OBJECTS, Class, column, hundredths, images_table, objects_table
-from visionloop.data.annotations.tables import Whole
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.tables import (
+    BOX,
+    IMAGES,
+    OBJECTS,
+    Whole,
+    column,
+    hundredths,
+    images_table,
+    objects_table,
+)
 from visionloop.data.dice.format import LONGEST_CLASS_NAME, shown
 from visionloop.data.formats.keys import checked, file_name
 from visionloop.data.formats.source import Source

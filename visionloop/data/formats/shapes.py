@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.data.annotations import BOX, OBJECTS, column
-from visionloop.data.annotations.tables import Whole
+from visionloop.data.annotations.tables import BOX, OBJECTS, Whole, column
 from visionloop.data.formats.keys import counted
 from visionloop.data.formats.rows import Box
 

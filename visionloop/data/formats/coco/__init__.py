@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
 from visionloop.data.formats.source import Source

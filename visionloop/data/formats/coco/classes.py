@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import OBJECTS, Class, column
+from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.keypoints import mirrored
+from visionloop.data.annotations.tables import OBJECTS, column
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.document import REMEDY, Category, Document
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import BOX, hundredths, objects_table
+from visionloop.data.annotations.tables import BOX, hundredths, objects_table
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.document import REMEDY, Label, Picture
 from visionloop.data.formats.columns import boxes, canonical, every, flattened, keypoints, other_area, parsed, polygons
@@ -48,7 +48,7 @@ def pictures(piece: Piece, file: str) -> pa.Table:
     """
     piece.check_text(file)
     for identity in IDS:
-        table = parsed(piece.lines, _picture(identity))
+        table = parsed(piece, _picture(identity))
         if table is not None and len(table) == len(piece.elements) and _are_pictures(table):
             return table
     rows = [msgspec.structs.asdict(picture) | {"id": str(picture.id)} for picture in piece.decode(Picture, file)]
@@ -99,7 +99,7 @@ def _labels(piece: Piece, file: str, rows: np.ndarray[Any, Any], *, plain: bool)
     whole = len(rows) == len(piece.elements)
     some = piece if whole else Piece(piece.first, [piece.elements[row] for row in rows.tolist()], piece.name)
     for identity in IDS if plain else ():
-        table = parsed(some.lines, _label(identity))
+        table = parsed(some, _label(identity))
         # A label has no such key: it would be taken for a mask.
         if table is not None and not table["mask"].null_count < len(table) and _are_labels(table, len(rows)):
             return table

@@ -8,8 +8,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.data.annotations import HUNDREDTHS, OBJECTS, Finding
+from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.masks import outlines
+from visionloop.data.annotations.tables import HUNDREDTHS, OBJECTS
 from visionloop.data.dice import format as dice
 
 #: How many masks are held as Python objects.

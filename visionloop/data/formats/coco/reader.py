@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
-from visionloop.data.annotations import IMAGES, OBJECTS, Annotations, Finding, column, images_table, objects_table
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.tables import IMAGES, OBJECTS, Annotations, column, images_table, objects_table
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.classes import Classes
 from visionloop.data.formats.coco.columns import labels, pictures

@@ -10,7 +10,8 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
-from visionloop.data.annotations import Annotations, Class
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.cvat import is_cvat
 from visionloop.data.formats.cvat.labels import Labels

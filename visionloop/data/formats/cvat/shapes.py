@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import hundredths
+from visionloop.data.annotations.tables import hundredths
 from visionloop.data.dice.format import shown
 from visionloop.data.formats.cvat.masks import coco_mask
 from visionloop.data.formats.rows import Box

@@ -52,9 +52,8 @@ def table_of(piece: Piece, file: str, ids: str) -> tuple[pa.Table, str]:
         InvalidDataset: If a value is missing or not of its type; the sentence says which field.
     """
     piece.check_text(file)
-    lines = piece.lines
     for name in (ids, *(other for other in SCHEMAS if other != ids)):
-        table = parsed(lines, SCHEMAS[name])
+        table = parsed(piece, SCHEMAS[name])
         if table is not None and len(table) == len(piece.elements) and _is_plain(table):
             return table, name
     return _from_structs(piece, file), "texts"

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import Class
+from visionloop.data.annotations.classes import Class
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.document import Piece, decode_whole, in_pieces, unmarked
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
-from visionloop.data.annotations import Annotations, hundredths, images_table, objects_table
+from visionloop.data.annotations.tables import Annotations, hundredths, images_table, objects_table
 from visionloop.data.dice import format as dice
 from visionloop.data.dice.tasks import choose_task
 from visionloop.data.formats.columns import boxes, canonical, flattened, keypoints, lengths, other_area, polygons

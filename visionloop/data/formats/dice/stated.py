@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.data.annotations import Annotations, Class, Finding, Severity
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.findings import Finding, Severity
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.columns import AREA_TOLERANCE, flattened, lengths
 from visionloop.data.formats.dice.columns import masks

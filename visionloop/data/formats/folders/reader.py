@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.folders.layout import Layout
 from visionloop.data.formats.keys import Keys, counted, hint, near

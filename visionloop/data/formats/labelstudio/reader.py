@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
-from visionloop.data.annotations import Annotations, Class, Finding
-from visionloop.data.annotations.tables import Whole
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.tables import Annotations, Whole
 from visionloop.data.dice.format import DEEPEST, depth, printable, shown
 from visionloop.data.formats.keys import Keys, counted, extension, split_of_file, split_of_folders
 from visionloop.data.formats.labelstudio import config, is_label_studio

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.keys import Keys, counted, extension
 from visionloop.data.formats.rows import Rows, free_values, with_sizes
 from visionloop.data.formats.source import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from visionloop.data.annotations import Annotations
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.source import Source
 

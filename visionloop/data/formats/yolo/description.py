@@ -10,7 +10,7 @@ import yaml
 
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import Class
+from visionloop.data.annotations.classes import Class
 from visionloop.data.dice import format as dice
 
 #: The largest file, in bytes, and the deepest nesting.

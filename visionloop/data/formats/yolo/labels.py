@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations import BOX, WRONG_VISIBILITY, hundredths, objects_table
-from visionloop.data.annotations.tables import Numbers, Whole
+from visionloop.data.annotations.tables import BOX, WRONG_VISIBILITY, Numbers, Whole, hundredths, objects_table
 from visionloop.data.dice.format import shown
 
 #: The numbers of a box's line: class, centre x, centre y, width, height.

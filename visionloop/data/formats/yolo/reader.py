@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
-from visionloop.data.annotations import Annotations, Class, Finding, images_table, objects_table
-from visionloop.data.annotations.tables import Whole
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.tables import Annotations, Whole, images_table, objects_table
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration.settings import IMGSZ_MULTIPLE
 from visionloop.training.configuration.values import shown
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.ultralytics import names
@@ -211,7 +212,8 @@ def _check_momentum(values: dict[str, Any]) -> None:
 def check_stride(imgsz: object, stride: int) -> None:
     """Raises InvalidConfig if ``imgsz`` is not a multiple of a model's stride: the library would take the next one, in silence."""
     text = str(imgsz).strip()
-    if text.isdecimal() and int(text) % stride:
+    # What fits no model is refused by the rule for all, which names where the value came from.
+    if text.isdecimal() and int(text) % IMGSZ_MULTIPLE == 0 and int(text) % stride:
         below = int(text) // stride * stride
         raise InvalidConfig(
             f"imgsz is {text}, but this model takes multiples of {stride}: give {f'{below} or ' if below else ''}{below + stride}."
