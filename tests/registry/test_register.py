@@ -350,9 +350,13 @@ def test_a_champion_whose_workspace_was_moved_ends_the_evaluation_and_the_check_
     uris = {field: uri.replace(prepared.workspace, moved.workspace) for field, uri in uris.items()}
     training, moved = uris.pop("training"), replace(moved, **uris)
     sentence = f"its files lay in the workspace {prepared.workspace}, which is gone"
-    arguments = {"dataset": str(tmp_path / "dataset"), "workspace": moved.workspace, "model_name": name}
+    arguments = {"dataset": str(tmp_path / "dataset"), "workspace": f"{prepared.workspace}-other", "model_name": name}
     with pytest.raises(InvalidConfig, match=sentence):
         preflight(arguments, {"model": "yolo11n.yaml"}, HERE, {"MLFLOW_TRACKING_URI": mlflow_uri})
+    # In the moved workspace itself all may be reused.
+    preflight(
+        arguments | {"workspace": moved.workspace}, {"model": "yolo11n.yaml"}, HERE, {"MLFLOW_TRACKING_URI": mlflow_uri}
+    )
     with pytest.raises(InvalidConfig, match=sentence):
         moved.evaluate(training, name)
 
