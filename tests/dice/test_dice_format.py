@@ -254,6 +254,7 @@ FIELDS = [
     st.sampled_from(FIELDS),
     JSON,
 )
+@example("images", [None, False])
 def test_any_value_in_a_field_is_read_or_refused_in_one_sentence(path: str, value: Any) -> None:
     data = json.dumps(changed(path, value)).encode()
     try:
