@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from visionloop.core.errors import DatasetNotFound, InvalidDataset, VisionloopEr
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.formats.yolo.description import parse
+from visionloop.training.trainers.ultralytics.environment import library
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
 KEYS = {name: f"images/{layouts.SPLITS[name]}/{name}" for name in layouts.SIZES}
@@ -294,7 +296,9 @@ def test_two_keys_of_one_file_name_are_refused(tmp_path: Path) -> None:
 
 def test_ultralytics_reads_the_same_boxes(tmp_path: Path) -> None:
     """Ultralytics' own reader of a label file agrees with this one, but for its rounding to 32 bits."""
-    verify = pytest.importorskip("ultralytics.data.utils").verify_image_label
+    pytest.importorskip("torch")
+    library()  # the one way in: whoever imports it first in a process decides its settings
+    verify = importlib.import_module("ultralytics.data.utils").verify_image_label
     folder = yolo(tmp_path, **{"labels/val/c.txt": "1 0.5 0.5 0.25 0.5\n0 0.1 0.2 0.1 0.1\n"})
     found = layouts.read(folder, "yolo")
     for row, (name, key) in enumerate(
