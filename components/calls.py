@@ -65,7 +65,17 @@ class Call:
 #: The stages of a pipeline that have a result, in the order in which they run.
 CALLS: Mapping[str, Call] = {
     "snapshot": Call(
-        parameters=("dataset", "snapshot", "task", "split", "model_name", "retraining", SETTINGS, "gate"),
+        parameters=(
+            "dataset",
+            "snapshot",
+            "task",
+            "split",
+            "model_name",
+            "retraining",
+            SETTINGS,
+            "gate",
+            "dataset_format",
+        ),
         outputs=("snapshot_id", "go", "reason"),
     ),
     "validate": Call(

@@ -69,7 +69,7 @@ SETTINGS = (
 _TABLE = (
     Parameter("workspace", str, None, "Where results lie: s3://bucket/prefix, file:///folder or a path."),
     Parameter("model_name", str, None, "The name to register the model under; its champion is what is compared with."),
-    Parameter("dataset", str, "", "The DICE dataset: s3://bucket/prefix, file:///folder or a path."),
+    Parameter("dataset", str, "", "The dataset, as it lies: s3://bucket/prefix, file:///folder or a path."),
     Parameter("snapshot", str, "", "An earlier snapshot (snap_…) to train on again, in place of dataset."),
     Parameter(
         "task",
@@ -114,6 +114,12 @@ _TABLE = (
         ("", *ON_ERROR),
     ),
     Parameter("storage", str, "", "Where registered models are copied to; empty takes models in the workspace."),
+    Parameter(
+        "dataset_format",
+        str,
+        "",
+        "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.",
+    ),
 )
 
 #: The train pipeline's parameters by name.

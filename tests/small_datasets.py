@@ -12,6 +12,9 @@ from visionloop.components.validate import report as validation
 from visionloop.core import catalog
 from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, run_stage
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.tables import BOX as SIDES
+from visionloop.data.annotations.tables import Annotations, images_table, objects_table
 
 BOX: dict[str, Any] = {"class_id": 0, "bbox": [4, 4, 8, 8]}
 POSE = BOX | {"keypoints": [5, 5, 2, 6, 6, 2]}
@@ -36,6 +39,23 @@ def dataset(folder: Path, task: str, first: list[dict[str, Any]] | None, **top: 
     document |= {"classes": [{"id": 0, "name": "thing"}], "images": images}
     (folder / f"annotations_{task}.json").write_text(json.dumps(document | top))
     return folder
+
+
+def labelled_image(name: str, width: int, height: int) -> Annotations:
+    """The annotations of one image with a box, of a size that need not be its own."""
+    return Annotations(
+        format="dice",
+        task="detection",
+        file="annotations_detection.json",
+        classes=(Class(id=1, name="a"),),
+        images=images_table(file_name=[name], key=[f"images/{name}"], width=[width], height=[height], position=[0]),
+        objects=objects_table(
+            image=[0],
+            position=[0],
+            class_id=[1],
+            **{side: [value] for side, value in zip(SIDES, (100, 100, 400, 400), strict=True)},
+        ),
+    )
 
 
 def stage(name: str, workspace: Path, **values: Any) -> Result:

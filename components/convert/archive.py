@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from visionloop.core.storage import writing
@@ -17,23 +18,23 @@ _NAME_BYTES = 100
 _AT_ONCE = 5_000
 
 
-def write_archive(path: Path, labels: Mapping[str, str], alive: Callable[[], None] = lambda: None) -> None:
-    """Writes label files into a tar in the order of their names, byte for byte as ``tarfile`` does, at a tenth of its time.
+def write_archive(path: Path, labels: Iterable[tuple[str, str]], alive: Callable[[], None] = lambda: None) -> None:
+    """Writes label files into a tar in the order in which they come, byte for byte as ``tarfile`` does, at a tenth of its time.
 
     Args:
         path: The tar's path.
-        labels: The text of each label file by its name in the tar.
+        labels: Name in the tar and text of each label file.
         alive: Called now and then, as a sign of life.
 
     Raises:
         SickMachine: If the disk is full.
     """
-    names = sorted(labels)
+    members = iter(labels)
     with writing(path), path.open("wb") as file:
-        for first in range(0, len(names), _AT_ONCE):
+        while batch := list(itertools.islice(members, _AT_ONCE)):
             parts: list[bytes] = []
-            for name in names[first : first + _AT_ONCE]:
-                data = labels[name].encode()
+            for name, text in batch:
+                data = text.encode()
                 parts += (_header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE))
             file.write(b"".join(parts))
             alive()

@@ -12,18 +12,19 @@ from typing import Any
 import msgspec
 import yaml
 
+from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
-from visionloop.core.storage import Prefix, writing
-from visionloop.data import dice, images
+from visionloop.core.storage import open_prefix, writing
+from visionloop.data import images
+from visionloop.data.annotations.tables import SPLITS
 from visionloop.data.images import ImageRow
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One image: its key relative to the dataset's prefix, its path in a view, its split, size in bytes and ETag."""
+    """One image: its name, its path in a view, its split, size in bytes and ETag. Its key is the snapshot's to say."""
 
     file_name: str
-    key: str
     path: str
     split: str
     size: int
@@ -52,17 +53,17 @@ class Converted:
 
     def view(
         self,
-        dataset: Prefix,
+        snapshot: Snapshot,
         folder: Path,
         cache: images.ImageCache,
-        splits: Iterable[str] = dice.SPLITS,
+        splits: Iterable[str] = SPLITS,
         advanced: Callable[[int, int], None] = lambda done, total: None,
         checked: Iterable[str] = (),
     ) -> int:
         """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache.
 
         Args:
-            dataset: The dataset.
+            snapshot: The snapshot that was converted, or one of the same content in another place: where its images are read from.
             folder: The view's folder.
             cache: Where images are kept on this machine.
             splits: The splits to view.
@@ -79,12 +80,16 @@ class Converted:
         """
         wanted, checked = set(splits), set(checked)
         entries = [entry for entry in self.index() if entry.split in wanted | checked]
-        for split in dice.SPLITS:
+        for split in SPLITS:
             for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split,):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         self._labels(folder, wanted)
-        pairs = ((_row(entry), folder / _safe(entry.path) if entry.split in wanted else None) for entry in entries)
-        done = itertools.count(1)
+        keys = dict(zip(snapshot.table["file_name"].to_pylist(), snapshot.table["key"].to_pylist(), strict=True))
+        pairs = (
+            (_row(entry, keys[entry.file_name]), folder / _safe(entry.path) if entry.split in wanted else None)
+            for entry in entries
+        )
+        dataset, done = open_prefix(snapshot.dataset, "dataset"), itertools.count(1)
         images.materialise(dataset, pairs, cache, lambda: advanced(next(done), len(entries)))
         return sum(entry.split in wanted for entry in entries)
 
@@ -109,5 +114,5 @@ def _safe(path: str) -> str:
     return str(parts)
 
 
-def _row(entry: IndexEntry) -> ImageRow:
-    return ImageRow(entry.file_name, entry.key, entry.size, entry.etag, None, entry.split, 0, 0)
+def _row(entry: IndexEntry, key: str) -> ImageRow:
+    return ImageRow(entry.file_name, key, entry.size, entry.etag, None, entry.split, 0, 0)

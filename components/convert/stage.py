@@ -1,11 +1,16 @@
-"""The convert stage: DICE to YOLO labels, or to the layout of an image folder."""
+"""The convert stage: the canonical annotations to YOLO labels, or to the layout of an image folder."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import yaml
 
 from visionloop.components.convert.archive import write_archive
@@ -17,7 +22,21 @@ from visionloop.core.errors import InvalidDataset, InvalidReceipt
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
-from visionloop.data import dice
+from visionloop.data.annotations.checks import too_small
+from visionloop.data.annotations.images import images
+from visionloop.data.annotations.labels import (
+    class_folders,
+    class_order,
+    flip_index,
+    image_folder_class,
+    keypoint_shape,
+    view_names,
+    yolo_labels,
+)
+from visionloop.data.annotations.tables import SPLITS, Annotations, column, named
+
+#: After how many images progress is told.
+_TOLD_AFTER = 500
 
 #: The layout that each task is converted to.
 FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classification": "imagefolder"}
@@ -35,7 +54,7 @@ class ConvertStage:
     """Writes labels as one archive, ``data.yaml`` and an index of image keys."""
 
     name = "convert"
-    logic_version = 2
+    logic_version = 3
     policy = POLICIES["convert"]
     arguments = Arguments
     description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."
@@ -60,59 +79,76 @@ class ConvertStage:
         snapshot, report = resolution.loaded
         left_out = set(validation.read(report).quarantined)
         layout = str(resolution.parameters["format"].value)
-        rows, splits_of = {row.file_name: row for row in snapshot.rows}, snapshot.identity.splits_of
-        dataset = snapshot.annotations
-        kept = [
-            image
-            for image in sorted(dataset.images, key=lambda image: image.file_name)
-            if image.file_name not in left_out
-        ]
-        too_small = sum(map(dice.is_too_small, kept))
-        kept = [image for image in kept if not dice.is_too_small(image)]
+        read, table = snapshot.annotations, snapshot.table
+        kept = ~named(table["file_name"], left_out)
+        small = too_small(read)
+        left_out_small = int((kept & small).sum())
+        kept &= ~small
         if layout == "imagefolder":
             # An image folder has no place for an image without a class.
-            kept = [image for image in kept if image.annotations]
-        views = dice.view_names([image.file_name for image in kept])
-        folders = dice.class_folders(dataset) if layout == "imagefolder" else {}
-        entries: list[IndexEntry] = []
-        labels: dict[str, str] = {}
-        index = dice.class_index(dataset)
-        placed = [(image, split) for image in kept for split in splits_of(rows[image.file_name])]
-        for image, split in placed:
-            row, view = rows[image.file_name], views[image.file_name]
-            if layout == "yolo":
-                path = f"images/{split}/{view}"
-                stem = f"labels/{split}/{view.rsplit('.', 1)[0]}.txt"
-                labels[stem] = dice.yolo_label(image, snapshot.task, index)
-            else:
-                path = f"{split}/{folders[dice.image_folder_class(image)]}/{view}"
-            entries.append(
-                IndexEntry(
-                    file_name=image.file_name,
-                    key=row.key,
-                    path=path,
-                    split=split,
-                    size=row.size or 0,
-                    etag=row.etag or "",
-                )
-            )
-            context.advanced(len(entries), len(placed))
-        in_train = sum(entry.split == "train" for entry in entries if layout == "imagefolder")
-        in_train += sum(text.count("\n") for name, text in labels.items() if name.startswith("labels/train/"))
-        if not in_train:
+            kept &= np.bincount(column(read.objects, "image"), minlength=len(kept)) > 0
+        chosen = np.flatnonzero(kept)
+        rows = table.take(chosen)
+        folders = _class_folders(read, chosen) if layout == "imagefolder" else None
+        entries, labels = _placed(rows, folders)
+        archive = attempt.work / "labels.tar"
+        lines: Counter[str] = Counter()
+        at = chosen[[row for _, row in labels]] if labels else chosen[:0]
+
+        def written() -> Iterator[tuple[str, str]]:
+            for done, ((stem, _), text) in enumerate(zip(labels, yolo_labels(read, at), strict=True), 1):
+                lines[stem.split("/", 2)[1]] += text.count("\n")
+                yield stem, text
+                if done % _TOLD_AFTER == 0 or done == len(labels):
+                    context.advanced(done, len(labels))
+
+        write_archive(archive, written(), context.alive)
+        if not (lines["train"] or any(entry.split == "train" for entry in entries if folders is not None)):
             raise InvalidDataset(
                 f"{snapshot.dataset}: no label is left for training; correct the annotations or the split, and validate again."
             )
-        archive = attempt.work / "labels.tar"
-        write_archive(archive, labels, context.alive)
         attempt.upload("labels", "labels.tar", archive, result=True)
         attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
         attempt.write("index", "index.jsonl", encode_index(entries), result=True)
-        counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in dice.SPLITS}
-        objects = sum(text.count("\n") for text in labels.values())
+        counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in SPLITS}
         return Computed(
-            scalars={"format": layout, "images": len(kept), "too_small": too_small, "objects": objects, **counts}
+            scalars={
+                "format": layout,
+                "images": len(chosen),
+                "too_small": left_out_small,
+                "objects": lines.total(),
+                **counts,
+            }
         )
+
+
+def _placed(rows: pa.Table, folders: Sequence[str] | None) -> tuple[list[IndexEntry], list[tuple[str, int]]]:
+    """The index's entries, and the label files with the rows of their images, both in the order of names.
+
+    Args:
+        rows: The images of the manifest that are converted.
+        folders: The folder of each one's class; None for a layout with label files.
+    """
+    names = rows["file_name"].to_pylist()
+    views = view_names(names)
+    entries: list[IndexEntry] = []
+    labels: list[tuple[str, int]] = []
+    columns = (rows[name].to_pylist() for name in ("split", "also", "size", "etag"))
+    for row, (name, split, also, size, etag) in enumerate(zip(names, *columns, strict=True)):
+        view = views[name]
+        for shown in (split, also) if also else (split,):
+            path = f"images/{shown}/{view}" if folders is None else f"{shown}/{folders[row]}/{view}"
+            entries.append(IndexEntry(file_name=name, path=path, split=shown, size=size or 0, etag=etag or ""))
+            if folders is None:
+                labels.append((f"labels/{shown}/{view.rpartition('.')[0]}.txt", row))
+    labels.sort()
+    return entries, labels
+
+
+def _class_folders(read: Annotations, rows: npt.NDArray[np.int64]) -> list[str]:
+    """The folder of each image's class."""
+    folders = class_folders(read)
+    return [folders[image_folder_class(image)] for image in images(read, rows)]
 
 
 def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:
@@ -122,15 +158,14 @@ def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:
         "task": snapshot.task,
         "format": layout,
         "nc": len(dataset.classes),
-        "names": list(dice.class_order(dataset)),
-        "class_ids": {str(key): position for key, position in sorted(dice.class_index(dataset).items())},
+        "names": list(class_order(dataset)),
     }
     prefix = "images/" if layout == "yolo" else ""
-    value |= {split: f"{prefix}{split}" for split in dice.SPLITS}
+    value |= {split: f"{prefix}{split}" for split in SPLITS}
     if snapshot.task == "pose":
         value |= {
-            "kpt_shape": list(dice.keypoint_shape(dataset) or ()),
-            "flip_idx": list(dice.flip_index(dataset) or ()),
+            "kpt_shape": list(keypoint_shape(dataset) or ()),
+            "flip_idx": list(flip_index(dataset) or ()),
         }
     return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).encode()
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.components.evaluate.slices import Slices
-from visionloop.data import dice
+from visionloop.data.annotations.images import Box, images
+from visionloop.data.annotations.labels import class_index, class_order
+from visionloop.data.annotations.tables import Annotations
 from visionloop.training.trainers import Detection
 
 #: The number of images that are predicted on for slices and pictures, the first by file name; metrics cover all.
@@ -32,23 +34,23 @@ class Example:
 class Examples:
     """The examples of a split, added image by image; keeps only those that the report shows."""
 
-    def __init__(self, dataset: dice.Dataset, classes: Sequence[str], limit: int = LIMIT) -> None:
+    def __init__(self, dataset: Annotations, classes: Sequence[str], limit: int = LIMIT) -> None:
         """``dataset`` has the true objects, ``classes`` are the model's own."""
         self.limit = limit
         self.slices = Slices()
         self.first: list[Example] = []
         self._worst: list[tuple[int, str, Example]] = []
-        positions = model_positions(dice.class_order(dataset), classes)
-        index = {class_id: positions[position] for class_id, position in dice.class_index(dataset).items()}
+        positions = model_positions(class_order(dataset), classes)
+        index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
         self._truth = {
             image.file_name: tuple(
-                Detection(position, 1.0, _corners(annotation.bbox, image.width, image.height))
+                Detection(position, 1.0, _corners(annotation.bbox, image.width or 0, image.height or 0))
                 for annotation in image.annotations
                 if annotation.bbox is not None
                 and not annotation.iscrowd
                 and (position := index[annotation.class_id]) is not None
             )
-            for image in dataset.images
+            for image in images(dataset)
         }
 
     def add(self, file_name: str, path: Path, predicted: Sequence[Detection]) -> None:
@@ -79,7 +81,7 @@ def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | 
     return [index.get(name) for name in dataset]
 
 
-def _corners(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
+def _corners(box: Box, width: int, height: int) -> Box:
     """Returns a box x, y, width, height as x1, y1, x2, y2, clipped to the image."""
     return (
         max(0.0, box[0]),

@@ -83,7 +83,7 @@ def render(
         "tone": "",
         "facts": {
             **reports.origin(context, model),
-            "Dataset": annotations.dataset_name or annotations.dataset_id or loaded.snapshot.dataset,
+            "Dataset": annotations.name or loaded.snapshot.dataset,
             "Snapshot": loaded.snapshot.id,
             "Split": f"{result.split}, {result.images:,} images",
             "Champion": loaded.champion.label if loaded.champion else "none yet",

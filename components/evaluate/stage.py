@@ -37,8 +37,11 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import InputReference, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.stdout import stdout_to_stderr
-from visionloop.core.storage import Prefix, open_prefix
-from visionloop.data import dice, images
+from visionloop.core.storage import Prefix
+from visionloop.data import images
+from visionloop.data.annotations.labels import class_index, class_order
+from visionloop.data.annotations.presence import KEPT, outcomes
+from visionloop.data.annotations.tables import column, named
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
@@ -132,8 +135,7 @@ class EvaluateStage:
         loaded = resolution.loaded
         converted = Converted(loaded.training.input("converted", "convert"))
         view = attempt.work / "dataset"
-        dataset = open_prefix(loaded.snapshot.dataset, "dataset")
-        count = converted.view(dataset, view, images.ImageCache.of_environment(), (SPLIT,), context.advanced)
+        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (SPLIT,), context.advanced)
         if not count:
             raise InvalidDataset(
                 f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."
@@ -354,7 +356,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry]) -> dict[str, str]:
     """The images of the split that are not in the converted dataset, with the codes of what validate says of them."""
     kept = {entry.file_name for entry in entries}
-    missing = sorted(row.file_name for row in snapshot.rows if row.split == SPLIT and row.file_name not in kept)
+    missing = sorted(row.file_name for row in snapshot.rows if SPLIT in row.splits and row.file_name not in kept)
     if not missing:
         return {}
     report = validation.read(receipts.load(converted.result.receipt.inputs["report"].receipt or "", "validate"))
@@ -367,16 +369,14 @@ def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry
 
 def _objects(snapshot: Snapshot, entries: Sequence[IndexEntry], classes: Sequence[str]) -> dict[str, int]:
     """The labels of the images that were measured, by the model's own class names."""
-    measured = {entry.file_name for entry in entries}
     annotations = snapshot.annotations
-    part = msgspec.structs.replace(
-        annotations, images=tuple(image for image in annotations.images if image.file_name in measured)
-    )
-    positions = model_positions(dice.class_order(annotations), classes)
-    of_class = {class_id: positions[position] for class_id, position in dice.class_index(annotations).items()}
-    counts: Counter[int | None] = Counter(
-        of_class[class_id] for labels in dice.image_labels(part).values() for class_id in labels.kept
-    )
+    measured = named(annotations.images["file_name"], [entry.file_name for entry in entries])
+    kept = (outcomes(annotations).reasons == KEPT) & measured[column(annotations.objects, "image")]
+    positions = model_positions(class_order(annotations), classes)
+    of_class = {class_id: positions[position] for class_id, position in class_index(annotations).items()}
+    counts: Counter[int | None] = Counter()
+    for class_id, number in Counter(column(annotations.objects, "class_id")[kept].tolist()).items():
+        counts[of_class[class_id]] += number
     return {name: counts[position] for position, name in enumerate(classes)}
 
 

@@ -42,7 +42,7 @@ class Card:
     version: int | None = None
     alias: str | None = None
     storage: str | None = None
-    test_is_val: bool = False
+    test_was_seen: bool = False
 
 
 def render(card: Card) -> str:
@@ -104,7 +104,7 @@ def escape(text: str) -> str:
 
 def _part(card: Card) -> str:
     """What the measured images have to do with the training."""
-    if card.test_is_val:
+    if card.test_was_seen:
         return "which also chose the best epoch, so the figures flatter the model"
     return "which took no part in the training"
 

@@ -327,7 +327,7 @@ def _card(loaded: Loaded) -> card.Card:
         snapshot_id=snapshot.id,
         dataset_hash=snapshot.identity.dataset_hash,
         dataset=snapshot.dataset,
-        test_is_val=snapshot.identity.test_is_val,
+        test_was_seen=snapshot.test_was_seen,
     )
 
 

@@ -29,6 +29,7 @@ def snapshot(
     primary_metric_mode: str = "max",
     advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
     gate: str = "",
+    dataset_format: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -38,7 +39,7 @@ def snapshot(
 
     Args:
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
-        dataset: The DICE dataset: s3://…, file://… or a path.
+        dataset: The dataset, as it lies: s3://…, file://… or a path.
         snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
         task: detection, segmentation, classification or pose; empty when the dataset has only one.
         split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val; empty, the dataset decides.
@@ -56,6 +57,7 @@ def snapshot(
         primary_metric_mode: max or min: whether a larger or a smaller primary metric is better.
         advanced_config: Further settings of the trainer, an object.
         gate: The gate as evaluate takes it; like the settings and the model's name it is checked before the dataset is read.
+        dataset_format: The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -74,7 +76,7 @@ def snapshot(
     form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
-    given |= {"model_name": model_name, "retraining": retraining, "gate": gate}
+    given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
     returns = ("snapshot_id", "go", "reason")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
     return (*done, settings)

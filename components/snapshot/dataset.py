@@ -1,29 +1,46 @@
-"""Reads a DICE dataset from its store: the objects in it, the annotation file, and what the store declares."""
+"""Reads a dataset from its store, whatever its format: the canonical annotations, and what the store declares of each image."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.recognise import no_dataset
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
-from visionloop.core.listings import PassedOver
-from visionloop.core.storage import ObjectInfo, Prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path
-from visionloop.data import dice
-from visionloop.data.dice.format import printable
+from visionloop.data.annotations.content import dataset_hash, digests
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.dice.format import DEEPEST, depth, printable
+from visionloop.data.formats import Source, formats, reader
+from visionloop.data.formats.recognised import choose, folder_below
+from visionloop.data.formats.source import Sizes
+from visionloop.data.images import sizes
 
 METADATA = "metadata.json"
-IMAGES = "images"
 
 #: The largest metadata.json that is read, in bytes.
 LARGEST_METADATA = 16 * 2**20
+
+#: How many files a thread hashes before it reports them.
+_HASHED_AT_ONCE = 16
+
+#: What a store declares of an image, by row; null for one that is missing.
+DECLARED = pa.schema([("size", pa.int64()), ("etag", pa.string()), ("version", pa.string())])
 
 #: Called with the number of images done and the total, as a sign of life.
 Advanced = Callable[[int, int], None]
@@ -31,105 +48,173 @@ Advanced = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SourceDataset:
-    """A dataset as it is now: its decoded annotations and the objects below ``images/`` by file name.
+    """A dataset as it is now.
 
-    ``passed_over`` holds the keys there that can't be read, each with what it is.
+    Attributes:
+        read: Its annotations, the images in the order of their file names.
+        declared: What the store declares of each image, as DECLARED.
+        evidence: What showed the format; None where it was asked for.
+        passed_over: The keys that can't be read, each with what it is.
     """
 
-    task: str
-    annotations: dice.Dataset
-    annotation_bytes: bytes
-    annotation_file: str
-    metadata: dict[str, Any]
-    objects: dict[str, ObjectInfo]
+    read: Annotations
+    declared: pa.Table
+    evidence: str | None = None
     passed_over: dict[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def content(self) -> pa.FixedSizeBinaryArray:
+        """The digest of each image."""
+        return digests(self.read, self.declared)
+
     @property
-    def identities(self) -> dict[str, tuple[int | None, str | None]]:
-        """Size and ETag of each image that the annotations name; None for both if an image is missing."""
-        identities: dict[str, tuple[int | None, str | None]] = {}
-        for image in self.annotations.images:
-            info = self.objects.get(image.file_name)
-            identities[image.file_name] = (info.size, info.etag) if info else (None, None)
-        return identities
+    def dataset_hash(self) -> str:
+        """The hash of the whole."""
+        return dataset_hash(self.read, self.content)
 
     def notices(self) -> list[str]:
-        """What is passed over below ``images/``, in one sentence that names the first ones; empty where nothing is."""
-        if not self.passed_over:
-            return []
-        names = [printable(f"{IMAGES}/{key} ({kind})") for key, kind in sorted(self.passed_over.items())]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return [f"passed over: {', '.join(names[:3])}{more}."]
+        """What it was read as, what reading it assumed, and what was passed over; a sentence each."""
+        read = self.read
+        lines = []
+        if read.format != "dice":
+            evidence = f" ({self.evidence})" if self.evidence else ""
+            splits = pc.value_counts(read.images["split"]).to_pylist()
+            counts = ", ".join(f"{entry['values'] or 'without a split'} {entry['counts']:,}" for entry in splits)
+            lines.append(printable(f"read as {formats()[read.format].title}{evidence}, {read.task}: {counts}."))
+        lines += read.notices
+        if self.passed_over:
+            names = [printable(f"{key} ({kind})") for key, kind in sorted(self.passed_over.items())]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            lines.append(f"passed over: {', '.join(names[:3])}{more}.")
+        return lines
 
 
-def read_annotations(prefix: Prefix, task: str | None) -> tuple[str, str, bytes, dice.Dataset]:
-    """Returns the task, the annotation file's name, its bytes and the decoded annotations.
+@contextlib.contextmanager
+def opened(prefix: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> Iterator[Source]:
+    """A dataset's source, with a folder for large files that lasts as long as the context."""
+    with tempfile.TemporaryDirectory(prefix="visionloop-") as work:
+        yield Source(prefix, Path(work), task=task, alive=alive)
+
+
+def format_of(source: Source, name: str | None, option: str = "--dataset-format") -> tuple[str, str | None]:
+    """The name of the format that a dataset is read as, and what shows it (None where it was asked for).
+
+    Args:
+        source: The dataset.
+        name: The format that is asked for; None recognises it.
+        option: The option that names one, for errors.
 
     Raises:
-        DatasetNotFound: If the prefix holds nothing, or no annotation file; the sentence says what it holds instead.
-        InvalidConfig: If the dataset has several tasks and none was chosen.
-        InvalidDataset: If the file is not DICE.
+        DatasetNotFound: If no dataset lies there; the sentence says what does.
+        InvalidConfig: If several formats fit, or the one that is asked for is none that is read.
     """
     try:
-        _, objects = prefix.children()
+        chosen = choose(source, name, option)
+        if chosen is not None:
+            return chosen
+        if folder := folder_below(source):
+            uri = source.prefix.uri
+            raise DatasetNotFound(f"{uri}: the dataset lies in a folder below; give {uri}/{folder}.")
+        raise no_dataset(source.prefix)
     except NotFound:
-        raise DatasetNotFound(f"{prefix.uri}: there is no such bucket; correct --dataset.") from None
-    names = [info.key for info in objects]
-    try:
-        chosen, file = dice.choose_task(names, task, prefix.uri)
-    except DatasetNotFound:
-        raise no_dataset(prefix) from None
-    try:
-        data = prefix.read(file)
-    except NotFound:
-        raise DatasetNotFound(f"{prefix.uri}/{file}: the file is gone; export the dataset again.") from None
-    annotations = dice.decode(data, file, chosen)
-    return annotations.task, file, data, annotations
+        raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
 
 
-def read_source(prefix: Prefix, task: str | None, advanced: Advanced = lambda done, total: None) -> SourceDataset:
-    """Lists and reads a dataset; image bytes are read only where the store is a folder, which declares no ETag."""
-    chosen, file, data, annotations = read_annotations(prefix, task)
-    names = {image.file_name for image in annotations.images}
-    passed_over: dict[str, str] = {}
-    objects = list_images(prefix, names, advanced, passed_over.__setitem__)
-    return SourceDataset(chosen, annotations, data, file, _metadata(prefix), objects, passed_over)
-
-
-def list_images(
+def read_annotations(
     prefix: Prefix,
-    names: Collection[str],
-    advanced: Advanced = lambda done, total: None,
-    passed_over: PassedOver = lambda key, kind: None,
-) -> dict[str, ObjectInfo]:
-    """Returns the named images that exist, by file name, as the store declares them. On files the ETag is the bytes' SHA-256.
+    task: str | None,
+    format_name: str | None = None,
+    alive: Callable[[], None] = lambda: None,
+    pictures: Callable[[pa.Array], Sizes] | None = None,
+) -> Annotations:
+    """The annotations of a dataset as it is now, in the order of file names.
 
-    ``advanced`` is called with the number of images done, listed or on files hashed, and that of ``names``.
+    Args:
+        prefix: The dataset.
+        task: Its task; None takes the dataset's.
+        format_name: Its format; None recognises it.
+        alive: Called as a sign of life.
+        pictures: Gives the sizes of pictures by key, in place of reading them.
     """
-    images = prefix.child(IMAGES)
-    objects: dict[str, ObjectInfo] = {}
-    for info in images.objects(passed_over=passed_over):
-        if info.key in names:
-            objects[info.key] = info
-            advanced(0 if prefix.on_files else len(objects), len(names))
-    if prefix.on_files:
-        for done, (name, info) in enumerate(objects.items(), 1):
-            objects[name] = ObjectInfo(name, info.size, file_etag(images, name), None)
-            advanced(done, len(names))
-    return objects
+    with opened(prefix, task, alive) as source:
+        source.pictures = pictures
+        name, _ = format_of(source, format_name)
+        return reader(name)(source).sorted()
 
 
-def file_etag(images: Prefix, name: str) -> str:
-    """SHA-256 of an image in a folder, which serves as its ETag."""
-    folder = local_path(images.uri)
+def read_again(snapshot: Snapshot, alive: Callable[[], None] = lambda: None) -> Annotations:
+    """The annotations of a snapshot's dataset as they are now; no picture is read whose size the snapshot has."""
+    prefix = open_prefix(snapshot.dataset, "dataset")
+
+    def pictures(keys: pa.Array) -> Sizes:
+        table = snapshot.table
+        at = pc.index_in(keys, value_set=table["key"].combine_chunks())
+        taken = [pc.fill_null(table[name].take(at), 0).to_numpy() for name in ("width", "height")]
+        unread = np.flatnonzero(taken[0] == 0)
+        measured = sizes(prefix, keys.take(pa.array(unread)).to_pylist(), alive)
+        widths, heights = (np.array(values, np.int32) for values in taken)
+        widths[unread], heights[unread] = measured
+        return widths, heights
+
+    return read_annotations(prefix, snapshot.task, snapshot.annotations.format, alive, pictures)
+
+
+def read_source(
+    source: Source, format_name: str, evidence: str | None, advanced: Advanced = lambda done, total: None
+) -> SourceDataset:
+    """Reads a dataset, and what the store declares; image bytes are read only where the store is a folder, which declares no ETag."""
+    passed_over: dict[str, str] = {}
+    source.passed_over = passed_over.__setitem__
+    read = reader(format_name)(source).sorted()
+    declared = declared_of(source, read.images["key"], read.below, advanced)
+    return SourceDataset(read, declared, evidence, passed_over)
+
+
+def declared_of(
+    source: Source, keys: pa.ChunkedArray, below: str = "", advanced: Advanced = lambda done, total: None
+) -> pa.Table:
+    """What the store declares of images, as DECLARED, by row. On files the ETag is the bytes' SHA-256.
+
+    Args:
+        source: The dataset.
+        keys: The images' keys.
+        below: A key below which all of them lie.
+        advanced: Called with the number of images done, listed or on files hashed, and the total.
+    """
+    listed = source.objects(below)
+    at = pc.index_in(keys, value_set=listed["key"].combine_chunks())
+    table = listed.select(DECLARED.names).take(at).combine_chunks()
+    if source.prefix.on_files:
+        present = np.flatnonzero(np.asarray(at.is_valid()))
+        etags: list[str | None] = [None] * len(table)
+        names = keys.take(pa.array(present)).to_pylist()
+        parts = [names[first : first + _HASHED_AT_ONCE] for first in range(0, len(names), _HASHED_AT_ONCE)]
+        done = 0
+        for hashes in source.prefix.map(functools.partial(_sha256, source.prefix), parts):
+            for row, etag in zip(present[done : done + len(hashes)].tolist(), hashes, strict=True):
+                etags[row] = etag
+            done += len(hashes)
+            advanced(done, len(table))
+        table = table.set_column(1, "etag", pa.array(etags, pa.string()))
+    else:
+        advanced(len(table), len(table))
+    return pa.table([table[name] for name in DECLARED.names], schema=DECLARED)
+
+
+def _sha256(prefix: Prefix, keys: Sequence[str]) -> list[str]:
+    """SHA-256 of files in a folder, which serves as their ETag."""
+    folder = local_path(prefix.uri)
     if folder is None:
-        raise InvalidDataset(f"{images.uri} is no folder.")
-    with Path(folder, name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        raise InvalidDataset(f"{prefix.uri} is no folder.")
+    hashes = []
+    for key in keys:
+        with open(f"{folder}/{key}", "rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes
 
 
-def _metadata(prefix: Prefix) -> dict[str, Any]:
-    """Reads ``metadata.json`` if it exists; any object is accepted, because its content was never specified."""
+def read_metadata(prefix: Prefix) -> dict[str, Any]:
+    """Reads DICE's ``metadata.json`` if it exists; any object is accepted, because its content was never specified."""
     try:
         size = prefix.head(METADATA).size
         if size > LARGEST_METADATA:
@@ -143,8 +228,8 @@ def _metadata(prefix: Prefix) -> dict[str, Any]:
         raise InvalidDataset(f"{METADATA}: not JSON ({error}); export the dataset again.") from error
     except RecursionError:
         value = None
-    if value is None or dice.depth(value) > dice.DEEPEST:
-        raise InvalidDataset(f"{METADATA}: nested deeper than {dice.DEEPEST} levels; export the dataset again.")
+    if value is None or depth(value) > DEEPEST:
+        raise InvalidDataset(f"{METADATA}: nested deeper than {DEEPEST} levels; export the dataset again.")
     if not isinstance(value, dict):
         raise InvalidDataset(f"{METADATA}: not a JSON object; export the dataset again.")
     return value

@@ -1,32 +1,52 @@
-"""The manifest of a snapshot: one row for each image, in Parquet."""
+"""The manifest of a snapshot: one row for each image, in Parquet; and the snapshot as it is read."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
-from visionloop.data import dice
+from visionloop.data.annotations import parquet
+from visionloop.data.annotations.split import SharedSplit, shared_split
+from visionloop.data.annotations.tables import IMAGES, Annotations, images_table
+from visionloop.data.dice.tasks import annotation_file
 from visionloop.data.images import ImageRow
 
 SCHEMA = pa.schema(
     [
         pa.field("file_name", pa.string(), nullable=False),
         pa.field("key", pa.string(), nullable=False),
+        # As the store declares them; null where the image is missing. In a folder the ETag is the SHA-256 of its bytes.
         pa.field("size", pa.int64()),
         pa.field("etag", pa.string()),
         pa.field("version_id", pa.string()),
+        # The split that it was given, and another one that it counts for as well.
         pa.field("split", pa.string(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
+        pa.field("also", pa.string()),
+        # What the annotations say of it: see ``data.annotations.tables.IMAGES``.
+        pa.field("stated_split", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("file", pa.string()),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("metadata", pa.string()),
+        # The SHA-256 of all of it that counts, its objects included (``data.annotations.content``).
+        pa.field("content", pa.binary(32), nullable=False),
     ]
 )
+
+#: The columns of the first form, in which a manifest had no others.
+_ROW = ("file_name", "key", "size", "etag", "version_id", "split", "width", "height")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,35 +60,31 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """Canonical JSON."""
         return canonical(msgspec.to_builtins(self))
 
-    def splits_of(self, row: ImageRow) -> tuple[str, ...]:
-        """The splits that an image counts for: its own, and with the rule ``test=val`` an image of val for test as well."""
-        shared = dice.shared_split(self.split.get("rule"))
-        return (row.split, shared.split) if shared and row.split == shared.source else (row.split,)
-
-    @property
-    def test_is_val(self) -> bool:
-        """Whether val and test share images by the rule, so that test was seen when the best epoch was chosen."""
-        return dice.shared_split(self.split.get("rule")) is not None
-
     @property
     def id(self) -> str:
         """``snap_`` and 12 hex digits over content and split."""
         return f"snap_{sha256(self.encode())[:12]}"
 
-
-def encode(rows: Iterable[ImageRow]) -> bytes:
-    """The manifest's Parquet bytes."""
-    listed = list(rows)
-    table = pa.table({name: [getattr(row, name) for row in listed] for name in SCHEMA.names}, schema=SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    @property
+    def shared(self) -> SharedSplit | None:
+        """The rule that gives one split's images to another as well, where there is one."""
+        return shared_split(self.split.get("rule"))
 
 
-def decode(data: bytes) -> list[ImageRow]:
-    """Reads a manifest."""
-    table = pq.read_table(io.BytesIO(data))
-    return [ImageRow(**row) for row in table.select(SCHEMA.names).to_pylist()]
+def encode(images: pa.Table, objects: pa.Table, splits: pa.Table, content: pa.Array) -> bytes:
+    """The manifest's Parquet bytes.
+
+    Args:
+        images: The annotations' images.
+        objects: ``size``, ``etag`` and ``version`` of each.
+        splits: ``split`` and ``also`` of each.
+        content: The digest of each.
+    """
+    columns = {name: images[name] for name in ("file_name", "key", "width", "height", "position", "metadata")}
+    columns |= {"size": objects["size"], "etag": objects["etag"], "version_id": objects["version"]}
+    columns |= {"split": splits["split"], "also": splits["also"], "stated_split": images["split"], "content": content}
+    columns |= {"file": images["file"].cast(pa.string())}
+    return parquet.encode_table(pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
 
 
 class Snapshot:
@@ -84,8 +100,6 @@ class Snapshot:
                 f"{result.uri}: snapshot.json is not one ({error}); take the snapshot again."
             ) from error
         self.dataset = str(result.receipt.parameters["dataset"].value)
-        self._rows: list[ImageRow] | None = None
-        self._annotations: dice.Dataset | None = None
 
     @property
     def id(self) -> str:
@@ -97,17 +111,45 @@ class Snapshot:
         """The task that was frozen."""
         return self.identity.task
 
-    @property
+    @cached_property
+    def table(self) -> pa.Table:
+        """The manifest, ordered by file name; one of the first form lacks the columns behind ``height``."""
+        table = pq.read_table(io.BytesIO(self.result.read("manifest"))).combine_chunks()
+        if "also" in table.schema.names:
+            return table
+        rule, also = self.identity.shared, pa.nulls(len(table), pa.string())
+        if rule is not None:
+            also = pc.if_else(pc.equal(table["split"], rule.source), pa.scalar(rule.split), also)
+        return table.select(_ROW).append_column("also", also)
+
+    @cached_property
     def rows(self) -> list[ImageRow]:
-        """The manifest, ordered by file name."""
-        if self._rows is None:
-            self._rows = decode(self.result.read("manifest"))
-        return self._rows
+        """The manifest's rows."""
+        return [ImageRow(**row) for row in self.table.select((*_ROW, "also")).to_pylist()]
+
+    def in_split(self, split: str) -> npt.NDArray[np.bool_]:
+        """Whether each image counts for a split, by row."""
+        belongs = pc.or_kleene(pc.equal(self.table["split"], split), pc.equal(self.table["also"], split))
+        return np.asarray(pc.fill_null(belongs, False))
 
     @property
-    def annotations(self) -> dice.Dataset:
-        """The annotations that were frozen."""
-        if self._annotations is None:
-            file = f"{self.id}/{dice.annotation_file(self.task)}"
-            self._annotations = dice.decode(self.result.read("annotations"), file, self.task)
-        return self._annotations
+    def test_was_seen(self) -> bool:
+        """Whether val and test share images, so that test was seen when the best epoch was chosen."""
+        return bool(self.table["also"].null_count < len(self.table))
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations that were frozen, their images in the manifest's order."""
+        data = self.result.read("annotations")
+        if "content" not in self.table.schema.names:
+            from visionloop.data.formats.dice.reader import read_file
+
+            first_form = read_file(data, annotation_file(self.task), self.task)
+            return self._named(first_form.sorted())
+        columns = {name: self.table[name] for name in IMAGES.names if name in self.table.schema.names}
+        columns |= {"split": self.table["stated_split"], "file": self.table["file"].dictionary_encode()}
+        return self._named(parquet.decode(data, images_table(**columns)))
+
+    def _named(self, read: Annotations) -> Annotations:
+        """Sentences name what was frozen, not what lies there now."""
+        return replace(read, file=f"{self.id}/{read.file}")

@@ -23,7 +23,9 @@ from visionloop.core.packages import install_command
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
-from visionloop.data import dice
+from visionloop.data.annotations.split import parse_split, split_from_object
+from visionloop.data.dice.tasks import TASKS, parse_task
+from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
 from visionloop.training import catalog, weights
 from visionloop.training.configuration import Resolved, settings_of, split_strategy
@@ -78,10 +80,11 @@ def preflight(
     _check_locations(given, reach)
     _check_words(given)
     name = sanitise(str(given["model_name"])) if "model_name" in given else None
-    task = dice.parse_task(str(given["task"]), "--task") if "task" in given else None
+    task = parse_task(str(given["task"]), "--task") if "task" in given else None
     _check_choices(given)
     _check_split(given, environment)
-    notices = _check_training(settings, task, given.get("gate"), reach, environment)
+    notices = _check_format(given, reach)
+    notices += _check_training(settings, task, given.get("gate"), reach, environment)
     notices += _check_option_files(given, reach)
     if name is not None:
         notices += _check_registry(given, name, reach, environment)
@@ -157,11 +160,26 @@ def _check_choices(given: Mapping[str, Any]) -> None:
 def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     if "split" not in given:
         if (strategy := split_strategy(environment)) is not None:
-            dice.split_from_object(strategy, "CONFIG.split_strategy")
+            split_from_object(strategy, "CONFIG.split_strategy")
         return
     if "snapshot" in given:
         raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
-    dice.parse_split(str(given["split"]))
+    parse_split(str(given["split"]))
+
+
+def _check_format(given: Mapping[str, Any], reach: Reach) -> list[str]:
+    """Checks the name of the dataset's format; returns what could not be checked."""
+    name = given.get("dataset_format")
+    if name is None:
+        return []
+    if "snapshot" in given:
+        raise InvalidConfig(
+            "--dataset-format and --snapshot are both given; a snapshot has been read, so leave it out."
+        )
+    if not reach.images and name not in formats():
+        return [f"--dataset-format {name}, which is not installed here."]
+    reader(str(name), "--dataset-format")
+    return []
 
 
 def _check_training(
@@ -206,9 +224,9 @@ def _tasks(settings: Mapping[str, object], installed: Mapping[str, Trainer]) -> 
     wanted = _trainer_name(settings)
     trainer = next((trainer for name, trainer in installed.items() if name.lower() == wanted), None)
     if trainer is None:
-        return dice.TASKS
+        return TASKS
     shown = trainer.model_task(str(settings.get("model") or settings_of(trainer, min(trainer.tasks))["model"].default))
-    if shown is not None and shown in dice.TASKS:
+    if shown is not None and shown in TASKS:
         return [shown]
     return sorted(trainer.tasks)
 

@@ -1,4 +1,4 @@
-"""Says what lies where a DICE dataset should: another format, a file, an archive, or the folder above or below a dataset."""
+"""Says what lies where a dataset should: a file, an archive, images alone, or the folder above or below a dataset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from visionloop.core.errors import DatasetNotFound, NotFound, VisionloopError
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path, split_uri
-from visionloop.data import dice, formats
+from visionloop.data import formats
+from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file
 from visionloop.data.formats.listing import IMAGES, ends_of
 from visionloop.data.formats.outline import outline
 
@@ -17,14 +18,14 @@ MOST_KEYS = 10_000
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 
-_ANNOTATION_FILES = frozenset({*map(dice.annotation_file, dice.TASKS), dice.LEGACY_FILE})
+_ANNOTATION_FILES = frozenset({*map(annotation_file, TASKS), LEGACY_FILE})
 
-_REMEDY = "export it from the labelling tool as DICE"
+_REMEDY = "export it from the labelling tool"
 
 
 def no_dataset(prefix: Prefix) -> DatasetNotFound:
-    """The error for a place without a DICE annotation file: what lies there instead, and what to do."""
-    return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _not_dice(prefix)}.")
+    """The error for a place where no format fits: what lies there instead, and what to do."""
+    return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _no_format(prefix)}.")
 
 
 def _empty(prefix: Prefix) -> str | None:
@@ -55,11 +56,11 @@ def _file(parent: str, name: str, start: bytes, end: bytes) -> str:
         return "it is an archive, not a folder; unpack it and give the folder"
     if format_name := formats.named_file(outline(start, end)):
         title = formats.FORMATS[format_name].title
-        return f"it is a file of {title}, and only a folder with a DICE dataset is read; {_REMEDY}, or {_look(parent)}"
+        return f"it is a file of {title}, not its folder; give {parent}"
     return "it is a file, not a folder; give the folder that holds the dataset"
 
 
-def _not_dice(prefix: Prefix) -> str:
+def _no_format(prefix: Prefix) -> str:
     """What the objects at a URI are."""
     folder = local_path(prefix.uri)
     special = [name for name in sorted(_ANNOTATION_FILES) if folder is not None and Path(folder, name).exists()]
@@ -77,24 +78,15 @@ def _not_dice(prefix: Prefix) -> str:
     for key, seen in listing.outlines.items():
         if seen.keys >= {"format_version", "images"}:
             return (
-                f"{key} is a DICE file under another name; call it {dice.annotation_file('TASK')}, "
-                f"with one of {', '.join(dice.TASKS)} as TASK, beside the folder images"
+                f"{key} is a DICE file under another name; call it {annotation_file('TASK')}, "
+                f"with one of {', '.join(TASKS)} as TASK, beside the folder images"
             )
-    if recognised := formats.recognise(listing):
-        name, evidence = recognised
-        return f"{formats.FORMATS[name].title} lies there ({evidence}), and only DICE is read; {_REMEDY}, or {_look(prefix.uri)}"
     if all(PurePosixPath(key).suffix.lower() in IMAGES for key in keys):
-        return f"images lie there ({min(keys)}) without an annotation file; label them and export them as DICE"
-    names = "{" + ",".join(dice.TASKS) + "}"
+        return f"images lie there ({min(keys)}) without annotations; label them, and give the folder of both"
     return (
-        f"no annotations_{names}.json and no {dice.LEGACY_FILE} lies there, and what does ({min(keys)}) is not a "
-        "dataset; correct --dataset, or export the dataset as DICE"
+        f"what lies there ({min(keys)}) is a dataset of no format that is read ({', '.join(formats.formats())}); "
+        "correct --dataset, or name the format with --dataset-format"
     )
-
-
-def _look(uri: str) -> str:
-    """The command that shows what a dataset of another format holds."""
-    return f"see what it holds with visionloop dataset inspect {uri}"
 
 
 def _outer(prefix: Prefix) -> str | None:

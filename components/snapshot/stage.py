@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pyarrow as pa
+
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
@@ -19,8 +21,20 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri
 from visionloop.core.workspace import check_apart
-from visionloop.data import dice
-from visionloop.data.images import ImageRow
+from visionloop.data.annotations import parquet
+from visionloop.data.annotations.content import annotations_hash
+from visionloop.data.annotations.difference import difference
+from visionloop.data.annotations.findings import digest_of
+from visionloop.data.annotations.split import (
+    Assignment,
+    SharedSplit,
+    SplitRule,
+    assign,
+    parse_split,
+    split_from_object,
+)
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.dice.tasks import parse_task
 from visionloop.training.configuration import merge_settings, split_strategy
 
 
@@ -29,7 +43,7 @@ class Arguments:
     """The arguments of snapshot: a dataset, or the id of an earlier snapshot."""
 
     dataset: str | None = argument(
-        "The DICE dataset: s3://…, file://… or a path.", default=None, variable="DATASET_S3_URI"
+        "The dataset, as it lies: s3://…, file://… or a path.", default=None, variable="DATASET_S3_URI"
     )
     snapshot: str | None = argument("An earlier snapshot to use again (snap_…) in place of a dataset.", default=None)
     task: str | None = argument(
@@ -54,6 +68,10 @@ class Arguments:
         "The training's settings as a JSON object: with them the whole run's arguments are checked first.", default=None
     )
     gate: str | None = argument("The gate that evaluate will take, for that check.", default=None)
+    dataset_format: str | None = argument(
+        "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; left out, it is recognised.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,7 @@ class Loaded:
     """What ``resolve`` read and ``compute`` writes."""
 
     dataset: source.SourceDataset
-    splits: dict[str, dice.Split]
+    assignment: Assignment
     identity: Identity
 
 
@@ -69,7 +87,7 @@ class SnapshotStage:
     """Freezes a dataset in about a second and a megabyte, however many bytes its images have."""
 
     name = "snapshot"
-    logic_version = 1
+    logic_version = 2
     policy = POLICIES["snapshot"]
     arguments = Arguments
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."
@@ -105,35 +123,27 @@ class SnapshotStage:
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Writes identity, manifest and annotations, and lists the receipt under its snapshot id."""
         loaded = resolution.loaded
-        rows = []
-        for image in sorted(loaded.dataset.annotations.images, key=lambda image: image.file_name):
-            info = loaded.dataset.objects.get(image.file_name)
-            rows.append(
-                ImageRow(
-                    image.file_name,
-                    f"{source.IMAGES}/{image.file_name}",
-                    info.size if info else None,
-                    info.etag if info else None,
-                    info.version if info else None,
-                    loaded.splits[image.file_name],
-                    image.width,
-                    image.height,
-                )
-            )
-        identity = loaded.identity
+        read, identity = loaded.dataset.read, loaded.identity
+        names = read.images["file_name"].to_pylist()
+        assigned = {
+            "split": [loaded.assignment.splits[name] for name in names],
+            "also": pa.array([loaded.assignment.also.get(name) for name in names], pa.string()),
+        }
+        manifest = encode(read.images, loaded.dataset.declared, pa.table(assigned), loaded.dataset.content)
         attempt.write("snapshot", "snapshot.json", identity.encode(), result=True)
-        attempt.write("manifest", "manifest.parquet", encode(rows), result=False)
-        attempt.write("annotations", "annotations.json", dice.encode(loaded.dataset.annotations), result=False)
+        attempt.write("manifest", "manifest.parquet", manifest, result=False)
+        attempt.write("annotations", "annotations.parquet", parquet.encode(read), result=False)
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
-        return Computed(scalars=scalars(identity, rows, len(loaded.dataset.annotations.classes)))
+        return Computed(scalars=scalars(loaded))
 
     def explain(self, existing: Result, resolution: Resolution[Loaded]) -> dict[str, list[str]]:
         """Returns the differences between an earlier snapshot and the dataset as it is now."""
         loaded = resolution.loaded
         snapshot = Snapshot(existing)
-        changes = dice.difference(snapshot.annotations, loaded.dataset.annotations)
+        changes = difference(snapshot.annotations, loaded.dataset.read)
         before = {row.file_name: (row.size, row.etag) for row in snapshot.rows}
-        now = loaded.dataset.identities
+        declared = (loaded.dataset.declared[name].to_pylist() for name in ("size", "etag"))
+        now = dict(zip(loaded.dataset.read.images["file_name"].to_pylist(), zip(*declared, strict=True), strict=True))
         changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
         if changed:
             changes.append(f"{changed} image{'s' if changed > 1 else ''} changed in the store")
@@ -143,30 +153,32 @@ class SnapshotStage:
         return {"dataset_hash": changes, "split": []}
 
 
-def scalars(identity: Identity, rows: list[ImageRow], classes: int) -> dict[str, Any]:
+def scalars(loaded: Loaded) -> dict[str, Any]:
     """Returns the scalars of a snapshot's receipt."""
-    counts: dict[str, Any] = {split: sum(split in identity.splits_of(row) for row in rows) for split in dice.SPLITS}
     return {
-        "snapshot_id": identity.id,
-        "dataset_hash": identity.dataset_hash,
-        "task": identity.task,
-        "images": len(rows),
-        "classes": classes,
-        **counts,
+        "snapshot_id": loaded.identity.id,
+        "dataset_hash": loaded.identity.dataset_hash,
+        "task": loaded.identity.task,
+        "images": len(loaded.dataset.read.images),
+        "classes": len(loaded.dataset.read.classes),
+        **loaded.assignment.counts,
     }
 
 
-def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
+def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, Annotations]:
     """Resolves the dataset as it is now."""
     uri = normalise_uri(str(arguments.dataset))
-    task = dice.parse_task(arguments.task, "--task") if arguments.task else None
-    read = source.read_source(open_prefix(uri, "dataset"), task, context.advanced)
-    rule, origin = _split_rule(arguments.split, read.metadata)
-    group = rule.group if isinstance(rule, dice.SplitRule) else None
-    groups = dice.groups(read.annotation_bytes, read.annotation_file, group) if group else None
-    assignment = dice.assign(read.annotations, rule, groups, "--split" if origin == "argument" else origin)
+    task = parse_task(arguments.task, "--task") if arguments.task else None
+    with source.opened(open_prefix(uri, "dataset"), task, context.alive) as lying:
+        name, evidence = source.format_of(lying, arguments.dataset_format)
+        metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
+        rule, origin = _split_rule(arguments.split, metadata)
+        lying.group = rule.group if isinstance(rule, SplitRule) else None
+        taken = source.read_source(lying, name, evidence, context.advanced)
+    read = taken.read
+    assignment = assign(read, rule, "--split" if origin == "argument" else origin)
     identity = Identity(
-        dataset_hash=dice.content_hash(read.annotations, read.identities),
+        dataset_hash=taken.dataset_hash,
         task=read.task,
         split={"rule": rule.canonical() if rule else None, "assignment": assignment.digest()},
     )
@@ -176,11 +188,23 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
             "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
             "task": Parameter(read.task, "argument" if task else "dataset"),
             "split": Parameter(identity.split, origin),
+            **_as_given(arguments, read),
         },
-        notices=[f"{uri}: {text}" for text in (*read.notices(), *assignment.notices)],
-        loaded=Loaded(read, assignment.splits, identity),
+        notices=[f"{uri}: {text}" for text in (*taken.notices(), *assignment.notices)],
+        loaded=Loaded(taken, assignment, identity),
     )
-    return resolution, identity, read.annotations
+    return resolution, identity, read
+
+
+def _as_given(arguments: Arguments, read: Annotations) -> dict[str, Parameter]:
+    """What else the receipt holds, each only where there is any: the format that was asked for, what the annotations say twice."""
+    parameters = {}
+    if arguments.dataset_format:
+        parameters["dataset_format"] = Parameter(read.format, "argument")
+    if read.findings:
+        # The hash of the dataset does not cover them, and an earlier snapshot would still have what was corrected.
+        parameters["findings"] = Parameter(digest_of(read.findings), "dataset")
+    return parameters
 
 
 def _preflight(context: Context, arguments: Arguments) -> list[str]:
@@ -197,7 +221,7 @@ def _preflight(context: Context, arguments: Arguments) -> list[str]:
     return preflight(given, merge_settings((), arguments.settings), FIRST_POD, os.environ)
 
 
-def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: dice.Dataset) -> Decision:
+def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: Annotations) -> Decision:
     """Decides whether the run goes on. The registry is imported only if there is a policy."""
     if not arguments.retraining:
         return ALWAYS
@@ -219,20 +243,20 @@ def _from_variable(dataset: str) -> bool:
     return os.environ.get("DATASET_S3_URI") == dataset
 
 
-def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[dice.SplitRule | dice.SharedSplit | None, str]:
+def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[SplitRule | SharedSplit | None, str]:
     """Returns the split's rule and where it came from: the run's, the dataset's, else the images' own field."""
     if argument:
-        return dice.parse_split(argument), "argument"
+        return parse_split(argument), "argument"
     strategy = split_strategy(os.environ)
     if strategy is not None:
-        return dice.split_from_object(strategy, "CONFIG.split_strategy"), "CONFIG.split_strategy"
+        return split_from_object(strategy, "CONFIG.split_strategy"), "CONFIG.split_strategy"
     if metadata.get("split_config") is not None:
         where = f"{source.METADATA}: split_config"
-        return dice.split_from_object(metadata["split_config"], where), where
+        return split_from_object(metadata["split_config"], where), where
     return None, "split field of the images"
 
 
-def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, dice.Dataset]:
+def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, Annotations]:
     """Resolves an earlier snapshot: the newest of its receipts whose images all still exist unchanged."""
     wanted = str(arguments.snapshot)
     if arguments.split:
@@ -267,7 +291,7 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
 
 
 def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
-    if task and dice.parse_task(task, "--task") != snapshot.task:
+    if task and parse_task(task, "--task") != snapshot.task:
         raise InvalidConfig(
             f"--task {task}: {wanted} was taken for {snapshot.task}; leave --task out or take a new snapshot."
         )
@@ -275,32 +299,32 @@ def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
 
 def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
-    rows = snapshot.rows
-    prefix = open_prefix(snapshot.dataset, "dataset")
-    objects = source.list_images(prefix, {row.file_name for row in rows}, context.advanced)
+    table = snapshot.table
+    with source.opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, context.alive) as lying:
+        now = source.declared_of(lying, table["key"], snapshot.annotations.below, context.advanced)
+    columns = (table["key"], table["size"], table["etag"], now["size"], now["etag"])
     differences = []
-    for row in rows:
-        info = objects.get(row.file_name)
-        if row.etag is None:
+    for key, size, etag, size_now, etag_now in zip(*(column.to_pylist() for column in columns), strict=True):
+        if etag is None:
             continue
-        if info is None:
-            differences.append(f"{row.key} is gone")
-        elif (info.size, info.etag) != (row.size, row.etag):
-            differences.append(f"{row.key} changed")
+        if etag_now is None:
+            differences.append(f"{key} is gone")
+        elif (size_now, etag_now) != (size, etag):
+            differences.append(f"{key} changed")
     return differences
 
 
 def _moved_on(snapshot: Snapshot) -> list[str]:
     """Returns a notice if the dataset's annotations are not the snapshot's any more."""
     try:
-        _, _, _, annotations = source.read_annotations(open_prefix(snapshot.dataset, "dataset"), snapshot.task)
+        annotations = source.read_again(snapshot)
     except (InvalidDataset, InvalidConfig) as error:
         return [
             f"{snapshot.dataset}: the dataset can't be read any more ({error.sentence}) The snapshot's own annotations are used."
         ]
-    if dice.annotations_hash(annotations) == dice.annotations_hash(snapshot.annotations):
+    if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
         return []
-    changes = "; ".join(dice.difference(snapshot.annotations, annotations))
+    changes = "; ".join(difference(snapshot.annotations, annotations))
     return [
         f"{snapshot.dataset}: the dataset has moved on since {snapshot.id} ({changes}); the snapshot's own annotations are used."
     ]

@@ -367,12 +367,11 @@ class Training:
         return None
 
     def _make_view(self) -> None:
-        dataset = open_prefix(self.loaded.snapshot.dataset, "dataset")
         cache = images.ImageCache.of_environment()
         began = time.monotonic()
         # The test images too: an unreadable one must not end the run when the training is paid for.
         count = self.loaded.converted.view(
-            dataset, self._dataset, cache, TRAINED_SPLITS, self.context.advanced, checked=("test",)
+            self.loaded.snapshot, self._dataset, cache, TRAINED_SPLITS, self.context.advanced, checked=("test",)
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.data import dice
-from visionloop.data.sizes import SIZES, size_of
+from visionloop.data.annotations.presence import LabelCounts
+from visionloop.data.annotations.tables import HUNDREDTHS, SPLITS, column
+from visionloop.data.sizes import MEDIUM_AREA, SIZES, SMALL_AREA, size_of
 
 #: The classes beyond which the table is cut.
 CLASSES = 100
@@ -29,32 +29,29 @@ class BoxSizes:
     columns: Sequence[Mapping[str, Any]]
 
 
-def splits(snapshot: Snapshot, counts: dice.LabelCounts) -> list[dict[str, Any]]:
+def splits(snapshot: Snapshot, counts: LabelCounts) -> list[dict[str, Any]]:
     """Images, objects and labels of each split, and its share of the images in percent."""
-    images: Counter[str] = Counter()
-    objects: Counter[str] = Counter()
-    of_image = {image.file_name: len(image.annotations) for image in snapshot.annotations.images}
-    for row in snapshot.rows:
-        for split in snapshot.identity.splits_of(row):
-            images[split] += 1
-            objects[split] += of_image[row.file_name]
-    return [
-        {
-            "name": split,
-            "images": images[split],
-            "objects": objects[split],
-            "labels": counts.kept[split].total(),
-            "share": round(100 * images[split] / max(1, len(snapshot.rows)), 1),
-        }
-        for split in dice.SPLITS
-    ]
+    image = column(snapshot.annotations.objects, "image")
+    rows = []
+    for split in SPLITS:
+        belongs = snapshot.in_split(split)
+        rows.append(
+            {
+                "name": split,
+                "images": int(belongs.sum()),
+                "objects": int(belongs[image].sum()),
+                "labels": counts.kept[split].total(),
+                "share": round(100 * float(belongs.sum()) / max(1, len(belongs)), 1),
+            }
+        )
+    return rows
 
 
-def classes(snapshot: Snapshot, counts: dice.LabelCounts) -> list[dict[str, Any]]:
+def classes(snapshot: Snapshot, counts: LabelCounts) -> list[dict[str, Any]]:
     """The labels of each class by split, the rarest in train first, then in all."""
     rows: list[dict[str, Any]] = []
     for entry in snapshot.annotations.classes:
-        labels: dict[str, int] = {split: counts.kept[split][entry.id] for split in dice.SPLITS}
+        labels: dict[str, int] = {split: counts.kept[split][entry.id] for split in SPLITS}
         rows.append({"name": entry.name, **labels, "total": sum(labels.values())})
     rows.sort(key=lambda row: (row["train"], row["total"]))
     most = max((row["total"] for row in rows), default=0) or 1
@@ -63,23 +60,19 @@ def classes(snapshot: Snapshot, counts: dice.LabelCounts) -> list[dict[str, Any]
 
 def box_sizes(snapshot: Snapshot) -> BoxSizes | None:
     """The sizes of all boxes that have an area, but for crowd regions; None where there are none."""
-    splits_of = {row.file_name: snapshot.identity.splits_of(row) for row in snapshot.rows}
-    by_size: dict[str, Counter[str]] = {size: Counter() for size in SIZES}
-    histogram = [0] * (len(SIDES) + 1)
-    for image in snapshot.annotations.images:
-        for annotation in image.annotations:
-            area = annotation.bbox[2] * annotation.bbox[3] if annotation.bbox and not annotation.iscrowd else 0.0
-            if annotation.bbox is None or min(annotation.bbox[2:]) <= 0 or not math.isfinite(area):
-                continue
-            histogram[bisect.bisect_right(SIDES, math.sqrt(area))] += 1
-            by_size[size_of(area)].update(splits_of[image.file_name])
-    total = sum(histogram)
-    if not total:
+    objects = snapshot.annotations.objects
+    width, height = (column(objects, name) / HUNDREDTHS for name in ("width", "height"))
+    counted = (width > 0) & (height > 0) & ~np.asarray(objects["iscrowd"])
+    if not counted.any():
         return None
+    area, image = (width * height)[counted], column(objects, "image")[counted]
+    histogram = np.bincount(np.searchsorted(SIDES, np.sqrt(area), side="right"), minlength=len(SIDES) + 1).tolist()
+    size = np.searchsorted((SMALL_AREA, MEDIUM_AREA), area, side="right")
+    by_split = {split: np.bincount(size[snapshot.in_split(split)[image]], minlength=len(SIZES)) for split in SPLITS}
     rows: list[dict[str, Any]] = [
-        {"name": size, **{split: by_size[size][split] for split in dice.SPLITS}} for size in SIZES
+        {"name": name, **{split: int(by_split[split][number]) for split in SPLITS}} for number, name in enumerate(SIZES)
     ]
-    return BoxSizes(total, rows, _columns(histogram))
+    return BoxSizes(int(counted.sum()), rows, _columns(histogram))
 
 
 def _columns(histogram: Sequence[int]) -> list[dict[str, Any]]:

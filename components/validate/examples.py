@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,11 @@ from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.core.reports import Figure, Key
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.data import dice, drawing
+from visionloop.data import drawing
+from visionloop.data.annotations.checks import object_field
+from visionloop.data.annotations.images import Annotation, Image, images
+from visionloop.data.annotations.labels import class_index
+from visionloop.data.annotations.tables import SPLITS, offsets
 
 #: Examples of a kind, and pictures of the mosaic for each split.
 EXAMPLES = 4
@@ -23,9 +26,6 @@ MOSAIC = {"train": 12, "val": 6, "test": 6}
 #: Longest side of a picture of the mosaic in pixels, and the classes that stand below a picture.
 MOSAIC_SIDE = 220
 LEGEND = 6
-
-#: Where a finding names one object of an image.
-_ANNOTATION = re.compile(r"annotations\[(\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Gallery:
     ) -> None:
         """``album`` bounds what the page holds; ``alive`` is called for each picture."""
         self._snapshot, self._dataset, self._album, self._alive = snapshot, dataset, album, alive
-        self._order = dice.class_index(snapshot.annotations)
+        self._order = class_index(snapshot.annotations)
         self._names = {entry.id: entry.name for entry in snapshot.annotations.classes}
 
     @classmethod
@@ -73,13 +73,13 @@ class Gallery:
         """Labelled images of each split, evenly spread over its file names; without those that are left out."""
         if self._dataset is None:
             return []
-        names: dict[str, list[str]] = {split: [] for split in dice.SPLITS}
+        names: dict[str, list[str]] = {split: [] for split in SPLITS}
         for row in self._snapshot.rows:
-            if row.file_name not in left_out and self._images[row.file_name].annotations:
+            if row.file_name not in left_out and self._labelled[self._rows[row.file_name]]:
                 names[row.split].append(row.file_name)
         return [
             figure
-            for split in dice.SPLITS
+            for split in SPLITS
             for name in _spread(sorted(names[split]), MOSAIC[split])
             if (figure := self._figure(name, split, side=MOSAIC_SIDE)).source is not None
         ]
@@ -106,8 +106,18 @@ class Gallery:
         return sentence.removeprefix(f"{finding.file_name}: ")
 
     @cached_property
-    def _images(self) -> Mapping[str, dice.Image]:
-        return {image.file_name: image for image in self._snapshot.annotations.images}
+    def _rows(self) -> Mapping[str, int]:
+        names = self._snapshot.annotations.images["file_name"].to_pylist()
+        return {name: row for row, name in enumerate(names)}
+
+    @cached_property
+    def _labelled(self) -> Sequence[bool]:
+        """Whether each image has an annotation, by row."""
+        bounds = offsets(self._snapshot.annotations)
+        return (bounds[1:] > bounds[:-1]).tolist()  # type: ignore[no-any-return]
+
+    def _image(self, name: str) -> Image:
+        return next(images(self._snapshot.annotations, [self._rows[name]]))
 
     @cached_property
     def _keys(self) -> Mapping[str, str]:
@@ -115,16 +125,16 @@ class Gallery:
 
     def _figure(self, name: str, note: str, field: str = "", side: int = drawing.SIDE) -> Figure:
         """An image with its objects; where ``field`` names one of them, that one stands out."""
-        image = self._images[name]
-        match = _ANNOTATION.search(field)
-        wrong = int(match[1]) if match else None
+        image = self._image(name)
+        fields = (object_field(self._snapshot.annotations, image, entry) for entry in image.annotations)
+        wrong = next((index for index, named in enumerate(fields) if _is_of(field, named)), None)
         shown = drawing.colours((self._position(entry) for entry in image.annotations), len(self._order))
         marks = [
             _mark(entry, drawing.QUIET, "thin") if wrong is not None else _mark(entry, shown[self._position(entry)])
             for position, entry in enumerate(image.annotations)
             if position != wrong
         ]
-        if wrong is not None and wrong < len(image.annotations):
+        if wrong is not None:
             marks = [*marks[: drawing.MARKS - 1], _mark(image.annotations[wrong], style="wrong")]
         source = self._read(name, marks, side)
         legend = self._legend(image.annotations, shown) if source and wrong is None else []
@@ -139,11 +149,11 @@ class Gallery:
         except (NotFound, InvalidDataset):
             return None  # a finding says so
 
-    def _position(self, annotation: dice.Annotation) -> int:
+    def _position(self, annotation: Annotation) -> int:
         """The index of its class; a class that the file does not have comes behind the others."""
         return self._order.get(annotation.class_id, len(self._order))
 
-    def _legend(self, annotations: Iterable[dice.Annotation], colours: Mapping[int, str]) -> list[Key]:
+    def _legend(self, annotations: Iterable[Annotation], colours: Mapping[int, str]) -> list[Key]:
         counts = Counter(annotation.class_id for annotation in annotations)
         keys = [
             Key(
@@ -157,15 +167,18 @@ class Gallery:
         return keys[:LEGEND] + ([Key("others", drawing.QUIET, others)] if others else [])
 
 
+def _is_of(field: str, object_named: str) -> bool:
+    """Whether a finding's field is an object's, or a part of it."""
+    return field.startswith(object_named) and field[len(object_named) :][:1] in ("", ".", "[", ":")
+
+
 def _mark(
-    annotation: dice.Annotation,
+    annotation: Annotation,
     colour: str = drawing.QUIET,
     style: Literal["plain", "thin", "wrong"] = "plain",
 ) -> drawing.Mark:
     """An annotation as it is drawn: its outline where it has one, else its box (a wrong one both), and labelled keypoints."""
-    mask = annotation.segmentation
-    polygons = mask if mask is not None and not isinstance(mask, dice.RunLength) else ()
-    values = annotation.keypoints or ()
+    polygons, values = annotation.polygons, annotation.keypoints
     points = [(x, y) for x, y, seen in zip(values[::3], values[1::3], values[2::3], strict=False) if seen]
     box = annotation.bbox if style == "wrong" or not polygons else None
     return drawing.Mark(box, polygons, points, colour, style=style)

@@ -10,12 +10,11 @@ from visionloop.components.validate.examples import Gallery
 from visionloop.components.validate.report import Report
 from visionloop.core import reports
 from visionloop.core.stage import Context
-from visionloop.data import dice, drawing
+from visionloop.data import drawing
+from visionloop.data.annotations.presence import LabelCounts
 
 
-def render(
-    snapshot: Snapshot, report: Report, counts: dice.LabelCounts, refusal: str | None, context: Context
-) -> bytes:
+def render(snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str | None, context: Context) -> bytes:
     """The page's HTML; pictures are read from the dataset unless the mode reads no image.
 
     Args:
@@ -28,7 +27,7 @@ def render(
     album = drawing.Album()
     gallery = Gallery.of(snapshot, album, context.alive, read=report.mode != "annotations")
     annotations = snapshot.annotations
-    named = annotations.dataset_name or annotations.dataset_id or snapshot.dataset.rstrip("/").rpartition("/")[2]
+    named = annotations.name or snapshot.dataset.rstrip("/").rpartition("/")[2]
     broken = {finding.file_name for finding in report.findings if finding.severity == "error" and finding.file_name}
     rows = content.classes(snapshot, counts)
     headline, tone = _headline(report, len(broken), refusal)
@@ -49,7 +48,7 @@ def render(
         "refusal": refusal,
         "kinds": gallery.kinds(report),
         "splits": content.splits(snapshot, counts),
-        "objects": sum(len(image.annotations) for image in annotations.images),
+        "objects": len(annotations.objects),
         "labels": sum(report.labels.values()),
         "classes": rows[: content.CLASSES],
         "more_classes": max(0, len(rows) - content.CLASSES),

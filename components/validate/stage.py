@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.page import render
@@ -15,7 +17,14 @@ from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
 from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
-from visionloop.data import dice, images
+from visionloop.data import images
+from visionloop.data.annotations import presence
+from visionloop.data.annotations.checks import Headers, check, too_small
+from visionloop.data.annotations.content import annotations_hash
+from visionloop.data.annotations.difference import difference
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.tables import SPLITS, named
+from visionloop.data.headers import MISSING, Header, Missing, Unsupported
 
 MODES = ("annotations", "headers", "full")
 ON_ERROR = ("fail", "quarantine")
@@ -36,7 +45,7 @@ class ValidateStage:
     """Checks annotations and images before anything expensive starts."""
 
     name = "validate"
-    logic_version = 2
+    logic_version = 3
     policy = POLICIES["validate"]
     arguments = Arguments
     description = "Checks a snapshot's annotations and images, and says which are usable."
@@ -54,16 +63,16 @@ class ValidateStage:
         snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
         if not pinned and not context.planning:
-            refuse_changed(snapshot)
-        return Resolution(
-            inputs={"snapshot": snapshot_result.reference},
-            parameters={
-                "mode": Parameter(arguments.mode, "argument"),
-                "on_error": Parameter(arguments.on_error, "argument"),
-                "quarantine_limit": Parameter(QUARANTINE_LIMIT, "policy"),
-            },
-            loaded=snapshot,
-        )
+            refuse_changed(snapshot, context)
+        parameters = {
+            "mode": Parameter(arguments.mode, "argument"),
+            "on_error": Parameter(arguments.on_error, "argument"),
+            "quarantine_limit": Parameter(QUARANTINE_LIMIT, "policy"),
+        }
+        if "findings" in snapshot_result.receipt.parameters:
+            # The snapshot's digest does not cover what its annotations say twice.
+            parameters["findings"] = snapshot_result.receipt.parameters["findings"]
+        return Resolution(inputs={"snapshot": snapshot_result.reference}, parameters=parameters, loaded=snapshot)
 
     def compute(self, context: Context, resolution: Resolution[Snapshot], attempt: Attempt) -> Computed:
         """Checks annotations and images, decides what is left out, and writes the report and the page."""
@@ -76,24 +85,20 @@ class ValidateStage:
             raise DatasetChanged(
                 f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
             )
-        headers: dict[str, dice.Header | dice.Unsupported | None] = {
-            c.row.file_name: c.header for c in checks if not c.missing
-        }
-        if mode == "annotations":
-            # No image is read: the manifest's row stands in for the image's header.
-            headers = {r.file_name: dice.Header(r.width, r.height) for r in snapshot.rows if r.etag is not None}
-        labels = dice.image_labels(snapshot.annotations)
-        findings = dice.check(snapshot.annotations, headers, labels)
+        annotations = snapshot.annotations
+        headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in checks}
+        objects = presence.outcomes(annotations)
+        findings = check(annotations, headers, objects)
         broken = sorted(
             {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
         )
         left_out = broken if quarantine else []
-        splits = {row.file_name: snapshot.identity.splits_of(row) for row in snapshot.rows}
-        too_small = {image.file_name for image in snapshot.annotations.images if dice.is_too_small(image)}
-        counts = dice.count_labels(labels, splits, {*left_out, *too_small})
-        findings += dice.absences(snapshot.annotations, counts)
+        unused = too_small(annotations) | named(annotations.images["file_name"], left_out)
+        splits: dict[str, presence.Flags] = {split: snapshot.in_split(split) for split in SPLITS}
+        counts = presence.count_labels(annotations, objects, splits, unused)
+        findings += presence.absences(annotations, counts)
         report = _report(snapshot, mode, findings, left_out, counts)
-        refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.rows))
+        refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.table))
         page = render(snapshot, report, counts, refusal, context)
         if refusal:
             folder = context.run.prefix.child("validate")
@@ -113,15 +118,27 @@ class ValidateStage:
         )
 
 
-def refuse_changed(snapshot: Snapshot) -> None:
+def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
-    _, file, _, annotations = source.read_annotations(open_prefix(snapshot.dataset, "dataset"), snapshot.task)
-    if dice.annotations_hash(annotations) == dice.annotations_hash(snapshot.annotations):
+    annotations = source.read_again(snapshot, context.alive)
+    if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
         return
-    changes = "; ".join(dice.difference(snapshot.annotations, annotations))
+    changes = "; ".join(difference(snapshot.annotations, annotations))
     raise DatasetChanged(
-        f"{snapshot.dataset}/{file}: the dataset changed since its snapshot {snapshot.id} ({changes}); start a new run."
+        f"{snapshot.dataset}/{annotations.file}: the dataset changed since its snapshot {snapshot.id} ({changes}); start a new run."
     )
+
+
+def _seen(looked_at: images.ImageCheck) -> Header | Unsupported | Missing | None:
+    return MISSING if looked_at.missing else looked_at.header
+
+
+def _stated(snapshot: Snapshot) -> Headers:
+    """What is known without reading an image: which are missing, and of which no size could be read."""
+    table = snapshot.table
+    missing = table.filter(pc.is_null(table["etag"]))["file_name"].to_pylist()
+    unread = table.filter(pc.is_null(table["width"]))["file_name"].to_pylist()
+    return {**dict.fromkeys(unread), **dict.fromkeys(missing, MISSING)}
 
 
 def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.ImageCheck]:
@@ -129,19 +146,19 @@ def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.Ima
         return []
     prefix = open_prefix(snapshot.dataset, "dataset")
     checks: list[images.ImageCheck] = []
-    for check in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
-        checks.append(check)
+    for looked_at in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
+        checks.append(looked_at)
         context.advanced(len(checks), len(snapshot.rows))
     return checks
 
 
 def _report(
-    snapshot: Snapshot, mode: str, findings: list[dice.Finding], left_out: list[str], counts: dice.LabelCounts
+    snapshot: Snapshot, mode: str, findings: list[Finding], left_out: list[str], counts: presence.LabelCounts
 ) -> Report:
     return Report(
         snapshot_id=snapshot.id,
         mode=mode,
-        images=len(snapshot.rows),
+        images=len(snapshot.table),
         errors=sum(finding.severity == "error" for finding in findings),
         warnings=sum(finding.severity == "warning" for finding in findings),
         quarantined=left_out,
@@ -155,7 +172,7 @@ def _report(
             )
             for finding in findings
         ],
-        labels={split: counts.kept[split].total() for split in dice.SPLITS},
+        labels={split: counts.kept[split].total() for split in SPLITS},
         labels_left_out=dict(sorted(counts.left_out.items())),
     )
 

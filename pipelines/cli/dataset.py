@@ -16,7 +16,9 @@ from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
 if TYPE_CHECKING:
+    from visionloop.data.annotations.findings import Finding
     from visionloop.data.annotations.tables import Annotations
+    from visionloop.data.formats.source import Source
 
 #: How many findings are printed for a person.
 MOST_FINDINGS = 20
@@ -68,12 +70,10 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
         InvalidConfig: If several formats fit, or the format or the task is not one that is read.
         InvalidDataset: If it can't be read.
     """
-    from visionloop.components.snapshot.recognise import no_dataset
-    from visionloop.core.errors import DatasetNotFound, NotFound
+    from visionloop.components.snapshot.dataset import format_of
     from visionloop.core.storage import open_prefix
     from visionloop.data.dice.tasks import parse_task
     from visionloop.data.formats import Source, formats, reader
-    from visionloop.data.formats.recognised import choose, folder_below
 
     passed_over: dict[str, str] = {}
     source = Source(
@@ -82,18 +82,8 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
         task=None if task is None else parse_task(task, "--task"),
         passed_over=passed_over.__setitem__,
     )
-    try:
-        chosen = choose(source, format_name, "--format")
-        if chosen is None:
-            if folder := folder_below(source):
-                raise DatasetNotFound(
-                    f"{source.prefix.uri}: the dataset lies in a folder below; give {source.prefix.uri}/{folder}."
-                )
-            raise no_dataset(source.prefix)
-        name, evidence = chosen
-        annotations = reader(name)(source)
-    except NotFound:
-        raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
+    name, evidence = format_of(source, format_name, "--format")
+    annotations = reader(name)(source).sorted()
     notices = [*annotations.notices]
     if passed_over:
         key, kind = min(passed_over.items())
@@ -104,12 +94,43 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
         "title": formats()[name].title,
         "evidence": evidence,
         **_counts(annotations),
+        "findings": [asdict(entry) for entry in _findings(source, annotations)],
         "notices": notices,
     }
 
 
+def _findings(source: Source, annotations: Annotations) -> list[Finding]:
+    """What validate would find without reading an image; the splits are those that are stated."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from visionloop.data.annotations import presence
+    from visionloop.data.annotations.checks import check, too_small
+    from visionloop.data.annotations.split import assign
+    from visionloop.data.annotations.tables import SPLITS
+    from visionloop.data.headers import MISSING, Missing
+
+    images = annotations.images
+    names = images["file_name"]
+    listed = pc.is_in(images["key"], value_set=source.objects(annotations.below)["key"].combine_chunks())
+    headers: dict[str, Missing | None] = dict.fromkeys(names.filter(pc.is_null(images["width"])).to_pylist())
+    headers |= dict.fromkeys(names.filter(pc.invert(listed)).to_pylist(), MISSING)
+    objects = presence.outcomes(annotations)
+    findings = check(annotations, headers, objects)
+    try:
+        assignment = assign(annotations, None)
+    except InvalidDataset:
+        return findings  # too few images to be split; a run may be given another rule
+    assigned, also = assignment.splits, assignment.also
+    splits: dict[str, presence.Flags] = {
+        split: np.array([split in (assigned[name], also.get(name)) for name in names.to_pylist()]) for split in SPLITS
+    }
+    counts = presence.count_labels(annotations, objects, splits, too_small(annotations))
+    return [*findings, *presence.absences(annotations, counts)]
+
+
 def _counts(annotations: Annotations) -> dict[str, Any]:
-    """Task, splits, classes, counts and findings of canonical annotations."""
+    """Task, splits, classes and counts of canonical annotations."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -131,7 +152,6 @@ def _counts(annotations: Annotations) -> dict[str, Any]:
         "classes": [
             {"id": entry.id, "name": entry.name, "objects": by_class.get(entry.id, 0)} for entry in annotations.classes
         ],
-        "findings": [asdict(entry) for entry in annotations.findings],
     }
 
 

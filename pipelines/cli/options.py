@@ -54,7 +54,7 @@ class Training:
     workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
     model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
     dataset: Annotated[
-        str | None, typer.Option(help="The DICE dataset: s3://…, file://… or a path.  [required, or --snapshot]")
+        str | None, typer.Option(help="The dataset, as it lies: s3://…, file://… or a path.  [required, or --snapshot]")
     ] = None
     snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…).  [required, or --dataset]")] = None
     task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
@@ -75,6 +75,12 @@ class Training:
     ] = None
     storage: Annotated[
         str | None, typer.Option(help="Where registered models are copied to (default: models in the workspace).")
+    ] = None
+    dataset_format: Annotated[
+        str | None,
+        typer.Option(
+            help="The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat (default: recognised)."
+        ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:

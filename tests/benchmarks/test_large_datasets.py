@@ -100,7 +100,7 @@ with tarfile.open(sys.argv[1] + ".tar", mode="w", format=tarfile.PAX_FORMAT) as 
 """,
 }
 
-STREAM = {"prepare": LABELS, "work": "write_archive(Path(sys.argv[1] + '.tar'), labels)"}
+STREAM = {"prepare": LABELS, "work": "write_archive(Path(sys.argv[1] + '.tar'), labels.items())"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from visionloop.components.evaluate.gate import resolve_gate
-from visionloop.components.snapshot.dataset import _metadata
+from visionloop.components.snapshot.dataset import read_metadata
 from visionloop.core.encodings import decoded
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.cli.options import gate_text, policy_text
@@ -58,7 +58,7 @@ def test_the_files_of_people_may_begin_with_a_byte_order_mark(tmp_path: Path, st
     file.write_bytes(start + b"min_new_images: 3\n")
     assert json.loads(policy_text(str(file))) == {"min_new_images": 3}
     (tmp_path / "metadata.json").write_bytes(start + b'{"name": "bottles"}')
-    assert _metadata(open_prefix(tmp_path.as_uri(), "dataset"))["name"] == "bottles"
+    assert read_metadata(open_prefix(tmp_path.as_uri(), "dataset"))["name"] == "bottles"
 
 
 def test_only_a_mark_at_the_start_goes():

@@ -22,7 +22,7 @@ from visionloop.core.memory import MemoryBudget, memory_limit
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import drawing, images
 from visionloop.data.decoding import Undecodable, decode
-from visionloop.data.dice import Unsupported
+from visionloop.data.headers import Unsupported
 from visionloop.data.images import ImageCache, ImageRow, header_of
 
 NOISE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from visionloop.components.snapshot.dataset import read_annotations
-from visionloop.core.errors import DatasetNotFound, InvalidDataset
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
-from visionloop.data.dice import decode
+from visionloop.data.formats.dice.reader import read_file
 from visionloop.data.formats.outline import outline
+from visionloop.data.formats.recognised import choose
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}],
@@ -43,29 +44,49 @@ def sentence(place: Path) -> str:
     return refused.value.sentence
 
 
+def recognised(folder: Path) -> tuple[str, str | None] | None:
+    return choose(formats.Source(open_prefix(str(folder), "dataset"), folder), None, "--dataset-format")
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "evidence"),
+    [
+        ({"annotations/instances_train2017.json": json.dumps(COCO)}, "coco", "annotations/instances_train2017.json"),
+        ({"_annotations.coco.json": json.dumps(COCO)}, "coco", "_annotations.coco.json"),
+        ({"annotations_detection.json": json.dumps(COCO)}, "coco", "annotations_detection.json"),
+        ({"annotations_detection.json": DICE}, "dice", "annotations_detection.json"),
+        ({"annotations.json": DICE}, "dice", "annotations.json"),
+        ({"data.yaml": YAML, "images/train/a.jpg": ""}, "yolo", "data.yaml"),
+        ({"classes.txt": "cat", "images/a.jpg": "", "labels/a.txt": ""}, "yolo", "classes.txt"),
+        ({"cat/1.jpg": "", "dog/2.jpg": ""}, "folders", "cat/ and dog/"),
+        ({"train/cat/1.jpg": "", "val/dog/2.jpg": ""}, "folders", "cat/ and dog/"),
+        ({"Annotations/a.xml": VOC, "JPEGImages/a.jpg": ""}, "voc", "Annotations/a.xml"),
+        ({"annotations.xml": CVAT}, "cvat", "annotations.xml"),
+        ({"project-1.json": json.dumps(TASKS)}, "labelstudio", "project-1.json"),
+    ],
+)
+def test_a_format_is_told_from_what_lies_there(tmp_path: Path, files: dict[str, str], name: str, evidence: str):
+    assert recognised(filled(tmp_path, files)) == (name, evidence)
+
+
+def test_two_that_fit_are_refused_with_both_names(tmp_path: Path):
+    folder = filled(tmp_path, {"annotations_detection.json": DICE, "export/instances.json": json.dumps(COCO)})
+    with pytest.raises(InvalidConfig, match="choose --dataset-format dice or --dataset-format coco"):
+        recognised(folder)
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (
-            {"annotations/instances_train2017.json": json.dumps(COCO)},
-            "a COCO dataset lies there (annotations/instances",
-        ),
-        ({"_annotations.coco.json": json.dumps(COCO)}, "a COCO dataset lies there (_annotations.coco.json)"),
-        ({"data.yaml": YAML, "images/train/a.jpg": ""}, "a YOLO dataset lies there (data.yaml)"),
-        ({"classes.txt": "cat", "images/a.jpg": "", "labels/a.txt": ""}, "a YOLO dataset lies there (classes.txt)"),
-        ({"cat/1.jpg": "", "dog/2.jpg": ""}, "an image folder lies there (cat/ and dog/)"),
-        ({"train/cat/1.jpg": "", "val/dog/2.jpg": ""}, "an image folder lies there (cat/ and dog/)"),
-        ({"Annotations/a.xml": VOC, "JPEGImages/a.jpg": ""}, "a Pascal VOC dataset lies there (Annotations/a.xml)"),
-        ({"annotations.xml": CVAT}, "a CVAT export lies there (annotations.xml)"),
-        ({"project-1.json": json.dumps(TASKS)}, "a Label Studio export lies there (project-1.json)"),
         ({"export.json": DICE}, "export.json is a DICE file under another name; call it annotations_TASK.json"),
-        ({"images/a.jpg": "", "b.png": ""}, "images lie there (b.png) without an annotation file"),
+        ({"images/a.jpg": "", "b.png": ""}, "images lie there (b.png) without annotations"),
         ({"sets/digits/annotations_pose.json": DICE}, "the dataset lies in a folder below; give file://"),
-        ({"readme.txt": "hello"}, "what does (readme.txt) is not a dataset"),
+        ({"sets/digits/data.yaml": YAML}, "the dataset lies in a folder below; give file://"),
+        ({"readme.txt": "hello"}, "what lies there (readme.txt) is a dataset of no format that is read (dice, coco"),
         ({}, "the folder is empty"),
     ],
 )
-def test_a_folder_that_is_not_a_dice_dataset_is_named(tmp_path: Path, files: dict[str, str], words: str):
+def test_a_folder_that_is_not_a_dataset_is_named(tmp_path: Path, files: dict[str, str], words: str):
     assert words in sentence(filled(tmp_path, files))
 
 
@@ -73,7 +94,7 @@ def test_a_folder_that_is_not_a_dice_dataset_is_named(tmp_path: Path, files: dic
     ("name", "text", "words"),
     [
         ("annotations_detection.json", DICE, "it is the dataset's file, not its folder; give file://"),
-        ("instances.json", json.dumps(COCO), "it is a file of a COCO dataset"),
+        ("instances.json", json.dumps(COCO), "it is a file of a COCO dataset, not its folder; give file://"),
         ("digits.zip", "PK", "it is an archive, not a folder; unpack it"),
         ("a.jpg", "", "it is a file, not a folder"),
     ],
@@ -106,19 +127,19 @@ def test_an_annotation_file_that_is_a_pipe_is_named_at_once(tmp_path: Path):
 )
 def test_a_coco_file_under_dices_name_is_refused_as_coco_whatever_was_added(top: dict[str, object]):
     with pytest.raises(InvalidDataset, match="this is the file of a COCO dataset"):
-        decode(json.dumps(COCO | top).encode(), "annotations_detection.json", "detection")
+        read_file(json.dumps(COCO | top).encode(), "annotations_detection.json", "detection")
 
 
 def test_an_empty_list_of_annotations_at_the_top_hides_no_label():
     document = {"format_version": "1.0", "classes": [{"id": 0, "name": "cat"}], "annotations": []}
     document["images"] = [{"file_name": "a.jpg", "width": 8, "height": 8}]
-    assert len(decode(json.dumps(document).encode(), "annotations_detection.json", "detection").images) == 1
+    assert len(read_file(json.dumps(document).encode(), "annotations_detection.json", "detection").images) == 1
 
 
 def test_a_large_file_is_recognised_by_its_ends(tmp_path: Path):
     """Neither its annotations nor its categories begin in the bytes that are read of its start."""
     many = COCO | {"images": COCO["images"] * 5000, "annotations": COCO["annotations"] * 5000}
-    assert "a COCO dataset" in sentence(filled(tmp_path, {"labels.json": json.dumps(many, indent=1)}))
+    assert recognised(filled(tmp_path, {"labels.json": json.dumps(many, indent=1)})) == ("coco", "labels.json")
 
 
 def test_at_most_sixteen_files_are_looked_into():
@@ -129,7 +150,7 @@ def test_at_most_sixteen_files_are_looked_into():
         return b"", b""
 
     names = [f"{number}.{extension}" for number in range(50) for extension in ("json", "xml", "yaml", "jpg")]
-    assert formats.recognise(formats.Listing(names, ends)) is None
+    assert formats.fitting(formats.Listing(names, ends)) == []
     assert len(looked) == len(set(looked)) == 16
 
 

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from small_datasets import labelled_image
 
 from visionloop.data import drawing
-from visionloop.data.dice import Finding, Header, Unsupported, check
-from visionloop.data.dice.format import Annotation, Class, Dataset
-from visionloop.data.dice.format import Image as Labelled
+from visionloop.data.annotations.checks import check
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.headers import Header, Unsupported
 from visionloop.data.images import header_of
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 64, 3), np.uint8))
@@ -73,16 +74,7 @@ REFUSED = {
 
 
 def findings(name: str, data: bytes, *, whole: bool = False) -> dict[str, Finding]:
-    label = Annotation(class_id=1, bbox=(1.0, 1.0, 4.0, 4.0))
-    image = Labelled(file_name=name, width=64, height=32, annotations=(label,))
-    dataset = Dataset(
-        file="annotations_detection.json",
-        task="detection",
-        classes=(Class(id=1, name="a"),),
-        images=(image,),
-        dataset_id="1",
-        dataset_name="a",
-    )
+    dataset = labelled_image(name, 64, 32)
     return {finding.code: finding for finding in check(dataset, {name: header_of(data, whole=whole)})}
 
 

@@ -29,7 +29,7 @@ def of_library(labels: dict[str, str]) -> bytes:
 def of_stream(labels: dict[str, str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "labels.tar")
-        write_archive(path, labels)
+        write_archive(path, sorted(labels.items()))
         return path.read_bytes()
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from small_datasets import labelled_image
 
 from visionloop.data import drawing
-from visionloop.data.dice import Header, check
-from visionloop.data.dice.checks import ORIENTATIONS
-from visionloop.data.dice.format import Annotation, Class, Dataset
-from visionloop.data.dice.format import Image as Labelled
+from visionloop.data.annotations.checks import check
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.headers import ORIENTATIONS, Header
 from visionloop.data.images import header_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
@@ -72,12 +72,8 @@ def test_a_report_shows_the_picture_as_it_is_trained_on(orientation: int) -> Non
     assert np.abs(shown.astype(int) - wanted.astype(int)).mean() < 10
 
 
-def dataset(width: int, height: int) -> Dataset:
-    label = Annotation(class_id=1, bbox=(1.0, 1.0, 4.0, 4.0))
-    image = Labelled(file_name="phone/0.jpg", width=width, height=height, annotations=(label,))
-    return Dataset(
-        file="annotations_detection.json", task="detection", classes=(Class(id=1, name="a"),), images=(image,)
-    )
+def dataset(width: int, height: int) -> Annotations:
+    return labelled_image("phone/0.jpg", width, height)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

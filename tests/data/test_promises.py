@@ -15,9 +15,9 @@ from PIL import Image
 from small_datasets import BOX, LABELS, OUTLINE, POSE, converted, dataset, stage
 
 from visionloop.components.convert.converted import Converted
+from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.receipts import Result
-from visionloop.core.storage import open_prefix
 from visionloop.data.images import ImageCache, decode
 
 #: Task, labels of the first image, the finding, and how many labels of it convert writes.
@@ -158,7 +158,8 @@ def test_an_unusual_picture_is_kept_and_can_be_trained_on(tmp_path: Path, write:
     assert kept(result) == ["0.png", "1.png", "2.png", "3.png"]
     assert [len(lines) for lines in labels(result).values()] == [1, 1, 1, 1]
     cache = ImageCache(tmp_path / "cache")
-    assert Converted(result).view(open_prefix(str(folder), "dataset"), tmp_path / "view", cache) == 4
+    snapshot = Snapshot(result.input("snapshot", "snapshot"))
+    assert Converted(result).view(snapshot, tmp_path / "view", cache) == 4
     picture = decode((tmp_path / "view" / "images" / "train" / "0.png").read_bytes())
     assert picture.shape == (32, 32, 3)
 

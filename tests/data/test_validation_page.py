@@ -18,7 +18,7 @@ from visionloop.core import catalog
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.reports import MOST_BYTES
 from visionloop.core.running import Invocation, run_stage
-from visionloop.data import dice
+from visionloop.data.dice.format import LONGEST_CLASS_NAME
 
 OUTSIDE = BOX | {"bbox": [28, 4, 20, 8]}
 
@@ -141,7 +141,7 @@ def test_without_reading_images_there_are_no_pictures(tmp_path: Path) -> None:
 
 def test_hostile_names_are_text_and_a_page_has_an_end(tmp_path: Path) -> None:
     """Names of 1,000 characters, many classes, markup, direction marks."""
-    names = [f"<script>{number}</script>‮{'&<' * 480}"[: dice.format.LONGEST_CLASS_NAME] for number in range(300)]
+    names = [f"<script>{number}</script>‮{'&<' * 480}"[:LONGEST_CLASS_NAME] for number in range(300)]
     folder = dataset(tmp_path / "set", "detection", None, dataset_name="<img src=x>" + "y" * 5000)
     edited(
         folder,

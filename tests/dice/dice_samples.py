@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
-from visionloop.data.dice import Dataset, annotation_file, decode
+from visionloop.data.annotations.images import Image, images
+from visionloop.data.annotations.labels import yolo_labels
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.dice.tasks import annotation_file
+from visionloop.data.formats.dice.reader import read_file
 
 FILE = "annotations_detection.json"
 
@@ -64,8 +69,8 @@ def encoded(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def dataset(value: dict[str, Any], task: str | None = None) -> Dataset:
-    return decode(encoded(value), FILE if task is None else annotation_file(task), task)
+def dataset(value: dict[str, Any], task: str | None = None) -> Annotations:
+    return read_file(encoded(value), FILE if task is None else annotation_file(task), task)
 
 
 # Numbers that a labelling tool writes, and the borders of what JSON holds.
@@ -125,3 +130,18 @@ def documents(draw: st.DrawFn, largest: int = 4) -> dict[str, Any]:
     ]
     classes = [{"id": index, "name": f"class {index}"} for index in range(3)]
     return document(images, classes=classes)
+
+
+def pictures(read: Annotations) -> list[Image]:
+    """The images of a dataset with their objects."""
+    return list(images(read))
+
+
+def labels_of(read: Annotations) -> list[str]:
+    """The YOLO label file of each image."""
+    return list(yolo_labels(read, np.arange(len(read.images))))
+
+
+def label(read: Annotations) -> str:
+    """The YOLO label file of the first image."""
+    return labels_of(read)[0]

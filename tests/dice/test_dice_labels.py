@@ -7,14 +7,16 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unittest import mock
 
 import pytest
-from dice_samples import annotation, dataset, document, documents, file_names, image
+from dice_samples import annotation, dataset, document, documents, file_names, image, labels_of, pictures
+from dice_samples import label as label_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice import (
+from visionloop.data.annotations.labels import (
     class_folders,
     class_index,
     class_order,
@@ -22,10 +24,15 @@ from visionloop.data.dice import (
     image_folder_class,
     keypoint_shape,
     view_names,
-    yolo_label,
+    yolo_rows,
 )
+from visionloop.data.annotations.presence import KEPT, REASONS, outcomes
+from visionloop.data.annotations.tables import offsets
 
 CLASSES = [{"id": 7, "name": "late"}, {"id": 0, "name": "defect"}, {"id": 3, "name": "middle"}]
+
+
+LABELLED = ("detection", "segmentation", "pose")
 
 
 def label(task: str = "detection", size: tuple[int, int] = (200, 100), *annotations: dict[str, Any]) -> str:
@@ -34,8 +41,7 @@ def label(task: str = "detection", size: tuple[int, int] = (200, 100), *annotati
         classes=CLASSES,
         task_type=task,
     )
-    read = dataset(value)
-    return yolo_label(read.images[0], task, class_index(read))
+    return label_of(dataset(value))
 
 
 def test_class_indices_follow_the_order_of_ids() -> None:
@@ -91,22 +97,36 @@ def test_a_class_that_is_not_there_is_refused() -> None:
 
 @given(documents(), st.randoms(use_true_random=False))
 def test_the_order_of_annotations_never_changes_a_label(value: dict[str, Any], order: random.Random) -> None:
-    read = dataset(value)
+    before = {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
     for one in value["images"]:
         order.shuffle(one["annotations"])
-    shuffled = dataset(value)
-    for task in ("detection", "segmentation", "pose"):
-        for before, after in zip(read.images, shuffled.images, strict=True):
-            assert yolo_label(before, task, class_index(read)) == yolo_label(after, task, class_index(read))
+    assert before == {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
 
 
 @given(documents())
 def test_boxes_and_polygons_lie_in_the_image(value: dict[str, Any]) -> None:
-    read = dataset(value)
-    for one in read.images:
-        for task in ("detection", "segmentation"):
-            for line in yolo_label(one, task, class_index(read)).splitlines():
+    for task in ("detection", "segmentation"):
+        for text in labels_of(dataset(value | {"task_type": task})):
+            for line in text.splitlines():
                 assert all(0 <= float(number) <= 1 for number in line.split()[1:])
+
+
+@given(documents(), st.booleans())
+def test_all_boxes_at_once_are_what_each_is_by_itself(value: dict[str, Any], twice: bool) -> None:
+    for one in value["images"]:
+        one["annotations"] *= 1 + twice
+    read = dataset(value)
+    index, bounds, found = class_index(read), offsets(read), outcomes(read)
+    reasons, repeats = [KEPT] * len(read.objects), {}
+    for one, text in zip(pictures(read), labels_of(read), strict=True):
+        rows, left_out = yolo_rows(one, "detection", index)
+        assert text == "".join(sorted(" ".join(f"{value:g}" for value in row) + "\n" for row in rows))
+        for dropped in left_out:
+            at = int(bounds[one.row]) + dropped.index
+            reasons[at] = REASONS.index(dropped.reason)
+            if dropped.repeats is not None:
+                repeats[at] = int(bounds[one.row]) + dropped.repeats
+    assert (found.reasons.tolist(), dict(found.repeats)) == (reasons, repeats)
 
 
 def test_a_polygon_is_written_as_fractions_clipped_to_the_image() -> None:
@@ -169,11 +189,11 @@ def test_classes_that_mirror_differently_have_no_flip_index() -> None:
 
 def test_a_classification_image_has_one_class() -> None:
     read = dataset(document([image(annotations=[annotation(class_id=3), annotation(class_id=3)])]))
-    assert image_folder_class(read.images[0]) == 3
+    assert image_folder_class(pictures(read)[0]) == 3
     for annotations in ([], [annotation(), annotation(class_id=3)]):
         wrong = dataset(document([image(annotations=annotations)]))
         with pytest.raises(InvalidDataset, match="keep exactly one label"):
-            image_folder_class(wrong.images[0])
+            image_folder_class(pictures(wrong)[0])
 
 
 def test_ordinary_names_stay() -> None:
@@ -317,9 +337,23 @@ def test_labels_equal_those_of_the_librarys_own_conversion(tmp_path: Path) -> No
     for task in ("detection", "segmentation", "pose"):
         read = dataset(document(images, classes=classes, task_type=task))
         compared = 0
-        for one in read.images:
+        for one, text in zip(pictures(read), labels_of(read), strict=True):
             theirs = (tmp_path / task / "labels" / "train" / one.file_name).with_suffix(".txt").read_text()
-            ours = yolo_label(one, task, class_index(read)).splitlines()
+            ours = text.splitlines()
             assert ours == sorted(theirs.splitlines())
             compared += len(ours)
         assert compared > 50
+
+
+@given(
+    st.lists(
+        st.text("aAb.-_/1", min_size=1, max_size=5) | st.sampled_from(["images/a.png", "nul.png", "é.png"]), unique=True
+    )
+)
+@example(["a.png", "b/c.png"])
+@example(["a/b.png", "a.png"])
+@example(["A.png", "a.jpg"])
+def test_names_that_stay_are_told_of_all_at_once_as_one_by_one(names: list[str]) -> None:
+    found = view_names(names)
+    with mock.patch("visionloop.data.annotations.labels._stay", return_value=False):
+        assert found == view_names(names)

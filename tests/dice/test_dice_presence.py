@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from dice_samples import annotation, dataset, document, image
 
-from visionloop.data.dice import Finding, absences, count_labels, image_labels
+from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.presence import absences, count_labels, outcomes
 
 CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}, {"id": 2, "name": "class 2"}]
 SPLITS = ("train", "val", "test")
@@ -23,7 +25,10 @@ def found(
         ]
         images.append(image(f"{split}.png", annotations=labels))
     value = dataset(document(images, classes=CLASSES))
-    counts = count_labels(image_labels(value), {f"{split}.png": (split,) for split in SPLITS}, left_out)
+    names = np.array(value.images["file_name"].to_pylist())
+    counts = count_labels(
+        value, outcomes(value), {split: names == f"{split}.png" for split in SPLITS}, np.isin(names, left_out)
+    )
     return list(absences(value, counts))
 
 
@@ -69,7 +74,8 @@ def test_labels_are_counted_by_split_and_left_out_by_reason() -> None:
         annotation(3, iscrowd=1),
     ]
     value = dataset(document([image("a.png", annotations=labels), image("b.png")]))
-    counts = count_labels(image_labels(value), {"a.png": ("train",), "b.png": ("test",)}, ["b.png"])
+    splits = {"train": np.array([True, False]), "val": np.zeros(2, bool), "test": np.array([False, True])}
+    counts = count_labels(value, outcomes(value), splits, np.array([False, True]))
     assert {split: kept.total() for split, kept in counts.kept.items()} == {"train": 1, "val": 0, "test": 0}
     assert counts.left_out == {"repeated": 1, "no area": 1, "crowd": 1, "image left out": 1}
 
@@ -78,6 +84,7 @@ def test_a_classification_image_counts_by_its_class() -> None:
     label = {"class_id": 0}
     images = [image("a.png", annotations=[label]), image("b.png", annotations=[]), image("c.png", annotations=[label])]
     value = dataset(document(images, task_type="classification"), "classification")
-    counts = count_labels(image_labels(value), {"a.png": ("train",), "b.png": ("train",), "c.png": ("test",)}, ())
+    splits = {"train": np.array([True, True, False]), "val": np.zeros(3, bool), "test": np.array([False, False, True])}
+    counts = count_labels(value, outcomes(value), splits, np.zeros(3, bool))
     assert counts.kept["train"] == {0: 1}
     assert [finding.code for finding in absences(value, counts)] == ["no_labels"]

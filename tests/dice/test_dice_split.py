@@ -1,34 +1,36 @@
 import hashlib
 import math
+from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dice_samples import FILE, dataset, document, encoded, image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
-from visionloop.data.dice import (
-    SPLITS,
-    Dataset,
+from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.data.annotations.split import (
+    FILL,
     SharedSplit,
     SplitRule,
     assign,
-    groups,
+    fraction,
     parse_split,
     shared_split,
     split_from_object,
 )
-from visionloop.data.dice.split import FILL, fraction
+from visionloop.data.annotations.tables import SPLITS, Annotations
+from visionloop.data.formats.dice.reader import read_file
 
 RULE = SplitRule(train=0.8, val=0.1, test=0.1)
 
 
-def named(names: list[str], split: str | None = "train", **fields: Any) -> Dataset:
+def named(names: list[str], split: str | None = "train", **fields: Any) -> Annotations:
     return dataset(document([image(name, index, split=split, **fields) for index, name in enumerate(names)]))
 
 
-def many(count: int, split: str | None = "train") -> Dataset:
+def many(count: int, split: str | None = "train") -> Annotations:
     return named([f"{number:05d}.png" for number in range(count)], split)
 
 
@@ -241,15 +243,21 @@ def test_groups_are_looked_for_in_the_image_its_metadata_and_its_attributes() ->
             {},
         ]
     )
-    found = groups(data, FILE, "patient")
-    assert found == {"000.png": "a", "001.png": "b", "002.png": "c", "003.png": "7", "004.png": "7"}
+    found = read_file(data, FILE, None, "patient").images["group"].to_pylist()
+    assert found == ["a", "b", "c", "7", "7", None, None, None]
+
+
+def with_groups(read: Annotations, groups: dict[str, str]) -> Annotations:
+    """The annotations with a group for some of their images, by file name."""
+    values = [groups.get(name) for name in read.images["file_name"].to_pylist()]
+    at = read.images.schema.get_field_index("group")
+    return replace(read, images=read.images.set_column(at, "group", pa.array(values, pa.string())))
 
 
 def test_a_group_stays_together() -> None:
     data = grouped([{"metadata": {"patient": f"p{index % 40}"}} for index in range(400)])
     rule = parse_split("train=0.6,val=0.2,test=0.2,group=patient")
-    read = dataset(document([image(f"{index:03d}.png", index) for index in range(400)]))
-    assignment = assign(read, rule, groups(data, FILE, "patient"))
+    assignment = assign(read_file(data, FILE, None, "patient"), rule)
     by_group: dict[int, set[str]] = {}
     for name, split in assignment.splits.items():
         by_group.setdefault(int(name[:3]) % 40, set()).add(split)
@@ -263,7 +271,7 @@ def test_a_whole_group_fills_a_split_that_stays_empty() -> None:
     keys = [key for key in (f"g{number}" for number in range(99)) if fraction(key) > 0.2][:4]
     read = named([f"{index}.png" for index in range(8)])
     found = {f"{index}.png": keys[index % 4] for index in range(8)}
-    assignment = assign(read, SplitRule(0.8, 0.1, 0.1, group="g"), found)
+    assignment = assign(with_groups(read, found), SplitRule(0.8, 0.1, 0.1, group="g"))
     smallest = sorted(keys, key=fraction)
     for split, key in (("test", smallest[0]), ("val", smallest[1])):
         assert {name for name, where in assignment.splits.items() if where == split} == {
@@ -273,9 +281,9 @@ def test_a_whole_group_fills_a_split_that_stays_empty() -> None:
 
 def test_images_without_a_group_are_split_by_file_name_with_a_notice() -> None:
     read = many(50)
-    found = {image.file_name: "together" for image in read.images[:10]}
+    found = dict.fromkeys(read.images["file_name"].to_pylist()[:10], "together")
     rule = SplitRule(0.8, 0.1, 0.1, group="patient")
-    assignment = assign(read, rule, found)
+    assignment = assign(with_groups(read, found), rule)
     assert assignment.splits["00020.png"] == rule.of("00020.png")
     assert (
         f"{FILE}: 40 images have no patient, and are split by file name: 00010.png, 00011.png, 00012.png and 37 more."
@@ -286,18 +294,13 @@ def test_images_without_a_group_are_split_by_file_name_with_a_notice() -> None:
 @pytest.mark.parametrize("field", ["patient", "annotations", "file_name"])
 def test_a_group_that_no_image_has_is_refused(field: str) -> None:
     with pytest.raises(InvalidConfig, match=f"group={field}"):
-        groups(encoded(document()), FILE, field)
+        read_file(encoded(document()), FILE, None, field)
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}])
 def test_a_group_that_is_no_single_value_is_refused(value: object) -> None:
     with pytest.raises(InvalidConfig, match=r"images\[0\]: group=patient is a list or an object"):
-        groups(grouped([{"patient": value}]), FILE, "patient")
-
-
-def test_a_group_without_its_values_is_a_defect() -> None:
-    with pytest.raises(Defect):
-        assign(many(10), SplitRule(0.8, 0.1, 0.1, group="patient"))
+        read_file(grouped([{"patient": value}]), FILE, None, "patient")
 
 
 @pytest.mark.parametrize(("text", "split", "source"), [("test=val", "test", "val"), (" val = test ", "val", "test")])
@@ -309,6 +312,7 @@ def test_one_splits_images_are_another_as_well(text: str, split: str, source: st
     images = [image("a.png", split="train"), image("b.png", split=source), image("c.png", split=source)]
     assignment = assign(dataset(document(images)), rule)
     assert assignment.splits == {"a.png": "train", "b.png": source, "c.png": source}
+    assert assignment.also == {"b.png": split, "c.png": split}
     (notice,) = assignment.notices
     assert f"the 2 images of {source} are {split} as well" in notice
 
@@ -330,6 +334,19 @@ def test_a_split_without_images_can_be_no_other(splits: list[str], missing: str)
     images = [image(f"{split}.png", split=split) for split in splits]
     with pytest.raises(InvalidDataset, match=f"no image is in {missing}, which --split test=val needs"):
         assign(dataset(document(images)), parse_split("test=val"))
+
+
+def test_images_that_the_dataset_gives_to_two_splits_count_in_both() -> None:
+    images = [image("a.png", split="train"), image("b.png", split="val"), image("c.png", split="val")]
+    read = replace(dataset(document(images)), shared=("b.png",))
+    assignment = assign(read, None)
+    assert (assignment.counts, assignment.also) == ({"train": 1, "val": 2, "test": 1}, {"b.png": "test"})
+    assert assignment.notices == ()
+    assert assignment.digest() != replace(assignment, also={}).digest()
+    by_rule = assign(read, SplitRule(0.4, 0.3, 0.3))
+    assert by_rule.also == {}
+    words = "1 images are in val and test, and get one split each by the rule: b.png"
+    assert any(words in notice for notice in by_rule.notices)
 
 
 def test_the_keys_of_rules_before_are_what_they_were() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from visionloop.core.errors import DatasetNotFound, InvalidConfig
-from visionloop.data.dice import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
+from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file, choose_task, parse_task
 
 URI = "s3://training-datasets/42/"
 

@@ -12,7 +12,9 @@ import pytest
 import typer
 from documents import PAGES, ROOT
 
-from visionloop.data import dice
+from visionloop.data.annotations.checks import check
+from visionloop.data.formats.dice.reader import read_file
+from visionloop.data.headers import Header
 from visionloop.pipelines.cli.main import application
 
 NAMES = [str(found.relative_to(ROOT)) for found in PAGES]
@@ -148,8 +150,8 @@ def test_python_blocks_compile(name: str) -> None:
 def test_the_dataset_example_is_a_dataset_without_errors() -> None:
     content = (ROOT / "docs" / "dice.md").read_text(encoding="utf-8")
     (example,) = [code for kind, code in BLOCK.findall(content) if kind == "json"]
-    dataset = dice.decode(example.encode(), "annotations_detection.json", "detection")
-    assert dice.check(dataset, {"shelf/000.png": dice.Header(900, 900)}) == []
+    dataset = read_file(example.encode(), "annotations_detection.json", "detection")
+    assert check(dataset, {"shelf/000.png": Header(900, 900)}) == []
 
 
 def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from visionloop.core.receipts import Receipt
 from visionloop.core.stores import VARIABLES
 from visionloop.core.variables import OURS
 from visionloop.data import images
-from visionloop.data.dice.split import FILL
+from visionloop.data.annotations.split import FILL
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN, RETRY_EXPRESSION
 from visionloop.registry import versions as registry
 from visionloop.training.configuration.sources import OLD_VARIABLES, SINGLE_VARIABLES
@@ -93,13 +93,22 @@ def test_the_headings_that_sources_name_exist() -> None:
 def test_the_findings_are_those_of_the_checks() -> None:
     told = {row[0].strip("`"): row[1] for row in rows("docs/dice.md", "finding")}
     sources = [
-        (ROOT / "visionloop/data/dice" / name).read_text(encoding="utf-8") for name in ("checks.py", "presence.py")
+        (ROOT / "visionloop/data" / name).read_text(encoding="utf-8")
+        for name in ("annotations/checks.py", "annotations/presence.py", "formats/dice/stated.py")
     ]
     found: dict[str, set[str]] = {}
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         match node:
             case ast.Call(func=ast.Name(id="_error" | "_warning" as kind), args=[_, ast.Constant(value=str(code)), *_]):
                 found.setdefault(code, set()).add(kind.removeprefix("_"))
+            case ast.Call(args=[ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]):
+                found.setdefault(code, set()).add(kind)
+            case ast.Call(func=ast.Name(id="_general"), args=[_, ast.Constant(value=str(code)), *_]):
+                found.setdefault(code, set()).add("warning")
+            case ast.Tuple(
+                elts=[_, ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]
+            ):
+                found.setdefault(code, set()).add(kind)
             case ast.Call(args=[_, ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]):
                 found.setdefault(code, set()).add(kind)
     assert told == {code: ", ".join(sorted(kinds)) for code, kinds in found.items()}

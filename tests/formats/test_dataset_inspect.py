@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 from reading import PICTURE, written
 
-from visionloop.components.snapshot.dataset import read_annotations
-from visionloop.core.errors import DatasetNotFound, VisionloopError
-from visionloop.core.storage import open_prefix
-from visionloop.data.dice import decode
+from visionloop.core.errors import VisionloopError
 from visionloop.pipelines.cli.main import application
 
 XML = (
@@ -47,7 +44,8 @@ def test_a_dataset_in_lines(
     folder = written(tmp_path, FOLDERS)
     code, out, err = command(capsys, str(folder), "--output", "text")
     assert (code, err) == (0, "")
-    assert out.splitlines() == [
+    lines = out.splitlines()
+    assert lines == [
         "Format   an image folder (cat/ and dog/)",
         "Task     classification",
         "Images   3: train 2, val 1",
@@ -56,7 +54,10 @@ def test_a_dataset_in_lines(
         "           0  cat  2",
         "           1  dog  1",
         'Notice   val lacks 1 class ("dog"); numbers stay.',
+        *lines[8:],
     ]
+    assert [line.split()[:2] for line in lines[8:]] == [["Warning", "class_absent:"]] * 2
+    assert "class_absent: the class folders: classes[" in lines[8]
 
 
 def test_a_dataset_as_json_and_nothing_written(
@@ -89,11 +90,11 @@ def test_two_formats_that_fit_are_both_named(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("files", "words", "code", "sentence"),
     [
-        (VOC, ("--format", "pickles"), 78, "There is no format 'pickles' that is read; choose one of dice, "),
+        (VOC, ("--format", "pickles"), 78, "--format pickles: no such format is read; choose one of dice, "),
         (VOC, ("--task", "pose"), 78, "--task pose: Pascal VOC is read for detection; choose --task detection."),
         (VOC, ("--task", "juggling"), 78, "--task: 'juggling' is no task"),
         ({}, (), 65, "the folder is empty"),
-        ({"readme.txt": "hello"}, (), 65, "what does (readme.txt) is not a dataset"),
+        ({"readme.txt": "hello"}, (), 65, "what lies there (readme.txt) is a dataset of no format that is read"),
         ({f"pets/{key}": value for key, value in FOLDERS.items()}, (), 65, "the dataset lies in a folder below; give file://"),
         (VOC | {"train/a.xml": "<annotation>"}, (), 65, "train/a.xml: the XML is not well formed"),
     ],
@@ -122,20 +123,21 @@ def test_a_finding_that_is_an_error_ends_with_65_behind_the_summary(
     assert err.startswith("export.json: [0]: a.png was turned while it was labelled")
 
 
-@pytest.mark.parametrize("files", [VOC, FOLDERS])
-def test_the_sentence_about_another_format_names_the_command(tmp_path: Path, files: dict[str, Any]) -> None:
-    folder = written(tmp_path, files)
-    with pytest.raises(DatasetNotFound, match=f"visionloop dataset inspect {folder.as_uri()}"):
-        read_annotations(open_prefix(str(folder), "dataset"), None)
-
-
-def test_the_sentence_about_a_file_of_coco_names_the_command(tmp_path: Path) -> None:
-    text = json.dumps({"images": [], "annotations": [], "categories": []})
-    with pytest.raises(Exception, match="visionloop dataset inspect"):
-        decode(text.encode(), "annotations_detection.json", "detection")
-    folder = written(tmp_path, {"x.json": text})
-    with pytest.raises(DatasetNotFound, match=f"visionloop dataset inspect {folder.as_uri()}"):
-        read_annotations(open_prefix(str(folder / "x.json"), "dataset"), None)
+def test_the_findings_are_those_of_validate_without_reading_an_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [
+        {"id": number, "file_name": f"{number}.png", "width": 40, "height": 20 if number else 5} for number in range(4)
+    ]
+    labels = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [30, 4, 20, 8]}]
+    document = {"images": images, "annotations": labels, "categories": [{"id": 1, "name": "cat"}]}
+    files: dict[str, Any] = {f"images/{number}.png": PICTURE for number in range(3)}
+    folder = written(tmp_path, files | {"annotations.json": json.dumps(document)})
+    code, out, err = command(capsys, str(folder))
+    assert code == 65
+    assert "annotations[0].bbox [30, 4, 20, 8] reaches outside the image of 40 × 20" in err
+    found = {(finding["severity"], finding["code"]) for finding in json.loads(out)["findings"]}
+    assert found >= {("error", "bbox_outside"), ("error", "missing_image"), ("warning", "image_too_small")}
 
 
 @pytest.mark.parametrize("name", ["voc", "folders", "labelstudio", "cvat"])

@@ -14,11 +14,12 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import catalog
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
-from visionloop.data import dice
+from visionloop.data.annotations.split import SplitRule
+from visionloop.data.annotations.tables import SPLITS
 
-ARGUMENT = dice.SplitRule(0.5, 0.25, 0.25, seed=1)
-CONFIGURED = dice.SplitRule(0.5, 0.25, 0.25, seed=2)
-OF_DATASET = dice.SplitRule(0.5, 0.25, 0.25, seed=3)
+ARGUMENT = SplitRule(0.5, 0.25, 0.25, seed=1)
+CONFIGURED = SplitRule(0.5, 0.25, 0.25, seed=2)
+OF_DATASET = SplitRule(0.5, 0.25, 0.25, seed=3)
 OPTION = "train=0.5,val=0.25,test=0.25,seed=1"
 
 
@@ -43,7 +44,7 @@ def take(dataset: Dataset, tmp_path: Path, option: str | None = None) -> tuple[O
     return outcome, Snapshot(outcome.result)
 
 
-def write_rule(dataset: Dataset, rule: dice.SplitRule) -> None:
+def write_rule(dataset: Dataset, rule: SplitRule) -> None:
     metadata: dict[str, Any] = json.loads(dataset.prefix.read("metadata.json"))
     dataset.prefix.write("metadata.json", json.dumps(metadata | {"split_config": rule.canonical()}).encode())
 
@@ -66,7 +67,7 @@ def test_the_strongest_level_decides_and_the_manifest_says_what_it_decided(
     option: str | None,
     configured: bool,
     in_dataset: bool,
-    rule: dice.SplitRule | None,
+    rule: SplitRule | None,
     source: str,
 ):
     if in_dataset:
@@ -77,8 +78,8 @@ def test_the_strongest_level_decides_and_the_manifest_says_what_it_decided(
     own = {image["file_name"]: image["split"] for image in dataset.annotations()["images"]}
     expected = {name: rule.of(name) for name in own} if rule else own
     assert {row.file_name: row.split for row in snapshot.rows} == expected
-    assert {split: outcome.scalars[split] for split in dice.SPLITS} == {
-        split: list(expected.values()).count(split) for split in dice.SPLITS
+    assert {split: outcome.scalars[split] for split in SPLITS} == {
+        split: list(expected.values()).count(split) for split in SPLITS
     }
     assert snapshot.identity.split["rule"] == (rule.canonical() if rule else None)
     assert outcome.result is not None

@@ -13,15 +13,17 @@ import pytest
 from laptop import Laptop
 from workspaces import GIVEN_MODEL, MODEL, Released
 
-from visionloop.core import receipts
+from visionloop.core import catalog, receipts
 from visionloop.core.policy import POLICIES
+from visionloop.core.receipts import Result
+from visionloop.core.running import Invocation, run_stage
 
 #: What ``plan train`` says of each stage of a released workspace. A stage whose logic version was raised since has the reason
 #: for its new run here, and those after it follow.
 PLANS = {
     "0.1.0": {
-        "snapshot": "reuse",
-        "validate": "the stage's logic 1 → 2",
+        "snapshot": "the stage's logic 1 → 2",
+        "validate": "follows",
         "convert": "follows",
         "train": "follows",
         "evaluate": "follows",
@@ -80,6 +82,27 @@ def test_every_receipt_of_a_released_workspace_is_read_and_whole(
             assert result.receipt.key == key
             assert result.intact()
             assert receipts.digest_of(result.receipt.outputs) == result.receipt.digest
+
+
+def test_a_snapshot_of_a_released_workspace_is_checked_and_converted(
+    laptop: Laptop, released: Released, s3_environment: machine.Server
+):
+    """Whatever form its annotations have, the labels are those that were trained on."""
+    (taken,) = laptop.keys("snapshot")
+    wanted = laptop.receipt("snapshot", taken).scalars["snapshot_id"]
+    invocation = Invocation(released.workspace, run="again")
+
+    def stage(name: str, **given: str) -> Result:
+        result = run_stage(catalog.stage(name), given, invocation).result
+        assert result is not None
+        return result
+
+    snapshot = stage("snapshot", snapshot=wanted)
+    assert snapshot.receipt.key == taken
+    report = stage("validate", snapshot=snapshot.uri)
+    again = stage("convert", snapshot=snapshot.uri, report=report.uri)
+    before = laptop.found("convert", next(key for key in laptop.keys("convert") if key != again.receipt.key))
+    assert again.receipt.outputs["labels"].sha256 == before.receipt.outputs["labels"].sha256
 
 
 def test_the_champion_of_a_released_workspace_is_the_one_that_is_compared(laptop: Laptop):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.components.snapshot.retraining.champion import class_frequencies, drift, labelled
-from visionloop.data import dice
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.tables import Annotations, images_table, objects_table
 
 CLASSES = ("cat", "dog", "fox")
 
@@ -17,20 +18,16 @@ CLASSES = ("cat", "dog", "fox")
 IMAGES = st.dictionaries(st.sampled_from([f"{number}.png" for number in range(8)]), st.lists(st.integers(0, 2)))
 
 
-def dataset(images: Mapping[str, list[int]], classes: tuple[str, ...] = CLASSES) -> dice.Dataset:
-    return dice.Dataset(
-        file="annotations_detection.json",
+def dataset(images: Mapping[str, list[int]], classes: tuple[str, ...] = CLASSES) -> Annotations:
+    objects = [(row, position, index) for row, ids in enumerate(images.values()) for position, index in enumerate(ids)]
+    image, positions, class_ids = zip(*objects, strict=True) if objects else ((), (), ())
+    return Annotations(
+        format="dice",
         task="detection",
-        classes=tuple(dice.Class(id=index, name=name) for index, name in enumerate(classes)),
-        images=tuple(
-            dice.Image(
-                file_name=name,
-                width=8,
-                height=8,
-                annotations=tuple(dice.Annotation(class_id=index, bbox=(0, 0, 1, 1)) for index in ids),
-            )
-            for name, ids in images.items()
-        ),
+        file="annotations_detection.json",
+        classes=tuple(Class(id=index, name=name) for index, name in enumerate(classes)),
+        images=images_table(file_name=list(images), key=list(images), position=list(range(len(images)))),
+        objects=objects_table(image=image, position=positions, class_id=class_ids),
     )
 
 

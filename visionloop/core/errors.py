@@ -40,7 +40,7 @@ class VisionloopError(Exception):
 
 
 class InvalidDataset(VisionloopError):
-    """The data is wrong: not DICE, changed since its snapshot, an input without a valid receipt. Never retried."""
+    """The data is wrong: no format that is read, changed since its snapshot, an input without a valid receipt. Never retried."""
 
     exit_code = 65
     error_code = "INVALID_DATASET"

@@ -33,8 +33,7 @@ from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.decoding import Undecodable, check
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
-from visionloop.data.dice import Header, Unsupported
-from visionloop.data.dice.checks import ORIENTATIONS, QUARTER_TURNS
+from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
@@ -84,7 +83,19 @@ CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image: ``key`` is relative to the dataset's prefix; size in bytes and ETag are None where it is missing."""
+    """One image of a snapshot.
+
+    Attributes:
+        file_name: Its name in every format.
+        key: Its key relative to the dataset's prefix.
+        size: In bytes; None where it is missing.
+        etag: As its store declares it, in a folder its SHA-256; None where it is missing.
+        version_id: The version in a store that keeps several.
+        split: The split that it was given.
+        width: In pixels, as it is shown; None where that is not known.
+        height: The same.
+        also: Another split that it counts for as well.
+    """
 
     file_name: str
     key: str
@@ -92,8 +103,14 @@ class ImageRow:
     etag: str | None
     version_id: str | None
     split: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
+    also: str | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it counts for."""
+        return (self.split,) if self.also is None else (self.split, self.also)
 
 
 @dataclass(frozen=True)

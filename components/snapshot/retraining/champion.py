@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import pyarrow as pa
+
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.retraining.policy import Comparison
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidReceipt, NotFound
 from visionloop.core.storage import Prefix
-from visionloop.data import dice
+from visionloop.data.annotations.tables import Annotations, column
 from visionloop.registry import Version
 
 
 def compare(
-    champion: Version | None, model: str, snapshot_id: str, annotations: dice.Dataset, now: datetime, workspace: Prefix
+    champion: Version | None, model: str, snapshot_id: str, annotations: Annotations, now: datetime, workspace: Prefix
 ) -> Comparison | str:
     """Compares a dataset with the snapshot that the champion was trained on, or says why there is none to compare with.
 
@@ -56,21 +59,21 @@ def _trained_on(champion: Version, workspace: Prefix) -> tuple[Snapshot, datetim
     return Snapshot(result.input("snapshot", "snapshot")), finished
 
 
-def labelled(annotations: dice.Dataset) -> set[str]:
+def labelled(annotations: Annotations) -> set[str]:
     """The file names of the images with annotations."""
-    return {image.file_name for image in annotations.images if image.annotations}
+    rows = np.unique(column(annotations.objects, "image"))
+    return set(annotations.images["file_name"].take(pa.array(rows)).to_pylist())
 
 
-def class_frequencies(annotations: dice.Dataset) -> dict[str, float]:
+def class_frequencies(annotations: Annotations) -> dict[str, float]:
     """The share of each class, by name, in all annotations; empty without any."""
     names = {entry.id: entry.name for entry in annotations.classes}
-    counts = Counter(
-        names.get(annotation.class_id, str(annotation.class_id))
-        for image in annotations.images
-        for annotation in image.annotations
-    )
-    total = counts.total()
-    return {name: count / total for name, count in counts.items()}
+    ids, counts = np.unique(column(annotations.objects, "class_id"), return_counts=True)
+    total = len(annotations.objects)
+    shares: Counter[str] = Counter()
+    for class_id, count in zip(ids.tolist(), counts.tolist(), strict=True):
+        shares[names.get(class_id, str(class_id))] += count
+    return {name: count / total for name, count in shares.items()}
 
 
 def drift(before: Mapping[str, float], after: Mapping[str, float]) -> float:

@@ -11,7 +11,7 @@ from visionloop.components.snapshot.retraining.usage import usage_of
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.names import sanitise
 from visionloop.core.storage import Prefix
-from visionloop.data import dice
+from visionloop.data.annotations.tables import Annotations
 from visionloop.registry import Registry
 
 
@@ -21,7 +21,7 @@ def decide_run(
     workspace: Prefix,
     run: str,
     snapshot_id: str,
-    annotations: dice.Dataset,
+    annotations: Annotations,
     environment: Mapping[str, str],
 ) -> Decision:
     """The decision for a run.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Literal
+
+import rfc8785
 
 Severity = Literal["error", "warning"]
 
@@ -21,3 +25,8 @@ class Finding:
     file_name: str | None
     field: str
     sentence: str
+
+
+def digest_of(findings: Sequence[Finding]) -> str:
+    """SHA-256 of findings in their order, 64 hex digits."""
+    return hashlib.sha256(rfc8785.dumps([list(astuple(finding)) for finding in findings])).hexdigest()

@@ -5,9 +5,9 @@ Coordinates are whole hundredths of a pixel, COCO's own precision, from the top 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
+
+Split = Literal["train", "val", "test"]
+
+#: The splits, in the order in which they are shown.
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: How many of a coordinate's units make a pixel.
 HUNDREDTHS = 100
@@ -119,6 +124,11 @@ class Annotations:
     notices: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str | None:
+        """The dataset's name or id, where it states one."""
+        return self.metadata.get("dataset_name") or self.metadata.get("dataset_id") or None
+
     def sorted(self) -> Annotations:
         """The same with its images in the order of their file names' UTF-8 bytes, and each one's objects by position."""
         images, objects = self.images, self.objects
@@ -160,6 +170,11 @@ def column(table: pa.Table, name: str, missing: int = 0) -> Whole:
     if values.null_count:
         values = pc.fill_null(values, pa.scalar(missing, values.type))
     return np.asarray(values.to_numpy(), dtype=np.int64)
+
+
+def named(file_names: pa.ChunkedArray, wanted: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Whether each name is among those that are wanted."""
+    return np.asarray(pc.is_in(file_names, pa.array(list(wanted), pa.string())))
 
 
 def offsets(annotations: Annotations) -> Whole:

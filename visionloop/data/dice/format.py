@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.tables import Split
 from visionloop.data.dice.tasks import canonical_task
 
 #: The remedy at the end of each sentence about a wrong file.
@@ -31,11 +32,6 @@ LONGEST_CLASS_NAME = 1000
 
 #: Deepest nesting of the values in a file: of an annotation's attributes, and of metadata.json.
 DEEPEST = 64
-
-Split = Literal["train", "val", "test"]
-
-#: The splits, in the order in which they are shown.
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: Other spellings of a split; an empty text means no split.
 _SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
@@ -237,9 +233,8 @@ def other_format(file: str, name: str) -> InvalidDataset:
 
     title = FORMATS[name].title
     return InvalidDataset(
-        f"{file}: this is the file of {title} under DICE's name, and only DICE is read, where each image holds its own "
-        "annotations; export it from the labelling tool as DICE, or give it its own name and see with visionloop dataset "
-        "inspect what it holds."
+        f"{file}: this is the file of {title} under DICE's name; name its format with --dataset-format {name}, or give "
+        "it its own name."
     )
 
 

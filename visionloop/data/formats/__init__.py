@@ -72,20 +72,12 @@ def fitting(listing: Listing) -> list[tuple[str, str]]:
     return [fit for fit in fits if fit[0] != "folders"] or fits
 
 
-def reader(name: str) -> Callable[[Source], Annotations]:
-    """What reads a format. Raises InvalidConfig, with the formats that are read, for a name that is none of them."""
+def reader(name: str, option: str = "--format") -> Callable[[Source], Annotations]:
+    """What reads a format. Raises InvalidConfig, with the option and the formats that are read, for a name that is none of them."""
     readers = {name: entry.read for name, entry in formats().items() if entry.read is not None}
     if name not in readers:
-        raise InvalidConfig(f"There is no format {name!r} that is read; choose one of {', '.join(readers)}.")
+        raise InvalidConfig(f"{option} {name}: no such format is read; choose one of {', '.join(readers)}.")
     return readers[name]
-
-
-def recognise(listing: Listing) -> tuple[str, str] | None:
-    """The name of the first format beside DICE that a listing is of, and what shows it; None if it is of none of them."""
-    for name, candidate in FORMATS.items():
-        if name != "dice" and (evidence := candidate.recognise(listing)):
-            return name, evidence
-    return None
 
 
 def named_file(outline: Outline) -> str | None:

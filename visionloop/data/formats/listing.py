@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from visionloop.core.storage import Prefix
 from visionloop.data.formats.outline import Outline, outline
@@ -37,7 +37,7 @@ class Listing:
 
     def files(self, *extensions: str) -> list[str]:
         """The keys with these extensions that are looked into: the least deep ones, at most as many as LOOKED_INTO says."""
-        chosen = [key for key in self.keys if PurePosixPath(key).suffix.lower() in extensions]
+        chosen = [key for key in self.keys if suffix(key) in extensions]
         return sorted(chosen, key=lambda key: (key.count("/"), key))[: LOOKED_INTO[extensions]]
 
     @cached_property
@@ -52,7 +52,12 @@ class Listing:
 
     def is_image(self, key: str) -> bool:
         """Whether a key has an image's extension."""
-        return PurePosixPath(key).suffix.lower() in IMAGES
+        return suffix(key) in IMAGES
+
+
+def suffix(key: str) -> str:
+    """The extension of a key's last part with its dot, in lower case; empty without one."""
+    return posixpath.splitext(key)[1].lower()
 
 
 def ends_of(prefix: Prefix, key: str) -> tuple[bytes, bytes]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import posixpath
+
 from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.core.storage import Prefix
 from visionloop.data.formats import fitting, formats, reader
@@ -29,7 +32,7 @@ def choose(source: Source, name: str | None, option: str) -> tuple[str, str | No
         InvalidConfig: If several fit, or the format is not one that is read.
     """
     if name is not None:
-        reader(name)
+        reader(name, option)
         return name, None
     fits = fitting(listing_of(source))
     if not fits:
@@ -42,13 +45,20 @@ def choose(source: Source, name: str | None, option: str) -> tuple[str, str | No
 
 
 def folder_below(source: Source) -> str | None:
-    """The only folder that everything lies in, if what lies in it fits a format; None else."""
+    """The first folder with everything in it that what lies in it makes a dataset; None without one."""
     keys = source.objects()["key"].to_pylist()
-    folder = keys[0].partition("/")[0] if keys else ""
-    if not folder or not all(key.startswith(f"{folder}/") for key in keys):
-        return None
-    below = Listing([key[len(folder) + 1 :] for key in keys], lambda key: _ends(source.prefix, f"{folder}/{key}"))
-    return folder if fitting(below) else None
+    common = posixpath.commonpath([posixpath.dirname(key) for key in keys]) if keys else ""
+    folder = ""
+    for part in filter(None, common.split("/")):
+        folder = f"{folder}{part}/"
+        below = Listing([key[len(folder) :] for key in keys], functools.partial(_ends_below, source.prefix, folder))
+        if fitting(below):
+            return folder.rstrip("/")
+    return None
+
+
+def _ends_below(prefix: Prefix, folder: str, key: str) -> tuple[bytes, bytes]:
+    return _ends(prefix, folder + key)
 
 
 def _ends(prefix: Prefix, key: str) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionloop.core.listings import PassedOver
 from visionloop.core.storage import Prefix
@@ -58,6 +59,9 @@ class Source:
 
     def objects(self, below: str = "") -> pa.Table:
         """The objects below a key, as LISTED, in the store's order; listed once. Keys are relative to the dataset's URI."""
+        if below and "" in self._listed and below not in self._listed:
+            whole = self._listed[""]
+            self._listed[below] = whole.filter(pc.starts_with(whole["key"], f"{below}/"))
         if below not in self._listed:
             prefix, above = (self.prefix.child(below), f"{below}/") if below else (self.prefix, "")
             infos = prefix.objects(passed_over=lambda key, kind: self.passed_over(above + key, kind))

@@ -21,8 +21,9 @@ def is_coco(seen: Outline) -> bool:
 
 
 def recognise(listing: Listing) -> str | None:
-    """The first file of this format, or None."""
-    return next((key for key, seen in listing.outlines.items() if is_coco(seen)), None)
+    """The first file of this format, or None; one that calls itself DICE is none."""
+    files = listing.outlines.items()
+    return next((key for key, seen in files if is_coco(seen) and "format_version" not in seen.keys), None)
 
 
 def read(source: Source) -> Annotations:

@@ -13,11 +13,13 @@ _LEGACY = "annotations.json"
 
 
 def recognise(listing: Listing) -> str | None:
-    """The first annotation file at the root, or None."""
+    """The first annotation file at the root, or None; a file of COCO under its name is none."""
     keys = set(listing.keys)
     for name in (*_FILES, _LEGACY):
-        if name in keys and (name != _LEGACY or "format_version" in listing.outlines.get(name, Outline()).keys):
-            return name
+        if name in keys:
+            seen = listing.outlines.get(name, Outline()).keys
+            if "format_version" in seen or (name != _LEGACY and "categories" not in seen):
+                return name
     return None
 
 

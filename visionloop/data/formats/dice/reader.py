@@ -46,19 +46,21 @@ def read_dice(source: Source) -> Annotations:
         return _annotations(header, pieces, file, source.group, source.alive)
 
 
-def read_file(data: bytes, file: str, task: str | None) -> Annotations:
+def read_file(data: bytes, file: str, task: str | None, group: str | None = None) -> Annotations:
     """A DICE file in memory as canonical annotations.
 
     Args:
         data: The file's bytes.
         file: Its name, for errors.
         task: The task that it is read for, or None to take the file's own.
+        group: The field of the images whose value keeps images in one split, or None.
 
     Raises:
+        InvalidConfig: If the group names nothing.
         InvalidDataset: If it is not DICE; the sentence says which field.
     """
     header, pieces = split(data, file, task)
-    return _annotations(header, pieces, file, None, lambda: None)
+    return _annotations(header, pieces, file, group, lambda: None)
 
 
 def _annotations(

@@ -22,7 +22,7 @@ from visionloop.core.errors import Defect, InvalidDataset
 from visionloop.core.folders import process_folder
 from visionloop.core.logs import LOGGER
 from visionloop.data.decoding import Undecodable, decode
-from visionloop.data.dice import Header
+from visionloop.data.headers import Header
 from visionloop.data.images import header_of
 
 if TYPE_CHECKING:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-import rfc8785
-
-from visionloop.core.encodings import without_mark
-from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
-from visionloop.data.dice.format import SPLITS, Dataset, Split, printable
+from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.data.annotations.tables import SPLITS, Annotations, Split
+from visionloop.data.dice.format import printable
 
 #: The fractions of a rule sum to 1 within this.
 TOLERANCE = 1e-9
@@ -79,22 +77,31 @@ FILL = SplitRule(train=0.8, val=0.1, test=0.1)
 
 @dataclass(frozen=True)
 class Assignment:
-    """The split of each image by file name, and one sentence for each split that was filled."""
+    """The split of each image by file name.
+
+    Attributes:
+        splits: The split of each image.
+        also: Another split that an image counts for as well.
+        notices: A sentence for each split that was filled, or that shares its images.
+    """
 
     splits: dict[str, Split]
+    also: Mapping[str, Split] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of images in each of the three splits."""
-        counted = Counter(self.splits.values())
+        counted = Counter((*self.splits.values(), *self.also.values()))
         return {split: counted[split] for split in SPLITS}
 
     def digest(self) -> str:
         """SHA-256 of the splits, 64 hex digits, whatever their order."""
         digest = hashlib.sha256()
         for name in sorted(self.splits):
-            digest.update(rfc8785.dumps([name, self.splits[name]]) + b"\n")
+            splits = [self.splits[name], self.also[name]] if name in self.also else [self.splits[name]]
+            # As RFC 8785 writes texts, which is how the standard library escapes them.
+            digest.update(json.dumps([name, *splits], ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
 
 
@@ -168,90 +175,42 @@ def fraction(name: str, seed: int = 0) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def groups(data: bytes, file: str, field: str) -> dict[str, str]:
-    """The group of each image that has one, read from a file that ``decode`` has accepted.
-
-    Groups are read separately from the dataset because any field can be the group, even a person's name: only ``assign`` uses
-    them, and they are not kept.
-
-    Args:
-        data: The annotation file's bytes.
-        file: Its name, for errors.
-        field: A field of an image, or of its ``metadata`` or ``attributes``; the first that has it counts.
-
-    Returns:
-        The group by file name, as text; images without the field are absent.
-
-    Raises:
-        InvalidConfig: If no image has the field, or one holds a list or an object in it.
-    """
-    if field in ("file_name", "annotations", "metadata", "attributes"):
-        raise InvalidConfig(f"group={field} groups no images; name another field of the images in {file}.")
-    wanted = ("value", Any, msgspec.field(name=field, default=None))
-    holder = msgspec.defstruct("Holder", [wanted], gc=False)
-    image_type = msgspec.defstruct(
-        "GroupedImage",
-        [("file_name", str), wanted, ("metadata", holder | None, None), ("attributes", holder | None, None)],
-        gc=False,
-    )
-    file_type = msgspec.defstruct("GroupedFile", [("images", list[image_type])])  # type: ignore[valid-type]
-    try:
-        images = msgspec.json.decode(without_mark(data), type=file_type).images  # type: ignore[attr-defined]
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise InvalidConfig(f"{file}: group={field} can't be read ({error}); name another field.") from None
-    group_by_name: dict[str, str] = {}
-    for index, image in enumerate(images):
-        holders = (image, image.metadata, image.attributes)
-        value = next(
-            (candidate.value for candidate in holders if candidate is not None and candidate.value not in (None, "")),
-            None,
-        )
-        if isinstance(value, list | dict):
-            raise InvalidConfig(f"{file}: images[{index}]: group={field} is a list or an object; name another field.")
-        if value is not None:
-            group_by_name[image.file_name] = value if isinstance(value, str) else rfc8785.dumps(value).decode()
-    if not group_by_name:
-        raise InvalidConfig(f"{file}: group={field} is a field of no image; name one that the images have.")
-    return group_by_name
-
-
-def assign(
-    dataset: Dataset,
-    rule: SplitRule | SharedSplit | None,
-    groups: Mapping[str, str] | None = None,
-    origin: str = "--split",
-) -> Assignment:
+def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str = "--split") -> Assignment:
     """Gives each image its split.
 
     With a rule, only u decides, the ``fraction`` of the file name, or of the group if the image has one: u < test is test,
-    u < test + val is val, anything else is train. Without a rule the ``split`` field decides, and a missing one means train;
+    u < test + val is val, anything else is train. Without a rule the ``split`` column decides, and a missing one means train;
     if no image is in val or test, that split is filled from the train images by ``FILL``.
 
-    With a ``SharedSplit`` the ``split`` field decides, nothing is filled, and an image keeps the split that it states: that it
-    counts for the other one as well is the rule's to say.
+    With a ``SharedSplit`` the ``split`` column decides, nothing is filled, and the images of one split count for the other one as
+    well. So do images that the dataset itself gives to both, unless a rule gives each image one split.
 
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
     train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way.
 
     Args:
-        dataset: The decoded annotations.
+        read: The annotations; their column ``group`` holds the values of the field that the rule names.
         rule: The run's or the dataset's rule, or None.
-        groups: The result of the function ``groups`` for ``rule.group``.
         origin: Where the rule was written, for errors.
 
     Raises:
         InvalidDataset: If there are too few images to fill each of these splits.
     """
+    names: list[str] = read.images["file_name"].to_pylist()
+    stated = {
+        name: _SPLITS_BY_NAME.get(split or "train", "train")
+        for name, split in zip(names, read.images["split"].to_pylist(), strict=True)
+    }
     if isinstance(rule, SharedSplit):
-        return _shared(dataset, rule)
-    if rule is not None and rule.group is not None and groups is None:
-        raise Defect(f"The split's rule has group={rule.group}, but no groups were given.")
-    names = [image.file_name for image in dataset.images]
+        return _shared(read.file, stated, rule)
     notices: list[str] = []
-    splits: dict[str, Split] = {}
-    keys = groups if rule is not None and rule.group is not None and groups is not None else {}
+    also: dict[str, Split] = {}
+    keys: dict[str, str] = {}
     wanted: list[Split]
     if rule is not None:
+        if rule.group is not None:
+            grouped = zip(names, read.images["group"].to_pylist(), strict=True)
+            keys = {name: group for name, group in grouped if group is not None}
         splits = {name: rule.of(keys.get(name, name)) for name in names}
         wanted = [split for split in _FILLING_ORDER if getattr(rule, split)]
         movable = names
@@ -259,49 +218,59 @@ def assign(
         if keys and alone:
             verbs = "has no {}, and is" if len(alone) == 1 else "have no {}, and are"
             notices.append(
-                f"{dataset.file}: {len(alone)} {'image' if len(alone) == 1 else 'images'} {verbs.format(rule.group)} "
+                f"{read.file}: {len(alone)} {'image' if len(alone) == 1 else 'images'} {verbs.format(rule.group)} "
                 f"split by file name: {listed(alone)}."
             )
+        if read.shared:
+            notices.append(
+                f"{read.file}: {len(read.shared)} images are in val and test, and get one split each by the rule: "
+                f"{listed(read.shared)}."
+            )
     else:
-        splits = {image.file_name: _SPLITS_BY_NAME.get(image.split or "train", "train") for image in dataset.images}
+        also = dict.fromkeys(read.shared, "test")
+        splits = stated
         movable = [name for name in names if splits[name] == "train"]
         wanted = list(_FILLING_ORDER)
-        for split in [split for split in wanted if split not in splits.values()]:
+        for split in [split for split in wanted if not _has_images(split, splits, also)]:
             moved = [name for name in movable if FILL.of(name) == split]
             splits.update(dict.fromkeys(moved, split))
             if moved:
                 notices.append(
-                    f"{dataset.file}: no image is in {split}; by the hash of their file names it got {len(moved)} of "
+                    f"{read.file}: no image is in {split}; by the hash of their file names it got {len(moved)} of "
                     f"{len(movable)} train images: {listed(moved)}."
                 )
     together: dict[str, list[str]] = {}
     for name in movable:
         together.setdefault(keys.get(name, name), []).append(name)
     for split in wanted:
-        if split not in splits.values():
-            notices += _fill_empty(split, splits, together, (rule or FILL).seed, dataset.file)
-    empty = [split for split in wanted if split not in splits.values()]
+        if not _has_images(split, splits, also):
+            notices += _fill_empty(split, splits, together, (rule or FILL).seed, read.file)
+    empty = [split for split in wanted if not _has_images(split, splits, also)]
     if empty:
         raise InvalidDataset(
-            f"{f'{dataset.file}: images[].split' if rule is None else origin}: the {len(names)} images leave "
+            f"{f'{read.file}: images[].split' if rule is None else origin}: the {len(names)} images leave "
             f"{' and '.join(empty)} empty; label more images, or change the split."
         )
-    return Assignment(splits, tuple(notices))
+    return Assignment(splits, also, tuple(notices))
 
 
-def _shared(dataset: Dataset, rule: SharedSplit) -> Assignment:
+def _has_images(split: Split, splits: Mapping[str, Split], also: Mapping[str, Split]) -> bool:
+    return split in splits.values() or split in also.values()
+
+
+def _shared(file: str, splits: dict[str, Split], rule: SharedSplit) -> Assignment:
     """The splits that the images state, with a notice that those of one split are seen as another."""
-    splits = {image.file_name: _SPLITS_BY_NAME.get(image.split or "train", "train") for image in dataset.images}
     counted = Counter(splits.values())
     for needed in ("train", rule.source):
         if not counted[_SPLITS_BY_NAME[needed]]:
             raise InvalidDataset(
-                f"{dataset.file}: images[].split: no image is in {needed}, which --split {rule.split}={rule.source} needs; "
+                f"{file}: images[].split: no image is in {needed}, which --split {rule.split}={rule.source} needs; "
                 "give the images another split, or the option fractions."
             )
     seen = "the best epoch is chosen on them, so what is measured on test flatters the model"
-    notice = f"{dataset.file}: the {counted[rule.source]} images of {rule.source} are {rule.split} as well: {seen}."
-    return Assignment(splits, (notice,))
+    notice = f"{file}: the {counted[rule.source]} images of {rule.source} are {rule.split} as well: {seen}."
+    also = {name: rule.split for name, split in splits.items() if split == rule.source}
+    return Assignment(splits, also, (notice,))
 
 
 def _fill_empty(
