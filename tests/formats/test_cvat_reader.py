@@ -181,12 +181,6 @@ BROKEN = {
     "points": (cvat('<polygon label="cat" points="1,1;2"/>'), "is not a list of x,y;x,y"),
     "two corners": (cvat('<polygon label="cat" points="1,1;2,2"/>'), "fewer than 3 corners"),
     "no points": (cvat('<polygon label="cat"/>'), "image[0].polygon[0].points is missing"),
-    "runs": (cvat('<mask label="cat" rle="1,2" left="0" top="0" width="2" height="2"/>'), "the runs cover 3 pixels, not 2 × 2"),
-    "a mask outside": (cvat('<mask label="cat" rle="4" left="39" top="0" width="2" height="2"/>'), "does not lie in its image"),
-    "a huge mask": (
-        cvat('<mask label="cat" rle="4" left="0" top="0" width="2" height="2"/>', attributes='name="a.png" width="2000000000" height="2000000000"'),
-        "does not lie in its image",
-    ),
     "a keypoint": (
         cvat('<skeleton label="person"><points label="tail" points="1,1"/></skeleton>', labels=PERSON),
         'points[0]: "tail" is not a keypoint of "person"',
@@ -201,6 +195,30 @@ def test_a_broken_file_is_named_with_its_field(tmp_path: Path, case: str) -> Non
     sentence = refused("cvat", tmp_path, files(text))
     assert words in sentence
     assert sentence.startswith("annotations.xml: ")
+
+
+WRONG_MASKS = {
+    "runs": (cvat('<mask label="cat" rle="1,2" left="0" top="0" width="2" height="2"/>'), "the runs cover 3 pixels, not 2 × 2"),
+    "a mask outside": (cvat('<mask label="cat" rle="4" left="39" top="0" width="2" height="2"/>'), "does not lie in its image"),
+    "a huge mask": (
+        cvat('<mask label="cat" rle="4" left="0" top="0" width="2" height="2"/>', attributes='name="a.png" width="2000000000" height="2000000000"'),
+        "does not lie in its image",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_MASKS)
+def test_a_wrong_mask_is_a_finding(tmp_path: Path, case: str) -> None:
+    text, words = WRONG_MASKS[case]
+    [finding] = read("cvat", tmp_path, files(text)).findings
+    assert (finding.severity, finding.code, finding.file_name, finding.field) == (
+        "error",
+        "mask",
+        "a.png",
+        "image[0][0]",
+    )
+    assert words in finding.sentence
+    assert finding.sentence.startswith("annotations.xml: a.png: image[0].mask[0]")
 
 
 def test_a_task_that_nothing_is_labelled_for(tmp_path: Path) -> None:

@@ -210,10 +210,6 @@ BROKEN = {
     "points": (broken(points=[[1, 2, 3]]), "value.points"),
     "two corners": (broken(points=[[1, 2], [3, 4]]), "value.points: fewer than 3 corners"),
     "no width": (broken(width=None), "value.width is missing"),
-    "a wrong mask": (broken(rle=[1, 2, 3]), "value.rle: not the mask of a picture of 40 × 20 pixels"),
-    "a cut mask": (broken(rle=packed(np.eye(20, 40, dtype=bool))[:-30]), "value.rle: not the mask of a picture"),
-    "no bytes": (broken(rle=[1, -2]), "value.rle: expected a list of whole numbers from 0 to 255"),
-    "no list": (broken(rle={"a": 1}), "value.rle: expected a list of whole numbers from 0 to 255"),
     "no data": (json.dumps([{"data": [], "annotations": []}]), "[0].data: expected object, got array"),
     "no image": (json.dumps([task(region(), data={"text": "hello"})]), "export.json: [0].data.image is missing"),
     "an image in it": (json.dumps([task(region(), image="data:image/png;base64,aaaa")]), "it holds the image itself"),
@@ -228,6 +224,24 @@ BROKEN = {
     "nothing labelled": (json.dumps([task()]), "nothing is labelled, so there is no class"),
     "a class": (json.dumps([task(region(["\x00"]))]), "the class name"),
 }  # fmt: skip
+
+
+WRONG_MASKS = {
+    "a wrong mask": (broken(rle=[1, 2, 3]), "value.rle: not the mask of a picture of 40 × 20 pixels"),
+    "a cut mask": (broken(rle=packed(np.eye(20, 40, dtype=bool))[:-30]), "value.rle: not the mask of a picture"),
+    "no bytes": (broken(rle=[1, -2]), "value.rle: expected a list of whole numbers from 0 to 255"),
+    "no list": (broken(rle={"a": 1}), "value.rle: expected a list of whole numbers from 0 to 255"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_MASKS)
+def test_a_wrong_mask_is_a_finding(tmp_path: Path, case: str) -> None:
+    text, words = WRONG_MASKS[case]
+    [finding] = read("labelstudio", tmp_path, {"export.json": text, "a.png": PICTURE}).findings
+    assert (finding.severity, finding.code, finding.file_name) == ("error", "mask", "a.png")
+    assert finding.field == "[0].result[0]"
+    assert finding.sentence.startswith("export.json: a.png: [0].result[0].value.rle: ")
+    assert words in finding.sentence
 
 
 @pytest.mark.parametrize("case", BROKEN)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
+from visionloop.data.annotations.outlined import with_outlines
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats import coco, cvat, dice, folders, labelstudio, voc, yolo
 from visionloop.data.formats.listing import Listing
@@ -73,11 +74,16 @@ def fitting(listing: Listing) -> list[tuple[str, str]]:
 
 
 def reader(name: str, option: str = "--format") -> Callable[[Source], Annotations]:
-    """What reads a format. Raises InvalidConfig, with the option and the formats that are read, for a name that is none of them."""
+    """What reads a format; for segmentation masks of single objects become polygons.
+
+    Raises:
+        InvalidConfig: For a name that is not a format that is read; it names the option and those that are.
+    """
     readers = {name: entry.read for name, entry in formats().items() if entry.read is not None}
     if name not in readers:
         raise InvalidConfig(f"{option} {name}: no such format is read; choose one of {', '.join(readers)}.")
-    return readers[name]
+    read = readers[name]
+    return lambda source: with_outlines(read(source), source.alive)
 
 
 def named_file(outline: Outline) -> str | None:

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import BOX, OBJECTS, Whole, column
+from visionloop.data.dice.format import printable
 from visionloop.data.formats.keys import counted
 from visionloop.data.formats.rows import Box
 
@@ -92,11 +94,22 @@ class Drawn:
         turned: Rectangles that are turned.
         ellipses: Ellipses.
         not_read: What is not read, by its words for one and for several.
+        wrong_masks: Masks that can't be decoded, or don't fit their image.
     """
 
     turned: int = 0
     ellipses: int = 0
     not_read: Counter[tuple[str, str]] = field(default_factory=Counter)
+    wrong_masks: list[Finding] = field(default_factory=list)
+
+    def wrong_mask(self, file: str, file_name: str, where: str, sentence: str) -> None:
+        """Adds the finding about a mask of an image, from the sentence that refuses it."""
+        text = printable(f"{file}: {file_name}: {sentence.removeprefix(f'{file}: ')}")
+        self.wrong_masks.append(Finding("error", "mask", file_name, where, text))
+
+    def findings(self, task: str) -> tuple[Finding, ...]:
+        """What is wrong with objects that a task is learned from."""
+        return tuple(self.wrong_masks) if Kind.MASK in SERVES[task] else ()
 
     def notices(self, task: str) -> Iterator[str]:
         """How these are read, and what is not."""

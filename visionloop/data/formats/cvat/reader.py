@@ -16,7 +16,7 @@ from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.cvat import is_cvat
 from visionloop.data.formats.cvat.labels import Labels
 from visionloop.data.formats.cvat.shapes import shapes
-from visionloop.data.formats.keys import Keys, checked, counted, extension, split_of_file, split_word
+from visionloop.data.formats.keys import Keys, checked, counted, extension, file_name, split_of_file, split_word
 from visionloop.data.formats.listing import END_BYTES
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.shapes import Drawn, choose_task, flip_pairs, of_task
@@ -80,8 +80,9 @@ class _Export:
         where = f"{file}: image[{position}]"
         name = checked(element.get("name") or "", f"{where}.name")
         width, height = (pixels(element.get(side), f"{where}.{side}") for side in ("width", "height"))
+        key = self._key(name, element.get("subset") or "")
         row = self.rows.image(
-            self._key(name, element.get("subset") or ""),
+            key,
             where,
             position,
             size=(width, height),
@@ -90,6 +91,8 @@ class _Export:
             group=None if self.source.group is None else element.get(self.source.group),
         )
         for shape in shapes(element, (width, height), self.labels.keypoints, where, self.drawn):
+            if shape.problem:
+                self.drawn.wrong_mask(file, file_name(key), f"image[{position}][{shape.position}]", shape.problem)
             self.rows.object(
                 row,
                 shape.position,
@@ -147,6 +150,7 @@ class _Export:
             objects=objects,
             image_field="image[{image}]",
             object_field="image[{image}][{object}]",
+            findings=self.drawn.findings(task),
             notices=(*told, *made, *self.drawn.notices(task), *self._notices(unlisted, task), *self.keys.notices()),
             metadata={"dataset_id": None, "dataset_name": None},
         )

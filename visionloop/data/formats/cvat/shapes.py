@@ -27,7 +27,10 @@ _NOT_READ = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape: its index in the image, its label, its kind and its geometry in pixels, and its attributes."""
+    """A shape: its index in the image, its label, its kind and its geometry in pixels, and its attributes.
+
+    ``problem`` is the sentence about a mask that is wrong; then it has no geometry.
+    """
 
     position: int
     label: str
@@ -37,6 +40,7 @@ class Shape:
     mask: str | None = None
     keypoints: list[int] | None = None
     attributes: dict[str, Any] | None = None
+    problem: str | None = None
 
 
 def shapes(
@@ -71,7 +75,7 @@ def shapes(
         if reader := _OUTLINES.get(element.tag):
             geometry = reader(element, field, drawn)
         elif element.tag == "mask":
-            geometry = coco_mask(element, size, field)
+            geometry = _mask(element, size, field)
         elif element.tag == "skeleton":
             geometry = _skeleton(element, keypoints.get(label, []), field)
         yield Shape(position, label, _KINDS[element.tag], attributes=_attributes(element), **geometry)
@@ -100,6 +104,13 @@ def _ellipse(element: Element, field: str, drawn: Drawn) -> dict[str, Any]:
     drawn.ellipses += 1
     polygon = ellipse((x, y), (across, down), number(element.get("rotation", "0"), f"{field}.rotation"))
     return {"box": bounds(polygon), "polygon": polygon}
+
+
+def _mask(element: Element, size: tuple[int | None, int | None], field: str) -> dict[str, Any]:
+    try:
+        return coco_mask(element, size, field)
+    except InvalidDataset as error:
+        return {"problem": error.sentence}
 
 
 def _skeleton(element: Element, names: list[str], field: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import Annotations, Whole
 from visionloop.data.dice.format import DEEPEST, depth, printable, shown
-from visionloop.data.formats.keys import Keys, counted, extension, split_of_file, split_of_folders
+from visionloop.data.formats.keys import Keys, counted, extension, file_name, split_of_file, split_of_folders
 from visionloop.data.formats.labelstudio import config, is_label_studio
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
 from visionloop.data.formats.labelstudio.images import Images
@@ -148,6 +148,9 @@ class _Export:
         sides = (float(width), float(height)) if width and height else None
         for shape in shapes(entry.result, sides, where, self.drawn):
             self.several_labels += len(shape.labels) > 1 and shape.kind != Kind.LABEL
+            if shape.problem:
+                at = f"[{entry.index}].result[{shape.position}]"
+                self.drawn.wrong_mask(file, file_name(entry.key), at, shape.problem)
             for label in shape.labels:
                 self.rows.object(
                     image,
@@ -220,7 +223,7 @@ class _Export:
             objects=objects,
             image_field="[{image}]",
             object_field="[{image}].result[{object}]",
-            findings=tuple(self.findings),
+            findings=(*self.findings, *self.drawn.findings(task)),
             notices=(*told, *made, *self.drawn.notices(task), *self._notices(), *self.keys.notices()),
             metadata={"dataset_id": None, "dataset_name": None},
         )

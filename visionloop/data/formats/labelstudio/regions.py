@@ -24,7 +24,10 @@ _BARE = frozenset({"rectangle", "polygon", "ellipse", "brush", "keypoint"})
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape: its index in ``result``, its labels, its kind and its geometry in pixels, and its attributes."""
+    """A shape: its index in ``result``, its labels, its kind and its geometry in pixels, and its attributes.
+
+    ``problem`` is the sentence about a mask that is wrong; then it has no geometry.
+    """
 
     position: int
     labels: tuple[str, ...]
@@ -33,6 +36,7 @@ class Shape:
     polygon: Polygon | None = None
     mask: str | None = None
     attributes: Mapping[str, Any] | None = None
+    problem: str | None = None
 
 
 def shapes(result: tuple[Region, ...], size: tuple[float, float] | None, where: str, drawn: Drawn) -> Iterator[Shape]:
@@ -117,7 +121,10 @@ def _size(region: Region, size: tuple[float, float] | None) -> tuple[float, floa
 def _geometry(value: Value, size: tuple[float, float] | None, where: str, drawn: Drawn) -> dict[str, Any] | None:
     """Kind, box, and polygon or mask, in pixels; without the picture's size the kind alone. None where nothing is painted."""
     if bytes(value.rle):
-        painted = brush.geometry(bytes(value.rle), size, where) if size else {}
+        try:
+            painted = brush.geometry(bytes(value.rle), size, where) if size else {}
+        except InvalidDataset as error:
+            return {"kind": Kind.MASK, "problem": error.sentence}
         return None if painted is None else {"kind": Kind.MASK} | painted
     if value.points is not None:
         if len(value.points) < 3:
