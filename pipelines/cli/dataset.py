@@ -1,11 +1,11 @@
-"""``visionloop dataset``: what a dataset is, before anything is trained on it."""
+"""``visionloop dataset``: what a dataset is, before anything is trained on it, and datasets in other formats."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,24 +23,30 @@ if TYPE_CHECKING:
 #: How many findings are printed for a person.
 MOST_FINDINGS = 20
 
-application = typer.Typer(no_args_is_help=True, help="Look at a dataset.", rich_markup_mode=None)
+application = typer.Typer(
+    no_args_is_help=True, help="Look at a dataset, or write it in another format.", rich_markup_mode=None
+)
 
 
 @application.callback()
 def dataset() -> None:
-    """Look at a dataset."""
+    """Look at a dataset, or write it in another format."""
+
+
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help="The format to read it as (default: recognised from what lies there)."),
+]
+Task = Annotated[
+    str | None, typer.Option(help="detection, segmentation, classification or pose (default: the dataset's).")
+]
 
 
 @application.command("inspect")
 def inspect(
     uri: Annotated[str, typer.Argument(help="Where the dataset lies: s3://…, file://… or a path.")],
-    format_name: Annotated[
-        str | None,
-        typer.Option("--format", help="The format to read it as (default: recognised from what lies there)."),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="detection, segmentation, classification or pose (default: the dataset's).")
-    ] = None,
+    format_name: FormatName = None,
+    task: Task = None,
     output: Output = None,
 ) -> None:
     """Reads a dataset as it lies, and prints format, task, splits, classes, counts and findings; writes nothing.
@@ -56,8 +62,63 @@ def inspect(
         raise InvalidDataset(f"{errors[0]}{more}")
 
 
+@application.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The dataset to read: s3://…, file://… or a path.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DST", help="Where DICE is written: an empty folder or prefix.")
+    ],
+    format_name: FormatName = None,
+    task: Task = None,
+    output: Output = None,
+) -> None:
+    """Writes a dataset of any format as DICE; images are linked in folders, copied by the store in a store.
+
+    Example: visionloop dataset import coco-pets pets
+    """
+    from visionloop.pipelines.cli.exchange import exchanged
+
+    with _store(source, destination), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
+        result = exchanged(source, destination, format_name, "dice", task, Path(work))
+    show(result, written_lines(result), output)
+
+
 def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -> dict[str, Any]:
-    """What a dataset holds.
+    """What a dataset holds; raises as ``read_dataset``.
+
+    Args:
+        uri: Where it lies.
+        format_name: The format to read it as, or None to recognise it.
+        task: The task, or None to take the dataset's.
+        work: A folder for large files.
+    """
+    from visionloop.data.formats import formats
+
+    read = read_dataset(uri, format_name, task, work)
+    return {
+        "dataset": read.source.prefix.uri,
+        "format": read.format_name,
+        "title": formats()[read.format_name].title,
+        "evidence": read.evidence,
+        **_counts(read.annotations),
+        "findings": [asdict(entry) for entry in _findings(read.source, read.annotations)],
+        "notices": read.notices,
+    }
+
+
+@dataclass(frozen=True)
+class Read:
+    """A dataset that was read: where it lies, its format and what shows it, its annotations, and what was noticed."""
+
+    source: Source
+    format_name: str
+    evidence: str | None
+    annotations: Annotations
+    notices: list[str]
+
+
+def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path) -> Read:
+    """Reads a dataset as it lies.
 
     Args:
         uri: Where it lies.
@@ -73,7 +134,7 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
     from visionloop.components.snapshot.dataset import format_of
     from visionloop.core.storage import open_prefix
     from visionloop.data.dice.tasks import parse_task
-    from visionloop.data.formats import Source, formats, reader
+    from visionloop.data.formats import Source, reader
 
     passed_over: dict[str, str] = {}
     source = Source(
@@ -88,15 +149,7 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
     if passed_over:
         key, kind = min(passed_over.items())
         notices.append(f"{len(passed_over):,} passed over that can't be read: {key} is {kind}.")
-    return {
-        "dataset": source.prefix.uri,
-        "format": name,
-        "title": formats()[name].title,
-        "evidence": evidence,
-        **_counts(annotations),
-        "findings": [asdict(entry) for entry in _findings(source, annotations)],
-        "notices": notices,
-    }
+    return Read(source, name, evidence, annotations, notices)
 
 
 def _findings(source: Source, annotations: Annotations) -> list[Finding]:
@@ -179,8 +232,19 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
         yield f"         {len(summary['findings']) - MOST_FINDINGS:,} more findings: --output json has them all"
 
 
-def _store(uri: str) -> contextlib.AbstractContextManager[None]:
-    """The embedded store, where the dataset lies in one and none is configured."""
-    if uri.startswith("s3://") and not configured("dataset"):
-        return services_for({"dataset": uri})
+def written_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What a person reads of a dataset that was written."""
+    yield f"Written  {result['title']}: {result['destination']}"
+    yield f"Task     {result['task']}"
+    yield f"Images   {result['images']:,}"
+    yield f"Objects  {result['objects']:,} read"
+    for notice in result["notices"]:
+        yield f"Notice   {notice}"
+
+
+def _store(*uris: str) -> contextlib.AbstractContextManager[None]:
+    """The embedded store, where a dataset lies in one and none is configured."""
+    in_store = next((uri for uri in uris if uri.startswith("s3://")), None)
+    if in_store and not configured("dataset"):
+        return services_for({"dataset": in_store})
     return contextlib.nullcontext()

@@ -91,21 +91,16 @@ def _look(entry: os.DirEntry[str]) -> os.stat_result | str:
     return "a pipe, a socket or a device"
 
 
-def bucket_pages(bucket: str, prefix: str, role: Role, after: str, delimiter: str) -> Iterator[Any]:
-    """The answers of a store to a listing, as S3 gives them, page by page, behind the key ``after``.
-
-    Raises:
-        OSError: If the store does not answer, with the status code in its text.
-    """
+def s3_client(role: Role) -> Any:
+    """A client of a role's store that speaks S3 itself, for what the stores' client can't say."""
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
 
     endpoint, pair = endpoint_of(role), credentials_of(role)
     config = Config(signature_version="s3v4", s3={"addressing_style": "auto" if endpoint == AWS else "path"})
     access, secret = pair or (None, None)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    client = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=None if endpoint == AWS else endpoint,
         region_name=region,
@@ -113,13 +108,44 @@ def bucket_pages(bucket: str, prefix: str, role: Role, after: str, delimiter: st
         aws_secret_access_key=secret,
         config=config,
     )
+
+
+def bucket_pages(bucket: str, prefix: str, role: Role, after: str, delimiter: str) -> Iterator[Any]:
+    """The answers of a store to a listing, as S3 gives them, page by page, behind the key ``after``.
+
+    Raises:
+        OSError: If the store does not answer, with the status code in its text.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = s3_client(role)
     asked = {"Bucket": bucket, "Prefix": prefix, "Delimiter": delimiter, "StartAfter": after}
     pages = client.get_paginator("list_objects_v2").paginate(**{name: value for name, value in asked.items() if value})
     try:
         yield from pages
     except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise OSError(f"status code: {status:03d} {error}") from error
+        raise _answer(error) from error
+    except BotoCoreError as error:
+        raise OSError(str(error)) from error
+
+
+def _answer(error: Any) -> OSError:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return OSError(f"status code: {status:03d} {error}")
+
+
+def copy_object(source_bucket: str, source: str, bucket: str, key: str, role: Role) -> None:
+    """Has a store copy an object from one of its buckets to another.
+
+    Raises:
+        OSError: If it does not, with the status code in its text.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        s3_client(role).copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": source_bucket, "Key": source})
+    except ClientError as error:
+        raise _answer(error) from error
     except BotoCoreError as error:
         raise OSError(str(error)) from error
 

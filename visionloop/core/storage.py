@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,7 +39,7 @@ from visionloop.core.errors import (
     shortened,
 )
 from visionloop.core.files import atomic_write
-from visionloop.core.listings import PARTIAL, PassedOver, bucket_pages, level, unheld, walk
+from visionloop.core.listings import PARTIAL, PassedOver, bucket_pages, copy_object, level, unheld, walk
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
 
 Item = TypeVar("Item")
@@ -286,8 +287,7 @@ class Prefix:
 
     def _pages(self, start: str, after: str, delimiter: str = "") -> Iterator[Mapping[str, Any]]:
         """A listing as the store itself gives it, behind the key ``after``."""
-        bucket = self.uri.removeprefix("s3://").partition("/")[0]
-        return bucket_pages(bucket, f"{start}/" if start else "", self.role, after, delimiter)
+        return bucket_pages(self._bucket, f"{start}/" if start else "", self.role, after, delimiter)
 
     def _held(self, page: Mapping[str, Any], passed_over: PassedOver) -> Iterator[ObjectInfo]:
         """The objects of a page that a path holds; ``passed_over`` is told of the others."""
@@ -340,6 +340,33 @@ class Prefix:
         """Copies an object within this prefix. Raises NotFound."""
         with self._errors("copy", source):
             obstore.copy(self.store, self._key(source), self._key(target))
+
+    def copy_from(self, source: Prefix, key_there: str, key: str) -> None:
+        """Puts an object of another prefix here without changing it.
+
+        Between folders it is a hard link, or a copy where the file system has no link; within a store the store copies it;
+        else its bytes are fetched and written.
+
+        Raises:
+            NotFound: If the source has no such object.
+            InvalidDataset: If it is a pipe, a socket or a device.
+        """
+        if self.on_files and source.on_files:
+            source._refuse_special(key_there)
+            with self._errors("copy", key):
+                _link(Path(f"/{source._key(key_there)}"), Path(f"/{self._key(key)}"))
+        elif self.on_files or source.on_files or self.role != source.role:
+            self.write(key, source.read(key_there))
+        elif self._bucket == source._bucket:
+            with self._errors("copy", key_there):
+                obstore.copy(self.store, source._key(key_there), self._key(key))
+        else:
+            with self._errors("copy", key_there):
+                copy_object(source._bucket, source._key(key_there), self._bucket, self._key(key), self.role)
+
+    @property
+    def _bucket(self) -> str:
+        return self.uri.removeprefix("s3://").partition("/")[0]
 
     def map(self, work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
         """Runs ``work`` on each item (a key, say) with several transfers at once; results in the items' order.
@@ -463,6 +490,20 @@ class Prefix:
         return Transient(
             f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
         )
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link to what a path leads to, or a copy where there can't be one."""
+    # A link to a link would lead nowhere once that is moved.
+    source = source.resolve(strict=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        with atomic_write(target) as partial:
+            shutil.copyfile(source, partial)
 
 
 def _file_info(key: str, status: os.stat_result) -> ObjectInfo:

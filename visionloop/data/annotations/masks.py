@@ -19,6 +19,9 @@ MOST_PIXELS = 178_956_970
 #: How many distances between the points of two rings are held at once.
 _DISTANCES = 2**20
 
+#: How many cells a union is drawn in.
+_CELLS = 2**20
+
 Points = npt.NDArray[np.int64]
 
 
@@ -150,6 +153,50 @@ def _turned(ring: Points, *, clockwise: bool) -> Points:
     following = np.roll(ring, -1, axis=0)
     doubled = int((ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]).sum())
     return ring if (doubled > 0) == clockwise else ring[::-1]
+
+
+def joined(rings: Sequence[Points]) -> Points:
+    """Rings as one outline: each is joined to those before it, there and back, by a cut between the two nearest points."""
+    outline = rings[0]
+    for ring in rings[1:]:
+        outline = _joined(outline, ring)
+    return outline
+
+
+def united(rings: Sequence[Points]) -> tuple[list[Points], bool]:
+    """Rings that together enclose the union of what each encloses, and whether some overlapped.
+
+    Joined to one outline, what two of them enclose would count as outside. Where they overlap, the outline of the union is
+    drawn in steps of a fraction of their extent.
+
+    Args:
+        rings: Corners in whole units.
+    """
+    boxes = np.array([(*ring.min(axis=0), *ring.max(axis=0)) for ring in rings])
+    near = (boxes[:, None, :2] < boxes[None, :, 2:]).all(axis=2) & (boxes[None, :, :2] < boxes[:, None, 2:]).all(axis=2)
+    if not np.triu(near, 1).any():
+        return list(rings), False
+    corner, extent = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)
+    step = max(1, int(np.ceil(np.sqrt(extent.prod() / _CELLS))))
+    columns, rows = (-(-extent // step)).tolist()
+    fills = [_filled((ring - corner) / step, rows, columns) for ring in rings]
+    if not (np.sum(fills, axis=0) > 1).any():
+        return list(rings), False
+    traced = _traced(np.logical_or.reduce(fills).astype(np.uint8), 0, 0)
+    return [np.array(polygon).reshape(-1, 2) * step + corner for polygon in traced.polygons], True
+
+
+def _filled(ring: npt.NDArray[np.float64], rows: int, columns: int) -> npt.NDArray[np.bool_]:
+    """The cells whose centres an odd number of a ring's turns encloses."""
+    crossings = np.zeros((rows, columns + 1), np.int32)
+    for (x1, y1), (x2, y2) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if y1 == y2:
+            continue
+        between = np.arange(max(0, int(np.ceil(min(y1, y2) - 0.5))), min(rows, int(np.ceil(max(y1, y2) - 0.5))))
+        x = x1 + (between + 0.5 - y1) * (x2 - x1) / (y2 - y1)
+        np.add.at(crossings, (between, np.clip(np.ceil(x - 0.5), 0, columns).astype(np.int64)), 1)
+    inside: npt.NDArray[np.bool_] = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+    return inside
 
 
 def _joined(outline: Points, hole: Points) -> Points:

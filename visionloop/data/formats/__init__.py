@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -17,6 +19,9 @@ from visionloop.data.formats import coco, cvat, dice, folders, labelstudio, voc,
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
 from visionloop.data.formats.source import Source
+
+if TYPE_CHECKING:
+    from visionloop.data.formats.written import Written
 
 __all__ = [
     "FORMATS",
@@ -30,6 +35,7 @@ __all__ = [
     "named_file",
     "reader",
     "recognise",
+    "writer",
 ]
 
 #: The entry points of formats that other distributions bring.
@@ -41,23 +47,28 @@ class Format:
     """A format: its title, as in "a COCO dataset", what finds it, and what reads it.
 
     ``recognise`` returns the file, or a phrase, that shows a listing to be of this format; None if it is not. ``read`` reads a dataset
-    into the canonical annotations, and raises InvalidDataset or InvalidConfig; None for a format that is only recognised.
+    into the canonical annotations, and raises InvalidDataset or InvalidConfig; None for a format that is only recognised. ``write`` names
+    what makes the format's files of them, as ``module:function`` (``Written`` of ``visionloop.data.formats.written``), so that no
+    stage depends on it; None for a format that is only read.
     """
 
     title: str
     recognise: Callable[[Listing], str | None]
     read: Callable[[Source], Annotations] | None = None
+    write: str | None = None
 
 
 #: By name, in the order in which they are tried: class folders fit only where nothing else does.
 FORMATS: Mapping[str, Format] = {
-    "dice": Format("a DICE dataset", dice.recognise, dice.read),
-    "coco": Format("a COCO dataset", coco.recognise, coco.read),
+    "dice": Format("a DICE dataset", dice.recognise, dice.read, "visionloop.data.formats.dice.writer:write"),
+    "coco": Format("a COCO dataset", coco.recognise, coco.read, "visionloop.data.formats.coco.writer:write"),
     "labelstudio": Format("a Label Studio export", labelstudio.recognise, labelstudio.read),
     "cvat": Format("a CVAT export", cvat.recognise, cvat.read),
-    "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read),
-    "yolo": Format("a YOLO dataset", yolo.recognise, yolo.read),
-    "folders": Format("an image folder", folders.recognise, folders.read),
+    "voc": Format("a Pascal VOC dataset", voc.recognise, voc.read, "visionloop.data.formats.voc.writer:write"),
+    "yolo": Format("a YOLO dataset", yolo.recognise, yolo.read, "visionloop.data.formats.yolo.writer:write"),
+    "folders": Format(
+        "an image folder", folders.recognise, folders.read, "visionloop.data.formats.folders.writer:write"
+    ),
 }
 
 
@@ -84,6 +95,15 @@ def reader(name: str, option: str = "--format") -> Callable[[Source], Annotation
         raise InvalidConfig(f"{option} {name}: no such format is read; choose one of {', '.join(readers)}.")
     read = readers[name]
     return lambda source: with_outlines(read(source), source.alive)
+
+
+def writer(name: str, option: str = "--format") -> Callable[[Annotations], Written]:
+    """What writes a format. Raises InvalidConfig, with the option and the formats that are written, for a name that is none."""
+    writers = {name: entry.write for name, entry in formats().items() if entry.write is not None}
+    if name not in writers:
+        raise InvalidConfig(f"{option} {name}: no such format is written; choose one of {', '.join(writers)}.")
+    found: Callable[[Annotations], Written] = resolve_name(writers[name])
+    return found
 
 
 def named_file(outline: Outline) -> str | None:

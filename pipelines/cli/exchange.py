@@ -1,0 +1,81 @@
+"""What ``visionloop dataset import`` and ``export`` do: a dataset that was read is written in a format where nothing lies yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.core.storage import Prefix
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.formats import formats, writer
+from visionloop.data.formats.exchange import check_empty, write_dataset
+from visionloop.pipelines.cli.dataset import read_dataset
+
+
+def exchanged(
+    uri: str, destination: str, format_name: str | None, written_as: str, task: str | None, work: Path
+) -> dict[str, Any]:
+    """Reads a dataset as it lies and writes it in a format.
+
+    Args:
+        uri: Where it lies.
+        destination: Where it is written.
+        format_name: The format to read it as, or None to recognise it.
+        written_as: The format to write.
+        task: The task, or None to take the dataset's.
+        work: A folder for large files.
+
+    Raises:
+        InvalidConfig: If something lies at the destination, or the format is not written or does not hold the task.
+        InvalidDataset: If it can't be read, or reading shows an error, by which labels would be lost.
+        DatasetNotFound: If no dataset lies there.
+    """
+    from visionloop.core.storage import open_prefix
+
+    writer(written_as)
+    target = check_empty(destination, open_prefix(uri, "dataset").uri)
+    read = read_dataset(uri, format_name, task, work)
+    errors = [finding.sentence for finding in read.annotations.findings if finding.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1:,} more errors)" if len(errors) > 1 else ""
+        raise InvalidDataset(f"{errors[0]}{more}")
+    notices = [*read.notices, *(finding.sentence for finding in read.annotations.findings)]
+    named = dict(read.annotations.metadata)
+    named["dataset_name"] = named.get("dataset_name") or read.source.prefix.uri.rpartition("/")[2]
+    annotations = replace(read.annotations, metadata=named)
+    return written(annotations, read.source.prefix, target, written_as, notices, work)
+
+
+def written(
+    annotations: Annotations, source: Prefix, target: Prefix, name: str, notices: list[str], work: Path
+) -> dict[str, Any]:
+    """Writes a dataset, with a bar on a terminal, and says what was written.
+
+    Args:
+        annotations: What is written.
+        source: Where its images lie.
+        target: Where it is written.
+        name: The format.
+        notices: What reading it showed.
+        work: A folder for large files.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        images = bar.add_task("Images", total=len(annotations.images))
+        report = write_dataset(annotations, source, target, name, work, lambda done: bar.update(images, completed=done))
+    return {
+        "source": source.uri,
+        "destination": target.uri,
+        "format": name,
+        "title": formats()[name].title,
+        "task": annotations.task,
+        "images": report.images,
+        "objects": len(annotations.objects),
+        "files": report.files,
+        "notices": [*notices, *report.notices],
+    }

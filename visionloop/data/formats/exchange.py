@@ -1,0 +1,191 @@
+"""Writes a dataset in a format where nothing lies yet: its images first, then its annotations.
+
+In a folder all is written beside it, and renamed at the end, so that what a kill leaves has another name. A store can't rename: there a file
+says from the first byte to the last that the dataset is not complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import local_path
+from visionloop.data.annotations.tables import Annotations
+from visionloop.data.dice.format import printable, shown
+from visionloop.data.formats import writer
+from visionloop.data.formats.keys import counted
+
+#: What lies in a store as long as a dataset there is not complete.
+INCOMPLETE = "INCOMPLETE.txt"
+
+#: How many images are on their way as Python objects.
+_AT_ONCE = 10_000
+
+#: The most bytes of a file that are held; above them it goes to the disk first.
+_HELD = 2**24
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: how many images and files of annotations, and a sentence for each kind of thing that was not."""
+
+    images: int
+    files: int
+    notices: tuple[str, ...]
+
+
+def check_empty(uri: str, source: str) -> Prefix:
+    """The destination of a dataset, where nothing lies.
+
+    Args:
+        uri: The destination's.
+        source: The URI of the dataset that is read.
+
+    Raises:
+        InvalidConfig: If something lies there, or one of the two lies in the other.
+    """
+    target = open_prefix(uri, "dataset")
+    if f"{target.uri}/".startswith(f"{source}/") or f"{source}/".startswith(f"{target.uri}/"):
+        raise InvalidConfig(f"{target.uri}: it and {source} lie in one another; choose another destination.")
+    path = local_path(target.uri)
+    if path is not None and (path.is_symlink() or (path.exists() and not path.is_dir())):
+        raise InvalidConfig(
+            f"{target.uri}: a file or a link lies there; choose a folder that is empty or does not exist."
+        )
+    with _denied(target.uri):
+        first = next(iter(os.listdir(path)), None) if path is not None and path.exists() else None
+    if path is None:
+        try:
+            first = next((info.key for info in target.objects()), None)
+        except NotFound:
+            raise InvalidConfig(f"{target.uri}: there is no such bucket; create it, or correct the URI.") from None
+    if first == INCOMPLETE:
+        raise InvalidConfig(
+            f"{target.uri}: a dataset lies there that was not written to its end; remove it, or choose another destination."
+        )
+    if first is not None:
+        raise InvalidConfig(
+            printable(
+                f"{target.uri}: {shown(first)} lies there, and nothing is overwritten; choose an empty destination."
+            )
+        )
+    return target
+
+
+def write_dataset(
+    read: Annotations,
+    source: Prefix,
+    target: Prefix,
+    name: str,
+    work: Path,
+    advanced: Callable[[int], None] = lambda images: None,
+) -> Report:
+    """Writes a dataset; what lies at the destination was checked before.
+
+    Args:
+        read: The annotations; the keys of their images are those below ``source``.
+        source: Where the images lie.
+        target: Where the dataset is written.
+        name: The format's.
+        work: A folder for large files on this machine.
+        advanced: Called with the number of images that were written.
+
+    Raises:
+        InvalidConfig: If the format is not written, or does not hold the task.
+        InvalidDataset: If the format can't hold a name.
+    """
+    written = writer(name)(read)
+    with _destination(target) as place:
+        keys = read.images["key"].to_pylist()
+        pairs = ((keys[row], key) for row, key in written.images)
+        missing = _put_images(source, place, pairs, advanced)
+        files = sum(_put_file(place, key, parts, work) for key, parts in written.files)
+    notices = [*written.losses.notices()]
+    if missing:
+        words = counted(len(missing), "image does", "images do")
+        notices.append(
+            printable(f"{words} not exist ({missing[0]}): named without a picture, where the format names images.")
+        )
+    return Report(len(written.images) - len(missing), files, tuple(notices))
+
+
+def _put_images(
+    source: Prefix, target: Prefix, pairs: Iterator[tuple[str, str]], advanced: Callable[[int], None]
+) -> list[str]:
+    """Puts images to their keys; the keys of those that do not exist."""
+
+    def put(pair: tuple[str, str]) -> str | None:
+        try:
+            target.copy_from(source, *pair)
+        except NotFound:
+            return pair[0]
+        return None
+
+    missing: list[str] = []
+    done = 0
+    while some := list(itertools.islice(pairs, _AT_ONCE)):
+        for key in target.map(put, some):
+            if key is not None:
+                missing.append(key)
+            done += 1
+            advanced(done)
+    return missing
+
+
+def _put_file(target: Prefix, key: str, parts: Iterable[bytes], work: Path) -> int:
+    """Writes a file of annotations in parts."""
+    held = bytearray()
+    large = work / "annotations"
+    for part in parts:
+        held += part
+        if len(held) > _HELD:
+            with large.open("ab") as file:
+                file.write(held)
+            held.clear()
+    if not large.exists():
+        target.write(key, bytes(held))
+        return 1
+    with large.open("ab") as file:
+        file.write(held)
+    target.upload(large, key)
+    large.unlink()
+    return 1
+
+
+@contextlib.contextmanager
+def _destination(target: Prefix) -> Iterator[Prefix]:
+    """Where files are written so that a dataset that is not complete is seen to be so."""
+    path = local_path(target.uri)
+    if path is None:
+        sentence = f"This dataset is not complete: its writing is going on, or was interrupted ({target.uri}).\n"
+        if not target.create(INCOMPLETE, sentence.encode()):
+            raise InvalidConfig(f"{target.uri}: another command writes there; choose another destination.")
+        yield target
+        target.delete([INCOMPLETE])
+        return
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    with _denied(target.uri):
+        partial.mkdir(parents=True)
+    try:
+        yield open_prefix(partial.as_uri(), target.role)
+        with _denied(target.uri):
+            # An empty folder is replaced; one that was filled meanwhile is not.
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _denied(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AccessDenied(f"{uri}: it can't be written ({error.strerror}); choose a folder that can.") from error
