@@ -80,6 +80,7 @@ golden: venv ## Write what is compared: compiled pipelines, components, tables a
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/components.py
 	$(BIN)/python docs/layers.py
+	$(BIN)/python docs/schema.py
 	$(BIN)/python tests/core/logic.py
 
 golden-check: venv ## Check that the compiled pipelines are current
