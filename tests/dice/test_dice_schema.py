@@ -77,7 +77,7 @@ def is_of(value: Any, kind: str) -> bool:
         return (
             isinstance(value, int | float) and not isinstance(value, bool) and (kind == "number" or value == int(value))
         )
-    types = {"string": str, "array": list, "object": dict, "null": type(None), "boolean": bool}
+    types: dict[str, type] = {"string": str, "array": list, "object": dict, "null": type(None), "boolean": bool}
     return isinstance(value, types[kind])
 
 

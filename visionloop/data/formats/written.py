@@ -28,6 +28,11 @@ class Losses:
     """Counts what a format can't say, for one notice a kind."""
 
     _counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _sentences: list[str] = field(default_factory=list)
+
+    def say(self, sentence: str) -> None:
+        """Adds a notice that counts nothing."""
+        self._sentences.append(sentence)
 
     def add(self, number: int, singular: str, plural: str, what: str) -> None:
         """Counts things: ``1 crowd region is`` or ``2 crowd regions are``, and what becomes of them (``left out``)."""
@@ -35,9 +40,10 @@ class Losses:
             self._counts[singular, plural, what] += int(number)
 
     def notices(self) -> Iterator[str]:
-        """A sentence for each kind, in the order in which they were first counted."""
+        """A sentence for each kind, in the order in which they were first counted, and then what was said."""
         for (singular, plural, what), number in self._counts.items():
             yield printable(f"{counted(number, singular, plural)} {what}.")
+        yield from map(printable, self._sentences)
 
 
 @dataclass(frozen=True)

@@ -114,9 +114,7 @@ def _count_classes(read: Annotations, used: set[int], losses: Losses) -> None:
             len(names), "class is", "classes are", "numbered in the order of its name, no longer in that of its id"
         )
     if len(used) < 2:
-        losses.add(
-            1, "class folder is", "class folders are", "too few to be read as a dataset again: at least two are needed"
-        )
+        losses.say("Fewer than two classes have images, and class folders are read as a dataset only from two on.")
     apart = [name for name in names if name.lower() in _NO_CLASSES]
     losses.add(
         len(apart),

@@ -94,6 +94,9 @@ def _files(
     splits = rows_of_splits(read, losses, "YOLO")
     listed = {split: [keys[row] for row in rows if row in keys] for split, rows in splits.items()}
     named = {split: f"{split}.txt" for split, split_keys in listed.items() if split_keys}
+    for split in ("train", "val"):
+        if split not in named:
+            losses.say(f"No image is of {split}, and Ultralytics takes no data.yaml without {split}.")
     for split, file in named.items():
         yield file, ["".join(f"./{key}\n" for key in listed[split]).encode()]
     yield "data.yaml", [_description(classes, named, number, losses)]
