@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,40 @@ def many(count: int) -> dict[str, Any]:
     return document([image(f"{number}.png", number + 1) for number in range(count)])
 
 
-def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = many(7)
+@given(documents(), st.sampled_from([None, 1]), st.sampled_from([1, 200, 600]))
+def test_pieces_give_what_the_whole_gives(value: dict[str, Any], indent: int | None, at_once: int) -> None:
+    data = json.dumps(value, indent=indent).encode()
+    expected = read_file(data, FILE, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "BYTES_AT_ONCE", at_once)
+        found = read_file(data, FILE, None)
+    assert found.images.equals(expected.images)
+    assert found.objects.equals(expected.objects)
+    assert found.findings == expected.findings
+
+
+@pytest.mark.parametrize("text", ["}", "{", '"}', "},{", "}]},{", "\\"])
+def test_a_brace_in_a_text_ends_no_piece(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = many(9)
+    for number in (2, 5):
+        value["images"][number]["annotations"][0]["attributes"] = {text: text}
+        value["images"][number]["metadata"] = {"a": text}
+    value["images"][7]["width"] = 900.0
     expected = read(value)
-    monkeypatch.setattr(pieces, "IMAGES_AT_ONCE", 2)
+    assert expected.objects["attributes"].null_count == 7
+    monkeypatch.setattr(pieces, "BYTES_AT_ONCE", 600)
     found = read(value)
     assert found.images.equals(expected.images)
     assert found.objects.equals(expected.objects)
-    assert found.findings == expected.findings == ()
+    value["images"][7]["width"] = "wide"
+    with pytest.raises(
+        InvalidDataset, match=r'images\[7\]\.width: expected a whole number of pixels above 0, got "wide"'
+    ):
+        read(value)
 
 
 def test_an_error_in_a_later_piece_has_its_place_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr(pieces, "BYTES_AT_ONCE", 600)
     value = many(7)
     value["images"][5]["annotations"][0]["bbox"] = [1, 2, 3]
     with pytest.raises(InvalidDataset, match=r"images\[5\]\.annotations\[0\]\.bbox: expected 4 numbers .* got \[1, 2"):
@@ -101,6 +124,33 @@ def test_a_whole_number_may_be_written_with_a_point(field: str) -> None:
     assert found.images.equals(expected.images)
     assert found.objects.equals(expected.objects)
     assert found.findings == ()
+
+
+def test_a_whole_number_with_a_point_leaves_free_values_as_they_are() -> None:
+    value = many(2)
+    value["images"][0] |= {"width": 900.0, "metadata": {"a": 5.0}}
+    value["images"][1] |= {"metadata": {"a": [1, 5.0]}}
+    assert read(value).images["metadata"].to_pylist() == ['{"a":5.0}', '{"a":[1,5.0]}']
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"defect"', b'"d\xff"', r"no UTF-8 text \(classes, byte"),
+        (b'"0.png"', b'"\xff"', r"no UTF-8 text \(images\[0\], byte"),
+        (b'"platform_labeler_v1.0"', b"1e999", r"images\[0\]\.metadata: Number out of range"),
+        (
+            b'"attributes": {}',
+            b'"attributes": {"a": 1e999}',
+            r"images\[0\]\.annotations\[0\]\.attributes: Number out of range",
+        ),
+    ],
+)
+def test_what_json_can_not_hold_is_one_sentence(old: bytes, new: bytes, words: str) -> None:
+    data = encoded(many(1))
+    assert old in data
+    with pytest.raises(InvalidDataset, match=words):
+        read_file(data.replace(old, new), FILE, None)
 
 
 def test_ids_may_be_texts() -> None:

@@ -17,7 +17,7 @@ from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDatase
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations.keypoints import mirrored
-from visionloop.data.formats.coco import reader as coco_reader
+from visionloop.data.formats import document as pieces
 from visionloop.data.formats.splits import stated_split
 
 FILE = "annotations/instances_train2017.json"
@@ -214,12 +214,21 @@ def test_pieces_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mo
     value["images"][2]["id"] = value["annotations"][0]["image_id"] = "nine"
     folder = of(tmp_path, value)
     expected = layouts.read(folder, "coco")
-    monkeypatch.setattr(coco_reader, "IMAGES_AT_ONCE", 1)
-    monkeypatch.setattr(coco_reader, "ANNOTATIONS_AT_ONCE", 1)
+    monkeypatch.setattr(pieces, "BYTES_AT_ONCE", 1)
     found = layouts.read(folder, "coco")
     assert found.images.equals(expected.images)
     assert found.objects.equals(expected.objects)
     assert len(found.objects) == 3
+
+
+def test_a_text_is_an_id_of_its_own(tmp_path: Path) -> None:
+    value = document()
+    value["images"][0]["id"] = "007"
+    value["images"][1]["id"] = 2**70
+    for label in value["annotations"]:
+        label["image_id"] = 7
+    (finding,) = layouts.read(of(tmp_path, value), "coco").findings
+    assert 'image_id "7" is the id of no image (2 more annotations have such an id)' in finding.sentence
 
 
 def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
@@ -344,7 +353,8 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, change: Callable[[dict[str
     ("data", "words"),
     [
         (json.dumps(document())[:-40].encode(), "the file is no JSON (line 1"),
-        (json.dumps(document()).encode().replace(b"sub", b"s\xffb"), "no UTF-8 text"),
+        (json.dumps(document()).encode().replace(b"sub", b"s\xffb"), "no UTF-8 text (images[1], byte"),
+        (json.dumps(document()).encode().replace(b'"cat"', b'"c\xff"'), "no UTF-8 text (categories, byte"),
         (b'{"images": [], "annotations": [], "categories": ' + b"[" * 2_000, "nested too deeply"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A JSON document in pieces: a list's elements as spans of bytes that are decoded a few thousand at a time."""
+"""A JSON document in pieces: a list's elements are decoded some hundred at a time, and none of them is held."""
 
 from __future__ import annotations
 
@@ -7,66 +7,147 @@ import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice import format as dice
 
-#: How often the pages of the file that lie behind are given back, in pieces.
-_RELEASED_AFTER = 20
+#: How many bytes are decoded at once: so few that the objects made of them stay in the processor's cache.
+BYTES_AT_ONCE = 2**17
+
+#: After how many bytes the pages of the file that lie behind are given back.
+_RELEASED_AFTER = 2**26
 
 #: The mark with which some programs begin a text in UTF-8.
 _MARK = b"\xef\xbb\xbf"
 
+#: What stands between two elements of a list, or before the first one.
+_BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
+
+_EMPTY = re.compile(rb"\[[ \t\r\n]*\]")
+
+_BRACE = re.compile(rb"[{}]")
+
+#: Keys whose values are free: nothing in them is changed.
+_FREE = frozenset({"metadata", "attributes"})
+
+#: The JSON of a value that is missing.
+NOTHING = msgspec.Raw()
+
 Decoded = TypeVar("Decoded")
 
 
-@dataclass
-class Piece:
-    """Some elements of a list in a row: the index of the first, each one's JSON, and the list's name."""
+@dataclass(frozen=True)
+class Piece(Generic[Decoded]):
+    """Some elements of a list in a row.
+
+    Attributes:
+        first: The index of the first one.
+        array: Their JSON, as an array.
+        elements: The elements as structs.
+    """
 
     first: int
-    elements: list[bytes]
-    name: str = "images"
+    array: bytes
+    elements: list[Decoded]
 
-    @cached_property
-    def lines(self) -> bytes:
-        """One element after the other, a line for each (but for line breaks within one)."""
-        return b"\n".join(self.elements)
 
-    @cached_property
-    def array(self) -> bytes:
-        """The elements as a JSON array."""
-        return b"[" + b",".join(self.elements) + b"]"
+def is_list(value: msgspec.Raw) -> bool:
+    """Whether JSON is a list; also of no bytes."""
+    return bytes(memoryview(value)[:1]) in (b"", b"[")
 
-    def may_name(self, key: bytes) -> bool:
-        """Whether an object of the piece may have a key; what is escaped may be any."""
-        return b'"%s"' % key in self.lines or b"\\" in self.lines
 
-    def check_text(self, file: str) -> None:
-        """Raises InvalidDataset if it is not UTF-8."""
-        if self.lines.isascii():
-            return
-        for index, element in enumerate(self.elements):
-            try:
-                element.decode()
-            except UnicodeDecodeError as error:
-                where = f"{self.name}[{self.first + index}], byte {error.start} of it"
-                raise InvalidDataset(f"{file}: the file is no UTF-8 text ({where}); {dice.REMEDY}") from None
+def is_empty(elements: msgspec.Raw) -> bool:
+    """Whether a list has no element."""
+    return _EMPTY.fullmatch(memoryview(elements)) is not None
 
-    def decode(self, type_: type[Decoded], file: str) -> list[Decoded]:
-        """The elements as structs. Raises InvalidDataset with the field that is wrong."""
+
+def in_pieces(
+    elements: msgspec.Raw, type_: type[Decoded], name: str, file: str, data: bytes | mmap.mmap
+) -> Iterator[Piece[Decoded]]:
+    """A list's elements as structs, some at a time; none of them is held.
+
+    A piece ends where as many braces are closed as were opened. A brace in a text can make that a wrong end, where a piece is not JSON:
+    from there on each element is looked for.
+
+    Args:
+        elements: The list, whose syntax was checked.
+        type_: The struct of an element.
+        name: The list's name, for errors.
+        file: The file's, for errors.
+        data: The file, whose pages are given back.
+
+    Raises:
+        InvalidDataset: If a value is missing or not of its type; the sentence says which field.
+    """
+    view = memoryview(elements)
+    first, begin, end = 0, _after(view, 1), len(view) - 1
+    released = begin
+    while begin < end:
+        cut = _end_of_piece(view, begin)
+        array = b"".join((b"[", view[begin:cut], b"]"))
         try:
-            elements: list[Decoded] = decode_whole(self.array, list[type_])  # type: ignore[valid-type]
-            return elements
-        except (msgspec.ValidationError, RecursionError) as error:
-            text = dice.wrong_field(str(error), self.array)
-            text = re.sub(r"^\[(\d+)\]", lambda match: f"{self.name}[{self.first + int(match[1])}]", text)
-            raise InvalidDataset(dice.printable(f"{file}: {text}; {dice.REMEDY}")) from None
+            piece = _decoded(array, type_, name, file, first)
+        except msgspec.DecodeError:
+            yield from _one_by_one(elements, type_, name, file, first)
+            return
+        yield piece
+        first += len(piece.elements)
+        begin = _after(view, cut)
+        if isinstance(data, mmap.mmap) and begin - released > _RELEASED_AFTER:
+            data.madvise(mmap.MADV_DONTNEED)
+            released = begin
+
+
+def _after(view: memoryview, position: int) -> int:
+    """Where the next element begins."""
+    match = _BETWEEN.match(view, position)
+    return match.end() if match else position  # it always matches
+
+
+def _end_of_piece(view: memoryview, begin: int) -> int:
+    """Where the first element ends that reaches beyond BYTES_AT_ONCE."""
+    some = bytes(view[begin : begin + BYTES_AT_ONCE])
+    depth = some.count(b"{") - some.count(b"}")
+    for brace in _BRACE.finditer(view, begin + len(some)):
+        depth += 1 if brace[0] == b"{" else -1
+        if not depth:
+            return brace.end()
+    return len(view) - 1
+
+
+def _one_by_one(
+    elements: msgspec.Raw, type_: type[Decoded], name: str, file: str, first: int
+) -> Iterator[Piece[Decoded]]:
+    """The elements from the first one on, each looked for; slower, and never wrong."""
+    rest = msgspec.json.decode(memoryview(elements), type=list[msgspec.Raw])[first:]
+    at_once = max(1, BYTES_AT_ONCE // max(1, len(memoryview(elements)) // (first + len(rest))))
+    for start in range(0, len(rest), at_once):
+        array = b"[%b]" % b",".join(rest[start : start + at_once])
+        yield _decoded(array, type_, name, file, first + start)
+
+
+def _decoded(array: bytes, type_: type[Decoded], name: str, file: str, first: int) -> Piece[Decoded]:
+    """A piece from its JSON. Raises msgspec.DecodeError if that is not JSON, InvalidDataset for a wrong field."""
+    _check_text(array, name, file, first)
+    try:
+        return Piece(first, array, decode_whole(array, list[type_]))  # type: ignore[valid-type]
+    except (msgspec.ValidationError, RecursionError) as error:
+        msgspec.json.decode(array, type=list[msgspec.Raw])
+        text = dice.wrong_field(str(error), array)
+        text = re.sub(r"^\[(\d+)\]", lambda match: f"{name}[{first + int(match[1])}]", text)
+        raise InvalidDataset(dice.printable(f"{file}: {text}; {dice.REMEDY}")) from None
+
+
+def _check_text(array: bytes, name: str, file: str, first: int) -> None:
+    """Raises InvalidDataset if a piece is not UTF-8."""
+    if array.isascii():
+        return
+    for index, element in enumerate(msgspec.json.decode(array, type=list[msgspec.Raw])):
+        check_text(bytes(element), f"{name}[{first + index}]", file)
 
 
 @contextlib.contextmanager
@@ -90,6 +171,15 @@ def unmarked(data: bytes | mmap.mmap) -> memoryview:
     return view[len(_MARK) :] if view[: len(_MARK)] == _MARK else view
 
 
+def check_text(data: bytes, field: str, file: str) -> None:
+    """Raises InvalidDataset if a field's JSON is not UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        where = f"{field}, byte {error.start} of it"
+        raise InvalidDataset(f"{file}: the file is no UTF-8 text ({where}); {dice.REMEDY}") from None
+
+
 def decode_whole(data: bytes, type_: Any) -> Any:
     """Decodes JSON in which a whole number may be written as 128.0. Raises msgspec.ValidationError."""
     try:
@@ -108,26 +198,13 @@ _WHOLE_EXPECTED = re.compile(r"Expected `int\b.*`, got `float`")
 
 
 def _whole(value: Any) -> Any:
-    """A JSON value whose whole numbers are integers, however they were written."""
+    """A JSON value whose whole numbers are integers, however they were written; free values stay JSON as they are."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {
+            key: msgspec.Raw(msgspec.json.encode(item)) if key in _FREE else _whole(item) for key, item in value.items()
+        }
     return value
-
-
-def in_pieces(elements: list[msgspec.Raw], data: bytes | mmap.mmap, name: str, at_once: int) -> Iterator[Piece]:
-    """A list's elements, some at a time; what lies behind is forgotten, of the list and of the file's pages."""
-    elements.reverse()
-    first = 0
-    while elements:
-        taken = elements[: -at_once - 1 : -1]
-        del elements[-len(taken) :]
-        piece = Piece(first, [bytes(element) for element in taken], name)
-        del taken
-        yield piece
-        first += len(piece.elements)
-        if isinstance(data, mmap.mmap) and (first // at_once) % _RELEASED_AFTER == 0:
-            data.madvise(mmap.MADV_DONTNEED)

@@ -9,9 +9,9 @@ import msgspec
 import pyarrow as pa
 import rfc8785
 
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.document import Piece, decode_whole
+from visionloop.data.formats.document import NOTHING, Piece
 
 #: Who labelled an image, and when: never kept.
 PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
@@ -24,22 +24,35 @@ class Free:
         """``group`` is a field of an image, or of its ``metadata`` or ``attributes``; the first that has it counts."""
         self.file, self.group = file, group
         self.grouped = 0
-        fields: list[Any] = [("metadata", Any, None)]
+        if group in ("file_name", "annotations", "metadata", "attributes"):
+            raise InvalidConfig(f"group={group} groups no images; name another field of the images in {file}.")
+        fields: list[Any] = [("metadata", Any, None), ("attributes", Any, None)]
         if group is not None:
-            if group in ("file_name", "annotations", "metadata", "attributes"):
-                raise InvalidConfig(f"group={group} groups no images; name another field of the images in {file}.")
-            fields += [("attributes", Any, None), ("value", Any, msgspec.field(name=group, default=None))]
+            fields.append(("value", Any, msgspec.field(name=group, default=None)))
         self.type = msgspec.defstruct("Free", fields, gc=False)
 
-    def read(self, piece: Piece) -> tuple[pa.Array, pa.Array]:
-        """The group and the metadata of each image of a piece."""
-        if self.group is None and not piece.may_name(b"metadata"):
-            return (pa.nulls(len(piece.elements), pa.string()),) * 2
-        groups, metadata = [], []
-        for row, image in enumerate(decode_whole(piece.array, list[self.type])):  # type: ignore[name-defined]
-            metadata.append(_metadata(image.metadata))
-            groups.append(None if self.group is None else self._group(image, piece.first + row))
-        return pa.array(groups, pa.string()), pa.array(metadata, pa.string())
+    def metadata(self, piece: Piece[Any]) -> pa.Array | None:
+        """The metadata of each image of a piece, whose elements have it as JSON; None without any."""
+        values = [image.metadata for image in piece.elements]
+        if values.count(NOTHING) == len(values):
+            return None
+        return pa.array([self._metadata(value, piece.first + row) for row, value in enumerate(values)], pa.string())
+
+    def _metadata(self, text: msgspec.Raw, index: int) -> str | None:
+        try:
+            return _metadata(text)
+        except msgspec.DecodeError as error:
+            raise InvalidDataset(f"{self.file}: images[{index}].metadata: {error}; {dice.REMEDY}") from None
+
+    def groups(self, piece: Piece[Any]) -> pa.Array | None:
+        """The group of each image of a piece; None without such a rule."""
+        if self.group is None:
+            return None
+        try:
+            images = msgspec.json.decode(piece.array, type=list[self.type])  # type: ignore[name-defined]
+        except msgspec.DecodeError as error:
+            raise InvalidDataset(f"{self.file}: images[{piece.first}] or behind it: {error}; {dice.REMEDY}") from None
+        return pa.array([self._group(image, piece.first + row) for row, image in enumerate(images)], pa.string())
 
     def _group(self, image: Any, index: int) -> str | None:
         holders = [holder for holder in (image.metadata, image.attributes) if isinstance(holder, dict)]
@@ -65,8 +78,9 @@ class Free:
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
-def _metadata(value: object) -> str | None:
+def _metadata(text: msgspec.Raw) -> str | None:
     """Free values without people and dates; None if nothing is left, or they are nested too deeply."""
+    value = msgspec.json.decode(text) if bytes(text) else None
     if not isinstance(value, dict):
         return None
     kept = {key: item for key, item in value.items() if key not in PEOPLE}

@@ -1,19 +1,20 @@
-"""One JSON file of COCO: its categories, and its images and annotations as spans of bytes."""
+"""One JSON file of COCO: its categories, and its images and annotations as JSON that is decoded in pieces."""
 
 from __future__ import annotations
 
 import mmap
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.document import decode_whole, unmarked
+from visionloop.data.formats.columns import Shape
+from visionloop.data.formats.document import NOTHING, check_text, decode_whole, is_list, unmarked
 
 #: The remedy at the end of each sentence about a wrong file.
 REMEDY = "correct the file, or export it again."
@@ -29,9 +30,9 @@ Size = Annotated[int, Meta(ge=0, lt=2**31)]
 class _Document(Struct, kw_only=True):
     """The fields of a file; others are ignored."""
 
-    images: list[msgspec.Raw] | UnsetType = UNSET
-    annotations: list[msgspec.Raw] | UnsetType = UNSET
-    categories: msgspec.Raw = msgspec.Raw()
+    images: msgspec.Raw = NOTHING
+    annotations: msgspec.Raw = NOTHING
+    categories: msgspec.Raw = NOTHING
 
 
 class Category(Struct, frozen=True, gc=False, kw_only=True):
@@ -45,25 +46,21 @@ class Category(Struct, frozen=True, gc=False, kw_only=True):
     skeleton: tuple[tuple[int, int], ...] | None = None
 
 
-class Label(Struct, gc=False, kw_only=True):
-    """An annotation as it is decoded where columns can't be."""
+class Label(Shape, gc=False, kw_only=True):
+    """An annotation as it is decoded."""
 
     image_id: int | str
     category_id: dice.ClassId
-    bbox: tuple[float, float, float, float] | None = None
-    area: float | None = None
-    iscrowd: bool | Literal[0, 1, None] = None
-    segmentation: tuple[tuple[float, ...], ...] | dice.RunLength | None = None
-    keypoints: tuple[float, ...] | None = None
 
 
 class Picture(Struct, gc=False, kw_only=True):
-    """An image as it is decoded where columns can't be."""
+    """An image as it is decoded."""
 
     id: int | str
     file_name: str
     width: Size | None = None
     height: Size | None = None
+    metadata: msgspec.Raw = NOTHING
 
 
 @dataclass
@@ -72,14 +69,14 @@ class Document:
 
     Attributes:
         file: Its key.
-        images: Each one's JSON.
-        annotations: Each one's JSON.
+        images: The list's JSON.
+        annotations: The list's JSON.
         categories: In the file's order.
     """
 
     file: str
-    images: list[msgspec.Raw]
-    annotations: list[msgspec.Raw]
+    images: msgspec.Raw
+    annotations: msgspec.Raw
     categories: tuple[Category, ...]
 
 
@@ -108,17 +105,27 @@ def split(data: bytes | mmap.mmap, file: str) -> Document | str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = dice.wrong_json(error, without_mark(bytes(data)))
         raise InvalidDataset(dice.printable(f"{file}: {text}; {REMEDY}")) from None
-    raw = bytes(document.categories)
-    if document.images is UNSET or document.annotations is UNSET or raw in (b"", b"null"):
-        lists = {"images": document.images, "annotations": document.annotations}
-        return next((name for name, value in lists.items() if value is UNSET), "categories")
+    lists = {"images": document.images, "annotations": document.annotations}
+    for name, value in lists.items():
+        if not is_list(value):
+            _field(value, list[Any], name, file)
+    if missing := [name for name, value in lists.items() if not memoryview(value)]:
+        return missing[0]
+    if bytes(document.categories) in (b"", b"null"):
+        return "categories"
+    categories = _field(document.categories, tuple[Category, ...], "categories", file)
+    return Document(file, document.images, document.annotations, categories)
+
+
+def _field(raw: msgspec.Raw, type_: Any, name: str, file: str) -> Any:
+    data = bytes(raw)
+    check_text(data, name, file)
     try:
-        categories: tuple[Category, ...] = decode_whole(raw, tuple[Category, ...])
+        return decode_whole(data, type_)
     except msgspec.ValidationError as error:
         message = str(error)
-        message = message.replace("`$", "`$.categories") if "`$" in message else f"{message} - at `$.categories`"
-        raise _wrong(message, file, b'{"categories":%s}' % raw) from None
-    return Document(file, document.images, document.annotations, categories)
+        message = message.replace("`$", f"`$.{name}") if "`$" in message else f"{message} - at `$.{name}`"
+        raise _wrong(message, file, b'{"%s":%s}' % (name.encode(), data)) from None
 
 
 def _wrong(error: object, file: str, data: bytes) -> InvalidDataset:

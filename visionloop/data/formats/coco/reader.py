@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +11,11 @@ import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.findings import Finding
-from visionloop.data.annotations.tables import IMAGES, OBJECTS, Annotations, column, images_table, objects_table
+from visionloop.data.annotations.tables import IMAGES, OBJECTS, Annotations, column, images_table
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.classes import Classes
-from visionloop.data.formats.coco.columns import labels, pictures
-from visionloop.data.formats.coco.document import REMEDY, Document, split
+from visionloop.data.formats.coco.columns import Annotated, Ids, sizes
+from visionloop.data.formats.coco.document import REMEDY, Document, Label, Picture, split
 from visionloop.data.formats.coco.files import coco_files, folder_of_images, for_task
 from visionloop.data.formats.coco.masks import with_polygons
 from visionloop.data.formats.document import in_pieces, mapped
@@ -24,9 +23,6 @@ from visionloop.data.formats.free import Free
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
-
-#: How many images, and how many annotations, are decoded at once.
-IMAGES_AT_ONCE, ANNOTATIONS_AT_ONCE = 5_000, 20_000
 
 _TASKS = ("detection", "segmentation", "pose")
 
@@ -120,49 +116,36 @@ def _images(
     value, words = stated if stated is not None else (None, ())
     free = Free(file, source.group)
     folder: str | None = None
-    tables, ids = [images_table(file_name=[])], []
-    for piece in in_pieces(document.images, data, "images", IMAGES_AT_ONCE):
-        table = pictures(piece, file)
-        names = pc.replace_substring_regex(table["file_name"], r"^(\./)+", "")
+    tables, ids = [images_table(file_name=[])], Ids()
+    for piece in in_pieces(document.images, Picture, "images", file, data):
+        pictures = piece.elements
+        written = pa.array([picture.file_name for picture in pictures], pa.string())
+        names = pc.replace_substring_regex(written, r"^(\./)+", "")
         check_names(names, file, piece.first, REMEDY)
         if folder is None:
             folder = folder_of_images(source.objects()["key"], file, words, names[:100].to_pylist())
         keys = pc.binary_join_element_wise(folder, names, "")
-        groups, metadata = free.read(piece)
+        width, height = sizes(pictures)
         tables.append(
             images_table(
                 file_name=pc.replace_substring_regex(keys, "^images/", ""),
                 key=keys,
-                width=_stated(table["width"]),
-                height=_stated(table["height"]),
-                split=pa.repeat(pa.scalar(value, pa.string()), len(table)),
-                file=pa.repeat(pa.scalar(file), len(table)).dictionary_encode() if several else None,
-                position=np.arange(piece.first, piece.first + len(table), dtype=np.int32),
-                group=groups,
-                metadata=metadata,
+                width=width,
+                height=height,
+                split=pa.repeat(pa.scalar(value, pa.string()), len(pictures)),
+                file=pa.repeat(pa.scalar(file), len(pictures)).dictionary_encode() if several else None,
+                position=np.arange(piece.first, piece.first + len(pictures), dtype=np.int32),
+                group=free.groups(piece),
+                metadata=free.metadata(piece),
             )
         )
-        ids.append(table["id"])
+        ids.add([picture.id for picture in pictures])
         source.alive()
     read.grouped += free.grouped
     images = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    identities = _joined(ids)
+    identities = ids.whole()
     _check_ids(identities, images, file)
     return images, identities
-
-
-def _stated(sizes: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Sizes in pixels; null for 0, which states none."""
-    return pc.if_else(pc.equal(sizes, 0), pa.scalar(None, pa.int32()), sizes)
-
-
-def _joined(chunks: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Ids of several pieces: whole numbers, or texts where one piece has texts."""
-    if len({chunk.type for chunk in chunks}) > 1:
-        chunks = [chunk.cast(pa.string()) for chunk in chunks]
-    return pa.chunked_array(
-        [part for chunk in chunks for part in chunk.chunks], chunks[0].type if chunks else pa.int64()
-    )
 
 
 def _check_ids(ids: pa.ChunkedArray, images: pa.Table, file: str) -> None:
@@ -203,14 +186,11 @@ def _objects(
 ) -> pa.Table:
     """The objects of a file; ``image`` is the row among its images."""
     file = document.file
-    tables, of_images = [objects_table(image=[])], []
-    for piece in in_pieces(document.annotations, data, "annotations", ANNOTATIONS_AT_ONCE):
-        identities, table = labels(piece, file)
-        of_images.append(identities)
-        tables.append(table)
+    annotated = Annotated(file)
+    for piece in in_pieces(document.annotations, Label, "annotations", file, data):
+        annotated.add(piece)
         source.alive()
-    objects = pa.concat_tables(tables)
-    identities = _joined(of_images)
+    objects, identities = annotated.table(), annotated.ids.whole()
     if ids.type != identities.type:
         ids, identities = ids.cast(pa.string()), identities.cast(pa.string())
     rows = pc.index_in(identities, value_set=ids)
@@ -254,8 +234,8 @@ def _with_sizes(images: pa.Table, source: Source, notices: list[str]) -> pa.Tabl
         return images
     number = pc.sum(unknown).as_py()
     notices.append(f"{number:,} images state no width and height: these are read from the pictures.")
-    sizes = source.sizes(images["key"].take(rows).combine_chunks()) if len(rows) else ((), ())
-    for name, values in zip(("width", "height"), sizes, strict=True):
+    measured = source.sizes(images["key"].take(rows).combine_chunks()) if len(rows) else ((), ())
+    for name, values in zip(("width", "height"), measured, strict=True):
         whole = np.where(np.asarray(unknown), 0, column(images, name))
         whole[np.asarray(rows)] = values
         at = IMAGES.get_field_index(name)

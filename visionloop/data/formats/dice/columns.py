@@ -1,109 +1,85 @@
-"""A piece of a DICE file as columns: by Arrow's JSON reader where it can, else from structs that say which field is wrong."""
+"""The columns of DICE's images and objects, collected piece by piece."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.data.annotations.tables import IMAGES, images_table
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.columns import every, flattened, parsed
-from visionloop.data.formats.dice.document import Picture
+from visionloop.data.formats.columns import Objects, Optional
+from visionloop.data.formats.dice.document import Label, Picture
+from visionloop.data.formats.dice.stated import Contradictions
 from visionloop.data.formats.document import Piece
+from visionloop.data.formats.free import Free
+
+#: The folder of a dataset's images.
+BELOW = "images"
+
+_SPLITS = {"valid": "val", "validation": "val", "": None}
 
 
-def _schema(identity: pa.DataType, *more: tuple[str, pa.DataType]) -> pa.Schema:
-    """The columns of a piece, with ids of a type: whole numbers, or texts; ``more`` are fields of its annotations."""
-    label = pa.struct(
-        [
-            ("class_id", pa.int32()),
-            ("id", identity),
-            ("image_id", identity),
-            ("class_name", pa.string()),
-            ("bbox", pa.list_(pa.float64())),
-            ("bbox_format", pa.string()),
-            ("area", pa.float64()),
-            ("iscrowd", pa.int8()),
-            ("segmentation", pa.list_(pa.list_(pa.float64()))),
-            ("keypoints", pa.list_(pa.float64())),
-            *more,
-        ]
-    )
-    image = [("file_name", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("id", identity)]
-    return pa.schema([*image, ("split", pa.string()), ("annotations", pa.list_(label))])
+class Columns:
+    """Collects images with their objects."""
 
+    def __init__(self, file: str, free: Free, contradictions: Contradictions) -> None:
+        """``file`` is named in errors."""
+        self.file, self.free, self.contradictions = file, free, contradictions
+        self._names: list[pa.Array] = []
+        self._sizes: list[npt.NDArray[np.int32]] = []
+        self._counts: list[npt.NDArray[np.int64]] = []
+        self._text = {name: Optional(IMAGES.field(name).type) for name in ("split", "group", "metadata")}
+        self._objects = Objects()
 
-#: The schema by the type of ids: most files number them.
-SCHEMAS = {"numbers": _schema(pa.int64()), "texts": _schema(pa.string())}
+    def add(self, piece: Piece[Picture]) -> None:
+        """Adds a piece.
 
-#: The schema of a piece with run-length masks, which Arrow's reader can't tell from polygons.
-_WITH_MASKS = _schema(pa.string(), ("mask", pa.string()))
+        Raises:
+            InvalidDataset: If attributes are not an object, are nested too deeply, or hold a number that JSON can't hold exactly.
+        """
+        pictures = piece.elements
+        labels = [label for picture in pictures for label in picture.annotations]
+        counts = np.fromiter([len(picture.annotations) for picture in pictures], np.int64, len(pictures))
+        class_ids = [label.class_id for label in labels]
+        box, area = self._objects.add(labels, class_ids, lambda row: self._attributes(piece, labels[row]), dice.REMEDY)
+        self.contradictions.add(piece, labels, class_ids, counts, box, area)
+        self._names.append(pa.array([picture.file_name for picture in pictures], pa.string()))
+        self._sizes.append(np.array([[picture.width, picture.height] for picture in pictures], np.int32).T)
+        self._counts.append(counts)
+        splits = [_SPLITS.get(picture.split or "", picture.split) for picture in pictures]
+        columns = {
+            "split": pa.array(splits, pa.string()),
+            "group": self.free.groups(piece),
+            "metadata": self.free.metadata(piece),
+        }
+        for name, values in columns.items():
+            self._text[name].add(values, len(pictures))
 
-_SPLITS = pa.array(["train", "val", "test", "valid", "validation", ""])
+    def _attributes(self, piece: Piece[Picture], label: Label) -> str:
+        """How the attributes of a label are named."""
+        for image, picture in enumerate(piece.elements, piece.first):
+            for position, other in enumerate(picture.annotations):
+                if other is label:
+                    return f"{self.file}: images[{image}].annotations[{position}].attributes"
+        return self.file
 
-
-def table_of(piece: Piece, file: str, ids: str) -> tuple[pa.Table, str]:
-    """A piece as one of SCHEMAS, tried first with ``ids``, and the name of the one that fits.
-
-    Raises:
-        InvalidDataset: If a value is missing or not of its type; the sentence says which field.
-    """
-    piece.check_text(file)
-    for name in (ids, *(other for other in SCHEMAS if other != ids)):
-        table = parsed(piece, SCHEMAS[name])
-        if table is not None and len(table) == len(piece.elements) and _is_plain(table):
-            return table, name
-    return _from_structs(piece, file), "texts"
-
-
-def _is_plain(table: pa.Table) -> bool:
-    """Whether every value is there and allowed."""
-    if any(table[name].null_count for name in ("file_name", "width", "height", "annotations")):
-        return False
-    if (pc.min(table["width"]).as_py() or 0) < 1 or (pc.min(table["height"]).as_py() or 0) < 1:
-        return False
-    if not every(pc.is_in(table["split"].drop_null(), _SPLITS)):
-        return False
-    labels = flattened(table["annotations"])
-    if labels.null_count or labels.field("class_id").null_count:
-        return False
-    boxes, formats, crowd = (labels.field(name).drop_null() for name in ("bbox", "bbox_format", "iscrowd"))
-    polygons, keypoints = (labels.field(name).flatten() for name in ("segmentation", "keypoints"))
-    return bool(
-        every(pc.equal(pc.list_value_length(boxes), 4))
-        and not boxes.flatten().null_count
-        and every(pc.equal(formats, "xywh"))
-        and every(pc.is_in(crowd, pa.array([0, 1], pa.int8())))
-        and not (polygons.null_count or polygons.flatten().null_count or keypoints.null_count)
-    )
-
-
-def _from_structs(piece: Piece, file: str) -> pa.Table:
-    """The columns from structs: slower, but with the field that is wrong, and with run-length masks."""
-    rows = []
-    for picture in piece.decode(Picture, file):
-        row = msgspec.structs.asdict(picture) | {"id": _text(picture.id)}
-        row["annotations"] = labels = []
-        for label in picture.annotations:
-            values: dict[str, Any] = msgspec.structs.asdict(label)
-            values |= {"id": _text(label.id), "image_id": _text(label.image_id), "mask": None}
-            if isinstance(label.segmentation, dice.RunLength):
-                counts = label.segmentation.counts
-                mask = {"counts": counts if isinstance(counts, str) else list(counts), "size": label.segmentation.size}
-                values |= {"segmentation": None, "mask": json.dumps(mask, separators=(",", ":"))}
-            labels.append(values)
-        rows.append(row)
-    return pa.Table.from_pylist(rows, _WITH_MASKS)
-
-
-def masks(labels: pa.Array) -> pa.Array:
-    """The run-length masks of annotations as JSON; null where there is none."""
-    return labels.field("mask") if labels.type.get_field_index("mask") >= 0 else pa.nulls(len(labels), pa.string())
-
-
-def _text(identity: str | int | None) -> str | None:
-    """An id as text, with which an image's and an annotation's are compared."""
-    return None if identity is None else str(identity)
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """All images and all objects; what was collected is let go."""
+        counts = np.concatenate(self._counts)
+        rows = len(counts)
+        names, (width, height) = pa.chunked_array(self._names, pa.string()), np.concatenate(self._sizes, axis=1)
+        self._names.clear()
+        images = images_table(
+            file_name=names,
+            key=pc.binary_join_element_wise(f"{BELOW}/", names, ""),
+            width=width,
+            height=height,
+            position=np.arange(rows, dtype=np.int32),
+            **{name: column.whole() for name, column in self._text.items()},
+        ).combine_chunks()
+        image = np.repeat(np.arange(rows, dtype=np.int32), counts)
+        position = np.arange(len(image), dtype=np.int32)
+        position -= np.repeat((np.cumsum(counts) - counts).astype(np.int32), counts)
+        return images, self._objects.table(image, position).combine_chunks()

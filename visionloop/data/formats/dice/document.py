@@ -1,4 +1,4 @@
-"""The JSON document of DICE in pieces: its small fields typed, its images as spans of bytes that are decoded a few thousand at a time."""
+"""The JSON document of DICE: its small fields typed, its images as JSON that is decoded in pieces."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.document import Piece, decode_whole, in_pieces, unmarked
-
-#: How many images are decoded at once.
-IMAGES_AT_ONCE = 5_000
+from visionloop.data.formats.columns import Shape
+from visionloop.data.formats.document import (
+    NOTHING,
+    Piece,
+    check_text,
+    decode_whole,
+    in_pieces,
+    is_empty,
+    is_list,
+    unmarked,
+)
 
 
 class _Document(Struct, kw_only=True):
@@ -26,13 +33,13 @@ class _Document(Struct, kw_only=True):
 
     format_version: str
     classes: msgspec.Raw
-    images: list[msgspec.Raw]
+    images: msgspec.Raw
     task_type: str | None = None
     dataset_id: str | int | None = None
     dataset_name: str | None = None
     statistics: msgspec.Raw = msgspec.Raw(b"null")
-    annotations: msgspec.Raw = msgspec.Raw()
-    categories: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = NOTHING
+    categories: msgspec.Raw = NOTHING
 
     @property
     def is_coco(self) -> bool:
@@ -40,23 +47,19 @@ class _Document(Struct, kw_only=True):
         return bool(bytes(self.categories)) or bytes(self.annotations).strip(b"[] \t\r\n") not in (b"", b"null", b"{}")
 
 
-class Label(Struct, gc=False, kw_only=True):
-    """An annotation as it is decoded where columns can't be; as ``dice.Annotation``, but for its attributes."""
+class Label(Shape, gc=False, kw_only=True):
+    """An annotation as it is decoded; as ``dice.Annotation``, but for its attributes."""
 
     class_id: dice.ClassId
     id: dice.Id = None
     image_id: dice.Id = None
     class_name: str | None = None
-    bbox: tuple[float, float, float, float] | None = None
     bbox_format: Literal["xywh", None] = None
-    area: float | None = None
     iscrowd: Literal[0, 1, None] = None
-    segmentation: tuple[tuple[float, ...], ...] | dice.RunLength | None = None
-    keypoints: tuple[float, ...] | None = None
 
 
 class Picture(Struct, gc=False, kw_only=True):
-    """An image as it is decoded where columns can't be."""
+    """An image as it is decoded."""
 
     file_name: str
     width: dice.Pixels
@@ -64,6 +67,7 @@ class Picture(Struct, gc=False, kw_only=True):
     id: dice.Id = None
     split: Literal["train", "val", "test", "valid", "validation", "", None] = None
     annotations: tuple[Label, ...] = ()
+    metadata: msgspec.Raw = NOTHING
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Header:
     statistics: dice.Statistics | None
 
 
-def split(data: bytes | mmap.mmap, file: str, task: str | None) -> tuple[Header, Iterator[Piece]]:
+def split(data: bytes | mmap.mmap, file: str, task: str | None) -> tuple[Header, Iterator[Piece[Picture]]]:
     """A file's header, and its images in pieces; no more than one of them is held.
 
     Args:
@@ -89,7 +93,9 @@ def split(data: bytes | mmap.mmap, file: str, task: str | None) -> tuple[Header,
         InvalidDataset: If it is not DICE 1.x, is for another task, or has no image or no class.
     """
     document = _document(data, file)
-    return _header(document, file, task), in_pieces(document.images, data, "images", IMAGES_AT_ONCE)
+    if not is_list(document.images):
+        _field(document.images, list[Any], "images", file)
+    return _header(document, file, task), in_pieces(document.images, Picture, "images", file, data)
 
 
 def _document(data: bytes | mmap.mmap, file: str) -> _Document:
@@ -117,7 +123,7 @@ def _document(data: bytes | mmap.mmap, file: str) -> _Document:
 def _header(document: _Document, file: str, task: str | None) -> Header:
     classes = _field(document.classes, tuple[Class, ...], "classes", file)
     statistics = _field(document.statistics, dice.Statistics | None, "statistics", file)
-    if not document.images:
+    if is_empty(document.images):
         raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
     return Header(
         task=dice.checked_task(document.task_type, file, task),
@@ -129,6 +135,7 @@ def _header(document: _Document, file: str, task: str | None) -> Header:
 
 
 def _field(raw: msgspec.Raw, type_: Any, name: str, file: str) -> Any:
+    check_text(bytes(raw), name, file)
     try:
         return decode_whole(bytes(raw), type_)
     except msgspec.ValidationError as error:

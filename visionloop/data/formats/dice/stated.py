@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import printable, shown
-from visionloop.data.formats.columns import AREA_TOLERANCE, flattened, lengths
-from visionloop.data.formats.dice.columns import masks
-from visionloop.data.formats.dice.document import Header
+from visionloop.data.formats.columns import AREA_TOLERANCE, Numbers
+from visionloop.data.formats.dice.document import Header, Label, Picture
+from visionloop.data.formats.document import Piece
+
+#: The row of a label, severity, code (the label's field), problem and remedy.
+_Wrong = tuple[int, Severity, str, str, str]
 
 
 class Contradictions:
@@ -28,54 +31,77 @@ class Contradictions:
         self.findings: list[Finding] = []
         self.names = {entry.id: entry.name for entry in classes}
 
-    def add(self, table: pa.Table, first: int) -> None:
-        """Looks at a piece whose first image is ``images[first]``."""
-        labels = flattened(table["annotations"])
-        counts = lengths(table["annotations"].combine_chunks())
-        parent = np.repeat(np.arange(len(table)), counts)
-        begin = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else counts
-        found: list[tuple[int, Severity, str, str, str, str]] = []
-        for row in np.flatnonzero(self._misnamed(labels)).tolist():
-            class_id, name = labels.field("class_id")[row].as_py(), labels.field("class_name")[row].as_py()
-            if class_id in self.names:
-                problem = f"{shown(name)} disagrees with class_id {class_id}, which is {shown(self.names[class_id])}"
-                found.append((row, "error", "class_name", "class_name", problem, "correct the label"))
-        image_ids = table["id"].combine_chunks().take(pa.array(parent))
-        other = pc.fill_null(pc.not_equal(labels.field("image_id"), image_ids), False)
-        for row in np.flatnonzero(np.asarray(other)).tolist():
-            said, identity = labels.field("image_id")[row].as_py(), image_ids[row].as_py()
-            problem = f"{shown(said)} is not the id of the image that it lies in, {shown(identity)}"
-            found.append((row, "error", "image_id", "image_id", problem, "correct the label and export again"))
-        for row, area, product in _other_areas(labels):
-            problem = f"{area:g} is not the box's width × height, {product:g}"
-            found.append((row, "warning", "area", "area", problem, "export again"))
-        for row, severity, code, part, problem, remedy in sorted(found, key=lambda entry: entry[0]):
-            image = int(parent[row])
-            field = f"images[{first + image}].annotations[{row - begin[image]}].{part}"
-            name = table["file_name"][image].as_py()
+    def add(
+        self,
+        piece: Piece[Picture],
+        labels: Sequence[Label],
+        class_ids: Sequence[int],
+        counts: npt.NDArray[np.int64],
+        box: Numbers,
+        area: Numbers | None,
+    ) -> None:
+        """Looks at a piece.
+
+        Args:
+            piece: The images.
+            labels: The labels of all of them.
+            class_ids: The class id of each label.
+            counts: The number of labels of each image.
+            box: Each label's box, as ``columns.boxes`` gives them.
+            area: Each label's stated area, as ``columns.numbers`` gives them.
+        """
+        wrong = [
+            *self._misnamed(labels, class_ids),
+            *_elsewhere(piece.elements, labels, counts),
+            *_other_areas(labels, box, area),
+        ]
+        begin = np.cumsum(counts) - counts
+        for row, severity, code, problem, remedy in sorted(wrong, key=lambda entry: entry[0]):
+            image = int(np.searchsorted(begin, row, "right")) - 1
+            field = f"images[{piece.first + image}].annotations[{row - begin[image]}].{code}"
+            name = piece.elements[image].file_name
             sentence = printable(f"{self.file}: {name}: {field} {problem}; {remedy}.")
             self.findings.append(Finding(severity, code, name, field, sentence))
 
-    def _misnamed(self, labels: pa.Array) -> Any:
+    def _misnamed(self, labels: Sequence[Label], class_ids: Sequence[int]) -> Iterator[_Wrong]:
         """The labels whose class name is not that of their class id."""
-        ids, names = pa.array(list(self.names), pa.int32()), pa.array(list(self.names.values()), pa.string())
-        expected = names.take(pc.index_in(labels.field("class_id"), ids))
-        return np.asarray(pc.fill_null(pc.not_equal(labels.field("class_name"), expected), False))
+        names = [label.class_name for label in labels]
+        if names.count(None) == len(names) or names == list(map(self.names.get, class_ids)):
+            return
+        for row, (name, class_id) in enumerate(zip(names, class_ids, strict=True)):
+            expected = self.names.get(class_id)
+            if name is not None and expected is not None and name != expected:
+                problem = f"{shown(name)} disagrees with class_id {class_id}, which is {shown(expected)}"
+                yield row, "error", "class_name", problem, "correct the label"
 
 
-def _other_areas(labels: pa.Array) -> Iterator[tuple[int, float, float]]:
-    """Row, area and width × height of the boxes whose area is neither; with polygons area is the polygons' own."""
-    lists = labels.field("bbox")
-    rows = np.flatnonzero(np.asarray(lists.is_valid()))
-    box = np.asarray(lists.flatten(), np.float64).reshape(-1, 4)
-    area = np.asarray(labels.field("area").to_numpy(zero_copy_only=False), np.float64)[rows]
-    outlined = np.asarray(pc.or_(masks(labels).is_valid(), pa.array(lengths(labels.field("segmentation")) > 0)))
+def _elsewhere(pictures: Sequence[Picture], labels: Sequence[Label], counts: npt.NDArray[np.int64]) -> Iterator[_Wrong]:
+    """The labels whose image id is not that of the image that they lie in."""
+    said = [label.image_id for label in labels]
+    if said.count(None) == len(said):
+        return
+    identities = [picture.id for picture in pictures]
+    own = list(itertools.chain.from_iterable(map(itertools.repeat, identities, counts.tolist())))
+    if said == own:
+        return
+    for row, (identity, other) in enumerate(zip(own, said, strict=True)):
+        if identity is not None and other is not None and str(identity) != str(other):
+            problem = f"{shown(other)} is not the id of the image that it lies in, {shown(identity)}"
+            yield row, "error", "image_id", problem, "correct the label and export again"
+
+
+def _other_areas(labels: Sequence[Label], box: Numbers, area: Numbers | None) -> Iterator[_Wrong]:
+    """The boxes whose area is not width × height; with polygons area is the polygons' own."""
+    if area is None:
+        return
     with np.errstate(over="ignore", invalid="ignore"):
         product = box[:, 2] * box[:, 3]
         positive = (box[:, 2] > 0) & (box[:, 3] > 0) & np.isfinite(product)
-        wrong = positive & ~outlined[rows] & (np.abs(area - product) > AREA_TOLERANCE * product)
-    for index in np.flatnonzero(wrong):
-        yield int(rows[index]), float(area[index]), float(product[index])
+        other = positive & (np.abs(area - product) > AREA_TOLERANCE * product)
+    for row in np.flatnonzero(other).tolist():
+        if not labels[row].segmentation:
+            problem = f"{area[row]:g} is not the box's width × height, {product[row]:g}"
+            yield row, "warning", "area", problem, "export again"
 
 
 def stated(read: Annotations, header: Header) -> Iterator[Finding]:
