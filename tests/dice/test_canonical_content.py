@@ -87,6 +87,21 @@ def test_objects_that_begin_alike_are_sorted_whole() -> None:
     assert digests(found).to_pylist() == reference(found, "detection", None)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_boxes_that_begin_alike_are_sorted_whole(task: str) -> None:
+    boxes = [[1, 2, 3, 4], [1, 2, 3, 3], [-1, 2, 3, 3], [1, -2, 3, 3], [1, 2, 3, 4], [1.01, 0, 0, 0]]
+    labels = [annotation(number, bbox=box) for number, box in enumerate([*boxes, None, *boxes[::-1], None])]
+    foreign = [{"class_id": number, "bbox": box} for number in (-5, 2**31 - 1, 0, 1) for box in boxes]
+    for some in (labels, foreign):
+        images = [
+            image("a.png", annotations=some),
+            image("b.png", 2, annotations=some[::-1]),
+            image("c.png", 3, annotations=[]),
+        ]
+        found = read(document(images) | {"task_type": task})
+        assert digests(found).to_pylist() == reference(found, task, None)
+
+
 def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(document([image(f"{number}.png", number) for number in range(7)]))
     expected = digests(found).to_pylist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,9 @@ from visionloop.data.annotations.tables import OBJECTS, Annotations
 
 #: How many rows a row group has: small enough to be read one at a time.
 ROW_GROUP = 2**20
+
+#: Columns whose values repeat: for others a dictionary takes half the time of writing, and no fewer bytes.
+_REPEATED = frozenset({"class_id", "split", "file", "group", "attributes"})
 
 #: Where the file keeps what is not a column.
 _KEY = b"visionloop"
@@ -39,9 +41,17 @@ class _Header:
 
 def encode_table(table: pa.Table) -> bytes:
     """A table's Parquet bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP, version="2.6")
-    return buffer.getvalue()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        version="2.6",
+        use_dictionary=[name for name in table.column_names if name in _REPEATED],
+    )
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
 
 
 def encode(read: Annotations) -> bytes:
