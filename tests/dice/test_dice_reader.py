@@ -16,7 +16,7 @@ from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations.tables import HUNDREDTHS, IMAGES, LIMIT, OBJECTS, Annotations, hundredths, offsets
-from visionloop.data.formats.dice import document as pieces
+from visionloop.data.formats import document as pieces
 from visionloop.data.formats.dice.reader import read_file
 
 
