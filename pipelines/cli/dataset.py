@@ -83,6 +83,30 @@ def import_(
     show(result, written_lines(result), output)
 
 
+@application.command("export")
+def export(
+    snapshot: Annotated[str, typer.Argument(help="The snapshot to write (snap_…).")],
+    destination: Annotated[str, typer.Argument(metavar="DST", help="Where it is written: an empty folder or prefix.")],
+    written_as: Annotated[str, typer.Option("--format", help="coco, yolo, voc, folders or dice.")],
+    workspace: Annotated[str, typer.Option(help="Where the snapshot lies: s3://bucket/prefix, file:///folder or a path.")],
+    output: Output = None,
+) -> None:
+    """Writes what a snapshot holds, with the splits that it gave, in a format that other tools read.
+
+    Example: visionloop dataset export snap_3f0c5a1b7d2e pets-yolo --format yolo --workspace results
+    """
+    from visionloop.pipelines.cli.exchange import exported, snapshot_of
+
+    with contextlib.ExitStack() as stack:
+        if workspace.startswith("s3://") and not configured("results"):
+            stack.enter_context(services_for({"workspace": workspace, "snapshot": snapshot}))
+        taken = snapshot_of(workspace, snapshot)
+        stack.enter_context(_store(taken.dataset, destination))
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionloop-"))
+        result = exported(taken, workspace, destination, written_as, Path(work))
+    show(result, written_lines(result), output)
+
+
 def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -> dict[str, Any]:
     """What a dataset holds; raises as ``read_dataset``.
 

@@ -9,11 +9,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visionloop.core.errors import InvalidDataset
-from visionloop.core.storage import Prefix
+from visionloop.components.snapshot import index
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.snapshot.stage import missing_or_changed
+from visionloop.core import receipts, runs
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
+from visionloop.core.limits import Limits
+from visionloop.core.policy import POLICIES
+from visionloop.core.stage import Context
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats import formats, writer
 from visionloop.data.formats.exchange import check_empty, write_dataset
+from visionloop.data.formats.keys import counted
+from visionloop.data.formats.written import with_splits
 from visionloop.pipelines.cli.dataset import read_dataset
 
 
@@ -35,8 +44,6 @@ def exchanged(
         InvalidDataset: If it can't be read, or reading shows an error, by which labels would be lost.
         DatasetNotFound: If no dataset lies there.
     """
-    from visionloop.core.storage import open_prefix
-
     writer(written_as)
     target = check_empty(destination, open_prefix(uri, "dataset").uri)
     read = read_dataset(uri, format_name, task, work)
@@ -49,6 +56,74 @@ def exchanged(
     named["dataset_name"] = named.get("dataset_name") or read.source.prefix.uri.rpartition("/")[2]
     annotations = replace(read.annotations, metadata=named)
     return written(annotations, read.source.prefix, target, written_as, notices, work)
+
+
+def snapshot_of(workspace: str, wanted: str) -> Snapshot:
+    """A snapshot by its id, from the newest of its receipts that can be read.
+
+    Raises:
+        InvalidConfig: If the workspace has no such snapshot; the sentence names some that it has.
+        InvalidReceipt: If none of its receipts can be read.
+    """
+    results = open_prefix(workspace, "results")
+    uris = index.read(results, wanted) if wanted.startswith("snap_") and "/" not in wanted else []
+    refused: InvalidDataset | None = None
+    for uri in uris:
+        try:
+            snapshot = Snapshot(receipts.nearest(uri, "snapshot", results))
+            if snapshot.id == wanted:
+                return snapshot
+        except InvalidDataset as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    listed = results.children(index.FOLDER)[1]
+    known = [info.key.rpartition("/")[2].removesuffix(".json") for info in listed]
+    names = f"it has {', '.join(sorted(known)[:10])}" if known else "it has none"
+    raise InvalidConfig(f"{results.uri} holds no snapshot {wanted!r}; {names}.")
+
+
+def exported(
+    snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path
+) -> dict[str, Any]:
+    """Writes what a snapshot holds, with its splits.
+
+    Raises:
+        DatasetChanged: If an image is gone, or is not the one that was frozen.
+        InvalidConfig: If something lies at the destination, or the format is not written or does not hold the task.
+        InvalidDataset: If the format can't hold a name.
+    """
+    writer(written_as)
+    source = open_prefix(snapshot.dataset, "dataset")
+    target = check_empty(destination, source.uri)
+    results = open_prefix(workspace, "results")
+    context = Context(
+        results,
+        runs.RunRecord(results, runs.run_name(None)),
+        "",
+        Limits("snapshot", POLICIES["snapshot"].timeout, 0.0),
+        POLICIES["snapshot"],
+        planning=True,
+    )
+    if differences := missing_or_changed(snapshot, context):
+        more = f" and {len(differences) - 1:,} more" if len(differences) > 1 else ""
+        raise DatasetChanged(
+            f"{snapshot.id}: {snapshot.dataset} is no longer what was frozen ({differences[0]}{more}); restore it or take a new "
+            "snapshot."
+        )
+    annotations = frozen(snapshot)
+    errors = [finding.sentence for finding in annotations.findings if finding.severity == "error"]
+    notices = [f"{counted(len(errors), 'error stays', 'errors stay')} as they are in what is written: {errors[0]}"] if errors else []
+    return written(annotations, source, target, written_as, notices, work)
+
+
+def frozen(snapshot: Snapshot) -> Annotations:
+    """A snapshot's annotations with the splits that it gave."""
+    names, splits, also = (snapshot.table[name].to_pylist() for name in ("file_name", "split", "also"))
+    # What val and test share is of val, whichever of the two it was taken from.
+    both = {name for name, other in zip(names, also, strict=True) if other is not None}
+    given = {name: "val" if name in both else split for name, split in zip(names, splits, strict=True)}
+    return replace(with_splits(snapshot.annotations, given), shared=tuple(name for name in names if name in both))
 
 
 def written(
