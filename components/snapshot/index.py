@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from visionloop.core.errors import InvalidReceipt, NotFound, PreconditionFailed
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound, PreconditionFailed
 from visionloop.core.storage import Prefix
 
 FOLDER = "snapshots"
@@ -15,6 +15,14 @@ class SnapshotIndex(msgspec.Struct, kw_only=True):
 
     id: str
     receipts: list[str]
+
+
+def refuse_beside_snapshot(option: str, value: str | None) -> None:
+    """Raises InvalidConfig for an option that says what an earlier snapshot has already decided."""
+    if value:
+        raise InvalidConfig(
+            f"--{option} and --snapshot are both given; a snapshot holds what it was read as, so leave --{option} out."
+        )
 
 
 def read(workspace: Prefix, snapshot_id: str) -> list[str]:

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import registered, resolve_settings
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -163,7 +164,7 @@ def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> No
             split_from_object(strategy, "CONFIG.split_strategy")
         return
     if "snapshot" in given:
-        raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
+        refuse_beside_snapshot("split", str(given["split"]))
     parse_split(str(given["split"]))
 
 
@@ -173,9 +174,7 @@ def _check_format(given: Mapping[str, Any], reach: Reach) -> list[str]:
     if name is None:
         return []
     if "snapshot" in given:
-        raise InvalidConfig(
-            "--dataset-format and --snapshot are both given; a snapshot has been read, so leave it out."
-        )
+        refuse_beside_snapshot("dataset-format", str(name))
     if not reach.images and name not in formats():
         return [f"--dataset-format {name}, which is not installed here."]
     reader(str(name), "--dataset-format")

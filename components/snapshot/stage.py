@@ -259,8 +259,8 @@ def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[SplitRu
 def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, Annotations]:
     """Resolves an earlier snapshot: the newest of its receipts whose images all still exist unchanged."""
     wanted = str(arguments.snapshot)
-    if arguments.split:
-        raise InvalidConfig("--split and --snapshot are both given; a snapshot holds its split, so leave --split out.")
+    index.refuse_beside_snapshot("split", arguments.split)
+    index.refuse_beside_snapshot("dataset-format", arguments.dataset_format)
     uris = index.read(context.workspace, wanted) if wanted.startswith("snap_") and "/" not in wanted else []
     if not uris:
         raise InvalidConfig(

@@ -88,7 +88,9 @@ def export(
     snapshot: Annotated[str, typer.Argument(help="The snapshot to write (snap_…).")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="Where it is written: an empty folder or prefix.")],
     written_as: Annotated[str, typer.Option("--format", help="coco, yolo, voc, folders or dice.")],
-    workspace: Annotated[str, typer.Option(help="Where the snapshot lies: s3://bucket/prefix, file:///folder or a path.")],
+    workspace: Annotated[
+        str, typer.Option(help="Where the snapshot lies: s3://bucket/prefix, file:///folder or a path.")
+    ],
     output: Output = None,
 ) -> None:
     """Writes what a snapshot holds, with the splits that it gave, in a format that other tools read.

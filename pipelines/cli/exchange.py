@@ -83,9 +83,7 @@ def snapshot_of(workspace: str, wanted: str) -> Snapshot:
     raise InvalidConfig(f"{results.uri} holds no snapshot {wanted!r}; {names}.")
 
 
-def exported(
-    snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path
-) -> dict[str, Any]:
+def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path) -> dict[str, Any]:
     """Writes what a snapshot holds, with its splits.
 
     Raises:
@@ -113,7 +111,11 @@ def exported(
         )
     annotations = frozen(snapshot)
     errors = [finding.sentence for finding in annotations.findings if finding.severity == "error"]
-    notices = [f"{counted(len(errors), 'error stays', 'errors stay')} as they are in what is written: {errors[0]}"] if errors else []
+    notices = (
+        [f"{counted(len(errors), 'error stays', 'errors stay')} as they are in what is written: {errors[0]}"]
+        if errors
+        else []
+    )
     return written(annotations, source, target, written_as, notices, work)
 
 

@@ -71,8 +71,10 @@ def default(name: str, *spellings: Any) -> list[Edge]:
     return [Edge(value, RETRAIN[name].default) for value in (RETRAIN[name].default, *spellings)]
 
 
-def source(dataset: str = "", snapshot: str = "", split: str = "", *, bad: bool = False) -> Edge:
-    return Edge({"dataset": dataset, "snapshot": snapshot, "split": split}, bad=bad)
+def source(
+    dataset: str = "", snapshot: str = "", split: str = "", dataset_format: str = "", *, bad: bool = False
+) -> Edge:
+    return Edge({"dataset": dataset, "snapshot": snapshot, "split": split, "dataset_format": dataset_format}, bad=bad)
 
 
 LONG = "x" * 5000
@@ -95,6 +97,9 @@ FIELDS: dict[str, list[Edge]] = {
         source(snapshot=SNAPSHOT),
         source(DATASET, split="train=0.8,val=0.1,test=0.1"),
         source(DATASET, split=" train = 0.5 , val=0.25,test=0.25,seed=7 "),
+        source(DATASET, dataset_format="dice"),
+        source(DATASET, dataset_format="pascal", bad=True),
+        source(snapshot=SNAPSHOT, dataset_format="dice", bad=True),
         source(bad=True),
         source(DATASET, SNAPSHOT, bad=True),
         source("s3:/datasets/digits", bad=True),
@@ -443,7 +448,7 @@ def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
 
 
 def test_every_field_of_the_form_is_in_the_matrix() -> None:
-    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split"}
+    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format"}
     assert told == set(RETRAIN)
 
 

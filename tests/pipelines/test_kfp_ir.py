@@ -61,6 +61,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "validate_mode": ("STRING", ""),
     "on_error": ("STRING", ""),
     "storage": ("STRING", ""),
+    "dataset_format": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
 

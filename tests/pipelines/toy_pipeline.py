@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "retraining": "",
         "settings": "",
         "gate": "",
+        "dataset_format": "",
     },
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
     "convert": {"snapshot": "!", "report": "!"},
