@@ -93,8 +93,8 @@ def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: s
     """
     writer(written_as)
     source = open_prefix(snapshot.dataset, "dataset")
-    target = check_empty(destination, source.uri)
     results = open_prefix(workspace, "results")
+    target = check_empty(destination, source.uri, results.uri)
     context = Context(
         results,
         runs.RunRecord(results, runs.run_name(None)),
@@ -143,8 +143,10 @@ def written(
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        images = bar.add_task("Images", total=len(annotations.images))
-        report = write_dataset(annotations, source, target, name, work, lambda done: bar.update(images, completed=done))
+        tasks = {"images": bar.add_task("Images", total=len(annotations.images)), "files": bar.add_task("Files", total=None)}
+        report = write_dataset(
+            annotations, source, target, name, work, lambda kind, done: bar.update(tasks[kind], completed=done)
+        )
     return {
         "source": source.uri,
         "destination": target.uri,

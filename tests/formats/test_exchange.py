@@ -15,7 +15,8 @@ import layouts
 import pytest
 
 from visionloop.core.errors import VisionloopError
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, Sent, open_prefix
+from visionloop.data.formats import exchange
 from visionloop.data.formats.exchange import INCOMPLETE, check_empty, write_dataset
 from visionloop.pipelines.cli.main import application
 
@@ -100,12 +101,14 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "full/.note").write_text("x")
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "other-name").symlink_to("pets")
     for name, words in {
         "full": '".note" lies there, and nothing is overwritten',
         "file": "a file or a link lies there",
         "link": "a file or a link lies there",
-        "pets/new": "lie in one another",
-        "": "lie in one another",
+        "other-name/new": "/other-name/new is inside file://",
+        "pets/new": "/pets/new is inside file://",
+        "": " is around file://",
     }.items():
         code, _, sentence = command(capsys, "import", source, tmp_path / name)
         assert (code, words in sentence) == (78, True), sentence
@@ -140,7 +143,7 @@ def test_a_folder_that_is_not_complete_has_another_name(tmp_path: Path, monkeypa
     source, target = layouts.coco(tmp_path / "pets"), tmp_path / "out" / "folder"
     place = check_empty(str(target), source.as_uri())
 
-    def stop(done: int) -> None:
+    def stop(kind: str, done: int) -> None:
         assert not target.exists()
         raise KeyboardInterrupt
 
@@ -207,7 +210,7 @@ def test_what_is_not_complete_in_a_store_says_so(
     place = check_empty(uri, source.as_uri())
     prefix = open_prefix(str(source), "dataset")
 
-    def stop(done: int) -> None:
+    def stop(kind: str, done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -215,3 +218,30 @@ def test_what_is_not_complete_in_a_store_says_so(
     assert "This dataset is not complete" in place.read(INCOMPLETE).decode()
     code, _, sentence = command(capsys, "import", source, uri)
     assert (code, "was not written to its end" in sentence) == (78, True)
+
+
+def test_what_shows_the_format_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, keys = layouts.coco(tmp_path / "pets"), list[str]()
+    monkeypatch.setattr(exchange, "_FILES_AT_ONCE", 1)
+    write = Prefix.write
+
+    def recorded(self: Prefix, key: str, data: bytes) -> Sent:
+        keys.append(key)
+        return write(self, key, data)
+
+    monkeypatch.setattr(Prefix, "write", recorded)
+    place = check_empty(str(tmp_path / "yolo"), source.as_uri())
+    read, prefix = layouts.read(source, "coco"), open_prefix(str(source), "dataset")
+    report = write_dataset(read, prefix, place, "yolo", tmp_path)
+    assert report.files == len(keys) == 5
+    assert keys[-1] == "data.yaml"
+
+
+def test_a_large_file_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = layouts.coco(tmp_path / "pets")
+    monkeypatch.setattr(exchange, "_HELD", 100)
+    place = check_empty(str(tmp_path / "coco"), source.as_uri())
+    read, prefix = layouts.read(source, "coco"), open_prefix(str(source), "dataset")
+    assert write_dataset(read, prefix, place, "coco", tmp_path).files == 2
+    assert layouts.rows(layouts.read(tmp_path / "coco", "coco")) == layouts.rows(read)
+    assert not (tmp_path / "annotations").exists()

@@ -104,8 +104,11 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "--format cvat: no such format is written; choose one of dice, coco, voc, yolo, folders.",
     )
     assert "Class folders hold labels of whole images alone" in refused(identity, "new", "folders")[1]
-    assert "lie in one another" in refused(identity, "set/new", "coco")[1]
-    assert "nothing is overwritten" in refused(identity, "work", "coco")[1]
+    assert "/set/new is inside" in refused(identity, "set/new", "coco")[1]
+    assert "/work/new is inside" in refused(identity, "work/new", "coco")[1]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    assert "nothing is overwritten" in refused(identity, "full", "coco")[1]
     (source / "images/1.png").write_bytes((source / "images/0.png").read_bytes())
     code, sentence = refused(identity, "new", "coco")
     assert (code, "is no longer what was frozen (images/1.png changed)" in sentence) == (65, True)

@@ -63,6 +63,16 @@ def probe(workspace: Prefix) -> Probe:
     return measured
 
 
+def relation_of(uri: str, role: Role, other: str, other_role: Role) -> str | None:
+    """How a folder or prefix lies to another one: "equal to", "inside" or "around" it; None where they are apart."""
+    ours, theirs = _location(normalise_uri(uri), role), _location(normalise_uri(other), other_role)
+    if ours == theirs:
+        return "equal to"
+    if ours[: len(theirs)] == theirs:
+        return "inside"
+    return "around" if theirs[: len(ours)] == ours else None
+
+
 def check_apart(workspace: str, dataset: str) -> None:
     """Refuses a workspace that is the dataset's prefix or folder, lies in it or holds it: one would be written into the other.
 
@@ -73,14 +83,8 @@ def check_apart(workspace: str, dataset: str) -> None:
     Raises:
         InvalidConfig: If they are not apart.
     """
-    ours, theirs = _location(normalise_uri(workspace), "results"), _location(normalise_uri(dataset), "dataset")
-    if ours == theirs:
-        relation = "equal to"
-    elif ours[: len(theirs)] == theirs:
-        relation = "inside"
-    elif theirs[: len(ours)] == ours:
-        relation = "around"
-    else:
+    relation = relation_of(workspace, "results", dataset, "dataset")
+    if relation is None:
         return
     raise InvalidConfig(
         f"--workspace {workspace} is {relation} --dataset {dataset}: a dataset is only read; give a workspace beside it."

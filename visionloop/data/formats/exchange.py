@@ -7,6 +7,7 @@ says from the first byte to the last that the dataset is not complete.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.core.stores import local_path
+from visionloop.core.stores import Role, local_path
+from visionloop.core.workspace import relation_of
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats import writer
@@ -28,6 +30,9 @@ INCOMPLETE = "INCOMPLETE.txt"
 
 #: How many images are on their way as Python objects.
 _AT_ONCE = 10_000
+
+#: How many small files are written at once.
+_FILES_AT_ONCE = 1_000
 
 #: The most bytes of a file that are held; above them it goes to the disk first.
 _HELD = 2**24
@@ -42,19 +47,26 @@ class Report:
     notices: tuple[str, ...]
 
 
-def check_empty(uri: str, source: str) -> Prefix:
+def check_empty(uri: str, source: str, workspace: str | None = None) -> Prefix:
     """The destination of a dataset, where nothing lies.
 
     Args:
         uri: The destination's.
         source: The URI of the dataset that is read.
+        workspace: That of the workspace that is read, if one is.
 
     Raises:
-        InvalidConfig: If something lies there, or one of the two lies in the other.
+        InvalidConfig: If something lies there, or it lies in one of the others, or around it.
     """
     target = open_prefix(uri, "dataset")
-    if f"{target.uri}/".startswith(f"{source}/") or f"{source}/".startswith(f"{target.uri}/"):
-        raise InvalidConfig(f"{target.uri}: it and {source} lie in one another; choose another destination.")
+    others: list[tuple[str, Role]] = [(source, "dataset")]
+    if workspace is not None:
+        others.append((workspace, "results"))
+    for other, role in others:
+        if relation := relation_of(target.uri, "dataset", other, role):
+            raise InvalidConfig(
+                f"{target.uri} is {relation} {other}, which is only read; choose a destination beside it."
+            )
     path = local_path(target.uri)
     if path is not None and (path.is_symlink() or (path.exists() and not path.is_dir())):
         raise InvalidConfig(
@@ -86,7 +98,7 @@ def write_dataset(
     target: Prefix,
     name: str,
     work: Path,
-    advanced: Callable[[int], None] = lambda images: None,
+    advanced: Callable[[str, int], None] = lambda kind, done: None,
 ) -> Report:
     """Writes a dataset; what lies at the destination was checked before.
 
@@ -96,7 +108,7 @@ def write_dataset(
         target: Where the dataset is written.
         name: The format's.
         work: A folder for large files on this machine.
-        advanced: Called with the number of images that were written.
+        advanced: Called with ``images`` or ``files`` and how many of these are written.
 
     Raises:
         InvalidConfig: If the format is not written, or does not hold the task.
@@ -106,8 +118,8 @@ def write_dataset(
     with _destination(target) as place:
         keys = read.images["key"].to_pylist()
         pairs = ((keys[row], key) for row, key in written.images)
-        missing = _put_images(source, place, pairs, advanced)
-        files = sum(_put_file(place, key, parts, work) for key, parts in written.files)
+        missing = _put_images(source, place, pairs, functools.partial(advanced, "images"))
+        files = _put_files(written.files, place, work, functools.partial(advanced, "files"))
     notices = [*written.losses.notices()]
     if missing:
         words = counted(len(missing), "image does", "images do")
@@ -140,24 +152,53 @@ def _put_images(
     return missing
 
 
-def _put_file(target: Prefix, key: str, parts: Iterable[bytes], work: Path) -> int:
-    """Writes a file of annotations in parts."""
+def _put_files(
+    files: Iterable[tuple[str, Iterable[bytes]]], target: Prefix, work: Path, advanced: Callable[[int], None]
+) -> int:
+    """Writes files of annotations, small ones several at once, the last one behind all others; returns their number."""
+    small: list[tuple[str, bytes]] = []
+    done = 0
+
+    def flush(kept: int) -> None:
+        nonlocal done
+        some, small[:] = small[: len(small) - kept], small[len(small) - kept :]
+        for _ in target.map(lambda file: target.write(*file), some):
+            done += 1
+            advanced(done)
+
+    for key, parts in files:
+        content = _content(parts, work)
+        if isinstance(content, bytes):
+            small.append((key, content))
+            if len(small) > _FILES_AT_ONCE:
+                flush(1)
+            continue
+        flush(0)
+        target.upload(content, key)
+        content.unlink()
+        done += 1
+        advanced(done)
+    flush(1)
+    flush(0)
+    return done
+
+
+def _content(parts: Iterable[bytes], work: Path) -> bytes | Path:
+    """A file's bytes, or where they lie on the disk if they are many."""
     held = bytearray()
-    large = work / "annotations"
+    large: Path | None = None
     for part in parts:
         held += part
         if len(held) > _HELD:
+            large = work / "annotations"
             with large.open("ab") as file:
                 file.write(held)
             held.clear()
-    if not large.exists():
-        target.write(key, bytes(held))
-        return 1
+    if large is None:
+        return bytes(held)
     with large.open("ab") as file:
         file.write(held)
-    target.upload(large, key)
-    large.unlink()
-    return 1
+    return large
 
 
 @contextlib.contextmanager
