@@ -8,14 +8,18 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import layouts
 import pytest
+import test_formats_in_stages as samples
+from PIL import Image
 
 from visionloop.core.errors import VisionloopError
 from visionloop.core.storage import Prefix, Sent, open_prefix
+from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.formats import exchange
 from visionloop.data.formats.exchange import INCOMPLETE, check_empty, write_dataset
 from visionloop.pipelines.cli.main import application
@@ -245,3 +249,34 @@ def test_a_large_file_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     assert write_dataset(read, prefix, place, "coco", tmp_path).files == 2
     assert layouts.rows(layouts.read(tmp_path / "coco", "coco")) == layouts.rows(read)
     assert not (tmp_path / "annotations").exists()
+
+
+def folders(folder: Path) -> Path:
+    for number, key in enumerate(("train/cat/a.png", "train/dog/b c.png", "val/cat/a.png")):
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4 + number, 4)).save(folder / key)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "task"),
+    [
+        (samples.voc, None),
+        (samples.yolo, None),
+        (folders, None),
+        (samples.labelstudio, None),
+        (samples.cvat, None),
+        (samples.cvat, "segmentation"),
+    ],
+)
+def test_every_format_becomes_the_same_dataset_in_dice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], task: str | None
+) -> None:
+    source, target = make(tmp_path / "source"), tmp_path / "dice"
+    code, out, sentence = command(capsys, "import", source, target, *(("--task", task) if task else ()))
+    assert (code, sentence) == (0, "")
+    name = make.__name__
+    read, again = layouts.read(source, name, task), layouts.read(target, "dice")
+    assert annotations_hash(again) == annotations_hash(read)
+    assert again.findings == ()
+    assert json.loads(out)["images"] == len(read.images)
