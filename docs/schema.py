@@ -29,8 +29,7 @@ CHECKED: dict[tuple[str, str], dict[str, Any]] = {
 
 def schema() -> dict[str, Any]:
     """The schema, draft 2020-12."""
-    parts = msgspec.json.schema(dice._File)["$defs"]
-    parts["File"] = parts.pop("_File")
+    parts = msgspec.json.schema(dice.File)["$defs"]
     for name, part in parts.items():
         text = inspect.cleandoc(part.get("description", ""))
         described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))

@@ -143,7 +143,10 @@ def written(
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {"images": bar.add_task("Images", total=len(annotations.images)), "files": bar.add_task("Files", total=None)}
+        tasks = {
+            "images": bar.add_task("Images", total=len(annotations.images)),
+            "files": bar.add_task("Files", total=None),
+        }
         report = write_dataset(
             annotations, source, target, name, work, lambda kind, done: bar.update(tasks[kind], completed=done)
         )

@@ -1,4 +1,4 @@
-"""The DICE 1.x annotation file: which fields are kept, and how it is read and written.
+"""The DICE 1.x annotation file: which fields it has, and the sentences about a wrong one.
 
 A file names its classes and its images, each image with its annotations nested in it. Boxes are ``[x, y, width, height]``
 in absolute pixels from the top left corner; polygons, run-length masks and keypoints follow COCO
@@ -15,10 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
-from visionloop.data.annotations.tables import Split
 from visionloop.data.dice.tasks import canonical_task
 
 #: The remedy at the end of each sentence about a wrong file.
@@ -32,9 +30,6 @@ LONGEST_CLASS_NAME = 1000
 
 #: Deepest nesting of the values in a file: of an annotation's attributes, and of metadata.json.
 DEEPEST = 64
-
-#: Other spellings of a split; an empty text means no split.
-_SPLIT_ALIASES: dict[str, Split | None] = {"valid": "val", "validation": "val", "": None}
 
 Id = int | str | None
 ClassId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
@@ -100,19 +95,7 @@ class Statistics(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True
     split_distribution: dict[str, int] | None = None
 
 
-class Dataset(Struct, frozen=True, kw_only=True):
-    """A decoded annotation file. ``file`` is its name, for sentences; ``task`` one of ``TASKS``."""
-
-    file: str
-    task: str
-    classes: tuple[Class, ...]
-    images: tuple[Image, ...]
-    dataset_id: str | None = None
-    dataset_name: str | None = None
-    statistics: Statistics | None = None
-
-
-class _File(Struct, omit_defaults=True, kw_only=True):
+class File(Struct, omit_defaults=True, kw_only=True):
     """The JSON document; fields that are not named here are ignored."""
 
     format_version: str
@@ -123,21 +106,6 @@ class _File(Struct, omit_defaults=True, kw_only=True):
     dataset_name: str | None = None
     statistics: Statistics | None = None
 
-
-class _Document(_File, kw_only=True):
-    """A file as it is read: with the lists of COCO, which DICE nests in its images and calls otherwise."""
-
-    annotations: msgspec.Raw = msgspec.Raw()
-    categories: msgspec.Raw = msgspec.Raw()
-
-    @property
-    def is_coco(self) -> bool:
-        """Whether labels would be passed over: DICE has no such lists."""
-        return bool(bytes(self.categories)) or bytes(self.annotations).strip(b"[] \t\r\n") not in (b"", b"null", b"{}")
-
-
-_DECODER = msgspec.json.Decoder(_Document)
-_ENCODER = msgspec.json.Encoder(order="deterministic")
 
 #: What a field must hold, for fields whose type alone would not tell the user.
 _EXPECTED = {
@@ -154,62 +122,6 @@ _EXPECTED = {
     "class_id": "the whole number of a class",
     "category_id": "the whole number of a category",
 }
-
-
-def decode(data: bytes, file: str, task: str | None) -> Dataset:
-    """Reads a DICE annotation file.
-
-    Args:
-        data: The file's bytes.
-        file: Its name, for errors (``annotations_detection.json``).
-        task: The task that it is read for, or None to take the file's own ``task_type``.
-
-    Raises:
-        InvalidDataset: If it is not DICE 1.x, is for another task, has no image or no class, names one twice, or holds
-            a value that the format does not allow; the sentence says which field.
-    """
-    data = without_mark(data)
-    try:
-        document = _DECODER.decode(data)
-    except msgspec.ValidationError as error:
-        refuse_other_format(data, file)
-        raise InvalidDataset(printable(f"{file}: {wrong_field(str(error), data)}; {REMEDY}")) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataset(printable(f"{file}: {wrong_json(error, data)}; {REMEDY}")) from None
-    if document.is_coco:
-        raise other_format(file, "coco")
-    if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
-        raise InvalidDataset(
-            f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
-            "export the dataset as DICE 1.0."
-        )
-    return Dataset(
-        file=file,
-        task=checked_task(document.task_type, file, task),
-        classes=checked_classes(document.classes, file),
-        images=_checked_images(document.images, file),
-        dataset_id=None if document.dataset_id is None else str(document.dataset_id),
-        dataset_name=document.dataset_name,
-        statistics=document.statistics,
-    )
-
-
-def encode(dataset: Dataset) -> bytes:
-    """A dataset as a DICE 1.0 file, with only what ``decode`` keeps: no people, no dates.
-
-    ``decode(encode(dataset), dataset.file, dataset.task)`` equals the dataset.
-    """
-    return _ENCODER.encode(
-        _File(
-            format_version="1.0",
-            task_type=dataset.task,
-            dataset_id=dataset.dataset_id,
-            dataset_name=dataset.dataset_name,
-            classes=dataset.classes,
-            images=dataset.images,
-            statistics=dataset.statistics,
-        )
-    )
 
 
 def refuse_other_format(data: bytes, file: str) -> None:
@@ -286,32 +198,7 @@ def wrong_class_name(name: str) -> str | None:
     return None
 
 
-def _checked_images(images: tuple[Image, ...], file: str) -> tuple[Image, ...]:
-    """The images, after checking that each file name is safe and occurs once; each split is one of ``SPLITS`` or None."""
-    if not images:
-        raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
-    first_index: dict[str, int] = {}
-    respelled: dict[int, Image] = {}
-    for index, image in enumerate(images):
-        name = image.file_name
-        if not _PLAIN_NAME(name) or len(name) > LONGEST_FILE_NAME // 4:
-            reason = hostile(name)
-            if reason:
-                raise InvalidDataset(f"{file}: images[{index}].file_name: {shown(name)} {reason}; {REMEDY}")
-        first = first_index.setdefault(name, index)
-        if first != index:
-            raise InvalidDataset(
-                f"{file}: images[{index}].file_name: {shown(name)} is already the name of images[{first}]; {REMEDY}"
-            )
-        if image.split in _SPLIT_ALIASES:
-            respelled[index] = msgspec.structs.replace(image, split=_SPLIT_ALIASES[image.split])
-    if respelled:
-        images = tuple(respelled.get(index, image) for index, image in enumerate(images))
-    return images
-
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_PLAIN_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*").fullmatch
 
 
 def hostile(name: str) -> str | None:
