@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.recognise import no_dataset
 from visionloop.core.encodings import without_mark
@@ -28,8 +29,6 @@ from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.format import DEEPEST, depth, printable
 from visionloop.data.formats import Source, formats, reader
 from visionloop.data.formats.recognised import choose, folder_below
-from visionloop.data.formats.source import Sizes
-from visionloop.data.images import sizes
 
 METADATA = "metadata.json"
 
@@ -96,6 +95,15 @@ def opened(prefix: Prefix, task: str | None, alive: Callable[[], None] = lambda:
         yield Source(prefix, Path(work), task=task, alive=alive)
 
 
+def remember(source: Source, workspace: Prefix) -> Kept | None:
+    """Lets a source take from the workspace what did not change since it was read; None in a folder."""
+    if source.prefix.on_files:
+        return None
+    kept = Kept(workspace, source)
+    source.pictures, source.files = kept.sizes, kept.file
+    return kept
+
+
 def format_of(source: Source, name: str | None, option: str = "--dataset-format") -> tuple[str, str | None]:
     """The name of the format that a dataset is read as, and what shows it (None where it was asked for).
 
@@ -125,7 +133,6 @@ def read_annotations(
     task: str | None,
     format_name: str | None = None,
     alive: Callable[[], None] = lambda: None,
-    pictures: Callable[[pa.Array], Sizes] | None = None,
 ) -> Annotations:
     """The annotations of a dataset as it is now, in the order of file names.
 
@@ -134,29 +141,18 @@ def read_annotations(
         task: Its task; None takes the dataset's.
         format_name: Its format; None recognises it.
         alive: Called as a sign of life.
-        pictures: Gives the sizes of pictures by key, in place of reading them.
     """
     with opened(prefix, task, alive) as source:
-        source.pictures = pictures
         name, _ = format_of(source, format_name)
         return reader(name)(source).sorted()
 
 
-def read_again(snapshot: Snapshot, alive: Callable[[], None] = lambda: None) -> Annotations:
-    """The annotations of a snapshot's dataset as they are now; no picture is read whose size the snapshot has."""
-    prefix = open_prefix(snapshot.dataset, "dataset")
-
-    def pictures(keys: pa.Array) -> Sizes:
-        table = snapshot.table
-        at = pc.index_in(keys, value_set=table["key"].combine_chunks())
-        taken = [pc.fill_null(table[name].take(at), 0).to_numpy() for name in ("width", "height")]
-        unread = np.flatnonzero(taken[0] == 0)
-        measured = sizes(prefix, keys.take(pa.array(unread)).to_pylist(), alive)
-        widths, heights = (np.array(values, np.int32) for values in taken)
-        widths[unread], heights[unread] = measured
-        return widths, heights
-
-    return read_annotations(prefix, snapshot.task, snapshot.annotations.format, alive, pictures)
+def read_again(snapshot: Snapshot, workspace: Prefix, alive: Callable[[], None] = lambda: None) -> Annotations:
+    """The annotations of a snapshot's dataset as they are now; of a store nothing is read that did not change."""
+    with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive) as source:
+        name, _ = format_of(source, snapshot.annotations.format)
+        remember(source, workspace)
+        return reader(name)(source).sorted()
 
 
 def read_source(

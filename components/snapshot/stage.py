@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
+from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.core import receipts
@@ -81,6 +82,7 @@ class Loaded:
     dataset: source.SourceDataset
     assignment: Assignment
     identity: Identity
+    kept: Kept | None = None
 
 
 class SnapshotStage:
@@ -133,6 +135,8 @@ class SnapshotStage:
         attempt.write("snapshot", "snapshot.json", identity.encode(), result=True)
         attempt.write("manifest", "manifest.parquet", manifest, result=False)
         attempt.write("annotations", "annotations.parquet", parquet.encode(read), result=False)
+        if loaded.kept is not None:
+            loaded.kept.write()
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(loaded))
 
@@ -174,6 +178,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
         metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
         rule, origin = _split_rule(arguments.split, metadata)
         lying.group = rule.group if isinstance(rule, SplitRule) else None
+        kept = source.remember(lying, context.workspace)
         taken = source.read_source(lying, name, evidence, context.advanced)
     read = taken.read
     assignment = assign(read, rule, "--split" if origin == "argument" else origin)
@@ -191,7 +196,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
             **_as_given(arguments, read),
         },
         notices=[f"{uri}: {text}" for text in (*taken.notices(), *assignment.notices)],
-        loaded=Loaded(taken, assignment, identity),
+        loaded=Loaded(taken, assignment, identity, kept),
     )
     return resolution, identity, read
 
@@ -284,7 +289,7 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
                 f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
             )
             continue
-        resolution = Resolution(existing=result, run_scalars={"pinned": True}, notices=_moved_on(snapshot))
+        resolution = Resolution(existing=result, run_scalars={"pinned": True}, notices=_moved_on(snapshot, context))
         resolution.parameters = dict(result.receipt.parameters)
         return resolution, snapshot.identity, snapshot.annotations
     raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
@@ -314,10 +319,10 @@ def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     return differences
 
 
-def _moved_on(snapshot: Snapshot) -> list[str]:
+def _moved_on(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns a notice if the dataset's annotations are not the snapshot's any more."""
     try:
-        annotations = source.read_again(snapshot)
+        annotations = source.read_again(snapshot, context.workspace)
     except (InvalidDataset, InvalidConfig) as error:
         return [
             f"{snapshot.dataset}: the dataset can't be read any more ({error.sentence}) The snapshot's own annotations are used."

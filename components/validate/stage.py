@@ -120,7 +120,7 @@ class ValidateStage:
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
-    annotations = source.read_again(snapshot, context.alive)
+    annotations = source.read_again(snapshot, context.workspace, context.alive)
     if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
         return
     changes = "; ".join(difference(snapshot.annotations, annotations))

@@ -140,6 +140,11 @@ def labelstudio(folder: Path) -> Path:
     return write(pictures(folder, "images/{name}.png"), {"export.json": tasks})
 
 
+def folder_of(folder: Path) -> dict[str, Path]:
+    """The files of a folder by key."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 DETECTION = {"dice": dice, "coco": coco, "yolo": yolo, "voc": voc, "cvat": cvat, "labelstudio": labelstudio}
 
 

@@ -534,19 +534,30 @@ def sizes(
     prefix: Prefix, keys: list[str], alive: Callable[[], None] = lambda: None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Width and height of pictures as they are shown, read from the first bytes of each; 0 for one that can't be read."""
+    widths, heights, _ = sizes_with_etags(prefix, keys, alive)
+    return widths, heights
 
-    def look(key: str) -> tuple[int, int]:
+
+def sizes_with_etags(
+    prefix: Prefix, keys: list[str], alive: Callable[[], None] = lambda: None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], list[str]]:
+    """As ``sizes``, and the ETag of what was read of each; empty for one that is gone."""
+
+    def look(key: str) -> tuple[int, int, str]:
         try:
-            start = prefix.read_start(key, HEADER_BYTES)
+            start, etag = prefix.read_start_with_etag(key, HEADER_BYTES)
             header = header_of(start, whole=False)
             if header is None and len(start) == HEADER_BYTES:
-                header = header_of(prefix.read(key), whole=False)
+                whole, etag = prefix.read_with_etag(key)
+                header, etag = header_of(whole, whole=False), etag.strip('"')
         except NotFound:
-            return 0, 0
-        return (header.width, header.height) if isinstance(header, Header) else (0, 0)
+            return 0, 0, ""
+        return (header.width, header.height, etag) if isinstance(header, Header) else (0, 0, etag)
 
     widths, heights = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.int32)
-    for row, size in enumerate(prefix.map(look, keys)):
-        widths[row], heights[row] = size
+    etags: list[str] = []
+    for row, (width, height, etag) in enumerate(prefix.map(look, keys)):
+        widths[row], heights[row] = width, height
+        etags.append(etag)
         alive()
-    return widths, heights
+    return widths, heights, etags

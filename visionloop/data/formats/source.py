@@ -45,6 +45,7 @@ class Source:
         alive: Called while work goes on, as a sign of life.
         passed_over: Told of each object that can't be read, with what it is.
         pictures: Gives the sizes of pictures by key, as they are shown; for formats that state none.
+        files: Gives small files' bytes by key, in place of reading them.
     """
 
     prefix: Prefix
@@ -54,6 +55,7 @@ class Source:
     alive: Callable[[], None] = lambda: None
     passed_over: PassedOver = lambda key, kind: None
     pictures: Callable[[pa.Array], Sizes] | None = None
+    files: Callable[[str], bytes] | None = None
     _listed: dict[str, pa.Table] = field(default_factory=dict)
     _local: dict[str, Path] = field(default_factory=dict)
 
@@ -81,7 +83,7 @@ class Source:
 
     def read(self, key: str) -> bytes:
         """A small file's bytes. Raises NotFound."""
-        return self.prefix.read(key)
+        return self.prefix.read(key) if self.files is None else self.files(key)
 
     def local(self, key: str) -> Path:
         """A file on this machine with the bytes of a key, for files that may be larger than memory. Raises NotFound."""

@@ -1,0 +1,97 @@
+"""Of a dataset in a store the next snapshot reads only what changed: sizes of pictures, and small files."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import laptop as machine
+import pytest
+from laptop import Server
+from PIL import Image
+from test_formats_in_stages import folder_of, voc, yolo
+
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import catalog
+from visionloop.core.receipts import Result
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.storage import Prefix
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The keys whose bytes are read, whole or in part."""
+    counted: Counter[str] = Counter()
+    for name in ("read_with_etag", "read_start_with_etag"):
+        original = getattr(Prefix, name)
+
+        def counting(self: Prefix, key: str, *rest: Any, original: Any = original) -> Any:
+            if self.role == "dataset":
+                counted[key] += 1
+            return original(self, key, *rest)
+
+        monkeypatch.setattr(Prefix, name, counting)
+    return counted
+
+
+def take(dataset: Prefix, workspace: str, name: str = "snapshot", **given: str) -> Result:
+    arguments = {"dataset": dataset.uri} if name == "snapshot" else given
+    result = run_stage(catalog.stage(name), arguments, Invocation(workspace, run=uuid.uuid4().hex[:8])).result
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize(("make", "label"), [(yolo, "labels/train/a.txt"), (voc, "Annotations/a.xml")])
+def test_what_did_not_change_is_not_read_again(
+    tmp_path: Path, s3: Server, s3_environment: Server, read: Counter[str], make: Any, label: str
+) -> None:
+    prefix = f"kept-{uuid.uuid4().hex[:8]}"
+    dataset = machine.s3_prefix(s3, "datasets", prefix, "dataset")
+    workspace = machine.s3_prefix(s3, "results", prefix).uri
+    for key, path in folder_of(make(tmp_path / "set")).items():
+        dataset.write(key, path.read_bytes())
+    first = take(dataset, workspace)
+    small = {key for key in read if key.endswith((".txt", ".xml", ".yaml"))}
+    read.clear()
+
+    again = take(dataset, workspace)
+    assert again.uri == first.uri
+    # What shows the format is looked at each time.
+    assert not {key for key in read if key.endswith((".png", ".txt"))}
+    read.clear()
+    validated = take(dataset, workspace, "validate", snapshot=first.uri, mode="annotations")
+    assert validated.receipt.scalars["errors"] == 0
+    assert not {key for key in read if key.endswith((".png", ".txt"))}
+    read.clear()
+
+    changed = dataset.read(label).replace(b"<xmin>2.25", b"<xmin>3.25").replace(b"0 0.15", b"0 0.16")
+    dataset.write(label, changed)
+    data = io.BytesIO()
+    Image.new("RGB", (60, 40), (1, 2, 3)).save(data, "PNG")
+    picture = next(key for key in folder_of(tmp_path / "set") if key.endswith("b.png"))
+    dataset.write(picture, data.getvalue())
+    read.clear()
+    other = take(dataset, workspace)
+    assert other.uri != first.uri
+    assert label in read
+    assert len({key for key in read if key in small and key.endswith(".txt")}) <= 1
+    if make is yolo:  # VOC states its sizes
+        assert [key for key in read if key.endswith(".png")] == [picture]
+        sizes = {row.key: (row.width, row.height) for row in Snapshot(other).rows}
+        assert sizes[picture] == (60, 40)
+        assert set(sizes.values()) == {(60, 40), (40, 20)}
+
+
+def test_a_kept_file_that_is_damaged_counts_as_none(tmp_path: Path, s3: Server, s3_environment: Server) -> None:
+    prefix = f"kept-{uuid.uuid4().hex[:8]}"
+    dataset = machine.s3_prefix(s3, "datasets", prefix, "dataset")
+    workspace = machine.s3_prefix(s3, "results", prefix)
+    for key, path in folder_of(yolo(tmp_path / "set")).items():
+        dataset.write(key, path.read_bytes())
+    first = take(dataset, workspace.uri)
+    (kept,) = workspace.child("read").objects()
+    workspace.write(f"read/{kept.key}", b"PAR1 no more")
+    assert take(dataset, workspace.uri).uri == first.uri
