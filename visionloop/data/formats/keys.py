@@ -82,7 +82,7 @@ class Keys:
     """The keys of a dataset that are not hidden.
 
     Attributes:
-        all: Every such key, in the store's order.
+        all: Every such key, in the order of their UTF-8 bytes: a folder is listed in another one than a bucket.
         hidden: How many are hidden.
     """
 
@@ -94,7 +94,7 @@ class Keys:
     def of(cls, source: Source) -> Keys:
         """The keys that a source lists."""
         keys = source.objects()["key"].to_pylist()
-        visible = [key for key in keys if not is_hidden(key)]
+        visible = sorted(key for key in keys if not is_hidden(key))
         return cls(visible, len(keys) - len(visible))
 
     @cached_property
