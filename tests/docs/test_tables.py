@@ -94,7 +94,12 @@ def test_the_findings_are_those_of_the_checks() -> None:
     told = {row[0].strip("`"): row[1] for row in rows("docs/dice.md", "finding")}
     sources = [
         (ROOT / "visionloop/data" / name).read_text(encoding="utf-8")
-        for name in ("annotations/checks.py", "annotations/presence.py", "formats/dice/stated.py")
+        for name in (
+            "annotations/checks.py",
+            "annotations/presence.py",
+            "annotations/outlined.py",
+            "formats/dice/stated.py",
+        )
     ]
     found: dict[str, set[str]] = {}
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
