@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from dice_samples import annotation, document, image
+import small_datasets
+from dice_samples import annotation, document, documents, image
+from hypothesis import given, settings
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
@@ -56,7 +59,7 @@ def problems(value: Any, part: Any, root: dict[str, Any], where: str = "$") -> l
         found += [where] * (not re.search(part.get("pattern", ""), value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = part.get("minimum", value), part.get("maximum", value)
-        found += [where] * (not low <= value <= high or value >= part.get("exclusiveMaximum", value + 1))
+        found += [where] * (not low <= value <= high or value >= part.get("exclusiveMaximum", math.inf))
     if isinstance(value, list):
         found += [where] * (not part.get("minItems", 0) <= len(value) <= part.get("maxItems", len(value)))
         first = part.get("prefixItems", [])
@@ -145,3 +148,15 @@ def test_every_field_of_an_annotation_is_described() -> None:
     assert [name for name, value in fields.items() if "description" not in value] == []
     assert fields["bbox"]["description"] == "x, y, width, height in pixels from the top left corner."
     assert set(schema.schema()["$defs"]) == {"Annotation", Class.__name__, "Image", "RunLength", "Statistics"}
+
+
+@settings(max_examples=40)
+@given(documents())
+def test_it_takes_what_the_properties_are_tried_on(value: dict[str, Any]) -> None:
+    assert wrong(value) == []
+
+
+@pytest.mark.parametrize("task", small_datasets.LABELS)
+def test_it_takes_the_datasets_of_the_stages_tests(tmp_path: Path, task: str) -> None:
+    folder = small_datasets.dataset(tmp_path / "set", task, None)
+    assert wrong(json.loads((folder / f"annotations_{task}.json").read_text())) == []
