@@ -29,6 +29,12 @@ CLASSES = (Class(id=3, name="cat"), Class(id=7, name="dog/wolf"))
 #: Names with spaces, of other scripts, hidden, in folders that trainers treat apart, with one stem.
 NAMES = ("a.png", "a.jpg", "b c 1.png", "sub/ü 猫.png", ".hidden.png", "images/x.png", "labels/y%20.png", "sub/a.png")
 
+#: Names that a list, a file system or an address could take for something else.
+HOSTILE = (
+    "x+y&z=1#2.png", "100%.png", "CON.png", "e\u0301.png", "\u00e9.png", "line\u2028break.png", "\"quote'.png", "a: b.png",
+    "A.png", "#.png", "~x.png", "-x.png", "*?[1].png", "x" * 240 + ".png", "train/val/x.png", "../x.png"[3:], "🐈.jpeg",
+)  # fmt: skip
+
 
 def written(folder: Path, read: Annotations, name: str) -> tuple[Report, Path]:
     """The annotations in a format, with pictures of their sizes."""
@@ -119,6 +125,45 @@ def test_detection_goes_round(
     if name in ("dice", "coco"):
         assert annotations_hash(again) == annotations_hash(read.sorted())
         assert report.notices == ()
+
+
+@pytest.mark.parametrize("name", ["dice", "coco", "yolo", "voc"])
+def test_hostile_names_lose_no_image_and_no_object(tmp_path: Path, name: str) -> None:
+    images = {image: (100 + row, 100) for row, image in enumerate(HOSTILE)}
+    read = dataset("detection", images, [box(row, 100 * row, 0, 100, 50) for row in range(len(HOSTILE))])
+    report, target = written(tmp_path, read, name)
+    again = layouts.read(target, name)
+    assert geometry(again, *BOX) == geometry(read, *BOX)
+    assert report.images == len(HOSTILE)
+    if name in ("dice", "coco"):
+        assert annotations_hash(again) == annotations_hash(read.sorted())
+    else:
+        assert all("written under another name" in notice for notice in report.notices if "class" not in notice)
+
+
+def test_hostile_names_of_class_folders(tmp_path: Path) -> None:
+    names = ("a/b", "..", "train", "images", "Cat", "cat", "nul", " x", "y.", "é" * 150)
+    classes = tuple(Class(id=row, name=name) for row, name in enumerate(names))
+    images = {image: (100 + row, 100) for row, image in enumerate(HOSTILE)}
+    labels = [{"image": row, "class_id": row % len(names)} for row in range(len(HOSTILE))]
+    for split in ("train", None):
+        read = dataset("classification", images, labels, classes=classes, splits=[split] * len(HOSTILE))
+        report, target = written(tmp_path / str(split), read, "folders")
+        again = layouts.read(target, "folders")
+        folders = {entry.id: entry.name for entry in again.classes}
+        pairs = {
+            (row["class_id"], folders[label["class_id"]])
+            for row, label in zip(
+                labels, sorted(again.objects.to_pylist(), key=lambda row: sizes(again)[row["image"]]), strict=True
+            )
+        }
+        assert len(pairs) == len(names)
+        assert report.images == len(HOSTILE)
+
+
+def sizes(read: Annotations) -> list[int]:
+    widths: list[int] = read.images["width"].to_pylist()
+    return widths
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo"])
