@@ -145,6 +145,17 @@ def test_polygons_of_one_object_are_joined_at_their_nearest_points() -> None:
     )
 
 
+def test_polygons_that_overlap_mean_their_union() -> None:
+    """Trainers fill what an odd number of turns encloses: joined, what both enclose would be a hole."""
+    first, second = [10, 10, 60, 10, 60, 60, 10, 60], [40, 40, 90, 40, 90, 90, 40, 90]
+    written = label("segmentation", (200, 100), annotation(segmentation=[first, second], bbox=[10, 10, 80, 80]))
+    numbers = [float(number) for number in written.split()[1:]]
+    points = [(round(x * 200), round(y * 100)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+    # Cells of a hundredth of the extent or less, so a border is off by under a pixel.
+    assert shoelace(points) == pytest.approx(2 * 50 * 50 - 20 * 20, rel=0.01)
+    assert len(set(points)) == len(points) == 8
+
+
 def shoelace(points: list[tuple[int, int]]) -> float:
     """Area of a polygon."""
     return abs(sum(x * b - a * y for (x, y), (a, b) in zip(points, points[1:] + points[:1], strict=True))) / 2

@@ -399,11 +399,22 @@ def _polygon(annotation: Annotation, width: int, height: int) -> tuple[float, ..
     if not usable:
         return "unusable"
     points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in usable]
-    outline = _joined([polygon.clip(0, size) for polygon in points])
+    outline = _joined(_union([polygon.clip(0, size) for polygon in points]))
     if (np.ptp(outline, axis=0) <= 0).any():
         every = np.concatenate(points)
         return "no area" if (every.max(axis=0) <= every.min(axis=0)).any() else "outside"
     return tuple((outline / size).reshape(-1).tolist())
+
+
+def _union(polygons: list[np.ndarray]) -> list[np.ndarray]:
+    """Polygons that can be joined: what two of them enclose would count as outside, so the outline of their union is taken."""
+    if len(polygons) == 1:
+        return polygons
+    # What draws outlines is slow to load.
+    from visionloop.data.annotations.masks import united
+
+    parts, overlapped = united([np.rint(polygon * HUNDREDTHS).astype(np.int64) for polygon in polygons])
+    return [part / HUNDREDTHS for part in parts] if overlapped else polygons
 
 
 def _joined(polygons: list[np.ndarray]) -> np.ndarray:
