@@ -6,6 +6,9 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +230,38 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("VISIONLOOP_CACHE_BYTES", "50GB")
     with pytest.raises(InvalidConfig, match="VISIONLOOP_CACHE_BYTES is '50GB'; give a whole number of bytes"):
         ImageCache.of_environment()
+
+
+def first_read_by_many_threads(path: Path) -> int:
+    """The exit code of a process whose threads all read the first digest of its life at once."""
+    process = os.fork()
+    if process == 0:
+        sys.setswitchinterval(1e-6)
+        barrier = threading.Barrier(8)
+
+        def read() -> None:
+            barrier.wait()
+            images._read_digest(path)
+
+        threads = [threading.Thread(target=read) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_the_first_digest_may_be_read_by_many_threads_at_once(tmp_path: Path) -> None:
+    """msgspec makes up its mind about a type when it first decodes one, and ends the process if threads do so together."""
+    script = (
+        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
+        "import test_image_cache as tests; path = Path(sys.argv[1]);"
+        "sys.exit(sum(tests.first_read_by_many_threads(path) != 0 for _ in range(40)))"
+    )
+    digest = images.Digest("0" * 64, images.Seen(1, 2, 3, "boot"))
+    images._write_digest(tmp_path / "picture", digest)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "picture"), *sys.path], check=False, timeout=60
+    )
+    assert ended.returncode == 0

@@ -252,6 +252,10 @@ class Digest(msgspec.Struct, frozen=True):
     decodes: bool = False
 
 
+#: Made before any thread decodes one: several that meet a type of msgspec's for the first time end the process.
+_DIGESTS = msgspec.json.Decoder(Digest)
+
+
 @dataclass(frozen=True)
 class Entry:
     """An image in the cache: its file, its size in bytes, and when it was last used, in seconds since 1970."""
@@ -474,7 +478,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 def _read_digest(path: Path) -> Digest:
     """A cached image's digest. Raises OSError or MsgspecError."""
-    return msgspec.json.decode(_digest_path(path).read_bytes(), type=Digest)
+    return _DIGESTS.decode(_digest_path(path).read_bytes())
 
 
 def _write_digest(path: Path, digest: Digest) -> None:
