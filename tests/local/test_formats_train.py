@@ -29,7 +29,7 @@ def label_studio(dataset: Dataset, target: Path) -> str:
     """The sample as tasks of Label Studio, its images below in folders of their splits."""
     document: dict[str, Any] = dataset.annotations()
     names = {entry["id"]: entry["name"] for entry in document["classes"]}
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for image in document["images"]:
         path = target / image["split"] / Path(image["file_name"]).name
         path.parent.mkdir(parents=True, exist_ok=True)
