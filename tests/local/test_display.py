@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +13,10 @@ from visionloop.pipelines.engines.laptop.display import Display
 STAGES = ("snapshot", "validate", "evaluate")
 
 
-def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm") -> str:
-    """All that is written while these events come and the bar is drawn after each; ``kind`` of terminal as in TERM."""
+def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm", seconds: float = 0) -> str:
+    """All that is written while these events come, ``seconds`` apart, and the bar is drawn after each; ``kind`` of terminal as in TERM."""
+    clock = itertools.count(0.0, seconds)
+    now = 0.0
     console = Console(
         file=io.StringIO(),
         force_terminal=terminal,
@@ -21,10 +24,12 @@ def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm") -> str:
         color_system=None,
         highlight=False,
         soft_wrap=True,
+        get_time=lambda: now,
         _environ={"TERM": kind},
     )
     display = Display(STAGES, console)
     for event in events:
+        now = next(clock)
         display.event(event)
         if display.bar is not None:
             display.bar.refresh()
@@ -43,6 +48,16 @@ def test_a_terminal_shows_the_stage_that_works_before_it_has_done_anything():
 def test_a_terminal_shows_how_much_is_done():
     progress = {"kind": "progress", "stage": "validate", "done": 412, "total": 5000, "unit": "images"}
     assert "412 of 5,000 images" in shown(running("validate"), progress, terminal=True)
+
+
+def test_a_terminal_shows_how_long_the_rest_takes():
+    events = [
+        {"kind": "progress", "stage": "validate", "done": 100 * n, "total": 1000, "unit": "images"} for n in range(1, 5)
+    ]
+    text = shown(running("validate"), *events, terminal=True, seconds=10)
+    assert "400 of 1,000 images" in text
+    assert "0:01:00 left" in text
+    assert "left" not in shown(running("validate"), events[0], terminal=True, seconds=10)
 
 
 def test_the_bar_of_an_evaluation_moves():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from visionloop.core import texts
 from visionloop.pipelines.terminal import redraws
@@ -26,6 +28,15 @@ def epoch_text(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
 def done_text(done: int, total: int, unit: str) -> str:
     """How much is done, for people: "412 of 5,000 images"."""
     return f"{done:,} of {total:,} {unit}"
+
+
+class _TimeLeft(ProgressColumn):
+    """How long the rest takes at the speed of the last half minute; nothing where that can't be told."""
+
+    def render(self, task: Task) -> Text:
+        """The time left as hours, minutes and seconds."""
+        left = task.time_remaining
+        return Text(f"{timedelta(seconds=int(left))} left" if left else "")
 
 
 class Display:
@@ -102,9 +113,10 @@ class Display:
         if self.bar is None:
             self.bar = Progress(
                 TextColumn("  {task.description}"),
-                BarColumn(40),
+                BarColumn(24),
                 TextColumn("{task.fields[text]}"),
                 TimeElapsedColumn(),
+                _TimeLeft(),
                 console=self.console,
                 transient=True,
             )
