@@ -23,7 +23,7 @@ from visionloop.core.folders import process_folder
 from visionloop.core.logs import LOGGER
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.data.headers import Header
-from visionloop.data.images import header_of
+from visionloop.data.images import HEADER_BYTES, header_of
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +153,10 @@ def _read_images_as_validated(ultralytics: Any) -> None:
             raise InvalidDataset(f"{Path(file).name} is {error}; replace it, or leave it out.") from error
 
     def check_image(file: str) -> tuple[str, tuple[int, int]]:
-        header = header_of(Path(file).read_bytes(), whole=False)
+        with Path(file).open("rb") as opened:
+            header = header_of(opened.read(HEADER_BYTES), whole=False)
+        if header is None:
+            header = header_of(Path(file).read_bytes(), whole=False)
         if not isinstance(header, Header):
             raise InvalidDataset(f"{Path(file).name} can't be read as an image; replace it, or leave it out.")
         return "", (header.height, header.width)
