@@ -103,7 +103,7 @@ class Gallery:
     def _note(self, finding: ReportedFinding) -> str:
         """A finding's sentence without the names that stand beside it."""
         sentence = finding.sentence.removeprefix(f"{self._snapshot.annotations.file}: ")
-        return sentence.removeprefix(f"{finding.file_name}: ")
+        return sentence.removeprefix(f"{finding.file_name}: ").replace(f": {finding.file_name}: ", ": ", 1)
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
