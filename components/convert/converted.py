@@ -74,6 +74,7 @@ class Converted:
             The number of images in the view.
 
         Raises:
+            InvalidConfig: If the images don't fit on the cache's disk.
             DatasetChanged: If an image is gone or differs from what was frozen.
             InvalidDataset: If images can't be decoded.
             SickMachine: If the disk is full.
@@ -85,6 +86,7 @@ class Converted:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         self._labels(folder, wanted)
         keys = dict(zip(snapshot.table["file_name"].to_pylist(), snapshot.table["key"].to_pylist(), strict=True))
+        cache.check_room(_row(entry, keys[entry.file_name]) for entry in entries if entry.split in wanted)
         pairs = (
             (_row(entry, keys[entry.file_name]), folder / _safe(entry.path) if entry.split in wanted else None)
             for entry in entries

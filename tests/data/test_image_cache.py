@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -230,6 +231,21 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("VISIONLOOP_CACHE_BYTES", "50GB")
     with pytest.raises(InvalidConfig, match="VISIONLOOP_CACHE_BYTES is '50GB'; give a whole number of bytes"):
         ImageCache.of_environment()
+
+
+def test_images_that_the_disk_can_not_hold_are_refused_before_the_first(
+    dataset: Prefix, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row()]
+    cache.check_room(rows)
+    full = shutil.disk_usage(cache.folder.parent)._replace(free=len(BYTES) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(
+        InvalidConfig, match=r"1 images with 0\.0 GB are to be fetched, .* has 0\.0 GB free; give the stage"
+    ):
+        cache.check_room(rows)
+    cache.fetch(dataset, rows[0])
+    cache.check_room(rows)  # what is there needs no room
 
 
 def first_read_by_many_threads(path: Path) -> int:

@@ -301,6 +301,22 @@ class ImageCache:
         name = hashlib.sha256(f"{row.etag}:{row.size}".encode()).hexdigest()
         return self.folder / "objects" / name[:2] / name
 
+    def check_room(self, rows: Iterable[ImageRow]) -> None:
+        """Refuses images that the disk can't hold before any of them is fetched; those of a view stay on it while it is used.
+
+        Raises:
+            InvalidConfig: If what is not here yet is more than the disk has free.
+        """
+        new = {path: row.size or 0 for row in rows if not (path := self.path_of(row)).exists()}
+        needed = sum(new.values())
+        there = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(there).free
+        if needed > free:
+            raise InvalidConfig(
+                f"{len(new):,} images with {needed / 1e9:,.1f} GB are to be fetched, and the disk of the image cache ({self.folder}) has "
+                f"{free / 1e9:,.1f} GB free; give the stage a larger one, name it in {CACHE_VARIABLE}, or train on fewer images."
+            )
+
     def fetch(self, prefix: Prefix, row: ImageRow) -> Path:
         """The image's file in the cache; fetched and compared with the manifest if it is not there, or not what was fetched.
 

@@ -65,6 +65,7 @@ class _Checks:
         self.bounds = offsets(read)
         self.classes = {entry.id: entry for entry in read.classes}
         self.keypoints = _keypoints_by_class(read)
+        self.wrong_masks = {(entry.file_name, entry.field) for entry in read.findings if entry.code == "mask"}
 
     def of_images(self) -> Iterator[Finding]:
         """The findings in the order of the images. What can be told of all at once decides which are looked at."""
@@ -218,7 +219,9 @@ class _Checks:
     def _segmentation(self, image: Image, annotation: Annotation, size: tuple[int, int]) -> Iterator[Finding]:
         field = "segmentation"
         if annotation.mask is not None:
-            if not annotation.iscrowd:
+            named = object_field(self.read, image, annotation)
+            told = {(image.file_name, named), (image.file_name, f"{named}.segmentation")} & self.wrong_masks
+            if not annotation.iscrowd and not told:
                 problem = "is a run-length mask, which no YOLO label can hold"
                 yield self._wrong("error", "run_length_mask", image, annotation, field, problem, "export polygons")
             return

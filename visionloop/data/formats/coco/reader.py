@@ -17,7 +17,6 @@ from visionloop.data.formats.coco.classes import Classes
 from visionloop.data.formats.coco.columns import Annotated, Ids, sizes
 from visionloop.data.formats.coco.document import REMEDY, Document, Label, Picture, split
 from visionloop.data.formats.coco.files import coco_files, folder_of_images, for_task
-from visionloop.data.formats.coco.masks import with_polygons
 from visionloop.data.formats.document import in_pieces, mapped
 from visionloop.data.formats.free import Free
 from visionloop.data.formats.names import check_names
@@ -198,12 +197,7 @@ def _objects(
         read.findings.append(_without_image(objects, identities, rows, file))
         known = rows.is_valid()
         objects, rows = objects.filter(known), rows.filter(known)
-    objects = objects.set_column(0, OBJECTS.field(0), rows)
-    if source.task == "segmentation":
-        objects, findings, notices = with_polygons(objects, images, file, source.alive)
-        read.findings += findings
-        read.notices += notices
-    return objects
+    return objects.set_column(0, OBJECTS.field(0), rows)
 
 
 def _without_image(objects: pa.Table, ids: pa.ChunkedArray, rows: pa.ChunkedArray, file: str) -> Finding:
