@@ -214,9 +214,8 @@ def _without_image(objects: pa.Table, ids: pa.ChunkedArray, rows: pa.ChunkedArra
 def _by_image(objects: pa.Table) -> pa.Table:
     """Objects in the order of their images, those of one in the order of their file."""
     image, position = column(objects, "image"), column(objects, "position")
-    order = np.lexsort((position, image))
-    if (order[1:] < order[:-1]).any():
-        objects = objects.take(pa.array(order))
+    if ((image[1:] < image[:-1]) | ((image[1:] == image[:-1]) & (position[1:] < position[:-1]))).any():
+        objects = objects.take(pa.array(np.lexsort((position, image))))
     return objects.combine_chunks()
 
 
