@@ -128,25 +128,6 @@ def format_of(source: Source, name: str | None, option: str = "--dataset-format"
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
 
 
-def read_annotations(
-    prefix: Prefix,
-    task: str | None,
-    format_name: str | None = None,
-    alive: Callable[[], None] = lambda: None,
-) -> Annotations:
-    """The annotations of a dataset as it is now, in the order of file names.
-
-    Args:
-        prefix: The dataset.
-        task: Its task; None takes the dataset's.
-        format_name: Its format; None recognises it.
-        alive: Called as a sign of life.
-    """
-    with opened(prefix, task, alive) as source:
-        name, _ = format_of(source, format_name)
-        return reader(name)(source).sorted()
-
-
 def read_again(snapshot: Snapshot, workspace: Prefix, alive: Callable[[], None] = lambda: None) -> Annotations:
     """The annotations of a snapshot's dataset as they are now; of a store nothing is read that did not change."""
     with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive) as source:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.components.snapshot.dataset import read_annotations
+from visionloop.components.snapshot.dataset import format_of, opened
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
@@ -37,8 +37,8 @@ def filled(folder: Path, files: dict[str, str]) -> Path:
 
 
 def sentence(place: Path) -> str:
-    with pytest.raises(DatasetNotFound) as refused:
-        read_annotations(open_prefix(str(place), "dataset"), None)
+    with opened(open_prefix(str(place), "dataset"), None) as source, pytest.raises(DatasetNotFound) as refused:
+        format_of(source, None)
     assert refused.value.exit_code == 65
     assert str(place) in refused.value.sentence
     return refused.value.sentence
