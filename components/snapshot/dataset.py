@@ -25,7 +25,7 @@ from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
-from visionloop.data.annotations.tables import Annotations
+from visionloop.data.annotations.tables import SPLITS, Annotations
 from visionloop.data.dice.format import DEEPEST, depth, printable
 from visionloop.data.formats import Source, formats, reader
 from visionloop.data.formats.recognised import choose, folder_below
@@ -77,8 +77,9 @@ class SourceDataset:
         lines = []
         if read.format != "dice":
             evidence = f" ({self.evidence})" if self.evidence else ""
-            splits = pc.value_counts(read.images["split"]).to_pylist()
-            counts = ", ".join(f"{entry['values'] or 'without a split'} {entry['counts']:,}" for entry in splits)
+            counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(read.images["split"]).to_pylist()}
+            present = [split for split in (*SPLITS, None) if split in counted]
+            counts = ", ".join(f"{split or 'without a split'} {counted[split]:,}" for split in present)
             lines.append(printable(f"read as {formats()[read.format].title}{evidence}, {read.task}: {counts}."))
         lines += read.notices
         if self.passed_over:
@@ -140,11 +141,9 @@ def read_source(
     source: Source, format_name: str, evidence: str | None, advanced: Advanced = lambda done, total: None
 ) -> SourceDataset:
     """Reads a dataset, and what the store declares; image bytes are read only where the store is a folder, which declares no ETag."""
-    passed_over: dict[str, str] = {}
-    source.passed_over = passed_over.__setitem__
     read = reader(format_name)(source).sorted()
     declared = declared_of(source, read.images["key"], read.below, advanced)
-    return SourceDataset(read, declared, evidence, passed_over)
+    return SourceDataset(read, declared, evidence, source.passed_over)
 
 
 def declared_of(

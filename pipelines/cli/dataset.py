@@ -162,19 +162,17 @@ def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path
     from visionloop.data.dice.tasks import parse_task
     from visionloop.data.formats import Source, reader
 
-    passed_over: dict[str, str] = {}
     source = Source(
         open_prefix(uri, "dataset"),
         work,
         task=None if task is None else parse_task(task, "--task"),
-        passed_over=passed_over.__setitem__,
     )
     name, evidence = format_of(source, format_name, "--format")
     annotations = reader(name)(source).sorted()
     notices = [*annotations.notices]
-    if passed_over:
-        key, kind = min(passed_over.items())
-        notices.append(f"{len(passed_over):,} passed over that can't be read: {key} is {kind}.")
+    if source.passed_over:
+        key, kind = min(source.passed_over.items())
+        notices.append(f"{len(source.passed_over):,} passed over that can't be read: {key} is {kind}.")
     return Read(source, name, evidence, annotations, notices)
 
 

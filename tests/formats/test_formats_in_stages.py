@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,14 @@ def test_a_correction_that_changes_no_label_is_seen(tmp_path: Path) -> None:
     path.write_text(json.dumps(wrong))
     with pytest.raises(InvalidDataset, match="horse"):
         converted(folder, tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", ["dice", "coco"])
+def test_what_is_read_and_what_is_passed_over_are_notices_of_the_run(tmp_path: Path, name: str) -> None:
+    folder = DETECTION[name](tmp_path / name)
+    os.mkfifo(folder / "images" / "pipe.png")
+    stage("snapshot", tmp_path / "work", dataset=str(folder))
+    notices = " ".join(json.loads((tmp_path / "work/runs/one/snapshot.json").read_text())["notices"])
+    assert "passed over: images/pipe.png (a pipe, a socket or a device)" in notices
+    told = "read as a COCO dataset (annotations/instances_test.json), detection: train 2, val 1, test 1."
+    assert (told in notices) == (name == "coco")

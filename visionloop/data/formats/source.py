@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.core.listings import PassedOver
 from visionloop.core.storage import Prefix
 from visionloop.core.stores import local_path
 
@@ -43,7 +42,7 @@ class Source:
         task: The task that is asked for; None takes what the dataset has.
         group: The field of the images whose value keeps images in one split; None without such a rule.
         alive: Called while work goes on, as a sign of life.
-        passed_over: Told of each object that can't be read, with what it is.
+        passed_over: The keys of objects that can't be read, each with what it is; filled by listing.
         pictures: Gives the sizes of pictures by key, as they are shown; for formats that state none.
         files: Gives small files' bytes by key, in place of reading them.
     """
@@ -53,7 +52,7 @@ class Source:
     task: str | None = None
     group: str | None = None
     alive: Callable[[], None] = lambda: None
-    passed_over: PassedOver = lambda key, kind: None
+    passed_over: dict[str, str] = field(default_factory=dict)
     pictures: Callable[[pa.Array], Sizes] | None = None
     files: Callable[[str], bytes] | None = None
     _listed: dict[str, pa.Table] = field(default_factory=dict)
@@ -66,7 +65,7 @@ class Source:
             self._listed[below] = whole.filter(pc.starts_with(whole["key"], f"{below}/"))
         if below not in self._listed:
             prefix, above = (self.prefix.child(below), f"{below}/") if below else (self.prefix, "")
-            infos = prefix.objects(passed_over=lambda key, kind: self.passed_over(above + key, kind))
+            infos = prefix.objects(passed_over=lambda key, kind: self.passed_over.__setitem__(above + key, kind))
             batches = []
             while listed := list(itertools.islice(infos, _AT_ONCE)):
                 columns = (
