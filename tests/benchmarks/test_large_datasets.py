@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from small_datasets import stage
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
@@ -175,6 +177,44 @@ with tarfile.open(sys.argv[1] + ".tar", mode="w", format=tarfile.PAX_FORMAT) as 
 STREAM = {"prepare": LABELS, "work": "write_archive(Path(sys.argv[1] + '.tar'), labels.items())"}
 
 
+#: Runs a stage on the receipts of a workspace, the start of the process included.
+STAGE = """
+from pathlib import Path
+from visionloop.core import catalog
+from visionloop.core.running import Invocation, run_stage
+
+workspace = Path(sys.argv[1])
+uris = {{path.parts[-3]: path.as_uri() for path in workspace.glob("*/*/receipt.json")}}
+given = {given}
+run_stage(catalog.stage("{name}"), given, Invocation(workspace.as_uri(), run="bench", force=True))
+"""
+
+VALIDATE = {
+    "prepare": "",
+    "work": STAGE.format(name="validate", given='{"snapshot": uris["snapshot"], "mode": "annotations"}'),
+}
+CONVERT = {
+    "prepare": "",
+    "work": STAGE.format(name="convert", given='{"snapshot": uris["snapshot"], "report": uris["validate"]}'),
+}
+
+#: The same boxes from COCO to YOLO by the library's own converter, the start of its process included.
+LIBRARY_CONVERT = {
+    "prepare": "",
+    "work": """
+import os, tempfile
+from pathlib import Path
+folder = tempfile.TemporaryDirectory()
+os.environ.update(YOLO_CONFIG_DIR=folder.name, YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+out = sys.stdout
+sys.stdout = sys.stderr
+from ultralytics.data.converter import convert_coco
+convert_coco(str(Path(sys.argv[1]).parent), save_dir=folder.name + "/labels", cls91to80=False)
+sys.stdout = out
+""",
+}
+
+
 def boxes() -> Iterator[tuple[int, str]]:
     """Class and box of objects without end, with two decimals."""
     chance = random.Random(1)
@@ -262,6 +302,38 @@ def test_annotations_of_a_large_dataset(
             print(f"  {way:<16} {seconds:7.2f} s  {seconds / floor:5.2f} times  peak of RssAnon {peak:6,.0f} MiB")
 
 
+@pytest.fixture(scope="module")
+def frozen(dice: Path) -> Path:
+    """A workspace with the snapshot of a DICE dataset, whose images are links to one, and its validation."""
+    first = dice.parent / "images" / "000" / "0000000.jpg"
+    first.parent.mkdir(parents=True)
+    Image.new("RGB", (1280, 720)).save(first)
+    for number in range(1, IMAGES):
+        path = dice.parent / "images" / f"{number // 1000:03d}" / f"{number:07d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        os.link(first, path)
+    workspace = dice.parent.parent / "workspace"
+    rule = "train=0.8,val=0.1,test=0.1"
+    snapshot = stage("snapshot", workspace, dataset=str(dice.parent), split=rule)
+    stage("validate", workspace, snapshot=snapshot.uri, mode="annotations")
+    return workspace
+
+
+def test_validating_annotations(frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mode that reads no image, with the dataset's annotations read again; against one bare decode."""
+    show("images validated", "bare decode", DECODE_DICE, VALIDATE, frozen, capsys, dice_of(frozen))
+
+
+def test_converting(frozen: Path, coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ultralytics' converter beside convert, on the same boxes."""
+    show("images converted", "Ultralytics", LIBRARY_CONVERT, CONVERT, frozen, capsys, coco)
+
+
+def dice_of(workspace: Path) -> Path:
+    """The file that a workspace's snapshot was taken of."""
+    return workspace.parent / "dice" / "annotations_detection.json"
+
+
 def test_listing_a_large_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bare walk beside the table of keys, sizes and ETags."""
     for number in range(IMAGES):
@@ -277,10 +349,16 @@ def test_labels_into_a_tar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def show(
-    what: str, name: str, floor: dict[str, str], ours: dict[str, str], path: Path, capsys: pytest.CaptureFixture[str]
+    what: str,
+    name: str,
+    floor: dict[str, str],
+    ours: dict[str, str],
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    path_of_floor: Path | None = None,
 ) -> None:
     """Prints the medians of two ways, their ratio and the peak memory of each."""
-    pairs = [(measure(floor, path), measure(ours, path)) for _ in range(ROUNDS)]
+    pairs = [(measure(floor, path_of_floor or path), measure(ours, path)) for _ in range(ROUNDS)]
     seconds = [statistics.median(pair[way][0] for pair in pairs) for way in (0, 1)]
     peaks = [max(pair[way][1] for pair in pairs) for way in (0, 1)]
     with capsys.disabled():
