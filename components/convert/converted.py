@@ -74,7 +74,7 @@ class Converted:
             The number of images in the view.
 
         Raises:
-            InvalidConfig: If the images don't fit on the cache's disk.
+            InvalidConfig: If the images are more than the cache's disk.
             DatasetChanged: If an image is gone or differs from what was frozen.
             InvalidDataset: If images can't be decoded.
             SickMachine: If the disk is full.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from visionloop.core.errors import DatasetChanged, InvalidConfig
+from visionloop.core.errors import DatasetChanged, InvalidConfig, SickMachine
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import images
 from visionloop.data.images import ImageCache, ImageRow
@@ -240,8 +240,12 @@ def test_images_that_the_disk_can_not_hold_are_refused_before_the_first(
     cache.check_room(rows)
     full = shutil.disk_usage(cache.folder.parent)._replace(free=len(BYTES) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(SickMachine, match=r"1 images with 0\.0 MB are to be fetched, but the machine's disk is full"):
+        cache.check_room(rows)
+    small = full._replace(total=len(BYTES) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: small)
     with pytest.raises(
-        InvalidConfig, match=r"1 images with 0\.0 GB are to be fetched, .* has 0\.0 GB free; give the stage"
+        InvalidConfig, match=r"1 images with 0\.0 MB are to be fetched, .* has 0\.0 MB in all; give the stage"
     ):
         cache.check_room(rows)
     cache.fetch(dataset, rows[0])

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, NotFound
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, NotFound, SickMachine
 from visionloop.core.files import atomic_write
 from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
@@ -305,16 +305,23 @@ class ImageCache:
         """Refuses images that the disk can't hold before any of them is fetched; those of a view stay on it while it is used.
 
         Raises:
-            InvalidConfig: If what is not here yet is more than the disk has free.
+            InvalidConfig: If what is not here yet is more than the whole disk.
+            SickMachine: If it is more than the disk has free now.
         """
         new = {path: row.size or 0 for row in rows if not (path := self.path_of(row)).exists()}
         needed = sum(new.values())
         there = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(there).free
-        if needed > free:
+        disk = shutil.disk_usage(there)
+        fetched = f"{len(new):,} images with {needed / 1e6:,.1f} MB are to be fetched"
+        if needed > disk.total:
             raise InvalidConfig(
-                f"{len(new):,} images with {needed / 1e9:,.1f} GB are to be fetched, and the disk of the image cache ({self.folder}) has "
-                f"{free / 1e9:,.1f} GB free; give the stage a larger one, name it in {CACHE_VARIABLE}, or train on fewer images."
+                f"{fetched}, and the disk of the image cache ({self.folder}) has {disk.total / 1e6:,.1f} MB in all; give the stage "
+                f"a larger one, name it in {CACHE_VARIABLE}, or train on fewer images."
+            )
+        if needed > disk.free:
+            raise SickMachine(
+                f"{fetched}, but the machine's disk is full: {self.folder} has {disk.free / 1e6:,.1f} MB left; free some, "
+                f"or name a larger disk in {CACHE_VARIABLE}."
             )
 
     def fetch(self, prefix: Prefix, row: ImageRow) -> Path:

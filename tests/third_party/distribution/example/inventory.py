@@ -12,6 +12,7 @@ from visionloop.core import receipts
 from visionloop.core.policy import StagePolicy
 from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
+from visionloop.data.annotations.images import images
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class InventoryStage:
         """Writes the counts."""
         snapshot: Snapshot = resolution.loaded
         names = {entry.id: entry.name for entry in snapshot.annotations.classes}
-        counts = Counter(names[one.class_id] for image in snapshot.annotations.images for one in image.annotations)
+        counts = Counter(names[one.class_id] for image in images(snapshot.annotations) for one in image.annotations)
         least = int(resolution.parameters["least"].value)
         kept = {name: number for name, number in sorted(counts.items()) if number >= least}
         attempt.write("inventory", "inventory.json", msgspec.json.encode(kept), result=True)
