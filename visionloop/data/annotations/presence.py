@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.images import images
-from visionloop.data.annotations.labels import BOX_REASONS, Reason, class_index, clipped_boxes, yolo_rows
+from visionloop.data.annotations.labels import (
+    BOX_REASONS,
+    Reason,
+    class_index,
+    clipped_boxes,
+    owners_of_repetitions,
+    yolo_rows,
+)
 from visionloop.data.annotations.tables import SPLITS, Annotations, column, offsets
 from visionloop.data.dice.format import printable, shown
 
@@ -23,9 +30,6 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 KEPT, PASSED_OVER = -1, -2
 
 Flags = npt.NDArray[np.bool_]
-
-#: Mixes the sides of boxes, so that equal sums of unequal boxes are rare (the multiplier of Knuth's MMIX).
-_ODD = np.uint64(6364136223846793005)
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,10 @@ def _boxes(read: Annotations) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int6
     """What becomes of each box but for repetitions, and the images that may have some."""
     boxes = clipped_boxes(read, read.objects)
     translated = np.array([REASONS.index(reason) for reason in BOX_REASONS] + [KEPT], np.int8)
-    image = column(read.objects, "image")
-    mixed = (image * 31 + column(read.objects, "class_id")).astype(np.uint64)
-    for side in (boxes.left, boxes.top, boxes.right, boxes.bottom):
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * _ODD + side.astype(np.uint64)
-    kept = np.flatnonzero(boxes.reason < 0)
-    order = kept[np.argsort(mixed[kept], kind="stable")]
-    alike = order[1:][mixed[order[1:]] == mixed[order[:-1]]]
-    return translated[boxes.reason], np.unique(image[alike])
+    kept = boxes.reason < 0
+    rows = (column(read.objects, "class_id"), boxes.left, boxes.top, boxes.right, boxes.bottom)
+    repeating = owners_of_repetitions(column(read.objects, "image")[kept], *(values[kept] for values in rows))
+    return translated[boxes.reason], repeating
 
 
 def _single_labels(read: Annotations) -> npt.NDArray[np.int8]:
