@@ -55,6 +55,7 @@ def label_studio(dataset: Dataset, target: Path) -> str:
     return str(target)
 
 
+@pytest.mark.matrix
 def test_what_was_trained_from_dice_is_found_again_from_coco_and_yolo(file_laptop: Laptop, tmp_path: Path) -> None:
     dataset = sample(tmp_path / "dice")
     first = file_laptop.train(dataset.uri).expect().summary
