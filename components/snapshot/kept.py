@@ -110,9 +110,11 @@ class Kept:
         self._made.append(table.filter(self._are_listed(table)).cast(SCHEMA))
 
     def _are_listed(self, table: pa.Table) -> pa.ChunkedArray:
+        """Whether each object has the ETag that was read; an empty one, of a store that declares none, says nothing."""
         listed = self._source.objects()
         at = pc.index_in(table["key"], value_set=listed["key"].combine_chunks())
-        return pc.fill_null(pc.equal(table["etag"], listed["etag"].take(at)), False)
+        same = pc.and_(pc.equal(table["etag"], listed["etag"].take(at)), pc.not_equal(table["etag"], ""))
+        return pc.fill_null(same, False)
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

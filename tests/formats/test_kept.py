@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import laptop as machine
+import pyarrow as pa
 import pytest
 from laptop import Server
 from PIL import Image
 from test_formats_in_stages import folder_of, voc, yolo
 
+from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import catalog
 from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, run_stage
-from visionloop.core.storage import Prefix
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.data.formats.source import LISTED, Source
 
 
 @pytest.fixture
@@ -95,3 +98,20 @@ def test_a_kept_file_that_is_damaged_counts_as_none(tmp_path: Path, s3: Server, 
     (kept,) = workspace.child("read").objects()
     workspace.write(f"read/{kept.key}", b"PAR1 no more")
     assert take(dataset, workspace.uri).uri == first.uri
+
+
+def test_without_an_etag_nothing_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that declares none says of no object that it did not change."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.txt").write_text("before")
+    source = Source(open_prefix(str(tmp_path / "set"), "dataset"), tmp_path)
+    workspace = open_prefix(str(tmp_path / "work"), "results")
+    original = Prefix.read_with_etag
+    monkeypatch.setattr(Prefix, "read_with_etag", lambda self, key: (original(self, key)[0], ""))
+    listed = source.objects()
+    source._listed[""] = listed.set_column(2, LISTED.field("etag"), pa.array([""]))
+    kept = Kept(workspace, source)
+    assert kept.file("a.txt") == b"before"
+    kept.write()
+    (tmp_path / "set" / "a.txt").write_text("behind")
+    assert Kept(workspace, source).file("a.txt") == b"behind"

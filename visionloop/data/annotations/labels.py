@@ -172,8 +172,8 @@ class Boxes:
     """The boxes of some objects, clipped to their images, in hundredths of a pixel.
 
     Attributes:
-        left, top, right, bottom: The corners; meaningless where ``reason`` is not empty.
-        reason: By object, the index of ``why`` it becomes no label in BOX_REASONS; -1 where it becomes one.
+        left, top, right, bottom: The corners; they mean nothing where an object becomes no label.
+        reason: By object, the index in BOX_REASONS of why it becomes no label; -1 where it becomes one.
     """
 
     left: Whole
@@ -189,8 +189,8 @@ BOX_REASONS: tuple[Reason, ...] = ("crowd", "unusable", "no area", "outside")
 
 def clipped_boxes(read: Annotations, objects: pa.Table) -> Boxes:
     """The boxes of some of a dataset's objects, all at once; the same as ``yolo_rows`` finds one by one."""
-    image = column(objects, "image")
-    size = [column(read.images, name)[image] * HUNDREDTHS for name in ("width", "height")]
+    of = read.images.select(["width", "height"]).take(objects["image"])
+    size = [column(of, name) * HUNDREDTHS for name in ("width", "height")]
     x, y, across, down = (column(objects, name) for name in BOX)
     left, top = np.maximum(x, 0), np.maximum(y, 0)
     right, bottom = np.minimum(x + across, size[0]), np.minimum(y + down, size[1])
