@@ -52,11 +52,24 @@ def recognised(folder: Path) -> tuple[str, str | None] | None:
     ("files", "name", "evidence"),
     [
         ({"annotations/instances_train2017.json": json.dumps(COCO)}, "coco", "annotations/instances_train2017.json"),
+        (
+            {
+                "annotations/captions.json": '{"images": [], "annotations": []}',
+                "annotations/train.json": json.dumps(COCO),
+            },
+            "coco",
+            "annotations/train.json",
+        ),
         ({"_annotations.coco.json": json.dumps(COCO)}, "coco", "_annotations.coco.json"),
         ({"annotations_detection.json": json.dumps(COCO)}, "coco", "annotations_detection.json"),
         ({"annotations_detection.json": DICE}, "dice", "annotations_detection.json"),
         ({"annotations.json": DICE}, "dice", "annotations.json"),
         ({"data.yaml": YAML, "images/train/a.jpg": ""}, "yolo", "data.yaml"),
+        (
+            {"data.yaml": "\ufefftrain: images\nnames: [cat]\n", "images/a.jpg": "", "labels/a.txt": ""},
+            "yolo",
+            "data.yaml",
+        ),
         ({"classes.txt": "cat", "images/a.jpg": "", "labels/a.txt": ""}, "yolo", "classes.txt"),
         ({"cat/1.jpg": "", "dog/2.jpg": ""}, "folders", "cat/ and dog/"),
         ({"train/cat/1.jpg": "", "val/dog/2.jpg": ""}, "folders", "cat/ and dog/"),

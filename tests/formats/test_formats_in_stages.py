@@ -249,6 +249,13 @@ def spoiled_coco(folder: Path) -> None:
     path.write_text(json.dumps(document))
 
 
+def renumbered_coco(folder: Path) -> None:
+    path = folder / "annotations" / "instances_train.json"
+    document = json.loads(path.read_text())
+    document["annotations"][0]["category_id"] = 7
+    path.write_text(json.dumps(document))
+
+
 def spoiled_yolo(folder: Path) -> None:
     (folder / "labels/train/a.txt").write_text("0 0.5 0.5 0.25 0.5\n1 1 0.5 0.5 0.5\n")
 
@@ -261,6 +268,7 @@ def spoiled_picture(folder: Path) -> None:
     ("make", "spoil", "sentence"),
     [
         (coco, spoiled_coco, "annotations[1].bbox [30, 4, 20, 8] reaches outside the image of 40 × 20"),
+        (coco, renumbered_coco, "annotations[0].category_id 7 is no class of the file (1 to 2)"),
         (yolo, spoiled_yolo, "train/a.png: label, line 2: bbox [30, 5, 20, 10] reaches outside the image of 40 × 20"),
         (yolo, spoiled_picture, "image: file_name images/train/a.png can't be read as an image"),
     ],

@@ -188,7 +188,13 @@ class _Checks:
         if annotation.class_id not in self.classes:
             problem = f"{annotation.class_id} is no class of the file ({_ids(self.classes)})"
             yield self._wrong(
-                "error", "unknown_class", image, annotation, "class_id", problem, "correct the label or add the class"
+                "error",
+                "unknown_class",
+                image,
+                annotation,
+                self.read.class_field,
+                problem,
+                "correct the label or add the class",
             )
 
     def _geometry(self, image: Image, annotation: Annotation) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ class _Header:
     below: str
     image_field: str
     object_field: str
+    class_field: str
     findings: tuple[Finding, ...]
     notices: tuple[str, ...]
     metadata: dict[str, Any]

@@ -104,6 +104,7 @@ class Annotations:
         below: The key below which all its images lie; empty for the dataset's URI itself.
         image_field: How an image is named in its file, with ``{image}`` for its position there: ``images[{image}]``.
         object_field: How an object is named, with ``{image}`` and ``{object}``: ``images[{image}].annotations[{object}]``.
+        class_field: What an object calls the id of its class.
         shared: The file names of images of val that count in test as well, where the format gives them to both.
         findings: What the format states and this form does not hold: contradictions that only reading it shows.
         notices: What was assumed, passed over or counted while it was read, a sentence each.
@@ -119,6 +120,7 @@ class Annotations:
     below: str = ""
     image_field: str = "images[{image}]"
     object_field: str = "annotations[{object}]"
+    class_field: str = "class_id"
     shared: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()

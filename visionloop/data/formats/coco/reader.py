@@ -62,6 +62,7 @@ def read_coco(source: Source) -> Annotations:
         classes=classes.checked(file),
         images=_with_sizes(images, source, read.notices),
         objects=_by_image(objects),
+        class_field="category_id",
         findings=tuple(read.findings),
         notices=(*read.notices, *classes.notices),
         metadata={"dataset_id": None, "dataset_name": None},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from visionloop.core.encodings import without_mark
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.source import Source
@@ -17,7 +18,8 @@ _NAMES, _TRAIN = (
 
 def is_yolo(start: bytes) -> bool:
     """Whether a YAML file is of this format, by its first bytes."""
-    return bool(_NAMES.search(start) and _TRAIN.search(start))
+    text = without_mark(start)
+    return bool(_NAMES.search(text) and _TRAIN.search(text))
 
 
 def recognise(listing: Listing) -> str | None:
