@@ -15,6 +15,7 @@ from reading import PICTURE
 from small_datasets import converted, stage
 
 from visionloop.components.convert.converted import Converted
+from visionloop.components.evaluate.stage import _left_out
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.report import Report
 from visionloop.core.errors import InvalidConfig, InvalidDataset
@@ -310,3 +311,27 @@ def test_what_is_read_and_what_is_passed_over_are_notices_of_the_run(tmp_path: P
     assert "passed over: images/pipe.png (a pipe, a socket or a device)" in notices
     told = "read as a COCO dataset (annotations/instances_test.json), detection: train 2, val 1, test 1."
     assert (told in notices) == (name == "coco")
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_what_is_missing_or_unreadable_is_found_without_reading_an_image(tmp_path: Path, name: str) -> None:
+    folder = DETECTION[name](tmp_path / name)
+    if name == "coco":
+        (folder / "images/train/a.png").unlink()
+    else:
+        spoiled_picture(folder)
+    taken = stage("snapshot", tmp_path / "work", dataset=str(folder))
+    sentence = "images/train/a.png does not exist" if name == "coco" else "images/train/a.png can't be read as an image"
+    with pytest.raises(InvalidDataset, match=sentence):
+        stage("validate", tmp_path / "work", snapshot=taken.uri, mode="annotations")
+
+
+def test_an_image_of_val_and_test_that_is_left_out_is_named_by_evaluate(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "yolo")
+    shared = "path: .\ntrain: images/train\nval: [images/val, images/test]\ntest: [images/val, images/test]\nnames: [cat, dog]\n"
+    (folder / "data.yaml").write_text(shared)
+    Image.new("RGB", (40, 5)).save(folder / "images/val/c.png")
+    _, result, snapshot = through(folder, tmp_path / "work")
+    entries = [entry for entry in Converted(result).index() if entry.split == "test"]
+    assert [entry.file_name for entry in entries] == ["test/d.png"]
+    assert _left_out(snapshot, Converted(result), entries) == {"val/c.png": "image_too_small"}
