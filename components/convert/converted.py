@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,8 +14,9 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.core.storage import open_prefix, writing
-from visionloop.data import images
+from visionloop.data import images, view
 from visionloop.data.annotations.tables import SPLITS
+from visionloop.data.archive import read_archive
 from visionloop.data.images import ImageRow
 
 
@@ -59,8 +58,10 @@ class Converted:
         splits: Iterable[str] = SPLITS,
         advanced: Callable[[int, int], None] = lambda done, total: None,
         checked: Iterable[str] = (),
+        *,
+        label_files: bool = True,
     ) -> int:
-        """Makes a view of some splits in ``folder``: labels unpacked, images linked to the cache.
+        """Makes a view of some splits in ``folder``: labels, images linked to the cache, and their sizes.
 
         Args:
             snapshot: The snapshot that was converted, or one of the same content in another place: where its images are read from.
@@ -69,6 +70,7 @@ class Converted:
             splits: The splits to view.
             advanced: Called for each image with the number done and the total, as a sign of life.
             checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
+            label_files: Whether the labels are unpacked, or stay in their archive alone (``visionloop.data.view``).
 
         Returns:
             The number of images in the view.
@@ -84,11 +86,20 @@ class Converted:
         for split in SPLITS:
             for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split,):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-        self._labels(folder, wanted)
-        keys = dict(zip(snapshot.table["file_name"].to_pylist(), snapshot.table["key"].to_pylist(), strict=True))
-        cache.check_room(_row(entry, keys[entry.file_name]) for entry in entries if entry.split in wanted)
+        table = snapshot.table
+        names = table["file_name"].to_pylist()
+        keys = dict(zip(names, table["key"].to_pylist(), strict=True))
+        if self.format == "yolo":
+            self._labels(folder, wanted if label_files else set())
+            sizes = dict(
+                zip(names, zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True), strict=True)
+            )
+            view.write_sizes(
+                folder,
+                (view.ImageSize(entry.path, *sizes[entry.file_name]) for entry in entries if entry.split in wanted),
+            )
         pairs = (
-            (_row(entry, keys[entry.file_name]), folder / _safe(entry.path) if entry.split in wanted else None)
+            (_row(entry, keys[entry.file_name]), f"{folder}/{_safe(entry.path)}" if entry.split in wanted else None)
             for entry in entries
         )
         dataset, done = open_prefix(snapshot.dataset, "dataset"), itertools.count(1)
@@ -96,24 +107,27 @@ class Converted:
         return sum(entry.split in wanted for entry in entries)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:
-        with tarfile.open(fileobj=io.BytesIO(self.result.read("labels"))) as archive:
-            for member in archive:
-                if member.isfile() and PurePosixPath(member.name).parts[1] in wanted:
-                    target = folder / _safe(member.name)
-                    reader = archive.extractfile(member)
-                    if reader is None:
-                        continue
-                    with writing(target):
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        target.write_bytes(reader.read())
+        """Fetches the labels' archive, and unpacks some splits."""
+        archive = self.result.fetch("labels", folder / view.LABELS)
+        if not wanted:
+            return
+        folders: set[Path] = set()
+        for name, text in read_archive(archive):
+            if name.split("/", 2)[1] not in wanted:
+                continue
+            target = folder / _safe(name)
+            with writing(target):
+                if target.parent not in folders:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    folders.add(target.parent)
+                target.write_bytes(text)
 
 
 def _safe(path: str) -> str:
     """Returns a path after checking that it does not lead out of the view. Raises InvalidReceipt."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts:
+    if (".." in path or path.startswith("/")) and (path.startswith("/") or ".." in PurePosixPath(path).parts):
         raise InvalidReceipt(f"index.jsonl: path '{path}' leads out of the dataset; convert again.")
-    return str(parts)
+    return path
 
 
 def _row(entry: IndexEntry, key: str) -> ImageRow:

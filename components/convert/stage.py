@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
-from visionloop.components.convert.archive import write_archive
 from visionloop.components.convert.converted import IndexEntry, encode_index
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
@@ -34,6 +33,7 @@ from visionloop.data.annotations.labels import (
     yolo_labels,
 )
 from visionloop.data.annotations.tables import SPLITS, Annotations, column, named
+from visionloop.data.archive import write_archive
 
 #: After how many images progress is told.
 _TOLD_AFTER = 500

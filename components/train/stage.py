@@ -371,7 +371,13 @@ class Training:
         began = time.monotonic()
         # The test images too: an unreadable one must not end the run when the training is paid for.
         count = self.loaded.converted.view(
-            self.loaded.snapshot, self._dataset, cache, TRAINED_SPLITS, self.context.advanced, checked=("test",)
+            self.loaded.snapshot,
+            self._dataset,
+            cache,
+            TRAINED_SPLITS,
+            self.context.advanced,
+            checked=("test",),
+            label_files=getattr(catalog.trainer(self.loaded.config.trainer), "label_files", True),
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",

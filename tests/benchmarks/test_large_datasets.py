@@ -159,7 +159,7 @@ LABELS = """
 labels = {f"labels/train/{number:07d}.txt": "0 0.5 0.5 0.25 0.25\\n" * 7 for number in range(int(sys.argv[2]))}
 from pathlib import Path
 import io, tarfile
-from visionloop.components.convert.archive import write_archive
+from visionloop.data.archive import write_archive
 """
 
 LIBRARY = {

@@ -184,7 +184,7 @@ def row(dataset: Prefix, key: str) -> ImageRow:
 
 
 def test_all_that_can_not_be_decoded_is_named_while_the_cache_fills(dataset: Prefix, tmp_path: Path) -> None:
-    pairs = [(row(dataset, key), tmp_path / "view" / key) for key in ("a.png", "b.jpg", "c.tif")]
+    pairs = [(row(dataset, key), str(tmp_path / "view" / key)) for key in ("a.png", "b.jpg", "c.tif")]
     for cache in [ImageCache(tmp_path / "cache")] * 2:  # fetched, and found in the cache
         with pytest.raises(InvalidDataset) as caught:
             images.materialise(dataset, pairs, cache)
@@ -208,6 +208,6 @@ def test_an_image_is_decoded_once_for_a_machine(
     monkeypatch.setattr(images, "check", lambda data: decoded.append(len(data)))
     for number in range(3):
         images.materialise(
-            dataset, [(row(dataset, "a.png"), tmp_path / str(number) / "a.png")], ImageCache(tmp_path / "cache")
+            dataset, [(row(dataset, "a.png"), str(tmp_path / str(number) / "a.png"))], ImageCache(tmp_path / "cache")
         )
     assert len(decoded) == 1

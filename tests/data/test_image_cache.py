@@ -19,7 +19,7 @@ from PIL import Image
 from visionloop.core.errors import DatasetChanged, InvalidConfig, SickMachine
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import images
-from visionloop.data.images import ImageCache, ImageRow
+from visionloop.data.images import ImageCache, ImageRow, materialise
 
 
 def png(colour: int) -> bytes:
@@ -118,6 +118,31 @@ def test_a_file_without_a_usable_digest_is_fetched_again(
         file.write_bytes(digest)
     cache.fetch(dataset, row())
     assert cache.fetched == 2
+
+
+def test_an_image_that_is_here_is_linked_without_a_look_at_its_dataset(
+    dataset: Prefix, cache: ImageCache, tmp_path: Path
+) -> None:
+    first, second = str(tmp_path / "first" / "a.png"), str(tmp_path / "second" / "a.png")
+    assert not cache.link_present(row(), None)
+    assert materialise(dataset, [(row(), first)], cache) == 1
+    gone = open_prefix(str(tmp_path / "gone"), "dataset")
+    assert materialise(gone, [(row(), second), (row(), None)], cache) == 2
+    assert Path(second).samefile(cache.path_of(row()))
+    used = cache.path_of(row()).with_name(f"{cache.path_of(row()).name}.json")
+    os.utime(used, (0, 0))
+    assert materialise(gone, [(row(), None)], cache) == 1
+    assert used.stat().st_mtime > 0
+
+
+def test_an_image_that_was_never_decoded_is_decoded_before_it_is_linked(
+    dataset: Prefix, cache: ImageCache, tmp_path: Path
+) -> None:
+    path = cache.fetch(dataset, row())
+    assert not cache.link_present(row(), str(tmp_path / "a.png"))
+    cache.link(dataset, row(), tmp_path / "a.png")
+    path.write_bytes(BYTES[:-1] + b"x")
+    assert not cache.link_present(row(), str(tmp_path / "b.png"))
 
 
 def test_a_hard_link_does_not_count_as_a_change(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.convert import archive
-from visionloop.components.convert.archive import write_archive
+from visionloop.data import archive
+from visionloop.data.archive import read_archive, write_archive
 
 
 def of_library(labels: dict[str, str]) -> bytes:
@@ -49,3 +49,21 @@ def test_members_are_written_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     whole = of_stream(labels)
     monkeypatch.setattr(archive, "_AT_ONCE", 2)
     assert of_stream(labels) == whole
+
+
+@given(st.dictionaries(names, st.text(max_size=2000), max_size=4))
+@example({"a" * 100: "", "b" * 101: "x" * 512, "é": "y" * 513, "c": "z"})
+def test_what_was_written_is_read(labels: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "labels.tar")
+        write_archive(path, sorted(labels.items()))
+        assert list(read_archive(path)) == [(name, text.encode()) for name, text in sorted(labels.items())]
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "labels.tar", "w") as written:
+        entry = tarfile.TarInfo("a")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        written.addfile(entry)
+    with pytest.raises(ValueError, match="a member of the type"):
+        list(read_archive(tmp_path / "labels.tar"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -35,6 +36,7 @@ def started(pid: int) -> float | None:
         return None
 
 
+@functools.cache
 def boot_id() -> str:
     """The id of this boot of the machine, "" where the system has none."""
     return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

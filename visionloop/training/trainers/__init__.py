@@ -49,7 +49,8 @@ class TrainingJob:
     Attributes:
         task: ``detection``, ``segmentation``, ``classification`` or ``pose``.
         dataset: Folder with ``images/{train,val,test}/…`` and ``labels/{train,val,test}/…`` (YOLO), or
-            ``{train,val,test}/{class}/…`` (ImageFolder).
+            ``{train,val,test}/{class}/…`` (ImageFolder). The first also has all labels in ``labels.tar`` and the images' sizes
+            in ``sizes.jsonl``, where a stage made it.
         classes: Class names by index.
         config: The resolved configuration (every setting of the trainer, by name).
         weights: A local file with starting weights, or None to start from scratch.
@@ -199,6 +200,9 @@ class Trainer(Protocol):
 
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).
+
+    A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
+    file for each image, which takes a minute for a million.
     """
 
     name: str

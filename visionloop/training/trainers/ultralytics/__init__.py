@@ -24,6 +24,7 @@ class UltralyticsTrainer:
     name = "ultralytics"
     logic_version = 1
     tasks = frozenset({"detection"})
+    label_files = False
     policy: StagePolicy = POLICIES["train"]
     metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
 

@@ -24,6 +24,7 @@ from visionloop.core.logs import LOGGER
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.data.headers import Header
 from visionloop.data.images import HEADER_BYTES, header_of
+from visionloop.training.trainers.ultralytics.labels import read, view_of
 
 if TYPE_CHECKING:
     import torch
@@ -152,25 +153,33 @@ def _read_images_as_validated(ultralytics: Any) -> None:
         except Undecodable as error:
             raise InvalidDataset(f"{Path(file).name} is {error}; replace it, or leave it out.") from error
 
-    def check_image(file: str) -> tuple[str, tuple[int, int]]:
-        with Path(file).open("rb") as opened:
-            header = header_of(opened.read(HEADER_BYTES), whole=False)
-        if header is None:
-            header = header_of(Path(file).read_bytes(), whole=False)
-        if not isinstance(header, Header):
-            raise InvalidDataset(f"{Path(file).name} can't be read as an image; replace it, or leave it out.")
-        return "", (header.height, header.width)
-
     ultralytics.data.base.imread = imread
-    ultralytics.data.utils.check_image = check_image
+    ultralytics.data.utils.check_image = lambda file: ("", check_size(file))
+
+
+def check_size(file: str) -> tuple[int, int]:
+    """Height and width of an image, as it is shown. Raises InvalidDataset if it is none."""
+    with Path(file).open("rb") as opened:
+        header = header_of(opened.read(HEADER_BYTES), whole=False)
+    if header is None:
+        header = header_of(Path(file).read_bytes(), whole=False)
+    if not isinstance(header, Header):
+        raise InvalidDataset(f"{Path(file).name} can't be read as an image; replace it, or leave it out.")
+    return header.height, header.width
 
 
 def _refuse_to_leave_out(dataset: Any) -> None:
-    """Ends what the library would go on with on fewer images: the result would be believed to be of all of them."""
+    """Ends what the library would go on with on fewer images: the result would be believed to be of all of them.
+
+    The labels of a view come from its archive. The library's own scan, which reads every image and label file again, is left for
+    folders that a person made.
+    """
     scan = dataset.cache_labels
     reason = ": ignoring corrupt image/label: "
 
     def cache_labels(self: Any, path: Path) -> dict[str, Any]:
+        if root := view_of(self.img_path):
+            return read(self, root, Path(self.img_path).name, check_size)
         try:
             labels: dict[str, Any] = scan(self, path)
         except ValueError as error:  # there is no label file
@@ -190,6 +199,7 @@ def _refuse_to_leave_out(dataset: Any) -> None:
         return labels
 
     dataset.cache_labels = cache_labels
+    dataset.get_cache_hash = lambda *_: ""  # of what is never kept; it would look at every file
 
 
 #: The library's warnings about a split without labels: ours name the split, and no temporary path.

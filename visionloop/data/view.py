@@ -1,0 +1,64 @@
+"""What a view of a converted dataset holds besides its images: the labels as one archive, and the images' sizes.
+
+A trainer that reads these need not open a million label files, nor an image to learn its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from visionloop.core.storage import writing
+from visionloop.data.archive import read_archive
+from visionloop.data.archive import write_archive as write_archive
+
+#: The names of both in a view's folder.
+LABELS, SIZES = "labels.tar", "sizes.jsonl"
+
+#: How many lines are written at once.
+_AT_ONCE = 10_000
+
+
+class ImageSize(msgspec.Struct, frozen=True):
+    """An image's path in the view, and its width and height in pixels, as it is shown; None where they are not known."""
+
+    path: str
+    width: int | None
+    height: int | None
+
+
+#: Made at import: threads that meet a type of msgspec's for the first time end the process.
+_SIZES = msgspec.json.Decoder(ImageSize)
+
+
+def write_sizes(folder: Path, sizes: Iterable[ImageSize]) -> None:
+    """Writes the sizes of a view's images. Raises SickMachine if the disk is full."""
+    path, encoder, buffer = folder / SIZES, msgspec.json.Encoder(), bytearray()
+    with writing(path), path.open("wb") as file:
+        for number, size in enumerate(sizes, 1):
+            buffer += encoder.encode(size) + b"\n"
+            if number % _AT_ONCE == 0:
+                file.write(buffer)
+                buffer.clear()
+        file.write(buffer)
+
+
+def has_labels(folder: Path) -> bool:
+    """Whether a folder is a view with an archive of labels; one that a person made has label files alone."""
+    return (folder / LABELS).is_file() and (folder / SIZES).is_file()
+
+
+def read_sizes(folder: Path, split: str) -> dict[str, ImageSize]:
+    """The sizes of a split's images, by path in the view."""
+    start = f"images/{split}/"
+    with (folder / SIZES).open("rb") as file:
+        sizes = (_SIZES.decode(line) for line in file)
+        return {size.path: size for size in sizes if size.path.startswith(start)}
+
+
+def read_labels(folder: Path, split: str) -> Iterator[tuple[str, bytes]]:
+    """The path in the view and the text of each label file of a split, in the archive's order."""
+    start = f"labels/{split}/"
+    return ((name, text) for name, text in read_archive(folder / LABELS) if name.startswith(start))
