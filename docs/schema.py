@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from visionloop.data.dice import format as dice
+from visionloop.data.formats.names import LONGEST_CLASS_NAME, LONGEST_FILE_NAME
 
 FILE = Path(__file__).parent / "dice.schema.json"
 
@@ -22,8 +23,8 @@ CHECKED: dict[tuple[str, str], dict[str, Any]] = {
     ("File", "format_version"): {"pattern": r"^1(\.[0-9]+)*$"},
     ("File", "classes"): {"minItems": 1},
     ("File", "images"): {"minItems": 1},
-    ("Class", "name"): {"minLength": 1, "maxLength": dice.LONGEST_CLASS_NAME},
-    ("Image", "file_name"): {"minLength": 1, "maxLength": dice.LONGEST_FILE_NAME},
+    ("Class", "name"): {"minLength": 1, "maxLength": LONGEST_CLASS_NAME},
+    ("Image", "file_name"): {"minLength": 1, "maxLength": LONGEST_FILE_NAME},
 }
 
 

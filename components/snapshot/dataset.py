@@ -26,9 +26,10 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
 from visionloop.data.annotations.tables import SPLITS, Annotations
-from visionloop.data.dice.format import DEEPEST, depth, printable
 from visionloop.data.formats import Source, formats, reader
+from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.recognised import choose, folder_below
+from visionloop.data.sentences import printable
 
 METADATA = "metadata.json"
 

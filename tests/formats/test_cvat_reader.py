@@ -174,6 +174,7 @@ BROKEN = {
     "no name": (cvat(BOX, attributes='width="4"'), 'annotations.xml: image[0].name: "" is empty'),
     "absolute": (cvat(BOX, attributes='name="/etc/passwd"'), 'image[0].name: "/etc/passwd" is an absolute path'),
     "above": (cvat(BOX, attributes='name="../a.png"'), 'image[0].name: "../a.png" holds a relative folder'),
+    "URL": (cvat(BOX, attributes='name="https://host/a.png"'), "is a URL, which is not followed"),
     "a side": (cvat(BOX, attributes='name="a.png" width="x"'), 'image[0].width: "x" is not a finite number'),
     "NaN": (cvat(BOX.replace("1.5", "nan")), 'image[0].box[0].xtl: "nan" is not a finite number'),
     "a corner": (cvat(BOX.replace("ybr", "yyy")), "image[0].box[0].ybr is missing"),

@@ -15,8 +15,8 @@ from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.presence import KEPT, REASONS, Outcomes, outcomes
 from visionloop.data.annotations.tables import BOX, HUNDREDTHS, LIMIT, Annotations, column, named, offsets
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.headers import EXTENSIONS_OF, IMAGE_EXTENSIONS, ORIENTATIONS, Header, Missing, Unsupported
+from visionloop.data.sentences import printable, shown
 
 #: The trainers leave out images with a shorter side, in pixels.
 MIN_SIDE = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from visionloop.data.annotations.content import class_form, digests
 from visionloop.data.annotations.split import listed
 from visionloop.data.annotations.tables import Annotations, images_table
-from visionloop.data.dice.format import shown
+from visionloop.data.sentences import shown
 
 #: Most renamed classes that are listed one by one.
 SHOWN_RENAMINGS = 3

@@ -22,7 +22,7 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.border import inside
 from visionloop.data.annotations.images import Annotation, Image, images, objects_of
 from visionloop.data.annotations.tables import BOX, HUNDREDTHS, Annotations, Whole, column, offsets
-from visionloop.data.dice.format import printable
+from visionloop.data.sentences import printable
 
 #: Longest name of a folder or file in bytes; most file systems take 255, and a label's suffix must fit too.
 LONGEST_NAME = 200

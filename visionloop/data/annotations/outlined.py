@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import HUNDREDTHS, OBJECTS, Annotations
-from visionloop.data.dice.format import printable
+from visionloop.data.sentences import printable
 
 #: How many masks are held as Python objects.
 _AT_ONCE = 5_000

@@ -21,7 +21,7 @@ from visionloop.data.annotations.labels import (
     yolo_rows,
 )
 from visionloop.data.annotations.tables import SPLITS, Annotations, column, offsets
-from visionloop.data.dice.format import printable, shown
+from visionloop.data.sentences import printable, shown
 
 #: The reasons for which an object becomes no label.
 REASONS: tuple[Reason, ...] = get_args(Reason)

@@ -12,7 +12,7 @@ from typing import Any
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.tables import SPLITS, Annotations, Split
-from visionloop.data.dice.format import printable
+from visionloop.data.sentences import printable
 
 #: The fractions of a rule sum to 1 within this.
 TOLERANCE = 1e-9

@@ -18,6 +18,8 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.tables import BOX, OBJECTS, WRONG_VISIBILITY, hundredths, objects_table
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.document import NOTHING
+from visionloop.data.formats.nesting import DEEPEST, depth
+from visionloop.data.sentences import printable, shown
 
 #: Relative tolerance between a box's ``area`` and width × height: a tool may compute it before rounding the box.
 AREA_TOLERANCE = 1e-4
@@ -243,7 +245,7 @@ def canonical(values: Iterable[msgspec.Raw], where: Callable[[int], str], remedy
             try:
                 texts[data] = _canonical(data)
             except (ValueError, msgspec.DecodeError) as error:
-                raise InvalidDataset(dice.printable(f"{where(row)}: {error}; {remedy}")) from None
+                raise InvalidDataset(printable(f"{where(row)}: {error}; {remedy}")) from None
         rows.append(texts[data])
     return pa.array(rows, pa.string())
 
@@ -252,9 +254,9 @@ def _canonical(text: bytes) -> str | None:
     """A JSON object in canonical form, None for an empty one. Raises ValueError or DecodeError with what is wrong."""
     value = msgspec.json.decode(text)
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {dice.shown(value)}")
-    if dice.depth(value) > dice.DEEPEST:
-        raise ValueError(f"nested deeper than {dice.DEEPEST} levels")
+        raise ValueError(f"expected an object, got {shown(value)}")
+    if depth(value) > DEEPEST:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
     try:
         return rfc8785.dumps(value).decode() if value else None
     except rfc8785.CanonicalizationError as error:

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice import format as dice
+from visionloop.data.formats.json_errors import REMEDY, wrong_field
+from visionloop.data.sentences import printable
 
 #: How many bytes are decoded at once: so few that the objects made of them stay in the processor's cache.
 BYTES_AT_ONCE = 2**17
@@ -151,9 +152,9 @@ def _decoded(array: bytes, type_: type[Decoded], name: str, file: str, first: in
             return Piece(first, array, decode_whole(array, list[type_]))  # type: ignore[valid-type]
     except (msgspec.ValidationError, RecursionError) as error:
         msgspec.json.decode(array, type=list[msgspec.Raw])
-        text = dice.wrong_field(str(error), array)
+        text = wrong_field(str(error), array)
         text = re.sub(r"^\[(\d+)\]", lambda match: f"{name}[{first + int(match[1])}]", text)
-        raise InvalidDataset(dice.printable(f"{file}: {text}; {dice.REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: {text}; {REMEDY}")) from None
 
 
 def _check_text(array: bytes, name: str, file: str, first: int) -> None:
@@ -191,7 +192,7 @@ def check_text(data: bytes, field: str, file: str) -> None:
         data.decode()
     except UnicodeDecodeError as error:
         where = f"{field}, byte {error.start} of it"
-        raise InvalidDataset(f"{file}: the file is no UTF-8 text ({where}); {dice.REMEDY}") from None
+        raise InvalidDataset(f"{file}: the file is no UTF-8 text ({where}); {REMEDY}") from None
 
 
 def decode_whole(data: bytes, type_: Any) -> Any:

@@ -21,9 +21,9 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import Role, local_path
 from visionloop.core.workspace import relation_of
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats import writer
 from visionloop.data.formats.keys import counted
+from visionloop.data.sentences import printable, shown
 
 #: What lies in a store as long as a dataset there is not complete.
 INCOMPLETE = "INCOMPLETE.txt"

@@ -10,8 +10,9 @@ import pyarrow as pa
 import rfc8785
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.document import NOTHING, Piece
+from visionloop.data.formats.json_errors import REMEDY
+from visionloop.data.formats.nesting import DEEPEST, depth
 
 #: Who labelled an image, and when: never kept.
 PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
@@ -42,7 +43,7 @@ class Free:
         try:
             return _metadata(text)
         except msgspec.DecodeError as error:
-            raise InvalidDataset(f"{self.file}: images[{index}].metadata: {error}; {dice.REMEDY}") from None
+            raise InvalidDataset(f"{self.file}: images[{index}].metadata: {error}; {REMEDY}") from None
 
     def groups(self, piece: Piece[Any]) -> pa.Array | None:
         """The group of each image of a piece; None without such a rule."""
@@ -51,7 +52,7 @@ class Free:
         try:
             images = msgspec.json.decode(piece.array, type=list[self.type])  # type: ignore[name-defined]
         except msgspec.DecodeError as error:
-            raise InvalidDataset(f"{self.file}: images[{piece.first}] or behind it: {error}; {dice.REMEDY}") from None
+            raise InvalidDataset(f"{self.file}: images[{piece.first}] or behind it: {error}; {REMEDY}") from None
         return pa.array([self._group(image, piece.first + row) for row, image in enumerate(images)], pa.string())
 
     def _group(self, image: Any, index: int) -> str | None:
@@ -85,5 +86,5 @@ def _metadata(text: msgspec.Raw) -> str | None:
         return None
     kept = {key: item for key, item in value.items() if key not in PEOPLE}
     with contextlib.suppress(RecursionError):
-        return _ENCODER.encode(kept).decode() if kept and dice.depth(kept) <= dice.DEEPEST else None
+        return _ENCODER.encode(kept).decode() if kept and depth(kept) <= DEEPEST else None
     return None

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from posixpath import splitext
 
-from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import hostile, shown
 from visionloop.data.formats.listing import IMAGES, is_hidden
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import SPLITS, stated_split
+from visionloop.data.sentences import shown
 
 #: A word for a split with a year behind it or not, as the whole name of a folder.
 _SPLIT_FOLDER = re.compile(r"(train|validation|valid|val|test)\d{0,4}", re.IGNORECASE)
@@ -50,13 +49,6 @@ def split_of_file(key: str) -> str | None:
     """The split of an annotation file: of the last part of its key in which a word for one stands by itself, or None."""
     stated = stated_split(stem(key))
     return stated[0] if stated else None
-
-
-def checked(key: str, where: str) -> str:
-    """A key that an annotation file names. Raises InvalidDataset, with ``where`` it stands, for one that can't be an image's."""
-    if reason := hostile(key):
-        raise InvalidDataset(f"{where}: {shown(key)} {reason}; name the image by its path below the dataset's folder.")
-    return key
 
 
 def hint(name: str, keys: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,14 +23,13 @@ from visionloop.data.annotations.tables import (
     images_table,
     objects_table,
 )
-from visionloop.data.dice.format import LONGEST_CLASS_NAME, shown
-from visionloop.data.formats.keys import checked, file_name
+from visionloop.data.formats.keys import file_name
+from visionloop.data.formats.names import checked, wrong_class_name
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import shown
 
 #: How many rows are held as Python objects.
 _AT_ONCE = 20_000
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 #: x, y, width and height in pixels.
 Box = tuple[float, float, float, float]
@@ -203,15 +201,8 @@ def only_of(
 
 def check_class_name(name: str, origin: str) -> None:
     """Raises InvalidDataset for a name that no class may have."""
-    if not name.strip() or _CONTROL.search(name):
-        raise InvalidDataset(
-            f"{origin}: the class name {shown(name)} is empty or holds a control character; rename it."
-        )
-    if len(name) > LONGEST_CLASS_NAME:
-        raise InvalidDataset(
-            f"{origin}: the class name {shown(name[:60])} has {len(name):,} characters, more than {LONGEST_CLASS_NAME:,}; "
-            "shorten it."
-        )
+    if reason := wrong_class_name(name):
+        raise InvalidDataset(f"{origin}: the class name {reason}; rename it.")
 
 
 def with_sizes(images: pa.Table, source: Source, existing: Iterable[str]) -> pa.Table:

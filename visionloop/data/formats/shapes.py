@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import BOX, OBJECTS, Whole, column
-from visionloop.data.dice.format import printable
 from visionloop.data.formats.keys import counted
 from visionloop.data.formats.rows import Box
+from visionloop.data.sentences import printable
 
 #: How many corners an ellipse gets as a polygon: within 0.3 % of its radius.
 ELLIPSE_CORNERS = 48

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.tables import IMAGES, SPLITS, Annotations, Whole, column, offsets
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.keys import counted, extension
 from visionloop.data.formats.listing import IMAGES as EXTENSIONS
+from visionloop.data.sentences import printable, shown
 
 #: How many images are put into files at once.
 AT_ONCE = 5_000

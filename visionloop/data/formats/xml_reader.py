@@ -16,7 +16,8 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import DEEPEST, printable, shown
+from visionloop.data.formats.nesting import DEEPEST
+from visionloop.data.sentences import printable, shown
 
 #: The largest child of a root in bytes, and the largest whole file where that is read at once.
 LARGEST = 16 * 2**20

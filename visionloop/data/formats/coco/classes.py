@@ -11,8 +11,9 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.keypoints import mirrored
 from visionloop.data.annotations.tables import OBJECTS, column
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.document import REMEDY, Category, Document
+from visionloop.data.formats.names import wrong_class_name
+from visionloop.data.sentences import shown
 
 
 @dataclass
@@ -32,18 +33,18 @@ class Classes:
         renumbered: dict[int, int] = {}
         for index, category in enumerate(document.categories):
             where = f"{document.file}: categories[{index}]"
-            if reason := dice.wrong_class_name(category.name):
+            if reason := wrong_class_name(category.name):
                 raise InvalidDataset(f"{where}.name: {reason}; {REMEDY}")
             name, other = self._of_id.setdefault(category.id, (category.name, where))
             if name != category.name or category.id in renumbered:
                 raise InvalidDataset(
-                    f"{where}.id: {category.id} of {dice.shown(category.name)} is already the id of {dice.shown(name)} in "
+                    f"{where}.id: {category.id} of {shown(category.name)} is already the id of {shown(name)} in "
                     f"{other}; give each category its own id, the same in all files."
                 )
             entry = self.by_name.setdefault(category.name, _class(category))
             if entry.id in renumbered.values():
                 self.notices.append(
-                    f"{where}: a category before it is {dice.shown(category.name)} too, so both are one class."
+                    f"{where}: a category before it is {shown(category.name)} too, so both are one class."
                 )
             renumbered[category.id] = entry.id
         return renumbered

@@ -15,6 +15,8 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.columns import Shape
 from visionloop.data.formats.document import NOTHING, check_text, decode_whole, is_list, unmarked
+from visionloop.data.formats.json_errors import wrong_field, wrong_json
+from visionloop.data.sentences import printable
 
 #: The remedy at the end of each sentence about a wrong file.
 REMEDY = "correct the file, or export it again."
@@ -103,8 +105,8 @@ def split(data: bytes | mmap.mmap, file: str) -> Document | str:
     except msgspec.ValidationError as error:
         raise _wrong(error, file, without_mark(bytes(data))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        text = dice.wrong_json(error, without_mark(bytes(data)))
-        raise InvalidDataset(dice.printable(f"{file}: {text}; {REMEDY}")) from None
+        text = wrong_json(error, without_mark(bytes(data)))
+        raise InvalidDataset(printable(f"{file}: {text}; {REMEDY}")) from None
     lists = {"images": document.images, "annotations": document.annotations}
     for name, value in lists.items():
         if not is_list(value):
@@ -131,4 +133,4 @@ def _field(raw: msgspec.Raw, type_: Any, name: str, file: str) -> Any:
 def _wrong(error: object, file: str, data: bytes) -> InvalidDataset:
     if str(error).startswith("Expected `object`") and " - at " not in str(error):
         return InvalidDataset(f"{file}: the file holds no JSON object, so this is not a COCO file; {REMEDY}")
-    return InvalidDataset(dice.printable(f"{file}: {dice.wrong_field(str(error), data)}; {REMEDY}"))
+    return InvalidDataset(printable(f"{file}: {wrong_field(str(error), data)}; {REMEDY}"))

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import IMAGES, OBJECTS, Annotations, column, images_table
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.coco.classes import Classes
 from visionloop.data.formats.coco.columns import Annotated, Ids, sizes
 from visionloop.data.formats.coco.document import REMEDY, Document, Label, Picture, split
@@ -22,6 +21,7 @@ from visionloop.data.formats.free import Free
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
+from visionloop.data.sentences import printable, shown
 
 _TASKS = ("detection", "segmentation", "pose")
 
@@ -157,8 +157,8 @@ def _check_ids(ids: pa.ChunkedArray, images: pa.Table, file: str) -> None:
         if (first := first_index.setdefault(identity, index)) != index:
             names = [images["file_name"][row].as_py() for row in (first, index)]
             raise InvalidDataset(
-                f"{file}: images[{index}].id: {dice.shown(identity)} of {dice.shown(names[1])} is already the id of "
-                f"images[{first}], {dice.shown(names[0])}; give each image its own id, and its annotations with it."
+                f"{file}: images[{index}].id: {shown(identity)} of {shown(names[1])} is already the id of "
+                f"images[{first}], {shown(names[0])}; give each image its own id, and its annotations with it."
             )
 
 
@@ -175,7 +175,7 @@ def _check_distinct(images: pa.Table, file: str) -> None:
                 inside = f" of {entry['file']}" if entry["file"] else ""
                 places.append(f"images[{entry['position']}]{inside} ({entry['key']})")
             raise InvalidDataset(
-                dice.printable(
+                printable(
                     f"{file}: {name}: the image is named twice, by {places[0]} and by {places[1]}; leave it in one of them."
                 )
             )
@@ -207,8 +207,8 @@ def _without_image(objects: pa.Table, ids: pa.ChunkedArray, rows: pa.ChunkedArra
     position = objects["position"][row].as_py()
     number = rows.null_count
     others = f" ({number - 1:,} more annotations have such an id)" if number > 1 else ""
-    text = f"{file}: annotations[{position}].image_id {dice.shown(ids[row].as_py())} is the id of no image{others}"
-    sentence = dice.printable(f"{text}; add the image to the file, or remove the annotation.")
+    text = f"{file}: annotations[{position}].image_id {shown(ids[row].as_py())} is the id of no image{others}"
+    sentence = printable(f"{text}; add the image to the file, or remove the annotation.")
     return Finding("error", "image_id", None, f"annotations[{position}].image_id", sentence)
 
 

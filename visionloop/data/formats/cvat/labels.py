@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import shown
 from visionloop.data.formats.rows import check_class_name
 from visionloop.data.formats.xml_reader import REMEDY
+from visionloop.data.sentences import shown
 
 
 @dataclass

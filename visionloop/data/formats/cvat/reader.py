@@ -12,16 +12,17 @@ import msgspec
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.cvat import is_cvat
 from visionloop.data.formats.cvat.labels import Labels
 from visionloop.data.formats.cvat.shapes import shapes
-from visionloop.data.formats.keys import Keys, checked, counted, extension, file_name, split_of_file, split_word
+from visionloop.data.formats.keys import Keys, counted, extension, file_name, split_of_file, split_word
 from visionloop.data.formats.listing import END_BYTES
+from visionloop.data.formats.names import checked
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.shapes import Drawn, choose_task, flip_pairs, of_task
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.xml_reader import REMEDY, blocks_of, children, pixels
+from visionloop.data.sentences import printable, shown
 
 #: The subset of images that were given none.
 _NO_SUBSET = ("", "default")

@@ -11,11 +11,11 @@ import numpy as np
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.tables import hundredths
-from visionloop.data.dice.format import shown
 from visionloop.data.formats.cvat.masks import coco_mask
 from visionloop.data.formats.rows import Box
 from visionloop.data.formats.shapes import Drawn, Kind, Polygon, bounds, ellipse, turned
 from visionloop.data.formats.xml_reader import REMEDY, number
+from visionloop.data.sentences import shown
 
 #: Shapes that no task is learned from.
 _NOT_READ = {

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.data.annotations.tables import IMAGES, images_table
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.columns import Objects, Optional
 from visionloop.data.formats.dice.document import Label, Picture
 from visionloop.data.formats.dice.stated import Contradictions
 from visionloop.data.formats.document import Piece
 from visionloop.data.formats.free import Free
+from visionloop.data.formats.json_errors import REMEDY
 
 #: The folder of a dataset's images.
 BELOW = "images"
@@ -43,7 +43,7 @@ class Columns:
         labels = [label for picture in pictures for label in picture.annotations]
         counts = np.fromiter([len(picture.annotations) for picture in pictures], np.int64, len(pictures))
         class_ids = [label.class_id for label in labels]
-        box, area = self._objects.add(labels, class_ids, lambda row: self._attributes(piece, labels[row]), dice.REMEDY)
+        box, area = self._objects.add(labels, class_ids, lambda row: self._attributes(piece, labels[row]), REMEDY)
         self.contradictions.add(piece, labels, class_ids, counts, box, area)
         self._names.append(pa.array([picture.file_name for picture in pictures], pa.string()))
         self._sizes.append(np.array([[picture.width, picture.height] for picture in pictures], np.int32).T)

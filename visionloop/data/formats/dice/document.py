@@ -26,6 +26,8 @@ from visionloop.data.formats.document import (
     is_list,
     unmarked,
 )
+from visionloop.data.formats.json_errors import REMEDY, wrong_field, wrong_json
+from visionloop.data.sentences import printable, shown
 
 
 class _Document(Struct, kw_only=True):
@@ -105,16 +107,14 @@ def _document(data: bytes | mmap.mmap, file: str) -> _Document:
     except msgspec.ValidationError as error:
         whole = without_mark(bytes(data))
         dice.refuse_other_format(whole, file)
-        raise InvalidDataset(dice.printable(f"{file}: {dice.wrong_field(str(error), whole)}; {dice.REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: {wrong_field(str(error), whole)}; {REMEDY}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataset(
-            dice.printable(f"{file}: {dice.wrong_json(error, without_mark(bytes(data)))}; {dice.REMEDY}")
-        ) from None
+        raise InvalidDataset(printable(f"{file}: {wrong_json(error, without_mark(bytes(data)))}; {REMEDY}")) from None
     if document.is_coco:
         raise dice.other_format(file, "coco")
     if not re.fullmatch(r"1(\.\d+)*", document.format_version, re.ASCII):
         raise InvalidDataset(
-            f"{file}: format_version: {dice.shown(document.format_version)} can't be read, only DICE 1.x; "
+            f"{file}: format_version: {shown(document.format_version)} can't be read, only DICE 1.x; "
             "export the dataset as DICE 1.0."
         )
     return document
@@ -142,4 +142,4 @@ def _field(raw: msgspec.Raw, type_: Any, name: str, file: str) -> Any:
         message = str(error)
         message = message.replace("`$", f"`$.{name}") if "`$" in message else f"{message} - at `$.{name}`"
         whole = b'{"%s":%s}' % (name.encode(), bytes(raw))
-        raise InvalidDataset(dice.printable(f"{file}: {dice.wrong_field(message, whole)}; {dice.REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: {wrong_field(message, whole)}; {REMEDY}")) from None

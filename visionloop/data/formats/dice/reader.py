@@ -10,15 +10,16 @@ import pyarrow.compute as pc
 
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice import format as dice
 from visionloop.data.dice.tasks import choose_task
 from visionloop.data.formats.dice.columns import BELOW, Columns
 from visionloop.data.formats.dice.document import Header, Picture, split
 from visionloop.data.formats.dice.stated import Contradictions, stated
 from visionloop.data.formats.document import Piece, mapped
 from visionloop.data.formats.free import Free
+from visionloop.data.formats.json_errors import REMEDY
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import shown
 
 
 def read_dice(source: Source) -> Annotations:
@@ -82,13 +83,12 @@ def _annotations(
 
 def _check_names(names: pa.ChunkedArray, file: str) -> None:
     """Raises InvalidDataset for a file name that can't be a key, or that occurs twice."""
-    check_names(names, file, 0, dice.REMEDY)
+    check_names(names, file, 0, REMEDY)
     if pc.count_distinct(names).as_py() == len(names):
         return
     first_index: dict[str, int] = {}
     for index, name in enumerate(names.to_pylist()):
         if (first := first_index.setdefault(name, index)) != index:
             raise InvalidDataset(
-                f"{file}: images[{index}].file_name: {dice.shown(name)} is already the name of images[{first}]; "
-                f"{dice.REMEDY}"
+                f"{file}: images[{index}].file_name: {shown(name)} is already the name of images[{first}]; {REMEDY}"
             )

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.columns import AREA_TOLERANCE, Numbers
 from visionloop.data.formats.dice.document import Header, Label, Picture
 from visionloop.data.formats.document import Piece
+from visionloop.data.sentences import printable, shown
 
 #: The row of a label, severity, code (the label's field), problem and remedy.
 _Wrong = tuple[int, Severity, str, str, str]

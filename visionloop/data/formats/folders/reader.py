@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.folders.layout import Layout
 from visionloop.data.formats.keys import Keys, counted, hint, near
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import printable, shown
 
 #: What stands for a file in sentences.
 FILE = "the class folders"

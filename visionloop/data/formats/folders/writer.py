@@ -9,10 +9,10 @@ from posixpath import splitext
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.annotations.labels import LONGEST_NAME, class_folders, view_names
 from visionloop.data.annotations.tables import Annotations, column
-from visionloop.data.dice.format import shown
 from visionloop.data.formats.folders import _NO_CLASSES
 from visionloop.data.formats.keys import split_word
 from visionloop.data.formats.written import Losses, Written, ranked, readable, renamed, rows_of_splits, unsaid
+from visionloop.data.sentences import shown
 
 
 def write(read: Annotations) -> Written:

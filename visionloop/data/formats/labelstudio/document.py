@@ -13,7 +13,8 @@ from msgspec import Struct, field
 
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import printable, wrong_json
+from visionloop.data.formats.json_errors import wrong_json
+from visionloop.data.sentences import printable
 
 REMEDY = "export it again from Label Studio."
 

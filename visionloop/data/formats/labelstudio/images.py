@@ -6,8 +6,9 @@ import re
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import shown
-from visionloop.data.formats.keys import Keys, checked
+from visionloop.data.formats.keys import Keys
+from visionloop.data.formats.names import checked
+from visionloop.data.sentences import shown
 
 #: What an upload puts before a file's name.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")

@@ -12,18 +12,19 @@ from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDatase
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import Annotations, Whole
-from visionloop.data.dice.format import DEEPEST, depth, printable, shown
 from visionloop.data.formats.keys import Keys, counted, extension, file_name, split_of_file, split_of_folders
 from visionloop.data.formats.labelstudio import config, is_label_studio
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
 from visionloop.data.formats.labelstudio.images import Images
 from visionloop.data.formats.labelstudio.regions import shapes
 from visionloop.data.formats.listing import END_BYTES, IMAGES
+from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.outline import outline
 from visionloop.data.formats.rows import Rows, free_values, only_of, with_sizes
 from visionloop.data.formats.shapes import Drawn, Kind, choose_task, of_task
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.xml_reader import LARGEST
+from visionloop.data.sentences import printable, shown
 
 #: Who labelled an image, and when: never kept.
 _PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})

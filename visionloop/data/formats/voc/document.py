@@ -8,9 +8,9 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.dice.format import shown
 from visionloop.data.formats.rows import Box
 from visionloop.data.formats.xml_reader import REMEDY, number, pixels, whole
+from visionloop.data.sentences import shown
 
 #: Attributes that are 0 or 1; 0 is what a file says that says nothing.
 FLAGS = ("difficult", "truncated", "occluded")

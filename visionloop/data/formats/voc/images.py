@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.formats.keys import Keys, checked, stem
+from visionloop.data.formats.keys import Keys, stem
+from visionloop.data.formats.names import checked
 
 #: The folders of images, which stand in place of the XML files' folder.
 FOLDERS = ("JPEGImages", "images")

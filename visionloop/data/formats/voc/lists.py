@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset, NotFound
-from visionloop.data.dice.format import printable, shown
 from visionloop.data.formats.keys import Keys, counted, split_of_folders, stem
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import printable, shown
 
 _LISTS = {f"ImageSets/Main/{split}.txt": split for split in ("train", "val", "test")}
 

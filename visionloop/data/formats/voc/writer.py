@@ -14,7 +14,6 @@ import numpy as np
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.labels import view_names
 from visionloop.data.annotations.tables import BOX, HUNDREDTHS, SPLITS, Annotations, column
-from visionloop.data.dice.format import shown
 from visionloop.data.formats.keys import stem
 from visionloop.data.formats.voc.document import FLAGS
 from visionloop.data.formats.written import (
@@ -29,6 +28,7 @@ from visionloop.data.formats.written import (
     renamed,
     unsaid,
 )
+from visionloop.data.sentences import shown
 
 #: Characters that XML can't hold (https://www.w3.org/TR/xml/#charsets).
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -11,7 +11,8 @@ import yaml
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.classes import Class
-from visionloop.data.dice import format as dice
+from visionloop.data.formats.names import wrong_class_name
+from visionloop.data.sentences import printable, shown
 
 #: The largest file, in bytes, and the deepest nesting.
 LARGEST, DEEPEST = 16 * 2**20, 64
@@ -36,7 +37,7 @@ class _Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[mi
             if not isinstance(key, yaml.ScalarNode):
                 raise ValueError(f"line {line}: a key is a list or a mapping")
             if key.value in keys:
-                raise ValueError(f"line {line}: {dice.shown(key.value)} is written twice")
+                raise ValueError(f"line {line}: {shown(key.value)} is written twice")
             keys.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
@@ -113,9 +114,9 @@ def _loaded(data: bytes, file: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InvalidDataset(dice.printable(f"{file}: the file is not YAML{where}: {problem}; {_REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: the file is not YAML{where}: {problem}; {_REMEDY}")) from None
     except ValueError as error:
-        raise InvalidDataset(dice.printable(f"{file}: {error}; {_REMEDY}")) from None
+        raise InvalidDataset(printable(f"{file}: {error}; {_REMEDY}")) from None
     if not isinstance(content, dict):
         raise InvalidDataset(f"{file}: the file holds no keys such as train and names; {_REMEDY}")
     return content
@@ -146,7 +147,7 @@ def _names(content: dict[str, Any], file: str) -> dict[int, str]:
     elif isinstance(value, list):
         names = dict(enumerate(value))
     else:
-        raise InvalidDataset(f"{file}: names: {dice.shown(value)} is neither a list nor a mapping; {_REMEDY}")
+        raise InvalidDataset(f"{file}: names: {shown(value)} is neither a list nor a mapping; {_REMEDY}")
     if not names:
         raise InvalidDataset(f"{file}: names is empty; write the class names in the order of their numbers.")
     return checked_names(names, number, file)
@@ -157,12 +158,12 @@ def checked_names(names: dict[int, Any], number: int | None, file: str) -> dict[
     numbers: dict[str, int] = {}
     for index, name in names.items():
         if not isinstance(name, str):
-            raise InvalidDataset(f"{file}: names[{index}]: {dice.shown(name)} is not a text; {_REMEDY}")
-        if reason := dice.wrong_class_name(name):
+            raise InvalidDataset(f"{file}: names[{index}]: {shown(name)} is not a text; {_REMEDY}")
+        if reason := wrong_class_name(name):
             raise InvalidDataset(f"{file}: names[{index}]: {reason}; {_REMEDY}")
         if (first := numbers.setdefault(name, index)) != index:
             raise InvalidDataset(
-                f"{file}: names[{index}]: {dice.shown(name)} is already names[{first}]; give each class its own name."
+                f"{file}: names[{index}]: {shown(name)} is already names[{first}]; give each class its own name."
             )
     if number is not None and number != len(names):
         raise InvalidDataset(f"{file}: nc says {number}, but names has {len(names)}; correct one of them.")
@@ -172,7 +173,7 @@ def checked_names(names: dict[int, Any], number: int | None, file: str) -> dict[
 def _whole(value: object, field: str, file: str) -> int:
     """A whole number from 0, also one written as 3.0."""
     if not isinstance(value, str) or not re.fullmatch(r"\+?[0-9]{1,9}(\.0*)?", value, re.ASCII):
-        raise InvalidDataset(f"{file}: {field}: {dice.shown(value)} is not a whole number from 0; {_REMEDY}")
+        raise InvalidDataset(f"{file}: {field}: {shown(value)} is not a whole number from 0; {_REMEDY}")
     return int(value.partition(".")[0])
 
 
@@ -180,7 +181,7 @@ def _texts(value: object, field: str, file: str) -> tuple[str, ...]:
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
         if not isinstance(entry, str) or not entry.strip():
-            raise InvalidDataset(f"{file}: {field}: {dice.shown(entry)} is not a path; {_REMEDY}")
+            raise InvalidDataset(f"{file}: {field}: {shown(entry)} is not a path; {_REMEDY}")
     return tuple(entries)
 
 
@@ -190,7 +191,7 @@ def _shape(value: object, file: str) -> tuple[int, int] | None:
     numbers = [_whole(entry, "kpt_shape", file) for entry in value] if isinstance(value, list) else []
     if len(numbers) != 2 or not 0 < numbers[0] <= 10_000 or numbers[1] not in (2, 3):
         raise InvalidDataset(
-            f"{file}: kpt_shape: {dice.shown(value)} is not [number of keypoints, 2 or 3 values each]; {_REMEDY}"
+            f"{file}: kpt_shape: {shown(value)} is not [number of keypoints, 2 or 3 values each]; {_REMEDY}"
         )
     return numbers[0], numbers[1]
 
@@ -206,7 +207,7 @@ def _keypoint_names(value: object, shape: tuple[int, int], classes: int, file: s
     for index, names in named.items():
         if not isinstance(names, list) or len(names) != shape[0] or not all(isinstance(name, str) for name in names):
             raise InvalidDataset(
-                f"{file}: kpt_names: {dice.shown(names)} is not a list of {shape[0]} names, as kpt_shape says; {_REMEDY}"
+                f"{file}: kpt_names: {shown(names)} is not a list of {shape[0]} names, as kpt_shape says; {_REMEDY}"
             )
         result[index] = tuple(names)
     return result
@@ -219,6 +220,6 @@ def _flip_pairs(value: object, shape: tuple[int, int], file: str) -> tuple[tuple
     numbers = [_whole(entry, "flip_idx", file) for entry in value] if isinstance(value, list) else []
     if sorted(numbers) != list(range(shape[0])) or any(numbers[other] != index for index, other in enumerate(numbers)):
         raise InvalidDataset(
-            f"{file}: flip_idx: {dice.shown(value)} does not name each of the {shape[0]} keypoints' counterparts; {_REMEDY}"
+            f"{file}: flip_idx: {shown(value)} does not name each of the {shape[0]} keypoints' counterparts; {_REMEDY}"
         )
     return tuple((index, other) for index, other in enumerate(numbers) if index < other) or None

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.tables import BOX, WRONG_VISIBILITY, Numbers, Whole, hundredths, objects_table
-from visionloop.data.dice.format import shown
+from visionloop.data.sentences import shown
 
 #: The numbers of a box's line: class, centre x, centre y, width, height.
 BOX_VALUES = 5

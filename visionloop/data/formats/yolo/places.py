@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.core.stores import local_path
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.listing import IMAGES
+from visionloop.data.formats.names import hostile
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import shown
 
 #: Extensions of pictures; of those too that no trainer reads, which validate names.
 _PICTURE = r"(?i)\.(" + "|".join(sorted(extension[1:] for extension in IMAGES)) + "|avif|dng|heif|jp2|mpo|pfm)$"
@@ -49,7 +50,7 @@ class Places:
             return ""
         root = self._inside("", path, f"{self.file}: path")
         if root and not self._exists(root):
-            self.notices.append(f"{self.file}: path: {dice.shown(path)} is not there, so the file's own folder counts.")
+            self.notices.append(f"{self.file}: path: {shown(path)} is not there, so the file's own folder counts.")
             return ""
         return root
 
@@ -68,9 +69,9 @@ class Places:
         elif _PATTERN.search(key):
             found = self.images.filter(pc.match_substring_regex(self.images, _expression(key)))
         else:
-            raise InvalidDataset(f"{where}: nothing lies at {dice.shown(entry)} ({key}); correct the path.")
+            raise InvalidDataset(f"{where}: nothing lies at {shown(entry)} ({key}); correct the path.")
         if not len(found):
-            raise InvalidDataset(f"{where}: no image lies at {dice.shown(entry)} ({key or '.'}); correct the path.")
+            raise InvalidDataset(f"{where}: no image lies at {shown(entry)} ({key or '.'}); correct the path.")
         return found.take(pc.sort_indices(found)).combine_chunks()
 
     def refuse_links(self, keys: pa.Array) -> None:
@@ -85,7 +86,7 @@ class Places:
             target = os.path.realpath(f"{base}/{name}")
             if os.path.commonpath([base, target]) != base:
                 raise InvalidDataset(
-                    f"{self.file}: {dice.shown(name)} leads outside the dataset through a link; put the files themselves there."
+                    f"{self.file}: {shown(name)} leads outside the dataset through a link; put the files themselves there."
                 )
 
     def _below(self, key: str) -> pa.ChunkedArray:
@@ -111,17 +112,17 @@ class Places:
         if cut is not None and (self._exists(cut) or key is not None):
             return cut
         raise InvalidDataset(
-            f"{where}: {dice.shown(entry)} leads outside the dataset; write paths below the folder of {self.file}."
+            f"{where}: {shown(entry)} leads outside the dataset; write paths below the folder of {self.file}."
         )
 
     def _parts(self, root: str, entry: str, where: str) -> list[str]:
         if "\\" in entry or any(ord(character) < 32 for character in entry):
             raise InvalidDataset(
-                f"{where}: {dice.shown(entry)} holds a backslash or a control character; write the path with slashes."
+                f"{where}: {shown(entry)} holds a backslash or a control character; write the path with slashes."
             )
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", entry):
             raise InvalidDataset(
-                f"{where}: {dice.shown(entry)} is a URL or a drive, which is not followed; write a path below the dataset."
+                f"{where}: {shown(entry)} is a URL or a drive, which is not followed; write a path below the dataset."
             )
         if not entry.startswith("/"):
             return [*root.split("/"), *entry.split("/")]
@@ -131,7 +132,7 @@ class Places:
             if inside is not None and (inside == base or inside.startswith(f"{base}/")):
                 return inside[len(base) :].split("/")
         raise InvalidDataset(
-            f"{where}: {dice.shown(entry)} is an absolute path outside the dataset; write paths below the folder of "
+            f"{where}: {shown(entry)} is an absolute path outside the dataset; write paths below the folder of "
             f"{self.file} (path: .)."
         )
 
@@ -168,9 +169,9 @@ class Places:
         key = _normal(self._parts(start, text, where))
         if key is None and text.startswith("../"):
             key = _normal(self._parts(start, text[3:], where))
-        reason = "leads outside the dataset" if key is None else dice.hostile(key)
+        reason = "leads outside the dataset" if key is None else hostile(key)
         if reason or not key:
-            raise InvalidDataset(f"{where}: {dice.shown(text)} {reason}; name images below the dataset's folder.")
+            raise InvalidDataset(f"{where}: {shown(text)} {reason}; name images below the dataset's folder.")
         return key
 
 

@@ -14,7 +14,6 @@ from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDatase
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import Annotations, Whole, images_table, objects_table
-from visionloop.data.dice import format as dice
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
@@ -23,6 +22,7 @@ from visionloop.data.formats.yolo.description import parse as parse_description
 from visionloop.data.formats.yolo.labels import objects as objects_of
 from visionloop.data.formats.yolo.labels import parse as parse_labels
 from visionloop.data.formats.yolo.places import Places
+from visionloop.data.sentences import printable, shown
 
 #: How many label files are on their way at once, and how many labels without an image are named one by one.
 _AT_ONCE, _NAMED = 5_000, 100
@@ -147,7 +147,7 @@ def _chosen(description: Description, places: Places) -> _Chosen:
             both = of_split[split].filter(pc.is_in(of_split[split], value_set=of_split[other]))
             if not len(both):
                 continue
-            first = dice.shown(both[0].as_py())
+            first = shown(both[0].as_py())
             if other == "train":
                 raise InvalidDataset(
                     f"{description.file}: {first} is named by train and by {split} ({len(both):,} images are); "
@@ -181,7 +181,7 @@ def _check_distinct(names: pa.Array, keys: pa.Array) -> None:
     for row, name in enumerate(names.to_pylist()):
         if (first := first_row.setdefault(name, row)) != row:
             raise InvalidDataset(
-                f"{keys[first].as_py()} and {keys[row].as_py()} both have the file name {dice.shown(name)}; rename one."
+                f"{keys[first].as_py()} and {keys[row].as_py()} both have the file name {shown(name)}; rename one."
             )
 
 
@@ -225,7 +225,7 @@ def _without_image(places: Places, file: str) -> Iterator[Finding]:
     # A list of classes lies beside the labels of some tools.
     others = others.filter(pc.invert(pc.match_substring_regex(others, r"/(classes|train|val|test)\.txt$"))).to_pylist()
     for key in others[:_NAMED]:
-        sentence = dice.printable(f"{key}: the label has no image; add the image, or remove the label.")
+        sentence = printable(f"{key}: the label has no image; add the image, or remove the label.")
         yield Finding("warning", "label_without_image", None, key, sentence)
     if len(others) > _NAMED:
         sentence = f"{file}: {len(others) - _NAMED:,} more labels have no image; add the images, or remove the labels."

@@ -1,0 +1,16 @@
+"""Texts of a dataset's files as sentences show them."""
+
+from __future__ import annotations
+
+import json
+
+
+def printable(text: str) -> str:
+    """A text of the file for a sentence: characters that break a line or change the text direction are replaced."""
+    return text if text.isprintable() else "".join(character if character.isprintable() else "�" for character in text)
+
+
+def shown(value: object) -> str:
+    """A value of the file for a sentence: as JSON, printable, shortened."""
+    text = printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 80 else f"{text[:77]}…"
