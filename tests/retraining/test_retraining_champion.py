@@ -8,8 +8,9 @@ from math import isclose
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.snapshot.retraining.champion import class_frequencies, drift, labelled
+from visionloop.components.snapshot.retraining.champion import labelled
 from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.drift import class_counts, shares, total_variation
 from visionloop.data.annotations.tables import Annotations, images_table, objects_table
 
 CLASSES = ("cat", "dog", "fox")
@@ -32,8 +33,8 @@ def dataset(images: Mapping[str, list[int]], classes: tuple[str, ...] = CLASSES)
 
 
 def test_frequencies_are_shares_of_all_annotations() -> None:
-    assert class_frequencies(dataset({"a.png": [0, 0, 1], "b.png": [1], "c.png": []})) == {"cat": 0.5, "dog": 0.5}
-    assert class_frequencies(dataset({"a.png": []})) == {}
+    assert shares(class_counts(dataset({"a.png": [0, 0, 1], "b.png": [1], "c.png": []}))) == {"cat": 0.5, "dog": 0.5}
+    assert shares(class_counts(dataset({"a.png": []}))) == {}
 
 
 def test_an_image_is_labelled_by_its_annotations() -> None:
@@ -41,32 +42,34 @@ def test_an_image_is_labelled_by_its_annotations() -> None:
 
 
 def test_the_distance_of_known_distributions() -> None:
-    assert drift({"cat": 0.5, "dog": 0.5}, {"cat": 0.25, "dog": 0.75}) == 0.25
-    assert drift({"cat": 1.0}, {"dog": 1.0}) == 1.0
-    assert drift({"cat": 0.5, "dog": 0.5}, {"cat": 0.5, "fox": 0.5}) == 0.5
-    assert drift({}, {}) == 0.0
-    assert drift({}, {"cat": 1.0}) == drift({"cat": 1.0}, {}) == 1.0
+    assert total_variation({"cat": 0.5, "dog": 0.5}, {"cat": 0.25, "dog": 0.75}) == 0.25
+    assert total_variation({"cat": 1.0}, {"dog": 1.0}) == 1.0
+    assert total_variation({"cat": 0.5, "dog": 0.5}, {"cat": 0.5, "fox": 0.5}) == 0.5
+    assert total_variation({}, {}) == 0.0
+    assert total_variation({}, {"cat": 1.0}) == total_variation({"cat": 1.0}, {}) == 1.0
 
 
 def test_a_renamed_class_is_another_class() -> None:
     before, after = dataset({"a.png": [0, 1]}), dataset({"a.png": [0, 1]}, ("cat", "wolf", "fox"))
-    assert drift(class_frequencies(before), class_frequencies(after)) == 0.5
+    assert total_variation(shares(class_counts(before)), shares(class_counts(after))) == 0.5
 
 
 @given(IMAGES, IMAGES)
 def test_the_distance_is_one_between_distributions(before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
-    one, other = class_frequencies(dataset(before)), class_frequencies(dataset(after))
+    one, other = shares(class_counts(dataset(before))), shares(class_counts(dataset(after)))
     assert isclose(sum(one.values()), 1 if any(before.values()) else 0)
-    assert 0 <= drift(one, other) <= 1 + 1e-12
-    assert drift(one, other) == drift(other, one)  # to the last digit, or a limit would be met now and then
-    assert drift(one, one) == 0
+    assert 0 <= total_variation(one, other) <= 1 + 1e-12
+    assert total_variation(one, other) == total_variation(
+        other, one
+    )  # to the last digit, or a limit would be met now and then
+    assert total_variation(one, one) == 0
     if one and other and not set(one) & set(other):
-        assert isclose(drift(one, other), 1)
+        assert isclose(total_variation(one, other), 1)
 
 
 @given(IMAGES, IMAGES, IMAGES)
 def test_a_detour_is_never_shorter(
     first: dict[str, list[int]], second: dict[str, list[int]], third: dict[str, list[int]]
 ) -> None:
-    one, two, three = (class_frequencies(dataset(images)) for images in (first, second, third))
-    assert drift(one, three) <= drift(one, two) + drift(two, three) + 1e-12
+    one, two, three = (shares(class_counts(dataset(images))) for images in (first, second, third))
+    assert total_variation(one, three) <= total_variation(one, two) + total_variation(two, three) + 1e-12

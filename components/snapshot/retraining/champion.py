@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,6 +12,7 @@ from visionloop.components.snapshot.retraining.policy import Comparison
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidReceipt, NotFound
 from visionloop.core.storage import Prefix
+from visionloop.data.annotations.drift import class_counts, shares, total_variation
 from visionloop.data.annotations.tables import Annotations, column
 from visionloop.registry import Version
 
@@ -44,7 +42,7 @@ def compare(
         snapshot=theirs.id,
         unchanged=theirs.id == snapshot_id,
         new_images=len(labelled(annotations) - labelled(theirs.annotations)),
-        drift=drift(class_frequencies(theirs.annotations), class_frequencies(annotations)),
+        drift=total_variation(shares(class_counts(theirs.annotations)), shares(class_counts(annotations))),
         champion_age=(now - trained_at) / timedelta(days=1),
     )
 
@@ -63,25 +61,3 @@ def labelled(annotations: Annotations) -> set[str]:
     """The file names of the images with annotations."""
     rows = np.unique(column(annotations.objects, "image"))
     return set(annotations.images["file_name"].take(pa.array(rows)).to_pylist())
-
-
-def class_frequencies(annotations: Annotations) -> dict[str, float]:
-    """The share of each class, by name, in all annotations; empty without any."""
-    names = {entry.id: entry.name for entry in annotations.classes}
-    ids, counts = np.unique(column(annotations.objects, "class_id"), return_counts=True)
-    total = len(annotations.objects)
-    shares: Counter[str] = Counter()
-    for class_id, count in zip(ids.tolist(), counts.tolist(), strict=True):
-        shares[names.get(class_id, str(class_id))] += count
-    return {name: count / total for name, count in shares.items()}
-
-
-def drift(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Total variation distance between two distributions: half the sum of the differences, 0 (equal) to 1 (disjoint).
-
-    An empty distribution and one that is not empty are as far apart as can be.
-    """
-    if bool(before) != bool(after):
-        return 1.0
-    # fsum: a set has no order, and whether a limit is met must not vary with it.
-    return math.fsum(abs(before.get(name, 0.0) - after.get(name, 0.0)) for name in {*before, *after}) / 2
