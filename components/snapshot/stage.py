@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,8 +14,9 @@ from visionloop.components.snapshot import index
 from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
+from visionloop.components.snapshot.taken import snapshot_of
 from visionloop.core import receipts
-from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt, VisionloopError
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.runs import RUN_VARIABLE
@@ -266,33 +268,26 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     wanted = str(arguments.snapshot)
     index.refuse_beside_snapshot("split", arguments.split)
     index.refuse_beside_snapshot("dataset-format", arguments.dataset_format)
-    uris = index.read(context.workspace, wanted) if wanted.startswith("snap_") and "/" not in wanted else []
-    if not uris:
-        raise InvalidConfig(
-            f"--snapshot {wanted}: {context.workspace.uri} holds no such snapshot; give the id of one taken there."
-        )
-    refused: VisionloopError | None = None
-    for uri in uris:
-        try:
-            result = receipts.nearest(uri, "snapshot", context.workspace)
-            snapshot = Snapshot(result)
-            if snapshot.id != wanted:
-                raise InvalidReceipt(f"{uri}: the snapshot {snapshot.id}, not {wanted}; take a new snapshot.")
-            _check_task(snapshot, arguments.task, wanted)
-            differences = missing_or_changed(snapshot, context)
-        except InvalidDataset as error:
-            refused = refused or error
-            continue
-        if differences:
-            refused = refused or DatasetChanged(
-                f"{wanted}: {snapshot.dataset} is no longer what was frozen ({differences[0]}"
-                f"{f' and {len(differences) - 1} more' if len(differences) > 1 else ''}); restore it or take a new snapshot."
-            )
-            continue
-        resolution = Resolution(existing=result, run_scalars={"pinned": True}, notices=_moved_on(snapshot, context))
-        resolution.parameters = dict(result.receipt.parameters)
-        return resolution, snapshot.identity, snapshot.annotations
-    raise refused or InvalidConfig(f"--snapshot {wanted}: no receipt of it can be read; take a new snapshot.")
+
+    def accept(snapshot: Snapshot) -> None:
+        _check_task(snapshot, arguments.task, wanted)
+        if differences := missing_or_changed(snapshot, context):
+            raise no_longer(snapshot, differences)
+
+    snapshot = snapshot_of(context.workspace, wanted, accept)
+    resolution = Resolution(
+        existing=snapshot.result, run_scalars={"pinned": True}, notices=_moved_on(snapshot, context)
+    )
+    resolution.parameters = dict(snapshot.result.receipt.parameters)
+    return resolution, snapshot.identity, snapshot.annotations
+
+
+def no_longer(snapshot: Snapshot, differences: Sequence[str]) -> DatasetChanged:
+    """The error for images of a snapshot that are gone or differ, each as one part of a sentence."""
+    more = f" and {len(differences) - 1:,} more" if len(differences) > 1 else ""
+    return DatasetChanged(
+        f"{snapshot.id}: {snapshot.dataset} is no longer what was frozen ({differences[0]}{more}); restore it or take a new snapshot."
+    )
 
 
 def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:

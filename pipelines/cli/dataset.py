@@ -53,7 +53,7 @@ def inspect(
 
     Example: visionloop dataset inspect s3://datasets/pets
     """
-    with _store(uri), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
+    with dataset_store(uri), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
         summary = inspected(uri, format_name, task, Path(work))
     show(summary, lines(summary), output)
     errors = [finding["sentence"] for finding in summary["findings"] if finding["severity"] == "error"]
@@ -78,7 +78,7 @@ def import_(
     """
     from visionloop.pipelines.cli.exchange import exchanged
 
-    with _store(source, destination), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
+    with dataset_store(source, destination), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
         result = exchanged(source, destination, format_name, "dice", task, Path(work))
     show(result, written_lines(result), output)
 
@@ -97,13 +97,14 @@ def export(
 
     Example: visionloop dataset export snap_3f0c5a1b7d2e pets-yolo --format yolo --workspace results
     """
-    from visionloop.pipelines.cli.exchange import exported, snapshot_of
+    from visionloop.components.snapshot.taken import snapshot_of
+    from visionloop.core.storage import open_prefix
+    from visionloop.pipelines.cli.exchange import exported
 
     with contextlib.ExitStack() as stack:
-        if workspace.startswith("s3://") and not configured("results"):
-            stack.enter_context(services_for({"workspace": workspace, "snapshot": snapshot}))
-        taken = snapshot_of(workspace, snapshot)
-        stack.enter_context(_store(taken.dataset, destination))
+        stack.enter_context(workspace_store(workspace))
+        taken = snapshot_of(open_prefix(workspace, "results"), snapshot)
+        stack.enter_context(dataset_store(taken.dataset, destination))
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionloop-"))
         result = exported(taken, workspace, destination, written_as, Path(work))
     show(result, written_lines(result), output)
@@ -266,7 +267,14 @@ def written_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"Notice   {notice}"
 
 
-def _store(*uris: str) -> contextlib.AbstractContextManager[None]:
+def workspace_store(workspace: str) -> contextlib.AbstractContextManager[None]:
+    """The embedded store, where a workspace lies in one and none is configured; its snapshots' datasets may lie there too."""
+    if workspace.startswith("s3://") and not configured("results"):
+        return services_for({"workspace": workspace, "snapshot": True})
+    return contextlib.nullcontext()
+
+
+def dataset_store(*uris: str) -> contextlib.AbstractContextManager[None]:
     """The embedded store, where a dataset lies in one and none is configured."""
     in_store = next((uri for uri in uris if uri.startswith("s3://")), None)
     if in_store and not configured("dataset"):

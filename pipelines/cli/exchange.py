@@ -9,11 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visionloop.components.snapshot import index
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.snapshot.stage import missing_or_changed
-from visionloop.core import receipts, runs
-from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
+from visionloop.components.snapshot.stage import missing_or_changed, no_longer
+from visionloop.core import runs
+from visionloop.core.errors import InvalidDataset
 from visionloop.core.limits import Limits
 from visionloop.core.policy import POLICIES
 from visionloop.core.stage import Context
@@ -58,31 +57,6 @@ def exchanged(
     return written(annotations, read.source.prefix, target, written_as, notices, work)
 
 
-def snapshot_of(workspace: str, wanted: str) -> Snapshot:
-    """A snapshot by its id, from the newest of its receipts that can be read.
-
-    Raises:
-        InvalidConfig: If the workspace has no such snapshot; the sentence names some that it has.
-        InvalidReceipt: If none of its receipts can be read.
-    """
-    results = open_prefix(workspace, "results")
-    uris = index.read(results, wanted) if wanted.startswith("snap_") and "/" not in wanted else []
-    refused: InvalidDataset | None = None
-    for uri in uris:
-        try:
-            snapshot = Snapshot(receipts.nearest(uri, "snapshot", results))
-            if snapshot.id == wanted:
-                return snapshot
-        except InvalidDataset as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    listed = results.children(index.FOLDER)[1]
-    known = [info.key.rpartition("/")[2].removesuffix(".json") for info in listed]
-    names = f"it has {', '.join(sorted(known)[:10])}" if known else "it has none"
-    raise InvalidConfig(f"{results.uri} holds no snapshot {wanted!r}; {names}.")
-
-
 def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path) -> dict[str, Any]:
     """Writes what a snapshot holds, with its splits.
 
@@ -104,11 +78,7 @@ def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: s
         planning=True,
     )
     if differences := missing_or_changed(snapshot, context):
-        more = f" and {len(differences) - 1:,} more" if len(differences) > 1 else ""
-        raise DatasetChanged(
-            f"{snapshot.id}: {snapshot.dataset} is no longer what was frozen ({differences[0]}{more}); restore it or take a new "
-            "snapshot."
-        )
+        raise no_longer(snapshot, differences)
     annotations = frozen(snapshot)
     errors = [finding.sentence for finding in annotations.findings if finding.severity == "error"]
     notices = (

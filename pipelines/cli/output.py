@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +46,13 @@ def show(result: Any, lines: Iterable[str | Text], output: Format | None, json: 
         return
     for line in lines:
         say(line)
+
+
+def aligned(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table for a person: columns as wide as their widest cell, under a heading."""
+    table = [[texts.outgoing(cell) for cell in row] for row in (heading, *rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(heading))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def say(text: str | Text) -> None:

@@ -19,7 +19,7 @@ from visionloop.pipelines.cli.options import (
     flattened,
     parameter_pairs,
 )
-from visionloop.pipelines.cli.output import Json, Output, show
+from visionloop.pipelines.cli.output import Json, Output, aligned, show
 from visionloop.pipelines.engines.cluster import check_reachable
 from visionloop.pipelines.engines.schedules import Schedule, check_name
 from visionloop.pipelines.following.cron import Cron, zone_named
@@ -142,11 +142,7 @@ def _table(schedules: list[Schedule]) -> list[str]:
         )
         for entry in schedules
     ]
-    widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (heading, *rows)
-    ]
+    return aligned(heading, rows)
 
 
 def _time(moment: datetime | None) -> str:

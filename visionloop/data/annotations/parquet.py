@@ -69,3 +69,27 @@ def decode(data: bytes, images: pa.Table) -> Annotations:
     objects = table.replace_schema_metadata(None).select(OBJECTS.names).cast(OBJECTS).combine_chunks()
     fields = {name: getattr(header, name) for name in _Header.__dataclass_fields__}
     return Annotations(images=images, objects=objects, **fields)
+
+
+def footer_length(end: bytes) -> int:
+    """How many of a Parquet file's last bytes ``summary`` needs, from the last eight.
+
+    Raises:
+        ValueError: If it is not a Parquet file.
+    """
+    if len(end) != 8 or end[4:] != b"PAR1":
+        raise ValueError("not a Parquet file")
+    return int.from_bytes(end[:4], "little") + 8
+
+
+def summary(footer: bytes) -> tuple[str, int]:
+    """The format that annotations came in, and the number of their objects, from the last bytes of what ``encode`` gave.
+
+    Raises:
+        ValueError: If they are not the end of one.
+    """
+    try:
+        stated = pq.read_metadata(pa.BufferReader(footer))
+        return msgspec.json.decode(stated.metadata[_KEY], type=_Header).format, stated.num_rows
+    except (pa.ArrowException, msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise ValueError(f"not the end of annotations ({error})") from error

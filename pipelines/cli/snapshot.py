@@ -1,0 +1,114 @@
+"""``visionloop snapshot``: the snapshots of a workspace: what they hold, who uses them, how two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visionloop.pipelines.cli.dataset import workspace_store
+from visionloop.pipelines.cli.output import Output, aligned, show
+
+if TYPE_CHECKING:
+    from visionloop.pipelines.snapshots.listing import Entry
+
+application = typer.Typer(
+    no_args_is_help=True, help="Look at the snapshots of a workspace, and compare two.", rich_markup_mode=None
+)
+
+
+@application.callback()
+def snapshot() -> None:
+    """Look at the snapshots of a workspace, and compare two."""
+
+
+Workspace = Annotated[str, typer.Option(help="Where the snapshots lie: s3://bucket/prefix, file:///folder or a path.")]
+Id = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="A snapshot's id (snap_…).")]
+
+
+@application.command("list")
+def list_(workspace: Workspace, output: Output = None) -> None:
+    """Lists the snapshots, the newest first: dataset, task, counts, and the runs and registered versions that use them.
+
+    Example: visionloop snapshot list --workspace results
+    """
+    from visionloop.pipelines.snapshots.listing import listed, open_workspace
+
+    with workspace_store(workspace):
+        entries = listed(open_workspace(workspace))
+    show({"snapshots": [asdict(entry) for entry in entries]}, _table(entries), output)
+
+
+@application.command("show")
+def show_(snapshot: Id, workspace: Workspace, output: Output = None) -> None:
+    """Shows one snapshot: what it holds, its classes with their objects, and what was made from it.
+
+    Example: visionloop snapshot show snap_3f0c5a1b7d2e --workspace results
+    """
+    from visionloop.components.snapshot.taken import snapshot_of
+    from visionloop.pipelines.snapshots.listing import details, open_workspace
+
+    with workspace_store(workspace):
+        results = open_workspace(workspace)
+        found = details(results, snapshot_of(results, snapshot))
+    show(found, _lines(found), output)
+
+
+def _table(entries: Sequence[Entry]) -> list[str]:
+    heading = (
+        "SNAPSHOT",
+        "TIME",
+        "TASK",
+        "IMAGES",
+        "TRAIN/VAL/TEST",
+        "CLASSES",
+        "OBJECTS",
+        "RUNS",
+        "VERSIONS",
+        "DATASET",
+    )
+    rows = [
+        (
+            entry.id,
+            entry.time,
+            entry.task,
+            f"{entry.images:,}",
+            "/".join(f"{count:,}" for count in entry.splits.values()),
+            f"{entry.classes:,}",
+            "-" if entry.objects is None else f"{entry.objects:,}",
+            f"{len(entry.runs):,}",
+            _some(entry.versions) or "-",
+            f"{entry.dataset} ({entry.format or 'not readable'})",
+        )
+        for entry in entries
+    ]
+    return aligned(heading, rows) if rows else ["No snapshot."]
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """What a person reads of one snapshot."""
+    yield f"Snapshot  {found['id']}, taken {found['time']}"
+    for uri in (found["dataset"], *found["other_datasets"]):
+        yield f"Dataset   {uri}"
+    yield f"Format    {found['format'] or 'not readable'}"
+    yield f"Task      {found['task']}"
+    yield f"Images    {found['images']:,} ({', '.join(f'{name} {count:,}' for name, count in found['splits'].items())})"
+    yield f"Bytes     {found['image_bytes']:,}"
+    if found["missing_images"]:
+        yield f"Missing   {found['missing_images']:,} images were not there"
+    yield f"Objects   {found['objects'] or 0:,}"
+    yield f"Classes   {len(found['classes']):,}"
+    for entry in found["classes"]:
+        yield f"          {entry['id']:>3}  {entry['name']}  {entry['objects']:,}"
+    yield f"Runs      {_some(found['runs']) or 'none'}"
+    yield f"Versions  {_some(found['versions'], len(found['versions'])) or 'none'}"
+    made = ", ".join(f"{stage} {count:,}" for stage, count in found["results"].items())
+    yield f"Results   {made or 'none'}"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and the number of the others."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
