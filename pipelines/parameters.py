@@ -82,7 +82,8 @@ _TABLE = (
         "split",
         str,
         "",
-        "train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val; empty, the dataset or its images decide.",
+        "train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD|folder|regex:PATTERN], fold=2/5[,seed=0][,group=…], "
+        "time=FIELD,val=DATE,test=DATE, or test=val; empty, the dataset or its images decide.",
     ),
     Parameter("run_name", str, "", "A name for people; outside every key."),
     Parameter("description", str, "", "A description for people; outside every key."),

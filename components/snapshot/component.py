@@ -42,7 +42,7 @@ def snapshot(
         dataset: The dataset, as it lies: s3://…, file://… or a path.
         snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
         task: detection, segmentation, classification or pose; empty when the dataset has only one.
-        split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val; empty, the dataset decides.
+        split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD|folder|regex:PATTERN], fold=2/5, time=FIELD,val=DATE,test=DATE or test=val.
         model_name: The name the model will be registered under; its champion is what retraining compares with.
         retraining: The retraining policy as a JSON object, or the URI of a file with one; empty goes on in any case.
         trainer: The training library, by the name of its entry point.

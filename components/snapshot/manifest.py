@@ -17,7 +17,7 @@ from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.data.annotations import parquet
-from visionloop.data.annotations.split import SharedSplit, shared_split
+from visionloop.data.annotations.split_rules import SharedSplit, shared_split
 from visionloop.data.annotations.tables import IMAGES, Annotations, images_table
 from visionloop.data.dice.tasks import annotation_file
 from visionloop.data.images import ImageRow

@@ -24,7 +24,7 @@ from visionloop.core.packages import install_command
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
-from visionloop.data.annotations.split import parse_split, split_from_object
+from visionloop.data.annotations.split_rules import parse_split, split_from_object
 from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve

@@ -28,14 +28,8 @@ from visionloop.data.annotations import parquet
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.findings import digest_of
-from visionloop.data.annotations.split import (
-    Assignment,
-    SharedSplit,
-    SplitRule,
-    assign,
-    parse_split,
-    split_from_object,
-)
+from visionloop.data.annotations.split import Assignment, assign
+from visionloop.data.annotations.split_rules import Rule, SharedSplit, TimeRule, parse_split, split_from_object
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.dice.tasks import parse_task
 from visionloop.training.configuration import merge_settings, split_strategy
@@ -55,8 +49,8 @@ class Arguments:
         variable="TASK_TYPE",
     )
     split: str | None = argument(
-        "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val (val=test), whose images are then both; "
-        "left out, the dataset decides.",
+        "How to split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD|folder|regex:PATTERN]; fold=2/5[,seed=0][,group=…]; "
+        "time=FIELD,val=DATE,test=DATE; or test=val (val=test), whose images are then both; left out, the dataset decides.",
         default=None,
     )
     model_name: str | None = argument(
@@ -179,7 +173,8 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
         name, evidence = source.format_of(lying, arguments.dataset_format)
         metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
         rule, origin = _split_rule(arguments.split, metadata)
-        lying.group = rule.group if isinstance(rule, SplitRule) else None
+        if rule is not None and not isinstance(rule, SharedSplit):
+            lying.group, lying.option = rule.field, "time" if isinstance(rule, TimeRule) else "group"
         kept = source.remember(lying, context.workspace)
         taken = source.read_source(lying, name, evidence, context.advanced)
     read = taken.read
@@ -250,7 +245,7 @@ def _from_variable(dataset: str) -> bool:
     return os.environ.get("DATASET_S3_URI") == dataset
 
 
-def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[SplitRule | SharedSplit | None, str]:
+def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[Rule | None, str]:
     """Returns the split's rule and where it came from: the run's, the dataset's, else the images' own field."""
     if argument:
         return parse_split(argument), "argument"

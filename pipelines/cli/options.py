@@ -59,7 +59,11 @@ class Training:
     snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…).  [required, or --dataset]")] = None
     task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
     split: Annotated[
-        str | None, typer.Option(help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD], or test=val.")
+        str | None,
+        typer.Option(
+            help="train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD|folder|regex:PATTERN], fold=2/5[,seed=0][,group=…], "
+            "time=FIELD,val=DATE,test=DATE, or test=val."
+        ),
     ] = None
     run_name: Annotated[str | None, typer.Option(help="A name for people.")] = None
     description: Annotated[str | None, typer.Option(help="A description for people.")] = None

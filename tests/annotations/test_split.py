@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
-from visionloop.data.annotations.split import (
-    FILL,
+from visionloop.data.annotations.split import FILL, assign
+from visionloop.data.annotations.split_rules import (
+    FoldRule,
     SharedSplit,
     SplitRule,
-    assign,
+    TimeRule,
     fraction,
     parse_split,
     shared_split,
@@ -103,6 +104,9 @@ def test_any_text_is_a_rule_or_refused(text: str) -> None:
         return
     if isinstance(rule, SharedSplit):
         assert {rule.split, rule.source} == {"val", "test"}
+        return
+    if not isinstance(rule, SplitRule):
+        assert isinstance(rule, FoldRule | TimeRule)
         return
     assert math.isclose(rule.train + rule.val + rule.test, 1)
 

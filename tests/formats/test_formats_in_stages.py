@@ -335,3 +335,14 @@ def test_an_image_of_val_and_test_that_is_left_out_is_named_by_evaluate(tmp_path
     entries = [entry for entry in Converted(result).index() if entry.split == "test"]
     assert [entry.file_name for entry in entries] == ["test/d.png"]
     assert _left_out(snapshot, Converted(result), entries) == {"val/c.png": "image_too_small"}
+
+
+def test_images_without_fields_are_grouped_by_folder_and_a_date_of_theirs_is_refused(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "yolo")
+    halves = "train=0.4,val=0.3,test=0.3"
+    taken = Snapshot(stage("snapshot", tmp_path / "work", dataset=str(folder), split=f"{halves},group=folder"))
+    splits = dict(zip(taken.table["file_name"].to_pylist(), taken.table["split"].to_pylist(), strict=True))
+    assert splits["train/a.png"] == splits["train/b.png"]
+    assert taken.identity.split["rule"] == {"train": 0.4, "val": 0.3, "test": 0.3, "seed": 0, "group": "folder"}
+    with pytest.raises(InvalidConfig, match="time=taken: YOLO states no fields of images"):
+        stage("snapshot", tmp_path / "work", dataset=str(folder), split="time=taken,val=2026-01-01,test=2026-02-01")

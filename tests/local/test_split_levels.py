@@ -14,7 +14,7 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import catalog
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
-from visionloop.data.annotations.split import SplitRule
+from visionloop.data.annotations.split_rules import SplitRule
 from visionloop.data.annotations.tables import SPLITS
 
 ARGUMENT = SplitRule(0.5, 0.25, 0.25, seed=1)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionloop.data.annotations.tables import HUNDREDTHS, Annotations, column
-from visionloop.data.dice.format import printable, shown
+from visionloop.data.sentences import printable, shown
 
 #: The distance from which a difference is drift, for each measure.
 THRESHOLD = 0.1

@@ -4,72 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.annotations.groups import FOLDER, REGEX, groups_of
+from visionloop.data.annotations.split_rules import (
+    FoldRule,
+    Rule,
+    SharedSplit,
+    SplitRule,
+    TimeRule,
+    fraction,
+    parsed_date,
+)
 from visionloop.data.annotations.tables import SPLITS, Annotations, Split
-from visionloop.data.sentences import printable
-
-#: The fractions of a rule sum to 1 within this.
-TOLERANCE = 1e-9
+from visionloop.data.sentences import printable, shown
 
 #: Train comes first: an empty train is filled first, and images are taken from it first.
 _FILLING_ORDER: tuple[Split, ...] = ("train", "test", "val")
 
 _SPLITS_BY_NAME: dict[str, Split] = {split: split for split in SPLITS}
-
-_KEYS = ("train", "val", "test", "seed", "group")
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """Fractions of the images for each split, a seed, and the field whose value keeps images together.
-
-    ``group`` names a field of an image, or of its ``metadata`` or ``attributes`` (looked for in this order).
-    """
-
-    train: float
-    val: float
-    test: float
-    seed: int = 0
-    group: str | None = None
-
-    def canonical(self) -> dict[str, float | int | str | None]:
-        """The rule as a JSON object, for a stage's key."""
-        return {"train": self.train, "val": self.val, "test": self.test, "seed": self.seed, "group": self.group}
-
-    def of(self, name: str) -> Split:
-        """The split of a file name or group."""
-        u = fraction(name, self.seed)
-        if u < self.test:
-            return "test"
-        return "val" if u < self.test + self.val else "train"
-
-
-@dataclass(frozen=True)
-class SharedSplit:
-    """One split's images given to another one as well, for a dataset that has two: ``test=val`` or ``val=test``."""
-
-    split: Split
-    source: Split
-
-    def canonical(self) -> dict[str, float | int | str | None]:
-        """The rule as a JSON object, for a stage's key."""
-        return {self.split: self.source}
-
-
-def shared_split(rule: object) -> SharedSplit | None:
-    """The rule that ``SharedSplit.canonical`` gives, read back; None for any other."""
-    if isinstance(rule, Mapping) and len(rule) == 1:
-        ((split, source),) = rule.items()
-        if {split, source} == {"val", "test"}:
-            return SharedSplit(_SPLITS_BY_NAME[split], _SPLITS_BY_NAME[source])
-    return None
-
 
 #: Fills a split that no image's ``split`` field names: val and test get a tenth of the train images each.
 FILL = SplitRule(train=0.8, val=0.1, test=0.1)
@@ -105,77 +61,7 @@ class Assignment:
         return digest.hexdigest()
 
 
-def parse_split(text: str) -> SplitRule | SharedSplit:
-    """Reads ``train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]``, or ``test=val`` or ``val=test``.
-
-    A split that is not named has the fraction 0.
-
-    Raises:
-        InvalidConfig: If it is not of that form, or the fractions do not sum to 1 (tolerance 1e-9).
-    """
-    values: dict[str, Any] = {}
-    for part in text.split(","):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value or key in values:
-            raise InvalidConfig(
-                f"--split: {text!r} is not of the form train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD]; "
-                "give each key once, with a value."
-            )
-        values[key] = value
-    if named := next((f"{key}={value}" for key, value in values.items() if key in SPLITS and value in SPLITS), None):
-        if shared := shared_split(values):
-            return shared
-        raise InvalidConfig(
-            f"--split: {text!r} names a split as another; give test=val or val=test alone, without fractions "
-            f"and without {named} beside them."
-            if len(values) > 1
-            else f"--split: {text!r} would train on what is measured; give test=val or val=test."
-        )
-    values = {key: _parsed_number(value, key) if key in ("seed", *SPLITS) else value for key, value in values.items()}
-    return split_from_object(values, "--split")
-
-
-def split_from_object(value: object, where: str) -> SplitRule:
-    """A rule from an object with the keys ``train``, ``val``, ``test``, ``seed`` and ``group``.
-
-    Args:
-        value: The run's ``split_strategy``, or ``split_config`` of the dataset's metadata.json.
-        where: Where the object comes from, for errors (``metadata.json: split_config``).
-
-    Raises:
-        InvalidConfig: If it is not such an object, or the fractions do not sum to 1 (tolerance 1e-9).
-    """
-    if not isinstance(value, Mapping):
-        raise InvalidConfig(f"{where}: expected an object with the keys {', '.join(_KEYS)}, got {value!r}.")
-    unknown = sorted(str(key) for key in value if key not in _KEYS)
-    if unknown:
-        raise InvalidConfig(f"{_named(where, unknown[0])} is not a setting of a split; choose from {', '.join(_KEYS)}.")
-    fractions = {split: _fraction_of(value.get(split, 0), _named(where, split)) for split in SPLITS}
-    if abs(math.fsum(fractions.values()) - 1) > TOLERANCE:
-        shown = ", ".join(f"{split} {amount:g}" for split, amount in fractions.items())
-        raise InvalidConfig(f"{where}: the fractions {shown} do not sum to 1; change one of them.")
-    if fractions["train"] == 0:
-        raise InvalidConfig(
-            f"{_named(where, 'train')} is 0, so nothing would be trained on; give it a fraction above 0."
-        )
-    seed = value.get("seed", 0)
-    if isinstance(seed, float) and seed.is_integer():
-        seed = int(seed)  # KFP hands every number over as a float.
-    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 2**53:
-        raise InvalidConfig(f"{_named(where, 'seed')} must be a whole number below 2^53, not {seed!r}.")
-    group = value.get("group")
-    if group is not None and (not isinstance(group, str) or not group.strip()):
-        raise InvalidConfig(f"{_named(where, 'group')} must name a field of the images, not {group!r}.")
-    return SplitRule(**fractions, seed=seed, group=group)
-
-
-def fraction(name: str, seed: int = 0) -> float:
-    """u in [0, 1): the first 53 bits of the SHA-256 of ``{seed}:{name}`` as a binary fraction."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-
-
-def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str = "--split") -> Assignment:
+def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Assignment:
     """Gives each image its split.
 
     With a rule, only u decides, the ``fraction`` of the file name, or of the group if the image has one: u < test is test,
@@ -187,6 +73,7 @@ def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str 
 
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
     train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way.
+    A fold that stays empty is refused, and so is a split that no date falls into.
 
     Args:
         read: The annotations; their column ``group`` holds the values of the field that the rule names.
@@ -194,6 +81,7 @@ def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str 
         origin: Where the rule was written, for errors.
 
     Raises:
+        InvalidConfig: If the group of a rule groups nothing.
         InvalidDataset: If there are too few images to fill each of these splits.
     """
     names: list[str] = read.images["file_name"].to_pylist()
@@ -203,29 +91,26 @@ def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str 
     }
     if isinstance(rule, SharedSplit):
         return _shared(read.file, stated, rule)
+    if isinstance(rule, TimeRule):
+        return _by_date(read, names, rule, origin)
     notices: list[str] = []
     also: dict[str, Split] = {}
     keys: dict[str, str] = {}
     wanted: list[Split]
     if rule is not None:
-        if rule.group is not None:
-            grouped = zip(names, read.images["group"].to_pylist(), strict=True)
-            keys = {name: group for name, group in grouped if group is not None}
+        keys = {
+            name: group for name, group in zip(names, groups_of(read, rule.group), strict=True) if group is not None
+        }
         splits = {name: rule.of(keys.get(name, name)) for name in names}
-        wanted = [split for split in _FILLING_ORDER if getattr(rule, split)]
         movable = names
         alone = [name for name in names if name not in keys]
-        if keys and alone:
-            verbs = "has no {}, and is" if len(alone) == 1 else "have no {}, and are"
-            notices.append(
-                f"{read.file}: {len(alone)} {'image' if len(alone) == 1 else 'images'} {verbs.format(rule.group)} "
-                f"split by file name: {listed(alone)}."
-            )
-        if read.shared:
-            notices.append(
-                f"{read.file}: {len(read.shared)} images are in val and test, and get one split each by the rule: "
-                f"{listed(read.shared)}."
-            )
+        if rule.group is not None and keys and alone:
+            notices.append(f"{read.file}: {_alone(rule.group, len(alone))} split by file name: {listed(alone)}.")
+        notices += _given_one_split(read)
+        if isinstance(rule, FoldRule):
+            _refuse_empty_fold(splits, rule, origin)
+            return Assignment(splits, also, tuple(notices))
+        wanted = [split for split in _FILLING_ORDER if getattr(rule, split)]
     else:
         also = dict.fromkeys(read.shared, "test")
         splits = stated
@@ -252,6 +137,67 @@ def assign(read: Annotations, rule: SplitRule | SharedSplit | None, origin: str 
             f"{' and '.join(empty)} empty; label more images, or change the split."
         )
     return Assignment(splits, also, tuple(notices))
+
+
+def _by_date(read: Annotations, names: Sequence[str], rule: TimeRule, origin: str) -> Assignment:
+    """The split of each image by the date in its field; one without a date is train."""
+    values: list[str | None] = read.images["group"].to_pylist()
+    # Frames of one video share a date, so each is parsed once.
+    dates = {text: parsed_date(text) for text in set(values) if text is not None}
+    dated = {name: date for name, text in zip(names, values, strict=True) if text is not None and (date := dates[text])}
+    if names and not dated:
+        example = next((text for text in values if text is not None), "")
+        raise InvalidDataset(
+            f"{read.file}: no image has a date in {shown(rule.field)} (but {shown(example)}); write dates such as "
+            f"2026-01-31, or name another field in {origin}."
+        )
+    splits: dict[str, Split] = {name: rule.of(dated[name]) if name in dated else "train" for name in names}
+    notices = _given_one_split(read)
+    if undated := [name for name in names if name not in dated]:
+        verbs = "image has no date in {}, and is" if len(undated) == 1 else "images have no date in {}, and are"
+        words = printable(verbs.format(rule.field))
+        notices.append(f"{read.file}: {len(undated)} {words} train: {listed(undated)}.")
+    if empty := [split for split in SPLITS if split not in splits.values()]:
+        first, last = min(dated.values()).isoformat(), max(dated.values()).isoformat()
+        raise InvalidDataset(
+            f"{origin}: the dates leave {' and '.join(empty)} empty; those of {shown(rule.field)} are from {first} "
+            f"to {last}: give other dates."
+        )
+    return Assignment(splits, {}, tuple(notices))
+
+
+def _refuse_empty_fold(splits: Mapping[str, Split], rule: FoldRule, origin: str) -> None:
+    """Raises InvalidDataset if a split has no image: a fold is never filled from another, or folds would overlap."""
+    if empty := [split for split in SPLITS if split not in splits.values()]:
+        groups = "" if rule.group is None else f" in their groups (group={rule.group})"
+        raise InvalidDataset(
+            printable(
+                f"{origin}: fold={rule.number}/{rule.folds}: the {len(splits)} images{groups} leave {' and '.join(empty)} "
+                "empty; take fewer folds or another seed, or label more images."
+            )
+        )
+
+
+def _given_one_split(read: Annotations) -> list[str]:
+    """A notice for the images that the dataset gives to val and test, where a rule gives each image one split."""
+    if not read.shared:
+        return []
+    return [
+        f"{read.file}: {len(read.shared)} images are in val and test, and get one split each by the rule: "
+        f"{listed(read.shared)}."
+    ]
+
+
+def _alone(group: str, count: int) -> str:
+    """How many images have no group, and what they are in its place: ``2 images have no patient, and are``."""
+    one = count == 1
+    if group == FOLDER:
+        words = "lies in no folder" if one else "lie in no folder"
+    elif group.startswith(REGEX):
+        words = f"{'does' if one else 'do'} not match {group.removeprefix(REGEX)}"
+    else:
+        words = f"{'has' if one else 'have'} no {group}"
+    return printable(f"{count} {'image' if one else 'images'} {words}, and {'is' if one else 'are'}")
 
 
 def _has_images(split: Split, splits: Mapping[str, Split], also: Mapping[str, Split]) -> bool:
@@ -293,22 +239,3 @@ def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first names in alphabetical order, and the number of the others."""
     first = printable(", ".join(sorted(names)[:shown]))
     return first if len(names) <= shown else f"{first} and {len(names) - shown} more"
-
-
-def _parsed_number(text: str, key: str) -> float | int:
-    """A number of ``--split``; a seed is a whole number."""
-    try:
-        return int(text) if key == "seed" else float(text)
-    except ValueError:
-        raise InvalidConfig(f"--split {key}: {text!r} is not a number; write it like 0.8 (a seed like 0).") from None
-
-
-def _named(where: str, key: str) -> str:
-    """A key of a rule in a sentence: after an option as it was written, else with the path of its object."""
-    return f"{where} {key}" if where.startswith("--") else f"{where}.{key}"
-
-
-def _fraction_of(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidConfig(f"{where} must be a number from 0 to 1, not {value!r}.")
-    return float(value)

@@ -21,12 +21,15 @@ PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
 class Free:
     """The free values of images: their metadata, and the field that groups them."""
 
-    def __init__(self, file: str, group: str | None) -> None:
-        """``group`` is a field of an image, or of its ``metadata`` or ``attributes``; the first that has it counts."""
-        self.file, self.group = file, group
+    def __init__(self, file: str, group: str | None, option: str = "group") -> None:
+        """``group`` is a field of an image, or of its ``metadata`` or ``attributes``; the first that has it counts.
+
+        ``option`` is what names it in the split's rule, for errors.
+        """
+        self.file, self.group, self.grouping = file, group, f"{option}={group}"
         self.grouped = 0
         if group in ("file_name", "annotations", "metadata", "attributes"):
-            raise InvalidConfig(f"group={group} groups no images; name another field of the images in {file}.")
+            raise InvalidConfig(f"{self.grouping} is no field with a value of an image; name another one of {file}.")
         fields: list[Any] = [("metadata", Any, None), ("attributes", Any, None)]
         if group is not None:
             fields.append(("value", Any, msgspec.field(name=group, default=None)))
@@ -61,7 +64,7 @@ class Free:
         value = next((value for value in values if value not in (None, "")), None)
         if isinstance(value, list | dict):
             raise InvalidConfig(
-                f"{self.file}: images[{index}]: group={self.group} is a list or an object; name another field."
+                f"{self.file}: images[{index}]: {self.grouping} is a list or an object; name another field."
             )
         self.grouped += value is not None
         if value is None or isinstance(value, str):
@@ -71,9 +74,7 @@ class Free:
     def finish(self) -> None:
         """Raises InvalidConfig if no image has the group's field."""
         if self.group is not None and not self.grouped:
-            raise InvalidConfig(
-                f"{self.file}: group={self.group} is a field of no image; name one that the images have."
-            )
+            raise InvalidConfig(f"{self.file}: {self.grouping} is a field of no image; name one that the images have.")
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")

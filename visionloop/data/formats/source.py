@@ -40,7 +40,8 @@ class Source:
         prefix: Where it lies. A reader reads there and never writes.
         work: A folder on this machine for large files; its maker removes it.
         task: The task that is asked for; None takes what the dataset has.
-        group: The field of the images whose value keeps images in one split; None without such a rule.
+        group: The field of the images whose value decides their split; None without such a rule.
+        option: What names that field in the rule: ``group``, or ``time`` for dates.
         alive: Called while work goes on, as a sign of life.
         passed_over: The keys of objects that can't be read, each with what it is; filled by listing.
         pictures: Gives the sizes of pictures by key, as they are shown; for formats that state none.
@@ -51,12 +52,18 @@ class Source:
     work: Path
     task: str | None = None
     group: str | None = None
+    option: str = "group"
     alive: Callable[[], None] = lambda: None
     passed_over: dict[str, str] = field(default_factory=dict)
     pictures: Callable[[pa.Array], Sizes] | None = None
     files: Callable[[str], bytes] | None = None
     _listed: dict[str, pa.Table] = field(default_factory=dict)
     _local: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def grouping(self) -> str:
+        """The part of the split's rule that names the field, for errors: ``group=patient``."""
+        return f"{self.option}={self.group}"
 
     def objects(self, below: str = "") -> pa.Table:
         """The objects below a key, as LISTED, in the store's order; listed once. Keys are relative to the dataset's URI."""

@@ -51,7 +51,7 @@ def read_coco(source: Source) -> Annotations:
     if not read.image_count:
         raise InvalidDataset(f"{file}: images is empty; label at least one image and export again.")
     if source.group is not None and not read.grouped:
-        raise InvalidConfig(f"{file}: group={source.group} is a field of no image; name one that the images have.")
+        raise InvalidConfig(f"{file}: {source.grouping} is a field of no image; name one that the images have.")
     images = pa.concat_tables(read.images).unify_dictionaries().combine_chunks()
     _check_distinct(images, file)
     objects = pa.concat_tables(read.objects)
@@ -114,7 +114,7 @@ def _images(
     file = document.file
     stated = stated_split(file)
     value, words = stated if stated is not None else (None, ())
-    free = Free(file, source.group)
+    free = Free(file, source.group, source.option)
     folder: str | None = None
     tables, ids = [images_table(file_name=[])], Ids()
     for piece in in_pieces(document.images, Picture, "images", file, data):

@@ -139,7 +139,7 @@ class _Export:
             raise InvalidDataset(f"{file}: there is no label; define at least one in CVAT, and {REMEDY}.")
         classes, images, objects, kinds = self.rows.number(names)
         if self.source.group is not None and images["group"].null_count == len(images):
-            raise InvalidConfig(f"{file}: group={self.source.group} is a field of no image; name one that they have.")
+            raise InvalidConfig(f"{file}: {self.source.grouping} is a field of no image; name one that they have.")
         task, told = choose_task(self.source.task, kinds, file)
         objects, made = of_task(objects, kinds, task)
         return Annotations(

@@ -35,7 +35,7 @@ def read_dice(source: Source) -> Annotations:
         raise DatasetNotFound(f"{source.prefix.uri}/{file}: the file is gone; export the dataset again.") from None
     with mapped(path) as data:
         header, pieces = split(data, file, task)
-        return _annotations(header, pieces, file, source.group, source.alive)
+        return _annotations(header, pieces, Free(file, source.group, source.option), source.alive)
 
 
 def read_file(data: bytes, file: str, task: str | None, group: str | None = None) -> Annotations:
@@ -52,14 +52,15 @@ def read_file(data: bytes, file: str, task: str | None, group: str | None = None
         InvalidDataset: If it is not DICE; the sentence says which field.
     """
     header, pieces = split(data, file, task)
-    return _annotations(header, pieces, file, group, lambda: None)
+    return _annotations(header, pieces, Free(file, group), lambda: None)
 
 
 def _annotations(
-    header: Header, pieces: Iterator[Piece[Picture]], file: str, group: str | None, alive: Callable[[], None]
+    header: Header, pieces: Iterator[Piece[Picture]], free: Free, alive: Callable[[], None]
 ) -> Annotations:
     """The tables of all pieces, and what the file states beside them."""
-    free, contradictions = Free(file, group), Contradictions(file, header.classes)
+    file = free.file
+    contradictions = Contradictions(file, header.classes)
     columns = Columns(file, free, contradictions)
     for piece in pieces:
         columns.add(piece)

@@ -24,7 +24,9 @@ def read_folders(source: Source) -> Annotations:
             f"--task {source.task}: class folders are read for classification; choose --task classification."
         )
     if source.group is not None:
-        raise InvalidConfig(f"group={source.group}: images in class folders have no fields; leave the group out.")
+        raise InvalidConfig(
+            f"{source.grouping}: images in class folders have no fields; leave it out, or give group=folder."
+        )
     keys = Keys.of(source)
     layout = Layout.of(list(keys.images))
     names = layout.names

@@ -176,7 +176,7 @@ class _Export:
         if self.source.group is None or (value := data.get(self.source.group)) in (None, ""):
             return None
         if isinstance(value, list | dict):
-            raise InvalidConfig(f"{where}: group={self.source.group} is a list or an object; name another field.")
+            raise InvalidConfig(f"{where}: {self.source.grouping} is a list or an object; name another field.")
         return str(value)
 
     def annotations(self, file: str) -> Annotations:
@@ -185,7 +185,7 @@ class _Export:
             raise InvalidDataset(f"{file}: no task is labelled; label at least one, and {REMEDY}")
         classes, images, objects, kinds = self.rows.number(sorted(self.rows.class_names))
         if self.source.group is not None and images["group"].null_count == len(images):
-            raise InvalidConfig(f"{file}: group={self.source.group} is a field of no task; name one of their data.")
+            raise InvalidConfig(f"{file}: {self.source.grouping} is a field of no task; name one of their data.")
         task, told = choose_task(self.source.task, kinds, file)
         return self._of_task(file, task, told, classes, images, objects, kinds)
 

@@ -69,7 +69,7 @@ def read_voc(source: Source) -> Annotations:
         )
     classes, images, objects, _ = rows.number(sorted(rows.class_names))
     if source.group is not None and images["group"].null_count == len(images):
-        raise InvalidConfig(f"{FILE}: group={source.group} is a field of no file; name one that the files have.")
+        raise InvalidConfig(f"{FILE}: {source.grouping} is a field of no file; name one that the files have.")
     return Annotations(
         format="voc",
         task="detection",

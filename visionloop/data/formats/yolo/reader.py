@@ -46,7 +46,9 @@ class _Chosen:
 def read_yolo(source: Source) -> Annotations:
     """Reads a dataset; see ``visionloop.data.formats.yolo.read``."""
     if source.group is not None:
-        raise InvalidConfig(f"group={source.group}: YOLO states no fields of images; leave group out of --split.")
+        raise InvalidConfig(
+            f"{source.grouping}: YOLO states no fields of images; leave it out of --split, or give group=folder or group=regex:PATTERN."
+        )
     description = _description(source)
     places = Places(source, description.file)
     chosen = _chosen(description, places) if description.places else _by_folder(places)
