@@ -121,6 +121,12 @@ _TABLE = (
         "",
         "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.",
     ),
+    Parameter(
+        "where",
+        str,
+        "",
+        "Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.",
+    ),
 )
 
 #: The train pipeline's parameters by name.

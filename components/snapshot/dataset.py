@@ -25,6 +25,7 @@ from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
+from visionloop.data.annotations.selection import ALL, Selection
 from visionloop.data.annotations.tables import SPLITS, Annotations
 from visionloop.data.formats import Source, formats, reader
 from visionloop.data.formats.nesting import DEEPEST, depth
@@ -135,14 +136,21 @@ def read_again(snapshot: Snapshot, workspace: Prefix, alive: Callable[[], None] 
     with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive) as source:
         name, _ = format_of(source, snapshot.annotations.format)
         remember(source, workspace)
-        return reader(name)(source).sorted()
+        return snapshot.selection.of(reader(name)(source).sorted())
 
 
 def read_source(
-    source: Source, format_name: str, evidence: str | None, advanced: Advanced = lambda done, total: None
+    source: Source,
+    format_name: str,
+    evidence: str | None,
+    advanced: Advanced = lambda done, total: None,
+    selection: Selection = ALL,
 ) -> SourceDataset:
-    """Reads a dataset, and what the store declares; image bytes are read only where the store is a folder, which declares no ETag."""
-    read = reader(format_name)(source).sorted()
+    """Reads what is selected of a dataset, and what the store declares of it.
+
+    Image bytes are read only where the store is a folder, which declares no ETag.
+    """
+    read = selection.of(reader(format_name)(source).sorted())
     declared = declared_of(source, read.images["key"], read.below, advanced)
     return SourceDataset(read, declared, evidence, source.passed_over)
 

@@ -17,6 +17,7 @@ from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.data.annotations import parquet
+from visionloop.data.annotations.selection import Selection
 from visionloop.data.annotations.split_rules import SharedSplit, shared_split
 from visionloop.data.annotations.tables import IMAGES, Annotations, images_table
 from visionloop.data.dice.tasks import annotation_file
@@ -105,6 +106,12 @@ class Snapshot:
     def id(self) -> str:
         """``snap_…``."""
         return self.identity.id
+
+    @property
+    def selection(self) -> Selection:
+        """What of the dataset was taken."""
+        where = self.result.receipt.parameters.get("where")
+        return Selection(where=None if where is None else str(where.value))
 
     @property
     def task(self) -> str:

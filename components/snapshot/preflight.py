@@ -25,6 +25,7 @@ from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
 from visionloop.data.annotations.split_rules import parse_split, split_from_object
+from visionloop.data.annotations.where import parse_where
 from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
@@ -84,6 +85,7 @@ def preflight(
     task = parse_task(str(given["task"]), "--task") if "task" in given else None
     _check_choices(given)
     _check_split(given, environment)
+    _check_selection(given)
     notices = _check_format(given, reach)
     notices += _check_training(settings, task, given.get("gate"), reach, environment)
     notices += _check_option_files(given, reach)
@@ -166,6 +168,13 @@ def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> No
     if "snapshot" in given:
         refuse_beside_snapshot("split", str(given["split"]))
     parse_split(str(given["split"]))
+
+
+def _check_selection(given: Mapping[str, Any]) -> None:
+    if "where" in given:
+        if "snapshot" in given:
+            refuse_beside_snapshot("where", str(given["where"]))
+        parse_where(str(given["where"]))
 
 
 def _check_format(given: Mapping[str, Any], reach: Reach) -> list[str]:

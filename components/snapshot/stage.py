@@ -28,9 +28,11 @@ from visionloop.data.annotations import parquet
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.findings import digest_of
+from visionloop.data.annotations.selection import Selection
 from visionloop.data.annotations.split import Assignment, assign
 from visionloop.data.annotations.split_rules import Rule, SharedSplit, TimeRule, parse_split, split_from_object
 from visionloop.data.annotations.tables import Annotations
+from visionloop.data.annotations.where import parse_where
 from visionloop.data.dice.tasks import parse_task
 from visionloop.training.configuration import merge_settings, split_strategy
 
@@ -67,6 +69,10 @@ class Arguments:
     gate: str | None = argument("The gate that evaluate will take, for that check.", default=None)
     dataset_format: str | None = argument(
         "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; left out, it is recognised.",
+        default=None,
+    )
+    where: str | None = argument(
+        "Which images and objects count, such as split != 'train' or metadata.source == 'night'; left out, all.",
         default=None,
     )
 
@@ -169,6 +175,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     """Resolves the dataset as it is now."""
     uri = normalise_uri(str(arguments.dataset))
     task = parse_task(arguments.task, "--task") if arguments.task else None
+    selection = _selection(arguments)
     with source.opened(open_prefix(uri, "dataset"), task, context.alive) as lying:
         name, evidence = source.format_of(lying, arguments.dataset_format)
         metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
@@ -176,7 +183,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
         if rule is not None and not isinstance(rule, SharedSplit):
             lying.group, lying.option = rule.field, "time" if isinstance(rule, TimeRule) else "group"
         kept = source.remember(lying, context.workspace)
-        taken = source.read_source(lying, name, evidence, context.advanced)
+        taken = source.read_source(lying, name, evidence, context.advanced, selection)
     read = taken.read
     assignment = assign(read, rule, "--split" if origin == "argument" else origin)
     identity = Identity(
@@ -190,7 +197,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
             "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
             "task": Parameter(read.task, "argument" if task else "dataset"),
             "split": Parameter(identity.split, origin),
-            **_as_given(arguments, read),
+            **_as_given(arguments, read, selection),
         },
         notices=[f"{uri}: {text}" for text in (*taken.notices(), *assignment.notices)],
         loaded=Loaded(taken, assignment, identity, kept),
@@ -198,11 +205,18 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     return resolution, identity, read
 
 
-def _as_given(arguments: Arguments, read: Annotations) -> dict[str, Parameter]:
-    """What else the receipt holds, each only where there is any: the format that was asked for, what the annotations say twice."""
+def _selection(arguments: Arguments) -> Selection:
+    """What of the dataset is trained on. Raises InvalidConfig before anything is read."""
+    return Selection(where=parse_where(arguments.where).text if arguments.where else None)
+
+
+def _as_given(arguments: Arguments, read: Annotations, selection: Selection) -> dict[str, Parameter]:
+    """What else the receipt holds, each only where there is any: the format, the selection, what the annotations say twice."""
     parameters = {}
     if arguments.dataset_format:
         parameters["dataset_format"] = Parameter(read.format, "argument")
+    if selection.where is not None:
+        parameters["where"] = Parameter(selection.where, "argument")
     if read.findings:
         # The hash of the dataset does not cover them, and an earlier snapshot would still have what was corrected.
         parameters["findings"] = Parameter(digest_of(read.findings), "dataset")
@@ -263,6 +277,7 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     wanted = str(arguments.snapshot)
     index.refuse_beside_snapshot("split", arguments.split)
     index.refuse_beside_snapshot("dataset-format", arguments.dataset_format)
+    index.refuse_beside_snapshot("where", arguments.where)
 
     def accept(snapshot: Snapshot) -> None:
         _check_task(snapshot, arguments.task, wanted)

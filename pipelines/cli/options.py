@@ -86,6 +86,10 @@ class Training:
             help="The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat (default: recognised)."
         ),
     ] = None
+    where: Annotated[
+        str | None,
+        typer.Option(help="Which images and objects count, such as \"metadata.source == 'night'\" (default: all)."),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """Returns the pipeline's arguments, and refuses mistakes before anything starts.

@@ -18,7 +18,7 @@ from visionloop.components.convert.converted import Converted
 from visionloop.components.evaluate.stage import _left_out
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.report import Report
-from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.receipts import Result
 from visionloop.data.images import ImageCache
 
@@ -346,3 +346,43 @@ def test_images_without_fields_are_grouped_by_folder_and_a_date_of_theirs_is_ref
     assert taken.identity.split["rule"] == {"train": 0.4, "val": 0.3, "test": 0.3, "seed": 0, "group": "folder"}
     with pytest.raises(InvalidConfig, match="time=taken: YOLO states no fields of images"):
         stage("snapshot", tmp_path / "work", dataset=str(folder), split="time=taken,val=2026-01-01,test=2026-02-01")
+
+
+@pytest.mark.parametrize("make", [dice, yolo])
+def test_a_selection_is_in_the_key_by_its_words_and_in_the_digest_by_its_outcome(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder, work = make(tmp_path / "dataset"), tmp_path / "work"
+    whole = stage("snapshot", work, dataset=str(folder))
+    everything = stage("snapshot", work, dataset=str(folder), where=" width > 0 ")
+    assert "where" not in whole.receipt.parameters
+    assert everything.receipt.parameters["where"].value == "width > 0"
+    assert everything.receipt.key != whole.receipt.key
+    assert everything.receipt.digest == whole.receipt.digest
+    taken = stage("snapshot", work, dataset=str(folder), where="file_name != 'train/b.png' and class_name == 'dog'")
+    snapshot = Snapshot(taken)
+    assert (len(snapshot.table), len(snapshot.annotations.objects)) == (3, 2)
+    assert snapshot.id != Snapshot(whole).id
+    said = "--where leaves out 1 of 4 images and 4 of 6 objects; 1 of the images that stay lose all their objects"
+    assert any(said in notice for notice in snapshot.annotations.notices)
+    # What validate reads again is selected in the same way, and so is what an id names later.
+    report = stage("validate", work, snapshot=taken.uri)
+    assert report.receipt.scalars["errors"] == 0
+    again = stage("snapshot", work, snapshot=snapshot.id)
+    assert again.uri == taken.uri
+    with pytest.raises(InvalidConfig, match="--where and --snapshot are both given"):
+        stage("snapshot", work, snapshot=snapshot.id, where="width > 0")
+
+
+def test_a_change_of_what_is_not_selected_is_no_change(tmp_path: Path) -> None:
+    folder, work = dice(tmp_path / "dataset"), tmp_path / "work"
+    taken = stage("snapshot", work, dataset=str(folder), where="class_name == 'dog'")
+    file = folder / "annotations_detection.json"
+    document = json.loads(file.read_text())
+    document["images"][0]["annotations"][0]["bbox"] = [1, 1, 2, 2]
+    file.write_text(json.dumps(document))
+    stage("validate", work, snapshot=taken.uri)
+    document["images"][0]["annotations"][1]["bbox"] = [1, 1, 2, 2]
+    file.write_text(json.dumps(document))
+    with pytest.raises(DatasetChanged, match="1 image with changed annotations"):
+        stage("validate", work, snapshot=taken.uri, mode="annotations")

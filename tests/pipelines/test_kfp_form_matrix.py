@@ -72,9 +72,16 @@ def default(name: str, *spellings: Any) -> list[Edge]:
 
 
 def source(
-    dataset: str = "", snapshot: str = "", split: str = "", dataset_format: str = "", *, bad: bool = False
+    dataset: str = "",
+    snapshot: str = "",
+    split: str = "",
+    dataset_format: str = "",
+    where: str = "",
+    *,
+    bad: bool = False,
 ) -> Edge:
-    return Edge({"dataset": dataset, "snapshot": snapshot, "split": split, "dataset_format": dataset_format}, bad=bad)
+    fields = {"dataset": dataset, "snapshot": snapshot, "split": split, "dataset_format": dataset_format}
+    return Edge(fields | {"where": where}, bad=bad)
 
 
 LONG = "x" * 5000
@@ -98,6 +105,9 @@ FIELDS: dict[str, list[Edge]] = {
         source(DATASET, split="train=0.8,val=0.1,test=0.1"),
         source(DATASET, split=" train = 0.5 , val=0.25,test=0.25,seed=7 "),
         source(DATASET, dataset_format="dice"),
+        source(DATASET, where="split != 'none' and\n class_name in ('1', \"7\")"),
+        source(DATASET, where="open('x')", bad=True),
+        source(snapshot=SNAPSHOT, where="width > 1", bad=True),
         source(DATASET, dataset_format="pascal", bad=True),
         source(snapshot=SNAPSHOT, dataset_format="dice", bad=True),
         source(bad=True),
@@ -448,7 +458,7 @@ def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
 
 
 def test_every_field_of_the_form_is_in_the_matrix() -> None:
-    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format"}
+    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format", "where"}
     assert told == set(RETRAIN)
 
 

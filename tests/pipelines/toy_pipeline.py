@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "settings": "",
         "gate": "",
         "dataset_format": "",
+        "where": "",
     },
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
     "convert": {"snapshot": "!", "report": "!"},

@@ -31,6 +31,9 @@ LIMIT = 10_000_000 * HUNDREDTHS
 #: A visibility of a keypoint that is none of 0 (not labelled), 1 (hidden) and 2 (visible).
 WRONG_VISIBILITY = -1
 
+#: Free fields of an image that say who labelled it, and when: never kept.
+PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
+
 #: One row for each image.
 IMAGES = pa.schema(
     [

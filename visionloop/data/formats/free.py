@@ -10,12 +10,10 @@ import pyarrow as pa
 import rfc8785
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.data.annotations.tables import PEOPLE
 from visionloop.data.formats.document import NOTHING, Piece
 from visionloop.data.formats.json_errors import REMEDY
 from visionloop.data.formats.nesting import DEEPEST, depth
-
-#: Who labelled an image, and when: never kept.
-PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
 
 
 class Free:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
-from visionloop.data.annotations.tables import Annotations, Whole
+from visionloop.data.annotations.tables import PEOPLE, Annotations, Whole
 from visionloop.data.formats.keys import Keys, counted, extension, file_name, split_of_file, split_of_folders
 from visionloop.data.formats.labelstudio import config, is_label_studio
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
@@ -25,9 +25,6 @@ from visionloop.data.formats.shapes import Drawn, Kind, choose_task, of_task
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.xml_reader import LARGEST
 from visionloop.data.sentences import printable, shown
-
-#: Who labelled an image, and when: never kept.
-_PEOPLE = frozenset({"labeled_by", "labeled_at", "reviewed_by", "reviewed_at"})
 
 
 def read_label_studio(source: Source) -> Annotations:
@@ -133,7 +130,7 @@ class _Export:
 
     def _image(self, entry: _Labelled, size: tuple[int | None, int | None], file: str) -> None:
         where = f"{file}: [{entry.index}]"
-        free = {name: value for name, value in entry.data.items() if name != entry.field and name not in _PEOPLE}
+        free = {name: value for name, value in entry.data.items() if name != entry.field and name not in PEOPLE}
         image = self.rows.image(
             entry.key,
             where,
