@@ -147,6 +147,10 @@ class Snapshot:
     @cached_property
     def annotations(self) -> Annotations:
         """The annotations that were frozen, their images in the manifest's order."""
+        return self.read_annotations()
+
+    def read_annotations(self) -> Annotations:
+        """The same, read again: for a caller that lets them go before it reads others."""
         data = self.result.read("annotations")
         if "content" not in self.table.schema.names:
             from visionloop.data.formats.dice.reader import read_file

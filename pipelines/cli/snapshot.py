@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visionloop.core.encodings import print_json
 from visionloop.pipelines.cli.dataset import workspace_store
-from visionloop.pipelines.cli.output import Output, aligned, show
+from visionloop.pipelines.cli.output import Output, aligned, show, wants_json
 
 if TYPE_CHECKING:
     from visionloop.pipelines.snapshots.listing import Entry
@@ -54,6 +55,31 @@ def show_(snapshot: Id, workspace: Workspace, output: Output = None) -> None:
         results = open_workspace(workspace)
         found = details(results, snapshot_of(results, snapshot))
     show(found, _lines(found), output)
+
+
+@application.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="The earlier snapshot (snap_…).")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The later snapshot (snap_…).")],
+    workspace: Workspace,
+    output: Output = None,
+) -> None:
+    """Compares two snapshots: images, labels, splits, classes and drift. Exit 0 whether or not they differ.
+
+    Example: visionloop snapshot diff snap_3f0c5a1b7d2e snap_91d2b64c08fa --workspace results
+    """
+    from visionloop.components.snapshot.taken import snapshot_of
+    from visionloop.pipelines.snapshots import difference
+    from visionloop.pipelines.snapshots.listing import open_workspace
+
+    with workspace_store(workspace):
+        results = open_workspace(workspace)
+        old, new = snapshot_of(results, before), snapshot_of(results, after)
+        found = difference.difference(old, new)
+    if wants_json(output):
+        print_json(difference.as_json(old, new, found))
+    else:
+        show(None, difference.lines(old, new, found), "text")
 
 
 def _table(entries: Sequence[Entry]) -> list[str]:

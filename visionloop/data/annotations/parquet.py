@@ -66,7 +66,11 @@ def decode(data: bytes, images: pa.Table) -> Annotations:
     """The annotations from what ``encode`` gave, and their images."""
     table = pq.read_table(pa.BufferReader(data))
     header = msgspec.json.decode(table.schema.metadata[_KEY], type=_Header)
-    objects = table.replace_schema_metadata(None).select(OBJECTS.names).cast(OBJECTS).combine_chunks()
+    columns = [table[entry.name] for entry in OBJECTS]
+    del table
+    # One column after the other, so that only one is held twice.
+    arrays = [columns.pop(0).cast(entry.type).combine_chunks() for entry in OBJECTS]
+    objects = pa.table(arrays, schema=OBJECTS)
     fields = {name: getattr(header, name) for name in _Header.__dataclass_fields__}
     return Annotations(images=images, objects=objects, **fields)
 

@@ -1,0 +1,124 @@
+"""How two snapshots differ, as a command tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import texts
+from visionloop.core.stores import local_path
+from visionloop.data.annotations.comparison import KINDS, ClassChange, Comparison, Side, Total, compare
+
+#: What of an image changed, for people.
+TITLES: Mapping[str, str] = {
+    "labels": "other labels",
+    "bytes": "other bytes",
+    "picture_size": "another width or height",
+    "split": "another split",
+    "stated_split": "another stated split",
+}
+
+#: How many names of a kind, and how many classes, a person is shown.
+NAMES, CLASSES = 3, 30
+
+
+def difference(before: Snapshot, after: Snapshot) -> Comparison:
+    """Compares two snapshots."""
+    found = compare(_side(before), _side(after))
+    alike = not len(found.changed["split"])
+    if alike and before.identity.split.get("rule") != after.identity.split.get("rule"):
+        notices = [*found.notices, "The splits have other rules and give each image the same."]
+        return replace(found, notices=notices)
+    return found
+
+
+def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, Any]:
+    """What the command prints where stdout is not a terminal: every name, every class."""
+    kinds = {"added": found.added, "removed": found.removed, **found.changed}
+    return {
+        "before": _described(before, found.before),
+        "after": _described(after, found.after),
+        "differs": found.differs,
+        "images": {kind: {"count": len(names), "file_names": names.to_pylist()} for kind, names in kinds.items()},
+        "moves": [{"before": old, "after": new, "images": count} for (old, new), count in found.moves.items()],
+        "classes": [
+            {"name": entry.name, "was": entry.was, "change": entry.change, "before": entry.before, "after": entry.after}
+            for entry in found.classes
+        ],
+        "drift": [
+            {
+                "measure": entry.measure,
+                "distance": round(entry.distance, 6),
+                "chance": round(entry.chance, 6),
+                "threshold": entry.threshold,
+                "drifted": entry.drifted,
+                "before": entry.before,
+                "after": entry.after,
+                "sentence": entry.sentence,
+            }
+            for entry in found.drift
+        ],
+        "notices": list(found.notices),
+    }
+
+
+def lines(before: Snapshot, after: Snapshot, found: Comparison) -> Iterator[str]:
+    """What a person reads."""
+    for label, snapshot, total in (("Before", before, found.before), ("After", after, found.after)):
+        splits = ", ".join(f"{split} {count:,}" for split, count in total.splits.items())
+        yield f"{label:<8} {snapshot.id}: {total.images:,} images ({splits}), {total.objects:,} objects, {snapshot.dataset}"
+    if not found.differs:
+        yield "Nothing  differs in images and classes."
+    for names, what in ((found.added, "added"), (found.removed, "removed")):
+        if len(names):
+            yield f"Images   {len(names):,} {what}: {some(names)}"
+    for kind in KINDS:
+        if names := found.changed[kind]:
+            yield f"Images   {len(names):,} with {TITLES[kind]}: {some(names)}"
+    for (old, new), count in found.moves.items():
+        yield f"Split    {count:,} from {old} to {new}"
+    changed = [entry for entry in found.classes if entry.change or entry.before != entry.after]
+    for entry in changed[:CLASSES]:
+        yield f"Class    {class_sentence(entry)}"
+    if len(changed) > CLASSES:
+        yield f"         {len(changed) - CLASSES:,} more classes: --output json has them all"
+    for measure in found.drift:
+        yield f"Drift    {'yes' if measure.drifted else 'no '}  {measure.sentence}"
+    for text in found.notices:
+        yield f"Notice   {text}"
+
+
+def class_sentence(entry: ClassChange) -> str:
+    """What became of a class."""
+    name = texts.sentence(entry.name)
+    if entry.before is None:
+        return f"{name} added, objects {entry.after or 0:,}"
+    if entry.after is None:
+        return f"{name} removed, objects {entry.before:,} before"
+    renamed = f"{texts.sentence(entry.was)} renamed to {name}" if entry.was is not None else name
+    form = ", other keypoints" if entry.form else ""
+    return f"{renamed}{form}, objects {entry.before:,} → {entry.after:,}"
+
+
+def some(names: Sequence[Any], most: int = NAMES) -> str:
+    """The first names, and the number of the others."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(texts.sentence(str(name)) for name in names[:most])}{more}"
+
+
+def _described(snapshot: Snapshot, total: Total) -> dict[str, Any]:
+    return {
+        "id": snapshot.id,
+        "dataset": snapshot.dataset,
+        "task": snapshot.task,
+        "images": total.images,
+        "splits": dict(total.splits),
+        "objects": total.objects,
+    }
+
+
+def _side(snapshot: Snapshot) -> Side:
+    on_files = local_path(snapshot.dataset) is not None
+    return Side(snapshot.table, snapshot.task, on_files, snapshot.read_annotations)
