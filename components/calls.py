@@ -75,6 +75,7 @@ CALLS: Mapping[str, Call] = {
             SETTINGS,
             "gate",
             "dataset_format",
+            "classes",
             "where",
         ),
         outputs=("snapshot_id", "go", "reason"),

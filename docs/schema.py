@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from visionloop.data.annotations.classes import LONGEST_CLASS_NAME
 from visionloop.data.dice import format as dice
-from visionloop.data.formats.names import LONGEST_CLASS_NAME, LONGEST_FILE_NAME
+from visionloop.data.formats.names import LONGEST_FILE_NAME
 
 FILE = Path(__file__).parent / "dice.schema.json"
 

@@ -122,6 +122,13 @@ _TABLE = (
         "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.",
     ),
     Parameter(
+        "classes",
+        str,
+        "",
+        'The classes as a JSON object such as {"drop": ["shadow"], "rename": {"lorry": "truck"}} (ignore, drop, keep, rename), or the URI of '
+        "a file with one; empty takes all as they are.",
+    ),
+    Parameter(
         "where",
         str,
         "",

@@ -30,6 +30,7 @@ def snapshot(
     advanced_config: dict = {},  # noqa: B006 - KFP reads the default from the signature
     gate: str = "",
     dataset_format: str = "",
+    classes: str = "",
     where: str = "",
     run: str = "",
     trace_id: str = "",
@@ -59,6 +60,7 @@ def snapshot(
         advanced_config: Further settings of the trainer, an object.
         gate: The gate as evaluate takes it; like the settings and the model's name it is checked before the dataset is read.
         dataset_format: The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.
+        classes: The classes as a JSON object (ignore, drop, keep, rename), or the URI of a file with one; empty takes all as they are.
         where: Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
@@ -79,7 +81,7 @@ def snapshot(
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
     given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
-    given |= {"where": where}
+    given |= {"classes": classes, "where": where}
     returns = ("snapshot_id", "go", "reason")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
     return (*done, settings)

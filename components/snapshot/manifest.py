@@ -17,6 +17,7 @@ from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.data.annotations import parquet
+from visionloop.data.annotations.class_mapping import ClassMapping
 from visionloop.data.annotations.selection import Selection
 from visionloop.data.annotations.split_rules import SharedSplit, shared_split
 from visionloop.data.annotations.tables import IMAGES, Annotations, images_table
@@ -110,8 +111,11 @@ class Snapshot:
     @property
     def selection(self) -> Selection:
         """What of the dataset was taken."""
-        where = self.result.receipt.parameters.get("where")
-        return Selection(where=None if where is None else str(where.value))
+        where, classes = (self.result.receipt.parameters.get(name) for name in ("where", "classes"))
+        return Selection(
+            where=None if where is None else str(where.value),
+            classes=None if classes is None else msgspec.convert(classes.value, ClassMapping),
+        )
 
     @property
     def task(self) -> str:

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import registered, resolve_settings
@@ -85,8 +86,8 @@ def preflight(
     task = parse_task(str(given["task"]), "--task") if "task" in given else None
     _check_choices(given)
     _check_split(given, environment)
-    _check_selection(given)
-    notices = _check_format(given, reach)
+    notices = _check_selection(given, reach)
+    notices += _check_format(given, reach)
     notices += _check_training(settings, task, given.get("gate"), reach, environment)
     notices += _check_option_files(given, reach)
     if name is not None:
@@ -170,11 +171,19 @@ def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> No
     parse_split(str(given["split"]))
 
 
-def _check_selection(given: Mapping[str, Any]) -> None:
+def _check_selection(given: Mapping[str, Any], reach: Reach) -> list[str]:
+    """Checks what of the dataset is selected; returns what could not be checked."""
+    if "snapshot" in given:
+        for name in ("classes", "where"):
+            refuse_beside_snapshot(name, str(given.get(name, "")))
     if "where" in given:
-        if "snapshot" in given:
-            refuse_beside_snapshot("where", str(given["where"]))
         parse_where(str(given["where"]))
+    classes = str(given.get("classes", ""))
+    if "://" in classes.partition("{")[0] and not reach.stores:
+        return [f"--classes {classes}, which is read by the run."]
+    if classes:
+        read_classes(classes)
+    return []
 
 
 def _check_format(given: Mapping[str, Any], reach: Reach) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot import index
+from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
@@ -69,6 +70,11 @@ class Arguments:
     gate: str | None = argument("The gate that evaluate will take, for that check.", default=None)
     dataset_format: str | None = argument(
         "The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; left out, it is recognised.",
+        default=None,
+    )
+    classes: str | None = argument(
+        "The classes: a file (path or URI), or a JSON object: ignore, drop, keep, rename, by the dataset's own names; left out, "
+        "all as they are.",
         default=None,
     )
     where: str | None = argument(
@@ -207,7 +213,9 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
 
 def _selection(arguments: Arguments) -> Selection:
     """What of the dataset is trained on. Raises InvalidConfig before anything is read."""
-    return Selection(where=parse_where(arguments.where).text if arguments.where else None)
+    where = parse_where(arguments.where).text if arguments.where else None
+    mapping = read_classes(arguments.classes) if arguments.classes else None
+    return Selection(where, mapping if mapping is not None and mapping.canonical() else None)
 
 
 def _as_given(arguments: Arguments, read: Annotations, selection: Selection) -> dict[str, Parameter]:
@@ -215,6 +223,8 @@ def _as_given(arguments: Arguments, read: Annotations, selection: Selection) -> 
     parameters = {}
     if arguments.dataset_format:
         parameters["dataset_format"] = Parameter(read.format, "argument")
+    if selection.classes is not None:
+        parameters["classes"] = Parameter(selection.classes.canonical(), "argument")
     if selection.where is not None:
         parameters["where"] = Parameter(selection.where, "argument")
     if read.findings:
@@ -277,6 +287,7 @@ def _existing(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded
     wanted = str(arguments.snapshot)
     index.refuse_beside_snapshot("split", arguments.split)
     index.refuse_beside_snapshot("dataset-format", arguments.dataset_format)
+    index.refuse_beside_snapshot("classes", arguments.classes)
     index.refuse_beside_snapshot("where", arguments.where)
 
     def accept(snapshot: Snapshot) -> None:

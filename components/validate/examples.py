@@ -15,6 +15,7 @@ from visionloop.core.reports import Figure, Key
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import drawing
 from visionloop.data.annotations.checks import object_field
+from visionloop.data.annotations.classes import IGNORED
 from visionloop.data.annotations.images import Annotation, Image, images
 from visionloop.data.annotations.labels import class_index
 from visionloop.data.annotations.tables import SPLITS, offsets
@@ -157,7 +158,7 @@ class Gallery:
         counts = Counter(annotation.class_id for annotation in annotations)
         keys = [
             Key(
-                self._names.get(class_id, f"class {class_id}"),
+                self._names.get(class_id, "ignored" if class_id == IGNORED else f"class {class_id}"),
                 colours[self._order.get(class_id, len(self._order))],
                 count,
             )

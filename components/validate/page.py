@@ -40,6 +40,7 @@ def render(snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str
             "Images": f"{report.images:,}",
             "Task": snapshot.task,
             "Mode": report.mode,
+            **snapshot.selection.facts(annotations),
             "Snapshot": snapshot.id,
             **reports.origin(context),
             "URI": snapshot.dataset,

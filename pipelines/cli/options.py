@@ -18,10 +18,11 @@ from visionloop.core import names
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stores import normalise_uri
+from visionloop.data.annotations.class_mapping import parse_classes
 from visionloop.pipelines import engines
 from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
-from visionloop.pipelines.parameters import RETRAIN, arguments_for
+from visionloop.pipelines.parameters import LONGEST_VALUE, RETRAIN, arguments_for
 from visionloop.training.configuration import parse_settings
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class Training:
             help="The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat (default: recognised)."
         ),
     ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Which classes are ignored, dropped, kept and renamed: a JSON or YAML file, or its text."),
+    ] = None
     where: Annotated[
         str | None,
         typer.Option(help="Which images and objects count, such as \"metadata.source == 'night'\" (default: all)."),
@@ -107,6 +112,8 @@ class Training:
                 arguments[name] = normalise_uri(getattr(self, name))
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
+        if self.classes:
+            arguments["classes"] = classes_text(self.classes)
         return {**arguments, **arguments_for(parse_settings(self.settings or []))}
 
 
@@ -220,6 +227,24 @@ def policy_text(retraining: str) -> str:
         return text
     # As JSON, whichever format it was written in: equal policies are equal arguments.
     return msgspec.json.encode(parse_policy(text or "{}"), order="sorted").decode()
+
+
+def classes_text(classes: str) -> str:
+    """The class mapping as an argument of the pipeline, read in the same way as the gate.
+
+    Raises:
+        InvalidConfig: If it can't be read, is not a mapping, or is too long for a form.
+    """
+    text = _file_text(classes, "--classes", "JSON or YAML")
+    if "://" in classes and text == classes:
+        return text
+    # As JSON, whichever format it was written in: equal mappings are equal arguments.
+    text = parse_classes(text).text()
+    if len(text.encode()) > LONGEST_VALUE:
+        raise InvalidConfig(
+            f"--classes is longer than the {LONGEST_VALUE:,} bytes that an engine's form holds; put the file into the store and give its URI."
+        )
+    return text
 
 
 def _file_text(value: str, option: str, form: str) -> str:

@@ -18,7 +18,7 @@ from visionloop.core import catalog
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.reports import MOST_BYTES
 from visionloop.core.running import Invocation, run_stage
-from visionloop.data.formats.names import LONGEST_CLASS_NAME
+from visionloop.data.annotations.classes import LONGEST_CLASS_NAME
 
 OUTSIDE = BOX | {"bbox": [28, 4, 20, 8]}
 

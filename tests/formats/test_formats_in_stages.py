@@ -17,6 +17,7 @@ from small_datasets import converted, stage
 from visionloop.components.convert.converted import Converted
 from visionloop.components.evaluate.stage import _left_out
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import report as validation
 from visionloop.components.validate.report import Report
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.receipts import Result
@@ -386,3 +387,40 @@ def test_a_change_of_what_is_not_selected_is_no_change(tmp_path: Path) -> None:
     file.write_text(json.dumps(document))
     with pytest.raises(DatasetChanged, match="1 image with changed annotations"):
         stage("validate", work, snapshot=taken.uri, mode="annotations")
+
+
+def test_classes_are_in_the_key_by_content_and_ignored_objects_are_crowds(tmp_path: Path) -> None:
+    folder, work = dice(tmp_path / "dataset"), tmp_path / "work"
+    file = tmp_path / "classes.yaml"
+    file.write_text("ignore: [cat]\nrename:\n  dog: wolf\n")
+    taken = stage("snapshot", work, dataset=str(folder), classes=str(file))
+    mapping = {"ignore": ["cat"], "rename": {"dog": "wolf"}}
+    assert taken.receipt.parameters["classes"].value == mapping
+    assert stage("snapshot", work, dataset=str(folder), classes=json.dumps(mapping)).uri == taken.uri
+    assert (
+        stage("snapshot", work, dataset=str(folder), classes="{}").uri
+        == stage("snapshot", work, dataset=str(folder)).uri
+    )
+    snapshot = Snapshot(taken)
+    report = stage("validate", work, snapshot=taken.uri)
+    result = Converted(stage("convert", work, snapshot=taken.uri, report=report.uri))
+    assert result.classes == ("wolf",)
+    assert validation.read(report).labels_left_out == {"crowd": 3}
+    assert (report.receipt.scalars["errors"], result.result.receipt.scalars["objects"]) == (0, 3)
+    assert snapshot.annotations.notices == (
+        '--classes: ignores "cat", whose 3 objects act as crowd regions.',
+        '--classes: renames "dog" to "wolf".',
+        "--classes: 1 class is left.",
+    )
+    with pytest.raises(InvalidDataset, match=r'drop: "cats" is no class of the dataset \(did you mean "cat"\?\)'):
+        stage("snapshot", work, dataset=str(folder), classes='{"drop": ["cats"]}')
+    with pytest.raises(InvalidConfig, match=r"--classes .*nowhere.yaml: no text file can be read there"):
+        stage("snapshot", work, dataset=str(folder), classes=str(tmp_path / "nowhere.yaml"))
+
+
+def test_an_expression_speaks_of_the_datasets_own_classes(tmp_path: Path) -> None:
+    folder, work = dice(tmp_path / "dataset"), tmp_path / "work"
+    both = {"dataset": str(folder), "classes": '{"rename": {"dog": "wolf"}}'}
+    taken = Snapshot(stage("snapshot", work, **both, where="class_name == 'dog'"))
+    assert len(taken.annotations.objects) == 3
+    assert len(Snapshot(stage("snapshot", work, **both, where="class_name == 'wolf'")).annotations.objects) == 0

@@ -76,12 +76,13 @@ def source(
     snapshot: str = "",
     split: str = "",
     dataset_format: str = "",
+    classes: str = "",
     where: str = "",
     *,
     bad: bool = False,
 ) -> Edge:
     fields = {"dataset": dataset, "snapshot": snapshot, "split": split, "dataset_format": dataset_format}
-    return Edge(fields | {"where": where}, bad=bad)
+    return Edge(fields | {"classes": classes, "where": where}, bad=bad)
 
 
 LONG = "x" * 5000
@@ -107,6 +108,9 @@ FIELDS: dict[str, list[Edge]] = {
         source(DATASET, dataset_format="dice"),
         source(DATASET, where="split != 'none' and\n class_name in ('1', \"7\")"),
         source(DATASET, where="open('x')", bad=True),
+        source(DATASET, classes='{"keep": ["1", "7"], "rename": {"7": "이름 {x}"}}'),
+        source(DATASET, classes='{"kept": ["1"]}', bad=True),
+        source(snapshot=SNAPSHOT, classes='{"drop": ["1"]}', bad=True),
         source(snapshot=SNAPSHOT, where="width > 1", bad=True),
         source(DATASET, dataset_format="pascal", bad=True),
         source(snapshot=SNAPSHOT, dataset_format="dice", bad=True),
@@ -458,7 +462,7 @@ def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
 
 
 def test_every_field_of_the_form_is_in_the_matrix() -> None:
-    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format", "where"}
+    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format", "classes", "where"}
     assert told == set(RETRAIN)
 
 

@@ -62,6 +62,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "on_error": ("STRING", ""),
     "storage": ("STRING", ""),
     "dataset_format": ("STRING", ""),
+    "classes": ("STRING", ""),
     "where": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}

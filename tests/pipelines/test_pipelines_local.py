@@ -67,7 +67,15 @@ def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> No
         for stage in ("snapshot", "validate", "train")
     }
     named = {"dataset": "somewhere", "model_name": "Toy Model"}
-    assert told["snapshot"] == {"snapshot": "", "task": "", "split": "", "dataset_format": "", "where": "", **named}
+    assert told["snapshot"] == {
+        "snapshot": "",
+        "task": "",
+        "split": "",
+        "dataset_format": "",
+        "classes": "",
+        "where": "",
+        **named,
+    }
     assert told["validate"] == {"mode": "headers", "on_error": "fail"}
     assert told["train"] == {
         "settings": {"epochs": 3, "advanced_config": {"mosaic": 0}},

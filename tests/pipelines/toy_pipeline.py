@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "settings": "",
         "gate": "",
         "dataset_format": "",
+        "classes": "",
         "where": "",
     },
     "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from visionloop.data.annotations.border import OUTSIDE_PIXELS, inside
-from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.classes import IGNORED, Class
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.presence import KEPT, REASONS, Outcomes, outcomes
@@ -185,7 +185,7 @@ class _Checks:
             yield self._finding("warning", "frames", image, "file_name", problem, "save that one alone")
 
     def _class(self, image: Image, annotation: Annotation) -> Iterator[Finding]:
-        if annotation.class_id not in self.classes:
+        if annotation.class_id not in self.classes and not _is_ignored(annotation):
             problem = f"{annotation.class_id} is no class of the file ({_ids(self.classes)})"
             yield self._wrong(
                 "error",
@@ -295,7 +295,7 @@ class _Checks:
                 yield self._wrong(
                     "warning", "duplicate", image, image.annotations[index], "", problem, "remove one of them"
                 )
-            elif reason in _DROPPED:
+            elif reason in _DROPPED and not _is_ignored(image.annotations[index]):
                 dropped.setdefault(reason, []).append(image.annotations[index])
         for reason, objects in dropped.items():
             problem, remedy = _DROPPED[reason]
@@ -332,6 +332,11 @@ class _Checks:
         where = field if image.key in problem else f"{image.file_name}: {field}"
         sentence = printable(f"{image.file or self.read.file}: {where} {problem}; {remedy}.")
         return Finding(severity, code, image.file_name, field, sentence)
+
+
+def _is_ignored(annotation: Annotation) -> bool:
+    """Whether the run chose to ignore an object's class: that is told once, not for each object."""
+    return annotation.iscrowd and annotation.class_id == IGNORED
 
 
 def _part(field: str, part: str) -> str:

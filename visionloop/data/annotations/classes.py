@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from visionloop.data.sentences import shown
+
+#: Longest name of a class, in characters.
+LONGEST_CLASS_NAME = 1000
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+#: In place of the id of a class: a crowd region of no class of the dataset, which stands for whatever lies in it.
+IGNORED = -1
 
 
 class Class(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
@@ -20,3 +31,12 @@ class Class(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
     keypoints: tuple[str, ...] | None = None
     skeleton: tuple[tuple[int, int], ...] | None = None
     flip_pairs: tuple[tuple[int, int], ...] | None = None
+
+
+def wrong_class_name(name: str) -> str | None:
+    """Why a class can't have a name, which it says too; None if it can."""
+    if not name.strip() or _CONTROL.search(name):
+        return f"{shown(name)} is empty or holds a control character"
+    if len(name) > LONGEST_CLASS_NAME:
+        return f"{shown(name[:80])} has {len(name):,} characters, more than {LONGEST_CLASS_NAME:,}"
+    return None

@@ -1,9 +1,10 @@
-"""What of a dataset is trained on: the images and objects that a run selects, before its split is decided."""
+"""What of a dataset is trained on: the images, objects and classes that a run selects, before its split is decided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visionloop.data.annotations.class_mapping import ClassMapping, map_classes
 from visionloop.data.annotations.filtered import keep
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.annotations.where import parse_where
@@ -11,23 +12,39 @@ from visionloop.data.annotations.where import parse_where
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run selects of its dataset.
+    """What a run selects of its dataset; ``where`` comes first, and speaks of the dataset's own classes.
 
     Attributes:
         where: The expression that images and objects meet; None for all.
+        classes: What becomes of the classes; None leaves them.
     """
 
     where: str | None = None
+    classes: ClassMapping | None = None
+
+    def facts(self, read: Annotations) -> dict[str, str]:
+        """What was selected, and what that left out of the annotations, for people; empty for everything."""
+        facts = {} if self.where is None else {"Where": self.where}
+        if self.classes is not None:
+            facts["Classes"] = self.classes.text()
+        if facts:
+            facts["Left out"] = " ".join(notice for notice in read.notices if notice.startswith(OPTIONS))
+        return facts
 
     def of(self, read: Annotations) -> Annotations:
-        """The selected part of a dataset, with a notice of what is left out.
+        """The selected part of a dataset, with notices of what is left out.
 
         Raises:
             InvalidConfig: If the expression can't be read.
             InvalidDataset: If it does not fit the dataset, or nothing is left.
         """
-        return read if self.where is None else keep(read, parse_where(self.where))
+        if self.where is not None:
+            read = keep(read, parse_where(self.where))
+        return read if self.classes is None else map_classes(read, self.classes)
 
+
+#: How the notices of a selection begin.
+OPTIONS = ("--where", "--classes")
 
 #: Everything.
 ALL = Selection()

@@ -13,10 +13,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.classes import Class, wrong_class_name
 from visionloop.data.dice.tasks import canonical_task
 from visionloop.data.formats.json_errors import REMEDY
-from visionloop.data.formats.names import wrong_class_name
 from visionloop.data.sentences import shown
 
 Id = int | str | None

@@ -1,4 +1,4 @@
-"""What an image's key and a class may be called, whatever the format."""
+"""What an image's key may be called, whatever the format."""
 
 from __future__ import annotations
 
@@ -13,24 +13,12 @@ from visionloop.data.sentences import shown
 #: Longest key that S3 takes, in bytes of UTF-8.
 LONGEST_FILE_NAME = 1024
 
-#: Longest name of a class, in characters.
-LONGEST_CLASS_NAME = 1000
-
 #: Names that no image's key can be: what RE2 finds here is looked at again for the sentence.
 _SUSPICIOUS = r"^$|^/|/$|//|(^|/)\.\.?(/|$)|\\|[\x00-\x1f\x7f\x{80}-\x{9f}]"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def wrong_class_name(name: str) -> str | None:
-    """Why a class can't have a name, which it says too; None if it can."""
-    if not name.strip() or _CONTROL.search(name):
-        return f"{shown(name)} is empty or holds a control character"
-    if len(name) > LONGEST_CLASS_NAME:
-        return f"{shown(name[:80])} has {len(name):,} characters, more than {LONGEST_CLASS_NAME:,}"
-    return None
 
 
 def hostile(name: str) -> str | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import rfc8785
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.classes import Class, wrong_class_name
 from visionloop.data.annotations.tables import (
     BOX,
     IMAGES,
@@ -24,7 +24,7 @@ from visionloop.data.annotations.tables import (
     objects_table,
 )
 from visionloop.data.formats.keys import file_name
-from visionloop.data.formats.names import checked, wrong_class_name
+from visionloop.data.formats.names import checked
 from visionloop.data.formats.source import Source
 from visionloop.data.sentences import shown
 

@@ -29,10 +29,7 @@ def read_option_file(option: str, argument: str, form: type[Fields], example: st
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
-    if re.match(r"\s*(\{|\w+:(\s|$))", argument):
-        where, text = option, argument
-    else:
-        where, text = f"{option} {argument}", _text(option, argument)
+    where, text = option_text(option, argument)
     try:
         # YAML reads JSON too, except for some escapes and tabs.
         value: Any = json.loads(text)
@@ -47,6 +44,21 @@ def read_option_file(option: str, argument: str, form: type[Fields], example: st
     except msgspec.ValidationError as error:
         fields = ", ".join(form.__struct_fields__)
         raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
+
+
+def option_text(option: str, argument: str) -> tuple[str, str]:
+    """The text of an option's fields, and what names it in errors.
+
+    Args:
+        option: The option's name.
+        argument: A path, a URI, or the JSON or YAML itself.
+
+    Raises:
+        InvalidConfig: If no text file can be read there.
+    """
+    if re.match(r"\s*(\{|\w+:(\s|$))", argument):
+        return option, argument
+    return f"{option} {argument}", _text(option, argument)
 
 
 def _text(option: str, argument: str) -> str:

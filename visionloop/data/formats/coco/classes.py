@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.classes import Class, wrong_class_name
 from visionloop.data.annotations.keypoints import mirrored
 from visionloop.data.annotations.tables import OBJECTS, column
 from visionloop.data.formats.coco.document import REMEDY, Category, Document
-from visionloop.data.formats.names import wrong_class_name
 from visionloop.data.sentences import shown
 
 

@@ -6,16 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations.classes import Class
-from visionloop.data.formats.names import wrong_class_name
+from visionloop.data import yaml_texts
+from visionloop.data.annotations.classes import Class, wrong_class_name
 from visionloop.data.sentences import printable, shown
 
-#: The largest file, in bytes, and the deepest nesting.
-LARGEST, DEEPEST = 16 * 2**20, 64
+#: The largest file, in bytes.
+LARGEST = 16 * 2**20
 
 #: The keys that name places, by split.
 _PLACES = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
@@ -24,23 +22,6 @@ _PLACES = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
 _REMEDY = "correct the file."
-
-
-class _Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
-    """Takes every scalar as it is written: a class named ``no`` or ``007`` keeps its name."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping without repeated keys."""
-        keys: set[str] = set()
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise ValueError(f"line {line}: a key is a list or a mapping")
-            if key.value in keys:
-                raise ValueError(f"line {line}: {shown(key.value)} is written twice")
-            keys.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
 
 
 @dataclass(frozen=True)
@@ -97,33 +78,14 @@ def _loaded(data: bytes, file: str) -> dict[str, Any]:
         raise InvalidDataset(f"{file}: {len(data):,} bytes are more than {LARGEST:,}; {_REMEDY}")
     try:
         text = decoded(data)
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"line {_line(event)}: an alias (*{event.anchor}) stands there; write the value out")
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > DEEPEST:
-                    raise ValueError(f"line {_line(event)}: nested deeper than {DEEPEST} levels")
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - it makes texts, lists and mappings alone
+        content = yaml_texts.load(text)
     except UnicodeDecodeError as error:
         raise InvalidDataset(f"{file}: the file is not UTF-8 text (byte {error.start}); write it again.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InvalidDataset(printable(f"{file}: the file is not YAML{where}: {problem}; {_REMEDY}")) from None
     except ValueError as error:
         raise InvalidDataset(printable(f"{file}: {error}; {_REMEDY}")) from None
     if not isinstance(content, dict):
         raise InvalidDataset(f"{file}: the file holds no keys such as train and names; {_REMEDY}")
     return content
-
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _is_nothing(value: object) -> bool:
