@@ -12,7 +12,8 @@ from visionloop.data.sentences import shown
 #: Longest name of a class, in characters.
 LONGEST_CLASS_NAME = 1000
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Control characters, and halves of characters, which no store takes.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: In place of the id of a class: a crowd region of no class of the dataset, which stands for whatever lies in it.
 IGNORED = -1
