@@ -262,6 +262,20 @@ def spoiled_yolo(folder: Path) -> None:
     (folder / "labels/train/a.txt").write_text("0 0.5 0.5 0.25 0.5\n1 1 0.5 0.5 0.5\n")
 
 
+def renumbered_yolo(folder: Path) -> None:
+    (folder / "labels/train/b.txt").write_text("7 0.5 0.5 0.25 0.5\n")
+
+
+def spoiled_voc(folder: Path) -> None:
+    path = folder / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("<xmax>40.0<", "<xmax>90.0<"))
+
+
+def larger_voc(folder: Path) -> None:
+    path = folder / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("<width>40<", "<width>50<"))
+
+
 def spoiled_picture(folder: Path) -> None:
     (folder / "images/train/a.png").write_bytes(PICTURE[:20])
 
@@ -271,8 +285,27 @@ def spoiled_picture(folder: Path) -> None:
     [
         (coco, spoiled_coco, "annotations[1].bbox [30, 4, 20, 8] reaches outside the image of 40 × 20"),
         (coco, renumbered_coco, "annotations[0].category_id 7 is no class of the file (1 to 2)"),
-        (yolo, spoiled_yolo, "train/a.png: label, line 2: bbox [30, 5, 20, 10] reaches outside the image of 40 × 20"),
-        (yolo, spoiled_picture, "image: file_name images/train/a.png can't be read as an image"),
+        (
+            yolo,
+            spoiled_yolo,
+            "labels/train/a.txt: train/a.png: line 2: bbox [30, 5, 20, 10] reaches outside the image of 40 × 20",
+        ),
+        (
+            yolo,
+            renumbered_yolo,
+            "labels/train/b.txt: train/b.png: line 1: class_id 7 is no class of the dataset (0 to 1)",
+        ),
+        (yolo, spoiled_picture, "data.yaml: image: file_name images/train/a.png can't be read as an image"),
+        (
+            voc,
+            spoiled_voc,
+            "Annotations/a.xml: JPEGImages/a.png: object[1].bbox [0, 0, 90, 20] reaches outside the image of 40 × 20",
+        ),
+        (
+            voc,
+            larger_voc,
+            "Annotations/a.xml: annotation: width and height say 50 × 20, but JPEGImages/a.png is 40 × 20",
+        ),
     ],
 )
 def test_a_finding_names_the_place_in_the_formats_own_words(

@@ -186,7 +186,8 @@ class _Checks:
 
     def _class(self, image: Image, annotation: Annotation) -> Iterator[Finding]:
         if annotation.class_id not in self.classes and not _is_ignored(annotation):
-            problem = f"{annotation.class_id} is no class of the file ({_ids(self.classes)})"
+            where = "the dataset" if self.read.label_files else "the file"
+            problem = f"{annotation.class_id} is no class of {where} ({_ids(self.classes)})"
             yield self._wrong(
                 "error",
                 "unknown_class",
@@ -320,17 +321,20 @@ class _Checks:
     ) -> Finding:
         """A finding about an object; ``part`` is what of it is wrong."""
         field = _part(object_field(self.read, image, annotation), part)
-        return self._about(severity, code, image, field, problem, remedy)
+        return self._about(severity, code, image, image.file, field, problem, remedy)
 
     def _finding(self, severity: Severity, code: str, image: Image, part: str, problem: str, remedy: str) -> Finding:
         """A finding about an image."""
         field = _part(self.read.image_field.format(image=image.position), part)
-        return self._about(severity, code, image, field, problem, remedy)
+        file = None if self.read.label_files else image.file
+        return self._about(severity, code, image, file, field, problem, remedy)
 
-    def _about(self, severity: Severity, code: str, image: Image, field: str, problem: str, remedy: str) -> Finding:
+    def _about(
+        self, severity: Severity, code: str, image: Image, file: str | None, field: str, problem: str, remedy: str
+    ) -> Finding:
         # An export in another order has other positions, so the image is found by its name.
         where = field if image.key in problem else f"{image.file_name}: {field}"
-        sentence = printable(f"{image.file or self.read.file}: {where} {problem}; {remedy}.")
+        sentence = printable(f"{file or self.read.file}: {where} {problem}; {remedy}.")
         return Finding(severity, code, image.file_name, field, sentence)
 
 

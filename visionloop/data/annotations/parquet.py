@@ -38,6 +38,7 @@ class _Header:
     findings: tuple[Finding, ...]
     notices: tuple[str, ...]
     metadata: dict[str, Any]
+    label_files: bool = False
 
 
 def encode_table(table: pa.Table) -> bytes:

@@ -46,7 +46,7 @@ IMAGES = pa.schema(
         pa.field("height", pa.int32()),
         # As stated: train, val or test; null where nothing says it.
         pa.field("split", pa.string()),
-        # The annotation file that names the image, if it is not the one that stands for all (``Annotations.file``).
+        # The annotation file of the image, or of its objects alone (``label_files``), if it is not the one that stands for all.
         pa.field("file", pa.dictionary(pa.int32(), pa.string())),
         # Where in that file: the image's index there.
         pa.field("position", pa.int32(), nullable=False),
@@ -108,6 +108,7 @@ class Annotations:
         image_field: How an image is named in its file, with ``{image}`` for its position there: ``images[{image}]``.
         object_field: How an object is named, with ``{image}`` and ``{object}``: ``images[{image}].annotations[{object}]``.
         class_field: What an object calls the id of its class.
+        label_files: Whether an image's own file holds its objects alone, so that of the image itself ``file`` speaks.
         shared: The file names of images of val that count in test as well, where the format gives them to both.
         findings: What the format states and this form does not hold: contradictions that only reading it shows.
         notices: What was assumed, passed over or counted while it was read, a sentence each.
@@ -124,6 +125,7 @@ class Annotations:
     image_field: str = "images[{image}]"
     object_field: str = "annotations[{object}]"
     class_field: str = "class_id"
+    label_files: bool = False
     shared: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()

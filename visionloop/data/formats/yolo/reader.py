@@ -58,6 +58,7 @@ def read_yolo(source: Source) -> Annotations:
     _check_distinct(names, keys)
     exists = np.asarray(pc.is_in(keys, value_set=places.images))
     label_keys = label_of(keys)
+    labelled = pc.is_in(label_keys, value_set=places.keys)
     places.refuse_links(keys.filter(pa.array(exists)))
     widths, heights = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
     if exists.any():
@@ -81,11 +82,13 @@ def read_yolo(source: Source) -> Annotations:
             width=pa.array(widths.astype(np.int32), mask=unread),
             height=pa.array(heights.astype(np.int32), mask=unread),
             split=chosen.splits,
+            file=pc.if_else(labelled, label_keys, None).dictionary_encode(),
             position=np.arange(len(keys), dtype=np.int32),
         ),
         objects=pa.concat_tables(tables).combine_chunks(),
         image_field="image",
-        object_field="label, line {object}",
+        object_field="line {object}",
+        label_files=True,
         shared=chosen.shared,
         findings=tuple(_without_image(places, description.file)),
         notices=(*places.notices, *chosen.notices, *_passed_over(places, keys)),
