@@ -77,11 +77,13 @@ CALLS: Mapping[str, Call] = {
             "dataset_format",
             "classes",
             "where",
+            "checks",
         ),
         outputs=("snapshot_id", "go", "reason"),
     ),
     "validate": Call(
         receipts={"snapshot": "snapshot"},
+        parameters=("checks", SETTINGS),
         renamed={"mode": "validate_mode", "on_error": "on_error"},
         outputs=("errors", "quarantined"),
     ),

@@ -14,6 +14,7 @@ from typing import Any
 
 from visionloop.core import catalog, errors, secrets
 from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.data.annotations.codes import CODES
 from visionloop.pipelines.cli.stage import COMMON
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import TRAIN, form
@@ -162,6 +163,19 @@ def duration(seconds: int) -> str:
     return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
 
 
+def findings() -> str:
+    """Every code of a finding, with its severity and threshold; a severity that can't be lowered is bold."""
+    rows = []
+    for name, code in CODES.items():
+        severity = ", ".join(code.severities)
+        threshold = ""
+        if code.threshold is not None:
+            limits = f"{code.threshold.least:g} to {code.threshold.most:g}"
+            threshold = f"`{code.threshold.default:g}` ({limits}): {code.threshold.meaning}"
+        rows.append([f"`{name}`", f"**{severity}**" if code.fixed else severity, threshold, code.meaning])
+    return table(("finding", "severity", "threshold", "what it says"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "exit codes": exit_codes,
     "common arguments": common_arguments,
@@ -169,6 +183,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "basic settings": lambda: settings(dict(BASIC)),
     "words of yolo train": foreign_words,
     "policies": policies,
+    "findings": findings,
     "secrets": credentials,
     "variables of pods": pod_variables,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},

@@ -134,6 +134,13 @@ _TABLE = (
         "",
         "Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.",
     ),
+    Parameter(
+        "checks",
+        str,
+        "",
+        'What validate finds, where it is not the default: a JSON object such as {"same_bytes": "warning"}, or the URI of a file '
+        "with one.",
+    ),
 )
 
 #: The train pipeline's parameters by name.

@@ -32,6 +32,7 @@ def snapshot(
     dataset_format: str = "",
     classes: str = "",
     where: str = "",
+    checks: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -62,6 +63,7 @@ def snapshot(
         dataset_format: The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.
         classes: The classes as a JSON object (ignore, drop, keep, rename), or the URI of a file with one; empty takes all as they are.
         where: Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.
+        checks: The checks as validate takes them; like the gate they are checked before the dataset is read.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -82,6 +84,7 @@ def snapshot(
     settings = given_settings(form)
     given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
     given |= {"classes": classes, "where": where}
+    given |= {"checks": checks}
     returns = ("snapshot_id", "go", "reason")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
     return (*done, settings)

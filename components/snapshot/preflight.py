@@ -18,6 +18,7 @@ from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.train.stage import registered, resolve_settings
+from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
@@ -290,14 +291,20 @@ def _check_packages(trainer: Trainer) -> None:
 
 
 def _check_option_files(given: Mapping[str, Any], reach: Reach) -> list[str]:
+    notices = []
+    if "checks" in given:
+        if "://" in str(given["checks"]) and not reach.stores:
+            notices.append(f"--checks {given['checks']}, which is read by the run.")
+        else:
+            resolve_checks(str(given["checks"]))
     if "retraining" not in given:
-        return []
+        return notices
     if "://" in str(given["retraining"]) and not reach.stores:
-        return [f"--retraining {given['retraining']}, which is read by the run."]
+        return [*notices, f"--retraining {given['retraining']}, which is read by the run."]
     parse_policy(str(given["retraining"]))
     if "model_name" not in given:
         raise InvalidConfig("--retraining needs --model-name: the champion of that name is what is compared with.")
-    return []
+    return notices
 
 
 def _check_registry(given: Mapping[str, Any], name: str, reach: Reach, environment: Mapping[str, str]) -> list[str]:

@@ -81,6 +81,7 @@ class Arguments:
         "Which images and objects count, such as split != 'train' or metadata.source == 'night'; left out, all.",
         default=None,
     )
+    checks: str | None = argument("The checks that validate will take, for that check of the arguments.", default=None)
 
 
 @dataclass(frozen=True)

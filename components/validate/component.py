@@ -14,6 +14,8 @@ def validate(
     report: dsl.Output[dsl.HTML],
     mode: str = "headers",
     on_error: str = "fail",
+    checks: str = "",
+    settings: dict = {},  # noqa: B006 - KFP reads the default from the signature
     run: str = "",
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
@@ -25,6 +27,8 @@ def validate(
         snapshot: URI of the snapshot's receipt.
         mode: annotations (no image is read), headers, or full (every image is decoded).
         on_error: fail, or quarantine: leave the images with errors out.
+        checks: What is another severity or threshold than by default, a JSON object or its URI.
+        settings: The training's settings by name, as the snapshot component returns them: boxes are tiny or huge at its imgsz.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         frozen_dataset: The snapshot's artifact, for the lineage only.
@@ -37,5 +41,5 @@ def validate(
     """
     from visionloop.components.kubeflow import run_stage
 
-    given = {"snapshot": snapshot, "mode": mode, "on_error": on_error}
+    given = {"snapshot": snapshot, "mode": mode, "on_error": on_error, "checks": checks, "settings": settings}
     return run_stage("validate", workspace, run, trace_id, given, (report,), ("errors", "quarantined"))

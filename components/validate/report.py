@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from visionloop.core.canonical import canonical
@@ -23,6 +25,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How many images were checked, what was found, and which images are left out of training.
 
     ``labels`` counts the labels that convert keeps by split, ``labels_left_out`` the objects that become none, by reason.
+    ``checks`` holds what of the checks was not the default: by code its severity, ``off`` among them, and its threshold.
     """
 
     schema: int = 1
@@ -35,6 +38,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[ReportedFinding]
     labels: dict[str, int] = {}
     labels_left_out: dict[str, int] = {}
+    checks: dict[str, dict[str, Any]] = {}
 
     def encode(self) -> bytes:
         """Canonical JSON, because it is a result."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate.options import resolve_checks, training_size
 from visionloop.components.validate.page import render
 from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core import receipts, runs
@@ -18,11 +19,13 @@ from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.storage import open_prefix
 from visionloop.data import images
-from visionloop.data.annotations import presence
+from visionloop.data.annotations import presence, quality
 from visionloop.data.annotations.checks import Headers, check, too_small
+from visionloop.data.annotations.codes import Checks
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.quality import IMGSZ
 from visionloop.data.annotations.tables import SPLITS, named
 from visionloop.data.headers import MISSING, Header, Missing, Unsupported
 
@@ -39,23 +42,41 @@ class Arguments:
         "annotations (no image is read), headers, or full (every image is decoded).", default="headers"
     )
     on_error: str = argument("fail, or quarantine: leave the images with errors out.", default="fail")
+    checks: str | None = argument(
+        "What is another severity or threshold than by default: a file (path or URI), or a JSON object such as "
+        '{"same_bytes": "warning", "close_boxes": {"threshold": 0.95}}.',
+        default=None,
+    )
+    settings: str | None = argument(
+        "The training's settings as a JSON object: boxes are tiny or huge at its imgsz.", default=None
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` read: the snapshot, and what the run wants of the checks."""
+
+    snapshot: Snapshot
+    checks: Checks
 
 
 class ValidateStage:
     """Checks annotations and images before anything expensive starts."""
 
     name = "validate"
-    logic_version = 3
+    logic_version = 4
     policy = POLICIES["validate"]
     arguments = Arguments
     description = "Checks a snapshot's annotations and images, and says which are usable."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Snapshot]:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Refuses a dataset whose annotations changed since this run's snapshot."""
         if arguments.mode not in MODES:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
+        checks = resolve_checks(arguments.checks)
+        imgsz = training_size(arguments.settings)
         snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         context.limits.allow(
             context.policy.limit(arguments.mode, int(snapshot_result.receipt.scalars.get("images", 0)))
@@ -72,23 +93,32 @@ class ValidateStage:
         if "findings" in snapshot_result.receipt.parameters:
             # The snapshot's digest does not cover what its annotations say twice.
             parameters["findings"] = snapshot_result.receipt.parameters["findings"]
-        return Resolution(inputs={"snapshot": snapshot_result.reference}, parameters=parameters, loaded=snapshot)
+        if content := checks.content():
+            parameters["checks"] = Parameter(content, "argument")
+        if imgsz != IMGSZ and any(quality.box_sizes(snapshot.annotations, size, checks) for size in (imgsz, IMGSZ)):
+            # Where no box is tiny or huge at either size, another imgsz checks nothing again.
+            parameters["imgsz"] = Parameter(imgsz, "argument")
+        loaded = Loaded(snapshot, checks)
+        return Resolution(inputs={"snapshot": snapshot_result.reference}, parameters=parameters, loaded=loaded)
 
-    def compute(self, context: Context, resolution: Resolution[Snapshot], attempt: Attempt) -> Computed:
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Checks annotations and images, decides what is left out, and writes the report and the page."""
-        snapshot = resolution.loaded
+        snapshot, checks = resolution.loaded.snapshot, resolution.loaded.checks
         mode = str(resolution.parameters["mode"].value)
         quarantine = resolution.parameters["on_error"].value == "quarantine"
-        checks = _inspect(snapshot, mode, context)
-        if changed := sorted(check.row.key for check in checks if check.changed):
+        seen, pictures = _inspect(snapshot, mode, context)
+        if changed := sorted(looked_at.row.key for looked_at in seen if looked_at.changed):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise DatasetChanged(
                 f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
             )
         annotations = snapshot.annotations
-        headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in checks}
+        headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in seen}
         objects = presence.outcomes(annotations)
         findings = check(annotations, headers, objects)
+        findings += quality.of_images(annotations, snapshot.table, pictures, checks, context.alive)
+        findings += quality.of_boxes(annotations, objects, _imgsz(resolution), checks)
+        findings = checks.applied(findings)
         broken = sorted(
             {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
         )
@@ -96,8 +126,9 @@ class ValidateStage:
         unused = too_small(annotations) | named(annotations.images["file_name"], left_out)
         splits: dict[str, presence.Flags] = {split: snapshot.in_split(split) for split in SPLITS}
         counts = presence.count_labels(annotations, objects, splits, unused)
-        findings += presence.absences(annotations, counts)
-        report = _report(snapshot, mode, findings, left_out, counts)
+        general = [*presence.absences(annotations, counts), *quality.class_imbalance(annotations, counts, checks)]
+        findings += checks.applied(general)
+        report = _report(snapshot, mode, findings, left_out, counts, checks)
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.table))
         page = render(snapshot, report, counts, refusal, context)
         if refusal:
@@ -141,19 +172,36 @@ def _stated(snapshot: Snapshot) -> Headers:
     return {**dict.fromkeys(unread), **dict.fromkeys(missing, MISSING)}
 
 
-def _inspect(snapshot: Snapshot, mode: str, context: Context) -> list[images.ImageCheck]:
+def _imgsz(resolution: Resolution[Loaded]) -> int:
+    """The size at which boxes are tiny or huge."""
+    parameter = resolution.parameters.get("imgsz")
+    return IMGSZ if parameter is None else int(parameter.value)
+
+
+def _inspect(
+    snapshot: Snapshot, mode: str, context: Context
+) -> tuple[list[images.ImageCheck], quality.Pictures | None]:
+    """What is seen of each image, and in the mode ``full`` what they look like."""
     if mode == "annotations":
-        return []
+        return [], None
     prefix = open_prefix(snapshot.dataset, "dataset")
-    checks: list[images.ImageCheck] = []
+    seen: list[images.ImageCheck] = []
+    pictures = quality.Pictures.of(len(snapshot.rows)) if mode == "full" else None
     for looked_at in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
-        checks.append(looked_at)
-        context.advanced(len(checks), len(snapshot.rows))
-    return checks
+        if pictures is not None:
+            pictures.put(len(seen), looked_at.appearance)
+        seen.append(replace(looked_at, appearance=None))
+        context.advanced(len(seen), len(snapshot.rows))
+    return seen, pictures
 
 
 def _report(
-    snapshot: Snapshot, mode: str, findings: list[Finding], left_out: list[str], counts: presence.LabelCounts
+    snapshot: Snapshot,
+    mode: str,
+    findings: list[Finding],
+    left_out: list[str],
+    counts: presence.LabelCounts,
+    checks: Checks,
 ) -> Report:
     return Report(
         snapshot_id=snapshot.id,
@@ -174,6 +222,7 @@ def _report(
         ],
         labels={split: counts.kept[split].total() for split in SPLITS},
         labels_left_out=dict(sorted(counts.left_out.items())),
+        checks=checks.content(),
     )
 
 
@@ -194,4 +243,4 @@ def _refusal(report: Report, broken: list[str], *, quarantine: bool, images: int
     return None
 
 
-STAGE: Stage[Arguments, Snapshot] = ValidateStage()
+STAGE: Stage[Arguments, Loaded] = ValidateStage()

@@ -16,6 +16,7 @@ from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
 if TYPE_CHECKING:
+    from visionloop.data.annotations.codes import Checks
     from visionloop.data.annotations.findings import Finding
     from visionloop.data.annotations.tables import Annotations
     from visionloop.data.formats.source import Source
@@ -47,6 +48,9 @@ def inspect(
     uri: Annotated[str, typer.Argument(help="Where the dataset lies: s3://…, file://… or a path.")],
     format_name: FormatName = None,
     task: Task = None,
+    checks: Annotated[
+        str | None, typer.Option(help="Severities and thresholds of the checks: a JSON or YAML file, or its text.")
+    ] = None,
     output: Output = None,
 ) -> None:
     """Reads a dataset as it lies, and prints format, task, splits, classes, counts and findings; writes nothing.
@@ -54,7 +58,7 @@ def inspect(
     Example: visionloop dataset inspect s3://datasets/pets
     """
     with dataset_store(uri), tempfile.TemporaryDirectory(prefix="visionloop-") as work:
-        summary = inspected(uri, format_name, task, Path(work))
+        summary = inspected(uri, format_name, task, Path(work), checks)
     show(summary, lines(summary), output)
     errors = [finding["sentence"] for finding in summary["findings"] if finding["severity"] == "error"]
     if errors:
@@ -110,17 +114,22 @@ def export(
     show(result, written_lines(result), output)
 
 
-def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -> dict[str, Any]:
-    """What a dataset holds; raises as ``read_dataset``.
+def inspected(
+    uri: str, format_name: str | None, task: str | None, work: Path, checks: str | None = None
+) -> dict[str, Any]:
+    """What a dataset holds; raises as ``read_dataset`` and ``resolve_checks``.
 
     Args:
         uri: Where it lies.
         format_name: The format to read it as, or None to recognise it.
         task: The task, or None to take the dataset's.
         work: A folder for large files.
+        checks: Severities and thresholds, as ``resolve_checks`` takes them.
     """
+    from visionloop.components.validate.options import resolve_checks
     from visionloop.data.formats import formats
 
+    wanted = resolve_checks(checks)
     read = read_dataset(uri, format_name, task, work)
     return {
         "dataset": read.source.prefix.uri,
@@ -128,7 +137,7 @@ def inspected(uri: str, format_name: str | None, task: str | None, work: Path) -
         "title": formats()[read.format_name].title,
         "evidence": read.evidence,
         **_counts(read.annotations),
-        "findings": [asdict(entry) for entry in _findings(read.source, read.annotations)],
+        "findings": [asdict(entry) for entry in _findings(read.source, read.annotations, wanted)],
         "notices": read.notices,
     }
 
@@ -177,12 +186,12 @@ def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path
     return Read(source, name, evidence, annotations, notices)
 
 
-def _findings(source: Source, annotations: Annotations) -> list[Finding]:
-    """What validate would find without reading an image; the splits are those that are stated."""
+def _findings(source: Source, annotations: Annotations, checks: Checks) -> list[Finding]:
+    """What validate would find without reading an image, but for equal files; the splits are those that are stated."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from visionloop.data.annotations import presence
+    from visionloop.data.annotations import presence, quality
     from visionloop.data.annotations.checks import check, too_small
     from visionloop.data.annotations.split import assign
     from visionloop.data.annotations.tables import SPLITS
@@ -195,16 +204,18 @@ def _findings(source: Source, annotations: Annotations) -> list[Finding]:
     headers |= dict.fromkeys(names.filter(pc.invert(listed)).to_pylist(), MISSING)
     objects = presence.outcomes(annotations)
     findings = check(annotations, headers, objects)
+    findings += quality.of_boxes(annotations, objects, quality.IMGSZ, checks)
     try:
         assignment = assign(annotations, None)
     except InvalidDataset:
-        return findings  # too few images to be split; a run may be given another rule
+        return checks.applied(findings)  # too few images to be split; a run may be given another rule
     assigned, also = assignment.splits, assignment.also
     splits: dict[str, presence.Flags] = {
         split: np.array([split in (assigned[name], also.get(name)) for name in names.to_pylist()]) for split in SPLITS
     }
     counts = presence.count_labels(annotations, objects, splits, too_small(annotations))
-    return [*findings, *presence.absences(annotations, counts)]
+    findings += [*presence.absences(annotations, counts), *quality.class_imbalance(annotations, counts, checks)]
+    return checks.applied(findings)
 
 
 def _counts(annotations: Annotations) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from visionloop.components.snapshot.retraining.policy import parse_policy
+from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core import names
 from visionloop.core.encodings import decoded
@@ -95,6 +96,9 @@ class Training:
         str | None,
         typer.Option(help="Which images and objects count, such as \"metadata.source == 'night'\" (default: all)."),
     ] = None
+    checks: Annotated[
+        str | None, typer.Option(help="Severities and thresholds of the checks: a JSON or YAML file, or its text.")
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """Returns the pipeline's arguments, and refuses mistakes before anything starts.
@@ -105,7 +109,7 @@ class Training:
         if bool(self.dataset) == bool(self.snapshot):
             raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
         names.sanitise(self.model_name)
-        own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings")]
+        own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings", "checks")]
         arguments = {name: value for name in own if (value := getattr(self, name))}
         for name in ("workspace", "dataset", "storage"):
             if getattr(self, name) is not None:
@@ -114,6 +118,8 @@ class Training:
             arguments["gate"] = gate_text(self.gate)
         if self.classes:
             arguments["classes"] = classes_text(self.classes)
+        if self.checks:
+            arguments["checks"] = checks_text(self.checks)
         return {**arguments, **arguments_for(parse_settings(self.settings or []))}
 
 
@@ -245,6 +251,17 @@ def classes_text(classes: str) -> str:
             f"--classes is longer than the {LONGEST_VALUE:,} bytes that an engine's form holds; put the file into the store and give its URI."
         )
     return text
+
+
+def checks_text(checks: str) -> str:
+    """The checks as an argument of the pipeline: a URI unchanged, all else as JSON of what is not the default.
+
+    Raises:
+        InvalidConfig: If they can't be read or are wrong.
+    """
+    if "://" in checks and not checks.lstrip().startswith("{"):
+        return checks
+    return msgspec.json.encode(resolve_checks(checks).content(), order="sorted").decode()
 
 
 def _file_text(value: str, option: str, form: str) -> str:

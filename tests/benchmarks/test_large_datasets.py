@@ -189,10 +189,53 @@ given = {given}
 run_stage(catalog.stage("{name}"), given, Invocation(workspace.as_uri(), run="bench", force=True))
 """
 
+#: All images of the bench are links to one, so they have the same bytes.
+CHECKS = '{"same_bytes": "off"}'
+
 VALIDATE = {
     "prepare": "",
-    "work": STAGE.format(name="validate", given='{"snapshot": uris["snapshot"], "mode": "annotations"}'),
+    "work": STAGE.format(
+        name="validate", given=f'{{"snapshot": uris["snapshot"], "mode": "annotations", "checks": {CHECKS!r}}}'
+    ),
 }
+#: Boxes that are tiny, huge or twice there; and what is compared of two datasets, each profiled anew.
+QUALITY = {
+    "prepare": TABLES
+    + """
+from visionloop.data.annotations import presence, quality
+from visionloop.data.annotations.codes import DEFAULTS
+objects = presence.outcomes(tables)
+""",
+    "work": "quality.of_boxes(tables, objects, 640, DEFAULTS)",
+}
+DRIFT = {
+    "prepare": TABLES + "from visionloop.data.annotations import drift\n",
+    "work": "drift.compare(drift.profile(tables), drift.profile(tables))",
+}
+
+HASHES = """
+import numpy as np
+chance, images = np.random.default_rng(1), int(sys.argv[2])
+hashes = chance.integers(0, 2**64, images, np.uint64)
+like = chance.integers(0, images, images // 50)
+hashes[chance.integers(0, images, images // 50)] = hashes[like] ^ (np.uint64(1) << chance.integers(0, 64, images // 50, np.uint64))
+"""
+
+#: The floor of near duplicates: the hashes sorted once by each of their four parts.
+SORTED = {
+    "prepare": HASHES,
+    "work": "for part in range(4): np.sort(hashes >> np.uint64(16 * part) & np.uint64(65535), kind='stable')",
+}
+#: Eight of ten images are in train; one of fifty is like another one.
+NEAR = {
+    "prepare": HASHES
+    + """
+from visionloop.data.annotations.near import near_pairs
+masks = chance.choice(np.array([1, 2, 4], np.uint8), images, p=[0.8, 0.1, 0.1])
+""",
+    "work": "near_pairs(hashes, np.arange(images), masks, 4)",
+}
+
 CONVERT = {
     "prepare": "",
     "work": STAGE.format(name="convert", given='{"snapshot": uris["snapshot"], "report": uris["validate"]}'),
@@ -315,13 +358,28 @@ def frozen(dice: Path) -> Path:
     workspace = dice.parent.parent / "workspace"
     rule = "train=0.8,val=0.1,test=0.1"
     snapshot = stage("snapshot", workspace, dataset=str(dice.parent), split=rule)
-    stage("validate", workspace, snapshot=snapshot.uri, mode="annotations")
+    stage("validate", workspace, snapshot=snapshot.uri, mode="annotations", checks=CHECKS)
     return workspace
 
 
 def test_validating_annotations(frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The mode that reads no image, with the dataset's annotations read again; against one bare decode."""
     show("images validated", "bare decode", DECODE_DICE, VALIDATE, frozen, capsys, dice_of(frozen))
+
+
+def test_checking_boxes(dice: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Close, tiny and huge boxes, beside one bare decode of their file."""
+    show("images with their boxes checked", "bare decode", DECODE_DICE, QUALITY, dice, capsys)
+
+
+def test_drift(dice: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two datasets profiled and compared, beside one bare decode of one of them."""
+    show("images compared with as many", "bare decode", DECODE_DICE, DRIFT, dice, capsys)
+
+
+def test_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pairs of hashes that differ in at most four bits, beside sorting the hashes."""
+    show("hashes compared with each other", "four sorts", SORTED, NEAR, tmp_path, capsys)
 
 
 def test_converting(frozen: Path, coco: Path, capsys: pytest.CaptureFixture[str]) -> None:

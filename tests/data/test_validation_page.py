@@ -85,7 +85,7 @@ def test_warnings_and_images_left_out_stand_in_the_headline(tmp_path: Path) -> N
     folder = dataset(tmp_path / "other", "detection", None)
     edited(folder, "detection", lambda document: document["images"].extend(_more(40)))
     for number in range(40):
-        Image.new("RGB", (32, 32)).save(folder / "images" / f"more-{number}.png")
+        Image.new("RGB", (32, 32), (number, 100, 0)).save(folder / "images" / f"more-{number}.png")
     (folder / "images" / "more-7.png").unlink()
     text = page(folder, tmp_path / "workspace", on_error="quarantine")
     assert "Usable: without 1 image that had errors</h1>" in text

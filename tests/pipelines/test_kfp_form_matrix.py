@@ -141,6 +141,12 @@ FIELDS: dict[str, list[Edge]] = {
     # validate and register refuse what is wrong of these.
     "validate_mode": [*(Edge(text) for text in ("", "headers", "full"))],
     "on_error": [*(Edge(text) for text in ("", "fail", "quarantine"))],
+    "checks": [
+        *(Edge(text) for text in ("", "{}", '{"same_bytes": "warning", "close_boxes": {"threshold": 0.8}}')),
+        *bad(
+            "{", "[]", '{"same_byte": "off"}', '{"close_boxes": {"threshold": "high"}}', "file:///nowhere/checks.json"
+        ),
+    ],
     "storage": [*(Edge(text) for text in ("", WORKSPACE, WORKSPACE_URI))],
     "retraining": [
         *(Edge(text) for text in ("", "{}", WHOLE_POLICY, "min_new_images: 50", POLICY, POLICY_URI)),

@@ -64,6 +64,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "dataset_format": ("STRING", ""),
     "classes": ("STRING", ""),
     "where": ("STRING", ""),
+    "checks": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
 

@@ -76,7 +76,7 @@ def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> No
         "where": "",
         **named,
     }
-    assert told["validate"] == {"mode": "headers", "on_error": "fail"}
+    assert told["validate"] == {"mode": "headers", "on_error": "fail", "checks": ""}
     assert told["train"] == {
         "settings": {"epochs": 3, "advanced_config": {"mosaic": 0}},
         "model_name": "Toy Model",

@@ -61,6 +61,13 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
         ),
         ({"gate": '{"flor": 0.5}'}, {}, "the fields are floor"),
         ({"retraining": '{"min_images": 1}'}, {}, "min_images"),
+        ({"checks": '{"same_byte": "off"}'}, {}, "same_byte is not a code of a finding; the nearest one is same_bytes"),
+        (
+            {"checks": '{"near_duplicate": {"threshold": "a"}}'},
+            {},
+            'the threshold of near_duplicate is "a"; give a whole',
+        ),
+        ({"checks": '{"unreadable_image": "off"}'}, {}, "unreadable_image can't be"),
         ({"retraining": '{"min_new_images": 1}'}, {}, "--retraining needs --model-name"),
     ],
 )

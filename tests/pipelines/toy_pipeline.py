@@ -38,8 +38,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "dataset_format": "",
         "classes": "",
         "where": "",
+        "checks": "",
     },
-    "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail"},
+    "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail", "checks": "", "settings": ""},
     "convert": {"snapshot": "!", "report": "!"},
     "train": {
         "converted": "!",
@@ -55,8 +56,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
 OUTSIDE_THE_KEY = {"run_name", "description", "retraining"}
-#: What snapshot takes for its check of the run's arguments alone.
-CHECKED = {("snapshot", "settings"), ("snapshot", "gate")}
+#: What snapshot takes for its check of the run's arguments alone, and what validate needs imgsz of.
+CHECKED = {("snapshot", "settings"), ("snapshot", "gate"), ("snapshot", "checks"), ("validate", "settings")}
 SCALARS: dict[str, dict[str, Any]] = {
     "snapshot": {"snapshot_id": "snap_0123456789ab"},
     "validate": {"errors": 0, "quarantined": 0},

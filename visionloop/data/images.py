@@ -31,6 +31,7 @@ from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
 from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
+from visionloop.data.appearance import Appearance, appearance
 from visionloop.data.decoding import Undecodable, check
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
 from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported
@@ -115,12 +116,16 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """The result of inspecting one image: its header, what it is instead, or None if it can't be decoded; or why it differs from the frozen image."""
+    """The result of inspecting one image: its header, what it is instead, or None if it can't be decoded; or why it differs from the frozen image.
+
+    ``appearance`` is there where the image was decoded.
+    """
 
     row: ImageRow
     header: Header | Unsupported | None
     missing: bool = False
     changed: bool = False
+    appearance: Appearance | None = None
 
 
 def inspect(
@@ -141,10 +146,10 @@ def inspect(
             return ImageCheck(row, None, missing=True)
         if changed:
             return ImageCheck(row, None, changed=True)
-        header = header_of(data, whole=whole)
+        header, looks = examined(data, whole=whole)
         if header is None and not whole and len(data) < row.size:
             header = header_of(prefix.read(row.key), whole=False)
-        return ImageCheck(row, header)
+        return ImageCheck(row, header, appearance=looks)
 
     for result in prefix.map(look, rows):
         alive()
@@ -168,20 +173,26 @@ def header_of(data: bytes, *, whole: bool) -> Header | Unsupported | None:
     Returns:
         The header; Unsupported for a file of a known kind that is not read; None for one that can't be decoded.
     """
+    return examined(data, whole=whole)[0]
+
+
+def examined(data: bytes, *, whole: bool) -> tuple[Header | Unsupported | None, Appearance | None]:
+    """As ``header_of``, and what the picture looks like if it was decoded."""
+    looks = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_picture(data) as image:
                 header = _header(image, data)
         if whole and isinstance(header, Header):
-            check(data)
+            looks = appearance(decode(data, "BGR"))  # the order of OpenCV, which costs no copy
     except UnidentifiedImageError:
-        return _unsupported(data)
+        return _unsupported(data), None
     except PillowImage.DecompressionBombError:
-        return Unsupported(f"a picture of more than {MAX_PIXELS:,} pixels", "shrink it, and label it again")
+        return Unsupported(f"a picture of more than {MAX_PIXELS:,} pixels", "shrink it, and label it again"), None
     except UNREADABLE:
-        return None
-    return header
+        return None, None
+    return header, looks
 
 
 def _header(image: PillowImage.Image, data: bytes) -> Header | Unsupported:

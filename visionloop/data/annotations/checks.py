@@ -292,7 +292,7 @@ class _Checks:
             reason = REASONS[number] if number >= 0 else ""
             if reason == "repeated":
                 other = image.annotations[self.objects.repeats[first + index] - first]
-                problem = f"repeats {self._short(other)} and is left out"
+                problem = f"repeats {short_object(self.read, other)} and is left out"
                 yield self._wrong(
                     "warning", "duplicate", image, image.annotations[index], "", problem, "remove one of them"
                 )
@@ -304,11 +304,6 @@ class _Checks:
             problem = f"{problem}{more}, so it is left out"
             yield self._wrong("warning", "object_dropped", image, objects[0], "", problem, remedy)
 
-    def _short(self, annotation: Annotation) -> str:
-        """An object's field without the image that it lies in."""
-        image, template = self.read.image_field, self.read.object_field
-        return template.removeprefix(image).lstrip(".").format(image="", object=annotation.position)
-
     def _wrong(
         self,
         severity: Severity,
@@ -319,23 +314,55 @@ class _Checks:
         problem: str,
         remedy: str,
     ) -> Finding:
-        """A finding about an object; ``part`` is what of it is wrong."""
-        field = _part(object_field(self.read, image, annotation), part)
-        return self._about(severity, code, image, image.file, field, problem, remedy)
+        return about_object(self.read, severity, code, image, annotation, part, problem, remedy)
 
     def _finding(self, severity: Severity, code: str, image: Image, part: str, problem: str, remedy: str) -> Finding:
-        """A finding about an image."""
-        field = _part(self.read.image_field.format(image=image.position), part)
-        file = None if self.read.label_files else image.file
-        return self._about(severity, code, image, file, field, problem, remedy)
+        return about_image(self.read, severity, code, image, part, problem, remedy)
 
-    def _about(
-        self, severity: Severity, code: str, image: Image, file: str | None, field: str, problem: str, remedy: str
-    ) -> Finding:
-        # An export in another order has other positions, so the image is found by its name.
-        where = field if image.key in problem else f"{image.file_name}: {field}"
-        sentence = printable(f"{file or self.read.file}: {where} {problem}; {remedy}.")
-        return Finding(severity, code, image.file_name, field, sentence)
+
+def about_object(
+    read: Annotations,
+    severity: Severity,
+    code: str,
+    image: Image,
+    annotation: Annotation,
+    part: str,
+    problem: str,
+    remedy: str,
+) -> Finding:
+    """A finding about an object; ``part`` is what of it is wrong."""
+    field = _part(object_field(read, image, annotation), part)
+    return _about(read, severity, code, image, image.file, field, problem, remedy)
+
+
+def about_image(
+    read: Annotations, severity: Severity, code: str, image: Image, part: str, problem: str, remedy: str
+) -> Finding:
+    """A finding about an image; ``part`` is what of it is wrong."""
+    field = _part(read.image_field.format(image=image.position), part)
+    return _about(read, severity, code, image, None if read.label_files else image.file, field, problem, remedy)
+
+
+def short_object(read: Annotations, annotation: Annotation) -> str:
+    """An object's field without the image that it lies in."""
+    image, template = read.image_field, read.object_field
+    return template.removeprefix(image).lstrip(".").format(image="", object=annotation.position)
+
+
+def _about(
+    read: Annotations,
+    severity: Severity,
+    code: str,
+    image: Image,
+    file: str | None,
+    field: str,
+    problem: str,
+    remedy: str,
+) -> Finding:
+    # An export in another order has other positions, so the image is found by its name.
+    where = field if image.key in problem else f"{image.file_name}: {field}"
+    sentence = printable(f"{file or read.file}: {where} {problem}; {remedy}.")
+    return Finding(severity, code, image.file_name, field, sentence)
 
 
 def _is_ignored(annotation: Annotation) -> bool:

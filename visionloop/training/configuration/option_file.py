@@ -29,6 +29,21 @@ def read_option_file(option: str, argument: str, form: type[Fields], example: st
     Raises:
         InvalidConfig: If it can't be read, or a field is unknown or out of its range.
     """
+    where, value = read_option(option, argument, example)
+    try:
+        # YAML reads 1e-3 as a text: texts that spell a number are converted.
+        return msgspec.convert({} if value is None else value, form, strict=False)
+    except msgspec.ValidationError as error:
+        fields = ", ".join(form.__struct_fields__)
+        raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
+
+
+def read_option(option: str, argument: str, example: str) -> tuple[str, Any]:
+    """Reads an option's value, whatever it is: where it stands, for sentences, and the value. Arguments as ``read_option_file``'s.
+
+    Raises:
+        InvalidConfig: If it can't be read.
+    """
     where, text = option_text(option, argument)
     try:
         # YAML reads JSON too, except for some escapes and tabs.
@@ -38,12 +53,7 @@ def read_option_file(option: str, argument: str, form: type[Fields], example: st
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: an invalid date
             raise InvalidConfig(f"{where}: neither JSON nor YAML; write the fields as in {example}.") from None
-    try:
-        # YAML reads 1e-3 as a text: texts that spell a number are converted.
-        return msgspec.convert({} if value is None else value, form, strict=False)
-    except msgspec.ValidationError as error:
-        fields = ", ".join(form.__struct_fields__)
-        raise InvalidConfig(f"{where}: {str(error).rstrip('.')}; the fields are {fields}.") from None
+    return where, value
 
 
 def option_text(option: str, argument: str) -> tuple[str, str]:
