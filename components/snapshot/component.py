@@ -83,8 +83,7 @@ def snapshot(
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
     given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
-    given |= {"classes": classes, "where": where}
-    given |= {"checks": checks}
+    given |= {"classes": classes, "where": where, "checks": checks}
     returns = ("snapshot_id", "go", "reason")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
     return (*done, settings)
