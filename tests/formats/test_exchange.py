@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +164,42 @@ def test_a_folder_that_is_not_complete_has_another_name(tmp_path: Path, monkeypa
     assert left.startswith(".folder.")
     assert left.endswith(".partial")
     assert check_empty(str(target), source.as_uri())
+
+
+WRITES = """
+import sys, time
+from visionloop.core.storage import Prefix
+def put(*_):
+    print("writing", flush=True)
+    time.sleep(60)
+Prefix.write = Prefix.upload = put
+from visionloop.pipelines.cli.main import application
+application(["dataset"])(["dataset", "import", *sys.argv[1:]])
+"""
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next_one_and_what_a_living_one_writes_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = layouts.coco(tmp_path / "pets"), tmp_path / "out" / "a+b"
+    words = [sys.executable, "-c", WRITES, str(source), str(target)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            [left] = os.listdir(tmp_path / "out")
+            code, out, _ = command(capsys, "import", source, target)
+            assert (code, json.loads(out)["notices"]) == (0, [])
+            assert sorted(os.listdir(tmp_path / "out")) == [left, "a+b"]
+        finally:
+            process.kill()
+    shutil.rmtree(target)
+    another = tmp_path / "out" / ".a+b.00000000-01234567.partial"
+    layouts.write(another, {"of another host": b""})
+    code, out, _ = command(capsys, "import", source, target)
+    assert code == 0
+    assert json.loads(out)["notices"] == [f"{left} was left by a command that was interrupted: removed."]
+    assert sorted(os.listdir(tmp_path / "out")) == [another.name, "a+b"]
 
 
 NAMES = ("a b.png", "sub/ü 猫%20.png", "x+y&z=1#2.png")

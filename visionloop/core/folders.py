@@ -64,11 +64,32 @@ def _make(name: str) -> tuple[Path, int]:
     with writing(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - named in the sentence only
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-"))
+    return folder, hold(folder)
+
+
+def hold(folder: Path) -> int:
+    """Marks a folder as this process's for as long as it lives; the descriptor that holds it may be closed earlier."""
     held = os.open(folder, os.O_RDONLY)
-    # A file system without locks keeps leftover folders: sweep can't tell which of them it may remove.
+    # A file system without locks keeps leftover folders: nobody can tell which of them may be removed.
     with contextlib.suppress(OSError):
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return folder, held
+    return held
+
+
+def remove_if_abandoned(folder: Path) -> bool:
+    """Removes a folder that no living process of this host holds. Returns whether it did."""
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return False
+    finally:
+        os.close(held)
+    return not folder.exists()
 
 
 def sweep() -> int:
@@ -79,11 +100,5 @@ def sweep() -> int:
         with contextlib.suppress(OSError):
             if folder.stat().st_mtime > oldest:
                 continue
-            held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
-            finally:
-                os.close(held)
+            removed += remove_if_abandoned(folder)
     return removed

@@ -1,22 +1,26 @@
 """Writes a dataset in a format where nothing lies yet: its images first, then its annotations.
 
-In a folder all is written beside it, and renamed at the end, so that what a kill leaves has another name. A store can't rename: there a file
-says from the first byte to the last that the dataset is not complete.
+In a folder all is written beside it, and renamed at the end, so that what a kill leaves has another name; who writes there next removes that.
+A store can't rename: there a file says from the first byte to the last that the dataset is not complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
+from visionloop.core.folders import hold, remove_if_abandoned
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import Role, local_path
 from visionloop.core.workspace import relation_of
@@ -115,12 +119,15 @@ def write_dataset(
         InvalidDataset: If the format can't hold a name.
     """
     written = writer(name)(read)
+    removed = [
+        f"{path.name} was left by a command that was interrupted: removed." for path in _remove_abandoned(target)
+    ]
     with _destination(target) as place:
         keys = read.images["key"].to_pylist()
         pairs = ((keys[row], key) for row, key in written.images)
         missing = _put_images(source, place, pairs, functools.partial(advanced, "images"))
         files = _put_files(written.files, place, work, functools.partial(advanced, "files"))
-    notices = [*written.losses.notices()]
+    notices = [*removed, *written.losses.notices()]
     if missing:
         words = counted(len(missing), "image does", "images do")
         notices.append(
@@ -212,9 +219,10 @@ def _destination(target: Prefix) -> Iterator[Prefix]:
         yield target
         target.delete([INCOMPLETE])
         return
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{_host()}-{secrets.token_hex(4)}.partial")
     with _denied(target.uri):
         partial.mkdir(parents=True)
+        held = hold(partial)
     try:
         yield open_prefix(partial.as_uri(), target.role)
         with _denied(target.uri):
@@ -222,6 +230,27 @@ def _destination(target: Prefix) -> Iterator[Prefix]:
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(held)
+
+
+def _remove_abandoned(target: Prefix) -> list[Path]:
+    """Removes what commands that are gone left beside a folder. One that is empty may be about to be filled: it stays."""
+    path = local_path(target.uri)
+    if path is None:
+        return []
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_host()}-[0-9a-f]{{8}}\.partial")
+    removed = []
+    with contextlib.suppress(OSError):  # what can't be listed is not removed either
+        for name in sorted(os.listdir(path.parent)):
+            folder = path.with_name(name)
+            if pattern.fullmatch(name) and os.listdir(folder) and remove_if_abandoned(folder):
+                removed.append(folder)
+    return removed
+
+
+def _host() -> str:
+    """This host's name as 8 hex digits: on a network file system a lock may mean nothing to another host."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 @contextlib.contextmanager
