@@ -268,6 +268,8 @@ def _file_text(value: str, option: str, form: str) -> str:
     if value.lstrip().startswith("{") or "://" in value:
         return value
     try:
+        if Path(value).exists() and not Path(value).is_file():  # a device or a pipe may never end
+            raise OSError("it is not a regular file")
         return decoded(Path(value).read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{option} {value}: the file can't be read ({error}); give a {form} file.") from error

@@ -188,6 +188,7 @@ def test_at_most_ten_classes_are_named() -> None:
         ('{"rename": {"a": "\\ud800"}}', "holds a control character"),
         (json.dumps({"rename": {"a": "x" * 1001}}), "has 1,001 characters, more than 1,000"),
         ('{"rename": {"a": "x", "a": "y"}}', '"a" is written twice; give each once'),
+        ('{"drop": ["\\udcff"]}', "'\\udcff' holds half a character"),
         ("rename: {a: x, a: y}", 'neither JSON nor YAML (line 1: "a" is written twice)'),
         ("drop: [a", "neither JSON nor YAML (the file is not YAML (line 2, column 1)"),
         ("drop: &a [x]\nkeep: *a", "an alias (*a) stands there"),

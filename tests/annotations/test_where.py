@@ -29,7 +29,11 @@ IMAGES = [
         "a.png", split="train", width=100, annotations=[label(0, 5), label(4, 20)], metadata={"source": "night", "n": 3}
     ),
     image(
-        "b.png", split="val", width=200, annotations=[label(0, 40, area=7.5)], metadata={"source": "day", "wet": True}
+        "b.png",
+        split="val",
+        width=200,
+        annotations=[label(0, 40, area=7.5)],
+        metadata={"source": "day", "wet": True, 'q"\\': 1},
     ),
     image("c.png", split=None, width=300, annotations=[], metadata={}),
     image(
@@ -82,6 +86,7 @@ def only(*names: str, **changed: list[float]) -> dict[str, list[float]]:
         ("metadata.wet", only("b")),
         ("metadata.wet == True", only("b")),
         ("metadata['a b'] == 'x'", only("d")),
+        ("metadata['q\"\\\\'] == 1", only("b")),
         ("metadata.n < 2.5", only("d")),
         ("metadata.n in (3, 4.0)", only("a")),
         ("metadata.n == -1 or width == 2e2", only("b", "d")),
@@ -206,6 +211,7 @@ def test_findings_and_shared_images_of_what_is_left_out_go_with_it() -> None:
         ("not " * (DEEPEST + 2) + "iscrowd", f"nested deeper than {DEEPEST} levels"),
         ("not " * 990 + "iscrowd", "--where, column "),
         ("-" * 3000 + "1 < width", "--where, column "),
+        ("width > 1 and split == '\ud800'", "column 25: half a character"),
         ("width > 1\0", "--where, column "),
     ],
 )
@@ -221,7 +227,7 @@ def test_anything_else_is_refused_with_its_column(where: str, expected: str) -> 
     [
         (
             "metadata.sorce == 'a'",
-            "no image of annotations_detection.json has metadata.sorce (did you mean metadata.source?); there are a b, n, source, wet.",
+            "no image of annotations_detection.json has metadata.sorce (did you mean metadata.source?); there are a b, n, q",
         ),
         ("attributes['no such'] == 'a'", "has attributes['no such']; there are age, worn."),
         (

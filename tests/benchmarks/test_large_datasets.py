@@ -258,6 +258,70 @@ sys.stdout = out
 }
 
 
+#: The canonical tables of a dataset whose images and objects have free values, made without a file.
+SELECTED = """
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from visionloop.data.annotations.class_mapping import map_classes, parse_classes
+from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.filtered import keep
+from visionloop.data.annotations.groups import groups_of
+from visionloop.data.annotations.tables import Annotations, images_table, objects_table
+from visionloop.data.annotations.where import parse_where
+
+count, chance = int(sys.argv[2]), np.random.default_rng(0)
+texts = pa.array([f'{{"camera":{number % 40},"source":"{("night", "day")[number % 2]}"}}' for number in range(400)] + [None])
+images = images_table(
+    file_name=pa.array([f"cam{number // 1000:04d}/{number:07d}.jpg" for number in range(count)]),
+    key=pa.array([f"images/cam{number // 1000:04d}/{number:07d}.jpg" for number in range(count)]),
+    width=np.full(count, 1280, np.int32),
+    height=np.full(count, 720, np.int32),
+    split=pa.array(["train", "val", "test", None]).take(pa.array(np.arange(count) % 4)),
+    position=np.arange(count, dtype=np.int32),
+    metadata=texts.take(pa.array(chance.integers(0, 401, count))),
+)
+total = 7 * count
+objects = objects_table(
+    image=np.repeat(np.arange(count, dtype=np.int32), 7),
+    position=np.tile(np.arange(7, dtype=np.int32), count),
+    class_id=chance.integers(0, 80, total, np.int32),
+    **{name: chance.integers(100, 40_000, total, np.int32) for name in ("x", "y", "width", "height")},
+    attributes=pa.array(['{"occluded":true}', '{"occluded":false}', None]).take(pa.array(chance.integers(0, 3, total))),
+)
+classes = tuple(Class(id=number, name=f"class {number}") for number in range(80))
+read = Annotations("dice", "detection", "annotations_detection.json", classes, images, objects)
+"""
+
+#: What is selected, and how.
+SELECTIONS = {
+    "one column of images": """keep(read, parse_where("split != 'train'"))""",
+    "metadata of images": """keep(read, parse_where("split != 'train' or metadata.source == 'night'"))""",
+    "boxes": "keep(read, parse_where('box_width >= 8 and box_height >= 8'))",
+    "classes and attributes": """keep(read, parse_where("class_name in ('class 3', 'class 4') or not attributes.occluded"))""",
+    "classes merged, ignored and dropped": """map_classes(read, parse_classes('{"ignore": ["class 1"], "drop": ["class 2"], "rename": {"class 4": "class 3"}}'))""",
+    "groups by folder": "groups_of(read, 'folder')",
+    "groups by a pattern": "groups_of(read, 'regex:^cam([0-9]+)/')",
+}
+
+#: The floor: one comparison of a plain column as pyarrow does it, and its rows taken.
+FILTERED = {"prepare": SELECTED, "work": "read.images.filter(pc.not_equal(read.images['split'], 'train'))"}
+
+
+def test_selecting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What choosing images, objects and classes of a large dataset takes, beside one bare filter of its images."""
+    ways = {"one bare filter": FILTERED} | {
+        name: {"prepare": SELECTED, "work": work} for name, work in SELECTIONS.items()
+    }
+    rounds = [{way: measure(code, tmp_path) for way, code in ways.items()} for _ in range(ROUNDS)]
+    with capsys.disabled():
+        print(f"\n{IMAGES:,} images with {BOXES} boxes each, what is selected")
+        for way in ways:
+            seconds = statistics.median(each[way][0] for each in rounds)
+            peak = max(each[way][1] for each in rounds)
+            print(f"  {way:<36} {seconds:7.2f} s  peak of RssAnon {peak:6,.0f} MiB")
+
+
 def boxes() -> Iterator[tuple[int, str]]:
     """Class and box of objects without end, with two decimals."""
     chance = random.Random(1)

@@ -227,6 +227,41 @@ TEXTS = {
 }  # fmt: skip
 
 
+def options() -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Every hostile option of snapshot on a sound dataset: its kind, its name and its value by the stage's argument."""
+    deep = "(" * 10_000 + "width > 1" + ")" * 10_000
+    for name, text in {
+        "call": "open('/etc/passwd')", "import": "__import__('os').system('touch /tmp/ran')", "chain": "().__class__.__mro__[1].__subclasses__() == 1",
+        "parentheses": deep, "300 parentheses": "(" * 300 + "width > 1" + ")" * 300, "not": "not " * 900 + "iscrowd", "minus": "-" * 3900 + "1 < width",
+        "chain of or": " or ".join(["width > 1"] * 300), "power": "9**9**9 > width", "text of a gigabyte": "'a' * 10**9 in file_name", "digits": f"width < {'9' * 3900}",
+        "loop": "[x for x in iter(int, 1)] == 1", "lambda": "(lambda: 0)() == width", "format": "f'{exit()}' == split", "assignment": "(width := 1) == 1", "zero": "width > 1\0",
+        "surrogate": "split == '\\ud800'", "half a character": "split == '\ud800'", "infinity": "width < 1e999", "None": "width == None", "empty": " ", "comment": "# a", "lines": "width > 1\nand\nwidth > 2",
+        "other letters": "ｗｉｄｔｈ > 1", "unknown": "colour == 'red'", "value of no image": "metadata.source == 'night'", "text and number": "width == 'a'", "person": "metadata.labeled_by == 'x'",
+        "keeps nothing": "width < 0", "markup": "split == '<script>alert(1)</script>'", "terminal": "split == '\x1b[31m'",
+    }.items():  # fmt: skip
+        yield "an expression of what counts", name, {"where": text}
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)
+    )
+    for name, text in {
+        "unknown class": '{"drop": ["nothing"]}', "drops all": '{"drop": ["thing"]}', "keeps none": '{"keep": []}', "list": "{}[]", "deep JSON": '{"drop":' + "[" * 100_000,
+        "deep YAML": "drop: " + "[" * 5000, "bomb": bomb, "object": "drop: !!python/object/apply:os.system ['touch /tmp/ran']", "twice": '{"rename": {"thing": "a", "thing": "b"}}',
+        "kinds": '{"drop": [1, null, true]}', "rename to nothing": '{"rename": {"thing": ""}}', "rename to a control": '{"rename": {"thing": "a\\u001b[31m"}}', "surrogate": '{"rename": {"thing": "\\ud800"}}',
+        "long": '{"rename": {"thing": "' + "x" * 5000 + '"}}', "many": '{"drop": [' + ",".join(f'"{n}"' for n in range(50_000)) + "]}", "device": "/dev/zero", "folder": "/etc", "memory": "/proc/self/mem",
+        "nowhere": "/nowhere.yaml", "other store": "ftp://host/a.yaml", "markup": '{"rename": {"thing": "<b>x</b>"}}', "zero": "drop: [a\0]", "bytes": '{"drop": ["\udcff"]}',
+    }.items():  # fmt: skip
+        yield "a mapping of classes", name, {"classes": text}
+    halves = "train=0.4,val=0.3,test=0.3"
+    for name, text in {
+        "never ends": f"{halves},group=regex:^(([a-z0-9.])+.)+$", "nested": f"{halves},group=regex:((.?){{30}}){{30}}", "open": f"{halves},group=regex:(", "look ahead": f"{halves},group=regex:(?=0)",
+        "large": f"{halves},group=regex:((a{{999}}){{999}}){{999}}", "long pattern": f"{halves},group=regex:{'a|' * 9000}", "no match": f"{halves},group=regex:x", "no folder": f"{halves},group=folder",
+        "half a character": f"{halves},group=regex:\ud800", "fold 0": "fold=0/5", "fold 6": "fold=6/5", "folds": "fold=1/999999", "digits": f"fold=1/{'9' * 5000}", "two folds": "fold=1/2", "fold and fractions": f"fold=1/5,{halves}",
+        "no date": "time=taken,val=soon,test=later", "dates turned": "time=taken,val=2026-02-01,test=2026-01-01", "last day": "time=taken,val=2026-01-01,test=9999-12-31T23:59:59-23:59", "no field": "time=taken,val=2026-01-01,test=2026-02-01",
+        "terminal": "time=\x1b[31m,val=2026-01-01,test=2026-02-01",
+    }.items():  # fmt: skip
+        yield "a split", name, {"split": text}
+
+
 def kinds() -> Iterator[tuple[str, str, Write]]:
     """Every input: its kind, its name and what writes it."""
     for part in (_pictures, _values, _documents, _special_files, _foreign):

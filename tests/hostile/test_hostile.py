@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_inputs import kinds
+from hostile_inputs import kinds, options, write
 
 from visionloop.core import catalog
 from visionloop.core.errors import VisionloopError
@@ -18,6 +18,7 @@ from visionloop.core.running import Invocation, run_stage
 
 pytestmark = pytest.mark.hostile
 
+OPTIONS = list(options())
 INPUTS = [(kind, name, write) for kind, name, write in kinds()]
 RELIABILITY = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 START, END = "<!-- hostile inputs -->\n", "<!-- end of hostile inputs -->"
@@ -67,10 +68,31 @@ def test_it_ends_with_a_result_or_a_sentence(kind: str, name: str, write: Any, t
     for mode in ("headers", "full"):
         refused = refusal(folder, workspace, mode)
         if refused is not None:
-            assert refused.exit_code in (65, 71, 77, 78), (refused.exit_code, refused.sentence)
-            assert refused.sentence.endswith((".", ".html"))
-            assert "\n" not in refused.sentence
-            assert "\x1b" not in refused.sentence
+            check(refused)
+    count(kind, refused)
+
+
+@pytest.mark.parametrize(("kind", "name", "values"), OPTIONS, ids=[f"{kind}-{name}" for kind, name, _ in OPTIONS])
+def test_an_option_ends_with_a_result_or_a_sentence(kind: str, name: str, values: Any, tmp_path: Path) -> None:
+    write(tmp_path / "dataset")
+    refused = None
+    try:
+        stage("snapshot", tmp_path / "workspace", dataset=str(tmp_path / "dataset"), **values)
+    except VisionloopError as error:
+        refused = error
+        check(error)
+    count(f"an option: {kind}", refused)
+
+
+def check(refused: VisionloopError) -> None:
+    """What holds of every refusal."""
+    assert refused.exit_code in (65, 71, 77, 78), (refused.exit_code, refused.sentence)
+    assert refused.sentence.endswith((".", ".html"))
+    assert "\n" not in refused.sentence
+    assert "\x1b" not in refused.sentence
+
+
+def count(kind: str, refused: VisionloopError | None) -> None:
     outcomes = OUTCOMES.setdefault(kind, Counter())
     outcomes["tried"] += 1
     outcomes["refused" if refused is not None else "got through"] += 1

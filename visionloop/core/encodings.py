@@ -32,6 +32,11 @@ STAND_INS = {
 HANDLER = "visionloop"
 
 
+def is_half(text: str) -> bool:
+    """Whether a text holds half a character, a surrogate, which no file and no store can hold."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def decoded(data: bytes) -> str:
     """A text file's content: UTF-8, with or without the byte order mark that editors on Windows put first.
 

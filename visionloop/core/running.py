@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core import live, progress, receipts, runs, secrets, texts, variables
+from visionloop.core.encodings import is_half
 from visionloop.core.errors import (
     RETRYABLE,
     RETRYABLE_IN_PLACE,
@@ -107,6 +108,15 @@ def _required(entry: Any) -> bool:
     return entry.default is MISSING and entry.default_factory is MISSING
 
 
+def _refuse_half_characters(values: Mapping[str, Any]) -> None:
+    """Raises InvalidConfig for bytes of a command line that are no text: no record can hold them."""
+    for name, value in values.items():
+        if isinstance(value, str) and is_half(value):
+            raise InvalidConfig(
+                f"--{name.replace('_', '-')} {value[:80]!a} holds half a character (a surrogate); write it in UTF-8."
+            )
+
+
 def run_stage(stage: Stage | Action, values: Mapping[str, Any], invocation: Invocation) -> Outcome:
     """Runs one stage until its receipt exists, retrying in this process up to VISIONLOOP_ATTEMPTS times.
 
@@ -189,6 +199,7 @@ class _Session:
             raise InvalidConfig(f"{self.stage.name} needs --workspace: s3://bucket/prefix, file:///folder or a path.")
         self._workspace = open_prefix(self.invocation.workspace, "results")
         self._record = runs.RunRecord(self.workspace, name)
+        _refuse_half_characters(values)
         plain = {key: value for key, value in values.items() if value not in (None, "", ())}
         run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
         self.trace_id, self.run_arguments = run.trace_id, run.arguments

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
+from visionloop.core.encodings import is_half
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data import yaml_texts
 from visionloop.data.annotations.classes import IGNORED, Class, wrong_class_name
@@ -88,6 +89,9 @@ def parse_classes(text: str, where: str = "--classes") -> ClassMapping:
         raise InvalidConfig(
             printable(f"{where}: {str(error).rstrip('.')}; the fields are {fields}, as in {EXAMPLE}.")
         ) from None
+    names = [*mapping.ignore, *mapping.drop, *(mapping.keep or ()), *mapping.rename]
+    if half := next((name for name in names if is_half(name)), None):
+        raise InvalidConfig(f"{where}: {half[:60]!a} holds half a character (a surrogate); correct the name.")
     for name in mapping.rename.values():
         if wrong := wrong_class_name(name):
             raise InvalidConfig(printable(f"{where}: rename: the name {wrong}; give another."))

@@ -185,9 +185,8 @@ class _Table:
         table = self.read.images if entry.level == "image" else self.read.objects
         # Many images and objects say the same, so each text is decoded once.
         coded = _combined(table[entry.name]).dictionary_encode()
-        form = msgspec.defstruct("Free", [("value", Any, msgspec.field(name=entry.key, default=None))], gc=False)
-        decoder = msgspec.json.Decoder(form)
-        values = [decoder.decode(text).value for text in coded.dictionary.to_pylist()]  # type: ignore[attr-defined]
+        # Whole objects: a struct's field can't have quotation marks in its name.
+        values = [msgspec.json.decode(text).get(entry.key) for text in coded.dictionary.to_pylist()]
         kinds: dict[str, int] = {}
         for index, value in enumerate(values):
             if value is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from visionloop.core.encodings import is_half
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.annotations.groups import REGEX, check_group, field_of
 from visionloop.data.annotations.tables import SPLITS, Split
@@ -147,6 +148,8 @@ def parse_split(text: str) -> Rule:
     Raises:
         InvalidConfig: If it is not of that form, or the fractions do not sum to 1 (tolerance 1e-9).
     """
+    if is_half(text):
+        raise InvalidConfig(f"--split: {text[:80]!a} holds half a character (a surrogate); leave it out.")
     values: dict[str, Any] = {}
     head, pattern = text, None
     if found := _PATTERN.search(text):
@@ -245,6 +248,7 @@ def _time_rule(value: Mapping[str, Any], where: str) -> TimeRule:
     name = value["time"]
     if not isinstance(name, str) or not name.strip():
         raise InvalidConfig(f"{_named(where, 'time')} must name a field of the images, not {name!r}.")
+    _check_field(name, _named(where, "time"))
     dates = {}
     for split in ("val", "test"):
         text = value.get(split)
@@ -286,8 +290,18 @@ def _group(value: Mapping[str, Any], where: str) -> str | None:
         return None
     if not isinstance(group, str) or not group.strip():
         raise InvalidConfig(f"{_named(where, 'group')} must name a field of the images, not {group!r}.")
+    if field_of(group) is not None:
+        _check_field(group, _named(where, "group"))
     check_group(group, _named(where, "group"))
     return group
+
+
+def _check_field(name: str, where: str) -> None:
+    """Raises InvalidConfig for a name that the reader of fields can't look for."""
+    if not name.isprintable() or '"' in name or "\\" in name:
+        raise InvalidConfig(
+            f"{where} {name[:80]!a}: a field's name has no quotation marks, backslashes or control characters; name another one."
+        )
 
 
 def _parsed_number(text: str, key: str) -> float | int:

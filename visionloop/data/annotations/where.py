@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from visionloop.core.encodings import is_half
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.tables import PEOPLE
 from visionloop.data.sentences import printable, shown
@@ -144,6 +145,9 @@ def parse_where(text: str, option: str = "--where") -> Where:
         raise InvalidConfig(
             f"{option}: {len(text):,} characters are more than {LONGEST:,}; write a shorter expression."
         )
+    if is_half(text):
+        at = next(index for index, letter in enumerate(text, 1) if is_half(letter))
+        raise _refused(option, at, "half a character (a surrogate) stands there; leave it out")
     return Where(text, tuple(_terms(_Reader(text, option).condition(_parsed(text, option)))))
 
 
@@ -282,7 +286,7 @@ class _Reader:
                 raise self.refused(node, "the number is too large; write a smaller one")
             return Literals((sign(value),), "number", self.at(node))
         if isinstance(value, str) and inner is node:
-            if any(0xD800 <= ord(letter) < 0xE000 for letter in value):
+            if is_half(value):
                 raise self.refused(node, "the text holds half a character (a surrogate); leave it out")
             return Literals((value,), "text", self.at(node))
         if value is None:
@@ -313,7 +317,7 @@ class _Reader:
                 raise self.refused(node, _person(key))
             if not key:
                 raise self.refused(node, "the name is empty; write metadata['NAME']")
-            if any(0xD800 <= ord(letter) < 0xE000 for letter in key):
+            if is_half(key):
                 raise self.refused(node, "the name holds half a character (a surrogate); leave it out")
             return Column(holder.id, self.at(node), key)
         if isinstance(holder, ast.Name):

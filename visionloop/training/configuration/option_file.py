@@ -78,6 +78,8 @@ def _text(option: str, argument: str) -> str:
         raise InvalidConfig(f"{option}: {error.sentence}") from None
     path = local_path(uri)
     try:
+        if path is not None and path.exists() and not path.is_file():  # a device or a pipe may never end
+            raise FileNotFoundError(path)
         return decoded(path.read_bytes() if path else read_uri(uri, "results"))
     except (NotFound, OSError, UnicodeDecodeError):
         raise InvalidConfig(
