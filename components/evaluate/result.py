@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
@@ -67,6 +68,6 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
 def read(result: Result) -> EvaluationResult:
     """Reads the result of an evaluate receipt. Raises InvalidReceipt."""
     try:
-        return msgspec.json.decode(result.read(OUTPUT), type=EvaluationResult)
+        return structs.decode(result.read(OUTPUT), EvaluationResult)
     except msgspec.MsgspecError as error:
         raise InvalidReceipt(f"{result.uri}: evaluation.json is not one ({error}); evaluate again.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound, PreconditionFailed
 from visionloop.core.storage import Prefix
 
@@ -28,7 +29,7 @@ def refuse_beside_snapshot(option: str, value: str | None) -> None:
 def read(workspace: Prefix, snapshot_id: str) -> list[str]:
     """Returns the receipts with this id, newest first; none if the id is unknown."""
     try:
-        index = msgspec.json.decode(workspace.read(f"{FOLDER}/{snapshot_id}.json"), type=SnapshotIndex)
+        index = structs.decode(workspace.read(f"{FOLDER}/{snapshot_id}.json"), SnapshotIndex)
     except NotFound:
         return []
     except msgspec.MsgspecError as error:
@@ -49,7 +50,7 @@ def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
                 return
             continue
         try:
-            existing = msgspec.json.decode(data, type=SnapshotIndex).receipts
+            existing = structs.decode(data, SnapshotIndex).receipts
         except msgspec.MsgspecError:
             existing = []
         try:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from visionloop.core import structs
 from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
@@ -96,7 +97,7 @@ class Snapshot:
         """``result`` is a snapshot's receipt."""
         self.result = result
         try:
-            self.identity = msgspec.json.decode(result.read("snapshot"), type=Identity)
+            self.identity = structs.decode(result.read("snapshot"), Identity)
         except msgspec.MsgspecError as error:
             raise InvalidReceipt(
                 f"{result.uri}: snapshot.json is not one ({error}); take the snapshot again."
@@ -114,7 +115,7 @@ class Snapshot:
         where, classes = (self.result.receipt.parameters.get(name) for name in ("where", "classes"))
         return Selection(
             where=None if where is None else str(where.value),
-            classes=None if classes is None else msgspec.convert(classes.value, ClassMapping),
+            classes=None if classes is None else structs.convert(classes.value, ClassMapping),
         )
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from visionloop.components.train import channel
-from visionloop.core import texts
+from visionloop.core import structs, texts
 from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
 from visionloop.core.packages import is_foreign, not_installed
@@ -90,7 +90,7 @@ class ChannelListener:
             )
         )
         answer = next(self._answers, None)
-        return answer is not None and msgspec.json.decode(answer, type=channel.Answer).proceed
+        return answer is not None and structs.decode(answer, channel.Answer).proceed
 
 
 def main(job_file: str, descriptor: int) -> int:
@@ -99,7 +99,7 @@ def main(job_file: str, descriptor: int) -> int:
     die_with_parent(VisionloopError.exit_code)
     end_quickly()
     end = channel.Channel(socket.socket(fileno=descriptor))
-    job = msgspec.json.decode(Path(job_file).read_bytes(), type=JobFile)
+    job = structs.decode(Path(job_file).read_bytes(), JobFile)
     configure(trace_id=job.trace_id, run=job.run, stage="train")
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers

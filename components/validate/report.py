@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
@@ -48,6 +49,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def read(result: Result) -> Report:
     """Reads the report of a validate receipt."""
     try:
-        return msgspec.json.decode(result.read("report"), type=Report)
+        return structs.decode(result.read("report"), Report)
     except msgspec.MsgspecError as error:
         raise InvalidReceipt(f"{result.uri}: report.json is not a report ({error}); validate again.") from error

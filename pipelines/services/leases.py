@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.pipelines.services.folder import Folder, write_private
 from visionloop.pipelines.services.processes import Process, this_process
 
@@ -65,6 +66,6 @@ def sweep(folder: Folder) -> None:
 
 def _read(path: Path) -> Lease | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Lease)
+        return structs.decode(path.read_bytes(), Lease)
     except (FileNotFoundError, msgspec.DecodeError):
         return None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.core.logs import notice
 from visionloop.pipelines.services import channels, leases, store, tracking
@@ -320,7 +321,7 @@ def _log(folder: Folder, name: str) -> Path:
 
 def _read(folder: Folder) -> dict[str, _Running]:
     try:
-        return msgspec.json.decode(folder.state.read_bytes(), type=dict[str, _Running])
+        return structs.decode(folder.state.read_bytes(), dict[str, _Running])
     except (FileNotFoundError, msgspec.DecodeError):
         return {}
 

@@ -8,6 +8,7 @@ import socket
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.pipelines.services.folder import Folder, write_private
 
@@ -31,7 +32,7 @@ def keep_ports(folder: Folder, wanted: dict[str, str]) -> dict[str, int]:
         Transient: If no free port was found.
     """
     try:
-        kept = msgspec.json.decode(folder.ports.read_bytes(), type=dict[str, int])
+        kept = structs.decode(folder.ports.read_bytes(), dict[str, int])
     except (FileNotFoundError, msgspec.DecodeError):
         kept = {}
     chosen = dict(kept)

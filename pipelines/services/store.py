@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.services.folder import LEAST_FREE_BYTES, Folder, write_private
 from visionloop.pipelines.services.ports import LOOPBACK
@@ -77,7 +78,7 @@ def read_keys(folder: Folder) -> Keys:
         InvalidConfig: If the file holds no keys.
     """
     try:
-        decoded = msgspec.json.decode(folder.keys.read_bytes(), type=_Identities)
+        decoded = structs.decode(folder.keys.read_bytes(), _Identities)
         return decoded.identities[0].credentials[0]
     except (msgspec.DecodeError, IndexError) as error:
         raise InvalidConfig(

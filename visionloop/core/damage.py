@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import AccessDenied, NotFound
 from visionloop.core.storage import Prefix
 
@@ -24,7 +25,7 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 def of_attempt(prefix: Prefix, attempt: str) -> Damage | None:
     """The mark of a key, if it counts for an attempt; ``prefix`` is the prefix of the key."""
     try:
-        damage = msgspec.json.decode(prefix.read(FILE), type=Damage)
+        damage = structs.decode(prefix.read(FILE), Damage)
     except (NotFound, msgspec.MsgspecError):
         return None
     return damage if damage.attempt == attempt else None

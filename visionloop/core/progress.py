@@ -9,6 +9,7 @@ import contextlib
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import NotFound, PreconditionFailed
 from visionloop.core.receipts import finite
 from visionloop.core.storage import Prefix
@@ -42,7 +43,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def read(prefix: Prefix) -> Progress | None:
     """The progress of a key, or None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(prefix.read(FILE), type=Progress)
+        return structs.decode(prefix.read(FILE), Progress)
     except (NotFound, msgspec.MsgspecError):
         return None
 
@@ -60,7 +61,7 @@ def advance(prefix: Prefix, progress: Progress) -> Progress:
             continue
         existing: Progress | None = None
         with contextlib.suppress(msgspec.MsgspecError):
-            existing = msgspec.json.decode(stored, type=Progress)
+            existing = structs.decode(stored, Progress)
         if existing is not None and existing.epoch >= progress.epoch:
             return existing
         try:

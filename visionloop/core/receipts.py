@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from visionloop.core import damage
+from visionloop.core import damage, structs
 from visionloop.core.canonical import result_digest, sha256, stage_key
 from visionloop.core.errors import Defect, InvalidReceipt, NotFound, PreconditionFailed, Transient, VisionloopError
 from visionloop.core.logs import LOGGER
@@ -260,7 +260,7 @@ def parse(data: bytes, uri: str) -> Receipt:
         InvalidReceipt: If it is not a receipt, has another schema, or was altered.
     """
     try:
-        receipt = msgspec.json.decode(data, type=Receipt)
+        receipt = structs.decode(data, Receipt)
     except msgspec.MsgspecError as error:
         raise InvalidReceipt(f"{uri}: not a receipt ({error}); give the URI of a stage's receipt.json.") from error
     if receipt.schema != SCHEMA:

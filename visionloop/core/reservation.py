@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import NotFound, PreconditionFailed, VisionloopError
 from visionloop.core.processes import boot_id, started
 from visionloop.core.storage import Prefix
@@ -85,7 +86,7 @@ class Watcher:
         """Whether a live process holds the key."""
         try:
             data, self.etag = self._prefix.read_with_etag(FILE)
-            self.reserved = msgspec.json.decode(data, type=Reserved)
+            self.reserved = structs.decode(data, Reserved)
         except NotFound:
             self.reserved, self.etag = None, None
             return False
@@ -146,7 +147,7 @@ class Reservation:
         except NotFound:
             return False
         with contextlib.suppress(msgspec.MsgspecError):
-            if msgspec.json.decode(data, type=Reserved).attempt == self._attempt:
+            if structs.decode(data, Reserved).attempt == self._attempt:
                 self._etag = etag
                 return True
         return False

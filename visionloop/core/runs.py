@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from visionloop.core import secrets
+from visionloop.core import secrets, structs
 from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.core.storage import Prefix
 
@@ -112,7 +112,7 @@ def run_name(requested: str | None) -> str:
 def _pipeline() -> dict[str, Any]:
     """The pipeline that this pod belongs to, as set by the compiler; empty outside a compiled pipeline."""
     with contextlib.suppress(msgspec.MsgspecError):
-        return {PIPELINE: msgspec.json.decode(os.environ.get(PIPELINE_VARIABLE, ""), type=dict[str, Any])}
+        return {PIPELINE: structs.decode(os.environ.get(PIPELINE_VARIABLE, ""), dict[str, Any])}
     return {}
 
 
@@ -198,7 +198,7 @@ class RunRecord:
 
     def _read(self, name: str, kind: type[Kind]) -> Kind | None:
         with contextlib.suppress(NotFound, msgspec.MsgspecError):
-            return msgspec.json.decode(self.prefix.read(name), type=kind)
+            return structs.decode(self.prefix.read(name), kind)
         return None
 
 

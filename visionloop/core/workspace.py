@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import now
@@ -37,7 +38,7 @@ def probe(workspace: Prefix) -> Probe:
         Transient: If the store does not answer.
     """
     try:
-        return msgspec.json.decode(workspace.read(FILE), type=Probe)
+        return structs.decode(workspace.read(FILE), Probe)
     except msgspec.MsgspecError:
         workspace.delete([FILE])
     except NotFound:

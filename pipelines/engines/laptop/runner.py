@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.pipelines.engines.laptop import task_server
@@ -52,7 +53,7 @@ def main(job_file: str) -> int:
     die_with_parent(1)
     end_quickly()
     os.environ[RUNNER_VARIABLE] = str(os.getpid())
-    job = msgspec.json.decode(Path(job_file).read_bytes(), type=Job)
+    job = structs.decode(Path(job_file).read_bytes(), Job)
     with _tasks(job) as run_task:
         return _run(job, run_task)
 

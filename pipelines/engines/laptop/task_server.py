@@ -22,6 +22,7 @@ from typing import IO
 
 import msgspec
 
+from visionloop.core import structs
 from visionloop.core.processes import end_quickly
 from visionloop.training.tracking.connection import prepare_import, quiet_import
 
@@ -115,7 +116,7 @@ def serve(codes: int) -> None:
         importlib.import_module(name)
     with os.fdopen(codes, "w") as output:
         for line in sys.stdin.buffer:
-            task = msgspec.json.decode(line, type=Task)
+            task = structs.decode(line, Task)
             code = server.fork(task, output)
             print(code, file=output, flush=True)
             if server.ending:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.core import structs
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import HUNDREDTHS, OBJECTS, Annotations
 from visionloop.data.sentences import printable
@@ -97,7 +98,7 @@ def _polygons(read: Annotations, rows: pa.Array, counts: _Counts) -> Iterator[li
 
 def _mask(text: str, image: dict[str, Any]) -> tuple[str | list[int], int, int]:
     """Runs, height and width of a mask. Raises ValueError if it is not of the image's size."""
-    mask = msgspec.json.decode(text, type=_Mask)
+    mask = structs.decode(text, _Mask)
     height, width = mask.size
     if image["width"] and image["height"] and (width, height) != (image["width"], image["height"]):
         raise ValueError(f"its size is {width} × {height}, not the image's {image['width']} × {image['height']}")

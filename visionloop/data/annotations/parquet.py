@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from visionloop.core import structs
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import OBJECTS, Annotations
@@ -66,7 +67,7 @@ def encode(read: Annotations) -> bytes:
 def decode(data: bytes, images: pa.Table) -> Annotations:
     """The annotations from what ``encode`` gave, and their images."""
     table = pq.read_table(pa.BufferReader(data))
-    header = msgspec.json.decode(table.schema.metadata[_KEY], type=_Header)
+    header = structs.decode(table.schema.metadata[_KEY], _Header)
     columns = [table[entry.name] for entry in OBJECTS]
     del table
     # One column after the other, so that only one is held twice.
@@ -95,6 +96,6 @@ def summary(footer: bytes) -> tuple[str, int]:
     """
     try:
         stated = pq.read_metadata(pa.BufferReader(footer))
-        return msgspec.json.decode(stated.metadata[_KEY], type=_Header).format, stated.num_rows
+        return structs.decode(stated.metadata[_KEY], _Header).format, stated.num_rows
     except (pa.ArrowException, msgspec.MsgspecError, KeyError, TypeError) as error:
         raise ValueError(f"not the end of annotations ({error})") from error
