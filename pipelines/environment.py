@@ -30,7 +30,7 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
         yield
         return
     if needed == (REGISTRY,):
-        with _set(services.registry()):
+        with setting(services.registry()):
             yield
         return
     with services.session() as embedded:
@@ -41,7 +41,7 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
             if not name.startswith(("EXTERNAL_S3_", "INTERNAL_S3_", REGISTRY))
             or any(name.startswith(prefix) for prefix in needed)
         }
-        with _set(wanted):
+        with setting(wanted):
             yield
 
 
@@ -71,7 +71,8 @@ def _on_s3(uri: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
+def setting(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process for as long as the block lasts."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

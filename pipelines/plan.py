@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -20,6 +21,7 @@ from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
+from visionloop.pipelines.preflight import champion_told
 from visionloop.training.configuration import parse_settings
 from visionloop.training.configuration.settings import display
 
@@ -68,6 +70,7 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
         notice(text)
     workspace = open_prefix(str(arguments["workspace"]), "results")
     receipt_uris: dict[str, str] = {}
+    scalars: dict[str, Mapping[str, Any]] = {}
     reused = True
     for name, call in CALLS.items():
         if not reused:
@@ -75,7 +78,10 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
             continue
         if call.unless is not None and _is_left_out(call.unless, receipt_uris):
             continue
-        plan, resolution = _plan(catalog.stage(name), call.arguments(parameters, receipt_uris), workspace)
+        with champion_told(arguments) if name == "snapshot" else contextlib.nullcontext():
+            given = call.arguments(parameters, receipt_uris)
+            plan, resolution = _plan(catalog.stage(name), given, workspace, scalars)
+        scalars[name] = resolution.run_scalars
         if name == "snapshot":
             check_for_task(settings, str(resolution.parameters["task"].value), arguments.get("gate"), os.environ)
         if plan.receipt:
@@ -91,9 +97,12 @@ def _is_left_out(unless: Unless, receipt_uris: Mapping[str, str]) -> bool:
     )
 
 
-def _plan(stage: Stage, arguments: dict[str, Any], workspace: Prefix) -> tuple[StagePlan, Resolution]:
+def _plan(
+    stage: Stage, arguments: dict[str, Any], workspace: Prefix, scalars: dict[str, Mapping[str, Any]]
+) -> tuple[StagePlan, Resolution]:
     run = RunRecord(workspace, f"plan-{uuid.uuid4().hex[:12]}")
-    context = Context(workspace, run, "", Limits(stage.name, stage.policy.timeout, 0.0), stage.policy, planning=True)
+    limits = Limits(stage.name, stage.policy.timeout, 0.0)
+    context = Context(workspace, run, "", limits, stage.policy, planning=True, planned=scalars)
     resolution = stage.resolve(context, make_arguments(stage, arguments))
     return _compare(stage, resolution, workspace), resolution
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from visionloop.core.logs import notice
+from visionloop.pipelines.environment import setting
 from visionloop.pipelines.parameters import settings_in
 
 
@@ -30,6 +32,16 @@ def check_from_outside(arguments: Mapping[str, Any]) -> None:
     from visionloop.components.snapshot.preflight import FROM_OUTSIDE, preflight
 
     _tell(preflight(arguments, settings_in(arguments), FROM_OUTSIDE, os.environ))
+
+
+@contextlib.contextmanager
+def champion_told(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Tells the stages that are started meanwhile on this machine which champion there is, for drift."""
+    from visionloop.components.snapshot.baseline import told
+
+    name = arguments.get("model_name")
+    with setting(told(None if name is None else str(name), os.environ)):
+        yield
 
 
 def _tell(notices: list[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from visionloop.components.snapshot import baseline, index
 from visionloop.components.snapshot import dataset as source
-from visionloop.components.snapshot import index
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
@@ -127,6 +127,11 @@ class SnapshotStage:
             check_for_task(merge_settings((), arguments.settings), identity.task, arguments.gate, os.environ)
         decision = _decision(context, arguments, identity, annotations)
         resolution.run_scalars |= decision.scalars()
+        compared, obstacles = baseline.scalars(
+            arguments.model_name, arguments.settings is not None, identity.id, context.workspace, os.environ
+        )
+        resolution.run_scalars |= compared
+        resolution.notices += obstacles
         if not decision.go:
             resolution.notices.append(decision.reason)
         return resolution

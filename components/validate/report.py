@@ -22,10 +22,23 @@ class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class MeasuredDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the dataset is from the one that the champion was trained on, in one measure (``data.annotations.drift.Drift``)."""
+
+    measure: str
+    distance: float
+    chance: float
+    threshold: float
+    drifted: bool
+    sentence: str
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How many images were checked, what was found, and which images are left out of training.
 
     ``labels`` counts the labels that convert keeps by split, ``labels_left_out`` the objects that become none, by reason.
+    ``brightness`` counts images by the mean of their pixels, 0 to 255, in the mode ``full``; ``baseline`` is the id of the snapshot
+    that the champion was trained on, and ``drift`` how far this one is from it.
     ``checks`` holds what of the checks was not the default: by code its severity, ``off`` among them, and its threshold.
     """
 
@@ -40,6 +53,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, int] = {}
     labels_left_out: dict[str, int] = {}
     checks: dict[str, dict[str, Any]] = {}
+    brightness: list[int] = []
+    baseline: str = ""
+    drift: list[MeasuredDrift] = []
 
     def encode(self) -> bytes:
         """Canonical JSON, because it is a result."""

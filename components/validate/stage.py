@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import msgspec
 import pyarrow.compute as pc
 
 from visionloop.components.snapshot import dataset as source
+from visionloop.components.snapshot.baseline import SCALAR
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import drift
 from visionloop.components.validate.options import resolve_checks, training_size
 from visionloop.components.validate.page import render
 from visionloop.components.validate.report import Report, ReportedFinding
@@ -24,6 +27,7 @@ from visionloop.data.annotations.checks import Headers, check, too_small
 from visionloop.data.annotations.codes import Checks
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
+from visionloop.data.annotations.drift import findings as drift_findings
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.quality import IMGSZ
 from visionloop.data.annotations.tables import SPLITS, named
@@ -54,10 +58,11 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` read: the snapshot, and what the run wants of the checks."""
+    """What ``resolve`` read: the snapshot, what the run wants of the checks, and what the snapshot is compared with."""
 
     snapshot: Snapshot
     checks: Checks
+    baseline: drift.Baseline | None = None
 
 
 class ValidateStage:
@@ -98,8 +103,15 @@ class ValidateStage:
         if imgsz != IMGSZ and any(quality.box_sizes(snapshot.annotations, size, checks) for size in (imgsz, IMGSZ)):
             # Where no box is tiny or huge at either size, another imgsz checks nothing again.
             parameters["imgsz"] = Parameter(imgsz, "argument")
-        loaded = Loaded(snapshot, checks)
-        return Resolution(inputs={"snapshot": snapshot_result.reference}, parameters=parameters, loaded=loaded)
+        baseline, notices = (None, []) if checks.off("drift") else drift.of_run(context, snapshot, arguments.mode)
+        if baseline is not None:
+            parameters["baseline"] = Parameter(baseline.content(), "champion")
+        return Resolution(
+            inputs={"snapshot": snapshot_result.reference},
+            parameters=parameters,
+            notices=notices,
+            loaded=Loaded(snapshot, checks, baseline),
+        )
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Checks annotations and images, decides what is left out, and writes the report and the page."""
@@ -118,6 +130,11 @@ class ValidateStage:
         findings = check(annotations, headers, objects)
         findings += quality.of_images(annotations, snapshot.table, pictures, checks, context.alive)
         findings += quality.of_boxes(annotations, objects, _imgsz(resolution), checks)
+        brightness = [] if pictures is None else pictures.levels()
+        baseline, measures = resolution.loaded.baseline, []
+        if baseline is not None:
+            measures = drift.measured(annotations, baseline, brightness, checks.threshold("drift"))
+            findings += drift_findings(annotations.file, baseline.snapshot.id, measures)
         findings = checks.applied(findings)
         broken = sorted(
             {finding.file_name for finding in findings if finding.severity == "error" and finding.file_name}
@@ -128,7 +145,12 @@ class ValidateStage:
         counts = presence.count_labels(annotations, objects, splits, unused)
         general = [*presence.absences(annotations, counts), *quality.class_imbalance(annotations, counts, checks)]
         findings += checks.applied(general)
-        report = _report(snapshot, mode, findings, left_out, counts, checks)
+        report = msgspec.structs.replace(
+            _report(snapshot, mode, findings, left_out, counts, checks),
+            brightness=brightness,
+            baseline="" if baseline is None else baseline.snapshot.id,
+            drift=drift.reported(measures),
+        )
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.table))
         page = render(snapshot, report, counts, refusal, context)
         if refusal:
@@ -145,6 +167,7 @@ class ValidateStage:
                 "warnings": report.warnings,
                 "quarantined": len(report.quarantined),
                 runs.WARNINGS: dict(sorted(warned.items())),
+                **({} if baseline is None else {SCALAR: baseline.named}),
             }
         )
 

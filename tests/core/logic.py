@@ -29,8 +29,8 @@ RECORD = Path(__file__).with_name("logic.json")
 DECIDING = ("visionloop.data", "visionloop.training", "visionloop.registry")
 DECIDING_OF_CORE = ("visionloop.core.canonical", "visionloop.core.names", "visionloop.core.stores")
 
-#: Of a stage's own folder: the engine's wrapper, and what decides whether a run goes on rather than what it computes.
-NO_LOGIC = ("component", "retraining", "preflight")
+#: Of a stage's own folder: the engine's wrapper, and what decides whether a run goes on, and what it is compared with, rather than what it computes.
+NO_LOGIC = ("component", "retraining", "preflight", "baseline")
 
 #: A stage that looks trainers up by name depends on each of them.
 TRAINERS = "visionloop.training.catalog"

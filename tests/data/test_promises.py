@@ -101,6 +101,7 @@ OTHER_FINDINGS = {
     "tiny_boxes",
     "huge_boxes",
     "label_without_image",
+    "drift",
 }
 
 

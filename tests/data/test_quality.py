@@ -125,7 +125,7 @@ def test_tiny_boxes_have_advice_with_numbers() -> None:
     tiny, middling, fair = [30.0] * 21, [70.0] * 40, [700.0] * 39
     found = sizes(tiny + middling + fair)
     assert found == {
-        "tiny_boxes": "annotations_detection.json: bbox 61% of the boxes are under 8 px at 640 (21% at 1280); raise imgsz, or "
+        "tiny_boxes": "annotations_detection.json: bbox: 61% of the boxes are under 8 px at 640 (21% at 1280); raise imgsz, or "
         "cut the images into tiles."
     }
     assert sizes(tiny + middling + fair, thresholds={"tiny_boxes": 0.61}) == {}

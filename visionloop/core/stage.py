@@ -120,6 +120,7 @@ class Action(Protocol):
 class Context:
     """Where a stage runs. None of it is part of a key.
 
+    ``planned`` holds the scalars of the stages before this one where none of them ran: in a plan.
     ``last_successful_epoch`` is the last epoch whose checkpoint is durable, whatever ends the stage afterwards.
     """
 
@@ -132,10 +133,15 @@ class Context:
     force: bool = False
     planning: bool = False
     run_arguments: dict[str, Any] = field(default_factory=dict)
+    planned: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     last_successful_epoch: int | None = None
     on_sign_of_life: Callable[[], None] = lambda: None
     _last_sign_of_life: float = field(default_factory=time.monotonic)
     _last_progress: float = -math.inf
+
+    def scalars_of(self, stage: str) -> Mapping[str, Any]:
+        """The scalars of an earlier stage of this run."""
+        return self.planned[stage] if stage in self.planned else self.run.state(stage).scalars
 
     def alive(self) -> None:
         """Reports a finished piece of work; at most once a minute it is written to the run's record."""

@@ -152,7 +152,7 @@ def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict
     Raises:
         InvalidConfig: If one would hide what the image holds.
     """
-    read = [arguments.get(name) for name in ("dataset", "gate", "model")]
+    read = [arguments.get(name) for name in ("dataset", "gate", "model", "checks")]
     read += [environment.get(name) for name in PLACES_READ]
     written = [arguments.get("workspace"), *(environment.get(name) for name in PLACES_WRITTEN)]
     mounted: dict[Path, tuple[Path, bool]] = {}

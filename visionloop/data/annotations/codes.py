@@ -140,6 +140,10 @@ CODES: Mapping[str, Code] = {
         "two boxes of one class in one image nearly coincide",
         Threshold(0.9, 0.5, 1, "the IoU from which two boxes count as one"),
     ),
+    "drift": _warning(
+        "classes, box sizes or brightness are not those of the champion's snapshot (brightness in the mode `full`)",
+        Threshold(0.1, 0, 1, "the greatest distance, 0 (equal) to 1 (disjoint)"),
+    ),
     "object_dropped": _warning(
         "an object that becomes no label: a crowd region, without area, at the border with nothing inside, without a labelled "
         "keypoint"

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import HUNDREDTHS, Annotations, column
 from visionloop.data.sentences import printable, shown
 
@@ -154,6 +155,22 @@ def compare(before: Profile, after: Profile, threshold: float = THRESHOLD) -> li
     return measures
 
 
+def findings(file: str, against: str, measures: Sequence[Drift]) -> list[Finding]:
+    """A finding for each measure that drifted; ``against`` is the snapshot that ``file`` is compared with."""
+    return [
+        Finding("warning", "drift", None, "images[]", printable(f"{file}: images[] {_drifted(against, part)}."))
+        for part in measures
+        if part.drifted
+    ]
+
+
+def _drifted(against: str, part: Drift) -> str:
+    return (
+        f"drifted from the champion's {against}, {part.sentence} (above {part.threshold:g}); look at what changed, "
+        "and at whether train and test still show what the model will see"
+    )
+
+
 def class_counts(read: Annotations) -> dict[str, int]:
     """The objects of each class that has some, by its name; a class that does not exist counts by its id."""
     names = {entry.id: entry.name for entry in read.classes}
@@ -210,7 +227,9 @@ def median_level(levels: Sequence[int]) -> float:
 def _classes(before: Mapping[str, int], after: Mapping[str, int], threshold: float) -> Drift:
     old, new = shares(before), shares(after)
     listed = [Share(name, old.get(name, 0.0), new.get(name, 0.0)) for name in sorted({*old, *new})]
-    listed.sort(key=lambda share: -abs(share.before - share.after))
+    listed.sort(
+        key=lambda share: -round(abs(share.before - share.after), 9)
+    )  # equal ones stay in the order of their names
     return Drift("classes", total_variation(old, new), _class_chance(before, after), threshold, classes=listed)
 
 

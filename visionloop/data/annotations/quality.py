@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations.checks import about_image, about_object, short_object
 from visionloop.data.annotations.codes import Checks
-from visionloop.data.annotations.drift import relative_sides
+from visionloop.data.annotations.drift import brightness_levels, relative_sides
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.images import images
 from visionloop.data.annotations.near import near_duplicates, near_pairs
@@ -148,14 +148,14 @@ def box_sizes(read: Annotations, imgsz: int, checks: Checks) -> list[Finding]:
             f"{tiny:.0%} of the boxes are under {TINY_SIDE} px at {imgsz} ({larger:.0%} at {2 * imgsz}); "
             "raise imgsz, or cut the images into tiles"
         )
-        findings.append(_general(read, "tiny_boxes", "bbox", problem))
+        findings.append(_general(read, "tiny_boxes", "bbox:", problem))
     huge = float((sides > HUGE_SHARE).mean())
     if huge > checks.threshold("huge_boxes") and not checks.off("huge_boxes"):
         problem = (
             f"{huge:.0%} of the boxes are above {HUGE_SHARE * imgsz:.0f} px at {imgsz}, nearly the whole image; "
             "label larger views, or train a classification"
         )
-        findings.append(_general(read, "huge_boxes", "bbox", problem))
+        findings.append(_general(read, "huge_boxes", "bbox:", problem))
     return findings
 
 
@@ -207,6 +207,10 @@ class Pictures:
             np.full(count, np.nan, np.float32),
             np.full(count, -1, np.int16),
         )
+
+    def levels(self) -> list[int]:
+        """The images by brightness, as ``drift.brightness_levels`` counts them."""
+        return brightness_levels(self.brightness[~np.isnan(self.brightness)])
 
     def put(self, row: int, looks: Appearance | None) -> None:
         """Notes what one looks like; None where its pixels could not be read."""
@@ -356,4 +360,4 @@ def blank_images(read: Annotations, spread: npt.ArrayLike, most: float) -> Itera
 
 
 def _general(read: Annotations, code: str, field: str, problem: str) -> Finding:
-    return Finding("warning", code, None, field, printable(f"{read.file}: {field} {problem}."))
+    return Finding("warning", code, None, field.rstrip(":"), printable(f"{read.file}: {field} {problem}."))
