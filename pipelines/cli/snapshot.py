@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from visionloop.core.encodings import print_json
-from visionloop.pipelines.cli.dataset import workspace_store
-from visionloop.pipelines.cli.output import Output, aligned, show, wants_json
+from visionloop.core.errors import AccessDenied, InvalidConfig
+from visionloop.core.files import atomic_write
+from visionloop.pipelines.cli.dataset import dataset_store, workspace_store
+from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
 
 if TYPE_CHECKING:
     from visionloop.pipelines.snapshots.listing import Entry
@@ -62,24 +67,55 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The earlier snapshot (snap_…).")],
     after: Annotated[str, typer.Argument(metavar="B", help="The later snapshot (snap_…).")],
     workspace: Workspace,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures before and after, too.")
+    ] = None,
     output: Output = None,
 ) -> None:
     """Compares two snapshots: images, labels, splits, classes and drift. Exit 0 whether or not they differ.
 
-    Example: visionloop snapshot diff snap_3f0c5a1b7d2e snap_91d2b64c08fa --workspace results
+    Example: visionloop snapshot diff snap_3f0c5a1b7d2e snap_91d2b64c08fa --workspace results --page diff.html
     """
     from visionloop.components.snapshot.taken import snapshot_of
     from visionloop.pipelines.snapshots import difference
     from visionloop.pipelines.snapshots.listing import open_workspace
 
+    if page is not None:
+        _check_page(page)
     with workspace_store(workspace):
         results = open_workspace(workspace)
         old, new = snapshot_of(results, before), snapshot_of(results, after)
         found = difference.difference(old, new)
+        if page is not None:
+            from visionloop.pipelines.snapshots.page import render
+
+            with dataset_store(old.dataset, new.dataset):
+                _write(page, render(old, new, found, results.uri))
+    written = {"page": str(page.absolute())} if page is not None else {}
     if wants_json(output):
-        print_json(difference.as_json(old, new, found))
-    else:
-        show(None, difference.lines(old, new, found), "text")
+        print_json(difference.as_json(old, new, found) | written)
+        return
+    show(None, difference.lines(old, new, found), "text")
+    if page is not None:
+        say(Text("Page     ") + link(str(page)))
+
+
+def _check_page(page: Path) -> None:
+    """Refuses a page that can't be written, before anything is compared."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InvalidConfig(f"--page {page}: not a name of a page; give one that ends with .html.")
+    if page.is_dir() or not page.absolute().parent.is_dir():
+        raise InvalidConfig(f"--page {page}: no file can lie there; give one in a folder that exists.")
+    if not os.access(page if page.exists() else page.absolute().parent, os.W_OK):
+        raise AccessDenied(f"--page {page}: this user can't write there; give another one.")
+
+
+def _write(page: Path, content: bytes) -> None:
+    try:
+        with atomic_write(page) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise AccessDenied(f"--page {page}: it can't be written ({error.strerror}); give another one.") from error
 
 
 def _table(entries: Sequence[Entry]) -> list[str]:

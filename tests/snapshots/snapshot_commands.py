@@ -14,6 +14,9 @@ from visionloop.core.receipts import InputReference, Receipt, Result
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.cli.main import application
 
+#: A released version's workspace and dataset.
+RELEASED = Path(__file__).parents[1] / "released" / "0.1.0.tar.gz"
+
 
 def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     """Exit code, stdout and the sentence of ``visionloop snapshot``."""

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from small_datasets import BOX, dataset
-from snapshot_commands import command, taken
-
-RELEASED = Path(__file__).parents[1] / "released" / "0.1.0.tar.gz"
+from snapshot_commands import RELEASED, command, taken
 
 
 def edited(folder: Path, **images: dict[str, Any]) -> Path:

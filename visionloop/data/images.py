@@ -138,7 +138,7 @@ def inspect(
             return ImageCheck(row, None, missing=True)
         try:
             if whole or prefix.on_files or row.size <= HEADER_BYTES:
-                data, changed = _whole(prefix, row)
+                data, changed = read_frozen(prefix, row)
             else:
                 data, etag = prefix.read_start_with_etag(row.key, HEADER_BYTES)
                 changed = etag != row.etag
@@ -156,8 +156,8 @@ def inspect(
         yield result
 
 
-def _whole(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
-    """An image's bytes, and whether they differ from the frozen ones."""
+def read_frozen(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+    """An image's bytes, and whether they differ from the frozen ones. Raises NotFound."""
     data, etag = prefix.read_with_etag(row.key)
     identity = hashlib.sha256(data).hexdigest() if prefix.on_files else etag.strip('"')
     return data, len(data) != row.size or identity != row.etag
@@ -350,7 +350,7 @@ class ImageCache:
         if self._is_intact(path):
             return path
         try:
-            data, changed = _whole(prefix, row)
+            data, changed = read_frozen(prefix, row)
         except NotFound:
             raise DatasetChanged(
                 f"{prefix.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
