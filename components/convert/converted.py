@@ -56,7 +56,7 @@ class Converted:
         folder: Path,
         cache: images.ImageCache,
         splits: Iterable[str] = SPLITS,
-        advanced: Callable[[int, int], None] = lambda done, total: None,
+        advanced: Callable[[int, int, int, int], None] = lambda done, total, size, whole: None,
         checked: Iterable[str] = (),
         *,
         label_files: bool = True,
@@ -68,7 +68,7 @@ class Converted:
             folder: The view's folder.
             cache: Where images are kept on this machine.
             splits: The splits to view.
-            advanced: Called for each image with the number done and the total, as a sign of life.
+            advanced: Called for each image with the number done, the total, and both in bytes; as a sign of life.
             checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
             label_files: Whether the labels are unpacked, or stay in their archive alone (``visionloop.data.view``).
 
@@ -102,8 +102,15 @@ class Converted:
             (_row(entry, keys[entry.file_name]), f"{folder}/{_safe(entry.path)}" if entry.split in wanted else None)
             for entry in entries
         )
-        dataset, done = open_prefix(snapshot.dataset, "dataset"), itertools.count(1)
-        images.materialise(dataset, pairs, cache, lambda: advanced(next(done), len(entries)))
+        dataset = open_prefix(snapshot.dataset, "dataset")
+        whole = sum(entry.size for entry in entries)
+        done = enumerate(itertools.accumulate(entry.size for entry in entries), 1)
+
+        def told() -> None:
+            number, size = next(done)
+            advanced(number, len(entries), size, whole)
+
+        images.materialise(dataset, pairs, cache, told)
         return sum(entry.split in wanted for entry in entries)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:

@@ -135,7 +135,7 @@ class EvaluateStage:
         loaded = resolution.loaded
         converted = Converted(loaded.training.input("converted", "convert"))
         view = attempt.work / "dataset"
-        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (SPLIT,), context.advanced)
+        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (SPLIT,), context.fetched)
         if not count:
             raise InvalidDataset(
                 f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."

@@ -43,8 +43,8 @@ _HASHED_AT_ONCE = 16
 #: What a store declares of an image, by row; null for one that is missing.
 DECLARED = pa.schema([("size", pa.int64()), ("etag", pa.string()), ("version", pa.string())])
 
-#: Called with the number of images done and the total, as a sign of life.
-Advanced = Callable[[int, int], None]
+#: Called with the number of images done and the total, and both in bytes, as a sign of life.
+Advanced = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def read_source(
     source: Source,
     format_name: str,
     evidence: str | None,
-    advanced: Advanced = lambda done, total: None,
+    advanced: Advanced = lambda done, total, size, whole: None,
     selection: Selection = ALL,
 ) -> SourceDataset:
     """Reads what is selected of a dataset, and what the store declares of it.
@@ -156,7 +156,7 @@ def read_source(
 
 
 def declared_of(
-    source: Source, keys: pa.ChunkedArray, below: str = "", advanced: Advanced = lambda done, total: None
+    source: Source, keys: pa.ChunkedArray, below: str = "", advanced: Advanced = lambda done, total, size, whole: None
 ) -> pa.Table:
     """What the store declares of images, as DECLARED, by row. On files the ETag is the bytes' SHA-256.
 
@@ -164,11 +164,13 @@ def declared_of(
         source: The dataset.
         keys: The images' keys.
         below: A key below which all of them lie.
-        advanced: Called with the number of images done, listed or on files hashed, and the total.
+        advanced: Called with the number of images done, listed or on files hashed, and the total, and both in bytes.
     """
     listed = source.objects(below)
     at = pc.index_in(keys, value_set=listed["key"].combine_chunks())
     table = listed.select(DECLARED.names).take(at).combine_chunks()
+    sizes = np.cumsum(pc.fill_null(table["size"], 0).to_numpy())
+    whole = int(sizes[-1]) if len(sizes) else 0
     if source.prefix.on_files:
         present = np.flatnonzero(np.asarray(at.is_valid()))
         etags: list[str | None] = [None] * len(table)
@@ -179,10 +181,10 @@ def declared_of(
             for row, etag in zip(present[done : done + len(hashes)].tolist(), hashes, strict=True):
                 etags[row] = etag
             done += len(hashes)
-            advanced(done, len(table))
+            advanced(done, len(present), int(sizes[present[done - 1]]), whole)
         table = table.set_column(1, "etag", pa.array(etags, pa.string()))
     else:
-        advanced(len(table), len(table))
+        advanced(len(table), len(table), whole, whole)
     return pa.table([table[name] for name in DECLARED.names], schema=DECLARED)
 
 

@@ -1,5 +1,7 @@
 """``{workspace}/read/{digest}.parquet``: what reading a dataset took from its store, so that the next snapshot reads only what changed.
 
+Beside it ``{digest}.json`` says how many objects were listed, so that the next listing can show how far it is.
+
 Formats with a file for each image, or without sizes, need one request an image or two. A store says which objects changed since:
 what has the same ETag is taken from here. In a folder everything is read: its ETags say nothing.
 """
@@ -10,6 +12,7 @@ import io
 import threading
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,7 +48,7 @@ class Kept:
 
     def __init__(self, workspace: Prefix, source: Source) -> None:
         """Takes what the workspace has of the dataset; a file that can't be read counts as none."""
-        self._key = f"{FOLDER}/{sha256(source.prefix.uri.encode())[:32]}.parquet"
+        self._key = f"{_name(source.prefix.uri)}.parquet"
         self._workspace, self._source = workspace, source
         self._lock = threading.Lock()
         self._bytes = 0
@@ -115,6 +118,23 @@ class Kept:
         at = pc.index_in(table["key"], value_set=listed["key"].combine_chunks())
         same = pc.and_(pc.equal(table["etag"], listed["etag"].take(at)), pc.not_equal(table["etag"], ""))
         return pc.fill_null(same, False)
+
+
+def listed_before(workspace: Prefix, dataset: str) -> int:
+    """How many objects a dataset had when it was last frozen; 0 where nothing tells."""
+    try:
+        return max(0, msgspec.json.decode(workspace.read(f"{_name(dataset)}.json"), type=dict[str, int])["objects"])
+    except (NotFound, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        return 0
+
+
+def keep_listed(workspace: Prefix, dataset: str, number: int) -> None:
+    """Keeps how many objects a dataset has."""
+    workspace.write(f"{_name(dataset)}.json", msgspec.json.encode({"objects": number}))
+
+
+def _name(dataset: str) -> str:
+    return f"{FOLDER}/{sha256(dataset.encode())[:32]}"
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

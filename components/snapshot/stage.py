@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,7 +13,7 @@ import pyarrow as pa
 from visionloop.components.snapshot import baseline, index
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.classes import read_classes
-from visionloop.components.snapshot.kept import Kept
+from visionloop.components.snapshot.kept import Kept, keep_listed, listed_before
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot.taken import snapshot_of
@@ -92,6 +93,7 @@ class Loaded:
     assignment: Assignment
     identity: Identity
     kept: Kept | None = None
+    listed: int = 0
 
 
 class SnapshotStage:
@@ -151,6 +153,7 @@ class SnapshotStage:
         attempt.write("annotations", "annotations.parquet", parquet.encode(read), result=False)
         if loaded.kept is not None:
             loaded.kept.write()
+        keep_listed(context.workspace, str(resolution.parameters["dataset"].value), loaded.listed)
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(loaded))
 
@@ -189,13 +192,14 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     task = parse_task(arguments.task, "--task") if arguments.task else None
     selection = _selection(arguments)
     with source.opened(open_prefix(uri, "dataset"), task, context.alive) as lying:
+        lying.listing = functools.partial(context.listed, before=listed_before(context.workspace, uri))
         name, evidence = source.format_of(lying, arguments.dataset_format)
         metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
         rule, origin = _split_rule(arguments.split, metadata)
         if rule is not None and not isinstance(rule, SharedSplit):
             lying.group, lying.option = rule.field, "time" if isinstance(rule, TimeRule) else "group"
         kept = source.remember(lying, context.workspace)
-        taken = source.read_source(lying, name, evidence, context.advanced, selection)
+        taken = source.read_source(lying, name, evidence, context.fetched, selection)
     read = taken.read
     assignment = assign(read, rule, "--split" if origin == "argument" else origin)
     identity = Identity(
@@ -212,7 +216,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
             **_as_given(arguments, read, selection),
         },
         notices=[f"{uri}: {text}" for text in (*taken.notices(), *assignment.notices)],
-        loaded=Loaded(taken, assignment, identity, kept),
+        loaded=Loaded(taken, assignment, identity, kept, lying.listed),
     )
     return resolution, identity, read
 
@@ -328,7 +332,7 @@ def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
     table = snapshot.table
     with source.opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, context.alive) as lying:
-        now = source.declared_of(lying, table["key"], snapshot.annotations.below, context.advanced)
+        now = source.declared_of(lying, table["key"], snapshot.annotations.below, context.fetched)
     columns = (table["key"], table["size"], table["etag"], now["size"], now["etag"])
     differences = []
     for key, size, etag, size_now, etag_now in zip(*(column.to_pylist() for column in columns), strict=True):

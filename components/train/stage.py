@@ -375,7 +375,7 @@ class Training:
             self._dataset,
             cache,
             TRAINED_SPLITS,
-            self.context.advanced,
+            self.context.fetched,
             checked=("test",),
             label_files=getattr(catalog.trainer(self.loaded.config.trainer), "label_files", True),
         )

@@ -209,12 +209,14 @@ def _inspect(
         return [], None
     prefix = open_prefix(snapshot.dataset, "dataset")
     seen: list[images.ImageCheck] = []
+    size, total = 0, images.bytes_read(prefix, snapshot.rows, whole=mode == "full")
     pictures = quality.Pictures.of(len(snapshot.rows)) if mode == "full" else None
     for looked_at in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
         if pictures is not None:
             pictures.put(len(seen), looked_at.appearance)
         seen.append(replace(looked_at, appearance=None))
-        context.advanced(len(seen), len(snapshot.rows))
+        size += images.bytes_read(prefix, [looked_at.row], whole=mode == "full")
+        context.fetched(len(seen), len(snapshot.rows), size, total)
     return seen, pictures
 
 

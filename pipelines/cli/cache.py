@@ -15,6 +15,7 @@ from rich.progress import track
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.images import Entry, ImageCache
 from visionloop.pipelines.cli.output import Output, show
+from visionloop.pipelines.sizes import size_text
 
 application = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look after the images that this machine keeps."
@@ -40,7 +41,7 @@ def info(output: Output = None) -> None:
         "limit_bytes": cache.limit,
         "least_recently_used": datetime.fromtimestamp(oldest, UTC).isoformat(timespec="seconds") if oldest else None,
     }
-    lines = [f"{cache.folder}: {len(entries):,} images, {_shown(size)} of at most {_shown(cache.limit)}"]
+    lines = [f"{cache.folder}: {len(entries):,} images, {size_text(size)} of at most {size_text(cache.limit)}"]
     if oldest:
         lines.append(f"The least recently used was used last at {result['least_recently_used']}.")
     show(result, lines, output)
@@ -88,7 +89,7 @@ def prune(
     freed = cache.remove_leftovers() + cache.trim(limit)
     left = sum(entry.size for entry in cache.entries())
     result = {"folder": str(cache.folder), "freed_bytes": freed, "bytes": left}
-    show(result, [f"{cache.folder}: {_shown(freed)} freed, {_shown(left)} left"], output)
+    show(result, [f"{cache.folder}: {size_text(freed)} freed, {size_text(left)} left"], output)
 
 
 def _bytes(text: str) -> int:
@@ -97,11 +98,3 @@ def _bytes(text: str) -> int:
     if not match or (unit and not unit.endswith("b")):
         raise InvalidConfig(f"--to {text}: not a size; give bytes, or a number with kB, MB, GB or TB, such as 20GB.")
     return int(float(match[1]) * _UNITS["" if unit == "b" else unit])
-
-
-def _shown(size: int) -> str:
-    """A size in bytes for people: "1.5 GB"."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size} bytes"

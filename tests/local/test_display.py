@@ -95,3 +95,37 @@ def test_the_first_failures_sentence_is_left_to_the_commands_last_line():
 
     text = shown(failed("validate", "The data is wrong."), failed("evaluate", "The store is gone."), terminal=False)
     assert text.splitlines() == ["✗ validate  failed", "✗ evaluate  The store is gone."]
+
+
+def test_a_terminal_shows_how_many_bytes_are_done():
+    progress = {"kind": "progress", "stage": "validate", "done": 412, "total": 5000, "unit": "images"}
+    text = shown(running("validate"), progress | {"bytes": 1_250_000_000, "total_bytes": 15 * 10**9}, terminal=True)
+    assert "412 of 5,000 images, 1.2 GB of 15.0 GB" in text
+
+
+def listing(*done: int, before: int = 0) -> list[dict[str, Any]]:
+    return [{"kind": "listing", "stage": "snapshot", "done": number, "before": before} for number in done]
+
+
+def test_a_listing_shows_its_count_and_speed_and_where_it_is_known_its_total():
+    text = shown(running("snapshot"), *listing(20_000, 60_000), terminal=True, seconds=10)
+    assert "60,000 objects listed, 4,000 a second" in text
+    assert "left" not in text
+    text = shown(running("snapshot"), *listing(20_000, 60_000, 100_000, before=120_000), terminal=True, seconds=10)
+    assert "100,000 of about 120,000 objects listed, 4,000 a second" in text
+    assert "0:00:05 left" in text
+    # More than the last time: what is left is not known.
+    assert "130,000 objects listed" in shown(*listing(130_000, before=120_000), terminal=True)
+
+
+def test_a_log_gets_a_line_now_and_then_with_how_much_is_done_and_left():
+    done = (20_000, 60_000, 100_000, 140_000)
+    assert shown(*listing(*done), terminal=False, seconds=10).splitlines() == [
+        "  snapshot  140,000 objects listed, 4,000 a second"
+    ]
+    event = {"kind": "progress", "stage": "validate", "total": 1000, "unit": "images", "total_bytes": 10**9}
+    events = [event | {"done": 100 * number, "bytes": number * 10**8} for number in range(1, 9)]
+    assert shown(*events, terminal=False, seconds=10).splitlines() == [
+        "  validate  400 of 1,000 images, 400.0 MB of 1.0 GB, 0:01:00 left",
+        "  validate  700 of 1,000 images, 700.0 MB of 1.0 GB, 0:00:30 left",
+    ]

@@ -34,10 +34,16 @@ def emit(kind: str, **fields: Any) -> None:
         os.close(descriptor)
 
 
-def progress(stage: str, done: int, total: int, unit: str = "images") -> None:
-    """Reports how much of its work a stage has done: ``done`` of ``total``."""
-    emit("progress", stage=stage, done=min(done, total), total=total, unit=unit)
+def progress(stage: str, done: int, total: int, unit: str = "images", size: int = 0, whole: int = 0) -> None:
+    """Reports how much of its work a stage has done: ``done`` of ``total``, ``size`` of ``whole`` bytes where it has any."""
+    in_bytes = {"bytes": min(size, whole), "total_bytes": whole} if whole else {}
+    emit("progress", stage=stage, done=min(done, total), total=total, unit=unit, **in_bytes)
     argo_progress(done, total)
+
+
+def listed(stage: str, number: int, before: int) -> None:
+    """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 where nothing tells."""
+    emit("listing", stage=stage, done=number, before=before)
 
 
 def argo_progress(done: int, total: int) -> None:

@@ -150,13 +150,32 @@ class Context:
             self._last_sign_of_life = time.monotonic()
             self.on_sign_of_life()
 
-    def advanced(self, done: int, total: int, unit: str = "images") -> None:
-        """Reports that ``done`` of ``total`` images, or other units, are done; a sign of life, shown at most a few times a second."""
+    def advanced(self, done: int, total: int, unit: str = "images", size: int = 0, whole: int = 0) -> None:
+        """Reports that ``done`` of ``total`` images, or other units, are done; a sign of life, shown at most a few times a second.
+
+        ``size`` and ``whole`` are the same in bytes, 0 where bytes say nothing.
+        """
         self.alive()
+        if self._is_due() or done >= total:
+            live.progress(self.limits.stage, done, total, unit, size, whole)
+
+    def fetched(self, done: int, total: int, size: int, whole: int) -> None:
+        """``advanced`` for images that are read, with their bytes."""
+        self.advanced(done, total, "images", size, whole)
+
+    def listed(self, number: int, before: int = 0) -> None:
+        """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 where nothing tells."""
+        self.alive()
+        if self._is_due():
+            live.listed(self.limits.stage, number, before)
+
+    def _is_due(self) -> bool:
+        """Whether progress was not shown for a while; then it is now."""
         now = time.monotonic()
-        if done >= total or now - self._last_progress >= PROGRESS_SECONDS:
+        due = now - self._last_progress >= PROGRESS_SECONDS
+        if due:
             self._last_progress = now
-            live.progress(self.limits.stage, done, total, unit)
+        return due
 
 
 class Attempt:

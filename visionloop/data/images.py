@@ -156,6 +156,12 @@ def inspect(
         yield result
 
 
+def bytes_read(prefix: Prefix, rows: Iterable[ImageRow], *, whole: bool) -> int:
+    """How many bytes ``inspect`` reads of images."""
+    whole = whole or prefix.on_files
+    return sum((row.size or 0) if whole else min(row.size or 0, HEADER_BYTES) for row in rows)
+
+
 def read_frozen(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
     """An image's bytes, and whether they differ from the frozen ones. Raises NotFound."""
     data, etag = prefix.read_with_etag(row.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from visionloop.core import texts
+from visionloop.pipelines.sizes import size_text
 from visionloop.pipelines.terminal import redraws
 from visionloop.pipelines.warned import warnings_text
 
@@ -23,6 +25,15 @@ def epoch_text(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
     parts += [f"{name} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
     return f"epoch {epoch}/{epochs}  {'  '.join(parts)}".rstrip()
+
+
+#: Where nothing can be redrawn a line says how far a stage is, after at least so many seconds each.
+LINE_SECONDS = 30
+
+
+def listed_text(number: int, before: int) -> str:
+    """How many objects are listed, for people: "12,000 of about 40,000 objects listed"."""
+    return f"{number:,} of about {before:,} objects listed" if before >= number else f"{number:,} objects listed"
 
 
 def done_text(done: int, total: int, unit: str) -> str:
@@ -39,6 +50,16 @@ class _TimeLeft(ProgressColumn):
         return Text(f"{timedelta(seconds=int(left))} left" if left else "")
 
 
+@dataclass
+class _Work:
+    """What a stage does: its unit, when it was first seen and how much was done then, and when a line last said so."""
+
+    unit: str
+    began: float
+    first: float
+    told: float
+
+
 class Display:
     """Turns live events into lines, and on a terminal shows the stage that works. Everything goes to stderr: stdout belongs to the result.
 
@@ -52,6 +73,7 @@ class Display:
         self._width = max(map(len, stages))
         self.bar: Progress | None = None
         self._task: Any = None
+        self._work: dict[str, _Work] = {}
         self._failed = False
         self._last_epoch: dict[str, int] = {}
         self._printed: set[tuple[str, str]] = set()
@@ -66,8 +88,14 @@ class Display:
                 done = int(event["epoch"]) - 1 + min(1.0, int(event["batch"]) / batches)
                 self._works(str(event["stage"]), f"epoch {event['epoch']}/{epochs}", done, epochs)
             case "progress":
-                done, total = int(event["done"]), int(event["total"])
-                self._works(str(event["stage"]), done_text(done, total, str(event["unit"])), done, total)
+                done, total, unit = int(event["done"]), int(event["total"]), str(event["unit"])
+                text = done_text(done, total, unit)
+                if whole := int(event.get("total_bytes", 0)):
+                    text += f", {size_text(int(event['bytes']))} of {size_text(whole)}"
+                self._progress(str(event["stage"]), unit, text, done, total)
+            case "listing":
+                done, before = int(event["done"]), int(event["before"])
+                self._progress(str(event["stage"]), "objects", listed_text(done, before), done, max(done, before))
             case "epoch":
                 self._epoch(event)
             case "notice":
@@ -105,6 +133,23 @@ class Display:
                 # The first failure's sentence is the command's last line.
                 self._line(stage, str(event["sentence"]) if self._failed else "failed", mark="✗")
                 self._failed = True
+
+    def _progress(self, stage: str, unit: str, text: str, done: int, total: int) -> None:
+        """How far a stage is: in its bar, or where nothing can be redrawn in a line now and then; a listing with its speed."""
+        now = self.console.get_time()
+        work = self._work.get(stage)
+        if work is None or work.unit != unit:
+            work = self._work[stage] = _Work(unit, now, done, now)
+            if self.bar is not None:
+                self.bar.reset(self._task)
+        speed = (done - work.first) / (now - work.began) if now > work.began else 0.0
+        if unit == "objects" and speed >= 1:
+            text += f", {speed:,.0f} a second"
+        self._works(stage, text, done, total if total > done or unit != "objects" else None)
+        if not redraws(self.console) and now - work.told >= LINE_SECONDS:
+            work.told = now
+            left = f", {timedelta(seconds=int((total - done) / speed))} left" if speed and total > done else ""
+            self._line(stage, text + left)
 
     def _works(self, stage: str, text: str, done: float, total: float | None) -> None:
         """On a terminal: the stage that works, how far it is, and since when; without a total the bar only moves."""
