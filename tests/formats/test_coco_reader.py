@@ -176,6 +176,15 @@ def test_segmentation_without_an_outline_and_other_tasks_are_refused(tmp_path: P
     assert "choose one of these" in refused(folder, task="classification")
 
 
+def test_boxes_among_outlines_get_one_hint(tmp_path: Path) -> None:
+    value = document()
+    value["annotations"][0]["segmentation"] = [[1, 1, 5, 1, 5, 5]]
+    value["annotations"][1] |= {"segmentation": [], "iscrowd": 1}
+    notices = layouts.read(of(tmp_path, value), "coco", "segmentation").notices
+    assert [notice for notice in notices if ": 1 of 3 objects is a box without an outline" in notice] == [notices[-1]]
+    assert "choose --task detection" in notices[-1]
+
+
 def test_masks_become_polygons_and_those_of_crowds_stay(tmp_path: Path) -> None:
     value = document()
     first, second, third = value["annotations"]

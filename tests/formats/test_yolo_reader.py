@@ -136,7 +136,10 @@ def test_polygons_are_segmentation(tmp_path: Path) -> None:
     assert found.task == "segmentation"
     assert row["polygons"] == [[1600, 1200, 3200, 1200, 3200, 3600]]
     assert [row[name] for name in ("x", "y", "width", "height")] == [1600, 1200, 1600, 2400]
-    assert layouts.read(tmp_path, "yolo", "detection").task == "detection"
+    hint = "data.yaml: 2 of 3 objects are boxes without an outline, an error each in segmentation; outline them, or choose --task detection."
+    assert hint in found.notices
+    boxes = layouts.read(tmp_path, "yolo", "detection")
+    assert (boxes.task, boxes.notices) == ("detection", ())
     assert "choose --task segmentation" in refused(tmp_path, task="pose")
 
 

@@ -66,6 +66,22 @@ def with_outlines(read: Annotations, alive: Callable[[], None] = lambda: None) -
     )
 
 
+def boxes_alone(objects: pa.Table, task: str, file: str) -> list[str]:
+    """The hint, once for all of them, that objects of a segmentation have a box and no outline; for files that serve detection too."""
+    if task != "segmentation":
+        return []
+    outlined = pc.or_(objects["polygons"].is_valid(), objects["mask"].is_valid())
+    alone = pc.and_(objects["x"].is_valid(), pc.invert(pc.or_(outlined, objects["iscrowd"])))
+    number = pc.sum(alone, min_count=0).as_py() or 0
+    if not number:
+        return []
+    words = "is a box" if number == 1 else "are boxes"
+    return [
+        f"{file}: {number:,} of {len(objects):,} objects {words} without an outline, an error each in segmentation; outline them, "
+        "or choose --task detection."
+    ]
+
+
 def _polygons(read: Annotations, rows: pa.Array, counts: _Counts) -> Iterator[list[list[int]] | None]:
     """The polygons of the objects in some rows in hundredths of a pixel; None where the mask is wrong."""
     # What draws outlines is slow to load.

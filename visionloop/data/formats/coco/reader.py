@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.outlined import boxes_alone
 from visionloop.data.annotations.tables import IMAGES, OBJECTS, Annotations, column, images_table
 from visionloop.data.formats.coco.classes import Classes
 from visionloop.data.formats.coco.columns import Annotated, Ids, sizes
@@ -55,9 +56,11 @@ def read_coco(source: Source) -> Annotations:
     images = pa.concat_tables(read.images).unify_dictionaries().combine_chunks()
     _check_distinct(images, file)
     objects = pa.concat_tables(read.objects)
+    task = _task(source, objects, file, read.notices)
+    read.notices += boxes_alone(objects, task, file)
     return Annotations(
         format="coco",
-        task=_task(source, objects, file, read.notices),
+        task=task,
         file=file,
         classes=classes.checked(file),
         images=_with_sizes(images, source, read.notices),

@@ -13,6 +13,7 @@ from visionloop.core.encodings import decoded
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
+from visionloop.data.annotations.outlined import boxes_alone
 from visionloop.data.annotations.tables import Annotations, Whole, images_table, objects_table
 from visionloop.data.formats.names import check_names
 from visionloop.data.formats.source import Source
@@ -71,9 +72,10 @@ def read_yolo(source: Source) -> Annotations:
         outlined += 0 if shape else int((lines.counts > 5).sum())
         source.alive()
     unread = widths == 0
+    task, objects = _task(source, description, outlined), pa.concat_tables(tables).combine_chunks()
     return Annotations(
         format="yolo",
-        task=_task(source, description, outlined),
+        task=task,
         file=description.file,
         classes=description.classes,
         images=images_table(
@@ -85,13 +87,18 @@ def read_yolo(source: Source) -> Annotations:
             file=pc.if_else(labelled, label_keys, None).dictionary_encode(),
             position=np.arange(len(keys), dtype=np.int32),
         ),
-        objects=pa.concat_tables(tables).combine_chunks(),
+        objects=objects,
         image_field="image",
         object_field="line {object}",
         label_files=True,
         shared=chosen.shared,
         findings=tuple(_without_image(places, description.file)),
-        notices=(*places.notices, *chosen.notices, *_passed_over(places, keys)),
+        notices=(
+            *places.notices,
+            *chosen.notices,
+            *_passed_over(places, keys),
+            *boxes_alone(objects, task, description.file),
+        ),
         metadata={"dataset_id": None, "dataset_name": None},
     )
 
