@@ -140,6 +140,11 @@ def test_images_without_a_folder_or_a_match_are_split_by_file_name_and_counted()
         assign(named(["a.png", "b.png"]), rule)
 
 
+def test_a_field_that_no_chosen_image_has_is_told() -> None:
+    assignment = assign(named([f"{number}.png" for number in range(40)]), SplitRule(0.4, 0.3, 0.3, group="patient"))
+    assert any("40 images have no patient, and are split by file name" in notice for notice in assignment.notices)
+
+
 def test_a_pattern_that_backtracking_never_ends_on_ends() -> None:
     read = named([f"{'a' * 900}{number}b" for number in range(3)])
     assert groups_of(read, "regex:^((?:a+)+)[0-9]b$") == ["a" * 900] * 3

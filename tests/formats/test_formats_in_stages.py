@@ -399,6 +399,10 @@ def test_a_selection_is_in_the_key_by_its_words_and_in_the_digest_by_its_outcome
     assert snapshot.id != Snapshot(whole).id
     said = "--where leaves out 1 of 4 images and 4 of 6 objects; 1 of the images that stay lose all their objects"
     assert any(said in notice for notice in snapshot.annotations.notices)
+    assert snapshot.selection.facts(snapshot.annotations) == {
+        "Where": "file_name != 'train/b.png' and class_name == 'dog'",
+        "Left out": "1 of 4 images and 4 of 6 objects; 1 of the images that stay lose all their objects and are background",
+    }
     # What validate reads again is selected in the same way, and so is what an id names later.
     report = stage("validate", work, snapshot=taken.uri)
     assert report.receipt.scalars["errors"] == 0
@@ -445,6 +449,9 @@ def test_classes_are_in_the_key_by_content_and_ignored_objects_are_crowds(tmp_pa
         '--classes: renames "dog" to "wolf".',
         "--classes: 1 class is left.",
     )
+    assert snapshot.selection.facts(snapshot.annotations) == {
+        "Classes chosen": 'ignores "cat", whose 3 objects act as crowd regions; renames "dog" to "wolf"; 1 class is left'
+    }
     with pytest.raises(InvalidDataset, match=r'drop: "cats" is no class of the dataset \(did you mean "cat"\?\)'):
         stage("snapshot", work, dataset=str(folder), classes='{"drop": ["cats"]}')
     with pytest.raises(InvalidConfig, match=r"--classes .*nowhere.yaml: no text file can be read there"):

@@ -24,12 +24,10 @@ class Selection:
 
     def facts(self, read: Annotations) -> dict[str, str]:
         """What was selected, and what that left out of the annotations, for people; empty for everything."""
-        facts = {} if self.where is None else {"Where": self.where}
-        if self.classes is not None:
-            facts["Classes"] = self.classes.text()
-        if facts:
-            facts["Left out"] = " ".join(notice for notice in read.notices if notice.startswith(OPTIONS))
-        return facts
+        facts = {}
+        if self.where is not None:
+            facts = {"Where": self.where, "Left out": _said(read, LEAVES_OUT)}
+        return facts if self.classes is None else facts | {"Classes chosen": _said(read, CLASSES)}
 
     def of(self, read: Annotations) -> Annotations:
         """The selected part of a dataset, with notices of what is left out.
@@ -44,7 +42,14 @@ class Selection:
 
 
 #: How the notices of a selection begin.
-OPTIONS = ("--where", "--classes")
+LEAVES_OUT, CLASSES = "--where leaves out ", "--classes: "
+
+
+def _said(read: Annotations, start: str) -> str:
+    """The notices that begin in a way, without it."""
+    said = (notice.removeprefix(start).rstrip(".") for notice in read.notices if notice.startswith(start))
+    return "; ".join(said)
+
 
 #: Everything.
 ALL = Selection()

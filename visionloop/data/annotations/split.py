@@ -104,7 +104,7 @@ def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Ass
         splits = {name: rule.of(keys.get(name, name)) for name in names}
         movable = names
         alone = [name for name in names if name not in keys]
-        if rule.group is not None and keys and alone:
+        if rule.group is not None and alone:
             notices.append(f"{read.file}: {_alone(rule.group, len(alone))} split by file name: {listed(alone)}.")
         notices += _given_one_split(read)
         if isinstance(rule, FoldRule):
