@@ -63,7 +63,7 @@ def kept(where: str, images: list[dict[str, Any]] | None = None) -> dict[str, li
     return widths
 
 
-ALL = {"a.png": [5, 20], "b.png": [40], "c.png": [], "d.png": [8, 9]}
+ALL: dict[str, list[float]] = {"a.png": [5, 20], "b.png": [40], "c.png": [], "d.png": [8, 9]}
 
 
 def only(*names: str, **changed: list[float]) -> dict[str, list[float]]:
