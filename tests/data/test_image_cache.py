@@ -135,6 +135,14 @@ def test_an_image_that_is_here_is_linked_without_a_look_at_its_dataset(
     assert used.stat().st_mtime > 0
 
 
+def test_a_target_that_is_a_link_to_the_cache_already_costs_no_byte(
+    dataset: Prefix, cache: ImageCache, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        cache.link(dataset, row(), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == cache.path_of(row()).read_bytes() == BYTES
+
+
 def test_an_image_that_was_never_decoded_is_decoded_before_it_is_linked(
     dataset: Prefix, cache: ImageCache, tmp_path: Path
 ) -> None:

@@ -435,9 +435,10 @@ class ImageCache:
                 return False
             if target is not None:
                 os.link(path, target)
-            os.utime(beside)
         except (OSError, msgspec.MsgspecError):
             return False
+        with contextlib.suppress(OSError):  # another user's file: it is linked, and looks unused
+            os.utime(beside)
         return True
 
     def link(self, prefix: Prefix, row: ImageRow, target: Path | None) -> None:
@@ -540,6 +541,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
+        target.unlink(missing_ok=True)  # it may be a link to the very file
         with source.open("rb") as file, writing(target), target.open("wb") as copy:
             shutil.copyfileobj(file, copy)
 
