@@ -18,6 +18,7 @@ from visionloop.data.annotations.checks import object_field
 from visionloop.data.annotations.classes import IGNORED
 from visionloop.data.annotations.images import Annotation, Image, images
 from visionloop.data.annotations.labels import class_index
+from visionloop.data.annotations.quality import Twins
 from visionloop.data.annotations.tables import SPLITS, offsets
 
 #: Examples of a kind, and pictures of the mosaic for each split.
@@ -31,7 +32,10 @@ LEGEND = 6
 
 @dataclass(frozen=True)
 class Kind:
-    """The findings of one code and severity: how many in how many images, with examples; ``sentences`` are of no image."""
+    """The findings of one code and severity: how many in how many images, with examples; ``sentences`` are of no image.
+
+    ``shown`` is the number of findings that have an example.
+    """
 
     code: str
     severity: str
@@ -39,11 +43,12 @@ class Kind:
     images: int
     examples: Sequence[Figure]
     sentences: Sequence[str]
+    shown: int
 
     @property
     def more(self) -> int:
         """The number of findings that are not shown."""
-        return self.count - len(self.examples) - len(self.sentences)
+        return self.count - self.shown - len(self.sentences)
 
 
 class Gallery:
@@ -62,13 +67,13 @@ class Gallery:
         """A snapshot's gallery; ``read`` says whether images may be read."""
         return cls(snapshot, open_prefix(snapshot.dataset, "dataset") if read else None, album, alive)
 
-    def kinds(self, report: Report) -> list[Kind]:
-        """The findings by kind: errors first, then by how many there are."""
+    def kinds(self, report: Report, twins: Twins) -> list[Kind]:
+        """The findings by kind: errors first, then by how many there are; an image with a twin is shown beside it."""
         groups: dict[tuple[str, str], list[ReportedFinding]] = {}
         for finding in report.findings:
             groups.setdefault((finding.severity, finding.code), []).append(finding)
         ordered = sorted(groups.items(), key=lambda item: (item[0][0] != "error", -len(item[1]), item[0][1]))
-        return [self._kind(severity, code, findings) for (severity, code), findings in ordered]
+        return [self._kind(severity, code, findings, twins) for (severity, code), findings in ordered]
 
     def mosaic(self, left_out: Collection[str]) -> list[Figure]:
         """Labelled images of each split, evenly spread over its file names; without those that are left out."""
@@ -85,20 +90,29 @@ class Gallery:
             if (figure := self._figure(name, split, side=MOSAIC_SIDE)).source is not None
         ]
 
-    def _kind(self, severity: str, code: str, findings: Sequence[ReportedFinding]) -> Kind:
+    def _kind(self, severity: str, code: str, findings: Sequence[ReportedFinding], twins: Twins) -> Kind:
         names = {finding.file_name for finding in findings if finding.file_name is not None}
         # One example an image as long as there are others.
         first: dict[str | None, ReportedFinding] = {}
         for finding in findings:
             first.setdefault(finding.file_name, finding)
-        shown = [finding for finding in first.values() if finding.file_name is not None][:EXAMPLES]
+        paired = any((code, name) in twins for name in names)
+        most = EXAMPLES // 2 if paired else EXAMPLES
+        shown = [finding for finding in first.values() if finding.file_name is not None][:most]
+        figures: list[Figure] = []
+        for finding in shown:
+            name = finding.file_name or ""
+            figures.append(self._figure(name, self._note(finding), finding.field))
+            if (code, name) in twins:
+                figures.append(self._figure(twins[code, name], f"the other one of {name}"))
         return Kind(
             code,
             severity,
             len(findings),
             len(names),
-            [self._figure(finding.file_name or "", self._note(finding), finding.field) for finding in shown],
+            figures,
             [self._note(finding) for finding in findings if finding.file_name is None][:EXAMPLES],
+            len(shown),
         )
 
     def _note(self, finding: ReportedFinding) -> str:

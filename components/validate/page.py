@@ -12,9 +12,12 @@ from visionloop.core import reports
 from visionloop.core.stage import Context
 from visionloop.data import drawing
 from visionloop.data.annotations.presence import LabelCounts
+from visionloop.data.annotations.quality import Twins
 
 
-def render(snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str | None, context: Context) -> bytes:
+def render(
+    snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str | None, twins: Twins, context: Context
+) -> bytes:
     """The page's HTML; pictures are read from the dataset unless the mode reads no image.
 
     Args:
@@ -22,6 +25,7 @@ def render(snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str
         report: What was found in it.
         counts: Its labels.
         refusal: Why the dataset is refused; None if it is usable.
+        twins: The images that others are the same as, or like.
         context: The stage's run.
     """
     album = drawing.Album()
@@ -47,7 +51,7 @@ def render(snapshot: Snapshot, report: Report, counts: LabelCounts, refusal: str
         },
         "report": report,
         "refusal": refusal,
-        "kinds": gallery.kinds(report),
+        "kinds": gallery.kinds(report, twins),
         "splits": content.splits(snapshot, counts),
         "objects": len(annotations.objects),
         "labels": sum(report.labels.values()),

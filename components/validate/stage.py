@@ -128,7 +128,8 @@ class ValidateStage:
         headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in seen}
         objects = presence.outcomes(annotations)
         findings = check(annotations, headers, objects)
-        findings += quality.of_images(annotations, snapshot.table, pictures, checks, context.alive)
+        of_images, twins = quality.of_images(annotations, snapshot.table, pictures, checks, context.alive)
+        findings += of_images
         findings += quality.of_boxes(annotations, objects, _imgsz(resolution), checks)
         brightness = [] if pictures is None else pictures.levels()
         baseline, measures = resolution.loaded.baseline, []
@@ -152,7 +153,7 @@ class ValidateStage:
             drift=drift.reported(measures),
         )
         refusal = _refusal(report, broken, quarantine=quarantine, images=len(snapshot.table))
-        page = render(snapshot, report, counts, refusal, context)
+        page = render(snapshot, report, counts, refusal, twins, context)
         if refusal:
             folder = context.run.prefix.child("validate")
             folder.write("report.json", report.encode())

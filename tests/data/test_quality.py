@@ -202,7 +202,7 @@ def looked_at(*looks: Appearance | None) -> quality.Pictures:
 
 def found(pictures: quality.Pictures, table: pa.Table, checks: Checks = DEFAULTS) -> list[Finding]:
     read = dataset([[]] * len(table))
-    return quality.of_images(read, table, pictures, checks)
+    return quality.of_images(read, table, pictures, checks)[0]
 
 
 def test_images_that_look_alike_across_splits_are_told_with_their_splits() -> None:

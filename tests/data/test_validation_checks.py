@@ -113,6 +113,8 @@ def test_pixels_are_looked_at_in_full_alone(tmp_path: Path) -> None:
         ("near_duplicate", "1.png"),
     ]
     assert "looks like images/3.png of test (0 of 64 bits differ)" in found[2].sentence
+    page = validate(folder, mode="full").read("page").decode()
+    assert "the other one of 1.png" in page
 
 
 def test_wrong_checks_are_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ class NearPairs:
     total: int = 0
     whole: bool = True
 
+    def ordered(self, masks: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+        """The rows of each listed pair: first the one in train, else in val, about which its finding is."""
+        pairs = (sorted((one, other), key=lambda row: (int(masks[row]), row)) for _, one, other in self.listed)
+        return [(one, other) for one, other in pairs]
+
 
 def near_pairs(
     hashes: Hashes,
@@ -86,9 +91,9 @@ def near_duplicates(
     read: Annotations, found: NearPairs, masks: npt.NDArray[np.uint8], distance: float
 ) -> Iterator[Finding]:
     """The findings of pairs: one about the image of each listed pair that is in train, else in val, and one of how many there are."""
-    pairs = [(bits, *sorted((one, other), key=lambda row: (int(masks[row]), row))) for bits, one, other in found.listed]
-    names = read.images["key"]
-    for (bits, row, other), image in zip(pairs, images(read, [row for _, row, _ in pairs]), strict=True):
+    pairs, names = found.ordered(masks), read.images["key"]
+    about = images(read, [row for row, _ in pairs])
+    for (bits, _, _), (row, other), image in zip(found.listed, pairs, about, strict=True):
         problem = (
             f"{image.key} of {_splits(int(masks[row]))} looks like {names[other].as_py()} of {_splits(int(masks[other]))} "
             f"({bits} of 64 bits differ)"

@@ -182,6 +182,10 @@ def close_boxes(read: Annotations, objects: Outcomes, least: float) -> Iterator[
             yield about_object(read, "warning", "close_boxes", image, later, "bbox", problem, remedy)
 
 
+#: By code and file name, the image that another one is the same as, or like.
+Twins = dict[tuple[str, str], str]
+
+
 @dataclass(frozen=True)
 class Pictures:
     """What images look like, by row.
@@ -233,8 +237,8 @@ def of_images(
     pictures: Pictures | None,
     checks: Checks,
     alive: Callable[[], None] = lambda: None,
-) -> list[Finding]:
-    """The findings about images, with their default severities.
+) -> tuple[list[Finding], Twins]:
+    """The findings about images, with their default severities, and which image each is the same as, or like.
 
     Args:
         read: The annotations.
@@ -244,20 +248,26 @@ def of_images(
         alive: Called now and then.
     """
     findings: list[Finding] = []
+    names, twins = read.images["file_name"], Twins()
+    repeated, first = _equal_files(manifest)
     if not checks.off("same_bytes"):
         findings += same_bytes(read, manifest)
+        pairs = zip(repeated.tolist(), first.tolist(), strict=True)
+        twins |= {("same_bytes", names[row].as_py()): names[other].as_py() for row, other in pairs}
     if pictures is None:
-        return findings
+        return findings, twins
     if not checks.off("blank_image"):
         findings += blank_images(read, pictures.spread, checks.threshold("blank_image"))
     if not checks.off("near_duplicate"):
         distance, masks = int(checks.threshold("near_duplicate")), split_masks(manifest)
         compared = pictures.hashed.copy()
-        compared[_equal_files(manifest)[0]] = False
+        compared[repeated] = False
         rows = np.flatnonzero(compared)
-        pairs = near_pairs(pictures.hashes[rows], rows, masks[rows], distance, alive)
-        findings += near_duplicates(read, pairs, masks, distance)
-    return findings
+        found = near_pairs(pictures.hashes[rows], rows, masks[rows], distance, alive)
+        findings += near_duplicates(read, found, masks, distance)
+        for row, other in reversed(found.ordered(masks)):  # the nearest one counts
+            twins["near_duplicate", names[row].as_py()] = names[other].as_py()
+    return findings, twins
 
 
 @dataclass(frozen=True)
