@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from visionloop.core import structs
@@ -55,6 +57,28 @@ def add(workspace: Prefix, snapshot_id: str, receipt: str) -> None:
             existing = []
         try:
             workspace.replace(key, _encode(snapshot_id, [*(uri for uri in existing if uri != receipt), receipt]), etag)
+        except PreconditionFailed:
+            continue
+        return
+
+
+def remove(workspace: Prefix, snapshot_id: str, receipts: Collection[str]) -> None:
+    """Takes receipts out, even if others add some at the same time; without any left the index goes."""
+    key = f"{FOLDER}/{snapshot_id}.json"
+    while True:
+        try:
+            data, etag = workspace.read_with_etag(key)
+        except NotFound:
+            return
+        try:
+            left = [uri for uri in msgspec.json.decode(data, type=SnapshotIndex).receipts if uri not in receipts]
+        except msgspec.MsgspecError:
+            left = []
+        if not left:
+            workspace.delete([key])
+            return
+        try:
+            workspace.replace(key, _encode(snapshot_id, left), etag)
         except PreconditionFailed:
             continue
         return

@@ -51,9 +51,19 @@ def uris_of(workspace: Prefix, wanted: str) -> list[str]:
 
     An index may name receipts that are gone: a deletion that was cut off leaves them in it.
     """
-    uris = index.read(workspace, wanted) if _ID.fullmatch(wanted) else []
     ours = f"{workspace.uri}/"
-    return [uri for uri in uris if not uri.startswith(ours) or workspace.exists(uri.removeprefix(ours))]
+    there = [
+        uri
+        for uri in indexed(workspace, wanted)
+        if not uri.startswith(ours) or workspace.exists(uri.removeprefix(ours))
+    ]
+    # The receipts decide: an index that lost one only costs a look at all of them.
+    return there or [result.uri for result in every(workspace) if result.receipt.scalars.get(ID) == wanted]
+
+
+def indexed(workspace: Prefix, wanted: str) -> list[str]:
+    """The URIs that the index names, whether their receipts are there or not, newest first."""
+    return index.read(workspace, wanted) if _ID.fullmatch(wanted) else []
 
 
 def unknown(workspace: Prefix, wanted: str) -> InvalidConfig:

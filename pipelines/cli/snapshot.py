@@ -1,9 +1,10 @@
-"""``visionloop snapshot``: the snapshots of a workspace: what they hold, who uses them, how two differ."""
+"""``visionloop snapshot``: the snapshots of a workspace: what they hold, who uses them, how two differ; and how one is deleted."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,18 +17,19 @@ from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.core.files import atomic_write
 from visionloop.pipelines.cli.dataset import dataset_store, workspace_store
 from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
+from visionloop.pipelines.environment import services_for
 
 if TYPE_CHECKING:
     from visionloop.pipelines.snapshots.listing import Entry
 
 application = typer.Typer(
-    no_args_is_help=True, help="Look at the snapshots of a workspace, and compare two.", rich_markup_mode=None
+    no_args_is_help=True, help="Look at the snapshots of a workspace, compare two, delete one.", rich_markup_mode=None
 )
 
 
 @application.callback()
 def snapshot() -> None:
-    """Look at the snapshots of a workspace, and compare two."""
+    """Look at the snapshots of a workspace, compare two, delete one."""
 
 
 Workspace = Annotated[str, typer.Option(help="Where the snapshots lie: s3://bucket/prefix, file:///folder or a path.")]
@@ -98,6 +100,47 @@ def diff(
     show(None, difference.lines(old, new, found), "text")
     if page is not None:
         say(Text("Page     ") + link(str(page)))
+
+
+@application.command("delete")
+def delete(
+    snapshot: Id,
+    workspace: Workspace,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    output: Output = None,
+) -> None:
+    """Deletes a snapshot; its images stay where they lie. Refused while a registered version's lineage or a run needs it.
+
+    Example: visionloop snapshot delete snap_3f0c5a1b7d2e --workspace results --dry-run
+    """
+    from visionloop.pipelines.snapshots import removal
+    from visionloop.pipelines.snapshots.listing import open_workspace
+
+    with workspace_store(workspace):
+        results = open_workspace(workspace)
+        found = removal.planned(results, snapshot)
+        with services_for({"workspace": workspace}) if results.children("register")[0] else nullcontext():
+            removal.check_unused(results, found)
+        if not dry_run:
+            removal.remove(results, found)
+    result = {
+        "snapshot": found.id,
+        "removed": not dry_run,
+        "objects": found.count,
+        "bytes": found.size,
+        "runs": found.runs,
+        "results": dict(found.results),
+    }
+    show(result, _removed(result), output)
+
+
+def _removed(result: dict[str, Any]) -> Iterator[str]:
+    """What a person reads of a deletion."""
+    done = "is deleted" if result["removed"] else "would be deleted"
+    yield f"{result['snapshot']} {done}: {result['objects']:,} objects, {result['bytes']:,} bytes; the dataset is left as it is."
+    if result["results"]:
+        made = ", ".join(f"{stage} {count:,}" for stage, count in result["results"].items())
+        yield f"Made from it and kept: {made}. They count again once the same snapshot is taken again; until then what needs it ends with 65."
 
 
 def _check_page(page: Path) -> None:

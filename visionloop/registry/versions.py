@@ -177,18 +177,27 @@ class Registry:
 
     def of_training(self, name: str, training_digest: str) -> list[Version]:
         """The versions of a training, oldest first: one, unless two runs registered at once or a person copied it."""
+        return self._search(f"name='{name}' and tag.`{TRAINING_DIGEST}`='{training_digest}'")
+
+    def of_snapshot(self, snapshot_id: str) -> list[Version]:
+        """The versions of every name that were trained on a snapshot, in any workspace, oldest first."""
+        return self._search(f"tag.`{SNAPSHOT_ID}`='{snapshot_id}'")
+
+    def has_model(self, name: str) -> bool:
+        """Whether a model of this registered name exists, with versions or without."""
+        return self._model_tags(name) is not None
+
+    def _search(self, wanted: str) -> list[Version]:
         with mlflow_errors(self.uri):
             entities: list[Any] = []
             token = None
             while True:
-                page = self._client.search_model_versions(
-                    f"name='{name}' and tag.`{TRAINING_DIGEST}`='{training_digest}'", page_token=token
-                )
+                page = self._client.search_model_versions(wanted, page_token=token)
                 entities += page
                 token = page.token
                 if not token:
                     break
-        return sorted((_version(entity) for entity in entities), key=lambda version: version.number)
+        return sorted((_version(entity) for entity in entities), key=lambda version: (version.number, version.name))
 
     def download_uri(self, version: Version) -> str:
         """The actual URI of a version's files, whatever form its source has."""
