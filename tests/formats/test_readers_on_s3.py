@@ -11,6 +11,7 @@ import layouts
 import pytest
 from reading import PICTURE, written
 
+from visionloop.core.errors import DatasetNotFound
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations.tables import Annotations
@@ -88,3 +89,28 @@ def test_a_dataset_on_s3_gives_the_tables_of_its_files(name: str, tmp_path: Path
     assert found.objects.equals(expected.objects)
     for field in ("format", "task", "file", "classes", "below", "shared", "findings", "notices", "metadata"):
         assert getattr(found, field) == getattr(expected, field), field
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("coco", "annotations/instances_train2017.json"),
+        ("cvat", "annotations.xml"),
+        ("labelstudio", "export.json"),
+    ],
+)
+def test_a_file_that_goes_while_a_dataset_is_read_is_named(
+    name: str, file: str, tmp_path: Path, s3_environment: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dataset(tmp_path / "dataset", name)
+    bucket = open_prefix(f"s3://datasets/{uuid.uuid4().hex[:12]}/{name}", "results")
+    bucket.write(file, (folder / file).read_bytes())
+    download = Prefix.download
+
+    def gone(self: Prefix, key: str, *others: Any) -> Any:
+        bucket.delete([key])
+        return download(self, key, *others)
+
+    monkeypatch.setattr(Prefix, "download", gone)
+    with pytest.raises(DatasetNotFound, match=rf"{name}/{file}: the file is gone; export the dataset again"):
+        read(open_prefix(bucket.uri, "dataset"), name, tmp_path / "work")

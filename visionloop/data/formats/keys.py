@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from posixpath import splitext
@@ -88,6 +88,11 @@ class Keys:
         keys = source.objects()["key"].to_pylist()
         visible = sorted(key for key in keys if not is_hidden(key))
         return cls(visible, len(keys) - len(visible))
+
+    def exports(self, ending: str, is_export: Callable[[str], bool]) -> list[str]:
+        """The files of an extension that are exports of a tool; a single one whatever it is: then it is said what is wrong in it."""
+        documents = [key for key in self.all if extension(key) == ending]
+        return documents if len(documents) == 1 else [key for key in documents if is_export(key)]
 
     @cached_property
     def images(self) -> dict[str, None]:

@@ -59,3 +59,12 @@ def check_names(names: pa.ChunkedArray, file: str, first: int, remedy: str) -> N
         name = names[index].as_py()
         if reason := hostile(name):
             raise InvalidDataset(f"{file}: images[{first + index}].file_name: {shown(name)} {reason}; {remedy}")
+
+
+def repeated(values: pa.Array | pa.ChunkedArray) -> tuple[int, int] | None:
+    """The first row whose value an earlier row has, behind that row; None where each value occurs once."""
+    if pc.count_distinct(values).as_py() == len(values):
+        return None
+    first_row: dict[object, int] = {}
+    pairs = ((first_row.setdefault(value, row), row) for row, value in enumerate(values.to_pylist()))
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.core.errors import DatasetNotFound, NotFound
 from visionloop.core.storage import Prefix
 from visionloop.core.stores import local_path
 
@@ -101,14 +102,23 @@ class Source:
         return self.prefix.read(key) if self.files is None else self.files(key)
 
     def local(self, key: str) -> Path:
-        """A file on this machine with the bytes of a key, for files that may be larger than memory. Raises NotFound."""
+        """A file on this machine with the bytes of a listed key, for files that may be larger than memory.
+
+        Raises:
+            DatasetNotFound: If it is gone.
+        """
         if key not in self._local:
             folder = local_path(self.prefix.uri)
             if folder is not None and (path := Path(folder, key)).is_file():
                 self._local[key] = path
             else:
                 target = self.work / f"source-{len(self._local)}"
-                self.prefix.download(key, target, self.alive)
+                try:
+                    self.prefix.download(key, target, self.alive)
+                except NotFound:
+                    raise DatasetNotFound(
+                        f"{self.prefix.uri}/{key}: the file is gone; export the dataset again."
+                    ) from None
                 self._local[key] = target
         return self._local[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from visionloop.data.formats.coco.document import REMEDY, Document, Label, Pictu
 from visionloop.data.formats.coco.files import coco_files, folder_of_images, for_task
 from visionloop.data.formats.document import in_pieces, mapped
 from visionloop.data.formats.free import Free
-from visionloop.data.formats.names import check_names
+from visionloop.data.formats.names import check_names, repeated
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
 from visionloop.data.sentences import printable, shown
@@ -153,35 +154,31 @@ def _images(
 
 def _check_ids(ids: pa.ChunkedArray, images: pa.Table, file: str) -> None:
     """Raises InvalidDataset if two images of a file have one id."""
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return
-    first_index: dict[object, int] = {}
-    for index, identity in enumerate(ids.to_pylist()):
-        if (first := first_index.setdefault(identity, index)) != index:
-            names = [images["file_name"][row].as_py() for row in (first, index)]
-            raise InvalidDataset(
-                f"{file}: images[{index}].id: {shown(identity)} of {shown(names[1])} is already the id of "
-                f"images[{first}], {shown(names[0])}; give each image its own id, and its annotations with it."
-            )
+    if pair := repeated(ids):
+        first, index = pair
+        names = [images["file_name"][row].as_py() for row in pair]
+        raise InvalidDataset(
+            f"{file}: images[{index}].id: {shown(ids[index].as_py())} of {shown(names[1])} is already the id of "
+            f"images[{first}], {shown(names[0])}; give each image its own id, and its annotations with it."
+        )
 
 
 def _check_distinct(images: pa.Table, file: str) -> None:
     """Raises InvalidDataset if two images have one file name."""
-    names = images["file_name"]
-    if pc.count_distinct(names).as_py() == len(names):
-        return
-    first_row: dict[str, int] = {}
-    for row, name in enumerate(names.to_pylist()):
-        if (first := first_row.setdefault(name, row)) != row:
-            places = []
-            for entry in (images.slice(index, 1).to_pylist()[0] for index in (first, row)):
-                inside = f" of {entry['file']}" if entry["file"] else ""
-                places.append(f"images[{entry['position']}]{inside} ({entry['key']})")
-            raise InvalidDataset(
-                printable(
-                    f"{file}: {name}: the image is named twice, by {places[0]} and by {places[1]}; leave it in one of them."
-                )
+    if pair := repeated(images["file_name"]):
+        entries = images.take(pa.array(pair)).to_pylist()
+        places = [_place(entry) for entry in entries]
+        name = entries[0]["file_name"]
+        raise InvalidDataset(
+            printable(
+                f"{file}: {name}: the image is named twice, by {places[0]} and by {places[1]}; leave it in one of them."
             )
+        )
+
+
+def _place(image: dict[str, Any]) -> str:
+    inside = f" of {image['file']}" if image["file"] else ""
+    return f"images[{image['position']}]{inside} ({image['key']})"
 
 
 def _objects(

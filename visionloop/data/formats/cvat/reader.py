@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import msgspec
 
-from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.cvat import is_cvat
 from visionloop.data.formats.cvat.labels import Labels
 from visionloop.data.formats.cvat.shapes import shapes
-from visionloop.data.formats.keys import Keys, counted, extension, file_name, split_of_file, split_word
+from visionloop.data.formats.keys import Keys, counted, file_name, split_of_file, split_word
 from visionloop.data.formats.listing import END_BYTES
 from visionloop.data.formats.names import checked
 from visionloop.data.formats.rows import Rows, with_sizes
@@ -31,19 +30,13 @@ _NO_SUBSET = ("", "default")
 def read_cvat(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.cvat.read``."""
     keys = Keys.of(source)
-    documents = [key for key in keys.all if extension(key) == ".xml"]
-    # A single file is read whatever it is: then the sentence says what is wrong in it.
-    files = documents if len(documents) == 1 else [key for key in documents if _is_export(source, key)]
+    files = keys.exports(".xml", lambda key: is_cvat(source.prefix.read_start(key, END_BYTES)))
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no XML file of CVAT lies there; correct the URI, or {REMEDY}.")
     export = _Export(source, keys, several=len(files) > 1)
     for file in files:
         export.add(file)
     return export.annotations(files[0] if len(files) == 1 else "the XML files")
-
-
-def _is_export(source: Source, key: str) -> bool:
-    return is_cvat(source.prefix.read_start(key, END_BYTES))
 
 
 class _Export:
@@ -57,10 +50,7 @@ class _Export:
 
     def add(self, file: str) -> None:
         """Reads a file."""
-        try:
-            path: Path = self.source.local(file)
-        except NotFound:
-            raise DatasetNotFound(f"{file}: the file is gone; export the dataset again.") from None
+        path = self.source.local(file)
         split, position = split_of_file(file), 0
         for element in children(blocks_of(path), file, "annotations"):
             if element.tag == "track":

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.data.annotations.tables import Annotations
@@ -17,7 +16,7 @@ from visionloop.data.formats.dice.stated import Contradictions, stated
 from visionloop.data.formats.document import Piece, mapped
 from visionloop.data.formats.free import Free
 from visionloop.data.formats.json_errors import REMEDY
-from visionloop.data.formats.names import check_names
+from visionloop.data.formats.names import check_names, repeated
 from visionloop.data.formats.source import Source
 from visionloop.data.sentences import shown
 
@@ -29,11 +28,7 @@ def read_dice(source: Source) -> Annotations:
     except NotFound:
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct --dataset.") from None
     task, file = choose_task([info.key for info in objects], source.task, source.prefix.uri)
-    try:
-        path = source.local(file)
-    except NotFound:
-        raise DatasetNotFound(f"{source.prefix.uri}/{file}: the file is gone; export the dataset again.") from None
-    with mapped(path) as data:
+    with mapped(source.local(file)) as data:
         header, pieces = split(data, file, task)
         return _annotations(header, pieces, Free(file, source.group, source.option), source.alive)
 
@@ -85,11 +80,9 @@ def _annotations(
 def _check_names(names: pa.ChunkedArray, file: str) -> None:
     """Raises InvalidDataset for a file name that can't be a key, or that occurs twice."""
     check_names(names, file, 0, REMEDY)
-    if pc.count_distinct(names).as_py() == len(names):
-        return
-    first_index: dict[str, int] = {}
-    for index, name in enumerate(names.to_pylist()):
-        if (first := first_index.setdefault(name, index)) != index:
-            raise InvalidDataset(
-                f"{file}: images[{index}].file_name: {shown(name)} is already the name of images[{first}]; {REMEDY}"
-            )
+    if pair := repeated(names):
+        first, index = pair
+        name = shown(names[index].as_py())
+        raise InvalidDataset(
+            f"{file}: images[{index}].file_name: {name} is already the name of images[{first}]; {REMEDY}"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import PEOPLE, Annotations, Whole
@@ -30,19 +30,13 @@ from visionloop.data.sentences import printable, shown
 def read_label_studio(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.labelstudio.read``."""
     keys = Keys.of(source)
-    documents = [key for key in keys.all if extension(key) == ".json"]
-    # A single file is read whatever it is: then the sentence says what is wrong in it.
-    files = documents if len(documents) == 1 else [key for key in documents if _is_export(source, key)]
+    files = keys.exports(".json", lambda key: is_label_studio(outline(source.prefix.read_start(key, END_BYTES))))
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no JSON of Label Studio lies there; correct the URI, or {REMEDY}")
     export = _Export(source, keys, several=len(files) > 1)
     for file in files:
         export.add(file)
     return export.annotations(files[0] if len(files) == 1 else "the JSON files")
-
-
-def _is_export(source: Source, key: str) -> bool:
-    return is_label_studio(outline(source.prefix.read_start(key, END_BYTES)))
 
 
 @dataclass(frozen=True)
@@ -69,10 +63,7 @@ class _Export:
 
     def add(self, file: str) -> None:
         """Reads a file."""
-        try:
-            path = self.source.local(file)
-        except NotFound:
-            raise DatasetNotFound(f"{file}: the file is gone; export the dataset again.") from None
+        path = self.source.local(file)
         for first, piece in tasks(path, file):
             labelled = [
                 entry

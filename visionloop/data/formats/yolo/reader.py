@@ -15,7 +15,7 @@ from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.outlined import boxes_alone
 from visionloop.data.annotations.tables import Annotations, Whole, images_table, objects_table
-from visionloop.data.formats.names import check_names
+from visionloop.data.formats.names import check_names, repeated
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
 from visionloop.data.formats.yolo.description import Description, checked_names
@@ -187,14 +187,10 @@ def _by_folder(places: Places) -> _Chosen:
 
 def _check_distinct(names: pa.Array, keys: pa.Array) -> None:
     """Raises InvalidDataset if two keys give one file name: ``images/a.jpg`` and ``a.jpg``."""
-    if pc.count_distinct(names).as_py() == len(names):
-        return
-    first_row: dict[str, int] = {}
-    for row, name in enumerate(names.to_pylist()):
-        if (first := first_row.setdefault(name, row)) != row:
-            raise InvalidDataset(
-                f"{keys[first].as_py()} and {keys[row].as_py()} both have the file name {shown(name)}; rename one."
-            )
+    if pair := repeated(names):
+        first, other = (keys[row].as_py() for row in pair)
+        name = shown(names[pair[1]].as_py())
+        raise InvalidDataset(f"{first} and {other} both have the file name {name}; rename one.")
 
 
 def _label_files(source: Source, places: Places, label_keys: pa.Array) -> Iterator[list[tuple[int, str, bytes]]]:
