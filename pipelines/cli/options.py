@@ -242,7 +242,7 @@ def classes_text(classes: str) -> str:
         InvalidConfig: If it can't be read, is not a mapping, or is too long for a form.
     """
     text = _file_text(classes, "--classes", "JSON or YAML")
-    if "://" in classes and text == classes:
+    if "://" in classes.partition("{")[0] and text == classes:
         return text
     # As JSON, whichever format it was written in: equal mappings are equal arguments.
     text = parse_classes(text).text()

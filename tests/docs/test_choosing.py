@@ -104,7 +104,7 @@ def test_a_command_gives_what_the_page_says(
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_training_of_the_page_runs(folder: Path, tmp_path: Path) -> None:
     (words,) = TRAINING
     short = [word.replace("epochs=20", "epochs=1") for word in words]
