@@ -17,6 +17,12 @@ import pytest
 from PIL import Image
 from small_datasets import stage
 
+from visionloop.components.convert.converted import Converted
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import receipts
+from visionloop.data import view
+from visionloop.data.images import ImageCache
+
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -258,6 +264,22 @@ sys.stdout = out
 }
 
 
+#: The library's dataset of a view's train: from files by its own scan, or from convert's archive where that lies in the view.
+DATASET = {
+    "prepare": """
+from visionloop.training.trainers.ultralytics.environment import library
+out, sys.stdout = sys.stdout, sys.stderr
+ultralytics = library()
+names = dict.fromkeys(range(80), "")
+arguments = dict(data=dict(names=names), augment=False, hyp=ultralytics.cfg.get_cfg())
+""",
+    "work": """
+ultralytics.data.dataset.YOLODataset(img_path=sys.argv[1] + "/images/train", **arguments)
+sys.stdout = out
+""",
+}
+
+
 #: The canonical tables of a dataset whose images and objects have free values, made without a file.
 SELECTED = """
 import numpy as np
@@ -449,6 +471,25 @@ def test_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_converting(frozen: Path, coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ultralytics' converter beside convert, on the same boxes."""
     show("images converted", "Ultralytics", LIBRARY_CONVERT, CONVERT, frozen, capsys, coco)
+
+
+def test_labels_of_a_training(frozen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scan of images and label files that the library makes at each start, beside labels and sizes of convert and snapshot."""
+    uris = {path.parts[-3]: path.as_uri() for path in frozen.glob("*/*/receipt.json")}
+    converted = Converted(stage("convert", frozen, snapshot=uris["snapshot"], report=uris["validate"]))
+    snapshot = Snapshot(receipts.load(uris["snapshot"], "snapshot"))
+    for name in ("files", "archive"):
+        converted.view(snapshot, tmp_path / name, ImageCache(tmp_path / "cache"), label_files=name == "files")
+    (tmp_path / "files" / view.LABELS).unlink()
+    show(
+        "images' labels read (8 of 10)",
+        "the library's scan",
+        DATASET,
+        DATASET,
+        tmp_path / "archive",
+        capsys,
+        tmp_path / "files",
+    )
 
 
 def dice_of(workspace: Path) -> Path:
