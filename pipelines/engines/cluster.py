@@ -57,7 +57,7 @@ def check_reachable(arguments: Mapping[str, Any]) -> None:
     Raises:
         InvalidConfig: If an argument names a folder or a file of this machine.
     """
-    for name in ("workspace", "dataset", "gate", "classes", "retraining", "storage"):
+    for name in ("workspace", "dataset", "gate", "classes", "checks", "retraining", "storage"):
         if str(arguments.get(name) or "").startswith("file://"):
             raise InvalidConfig(
                 f"--{name} {arguments[name]} lies on this machine, where no pod of an engine can reach it; give an s3:// URI."

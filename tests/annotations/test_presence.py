@@ -35,7 +35,8 @@ def found(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"train": [0, 1], "val": [0], "test": [0, 1]}, []),
+        ({"train": [0, 1], "val": [0, 1], "test": [0, 1]}, []),
+        ({"train": [0, 1], "val": [0], "test": [0, 1]}, [("warning", "class_absent", '"class 1" has no label in val')]),
         ({"train": [], "val": [0], "test": [0]}, [("error", "no_labels", "of train have no label")]),
         (
             {"train": [0], "val": [0], "test": [0], "crowd": ("train",)},
@@ -51,7 +52,10 @@ def found(
             {"train": [0], "val": [0, 1], "test": [0, 1]},
             [("warning", "class_absent", '"class 1" has no label in train')],
         ),
-        ({"train": [0, 1], "val": [0], "test": [0]}, [("warning", "class_absent", '"class 1" has no label in test')]),
+        (
+            {"train": [0, 1], "val": [0, 1], "test": [0]},
+            [("warning", "class_absent", '"class 1" has no label in test')],
+        ),
         (
             {"train": [0], "val": [0, 1], "test": [0]},
             [("warning", "class_absent", "in train"), ("warning", "class_absent", "in test")],

@@ -116,7 +116,7 @@ def test_a_dataset_of_other_classes_and_boxes_drifted(
     report = validation.read(after)
     assert report.baseline == before[0].receipt.scalars["snapshot_id"]
     assert {part.measure: part.drifted for part in report.drift} == {"classes": True, "box sizes": True}
-    assert [entry.code for entry in report.findings] == ["drift", "drift", "class_absent"]
+    assert [entry.code for entry in report.findings] == ["drift", "drift", "class_absent", "class_absent"]
     assert 'classes 0.73 apart: "cat" 90.9% → 18.2%, "dog" 9.1% → 81.8%' in report.findings[0].sentence
     assert after.receipt.parameters["baseline"].value == {"snapshot": report.baseline}
     page = after.read("page").decode()
@@ -131,7 +131,7 @@ def test_a_dataset_of_other_classes_and_boxes_drifted(
     assert "baseline" not in off.receipt.parameters
     wide = validation.read(workspace.validated(tmp_path / "after", checks='{"drift": {"threshold": 0.8}}')[1])
     assert [part.drifted for part in wide.drift] == [False, False]
-    assert [entry.code for entry in wide.findings] == ["class_absent"]
+    assert [entry.code for entry in wide.findings] == ["class_absent", "class_absent"]
 
 
 def test_brightness_is_compared_where_both_were_decoded(

@@ -56,7 +56,7 @@ def test_a_dataset_in_lines(
         'Notice   val lacks 1 class ("dog"); numbers stay.',
         *lines[8:],
     ]
-    assert [line.split()[:2] for line in lines[8:]] == [["Warning", "class_absent:"]] * 2
+    assert {tuple(line.split()[:2]) for line in lines[8:]} == {("Warning", "class_absent:")}
     assert "class_absent: the class folders: classes[" in lines[8]
 
 
@@ -143,3 +143,16 @@ def test_the_findings_are_those_of_validate_without_reading_an_image(
 @pytest.mark.parametrize("name", ["voc", "folders", "labelstudio", "cvat"])
 def test_every_format_has_a_section_of_the_page(name: str) -> None:
     assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+
+
+def test_checks_change_what_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(written(tmp_path, FOLDERS))
+    code, out, _ = command(capsys, folder, "--output", "json", "--checks", '{"class_absent": "off"}')
+    assert (code, json.loads(out)["findings"]) == (0, [])
+    code, _, err = command(capsys, folder, "--output", "json", "--checks", "class_absent: error")
+    assert code == 65
+    assert "has no label in" in err
+    code, _, err = command(capsys, folder, "--checks", '{"class_missing": "off"}')
+    assert (code, "the nearest one is class_absent" in err) == (78, True)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.cli.options import policy_text
+from visionloop.pipelines.cli.options import checks_text, policy_text
 from visionloop.pipelines.engines.cluster import check_reachable
 
 DATA = ["--dataset", "s3://datasets/d", "--workspace", "s3://results/w", "--model-name", "m"]
@@ -94,6 +94,21 @@ def test_a_policy_at_a_uri_is_left_to_the_stage():
 def test_a_policy_that_is_none_is_told_before_anything_starts(given: str):
     with pytest.raises(InvalidConfig, match=r"--retraining"):
         policy_text(given)
+
+
+@pytest.mark.parametrize("text", ['{"area": "off"}', "area: off\n"])
+def test_a_file_of_checks_is_handed_on_as_json_of_what_is_not_the_default(tmp_path: Path, text: str):
+    (tmp_path / "checks").write_text(text)
+    assert json.loads(checks_text(str(tmp_path / "checks"))) == {"area": {"severity": "off"}}
+    assert json.loads(checks_text('{"close_boxes": {"threshold": 0.9}}')) == {}
+    assert checks_text("s3://results/checks.yaml") == "s3://results/checks.yaml"
+    with pytest.raises(InvalidConfig, match="the nearest one is same_bytes"):
+        checks_text('{"same_byte": "off"}')
+
+
+def test_checks_on_this_machine_are_out_of_a_pods_reach():
+    with pytest.raises(InvalidConfig, match=r"--checks file:///x\.json lies on this machine"):
+        check_reachable({"checks": "file:///x.json"})
 
 
 def test_what_lies_in_a_store_can_be_reached():

@@ -123,7 +123,7 @@ CODES: Mapping[str, Code] = {
             3, 0, 254, "the most levels of 255 between the darkest and the brightest value of each channel", whole=True
         ),
     ),
-    "class_absent": _warning("a class that train never shows, or that test lacks"),
+    "class_absent": _warning("a class that train never shows, or that val or test lacks"),
     "class_imbalance": _warning(
         "train has many more labels of one class than of another",
         Threshold(100, 1, 100_000, "the most labels of the commonest class for each label of the rarest one"),

@@ -141,6 +141,11 @@ def absences(read: Annotations, counts: LabelCounts) -> Iterator[Finding]:
         if not counts.kept["train"][class_.id]:
             problem = f"{name} has no label in train, so it is never learned; label some, or remove the class"
             yield _finding(read, "warning", "class_absent", where, problem)
+        if "val" not in empty and not counts.kept["val"][class_.id]:
+            problem = (
+                f"{name} has no label in val, so the best epoch is chosen without it; label some, or change the split"
+            )
+            yield _finding(read, "warning", "class_absent", where, problem)
         if "test" not in empty and not counts.kept["test"][class_.id]:
             problem = f"{name} has no label in test, so it is not measured; label some, or change the split"
             yield _finding(read, "warning", "class_absent", where, problem)
