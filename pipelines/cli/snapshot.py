@@ -15,6 +15,7 @@ from rich.text import Text
 from visionloop.core.encodings import print_json
 from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.core.files import atomic_write
+from visionloop.core.texts import json_line
 from visionloop.pipelines.cli.dataset import dataset_store, workspace_store
 from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
 from visionloop.pipelines.environment import services_for
@@ -200,6 +201,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"Format    {found['format'] or 'not readable'}"
     yield f"Task      {found['task']}"
     yield f"Images    {found['images']:,} ({', '.join(f'{name} {count:,}' for name, count in found['splits'].items())})"
+    for name, value in found["options"].items():
+        yield f"Option    {name} = {value if isinstance(value, str) else json_line(value)}"
     yield f"Bytes     {found['image_bytes']:,}"
     if found["missing_images"]:
         yield f"Missing   {found['missing_images']:,} images were not there"

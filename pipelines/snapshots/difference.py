@@ -24,6 +24,10 @@ TITLES: Mapping[str, str] = {
 NAMES, CLASSES = 3, 30
 
 
+#: What drift is not measured of, and why.
+NOT_MEASURED = {"brightness": "no pixel is read"}
+
+
 def difference(before: Snapshot, after: Snapshot) -> Comparison:
     """Compares two snapshots."""
     found = compare(_side(before), _side(after))
@@ -60,6 +64,7 @@ def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, A
             }
             for entry in found.drift
         ],
+        "not_measured": NOT_MEASURED,
         "notices": list(found.notices),
     }
 
@@ -86,6 +91,8 @@ def lines(before: Snapshot, after: Snapshot, found: Comparison) -> Iterator[str]
         yield f"         {len(changed) - CLASSES:,} more classes: --output json has them all"
     for measure in found.drift:
         yield f"Drift    {'yes' if measure.drifted else 'no '}  {measure.sentence}"
+    for name, reason in NOT_MEASURED.items():
+        yield f"Drift    -    {name} is not measured: {reason}"
     for text in found.notices:
         yield f"Notice   {text}"
 

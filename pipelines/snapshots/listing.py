@@ -20,6 +20,9 @@ from visionloop.data.annotations import parquet
 from visionloop.data.annotations.tables import SPLITS, column
 from visionloop.pipelines.snapshots.uses import Uses
 
+#: What of a snapshot's parameters says how its dataset was read, and what of it was taken.
+_OPTIONS = ("dataset_format", "where", "classes")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -140,6 +143,9 @@ def details(results: Prefix, snapshot: Snapshot) -> dict[str, Any]:
         **asdict(entry),
         "dataset_hash": snapshot.identity.dataset_hash,
         "split_rule": snapshot.identity.split.get("rule"),
+        "options": {
+            name: parameter.value for name, parameter in snapshot.result.receipt.parameters.items() if name in _OPTIONS
+        },
         "classes": [
             {"id": kind.id, "name": kind.name, "objects": objects.get(kind.id, 0)} for kind in annotations.classes
         ],

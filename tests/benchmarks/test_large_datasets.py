@@ -247,6 +247,23 @@ CONVERT = {
     "work": STAGE.format(name="convert", given='{"snapshot": uris["snapshot"], "report": uris["validate"]}'),
 }
 
+#: Two snapshots compared, with all that the command prints, the start of the process included.
+COMPARED = {
+    "prepare": "",
+    "work": """
+from visionloop.components.snapshot.taken import every, snapshot_of
+from visionloop.core.storage import open_prefix
+from visionloop.core.texts import json_line
+from visionloop.pipelines.snapshots.difference import as_json, difference
+
+results = open_prefix(sys.argv[1], "results")
+before, after = (snapshot_of(results, result.receipt.scalars["snapshot_id"]) for result in every(results))
+found = as_json(before, after, difference(before, after))
+assert found["images"]["labels"]["count"], found
+json_line(found)
+""",
+}
+
 #: The same boxes from COCO to YOLO by the library's own converter, the start of its process included.
 LIBRARY_CONVERT = {
     "prepare": "",
@@ -490,6 +507,23 @@ def test_labels_of_a_training(frozen: Path, tmp_path: Path, capsys: pytest.Captu
         capsys,
         tmp_path / "files",
     )
+
+
+def test_comparing_two_snapshots(
+    frozen: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Snapshots of which one has other boxes of a class, and another split; against one bare decode."""
+    first = dice_of(frozen)
+    later = tmp_path_factory.mktemp("later") / "dice"
+    later.mkdir()
+    (later / "images").symlink_to(first.parent / "images")
+    with first.open() as file, (later / first.name).open("w") as changed:
+        while block := file.read(2**24):
+            changed.write(block.replace('"class_id":7,', '"class_id":9,'))
+    workspace = later.parent / "workspace"
+    for dataset, seed in ((first.parent, 0), (later, 1)):
+        stage("snapshot", workspace, dataset=str(dataset), split=f"train=0.8,val=0.1,test=0.1,seed={seed}")
+    show("images compared", "bare decode", DECODE_DICE, COMPARED, workspace, capsys, first)
 
 
 def dice_of(workspace: Path) -> Path:

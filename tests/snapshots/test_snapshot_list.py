@@ -43,7 +43,7 @@ def test_what_a_snapshot_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert code == 0
     assert shown["classes"] == [{"id": 0, "name": "thing", "objects": 4}]
     assert shown["results"] == {"validate": 1, "convert": 1}
-    assert (shown["missing_images"], shown["split_rule"]) == (0, None)
+    assert (shown["missing_images"], shown["split_rule"], shown["options"]) == (0, None, {})
     assert shown["image_bytes"] == sum(path.stat().st_size for path in (source / "images").iterdir())
 
 
@@ -119,3 +119,12 @@ def test_a_stage_and_the_commands_find_a_snapshot_in_one_way(
     (workspace / f"snapshot/{older.receipt.key}" / older.receipt.outputs["snapshot"].path).unlink()
     code, _, sentence = command(capsys, "show", identity, "--workspace", workspace)
     assert (code, "'snapshot' is gone; run again" in sentence) == (65, True)
+
+
+def test_what_was_chosen_of_a_dataset_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, workspace = dataset(tmp_path / "set", "detection", None), tmp_path / "work"
+    identity = taken(source, workspace, where="file_name != '0.png'", dataset_format="dice")
+    words = ("show", identity, "--workspace", workspace)
+    options = json.loads(command(capsys, *words)[1])["options"]
+    assert options == {"dataset_format": "dice", "where": "file_name != '0.png'"}
+    assert "Option    where = file_name != '0.png'" in command(capsys, *words, "--output", "text")[1].splitlines()
