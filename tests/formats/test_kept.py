@@ -15,6 +15,7 @@ from laptop import Server
 from PIL import Image
 from test_formats_in_stages import folder_of, voc, yolo
 
+from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.kept import Kept
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import catalog
@@ -22,6 +23,7 @@ from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data.formats.source import LISTED, Source
+from visionloop.data.images import ImageCache, inspect
 
 
 @pytest.fixture
@@ -117,3 +119,68 @@ def test_without_an_etag_nothing_is_the_same(tmp_path: Path, monkeypatch: pytest
     kept.write()
     (tmp_path / "set" / "a.txt").write_text("behind")
     assert Kept(workspace, source).file("a.txt") == b"behind"
+
+
+#: The images of the datasets of which one in a hundred changes.
+IMAGES = 100
+
+
+def hundred(folder: Path, name: str) -> Path:
+    """A hundred images, in YOLO or in folders of two classes, each with other bytes."""
+    for number in range(IMAGES):
+        split, stem = ("train", "val")[number % 5 == 0], f"{number:03d}"
+        below = f"images/{split}" if name == "yolo" else f"{split}/{('cat', 'dog')[number % 2]}"
+        path = folder / below / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20), (number, 0, 0)).save(path)
+        if name == "yolo":
+            label = folder / "labels" / split / f"{stem}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(f"{number % 2} 0.5 0.5 0.25 0.{number:03d}1\n")
+    if name == "yolo":
+        (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["yolo", "folders"])
+def test_with_one_percent_changed_one_percent_is_asked_for(
+    tmp_path: Path, s3: Server, s3_environment: Server, read: Counter[str], name: str
+) -> None:
+    """One request a file the first time, and of what changed the second time; the cache fetches the bytes of what changed."""
+    prefix = f"percent-{uuid.uuid4().hex[:8]}"
+    dataset = machine.s3_prefix(s3, "datasets", prefix, "dataset")
+    workspace = machine.s3_prefix(s3, "results", prefix).uri
+    files = folder_of(hundred(tmp_path / "set", name))
+    for _ in dataset.map(lambda key: dataset.write(key, files[key].read_bytes()), files):
+        pass
+    cache = ImageCache(tmp_path / "cache")
+
+    def through() -> dict[str, int]:
+        """The pictures and labels that snapshot asks for, each with how often; then the images go into a view."""
+        read.clear()
+        snapshot = take(dataset, workspace)
+        asked = {key: count for key, count in read.items() if key.endswith((".png", ".txt"))}
+        report = take(dataset, workspace, "validate", snapshot=snapshot.uri, mode="annotations")
+        # What validate does in its mode headers, but for the pictures of its page.
+        read.clear()
+        assert len(list(inspect(dataset, Snapshot(snapshot).rows, whole=False))) == read.total() == IMAGES
+        converted = Converted(take(dataset, workspace, "convert", snapshot=snapshot.uri, report=report.uri))
+        view = tmp_path / f"view-{uuid.uuid4().hex[:8]}"
+        assert converted.view(Snapshot(snapshot), view, cache) == IMAGES
+        return asked
+
+    pictures = [key for key in files if key.endswith(".png")]
+    labels = [key for key in files if key.endswith(".txt")]
+    assert through() == dict.fromkeys([*pictures, *labels], 1)
+    assert cache.fetched == IMAGES
+    before = cache.fetched_bytes
+
+    data = io.BytesIO()
+    Image.new("RGB", (60, 40), (1, 2, 3)).save(data, "PNG")
+    changed = [pictures[IMAGES // 2], *labels[IMAGES // 2 : IMAGES // 2 + 1]]
+    dataset.write(changed[0], data.getvalue())
+    for key in changed[1:]:
+        dataset.write(key, b"1 0.5 0.5 0.5 0.5\n")
+    assert through() == dict.fromkeys(changed, 1)
+    assert cache.fetched == IMAGES + 1
+    assert cache.fetched_bytes == before + len(data.getvalue())
