@@ -2,8 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from dice_samples import annotation, dataset, document, image
 from hypothesis import given, settings
@@ -13,7 +16,9 @@ from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.checks import check
 from visionloop.data.annotations.class_mapping import LARGEST, ClassMapping, map_classes, parse_classes
 from visionloop.data.annotations.classes import IGNORED
+from visionloop.data.annotations.comparison import _labels
 from visionloop.data.annotations.content import annotations_hash
+from visionloop.data.annotations.drift import class_counts
 from visionloop.data.annotations.labels import class_order
 from visionloop.data.annotations.presence import KEPT, REASONS, outcomes
 from visionloop.data.annotations.tables import Annotations
@@ -239,3 +244,19 @@ def test_no_object_is_lost_that_is_not_dropped(mapping: ClassMapping) -> None:
             expected[new] = expected.get(new, 0) + number
     assert objects(result) == expected
     assert len(set(class_order(result))) == len(result.classes)
+
+
+def test_an_ignored_region_is_no_class_of_the_other_dataset() -> None:
+    whole = read()
+    at = whole.objects.schema.get_field_index("iscrowd")
+    crowds = [number == 0 for number in range(len(whole.objects))]
+    before = replace(whole, objects=whole.objects.set_column(at, whole.objects.schema.field(at), pa.array(crowds)))
+    after = map_classes(before, parse_classes('{"ignore": ["car"]}'))
+    numbers = {entry.id: index for index, entry in enumerate(before.classes)}
+    rows = np.arange(len(NAMES))
+    forms = [
+        _labels(side, rows, {entry.id: numbers[entry.id] for entry in side.classes}, "detection")
+        for side in (before, after)
+    ]
+    assert (forms[0] != forms[1]).any(axis=1).tolist() == [True, False, False, False, False]
+    assert class_counts(after) == {"van": 2, "truck": 3, "bike": 4, "shadow": 5}

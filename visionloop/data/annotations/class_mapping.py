@@ -31,7 +31,8 @@ class ClassMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """What becomes of a dataset's classes, by its own names, in this order; every field is optional.
 
     Attributes:
-        ignore: The objects of these act as crowd regions: left out of training labels, passed over in evaluation.
+        ignore: The objects of these act as crowd regions: left out of training labels, and nothing that
+            evaluation looks for.
         drop: The objects of these go; their images stay.
         keep: Where given, every class that neither this nor ``ignore`` names is dropped.
         rename: New names by old ones. Classes of one new name are one class.

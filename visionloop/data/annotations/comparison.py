@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from msgspec import structs
 
 from visionloop.data.annotations import drift
-from visionloop.data.annotations.classes import Class
+from visionloop.data.annotations.classes import IGNORED, Class
 from visionloop.data.annotations.content import class_form, digests
 from visionloop.data.annotations.drift import Drift
 from visionloop.data.annotations.images import objects_of
@@ -25,6 +25,9 @@ KINDS = ("labels", "bytes", "picture_size", "split", "stated_split")
 
 #: How many images' objects are put into their form at once.
 _AT_ONCE = 100_000
+
+#: The number of an ignored object, which is of no class and no class's id.
+_APART = -(2**31)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -302,7 +305,7 @@ def _labels(read: Annotations, rows: Whole, numbers: Mapping[int, int], form: st
         class_id = column(objects, "class_id")
         position = np.minimum(np.searchsorted(ids, class_id), max(0, len(ids) - 1))
         # An id of no class stays apart from every class's number.
-        unknown = -1 - class_id
+        unknown = np.where(class_id == IGNORED, _APART, -1 - class_id)
         number = np.where(ids[position] == class_id, shared[position], unknown) if len(ids) else unknown
         objects = objects.set_column(2, OBJECTS.field(2), pa.array(number.astype(np.int32)))
         blank = images_table(file_name=[""] * len(chosen), key=[""] * len(chosen), position=range(len(chosen)))

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from visionloop.data.annotations.classes import IGNORED
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.tables import HUNDREDTHS, Annotations, column
 from visionloop.data.sentences import printable, shown
@@ -172,12 +173,13 @@ def _drifted(against: str, part: Drift) -> str:
 
 
 def class_counts(read: Annotations) -> dict[str, int]:
-    """The objects of each class that has some, by its name; a class that does not exist counts by its id."""
+    """The objects of each class that has some, by its name; a class that does not exist counts by its id, an ignored one not."""
     names = {entry.id: entry.name for entry in read.classes}
     ids, numbers = np.unique(column(read.objects, "class_id"), return_counts=True)
     counts: Counter[str] = Counter()
     for class_id, number in zip(ids.tolist(), numbers.tolist(), strict=True):
-        counts[names.get(class_id, str(class_id))] += number
+        if class_id != IGNORED:
+            counts[names.get(class_id, str(class_id))] += number
     return dict(counts)
 
 
