@@ -88,6 +88,10 @@ def test_a_few_new_images_are_not_enough_and_more_are_until_the_week_is_used_up(
     assert list(enough.summary["stages"]) == [*STAGES, "cleanup"]
     assert enough.summary["version"] == 2
     assert laptop.record("thursday").state("snapshot").scalars["reason"] == "retraining: 4 new images, 3 needed"
+    # What the champion was trained on is what validate compares with, and validate has no keys of the registry.
+    validated = laptop.receipt("validate", str(laptop.record("thursday").state("validate").key))
+    trained_on = laptop.record("monday").state("snapshot").scalars["snapshot_id"]
+    assert validated.parameters["baseline"].value == {"snapshot": trained_on}
     dataset.put(machine.sample_objects(train=30))
     assert decide("friday") == ("false", "skipped: 2 runs in 7 days, 2 allowed")
 
