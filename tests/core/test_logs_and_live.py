@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from visionloop.core import live
 from visionloop.core.errors import InvalidConfig, Terminated
 from visionloop.core.limits import Limits
-from visionloop.core.logs import LOGGER, JsonLines, PlainLines, configure, notice
+from visionloop.core.logs import LOGGER, JsonLines, Lines, PlainLines, configure, notice
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,16 @@ def test_a_value_that_json_does_not_know_does_not_cost_the_line():
 def test_plain_lines_name_a_level_that_is_not_info():
     assert PlainLines().format(logged("said")) == "said"
     assert PlainLines().format(logged("said", logging.WARNING)) == "WARNING: said"
+
+
+def test_a_stream_that_somebody_closed_gives_way_to_another(tmp_path):
+    """A program that calls a stage in its own process may have closed what stderr was before."""
+    other = io.StringIO()
+    with (tmp_path / "log").open("w") as closed:
+        handler = Lines(closed)
+    handler.setStream(other)
+    handler.emit(logged("said"))
+    assert other.getvalue() == "said\n"
 
 
 def test_a_signal_while_a_line_is_written_ends_the_stage_and_prints_no_traceback(monkeypatch, capfd):

@@ -55,6 +55,11 @@ class JsonLines(logging.Formatter):
 class Lines(logging.StreamHandler[Any]):
     """Writes log lines; an error that a signal raises while one is written goes on to the stage that was asked to end."""
 
+    def flush(self) -> None:
+        """Flushes; a stream that somebody has closed has nothing left to flush, and another one may take its place."""
+        if not getattr(self.stream, "closed", False):
+            super().flush()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         """Raises such an error; logging would print it with its traceback and go on."""
         if isinstance(error := sys.exc_info()[1], VisionloopError):
