@@ -92,10 +92,15 @@ class SourceDataset:
 
 
 @contextlib.contextmanager
-def opened(prefix: Prefix, task: str | None, alive: Callable[[], None] = lambda: None) -> Iterator[Source]:
+def opened(
+    prefix: Prefix,
+    task: str | None,
+    alive: Callable[[], None] = lambda: None,
+    listing: Callable[[int], None] = lambda number: None,
+) -> Iterator[Source]:
     """A dataset's source, with a folder for large files that lasts as long as the context."""
     with tempfile.TemporaryDirectory(prefix="visionloop-") as work:
-        yield Source(prefix, Path(work), task=task, alive=alive)
+        yield Source(prefix, Path(work), task=task, alive=alive, listing=listing)
 
 
 def remember(source: Source, workspace: Prefix) -> Kept | None:
@@ -131,9 +136,14 @@ def format_of(source: Source, name: str | None, option: str = "--dataset-format"
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
 
 
-def read_again(snapshot: Snapshot, workspace: Prefix, alive: Callable[[], None] = lambda: None) -> Annotations:
+def read_again(
+    snapshot: Snapshot,
+    workspace: Prefix,
+    alive: Callable[[], None] = lambda: None,
+    listing: Callable[[int], None] = lambda number: None,
+) -> Annotations:
     """The annotations of a snapshot's dataset as they are now; of a store nothing is read that did not change."""
-    with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive) as source:
+    with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive, listing) as source:
         name, _ = format_of(source, snapshot.annotations.format)
         remember(source, workspace)
         return snapshot.selection.of(reader(name)(source).sorted())

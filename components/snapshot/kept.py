@@ -8,8 +8,10 @@ what has the same ETag is taken from here. In a folder everything is read: its E
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 
 from visionloop.core.canonical import sha256
 from visionloop.core.errors import NotFound
+from visionloop.core.stage import Context
 from visionloop.core.storage import Prefix
 from visionloop.data.annotations import parquet
 from visionloop.data.formats.source import Sizes, Source
@@ -126,6 +129,11 @@ def listed_before(workspace: Prefix, dataset: str) -> int:
         return max(0, msgspec.json.decode(workspace.read(f"{_name(dataset)}.json"), type=dict[str, int])["objects"])
     except (NotFound, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return 0
+
+
+def listing_of(context: Context, dataset: str) -> Callable[[int], None]:
+    """Shows how far a dataset's listing is: called with the number of objects that are listed so far."""
+    return functools.partial(context.listed, before=listed_before(context.workspace, dataset))
 
 
 def keep_listed(workspace: Prefix, dataset: str, number: int) -> None:

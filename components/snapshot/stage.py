@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ import pyarrow as pa
 from visionloop.components.snapshot import baseline, index
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.classes import read_classes
-from visionloop.components.snapshot.kept import Kept, keep_listed, listed_before
+from visionloop.components.snapshot.kept import Kept, keep_listed, listing_of
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot.taken import snapshot_of
@@ -191,8 +190,7 @@ def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded]
     uri = normalise_uri(str(arguments.dataset))
     task = parse_task(arguments.task, "--task") if arguments.task else None
     selection = _selection(arguments)
-    with source.opened(open_prefix(uri, "dataset"), task, context.alive) as lying:
-        lying.listing = functools.partial(context.listed, before=listed_before(context.workspace, uri))
+    with source.opened(open_prefix(uri, "dataset"), task, context.alive, listing_of(context, uri)) as lying:
         name, evidence = source.format_of(lying, arguments.dataset_format)
         metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
         rule, origin = _split_rule(arguments.split, metadata)
@@ -331,7 +329,8 @@ def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
 def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
     table = snapshot.table
-    with source.opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, context.alive) as lying:
+    listing = listing_of(context, snapshot.dataset)
+    with source.opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, context.alive, listing) as lying:
         now = source.declared_of(lying, table["key"], snapshot.annotations.below, context.fetched)
     columns = (table["key"], table["size"], table["etag"], now["size"], now["etag"])
     differences = []

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.baseline import SCALAR
+from visionloop.components.snapshot.kept import listing_of
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import drift
 from visionloop.components.validate.options import resolve_checks, training_size
@@ -175,7 +176,7 @@ class ValidateStage:
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
-    annotations = source.read_again(snapshot, context.workspace, context.alive)
+    annotations = source.read_again(snapshot, context.workspace, context.alive, listing_of(context, snapshot.dataset))
     if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
         return
     changes = "; ".join(difference(snapshot.annotations, annotations))

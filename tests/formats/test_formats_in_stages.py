@@ -19,6 +19,7 @@ from visionloop.components.evaluate.stage import _left_out
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.components.validate.report import Report
+from visionloop.core import live
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.receipts import Result
 from visionloop.data.images import ImageCache
@@ -464,3 +465,14 @@ def test_an_expression_speaks_of_the_datasets_own_classes(tmp_path: Path) -> Non
     taken = Snapshot(stage("snapshot", work, **both, where="class_name == 'dog'"))
     assert len(taken.annotations.objects) == 3
     assert len(Snapshot(stage("snapshot", work, **both, where="class_name == 'wolf'")).annotations.objects) == 0
+
+
+def test_the_listing_of_validate_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = yolo(tmp_path / "yolo")
+    taken = stage("snapshot", tmp_path / "work", dataset=str(folder))
+    monkeypatch.setenv(live.VARIABLE, str(tmp_path / "events"))
+    stage("validate", tmp_path / "work", snapshot=taken.uri)
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    files = len(folder_of(folder))
+    listed = [(event["stage"], event["done"], event["before"]) for event in events if event["kind"] == "listing"]
+    assert listed == [("validate", files, files)]
