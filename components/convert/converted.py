@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import yaml
@@ -18,6 +18,7 @@ from visionloop.data import images, view
 from visionloop.data.annotations.tables import SPLITS
 from visionloop.data.archive import read_archive
 from visionloop.data.images import ImageRow
+from visionloop.data.reduced import Reduction
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class Converted:
         checked: Iterable[str] = (),
         *,
         label_files: bool = True,
+        reduction: Reduction | None = None,
     ) -> int:
         """Makes a view of some splits in ``folder``: labels, images linked to the cache, and their sizes.
 
@@ -70,6 +72,7 @@ class Converted:
             splits: The splits to view.
             advanced: Called for each image with the number done, the total, and both in bytes; as a sign of life.
             checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
+            reduction: How images of these splits are reduced, whose size is recorded and larger.
             label_files: Whether the labels are unpacked, or stay in their archive alone (``visionloop.data.view``).
 
         Returns:
@@ -88,18 +91,16 @@ class Converted:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         table = snapshot.table
         names = table["file_name"].to_pylist()
-        keys = dict(zip(names, table["key"].to_pylist(), strict=True))
+        columns = (table[name].to_pylist() for name in ("key", "width", "height"))
+        known = dict(zip(names, map(_Frozen._make, zip(*columns, strict=True)), strict=True))
         if self.format == "yolo":
             self._labels(folder, wanted if label_files else set())
-            sizes = dict(
-                zip(names, zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True), strict=True)
-            )
-            view.write_sizes(
-                folder,
-                (view.ImageSize(entry.path, *sizes[entry.file_name]) for entry in entries if entry.split in wanted),
-            )
+            shown = (entry for entry in entries if entry.split in wanted)
+            view.write_sizes(folder, (view.ImageSize(entry.path, *known[entry.file_name][1:]) for entry in shown))
         pairs = (
-            (_row(entry, keys[entry.file_name]), f"{folder}/{_safe(entry.path)}" if entry.split in wanted else None)
+            (_row(entry, known[entry.file_name], reduction), f"{folder}/{_safe(entry.path)}")
+            if entry.split in wanted
+            else (_row(entry, known[entry.file_name], None), None)
             for entry in entries
         )
         dataset = open_prefix(snapshot.dataset, "dataset")
@@ -137,5 +138,15 @@ def _safe(path: str) -> str:
     return path
 
 
-def _row(entry: IndexEntry, key: str) -> ImageRow:
-    return ImageRow(entry.file_name, key, entry.size, entry.etag, None, entry.split, 0, 0)
+class _Frozen(NamedTuple):
+    """What the snapshot says of an image: its key, and its size in pixels where that is known."""
+
+    key: str
+    width: int | None
+    height: int | None
+
+
+def _row(entry: IndexEntry, frozen: _Frozen, reduction: Reduction | None) -> ImageRow:
+    key, width, height = frozen
+    reduced = reduction if reduction is not None and reduction.applies(width, height) else None
+    return ImageRow(entry.file_name, key, entry.size, entry.etag, None, entry.split, width, height, reduction=reduced)

@@ -43,6 +43,7 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import split_uri
 from visionloop.data import images
+from visionloop.data.reduced import Reduction
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
 from visionloop.training.environment import child_environment, trainer_variables
@@ -367,7 +368,7 @@ class Training:
         return None
 
     def _make_view(self) -> None:
-        cache = images.ImageCache.of_environment()
+        cache, trainer = images.ImageCache.of_environment(), catalog.trainer(self.loaded.config.trainer)
         began = time.monotonic()
         # The test images too: an unreadable one must not end the run when the training is paid for.
         count = self.loaded.converted.view(
@@ -377,7 +378,8 @@ class Training:
             TRAINED_SPLITS,
             self.context.fetched,
             checked=("test",),
-            label_files=getattr(catalog.trainer(self.loaded.config.trainer), "label_files", True),
+            label_files=getattr(trainer, "label_files", True),
+            reduction=_reduction(self.loaded.config.values["resize"], trainer),
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",
@@ -444,6 +446,11 @@ def fetch_weights(uri: str, local: Path) -> None:
 def registered(reference: str, workspace: Prefix | None = None) -> str:
     """The URI of a registered model's checkpoint (``models:/NAME@alias``); see `resolve_model`. Raises NotFound."""
     return resolve_model(reference, os.environ, workspace)
+
+
+def _reduction(side: object, trainer: Trainer) -> Reduction | None:
+    """How a training's images are reduced; None if they are not."""
+    return Reduction(side, getattr(trainer, "interpolation")) if isinstance(side, int) and side else None  # noqa: B009
 
 
 def _batch(context: Context, loaded: Loaded) -> int:

@@ -20,6 +20,7 @@ class ToyTrainer:
     logic_version = 1
     tasks = frozenset({"detection"})
     policy = StagePolicy()
+    interpolation: str | None = "linear"
     metrics: Mapping[str, tuple[str, ...]] = {
         "detection": ("mAP50-95", "mAP50", "box_loss"),
         "classification": ("accuracy_top1",),
@@ -99,6 +100,7 @@ class OtherDefaults(ToyTrainer):
     """Brings its own default model, and knows no mAP."""
 
     name = "other"
+    interpolation = None
     metrics: Mapping[str, tuple[str, ...]] = {"detection": ("recall",)}
 
     def settings(self, task: str) -> Mapping[str, Setting]:

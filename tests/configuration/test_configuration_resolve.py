@@ -215,6 +215,8 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
         ({"cache": "True"}, {"cache": "ram"}),
         ({"cache": "RAM"}, {"cache": "ram"}),
         ({"cache": "disk"}, {"cache": "disk"}),
+        ({"resize": 0}, {}),
+        ({"resize": "640"}, {"resize": 640}),
         ({"device": "cpu"}, {}),
         ({"device": 1}, {}),
         ({"device": "0,"}, {}),
@@ -225,6 +227,17 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
     assert run(trainers, {"DEVICE": "0,1"}).source("devices") == "DEVICE"
     assert run(trainers, {"CONFIG": '{"cache": true}'}).source("cache") == "CONFIG"
     assert sentence(trainers, None, cache="fast") == "cache in --set is 'fast': give false, ram or disk."
+
+
+def test_images_are_reduced_to_imgsz_at_least_and_as_the_trainer_would(trainers: Trainers) -> None:
+    assert sentence(trainers, None, resize=320) == (
+        "resize in --set is 320, less than imgsz 640, so that images would be enlarged again: give at least 640, or leave it out."
+    )
+    assert run(trainers, None, resize=320, imgsz=320).values["resize"] == 320
+    assert sentence(trainers, None, resize=640, trainer="other") == (
+        "resize in --set is 640, but the trainer other does not say how it shrinks images: leave resize out."
+    )
+    assert "a whole number from 0 to 65536" in sentence(trainers, None, resize=-1)
 
 
 @pytest.mark.parametrize(

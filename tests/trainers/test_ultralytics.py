@@ -193,7 +193,7 @@ def test_the_library_takes_every_basic_bound_too() -> None:
     from visionloop.training.trainers.ultralytics.environment import library
 
     for name, setting in settings_of(TRAINER, "detection").items():
-        if name in ("trainer", "model", "pretrained", "primary_metric", "primary_metric_mode"):
+        if name in ("trainer", "model", "pretrained", "primary_metric", "primary_metric_mode", "resize"):
             continue
         values = [setting.minimum, setting.maximum] if setting.kind in (int, float) else [setting.default]
         for value in values:
@@ -235,7 +235,7 @@ def test_every_word_of_the_library_is_a_setting_or_has_a_sentence() -> None:
     [
         ("resume", True, "'resume' in --set is not a setting: a training resumes by itself"),
         ("save-period", 5, "'save-period' in --set is not a setting: the checkpoint of each epoch is kept"),
-        ("classes", [0, 2], "'classes' in --set is not a setting: all classes of the dataset are trained"),
+        ("classes", [0, 2], "'classes' in --set is not a setting: choose classes by name with --classes"),
         ("name", "run1", "'name' in --set is not a setting: name the run by --run-name."),
         ("batch", -1, "'batch' in --set is -1: the batch that fits is not searched for: give a whole number"),
         ("batch", "-1", "'batch' in --set is '-1': the batch that fits"),

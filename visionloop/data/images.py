@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,7 @@ from visionloop.data.appearance import Appearance, appearance
 from visionloop.data.decoding import Undecodable, check
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
 from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported
+from visionloop.data.reduced import Reduction
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
 HEADER_BYTES = 64 * 2**10
@@ -96,6 +97,7 @@ class ImageRow:
         width: In pixels, as it is shown; None where that is not known.
         height: The same.
         also: Another split that it counts for as well.
+        reduction: How it is reduced in the cache; None keeps it as it is.
     """
 
     file_name: str
@@ -107,6 +109,14 @@ class ImageRow:
     width: int | None
     height: int | None
     also: str | None = None
+    reduction: Reduction | None = None
+
+    @property
+    def room(self) -> int:
+        """The bytes that it takes in the cache; an estimate where it is reduced."""
+        if self.reduction is None or self.width is None or self.height is None:
+            return self.size or 0
+        return self.reduction.room(self.width, self.height)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -319,7 +329,10 @@ class ImageCache:
 
     def _text_of(self, row: ImageRow) -> str:
         # A Path for each of a million files takes as long as all else that is done with it.
-        name = hashlib.sha256(f"{row.etag}:{row.size}".encode()).hexdigest()
+        identity = f"{row.etag}:{row.size}"
+        if row.reduction is not None:
+            identity = f"{identity}:{row.reduction.side}:{row.reduction.interpolation}"
+        name = hashlib.sha256(identity.encode()).hexdigest()
         return f"{self.folder}/objects/{name[:2]}/{name}"
 
     def check_room(self, rows: Iterable[ImageRow]) -> None:
@@ -329,7 +342,7 @@ class ImageCache:
             InvalidConfig: If what is not here yet is more than the whole disk.
             SickMachine: If it is more than the disk has free now.
         """
-        new = {path: row.size or 0 for row in rows if not os.path.exists(path := self._text_of(row))}
+        new = {path: row.room for row in rows if not os.path.exists(path := self._text_of(row))}
         needed = sum(new.values())
         there = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
         disk = shutil.disk_usage(there)
@@ -337,7 +350,7 @@ class ImageCache:
         if needed > disk.total:
             raise InvalidConfig(
                 f"{fetched}, and the disk of the image cache ({self.folder}) has {disk.total / 1e6:,.1f} MB in all; give the stage "
-                f"a larger one, name it in {CACHE_VARIABLE}, or train on fewer images."
+                f"a larger one, name it in {CACHE_VARIABLE}, have images kept reduced (--set resize=SIDE), or train on fewer."
             )
         if needed > disk.free:
             raise SickMachine(
@@ -350,13 +363,14 @@ class ImageCache:
 
         Raises:
             DatasetChanged: If the image is gone or differs from the frozen one.
+            Undecodable: If it is to be reduced, and can't be decoded.
             SickMachine: If the disk is full.
         """
         path = self.path_of(row)
         if self._is_intact(path):
             return path
         try:
-            data, changed = read_frozen(prefix, row)
+            data, changed = self._frozen(prefix, row)
         except NotFound:
             raise DatasetChanged(
                 f"{prefix.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
@@ -365,11 +379,14 @@ class ImageCache:
             raise DatasetChanged(
                 f"{prefix.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
             )
+        if row.reduction is not None:
+            data = row.reduction.picture(data)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial:
                 partial.write_bytes(data)
-                _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial)))
+                decodes = row.reduction is not None
+                _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial), decodes))
         with self._lock:
             self.fetched += 1
             self.fetched_bytes += len(data)
@@ -381,6 +398,13 @@ class ImageCache:
                 # Below the limit by a tenth, or the whole cache would be listed at each image from here on.
                 self._trim(int(self.limit * 0.9))
         return path
+
+    def _frozen(self, prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+        """As ``read_frozen``; of an image that is to be reduced the file that lies here whole, if it is intact."""
+        if row.reduction is not None and self._is_intact(whole := self.path_of(replace(row, reduction=None))):
+            with contextlib.suppress(FileNotFoundError):  # another process may evict it in between
+                return whole.read_bytes(), False
+        return read_frozen(prefix, row)
 
     def _is_intact(self, path: Path) -> bool:
         """Checks that a cached file still has the bytes that were fetched; hashes it unless nothing can have changed."""

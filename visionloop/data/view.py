@@ -22,7 +22,10 @@ _AT_ONCE = 10_000
 
 
 class ImageSize(msgspec.Struct, frozen=True):
-    """An image's path in the view, and its width and height in pixels, as it is shown; None where they are not known."""
+    """An image's path in the view, and its width and height in pixels, as it is shown; None where they are not known.
+
+    They are those of the whole image, also where the view's file is a reduced one.
+    """
 
     path: str
     width: int | None

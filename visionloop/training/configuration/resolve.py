@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.data.reduced import INTERPOLATIONS
 from visionloop.training.configuration import sources as origin
 from visionloop.training.configuration.settings import (
     ALIASES,
@@ -97,6 +98,7 @@ def resolve(
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
     _check_imgsz(values, sources)
+    _check_resize(values, sources, trainer)
     _settle_starting_weights(values, sources, trainer)
     _settle_metric_mode(values, sources)
     values["patience"] = values["patience"] or 0  # 0 is the only spelling of off
@@ -258,6 +260,22 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
         raise InvalidConfig(
             f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.in_words(sources['imgsz'])} is {imgsz}: "
             f"give {below} or {imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE + IMGSZ_MULTIPLE}."
+        )
+
+
+def _check_resize(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
+    """Refuses images that would be enlarged again, and a trainer that does not say how its loader shrinks them."""
+    resize, imgsz = values["resize"], values["imgsz"]
+    if not isinstance(resize, int) or not isinstance(imgsz, int) or not resize:
+        return
+    given = f"resize in {origin.in_words(sources['resize'])} is {resize}"
+    if getattr(trainer, "interpolation", None) not in INTERPOLATIONS:
+        raise InvalidConfig(
+            f"{given}, but the trainer {trainer.name} does not say how it shrinks images: leave resize out."
+        )
+    if resize < imgsz:
+        raise InvalidConfig(
+            f"{given}, less than imgsz {imgsz}, so that images would be enlarged again: give at least {imgsz}, or leave it out."
         )
 
 

@@ -53,6 +53,14 @@ BASIC: Mapping[str, Setting] = {
         true_means="ram",
         default_in_key=False,
     ),
+    "resize": Setting(
+        int,
+        0,
+        "keep larger images in the cache reduced to this longer side in pixels, imgsz at least; 0 keeps them whole",
+        minimum=0,
+        maximum=65_536,
+        default_in_key=False,
+    ),
 }
 
 #: Other names of settings, accepted everywhere.

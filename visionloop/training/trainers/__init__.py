@@ -201,6 +201,9 @@ class Trainer(Protocol):
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).
 
+    A trainer may have ``interpolation``, the name of the one by which its loader shrinks an image to ``imgsz``
+    (``visionloop.data.reduced``); without it the setting ``resize`` is refused.
+
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.
     """

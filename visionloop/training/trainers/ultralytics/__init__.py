@@ -25,6 +25,7 @@ class UltralyticsTrainer:
     logic_version = 1
     tasks = frozenset({"detection"})
     label_files = False
+    interpolation = "linear"
     policy: StagePolicy = POLICIES["train"]
     metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
 
