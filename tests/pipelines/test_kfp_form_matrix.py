@@ -146,9 +146,6 @@ FIELDS: dict[str, list[Edge]] = {
     "on_error": [*(Edge(text) for text in ("", "fail", "quarantine"))],
     "checks": [
         *(Edge(text) for text in ("", "{}", '{"same_bytes": "warning", "close_boxes": {"threshold": 0.8}}')),
-        *bad(
-            "{", "[]", '{"same_byte": "off"}', '{"close_boxes": {"threshold": "high"}}', "file:///nowhere/checks.json"
-        ),
     ],
     "storage": [*(Edge(text) for text in ("", WORKSPACE, WORKSPACE_URI))],
     "retraining": [
