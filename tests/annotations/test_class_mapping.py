@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import small_datasets
 from dice_samples import annotation, dataset, document, image
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -260,3 +262,12 @@ def test_an_ignored_region_is_no_class_of_the_other_dataset() -> None:
     ]
     assert (forms[0] != forms[1]).any(axis=1).tolist() == [True, False, False, False, False]
     assert class_counts(after) == {"van": 2, "truck": 3, "bike": 4, "shadow": 5}
+
+
+def test_a_crowd_of_a_class_that_does_not_exist_is_not_taken_for_an_ignored_one(tmp_path: Path) -> None:
+    """Whatever id a file holds, only what a run chose to ignore is passed over without an error."""
+    for number in (-1, -(2**31) + 1):
+        crowd = {"class_id": number, "bbox": [4, 4, 8, 8], "iscrowd": 1}
+        folder = small_datasets.dataset(tmp_path / str(number), "detection", [small_datasets.BOX, crowd])
+        with pytest.raises(InvalidDataset, match=rf"class_id {number} is no class of the file"):
+            small_datasets.converted(folder, tmp_path / "work")

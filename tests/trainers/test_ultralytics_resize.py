@@ -6,16 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from small_datasets import stage
+from test_ultralytics_images import PICTURES
 
 from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.errors import DatasetChanged
 from visionloop.core.receipts import Result
 from visionloop.data import view
+from visionloop.data.decoding import decode
 from visionloop.data.images import ImageCache
 from visionloop.data.reduced import Reduction
 from visionloop.training.trainers.ultralytics.environment import library
@@ -129,7 +132,8 @@ def test_a_whole_image_that_lies_here_is_not_fetched_again(
     cache = ImageCache(tmp_path / "cache")
     make_view(frozen, tmp_path / "whole", 0, cache)
     monkeypatch.setattr("visionloop.data.images.read_frozen", lambda *_: pytest.fail("read"))
-    make_view(frozen, tmp_path / "reduced", SIDE, cache)
+    folder = make_view(frozen, tmp_path / "reduced", SIDE, cache)
+    assert max(size_of(folder / "images" / "train" / "train-wide.jpg")) == SIDE
 
 
 def test_an_image_that_changed_is_refused_reduced_too(frozen: tuple[Path, Result, Result], tmp_path: Path) -> None:
@@ -141,3 +145,13 @@ def test_an_image_that_changed_is_refused_reduced_too(frozen: tuple[Path, Result
             make_view(frozen, tmp_path / "view", SIDE, ImageCache(tmp_path / "cache"))
     finally:
         image.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_kind_of_picture_is_reduced_as_the_library_would(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(PICTURES[name])
+    expected = library().utils.patches.imread(str(tmp_path / name))
+    reduction = Reduction(32, "linear")
+    size = reduction.size(expected.shape[1], expected.shape[0])
+    expected = cv2.resize(expected, size, interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(decode(reduction.picture(PICTURES[name]), "BGR"), expected)

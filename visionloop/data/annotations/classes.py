@@ -15,8 +15,8 @@ LONGEST_CLASS_NAME = 1000
 #: Control characters, and halves of characters, which no store takes.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-#: In place of the id of a class: a crowd region of no class of the dataset, which stands for whatever lies in it.
-IGNORED = -1
+#: In place of the id of a class: a crowd region of no class of the dataset, which stands for whatever lies in it. No file may hold it.
+IGNORED = -(2**31)
 
 
 class Class(Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):

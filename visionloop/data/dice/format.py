@@ -19,7 +19,7 @@ from visionloop.data.formats.json_errors import REMEDY
 from visionloop.data.sentences import shown
 
 Id = int | str | None
-ClassId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+ClassId = Annotated[int, Meta(ge=-(2**31) + 1, lt=2**31)]
 Pixels = Annotated[int, Meta(ge=1, lt=2**31)]
 
 
