@@ -15,6 +15,7 @@ from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.core.storage import open_prefix, writing
 from visionloop.data import images, view
+from visionloop.data.annotations.labels import class_folder
 from visionloop.data.annotations.tables import SPLITS
 from visionloop.data.archive import read_archive
 from visionloop.data.images import ImageRow
@@ -87,7 +88,9 @@ class Converted:
         wanted, checked = set(splits), set(checked)
         entries = [entry for entry in self.index() if entry.split in wanted | checked]
         for split in SPLITS:
-            for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split,):
+            # A class that a split lacks has a folder all the same: libraries number the classes by the folders that they see.
+            classes = (f"{split}/{class_folder(*entry)}" for entry in enumerate(self.classes))
+            for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split, *classes):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         table = snapshot.table
         names = table["file_name"].to_pylist()

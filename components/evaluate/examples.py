@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.components.evaluate.slices import Slices
-from visionloop.data.annotations.images import Box, images
-from visionloop.data.annotations.labels import class_index, class_order
+from visionloop.data.annotations.images import Annotation, Box, Image, images
+from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.tables import Annotations
-from visionloop.training.trainers import Detection
+from visionloop.training.trainers import Prediction
 
 #: The number of images that are predicted on for slices and pictures, the first by file name; metrics cover all.
 LIMIT = 2000
@@ -22,13 +22,17 @@ PICTURES = 6
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its true objects and the detections on it."""
+    """An image with its true objects and the predictions on it, each with the indices of those that don't match.
+
+    Of a whole image's classes only the likeliest one counts: the others of ``predicted`` stand in neither list.
+    """
 
     file_name: str
     path: Path
-    truth: tuple[Detection, ...]
-    predicted: tuple[Detection, ...]
-    mistakes: int
+    truth: tuple[Prediction, ...]
+    predicted: tuple[Prediction, ...]
+    missed: tuple[int, ...]
+    wrong: tuple[int, ...]
 
 
 class Examples:
@@ -39,25 +43,34 @@ class Examples:
         self.limit = limit
         self.slices = Slices()
         self.first: list[Example] = []
-        self._worst: list[tuple[int, str, Example]] = []
+        self._worst: list[tuple[float, str, Example]] = []
+        self._whole_images = dataset.task == "classification"
         positions = model_positions(class_order(dataset), classes)
         index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
+        points = keypoint_names(dataset) or ()
         self._truth = {
             image.file_name: tuple(
-                Detection(position, 1.0, _corners(annotation.bbox, image.width or 0, image.height or 0))
+                truth
                 for annotation in image.annotations
-                if annotation.bbox is not None
-                and not annotation.iscrowd
+                if not annotation.iscrowd
                 and (position := index[annotation.class_id]) is not None
+                and (truth := _true(position, annotation, image, dataset.task, points)) is not None
             )
             for image in images(dataset)
         }
 
-    def add(self, file_name: str, path: Path, predicted: Sequence[Detection]) -> None:
+    def add(self, file_name: str, path: Path, predicted: Sequence[Prediction]) -> None:
         """Counts an image and keeps it if it is to be shown."""
         truth = self._truth[file_name]
-        mistakes = self.slices.add(truth, predicted)
-        example = Example(file_name, path, truth, tuple(predicted), mistakes)
+        if self._whole_images:
+            right = bool(truth and predicted) and truth[0].class_index == predicted[0].class_index
+            missed, wrong = ([], []) if right else ([0][: len(truth)], [0][: len(predicted)])
+            # A confident mistake is the worse one.
+            mistakes = 0.0 if right else 1 + (predicted[0].confidence if predicted else 0)
+        else:
+            missed, wrong = self.slices.add(truth, predicted)
+            mistakes = float(len(missed) + len(wrong))
+        example = Example(file_name, path, truth, tuple(predicted), tuple(missed), tuple(wrong))
         if len(self.first) < PICTURES:
             self.first.append(example)
         else:
@@ -81,11 +94,26 @@ def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | 
     return [index.get(name) for name in dataset]
 
 
-def _corners(box: Box, width: int, height: int) -> Box:
-    """Returns a box x, y, width, height as x1, y1, x2, y2, clipped to the image."""
-    return (
-        max(0.0, box[0]),
-        max(0.0, box[1]),
-        min(float(width), box[0] + box[2]),
-        min(float(height), box[1] + box[3]),
-    )
+def _true(position: int, annotation: Annotation, image: Image, task: str, points: Sequence[str]) -> Prediction | None:
+    """What is true of an object as far as the task is about it; None where it lacks that. Keypoints without a label are left out."""
+    size = float(image.width or 0), float(image.height or 0)
+    if task == "classification":
+        return Prediction(position, 1.0)
+    if task == "segmentation":
+        if not annotation.polygons:
+            return None
+        x = [value for polygon in annotation.polygons for value in polygon[::2]]
+        y = [value for polygon in annotation.polygons for value in polygon[1::2]]
+        return Prediction(position, 1.0, _clipped((min(x), min(y), max(x), max(y)), *size), annotation.polygons)
+    if annotation.bbox is None:
+        return None
+    left, top, across, down = annotation.bbox
+    box = _clipped((left, top, left + across, top + down), *size)
+    values = annotation.keypoints if task == "pose" else ()
+    labelled = zip(points, values[::3], values[1::3], values[2::3], strict=False)
+    return Prediction(position, 1.0, box, keypoints={name: (x, y, 1.0) for name, x, y, seen in labelled if seen})
+
+
+def _clipped(box: Box, width: float, height: float) -> Box:
+    """A box x1, y1, x2, y2, clipped to the image."""
+    return max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from visionloop.components.evaluate.confusion import folded
 from visionloop.components.evaluate.curves import charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.roc import Curve
-from visionloop.components.evaluate.slices import match
 from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
 from visionloop.core.stage import Context, Resolution
 from visionloop.data import drawing
-from visionloop.training.trainers import Detection, Evaluation
+from visionloop.training.trainers import Evaluation, Prediction
 
 #: The number of classes beyond which the table is cut.
 CLASSES = 100
@@ -32,6 +31,14 @@ MEANINGS = {
     "promote": ("it becomes the champion", "good"),
     "keep": ("the champion stays; it is registered as challenger", "warn"),
     "reject": ("it is not registered", "bad"),
+}
+
+#: What the page calls that which is counted, that which is predicted, and what makes it right.
+WORDS = {
+    "detection": {"counted": "objects", "predicted": "detections", "right": "at an overlap of 0.5"},
+    "segmentation": {"counted": "objects", "predicted": "detections", "right": "at an overlap of 0.5 of the masks"},
+    "pose": {"counted": "objects", "predicted": "detections", "right": "at a likeness of 0.5 of the keypoints (OKS)"},
+    "classification": {"counted": "images", "predicted": "images", "right": "by the likeliest class"},
 }
 
 #: The colours of detections and objects, by what they are.
@@ -106,6 +113,7 @@ def render(
         "curves": charts(candidate.curves, compared, order),
         "trainer": loaded.trainer.name,
         "roc": roc_chart(evaluated.roc),
+        "words": WORDS[loaded.snapshot.task],
         "worst": worst,
         "first": first,
         "left_out": album.left_out,
@@ -199,7 +207,9 @@ def _slices(result: EvaluationResult) -> list[dict[str, Any]]:
 
 def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:
     """An image with what was detected, rightly and wrongly, and what was missed."""
-    unmatched, wrong = map(set, match(example.truth, example.predicted))
+    if all(entry.box is None for entry in (*example.truth, *example.predicted)):
+        return _classified(example, classes, album)
+    unmatched, wrong = set(example.missed), set(example.wrong)
     marks = [
         _mark(entry, MISSED, _label(classes, entry.class_index)) if number in unmatched else _mark(entry, FOUND, "")
         for number, entry in enumerate(example.truth)
@@ -223,6 +233,16 @@ def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> F
     return Figure(source, example.file_name, ", ".join(named), legend)
 
 
+def _classified(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:
+    """An image with its true class and the likeliest one."""
+    source = album.draw(example.path.read_bytes(), ())
+    keys = [Key(f"is {reports.name(classes[entry.class_index], 40)}", FOUND) for entry in example.truth[:1]]
+    for entry in example.predicted[:1]:
+        name = f"{reports.name(classes[entry.class_index], 40)} {entry.confidence:.2f}"
+        keys.append(Key(name, WRONG if example.wrong else RIGHT))
+    return Figure(source, example.file_name, "", keys)
+
+
 def _numbered(name: str) -> bool:
     """Whether a class stands in pictures by its number: their letters are Latin, and they have little room."""
     return not (name.isascii() and name.isprintable() and len(name) <= 16)
@@ -232,7 +252,12 @@ def _label(classes: Sequence[str], index: int) -> str:
     return f"#{index}" if _numbered(classes[index]) else classes[index]
 
 
-def _mark(detection: Detection, colour: str, text: str) -> drawing.Mark:
-    left, top, right, bottom = detection.box
-    box = left, top, right - left, bottom - top
-    return drawing.Mark(box, colour=colour, text=text, style="thin" if colour == FOUND else "plain")
+def _mark(entry: Prediction, colour: str, text: str) -> drawing.Mark:
+    """An object as it is drawn: its outline where it has one, else its box, and its keypoints."""
+    box = None
+    if entry.box is not None and not entry.polygons:
+        left, top, right, bottom = entry.box
+        box = left, top, right - left, bottom - top
+    outlines, points = [*entry.polygons, *entry.holes], [point[:2] for point in entry.keypoints.values()]
+    style: Literal["thin", "plain"] = "thin" if colour == FOUND else "plain"
+    return drawing.Mark(box, outlines, points, colour=colour, text=text, style=style)

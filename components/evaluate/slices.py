@@ -1,6 +1,6 @@
 """Precision and recall of parts of a split: small, medium and large objects (COCO's areas), from predictions alone.
 
-Detections of at least 0.25 confidence are matched greedily, the most confident first, to true boxes of the same class with
+Objects are compared by their boxes, also where they have a mask or keypoints. Detections of at least 0.25 confidence are matched greedily, the most confident first, to true boxes of the same class with
 an intersection over union of at least 0.5, as for a confusion matrix.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from visionloop.data.sizes import SIZES, size_of
-from visionloop.training.trainers import Detection
+from visionloop.training.trainers import Prediction
 
 OVERLAP = 0.5
 
@@ -42,18 +42,17 @@ class Slices:
     counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in SIZES})
     images: int = 0
 
-    def add(self, truth: Sequence[Detection], predicted: Sequence[Detection]) -> int:
-        """Counts one image. Returns the number of its mistakes: missed objects and detections without a match."""
+    def add(self, truth: Sequence[Prediction], predicted: Sequence[Prediction]) -> tuple[list[int], list[int]]:
+        """Counts one image. Returns the indices of its mistakes: missed objects, and detections without a match."""
         self.images += 1
-        unmatched = match(truth, predicted)
-        missed = set(unmatched[0])
-        for index, box in enumerate(truth):
-            counts = self.counts[size_of(area(box.box))]
+        missed, wrong = match(truth, predicted)
+        for index, entry in enumerate(truth):
+            counts = self.counts[size_of(area(box_of(entry)))]
             counts.objects += 1
             counts.matched += index not in missed
-        for index in unmatched[1]:
-            self.counts[size_of(area(predicted[index].box))].false += 1
-        return len(unmatched[0]) + len(unmatched[1])
+        for index in wrong:
+            self.counts[size_of(area(box_of(predicted[index])))].false += 1
+        return missed, wrong
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Metrics by slice; slices with neither objects nor detections are left out."""
@@ -62,19 +61,27 @@ class Slices:
         }
 
 
-def match(truth: Sequence[Detection], predicted: Sequence[Detection]) -> tuple[list[int], list[int]]:
+def match(truth: Sequence[Prediction], predicted: Sequence[Prediction]) -> tuple[list[int], list[int]]:
     """Returns the indices of missed objects, and of detections without a match."""
     missed = list(range(len(truth)))
     wrong = []
     for index in sorted(range(len(predicted)), key=lambda index: -predicted[index].confidence):
         detection = predicted[index]
         candidates = [other for other in missed if truth[other].class_index == detection.class_index]
-        best = max(candidates, key=lambda other: overlap(truth[other].box, detection.box), default=None)
-        if best is not None and overlap(truth[best].box, detection.box) >= OVERLAP:
+        overlaps = {other: overlap(box_of(truth[other]), box_of(detection)) for other in candidates}
+        best = max(candidates, key=overlaps.__getitem__, default=None)
+        if best is not None and overlaps[best] >= OVERLAP:
             missed.remove(best)
         else:
             wrong.append(index)
     return missed, sorted(wrong)
+
+
+def box_of(entry: Prediction) -> Box:
+    """The box of an object; a class of a whole image has none, and is never compared here."""
+    if entry.box is None:
+        raise ValueError("a class of a whole image has no box")
+    return entry.box
 
 
 def overlap(first: Box, second: Box) -> float:

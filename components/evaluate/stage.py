@@ -42,11 +42,12 @@ from visionloop.data import images
 from visionloop.data.annotations.labels import class_index, class_order
 from visionloop.data.annotations.presence import KEPT, outcomes
 from visionloop.data.annotations.tables import column, named
+from visionloop.data.decoding import decode
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.tracking import attach
-from visionloop.training.trainers import Evaluation, Trainer
+from visionloop.training.trainers import Evaluation, PredictionSettings, Trainer
 
 SPLIT = "test"
 
@@ -393,14 +394,15 @@ def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], di
 def _examples(
     loaded: Loaded, classes: Sequence[str], checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context
 ) -> Examples:
-    """Predicts on the split for slices and pictures; tasks other than detection have neither yet."""
+    """Predicts on the split for slices and pictures."""
     examples = Examples(loaded.snapshot.annotations, classes)
-    if loaded.snapshot.task == "detection":
-        predictor = loaded.trainer.predictor(checkpoint)
-        shown = entries[: examples.limit]
-        for entry, predicted in zip(shown, predictor.predict([view / entry.path for entry in shown]), strict=True):
-            examples.add(entry.file_name, view / entry.path, predicted)
-            context.alive()
+    shown = entries[: examples.limit]
+    paths = [view / entry.path for entry in shown]
+    predictor = loaded.trainer.predictor(checkpoint)
+    pictures = (decode(path.read_bytes()) for path in paths)
+    for entry, path, predicted in zip(shown, paths, predictor.predict(pictures, PredictionSettings()), strict=True):
+        examples.add(entry.file_name, path, predicted)
+        context.alive()
     return examples
 
 

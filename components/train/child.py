@@ -38,6 +38,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     work: str
     checkpoint: str | None
     batch: int
+    keypoints: list[str] = []
+    flip: list[int] = []
     run: str = ""
     trace_id: str = ""
 
@@ -52,6 +54,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
             work=Path(self.work),
             checkpoint=Path(self.checkpoint) if self.checkpoint else None,
             batch=self.batch,
+            keypoints=tuple(self.keypoints),
+            flip=tuple(self.flip),
         )
 
 

@@ -43,6 +43,7 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import split_uri
 from visionloop.data import images
+from visionloop.data.annotations.labels import flip_index, keypoint_names
 from visionloop.data.reduced import Reduction
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
@@ -239,6 +240,7 @@ class Training:
         work = folder / "work"
         work.mkdir()
         located = weights.materialise(self.loaded.weights, fetch_weights, folder)
+        annotations = self.loaded.snapshot.annotations
         job = JobFile(
             trainer=self.loaded.config.trainer,
             task=self.loaded.converted.task,
@@ -249,6 +251,8 @@ class Training:
             work=str(work),
             checkpoint=str(checkpoint) if checkpoint else None,
             batch=self.batch,
+            keypoints=list(keypoint_names(annotations) or ()),
+            flip=list(flip_index(annotations) or ()),
             run=self.context.run.name,
             trace_id=self.context.trace_id,
         )
@@ -379,7 +383,7 @@ class Training:
             self.context.fetched,
             checked=("test",),
             label_files=getattr(trainer, "label_files", True),
-            reduction=_reduction(self.loaded.config.values["resize"], trainer),
+            reduction=_reduction(self.loaded.config.values["resize"], trainer, self.loaded.converted.task),
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",
@@ -448,9 +452,10 @@ def registered(reference: str, workspace: Prefix | None = None) -> str:
     return resolve_model(reference, os.environ, workspace)
 
 
-def _reduction(side: object, trainer: Trainer) -> Reduction | None:
+def _reduction(side: object, trainer: Trainer, task: str) -> Reduction | None:
     """How a training's images are reduced; None if they are not."""
-    return Reduction(side, getattr(trainer, "interpolation")) if isinstance(side, int) and side else None  # noqa: B009
+    by = configuration.interpolation(trainer, task)
+    return Reduction(side, by) if isinstance(side, int) and side and by else None
 
 
 def _batch(context: Context, loaded: Loaded) -> int:

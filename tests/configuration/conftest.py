@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.policy import StagePolicy
-from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, Trainer, TrainingJob, TrainingResult
+from visionloop.training.trainers import (
+    PROTOCOL,
+    Evaluation,
+    Listener,
+    Predictor,
+    Setting,
+    Trainer,
+    TrainingJob,
+    TrainingResult,
+)
 
 AUGMENTATIONS = ("mosaic", "fliplr")
 
@@ -20,7 +29,8 @@ class ToyTrainer:
     logic_version = 1
     tasks = frozenset({"detection"})
     policy = StagePolicy()
-    interpolation: str | None = "linear"
+    protocol = PROTOCOL
+    interpolation: ClassVar[Mapping[str, str]] = {"detection": "linear"}
     metrics: Mapping[str, tuple[str, ...]] = {
         "detection": ("mAP50-95", "mAP50", "box_loss"),
         "classification": ("accuracy_top1",),
@@ -100,7 +110,7 @@ class OtherDefaults(ToyTrainer):
     """Brings its own default model, and knows no mAP."""
 
     name = "other"
-    interpolation = None
+    interpolation: ClassVar[Mapping[str, str]] = {}
     metrics: Mapping[str, tuple[str, ...]] = {"detection": ("recall",)}
 
     def settings(self, task: str) -> Mapping[str, Setting]:

@@ -235,7 +235,7 @@ def test_images_are_reduced_to_imgsz_at_least_and_as_the_trainer_would(trainers:
     )
     assert run(trainers, None, resize=320, imgsz=320).values["resize"] == 320
     assert sentence(trainers, None, resize=640, trainer="other") == (
-        "resize in --set is 640, but the trainer other does not say how it shrinks images: leave resize out."
+        "resize in --set is 640, but the trainer other does not say how it shrinks the images of detection: leave resize out."
     )
     assert "a whole number from 0 to 65536" in sentence(trainers, None, resize=-1)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionloop.data.annotations.masks import outlines, runs
+from visionloop.data.annotations.masks import compressed as code
+from visionloop.data.annotations.masks import outlined, outlines, runs
 
 Mask = npt.NDArray[np.uint8]
 
@@ -67,6 +69,42 @@ def test_polygons_enclose_the_masks_pixels(columns: list[list[int]]) -> None:
 def test_a_compressed_text_holds_the_same_runs(columns: list[list[int]]) -> None:
     counts = counts_of(np.array(columns, np.uint8).T)
     assert runs(compressed(counts)).tolist() == counts
+
+
+@settings(max_examples=60)
+@given(masks, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+def test_the_compressed_text_of_a_part_is_that_of_the_whole_mask(
+    columns: list[list[int]], left: int, top: int, right: int, bottom: int
+) -> None:
+    part = np.array(columns, np.uint8).T
+    whole = np.pad(part, ((top, bottom), (left, right)))
+    found = code(part.astype(bool), left, top, *whole.shape)
+    assert found == compressed(counts_of(whole))
+
+
+@settings(max_examples=60)
+@given(masks)
+def test_parts_and_holes_are_outlined_apart(columns: list[list[int]]) -> None:
+    """Masks of a few pixels keep all their corners: what the parts enclose without the holes is the mask."""
+    mask = np.array(columns, np.uint8).T
+    parts, holes = outlined(mask.astype(bool), 0, 0)
+    enclosed = np.zeros(mask.shape, np.int64)
+    for sign, rings in ((1, parts), (-1, holes)):
+        for ring in rings:
+            enclosed += sign * filled([np.array(ring, int)], mask.shape).astype(np.int64)
+    large = [ring for ring in (*parts, *holes) if cv2.contourArea(np.array(ring, np.float32).reshape(-1, 2)) >= 9]
+    if not large:
+        assert (enclosed == mask).all()
+
+
+def test_a_staircase_is_outlined_by_a_line() -> None:
+    mask = np.tri(60, dtype=bool)
+    ((*corners,), *others), holes = outlined(mask, 100, 200)
+    assert (others, holes) == ([], [])
+    assert len(corners) // 2 <= 5
+    assert cv2.contourArea(np.array(corners, np.float32).reshape(-1, 2)) == pytest.approx(mask.sum(), rel=0.03)
+    assert min(corners[::2]) == 100
+    assert max(corners[1::2]) == 260
 
 
 def test_parts_and_holes_are_counted() -> None:

@@ -22,7 +22,7 @@ from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, argument
 from visionloop.training.configuration import merge_settings
-from visionloop.training.trainers import Setting
+from visionloop.training.trainers import PROTOCOL, Setting
 
 #: Each stage's arguments: "!" after a receipt's URI that is an input, a default otherwise.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -132,6 +132,7 @@ class ToyTrainer:
     """A third party's trainer, as far as a compiled pipeline knows it."""
 
     name = "toy"
+    protocol = PROTOCOL
     logic_version = 1
     tasks = frozenset({"detection"})
     metrics: Mapping[str, tuple[str, ...]] = {"detection": ("mAP50-95",)}

@@ -58,7 +58,7 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
     assert summary["metrics"]["mAP50"] == 1.0
     copies = {info.key for info in open_prefix(tags["visionloop.storage_uri"], "results").objects()}
     sources = {info.key for info in open_prefix(champion.source, "results").objects()}
-    assert copies == sources >= {"MLmodel", "artifacts/best.pt", "detector_code.py", "requirements.txt"}
+    assert copies == sources >= {"MLmodel", "artifacts/best.pt", "model_code.py", "requirements.txt"}
     assert all(f"model/{key}" in published(outcome).receipt.outputs for key in sources)
 
 

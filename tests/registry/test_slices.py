@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.components.evaluate.slices import Slices, match, overlap
-from visionloop.training.trainers import Detection
+from visionloop.training.trainers import Prediction
 
 
-def box(x: float, size: float, index: int = 0, confidence: float = 1.0) -> Detection:
-    return Detection(index, confidence, (x, 0.0, x + size, size))
+def box(x: float, size: float, index: int = 0, confidence: float = 1.0) -> Prediction:
+    return Prediction(index, confidence, (x, 0.0, x + size, size))
 
 
 def test_a_true_box_is_matched_once_and_by_the_most_confident() -> None:
@@ -28,7 +28,7 @@ def test_another_class_or_too_little_overlap_matches_nothing() -> None:
 @pytest.mark.parametrize(("size", "name"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")])
 def test_sizes_are_cocos(size: int, name: str) -> None:
     slices = Slices()
-    assert slices.add([box(0, size), box(500, size)], [box(0, size)]) == 1
+    assert slices.add([box(0, size), box(500, size)], [box(0, size)]) == ([1], [])
     assert slices.metrics() == {f"size:{name}": {"objects": 2, "detections": 1, "recall": 0.5, "precision": 1.0}}
 
 
@@ -45,7 +45,7 @@ detections = st.lists(
 
 
 @given(detections, detections)
-def test_every_match_is_one_to_one(truth: list[Detection], predicted: list[Detection]) -> None:
+def test_every_match_is_one_to_one(truth: list[Prediction], predicted: list[Prediction]) -> None:
     missed, wrong = match(truth, predicted)
     assert len(truth) - len(missed) == len(predicted) - len(wrong)
     assert match(truth, truth) == ([], []) or len(set(truth)) < len(truth)

@@ -6,7 +6,7 @@ A checkpoint is a JSON file. ``offset`` shifts every box by so many pixels, so m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,21 +14,25 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from visionloop.components.evaluate.slices import match, overlap
+from visionloop.components.evaluate.slices import box_of, match, overlap
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import OutOfMemory
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
+from visionloop.data.decoding import decode
 from visionloop.training.catalog import TRAINERS
-from visionloop.training.trainers import ClassCurves, Detection, Evaluation
+from visionloop.training.trainers import PROTOCOL, ClassCurves, Evaluation, Prediction, PredictionSettings
 
 CLASSES = ("dim", "bright")
 BRIGHTNESS = {100: 0, 200: 1}
 SIZE = 96
+
+_DEFAULTS = PredictionSettings()
 
 #: What a training says that it took.
 GPU_HOURS = 1.5
@@ -42,24 +46,26 @@ class ToyPredictor:
         self.classes = tuple(value["classes"])
         self._offset = value["offset"]
 
-    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
-        for path in images:
-            with Image.open(path) as opened:
-                pixels = np.asarray(opened.convert("L"))
+    def predict(
+        self, images: Iterable[NDArray[np.uint8]], settings: PredictionSettings = _DEFAULTS
+    ) -> Iterator[list[Prediction]]:
+        for picture in images:
+            pixels = picture[..., 0]
             found = []
             for brightness, index in BRIGHTNESS.items():
                 rows, columns = np.nonzero(pixels == brightness)
                 if len(rows):
                     box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
                     x1, y1, x2, y2 = map(float, box)
-                    found.append(Detection(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
-            yield [one for one in found if one.confidence >= confidence]
+                    found.append(Prediction(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
+            yield [entry for entry in found if entry.confidence >= settings.confidence]
 
 
 class ToyTrainer:
     """The protocol's part that evaluate and register use."""
 
     name = "toy"
+    protocol = PROTOCOL
     logic_version = 1
     tasks = frozenset({"detection"})
     metrics: ClassVar = {"detection": ("mAP50-95", "mAP50", "box_loss", "lost")}
@@ -84,17 +90,18 @@ class ToyTrainer:
         self.evaluated.append(checkpoint)
         predictor = ToyPredictor(checkpoint)
         images = sorted((dataset / "images" / split).iterdir())
+        pictures = (decode(path.read_bytes()) for path in images)
         overlaps, found, objects = [], 0, 0
         background = len(predictor.classes)
         confusion = [[0] * (background + 1) for _ in range(background + 1)]
-        for number, (path, predicted) in enumerate(zip(images, predictor.predict(images), strict=True)):
+        for number, (path, predicted) in enumerate(zip(images, predictor.predict(pictures), strict=True)):
             label = dataset / "labels" / split / f"{path.stem}.txt"
             truth = [_true(line, background - 1) for line in label.read_text().splitlines()]
             missed, _ = match(truth, predicted)
             objects += len(truth)
             found += len(truth) - len(missed)
             for one in truth:
-                best = max((overlap(one.box, other.box) for other in predicted), default=0.0)
+                best = max((overlap(box_of(one), box_of(other)) for other in predicted), default=0.0)
                 overlaps.append(best)
                 confusion[one.class_index if best >= 0.5 else background][one.class_index] += 1
             on_batch(number + 1, len(images))
@@ -121,10 +128,10 @@ class ToyTrainer:
         return ["numpy"]
 
 
-def _true(line: str, last: int) -> Detection:
+def _true(line: str, last: int) -> Prediction:
     index, x, y, width, height = (float(value) for value in line.split())
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return Detection(min(int(index), last), 1.0, (SIZE * left, SIZE * top, SIZE * right, SIZE * bottom))
+    return Prediction(min(int(index), last), 1.0, (SIZE * left, SIZE * top, SIZE * right, SIZE * bottom))
 
 
 @dataclass(frozen=True)

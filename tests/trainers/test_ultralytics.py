@@ -30,7 +30,7 @@ from visionloop.training.configuration.settings import BASIC, settings_of
 from visionloop.training.trainers import Trainer
 from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
-from visionloop.training.trainers.ultralytics.dataset import write_data_file
+from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import classify, translated
 from visionloop.training.trainers.ultralytics.names import TASK_SUFFIXES
 from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
@@ -54,7 +54,7 @@ def test_it_is_a_trainer_with_the_train_row() -> None:
     trainer: Trainer = TRAINER
     assert trainer.policy is POLICIES["train"]
     assert trainer.name == "ultralytics"
-    assert trainer.tasks == {"detection"}
+    assert trainer.tasks == {"detection", "segmentation", "pose", "classification"}
     assert trainer.metrics["detection"][0] == "mAP50-95"
 
 
@@ -566,7 +566,7 @@ def test_the_data_file_takes_any_path_and_holds_no_name(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (dataset / "images" / split).mkdir(parents=True)
         (dataset / "images" / split / "0.png").touch()
-    path = write_data_file(dataset, ("yes", "n01440764"), ("train", "val"), tmp_path)
+    path = data_argument(dataset, Description("detection", ("yes", "n01440764")), ("train", "val"), tmp_path)
     assert yaml.safe_load(path.read_text(encoding="utf-8")) == {
         "nc": 2,
         "train": str(dataset / "images" / "train"),
@@ -578,9 +578,9 @@ def test_the_data_file_takes_any_path_and_holds_no_name(tmp_path: Path) -> None:
 def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / "train").mkdir(parents=True)
     with pytest.raises(InvalidDataset, match="train has no image"):
-        write_data_file(tmp_path, ("a",), ("train",), tmp_path)
+        data_argument(tmp_path, Description("detection", ("a",)), ("train",), tmp_path)
     with pytest.raises(InvalidDataset, match="test has no image"):
-        write_data_file(tmp_path, ("a",), ("test",), tmp_path)
+        data_argument(tmp_path, Description("detection", ("a",)), ("test",), tmp_path)
 
 
 def test_a_folder_that_hides_labels_is_refused(tmp_path: Path) -> None:
@@ -588,7 +588,7 @@ def test_a_folder_that_hides_labels_is_refused(tmp_path: Path) -> None:
     image.parent.mkdir(parents=True)
     image.touch()
     with pytest.raises(InvalidDataset, match="rename"):
-        write_data_file(tmp_path, ("a",), ("train",), tmp_path)
+        data_argument(tmp_path, Description("detection", ("a",)), ("train",), tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\0" * 40])

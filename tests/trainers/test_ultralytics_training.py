@@ -17,7 +17,8 @@ import pytest
 import ultralytics_training as tiny
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, SickMachine
-from visionloop.training.trainers import Evaluation, TrainingJob, TrainingResult
+from visionloop.data.decoding import decode
+from visionloop.training.trainers import Evaluation, PredictionSettings, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, environment
 
 SCRIPT = Path(tiny.__file__)
@@ -341,10 +342,7 @@ def test_memory_that_runs_out_is_told_at_once(dataset: Path, tmp_path: Path, mon
     assert len(calls) == 1
 
 
-def test_other_tasks_and_foreign_checkpoints_are_refused(dataset: Path, tmp_path: Path) -> None:
-    job = tiny.job(dataset, tmp_path)
-    with pytest.raises(InvalidConfig, match="segmentation"):
-        TRAINER.train(TrainingJob(**{**vars(job), "task": "segmentation"}), tiny.SilentListener())
+def test_a_foreign_checkpoint_is_refused(dataset: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "epoch_1.pt"
     foreign.write_bytes(b"none")
     with pytest.raises(InvalidReceipt, match=r"epoch_1\.pt"):
@@ -569,26 +567,34 @@ def test_an_evaluation_of_a_missing_split_is_refused(uninterrupted: Finished, tm
         evaluate(uninterrupted.output["best"], tmp_path, tmp_path / "evaluation")
 
 
-def test_predictions_in_order(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
+def test_predictions_in_order(uninterrupted: Finished, dataset: Path) -> None:
     predictor = TRAINER.predictor(Path(uninterrupted.output["best"]))
     assert predictor.classes == tiny.CLASSES
-    images = sorted((dataset / "images" / "test").iterdir())
-    forwards = list(predictor.predict(images, confidence=0.0005))
+    paths = sorted((dataset / "images" / "test").iterdir())
+    images = [decode(path.read_bytes()) for path in paths]
+    few = PredictionSettings(confidence=0.0005)
+    forwards = list(predictor.predict(images, few))
     assert any(forwards)
-    for detections in forwards:
-        confidences = [detection.confidence for detection in detections]
+    for predictions in forwards:
+        confidences = [prediction.confidence for prediction in predictions]
         assert confidences == sorted(confidences, reverse=True)
-        for detection in detections:
-            x1, y1, x2, y2 = detection.box
+        for prediction in predictions:
+            assert prediction.box is not None
+            x1, y1, x2, y2 = prediction.box
             assert 0 <= x1 <= x2 <= 64
             assert 0 <= y1 <= y2 <= 64
-            assert detection.class_index in range(3)
-    assert list(predictor.predict(images[::-1], confidence=0.0005)) == forwards[::-1]
-    assert not any(predictor.predict(images, confidence=1.0))
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    with pytest.raises(InvalidDataset, match=r"broken\.png"):
-        list(predictor.predict([images[0], broken]))
+            assert prediction.class_index in range(3)
+    assert list(predictor.predict(images[::-1], few)) == forwards[::-1]
+    assert not any(predictor.predict(images, PredictionSettings(confidence=1.0)))
+
+
+def test_the_code_of_models_registered_before_hands_paths_and_a_confidence(
+    uninterrupted: Finished, dataset: Path
+) -> None:
+    predictor: Any = TRAINER.predictor(Path(uninterrupted.output["best"]))
+    paths = sorted((dataset / "images" / "test").iterdir())[:2]
+    images = [decode(path.read_bytes()) for path in paths]
+    assert list(predictor.predict(paths, 0.0005)) == list(predictor.predict(images, PredictionSettings(0.0005)))
 
 
 @pytest.mark.gpu

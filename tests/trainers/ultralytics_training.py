@@ -1,4 +1,4 @@
-"""A tiny detection dataset and a training on it, run in a process of its own by the tests."""
+"""A tiny dataset of each task and a training on it, run in a process of its own by the tests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 from PIL import Image
 
+from visionloop.training.configuration.settings import PRIMARY_METRICS
 from visionloop.training.trainers import EpochReport, TrainingJob
 
 CLASSES = ("red", "blau grün", "노랑")
@@ -47,8 +48,49 @@ class SilentListener:
         return True
 
 
-def write_dataset(folder: Path, counts: dict[str, int], side: int = 64) -> Path:
+#: The architecture of each task that is trained from scratch.
+ARCHITECTURES = {
+    "detection": "yolo11n.yaml",
+    "segmentation": "yolo11n-seg.yaml",
+    "pose": "yolo11n-pose.yaml",
+    "classification": "yolo11n-cls.yaml",
+}
+
+#: The keypoints of a square, and the index of each one's counterpart in a mirrored picture.
+KEYPOINTS = ("top left", "top right", "centre")
+FLIP = (1, 0, 2)
+
+
+def label(task: str, index: int, x: float, y: float, size: float) -> str:
+    """The line of a square, in shares of the image: its box, its outline, or its box and keypoints."""
+    values = [x + size / 2, y + size / 2, size, size]
+    if task == "segmentation":
+        values = [x, y, x + size, y, x + size, y + size, x, y + size]
+    elif task == "pose":
+        values += [x, y, 2, x + size, y, 2, x + size / 2, y + size / 2, 1]
+    return " ".join([str(index), *(f"{value:.6f}" for value in values)])
+
+
+def write_images_of_classes(folder: Path, counts: dict[str, int], side: int = 64) -> Path:
+    """Images with one coloured square each, in a folder for each class; val has none of the first class."""
+    generator = numpy.random.default_rng(7)
+    for split, count in counts.items():
+        folders = [folder / split / f"{index:05}_{name}" for index, name in enumerate(CLASSES)]
+        for place in folders:
+            place.mkdir(parents=True)
+        for number in range(count):
+            index = number % len(CLASSES) if split != "val" else 1 + number % (len(CLASSES) - 1)
+            pixels = generator.integers(90, 130, (side, side, 3), dtype=numpy.uint8)
+            x, y = (int(generator.integers(0, side // 2)) for _ in range(2))
+            pixels[y : y + side // 2, x : x + side // 2] = COLOURS[index]
+            Image.fromarray(pixels).save(folders[index] / f"{number:03}.png")
+    return folder
+
+
+def write_dataset(folder: Path, counts: dict[str, int], side: int = 64, task: str = "detection") -> Path:
     """Images with one or two coloured squares each, and their labels."""
+    if task == "classification":
+        return write_images_of_classes(folder, counts, side)
     generator = numpy.random.default_rng(7)
     for split, count in counts.items():
         for number in range(count):
@@ -58,21 +100,20 @@ def write_dataset(folder: Path, counts: dict[str, int], side: int = 64) -> Path:
                 size = int(generator.integers(14, 26))
                 x, y = (int(generator.integers(0, side - size)) for _ in range(2))
                 pixels[y : y + size, x : x + size] = COLOURS[index]
-                box = [(x + size / 2) / side, (y + size / 2) / side, size / side, size / side]
-                lines.append(" ".join([str(index), *(f"{value:.6f}" for value in box)]))
+                lines.append(label(task, int(index), x / side, y / side, size / side))
             image = folder / "images" / split / f"{number:03}.png"
-            label = folder / "labels" / split / f"{number:03}.txt"
-            for path in (image, label):
+            labels = folder / "labels" / split / f"{number:03}.txt"
+            for path in (image, labels):
                 path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(image)
-            label.write_text("\n".join(lines) + "\n")
+            labels.write_text("\n".join(lines) + "\n")
     return folder
 
 
-def configuration(**changes: Any) -> dict[str, Any]:
-    """The configuration of a training whose result does not depend on interruptions."""
+def configuration(task: str = "detection", **changes: Any) -> dict[str, Any]:
+    """The configuration of a training of a task."""
     return {
-        "model": "yolo11n.yaml",
+        "model": ARCHITECTURES[task],
         "imgsz": 64,
         "epochs": 3,
         "batch": 4,
@@ -80,14 +121,13 @@ def configuration(**changes: Any) -> dict[str, Any]:
         "optimizer": "SGD",
         "seed": 3,
         "patience": 100,
-        "primary_metric": "mAP50-95",
+        "primary_metric": PRIMARY_METRICS[task],
         "primary_metric_mode": "max",
         "device": "cpu",
         "workers": 0,
         "cache": False,
         "nbs": 4,
-        "mosaic": 0.0,
-        "close_mosaic": 0,
+        **({} if task == "classification" else {"mosaic": 0.0, "close_mosaic": 0}),
         **changes,
     }
 
@@ -96,15 +136,18 @@ def job(dataset: Path, work: Path, **changes: Any) -> TrainingJob:
     """A job on the tiny dataset; ``checkpoint``, ``weights`` and ``batch`` are the job's, all else is configuration."""
     own = {name: changes.pop(name, None) for name in ("checkpoint", "weights")}
     batch = changes.pop("job_batch", None)
-    config = configuration(**changes)
+    task = changes.pop("task", "detection")
+    config = configuration(task, **changes)
     work.mkdir(parents=True, exist_ok=True)
     return TrainingJob(
-        task="detection",
+        task=task,
         dataset=dataset,
         classes=CLASSES,
         config=config,
         work=work,
         batch=batch or config["batch"],
+        keypoints=KEYPOINTS if task == "pose" else (),
+        flip=FLIP if task == "pose" else (),
         **own,
     )
 

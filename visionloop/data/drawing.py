@@ -46,7 +46,7 @@ class Mark:
         polygons: Outlines, each x1, y1, x2, y2 ….
         points: x and y of each.
         colour: A colour as CSS writes it.
-        text: A few ASCII characters at the box's upper left corner.
+        text: A few ASCII characters at its upper left corner.
         style: ``wrong`` stands out and may lie outside the image, ``thin`` is shown beside others.
     """
 
@@ -135,7 +135,7 @@ class _Pen:
             self._lines(mark, _WRONG, 3)
         else:
             self._lines(mark, mark.colour, 1 if mark.style == "thin" else 2)
-        if mark.text and mark.box is not None:
+        if mark.text:
             self._text(mark)
 
     def _lines(self, mark: Mark, colour: str, width: int) -> None:
@@ -152,9 +152,10 @@ class _Pen:
             self._draw.ellipse((column - width, row - width, column + width, row + width), colour)
 
     def _text(self, mark: Mark) -> None:
-        if mark.box is None:
+        corners = [self._point(x, y) for x, y in _points(mark)]
+        if not corners:
             return
-        left, top, _, _ = self._corners(mark.box)
+        left, top = min(x for x, _ in corners), min(y for _, y in corners)
         # Pillow's own font has Latin letters only.
         text = mark.text.encode("ascii", "replace").decode()[:24]
         corner = (left + 2, max(0.0, top - 11))

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from visionloop.core.pictures import open_picture
-from visionloop.data.decoding import Undecodable, check
+from visionloop.data.decoding import Undecodable, check, decode
 
 #: What MLflow's scoring server, and ``visionloop serve``, set: a text that a stranger sends is never a path.
 SERVED_VARIABLE = "__pyfunc_model_path__"
@@ -53,10 +52,9 @@ def encoded_images(model_input: Any, *, served: bool) -> list[bytes]:
     ]
 
 
-def extension(data: bytes) -> str:
-    """The extension of a file with these contents, without the dot, for libraries that go by it."""
-    with open_picture(data) as image:
-        return str(image.format).lower()
+def pixels(data: bytes) -> NDArray[np.uint8]:
+    """The picture of a file with these contents, as it is shown: height × width × 3 in RGB."""
+    return decode(data)
 
 
 def _as_list(value: Any) -> list[Any]:

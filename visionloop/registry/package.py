@@ -22,7 +22,7 @@ from visionloop.core import damage, receipts
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.packages import not_installed
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.registry import archive
+from visionloop.registry import archive, outputs
 from visionloop.training import catalog
 from visionloop.training.tracking.connection import describe, is_mlflows, prepare_import, quiet_import
 from visionloop.training.trainers import Trainer
@@ -32,7 +32,7 @@ CHECKPOINT = "checkpoint"
 ARCHIVE = "visionloop.zip"
 
 #: The code that MLflow runs when the model is loaded; never imported here, because it imports mlflow.
-CODE = Path(__file__).with_name("detector_code.py")
+CODE = Path(__file__).with_name("model_code.py")
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,34 +90,44 @@ def build(
             },
             # Set, not inferred: inferring imports the model and takes seconds.
             pip_requirements=sorted({*archive.requirements(), *trainer.requirements()}),
-            signature=_signature(signature_confidence),
+            signature=_signature(description.task, signature_confidence),
             input_example=[base64.b64encode(example_image()).decode()],
             metadata={"visionloop": msgspec.to_builtins(description)},
         )
     _forget_machine(folder / DESCRIPTION_FILE)
 
 
-def _signature(confidence: float) -> Any:
+def _signature(task: str, confidence: float) -> Any:
     """What MLflow's pages and servers show: parameters and outputs.
 
     Without inputs: with a schema of them MLflow refuses PIL images and arrays before the model sees them.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, Object, Property
+    from mlflow.types.schema import Array, Map, Object, Property
 
-    detection = Object(
-        [
-            Property("class", DataType.string),
-            Property("class_index", DataType.long),
-            Property("confidence", DataType.double),
-            Property("box", Array(DataType.double)),
+    numbers = Array(DataType.double)
+    entry = [
+        Property("class", DataType.string),
+        Property("class_index", DataType.long),
+        Property("confidence", DataType.double),
+    ]
+    params = []
+    if task != "classification":
+        entry.append(Property("box", numbers))
+        params.append(ParamSpec(outputs.CONFIDENCE, "double", confidence))
+    if task == "segmentation":
+        mask = Object([Property("size", Array(DataType.long)), Property("counts", DataType.string)])
+        entry += [
+            Property("polygons", Array(numbers), required=False),
+            Property("holes", Array(numbers), required=False),
+            Property("mask", mask, required=False),
         ]
-    )
-    return ModelSignature(
-        outputs=Schema([ColSpec(Array(detection))]),
-        params=ParamSchema([ParamSpec("confidence", "double", confidence)]),
-    )
+        params.append(ParamSpec(outputs.MASKS, "boolean", False))
+    if task == "pose":
+        entry.append(Property("keypoints", Map(numbers), required=False))
+    schema = Schema([ColSpec(Array(Object(entry)))])
+    return ModelSignature(outputs=schema, params=ParamSchema(params)) if params else ModelSignature(outputs=schema)
 
 
 def example_image() -> bytes:

@@ -66,7 +66,12 @@ def class_index(dataset: Annotations) -> dict[int, int]:
 def class_folders(dataset: Annotations) -> dict[int, str]:
     """A safe ImageFolder name by class id, whose alphabetical order is that of ``class_order``: ``00001_car``."""
     names = class_order(dataset)
-    return {key: f"{index:05d}_{_safe(names[index])}" for key, index in class_index(dataset).items()}
+    return {key: class_folder(index, names[index]) for key, index in class_index(dataset).items()}
+
+
+def class_folder(index: int, name: str) -> str:
+    """The folder of a class in an ImageFolder."""
+    return f"{index:05d}_{_safe(name)}"
 
 
 def keypoint_shape(dataset: Annotations) -> tuple[int, int] | None:
@@ -76,6 +81,18 @@ def keypoint_shape(dataset: Annotations) -> tuple[int, int] | None:
         counts = pc.list_value_length(dataset.objects["keypoints"]).drop_null()
         named = next((count // 3 for count in pc.unique(counts).to_pylist() if count), None)
     return None if named is None else (named, 3)
+
+
+def keypoint_names(dataset: Annotations) -> tuple[str, ...] | None:
+    """The keypoints' names in the order of a label; None for another task than pose.
+
+    They are ``0``, ``1`` … where the dataset has none, or two of the same name: a prediction's keypoints are found by name.
+    """
+    shape = keypoint_shape(dataset) if dataset.task == "pose" else None
+    if shape is None:
+        return None
+    named = next((class_.keypoints for class_ in dataset.classes if class_.keypoints), ())
+    return named if len(set(named)) == shape[0] else tuple(map(str, range(shape[0])))
 
 
 def flip_index(dataset: Annotations) -> tuple[int, ...] | None:

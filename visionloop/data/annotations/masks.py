@@ -19,6 +19,12 @@ MOST_PIXELS = 178_956_970
 #: How many distances between the points of two rings are held at once.
 _DISTANCES = 2**20
 
+#: How far an outline may leave the pixels' edges: a staircase of single pixels becomes a line.
+_STEP = 0.75
+
+#: The area in pixels below which an outline keeps all its corners.
+_SMALL = 9
+
 #: How many cells a union is drawn in.
 _CELLS = 2**20
 
@@ -54,6 +60,56 @@ def runs(counts: Sequence[int] | str) -> npt.NDArray[np.int64]:
     if shift:
         raise ValueError("its text ends within a run")
     return np.array(values, np.int64)
+
+
+def compressed(pixels: npt.NDArray[np.bool_], left: int, top: int, height: int, width: int) -> str:
+    """COCO's compressed text of a mask.
+
+    Args:
+        pixels: The part of the mask outside which nothing is set, rows × columns.
+        left: The column of its first one.
+        top: The row of its first one.
+        height: Of the whole mask, in pixels.
+        width: Of the whole mask, in pixels.
+    """
+    columns = np.zeros((pixels.shape[1], height), bool)
+    columns[:, top : top + len(pixels)] = pixels.T
+    flat = np.concatenate([[False], columns.reshape(-1), [False]])
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + left * height
+    lengths = np.diff(turns, prepend=0, append=height * width).tolist()
+    if len(lengths) > 1 and lengths[-1] == 0:
+        lengths.pop()  # the mask ends with a pixel that is set
+    characters = []
+    for index, length in enumerate(lengths):
+        value = length - lengths[index - 2] if index > 2 else length
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            characters.append(chr((bits | 32 if more else bits) + 48))
+    return "".join(characters)
+
+
+def outlined(pixels: npt.NDArray[np.bool_], left: int, top: int) -> tuple[list[list[float]], list[list[float]]]:
+    """The outlines of a mask's parts and of the holes in them, each x1, y1, x2, y2 …, to within ``_STEP`` of a pixel's edges.
+
+    Args:
+        pixels: Rows × columns.
+        left: x of its left border in the picture.
+        top: y of its upper border.
+    """
+    parts: list[list[float]] = []
+    holes: list[list[float]] = []
+    set_pixels = np.ascontiguousarray(pixels, np.uint8)
+    for ring in _rings(set_pixels):
+        x, y = min((int(y), int(x)) for x, y in ring)[::-1]
+        corners = cv2.approxPolyDP(ring.astype(np.float32), _STEP, closed=True).reshape(-1, 2)
+        if len(corners) < 3 or cv2.contourArea(corners) < _SMALL:
+            corners = ring.astype(np.float32)
+        (parts if set_pixels[y, x] else holes).append(
+            (corners + np.array([left, top], np.float32)).reshape(-1).tolist()
+        )
+    return parts, holes
 
 
 def outlines(counts: Sequence[int] | str, height: int, width: int) -> Outlines:

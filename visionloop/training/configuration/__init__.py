@@ -4,7 +4,7 @@ Pure functions: no store, no engine, no training library. The order is that of d
 """
 
 from visionloop.training.configuration.arguments import merge_settings, parse_settings
-from visionloop.training.configuration.resolve import Resolved, check_model_task, resolve, split_strategy
+from visionloop.training.configuration.resolve import Resolved, check_model_task, interpolation, resolve, split_strategy
 from visionloop.training.configuration.settings import BASIC, Description, describe, settings_of
 from visionloop.training.configuration.values import canonical_value
 
@@ -15,6 +15,7 @@ __all__ = [
     "canonical_value",
     "check_model_task",
     "describe",
+    "interpolation",
     "merge_settings",
     "parse_settings",
     "resolve",

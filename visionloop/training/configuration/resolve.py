@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.reduced import INTERPOLATIONS
+from visionloop.training.catalog import check_protocol
 from visionloop.training.configuration import sources as origin
 from visionloop.training.configuration.settings import (
     ALIASES,
@@ -86,7 +87,7 @@ def resolve(
     """
     merged, sources = _merge(origin.levels(arguments, environment, read_file))
     trainer_name = _trainer_name(merged, sources, trainers)
-    trainer = trainers[trainer_name]
+    trainer = check_protocol(trainers[trainer_name], trainer_name)
     settings = settings_of(trainer, task)
     _refuse_foreign(merged, sources, settings, trainer)
     _refuse_empty(merged, sources, settings)
@@ -98,7 +99,7 @@ def resolve(
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
     _check_imgsz(values, sources)
-    _check_resize(values, sources, trainer)
+    _check_resize(values, sources, trainer, task)
     _settle_starting_weights(values, sources, trainer)
     _settle_metric_mode(values, sources)
     values["patience"] = values["patience"] or 0  # 0 is the only spelling of off
@@ -119,6 +120,12 @@ def split_strategy(environment: Mapping[str, str]) -> dict[str, object] | None:
             f'split_strategy in CONFIG is {shown(rule)}: give an object such as {{"train": 0.8, "val": 0.1, "test": 0.1}}.'
         )
     return rule
+
+
+def interpolation(trainer: Trainer, task: str) -> str | None:
+    """The interpolation by which a trainer's loader shrinks the images of a task; None where it names none that is known here."""
+    name = getattr(trainer, "interpolation", {}).get(task)
+    return name if name in INTERPOLATIONS else None
 
 
 def check_model_task(model: str, task: str, trainer: Trainer) -> None:
@@ -263,15 +270,15 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
         )
 
 
-def _check_resize(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
+def _check_resize(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer, task: str) -> None:
     """Refuses images that would be enlarged again, and a trainer that does not say how its loader shrinks them."""
     resize, imgsz = values["resize"], values["imgsz"]
     if not isinstance(resize, int) or not isinstance(imgsz, int) or not resize:
         return
     given = f"resize in {origin.in_words(sources['resize'])} is {resize}"
-    if getattr(trainer, "interpolation", None) not in INTERPOLATIONS:
+    if interpolation(trainer, task) is None:
         raise InvalidConfig(
-            f"{given}, but the trainer {trainer.name} does not say how it shrinks images: leave resize out."
+            f"{given}, but the trainer {trainer.name} does not say how it shrinks the images of {task}: leave resize out."
         )
     if resize < imgsz:
         raise InvalidConfig(

@@ -10,6 +10,14 @@ from visionloop.training.trainers import Setting, Trainer, Value
 #: imgsz must be a multiple of this (the deepest stride of the detectors).
 IMGSZ_MULTIPLE = 32
 
+#: The metric by which models of a task are compared where nothing else is asked for.
+PRIMARY_METRICS: Mapping[str, str] = {
+    "detection": "mAP50-95",
+    "segmentation": "mask_mAP50-95",
+    "pose": "pose_mAP50-95",
+    "classification": "accuracy_top1",
+}
+
 #: Basic settings with their documented defaults; outside the ranges, no training makes sense. A trainer's setting of the same
 #: name replaces a basic one (another default model, fewer optimizers).
 BASIC: Mapping[str, Setting] = {
@@ -88,14 +96,15 @@ class Description:
 def settings_of(trainer: Trainer, task: str) -> dict[str, Setting]:
     """All settings of a trainer for a task, basic ones first.
 
-    ``primary_metric`` gets the trainer's metrics for this task as choices, and the first of them as default if
-    mAP50-95 is not among them.
+    ``primary_metric`` gets the trainer's metrics for this task as choices, and the first of them as default if the task's own is
+    not among them.
     """
     settings = {**BASIC, **trainer.settings(task)}
     metrics = tuple(trainer.metrics.get(task, ()))
     primary = settings["primary_metric"]
     if metrics and not primary.choices:
-        default = primary.default if primary.default in metrics else metrics[0]
+        own = PRIMARY_METRICS.get(task)
+        default = own if own in metrics else metrics[0]
         settings["primary_metric"] = replace(primary, choices=metrics, default=default)
     return settings
 

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from visionloop.core.policy import StagePolicy
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 Value = bool | int | float | str | None
+
+#: The version of the protocol: 2 predicts on arrays, and gives masks, keypoints and classes of whole images.
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class TrainingJob:
         checkpoint: The checkpoint to resume from (written by this trainer as an ``EpochReport.checkpoint``), or None.
         batch: The batch to use, smaller than the configured one after the GPU's memory ran out; accumulation keeps the
             effective batch.
+        keypoints: For pose the keypoints' names, in their order in a label.
+        flip: For pose the index of each keypoint's counterpart in a mirrored image; empty where that is not known.
     """
 
     task: str
@@ -68,6 +74,8 @@ class TrainingJob:
     work: Path
     checkpoint: Path | None
     batch: int
+    keypoints: tuple[str, ...] = ()
+    flip: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,12 +131,41 @@ class TrainingResult:
 
 
 @dataclass(frozen=True)
-class Detection:
-    """One predicted or true object: class index, confidence (1.0 if true), box x1, y1, x2, y2 in pixels."""
+class Prediction:
+    """One predicted or true object, or one class of a whole image. Coordinates are pixels of the picture as it is shown.
+
+    Attributes:
+        class_index: The class, by the model's own order.
+        confidence: From 0 to 1; 1 if it is true.
+        box: x1, y1, x2, y2; None for a class of a whole image.
+        polygons: The outlines of an object's parts, each x1, y1, x2, y2 …; empty without a mask.
+        holes: The outlines of what lies inside them and is not the object, in the same form.
+        keypoints: x, y and confidence by the keypoint's name; empty without keypoints.
+        mask: The mask as COCO's compressed run-length code of the whole picture, where it was asked for.
+    """
 
     class_index: int
     confidence: float
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float] | None = None
+    polygons: Sequence[Sequence[float]] = ()
+    holes: Sequence[Sequence[float]] = ()
+    keypoints: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """What a prediction is asked for.
+
+    Attributes:
+        confidence: The least confidence of an object; a class of a whole image is given whatever its confidence.
+        masks: Whether the masks themselves are wanted beside their outlines.
+        classes: How many classes of a whole image are given, the most confident first.
+    """
+
+    confidence: float = 0.25
+    masks: bool = False
+    classes: int = 5
 
 
 @dataclass(frozen=True)
@@ -178,8 +215,15 @@ class Predictor(Protocol):
 
     classes: tuple[str, ...]
 
-    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
-        """Yields the detections of each image, in order."""
+    def predict(
+        self, images: Iterable[NDArray[np.uint8]], settings: PredictionSettings = PredictionSettings()
+    ) -> Iterator[list[Prediction]]:
+        """Yields what each image shows, in their order, the most confident first.
+
+        Args:
+            images: Height × width × 3 each, in RGB, as it is shown. They are taken one after the other.
+            settings: What is asked for.
+        """
 
 
 @runtime_checkable
@@ -201,7 +245,7 @@ class Trainer(Protocol):
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).
 
-    A trainer may have ``interpolation``, the name of the one by which its loader shrinks an image to ``imgsz``
+    A trainer may have ``interpolation``: by task the name of the one by which its loader shrinks an image to ``imgsz``
     (``visionloop.data.reduced``); without it the setting ``resize`` is refused.
 
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
@@ -209,6 +253,9 @@ class Trainer(Protocol):
     """
 
     name: str
+    #: The version of this protocol that the trainer speaks: ``PROTOCOL``.
+    protocol: int
+    #: Raised where equal inputs give other weights.
     logic_version: int
     #: Tasks that this trainer trains end to end.
     tasks: frozenset[str]

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from PIL import Image
 from visionloop.core.errors import InvalidConfig, OutOfMemory
 from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import (
-    Detection,
+    PROTOCOL,
     EpochReport,
     Evaluation,
     Listener,
+    Prediction,
+    PredictionSettings,
     Predictor,
     Setting,
     TrainingJob,
@@ -41,11 +43,14 @@ FAULTS = ("none", "silent", "killed", "terminated", "crashed", "diverged", "defe
 
 Array = NDArray[np.float64]
 
+_DEFAULTS = PredictionSettings()
+
 
 class ToyTrainer:
     """The protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "toy"
+    protocol = PROTOCOL
     logic_version = 1
     tasks = frozenset({"detection"})
     policy: StagePolicy = replace(POLICIES["train"], image="example-trainer", gpus=0)
@@ -137,14 +142,16 @@ class ToyPredictor:
         self.classes = tuple(model["classes"])
         self._weights: Array = np.array(model["weights"])
 
-    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
-        """Yields at most one detection an image."""
-        for path in images:
-            with Image.open(path) as image:
-                chances = _chances(self._weights, _features(image.convert("L"))[None])[0]
-                box = (0.0, 0.0, float(image.width), float(image.height))
-                found = Detection(int(chances.argmax()), float(chances.max()), box)
-            yield [found] if found.confidence >= confidence else []
+    def predict(
+        self, images: Iterable[NDArray[np.uint8]], settings: PredictionSettings = _DEFAULTS
+    ) -> Iterator[list[Prediction]]:
+        """Yields at most one object an image."""
+        for pixels in images:
+            image = Image.fromarray(pixels)
+            chances = _chances(self._weights, _features(image.convert("L"))[None])[0]
+            box = (0.0, 0.0, float(image.width), float(image.height))
+            found = Prediction(int(chances.argmax()), float(chances.max()), box)
+            yield [found] if found.confidence >= settings.confidence else []
 
 
 def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> tuple[dict[str, Any], Path]:

@@ -7,9 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES, StagePolicy
-from visionloop.training.trainers import Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.tasks import TASKS
@@ -23,9 +22,11 @@ class UltralyticsTrainer:
 
     name = "ultralytics"
     logic_version = 1
-    tasks = frozenset({"detection"})
+    protocol = PROTOCOL
+    tasks = frozenset(TASKS)
     label_files = False
-    interpolation = "linear"
+    #: The images of classification are shrunk by another library's antialiasing.
+    interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
     policy: StagePolicy = POLICIES["train"]
     metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
 
@@ -57,7 +58,6 @@ class UltralyticsTrainer:
         """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
         from visionloop.training.trainers.ultralytics import training
 
-        self._check_task(job.task)
         return training.train(job, listener)
 
     def evaluate(
@@ -78,7 +78,7 @@ class UltralyticsTrainer:
         """Loads a model file for inference."""
         from visionloop.training.trainers.ultralytics import prediction
 
-        return prediction.DetectionPredictor(checkpoint)
+        return prediction.UltralyticsPredictor(checkpoint)
 
     def download_weights(self, model: str, folder: Path) -> Path:
         """Fetches the weights of a bare model name; called only where VISIONLOOP_ALLOW_DOWNLOAD=1."""
@@ -89,12 +89,6 @@ class UltralyticsTrainer:
     def requirements(self) -> list[str]:
         """The pinned pip requirements that loading a model file needs."""
         return [f"{name}=={version(name)}" for name in REQUIREMENTS]
-
-    def _check_task(self, task: str) -> None:
-        if task not in self.tasks:
-            raise InvalidConfig(
-                f"The ultralytics trainer does not train {task} yet: choose one of {', '.join(sorted(self.tasks))}."
-            )
 
 
 TRAINER = UltralyticsTrainer()

@@ -94,11 +94,20 @@ def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], p
     model.nc = len(state["names"])
     model.names = dict(enumerate(state["names"]))
     model.task = state["task"]
+    if state.get("keypoints"):
+        # By class index, as the library keeps them; the names are those of every class.
+        model.kpt_names = {index: list(state["keypoints"]) for index in range(model.nc)}
     arguments = {"task": state["task"], "imgsz": state["imgsz"], "single_cls": state["single_cls"]}
     model.args = dict(arguments)
     buffer = io.BytesIO()  # given a path, torch would name the archive after it
     torch.save({"epoch": -1, "license": LICENSE, "model": model, "train_args": arguments}, buffer)
     path.write_bytes(buffer.getvalue())
+
+
+def keypoint_names(model: Any) -> tuple[str, ...]:
+    """The names of a model's keypoints in their order; empty where it has none."""
+    names = getattr(model, "kpt_names", None)
+    return tuple(map(str, names[0])) if names else ()
 
 
 def load_model(path: Path) -> Any:

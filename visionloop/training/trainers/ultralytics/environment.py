@@ -77,6 +77,7 @@ MODULES = (
     "ultralytics.data.dataset",
     "ultralytics.data.utils",
     "ultralytics.engine.trainer",
+    "ultralytics.engine.validator",
     "ultralytics.models.yolo.detect",
     "ultralytics.nn.tasks",
 )
@@ -109,6 +110,7 @@ def library() -> Any:
     library_settings.update({name: False for name in SETTINGS_OFF if name in library_settings})
     _keep_from_network(ultralytics)
     _keep_from_dataset(ultralytics)
+    _describe_folders(ultralytics)
     _read_images_as_validated(ultralytics)
     _refuse_to_leave_out(ultralytics.data.dataset.YOLODataset)
     ultralytics.engine.trainer.check_amp = mixed_precision_works
@@ -143,6 +145,18 @@ def _keep_from_dataset(ultralytics: Any) -> None:
     ultralytics.data.utils._replace_image = lambda *_: None
 
 
+def _describe_folders(ultralytics: Any) -> None:
+    """Has the library take a folder of classes as it is: it lists all files to count them, and refuses one without images to train on."""
+
+    def described(dataset: str | Path, split: str = "") -> dict[str, Any]:
+        folders = {name: Path(dataset) / name for name in ("train", "val", "test")}
+        names = dict(enumerate(sorted(path.name for path in folders["train"].iterdir() if path.is_dir())))
+        return {**folders, "nc": len(names), "names": names, "channels": 3}
+
+    for module in (ultralytics.engine.trainer, ultralytics.engine.validator):
+        module.check_cls_dataset = described
+
+
 def _read_images_as_validated(ultralytics: Any) -> None:
     """Has the library read each image through Visionloop's decoder, and take its size from the same header."""
 
@@ -154,6 +168,10 @@ def _read_images_as_validated(ultralytics: Any) -> None:
             raise InvalidDataset(f"{Path(file).name} is {error}; replace it, or leave it out.") from error
 
     ultralytics.data.base.imread = imread
+    classified = ultralytics.data.dataset.ClassificationDataset
+    classified.imread = staticmethod(imread)
+    # Its scan opens each image at each start, and goes on without those that Pillow refuses.
+    classified.verify_images = lambda self: self.samples
     ultralytics.data.utils.check_image = lambda file: ("", check_size(file))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy
 
 from visionloop.training.trainers import ClassCurves, Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
-from visionloop.training.trainers.ultralytics.dataset import write_data_file
+from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.environment import plotting
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
 from visionloop.training.trainers.ultralytics.session import resolve_device
-from visionloop.training.trainers.ultralytics.tasks import task_of_library
+from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure, task_of_library
 
 #: Names of the library's metrics for one class, in its order.
 CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
@@ -36,7 +37,7 @@ def evaluate(
 
     Args:
         checkpoint: A ``TrainingResult.best``.
-        dataset: Folder with ``images/{split}/…`` and ``labels/{split}/…``.
+        dataset: Folder with ``images/{split}/…`` and ``labels/{split}/…``, or ``{split}/{class}/…``.
         split: ``train``, ``val`` or ``test``.
         config: Settings; ``imgsz``, ``batch``, ``conf`` (0.001), ``iou`` (0.7), ``max_det`` and ``device`` are used.
         work: A writable folder; plots are written there.
@@ -52,16 +53,18 @@ def evaluate(
         OutOfMemory: If the GPU's memory is used up.
         SickMachine: If the GPU is lost.
     """
-    from visionloop.training.trainers.ultralytics.validation import validation_class
+    from visionloop.training.trainers.ultralytics.validation import ClassValidation, validation_class
 
     batch, imgsz = int(config.get("batch", 16)), int(config.get("imgsz", 640))
     with translated(batch, imgsz), plotting():
         device = resolve_device(config.get("device"))
         loaded = files.load_model(checkpoint)
+        task = task_of_library(loaded.task)
         classes = tuple(loaded.names[index] for index in range(len(loaded.names)))
         work.mkdir(parents=True, exist_ok=True)
-        data = write_data_file(dataset, classes, (split,), work)
-        validator = validation_class(task_of_library(loaded.task))(
+        description = Description(task, classes, len(files.keypoint_names(loaded.model)))
+        data = data_argument(dataset, description, (split,), work)
+        validator = validation_class(task)(
             on_batch,
             save_dir=work / "evaluation",
             args={
@@ -84,41 +87,70 @@ def evaluate(
             },
         )
         results = validator(model=loaded.model)
-    per_class = {
-        classes[index]: dict(zip(CLASS_METRICS, map(float, validator.metrics.class_result(row)), strict=True))
-        for row, index in enumerate(validator.metrics.ap_class_index)
-    }
-    # Without an object the library says 0, which would be a result.
-    unlabelled = {} if per_class else dict.fromkeys(val_metrics(results), f"the split {split} has no labelled object")
-    absent = dict.fromkeys(CLASS_METRICS, f"the split {split} has no object of this class")
-    return Evaluation(
-        metrics={} if unlabelled else val_metrics(results),
-        per_class=per_class,
-        not_measured=unlabelled,
-        not_measured_per_class={name: absent for name in classes if name not in per_class},
+    measured = val_metrics(results)
+    if isinstance(validator, ClassValidation):
+        evaluation = _of_images(validator, measured, classes, split)
+    else:
+        evaluation = _of_objects(validator, measured, TASKS[task].measures, classes, split)
+    return replace(
+        evaluation,
         classes=classes,
-        images=validator.seen,
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
         plots=sorted((work / "evaluation").glob("*.png")),
         right=validator.right,
         wrong=validator.wrong,
-        resampled=validator.matches.metric if validator.matches else None,
-        curves=class_curves(validator.metrics, classes) if per_class else {},
+        resampled=validator.resampled,
     )
 
 
-def class_curves(metrics: Any, classes: Sequence[str]) -> dict[str, ClassCurves]:
+def _of_objects(
+    validator: Any, measured: Mapping[str, float], measures: Sequence[Measure], classes: Sequence[str], split: str
+) -> Evaluation:
+    """What was measured of objects, over all and by class."""
+    names = [measure.prefix + name for measure in measures for name in CLASS_METRICS]
+    per_class = {
+        classes[index]: dict(zip(names, map(float, validator.metrics.class_result(row)), strict=True))
+        for row, index in enumerate(validator.metrics.ap_class_index)
+    }
+    # Without an object the library says 0, which would be a result.
+    unlabelled = {} if per_class else dict.fromkeys(measured, f"the split {split} has no labelled object")
+    absent = dict.fromkeys(names, f"the split {split} has no object of this class")
+    part = getattr(validator.metrics, measures[-1].part)
+    return Evaluation(
+        metrics={} if unlabelled else measured,
+        per_class=per_class,
+        not_measured=unlabelled,
+        not_measured_per_class={name: absent for name in classes if name not in per_class},
+        images=validator.seen,
+        curves=class_curves(part, classes) if per_class else {},
+    )
+
+
+def _of_images(validator: Any, measured: Mapping[str, float], classes: Sequence[str], split: str) -> Evaluation:
+    """What was measured of whole images, over all and by the true class."""
+    true, ranks = numpy.array(validator.true), numpy.array(validator.ranks)
+    per_class = {
+        classes[index]: {name: float((ranks[true == index] < within).mean()) for name, within in WITHIN.items()}
+        for index in numpy.unique(true).tolist()
+    }
+    absent = dict.fromkeys(WITHIN, f"the split {split} has no image of this class")
+    return Evaluation(
+        metrics=dict(measured),
+        per_class=per_class,
+        not_measured_per_class={name: absent for name in classes if name not in per_class},
+        images=len(true),
+    )
+
+
+def class_curves(part: Any, classes: Sequence[str]) -> dict[str, ClassCurves]:
     """The library's curves of the measured classes, at ``CURVE_POINTS`` of its points.
 
     Args:
-        metrics: The library's metrics of a split; those of a task without boxes have no curves.
+        part: What the library measured of objects by one measure.
         classes: Class names by index.
     """
-    box = getattr(metrics, "box", None)
-    if box is None:
-        return {}
-    points = numpy.linspace(0, len(box.px) - 1, CURVE_POINTS).round().astype(int)
+    points = numpy.linspace(0, len(part.px) - 1, CURVE_POINTS).round().astype(int)
     return {
         classes[index]: ClassCurves(precision[points].tolist(), f1[points].tolist())
-        for index, precision, f1 in zip(box.ap_class_index, box.prec_values, box.f1_curve, strict=True)
+        for index, precision, f1 in zip(part.ap_class_index, part.prec_values, part.f1_curve, strict=True)
     }

@@ -21,7 +21,7 @@ from typing import Any
 import numpy
 import torch
 
-from visionloop.core.errors import InvalidConfig
+from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint
@@ -79,9 +79,27 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def get_dataset(self) -> dict[str, Any]:
         """The library's description of the dataset, with the class names unchanged."""
         data: dict[str, Any] = super().get_dataset()
-        if not self.args.single_cls:
+        if self.whole_images:
+            # The names are those of the folders, by which the library finds an image's class.
+            if len(data["names"]) != len(self.job.classes):
+                raise InvalidDataset(
+                    f"{self.job.dataset}/train has {len(data['names'])} folders of classes, and the dataset has "
+                    f"{len(self.job.classes)} classes: give each a folder, if need be an empty one."
+                )
+        elif not self.args.single_cls:
             data["names"] = dict(enumerate(self.job.classes))
         return data
+
+    @property
+    def whole_images(self) -> bool:
+        """Whether images are classified as a whole: their folders are the labels, and nothing is drawn from other images."""
+        return self.job.task == "classification"
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """The model's class names by index."""
+        names: Mapping[int, str] = self.data["names"]
+        return dict(enumerate(self.job.classes)) if self.whole_images else names
 
     def setup_model(self) -> Any:
         """Sets up the model; checks that starting weights are the library's, and for the task."""
@@ -114,18 +132,24 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._check_cache()
         # Without a label the library says 0, which would be a measurement.
-        self.measures = any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
+        self.measures = self.whole_images or any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
         if not self.measures:
             LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
         for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
-            self.plan.listener.images(split, loader.dataset.im_files)
+            dataset = loader.dataset
+            files = [sample[0] for sample in dataset.samples] if self.whole_images else dataset.im_files
+            self.plan.listener.images(split, files)
         if self.plan.state:
             self._restore(self.plan.state)
 
     def _check_cache(self) -> None:
         """Refuses a cache that the library has left out for want of room: the weights would be those of another key."""
-        wanted = self.job.config.get("cache")
-        if wanted and self.train_loader.dataset.cache != wanted:
+        wanted, dataset = self.job.config.get("cache"), self.train_loader.dataset
+        if self.whole_images:
+            kept = "ram" if dataset.cache_ram else "disk" if dataset.cache_disk else None
+        else:
+            kept = dataset.cache
+        if wanted and kept != wanted:
             room = "memory" if wanted == "ram" else "disk"
             raise InvalidConfig(
                 f"cache is {wanted}, but the decoded images do not fit into this machine's {room}: "
@@ -194,7 +218,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def _reset_image_buffer(self) -> None:
         """Fills the buffer that a mosaic draws from with a sample of the dataset, in place of the previous epoch's images."""
         dataset = self.train_loader.dataset
-        if dataset.cache == "ram":
+        if self.whole_images or dataset.cache == "ram":
             return  # a mosaic draws from all images
         for index in set(dataset.buffer):
             dataset.ims[index], dataset.im_hw0[index], dataset.im_hw[index] = None, None, None
@@ -300,7 +324,8 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             "history": self.history,
             "best": {"epoch": self.stopper.epoch, "value": self.stopper.value, "model": self.best_model},
             "architecture": checkpoint.architecture(self.model),
-            "names": [self.data["names"][index] for index in range(self.data["nc"])],
+            "names": [self.class_names[index] for index in range(self.data["nc"])],
+            "keypoints": list(self.job.keypoints),
             "task": self.args.task,
             "imgsz": self.args.imgsz,
             "single_cls": self.args.single_cls,

@@ -1,24 +1,34 @@
-"""Detections of a model file on images."""
+"""Predictions of a model file on images, for every task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from visionloop.core.errors import InvalidDataset
-from visionloop.data.decoding import Undecodable, decode
-from visionloop.training.trainers import Detection
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.data.annotations import masks
+from visionloop.data.decoding import decode
+from visionloop.training.trainers import Prediction, PredictionSettings
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.session import resolve_device
+from visionloop.training.trainers.ultralytics.tasks import task_of_library
+
+#: A pixel belongs to an object where its mask is at least this, between 0 and 1.
+SET = 0.5
 
 
-class DetectionPredictor:
-    """A loaded detector.
+class UltralyticsPredictor:
+    """A loaded model.
 
     Attributes:
         classes: Class names by index.
+        task: Our name of its task.
     """
 
     def __init__(self, checkpoint: Path, device: str | None = None) -> None:
@@ -30,29 +40,92 @@ class DetectionPredictor:
         library()
         self._model = files.load_model(checkpoint)
         self._device = resolve_device(device).name
+        self.task = task_of_library(self._model.task)
         self.classes = tuple(self._model.names[index] for index in range(len(self._model.names)))
+        self._keypoints = files.keypoint_names(self._model.model)
 
-    def predict(self, images: Sequence[Path], confidence: float = 0.25) -> Iterator[list[Detection]]:
-        """Yields the detections of each image in order, the most confident first.
+    def predict(
+        self,
+        images: Iterable[NDArray[np.uint8] | Path],
+        settings: PredictionSettings | float = PredictionSettings(),  # noqa: B008 - it can't change
+    ) -> Iterator[list[Prediction]]:
+        """Yields what each image shows, in their order, the most confident first.
+
+        Args:
+            images: Height × width × 3 each, in RGB. Models that the first protocol registered hand paths.
+            settings: What is asked for; from those models the least confidence alone.
 
         Raises:
-            InvalidDataset: If an image is missing or can't be read.
+            OutOfMemory: If the GPU's memory is used up.
+            SickMachine: If the GPU is lost.
         """
+        asked = settings if isinstance(settings, PredictionSettings) else PredictionSettings(settings)
         for image in images:
-            # One at a time: in a list, the library skips what it can't read.
-            try:
-                pixels = decode(image.read_bytes(), "BGR")
-            except (OSError, Undecodable) as error:
-                problem = error.strerror if isinstance(error, OSError) else f"it is {error}"
-                raise InvalidDataset(
-                    f"{image}: the image can't be read, because {problem}; replace it, or leave it out."
-                ) from error
+            pixels = decode(image.read_bytes()) if isinstance(image, Path) else image
             with translated(1, int(self._model.overrides.get("imgsz", 640))):
-                result = self._model.predict(pixels, conf=confidence, device=self._device, save=False, verbose=False)[0]
-            boxes = result.boxes.cpu()
-            yield [
-                Detection(int(index), float(score), (float(x1), float(y1), float(x2), float(y2)))
-                for index, score, (x1, y1, x2, y2) in zip(
-                    boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True
+                # One at a time: in a list, the library skips what it can't read.
+                (result,) = self._model.predict(
+                    np.ascontiguousarray(pixels[..., ::-1]),
+                    conf=asked.confidence,
+                    device=self._device,
+                    save=False,
+                    verbose=False,
                 )
-            ]
+            yield self._classes(result, asked) if self.task == "classification" else self._objects(result.cpu(), asked)
+
+    def _classes(self, result: Any, asked: PredictionSettings) -> list[Prediction]:
+        scores = result.probs.data.cpu().numpy()
+        best = np.argsort(-scores, kind="stable")[: asked.classes]
+        return [Prediction(int(index), float(scores[index])) for index in best]
+
+    def _objects(self, result: Any, asked: PredictionSettings) -> list[Prediction]:
+        boxes, found = result.boxes, []
+        for row, (index, score, box) in enumerate(
+            zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
+        ):
+            values: dict[str, Any] = {}
+            if result.masks is not None:
+                values |= _outlined(result.masks.data[row].numpy(), box, result.orig_shape, masked=asked.masks)
+            if result.keypoints is not None:
+                values["keypoints"] = self._points(result.keypoints.data[row].tolist())
+            left, top, right, bottom = box
+            found.append(Prediction(int(index), float(score), (left, top, right, bottom), **values))
+        return found
+
+    def _points(self, rows: list[list[float]]) -> dict[str, tuple[float, float, float]]:
+        """x, y and confidence by name; a model that measures no confidence of keypoints has 1."""
+        names = self._keypoints or tuple(map(str, range(len(rows))))
+        return {name: (row[0], row[1], row[2] if len(row) > 2 else 1.0) for name, row in zip(names, rows, strict=True)}
+
+
+def _outlined(mask: NDArray[np.uint8], box: list[float], shape: tuple[int, int], *, masked: bool) -> dict[str, Any]:
+    """An object's outlines, and its mask if that is asked for.
+
+    Args:
+        mask: The object in the model's input: the whole picture, shrunk and centred between borders.
+        box: x1, y1, x2, y2 in the picture, outside of which nothing is set.
+        shape: The picture's height and width.
+        masked: Whether the mask is asked for.
+    """
+    height, width = shape
+    left, top = (int(np.floor(value)) for value in box[:2])
+    right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
+    if right <= left or bottom <= top:
+        return {}
+    # As the library's letterbox places a picture.
+    gain = min(mask.shape[0] / height, mask.shape[1] / width)
+    inner = [max(round(side * gain), 1) for side in (height, width)]
+    borders = [round((side - part) / 2 - 0.1) for side, part in zip(mask.shape, inner, strict=True)]
+    across, down = inner[1] / width, inner[0] / height
+    # Pixel centres of the box's region, in the mask.
+    to_mask = np.array(
+        [
+            [across, 0, (left + 0.5) * across + borders[1] - 0.5],
+            [0, down, (top + 0.5) * down + borders[0] - 0.5],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    region = cv2.warpAffine(mask.astype(np.float32), to_mask, (right - left, bottom - top), flags=flags) >= SET
+    polygons, holes = masks.outlined(region, left, top)
+    code = masks.compressed(region, left, top, height, width) if masked else None
+    return {"polygons": polygons, "holes": holes, "mask": code}

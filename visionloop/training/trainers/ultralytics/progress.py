@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.training.trainers.ultralytics.tasks import BOXES, KEYPOINTS, MASKS
+
 
 @dataclass
 class Best:
@@ -59,7 +61,7 @@ def val_metrics(results: dict[str, float], *, measured: bool = True) -> dict[str
     """
     metrics: dict[str, float] = {}
     losses: dict[str, float] = {}
-    prefixes = {"(B)": "", "(M)": "mask_", "(P)": "pose_"}
+    prefixes = {measure.suffix: measure.prefix for measure in (BOXES, MASKS, KEYPOINTS)}
     for key, value in results.items():
         group, _, name = key.partition("/")
         if group == "val":

@@ -44,13 +44,13 @@ class ClassMatches:
 class Matches:
     """A split's detections and true objects, matched once."""
 
-    def __init__(self, stats: Mapping[str, Sequence[Array]]) -> None:
-        """``stats`` is the library's ``DetMetrics.stats``: one array an image of tp, conf, pred_cls and target_cls each."""
-        self.images = len(stats["tp"])
+    def __init__(self, stats: Mapping[str, Sequence[Array]], name: str = "tp") -> None:
+        """``stats`` is the library's ``DetMetrics.stats``: one array an image of conf, pred_cls, target_cls and what is right, ``name``."""
+        self.images = len(stats[name])
         right, confidence, predicted, true = (
-            numpy.concatenate(stats[name]) for name in ("tp", "conf", "pred_cls", "target_cls")
+            numpy.concatenate(stats[column]) for column in (name, "conf", "pred_cls", "target_cls")
         )
-        image = numpy.repeat(numpy.arange(self.images), [len(rows) for rows in stats["tp"]])
+        image = numpy.repeat(numpy.arange(self.images), [len(rows) for rows in stats[name]])
         of_object = numpy.repeat(numpy.arange(self.images), [len(rows) for rows in stats["target_cls"]])
         # As the library sorts, so that equal confidences come in its order.
         order = numpy.argsort(-confidence)

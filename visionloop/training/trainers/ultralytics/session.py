@@ -10,7 +10,7 @@ from visionloop.core.errors import Defect
 from visionloop.core.logs import LOGGER
 from visionloop.training.devices import CPU, Device, choose_device, device_name
 from visionloop.training.trainers import Listener, TrainingJob
-from visionloop.training.trainers.ultralytics.dataset import write_data_file
+from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import first_line
 from visionloop.training.trainers.ultralytics.settings import settings
 from visionloop.training.trainers.ultralytics.tasks import TASKS
@@ -34,7 +34,8 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
     device = resolve_device(job.config.get("device"))
     LOGGER.info("training on %s", device.words)
     arguments = library_arguments(job, device.name)
-    data = write_data_file(job.dataset, job.classes, ("train", "val"), job.work)
+    description = Description(job.task, job.classes, len(job.keypoints), job.flip)
+    data = data_argument(job.dataset, description, ("train", "val"), job.work)
     arguments |= {"data": str(data), "model": starting_point(job)}
     loop = loop_class(job.task)(arguments, Plan(job, listener, state))
     try:

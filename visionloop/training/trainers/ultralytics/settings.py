@@ -49,25 +49,15 @@ def _gain(default: float, description: str) -> Setting:
     return Setting(float, default, description, minimum=0.0, maximum=1000.0)
 
 
+#: Those of each task.
 _COMMON: dict[str, Setting] = {
     # Augmentation
-    "mosaic": _share(1.0, "probability of composing an image of four"),
-    "mixup": _share(0.0, "probability of blending two images"),
-    "cutmix": _share(0.0, "probability of pasting a part of another image"),
-    "copy_paste": _share(0.0, "share of objects pasted from other images (where masks exist)"),
-    "degrees": Setting(float, 0.0, "largest rotation in degrees", minimum=0.0, maximum=180.0),
-    "translate": _share(0.1, "largest shift as a share of the image"),
     "scale": _share(0.5, "largest scaling as a share of the size"),
-    "shear": Setting(float, 0.0, "largest shear in degrees", minimum=0.0, maximum=89.0),
-    "perspective": _share(0.0, "largest perspective distortion; 0.001 is much"),
     "flipud": _share(0.0, "probability of an upside-down flip"),
     "fliplr": _share(0.5, "probability of a left-right flip"),
-    "bgr": _share(0.0, "probability of swapping red and blue"),
     "hsv_h": _share(0.015, "largest change of hue, as a share"),
     "hsv_s": _share(0.7, "largest change of saturation, as a share"),
     "hsv_v": _share(0.4, "largest change of brightness, as a share"),
-    "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
-    "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
     # Optimization
     "lr0": Setting(float, 0.01, "learning rate at the start", minimum=1e-9, maximum=1.0),
     "optimizer": Setting(str, "SGD", "name of the optimizer", choices=OPTIMIZERS),
@@ -84,6 +74,21 @@ _COMMON: dict[str, Setting] = {
     "freeze": Setting(int, None, "layers that are not trained, from the first", minimum=0, maximum=1000, optional=True),
     "amp": Setting(bool, True, "mixed precision on a GPU that can"),
     "deterministic": Setting(bool, True, "deterministic algorithms where the library has them"),
+}
+
+#: Those of the tasks that find objects: each would do nothing to whole images.
+_OBJECTS: dict[str, Setting] = {
+    "mosaic": _share(1.0, "probability of composing an image of four"),
+    "mixup": _share(0.0, "probability of blending two images"),
+    "cutmix": _share(0.0, "probability of pasting a part of another image"),
+    "copy_paste": _share(0.0, "share of objects pasted from other images (where masks exist)"),
+    "degrees": Setting(float, 0.0, "largest rotation in degrees", minimum=0.0, maximum=180.0),
+    "translate": _share(0.1, "largest shift as a share of the image"),
+    "shear": Setting(float, 0.0, "largest shear in degrees", minimum=0.0, maximum=89.0),
+    "perspective": _share(0.0, "largest perspective distortion; 0.001 is much"),
+    "bgr": _share(0.0, "probability of swapping red and blue"),
+    "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
+    "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
     "single_cls": Setting(bool, False, "train all classes as one"),
     "rect": Setting(bool, False, "batches of equal shape in place of squares"),
 }
@@ -120,9 +125,9 @@ _WHOLE_IMAGE: dict[str, Setting] = {
 }
 
 _BY_TASK: dict[str, dict[str, Setting]] = {
-    "detection": _COMMON | _BOXES,
-    "segmentation": _COMMON | _BOXES | _MASKS,
-    "pose": _COMMON | _BOXES | _KEYPOINTS,
+    "detection": _COMMON | _OBJECTS | _BOXES,
+    "segmentation": _COMMON | _OBJECTS | _BOXES | _MASKS,
+    "pose": _COMMON | _OBJECTS | _BOXES | _KEYPOINTS,
     "classification": _COMMON | _WHOLE_IMAGE,
 }
 

@@ -9,6 +9,28 @@ from visionloop.training.trainers.ultralytics.environment import library
 
 
 @dataclass(frozen=True)
+class Measure:
+    """One way in which the library compares objects: by box, mask or keypoints.
+
+    Attributes:
+        prefix: What our names of its metrics begin with.
+        suffix: What the library's end with.
+        right: The library's name of what it notes of each detection.
+        part: The attribute of its metrics that holds them.
+    """
+
+    prefix: str
+    suffix: str
+    right: str
+    part: str
+
+
+BOXES = Measure("", "(B)", "tp", "box")
+MASKS = Measure("mask_", "(M)", "tp_m", "seg")
+KEYPOINTS = Measure("pose_", "(P)", "tp_p", "pose")
+
+
+@dataclass(frozen=True)
 class LibraryTask:
     """How the library handles a task; its classes are imported on request.
 
@@ -17,7 +39,8 @@ class LibraryTask:
         model: Name of the class in ``ultralytics.nn.tasks``.
         trainer: Name of the class in the task's folder.
         validator: Name of the class in the task's folder.
-        metrics: Names of the metrics that may be ``primary_metric``; the first is the default.
+        metrics: Names of the metrics that may be ``primary_metric``.
+        measures: How it compares objects, the one that the task is about last; empty for whole images.
     """
 
     name: str
@@ -25,6 +48,7 @@ class LibraryTask:
     trainer: str
     validator: str
     metrics: tuple[str, ...]
+    measures: tuple[Measure, ...] = (BOXES,)
 
     def model_class(self) -> Any:
         """The class of the task's models."""
@@ -39,6 +63,9 @@ class LibraryTask:
         return getattr(getattr(library().models.yolo, self.name), self.validator)
 
 
+#: Among how many of the likeliest classes of an image the true one must be.
+WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
+
 _BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
 
 #: The library's tasks by our task names.
@@ -50,16 +77,23 @@ TASKS: dict[str, LibraryTask] = {
         "SegmentationTrainer",
         "SegmentationValidator",
         (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
+        (BOXES, MASKS),
     ),
     "pose": LibraryTask(
-        "pose", "PoseModel", "PoseTrainer", "PoseValidator", (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50")
+        "pose",
+        "PoseModel",
+        "PoseTrainer",
+        "PoseValidator",
+        (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
+        (BOXES, KEYPOINTS),
     ),
     "classification": LibraryTask(
         "classify",
         "ClassificationModel",
         "ClassificationTrainer",
         "ClassificationValidator",
-        ("accuracy_top1", "accuracy_top5"),
+        tuple(WITHIN),
+        (),
     ),
 }
 

@@ -10,9 +10,12 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+import numpy
+from numpy.typing import NDArray
+
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.resampling import Matches
-from visionloop.training.trainers.ultralytics.tasks import TASKS
+from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure
 
 BaseValidator = library().engine.validator.BaseValidator
 
@@ -24,9 +27,9 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
     """Overrides the library's validation for every task; `validation_class` combines it with the validator of a task.
 
     Attributes:
-        right: Confidences of the detections that match a true object of their class with an IoU of at least 0.5.
+        right: Confidences of what is right: detections that match a true object of their class with an overlap of at least
+            0.5 (of boxes, masks or keypoints, whatever the task is about), or images whose likeliest class is the true one.
         wrong: Confidences of all others.
-        matches: The matches themselves, from which a part of the split can be measured.
     """
 
     def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
@@ -34,11 +37,32 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
         super().__init__(**arguments)
         # A split may have tens of millions of detections: eight bytes for each.
         self.right, self.wrong = array("d"), array("d")
-        self.matches: Matches | None = None
         self.callbacks.clear()  # no integration is called
         self.callbacks["on_val_batch_end"] = [
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
         ]
+
+    def plot_val_samples(self, *_: Any) -> None:
+        """Does nothing: the library draws pictures of batches in threads that outlive the call."""
+
+    def plot_predictions(self, *_: Any) -> None:
+        """Does nothing, for the reason given in `plot_val_samples`."""
+
+
+class ObjectValidation(Validation):
+    """That of the tasks that find objects.
+
+    Attributes:
+        measures: How objects are compared, the one that the task is about last.
+        matches: By a measure's prefix the matches themselves, from which a part of the split can be measured.
+    """
+
+    measures: tuple[Measure, ...]
+
+    def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
+        """The arguments are those of `Validation`."""
+        super().__init__(on_batch, **arguments)
+        self.matches: dict[str, Matches] = {}
 
     def init_metrics(self, model: Any) -> None:
         """Makes the confusion matrix count only detections with at least `CONFUSION_CONFIDENCE`."""
@@ -49,21 +73,61 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
 
     def get_stats(self) -> Any:
         """Keeps the confidences of right and wrong detections, of which the library's own metrics hold only curves."""
-        for right, confidence in zip(self.metrics.stats["tp"], self.metrics.stats["conf"], strict=True):
-            at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an IoU of 0.5
+        stats = self.metrics.stats
+        for right, confidence in zip(stats[self.measures[-1].right], stats["conf"], strict=True):
+            at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an overlap of 0.5
             self.right.extend(confidence[at_half])
             self.wrong.extend(confidence[~at_half])
-        self.matches = Matches(self.metrics.stats)
+        self.matches = {measure.prefix: Matches(stats, measure.right) for measure in self.measures}
         return super().get_stats()
 
-    def plot_val_samples(self, *_: Any) -> None:
-        """Does nothing: the library draws pictures of batches in threads that outlive the call."""
+    def resampled(self, name: str, weights: NDArray[Any]) -> float | None:
+        """A metric where image i counts ``weights[i]`` times; None for one that is not measured so."""
+        for measure in reversed(self.measures):
+            if name.startswith(measure.prefix):
+                return self.matches[measure.prefix].metric(name.removeprefix(measure.prefix), weights)
+        return None
 
-    def plot_predictions(self, *_: Any) -> None:
-        """Does nothing, for the reason given in `plot_val_samples`."""
+
+class ClassValidation(Validation):
+    """That of classification.
+
+    Attributes:
+        ranks: By image how many classes were found likelier than the true one.
+        true: By image the true class.
+    """
+
+    def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
+        """The arguments are those of `Validation`."""
+        super().__init__(on_batch, **arguments)
+        self.ranks, self.true = array("l"), array("l")
+
+    def build_dataset(self, img_path: str) -> Any:
+        """The library's dataset; a class is the position of its folder, since the folders' names are not the classes'."""
+        return library().data.ClassificationDataset(img_path, self.args, augment=False, prefix=self.args.split)
+
+    def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
+        """Keeps which images were right, and the confidence of their likeliest class."""
+        super().update_metrics(preds, batch)
+        scores, true = preds.float().cpu().numpy(), batch["cls"].cpu().numpy().astype(int)
+        order = numpy.argsort(-scores, axis=1, kind="stable")
+        ranks = (order == true[:, None]).argmax(axis=1)
+        best = scores.max(axis=1)
+        self.ranks.extend(ranks.tolist())
+        self.true.extend(true.tolist())
+        self.right.extend(best[ranks == 0].tolist())
+        self.wrong.extend(best[ranks > 0].tolist())
+
+    def resampled(self, name: str, weights: NDArray[Any]) -> float | None:
+        """A metric where image i counts ``weights[i]`` times; None for one that is not measured so."""
+        within = WITHIN.get(name)
+        total = int(weights.sum())
+        return None if within is None or not total else float((numpy.array(self.ranks) < within) @ weights / total)
 
 
 @functools.cache
 def validation_class(task: str) -> type[Validation]:
-    """The library's validator of a task, with `Validation` before it in the method resolution order."""
-    return type("TaskValidation", (Validation, TASKS[task].validator_class()), {})
+    """The library's validator of a task, with our own before it in the method resolution order."""
+    row = TASKS[task]
+    own = ObjectValidation if row.measures else ClassValidation
+    return type("TaskValidation", (own, row.validator_class()), {"measures": row.measures})

@@ -1,13 +1,12 @@
 """The code of a registered model: MLflow copies this file into the model and runs it when the model is loaded.
 
 ``mlflow.pyfunc.load_model(uri).predict(images)`` takes images in each form of ``visionloop.registry.inputs``, and returns a
-list of detections for each. Where Visionloop is not installed, its modules come from the archive in the model.
+list of what it shows for each, as ``visionloop.registry.outputs`` has it. Where Visionloop is not installed, its modules come from the archive in the model.
 """
 
 import importlib
 import importlib.util
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def _trainer(config: dict[str, Any]) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-class _Detection:
+class _Model:
     """Loads and predicts. A separate class: MLflow warns about each ``predict`` in a model's class without type hints, and
     has none for images."""
 
@@ -37,37 +36,22 @@ class _Detection:
         if installed is None or installed.origin is None:
             sys.path.append(context.artifacts["code"])
         self.inputs = importlib.import_module("visionloop.registry.inputs")
+        self.outputs = importlib.import_module("visionloop.registry.outputs")
         self.predictor = _trainer(context.model_config).predictor(Path(context.artifacts["checkpoint"]))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Detections of each image: class name, class index, confidence, box x1, y1, x2, y2 in pixels."""
-        confidence = float((params or {}).get("confidence", 0.25))
+        """What each image shows, in the form of ``visionloop.registry.outputs``."""
         try:
+            asked = self.outputs.settings(params or {})
             images = self.inputs.encoded_images(model_input, served=self.inputs.is_served())
-        except self.inputs.InvalidImage as error:
+        except (self.inputs.InvalidImage, self.outputs.InvalidParameter) as error:
             # MLflow's server answers this with 400.
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        with tempfile.TemporaryDirectory(prefix="visionloop-predict-") as folder:
-            paths = []
-            for number, data in enumerate(images):
-                paths.append(Path(folder, f"{number}.{self.inputs.extension(data)}"))
-                paths[-1].write_bytes(data)
-            return [
-                [
-                    {
-                        "class": self.predictor.classes[detection.class_index],
-                        "class_index": detection.class_index,
-                        "confidence": detection.confidence,
-                        "box": list(detection.box),
-                    }
-                    for detection in detections
-                ]
-                for detections in self.predictor.predict(paths, confidence)
-            ]
+        return self.outputs.described(self.predictor, map(self.inputs.pixels, images), asked)
 
 
-class Detector(_Detection, PythonModel):  # type: ignore[misc]
+class Model(_Model, PythonModel):  # type: ignore[misc]
     """The model that MLflow serves."""
 
 
-set_model(Detector())
+set_model(Model())

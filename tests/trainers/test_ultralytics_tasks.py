@@ -1,0 +1,173 @@
+"""The Ultralytics trainer on segmentation, pose and classification: resumed to equal bytes, evaluated, predicting."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import ultralytics_training as tiny
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.decoding import decode
+from visionloop.training.configuration.settings import PRIMARY_METRICS
+from visionloop.training.trainers import PredictionSettings, TrainingResult
+from visionloop.training.trainers.ultralytics import TRAINER
+from visionloop.training.trainers.ultralytics.prediction import _outlined
+
+OTHER_TASKS = ("segmentation", "pose", "classification")
+
+#: Names of a task's metrics beside those of boxes.
+OWN_METRICS = {
+    "segmentation": {"mask_mAP50-95", "mask_mAP50", "mask_precision", "mask_recall"},
+    "pose": {"pose_mAP50-95", "pose_mAP50", "pose_precision", "pose_recall"},
+    "classification": {"accuracy_top1", "accuracy_top5"},
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training of two epochs of a task, the same one resumed after its first, and their dataset."""
+
+    task: str
+    dataset: Path
+    whole: TrainingResult
+    resumed: TrainingResult
+    used: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module", params=OTHER_TASKS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    task: str = request.param
+    folder = tmp_path_factory.mktemp(task)
+    dataset = tiny.write_dataset(folder / "dataset", {"train": 12, "val": 6, "test": 6}, task=task)
+    changes = {"task": task, "imgsz": 32, "epochs": 2, "optimizer": "AdamW", "lr0": 0.002}
+    whole = TRAINER.train(tiny.job(dataset, folder / "whole", **changes), tiny.Keeping(folder / "store"))
+    listener = tiny.SilentListener()
+    job = tiny.job(dataset, folder / "resumed", checkpoint=folder / "store" / "epoch_1.pt", **changes)
+    return Trained(task, dataset, whole, TRAINER.train(job, listener), listener.used)
+
+
+def test_a_resumed_training_is_the_same_one(trained: Trained) -> None:
+    for name in ("best", "last"):
+        whole, resumed = (getattr(result, name).read_bytes() for result in (trained.whole, trained.resumed))
+        assert hashlib.sha256(whole).digest() == hashlib.sha256(resumed).digest()
+    assert trained.whole.history == trained.resumed.history
+    assert {split: len(names) for split, names in trained.used.items()} == {"train": 12, "val": 6}
+
+
+def test_each_epoch_has_the_metrics_of_its_task_and_the_primary_one_decides(trained: Trained) -> None:
+    metric = PRIMARY_METRICS[trained.task]
+    assert metric in OWN_METRICS[trained.task]
+    values = [entry["val_metrics"][metric] for entry in trained.whole.history]
+    # Where no epoch measures more than 0, the latest one counts.
+    best = max(values)
+    assert trained.whole.best_epoch == (values.index(best) + 1 if best else len(values))
+    for entry in trained.whole.history:
+        assert OWN_METRICS[trained.task] <= set(entry["val_metrics"])
+        assert entry["val_metrics"]["val_loss"] > 0
+        assert entry["train_metrics"]["loss"] > 0
+
+
+def test_an_evaluation_measures_the_task(trained: Trained, tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    config = {"imgsz": 32, "batch": 2, "device": "cpu"}
+    evaluation = TRAINER.evaluate(
+        trained.whole.best, trained.dataset, "test", config, tmp_path, lambda done, total: heard.append((done, total))
+    )
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert evaluation.images == 6
+    assert evaluation.classes == tiny.CLASSES
+    assert OWN_METRICS[trained.task] <= set(evaluation.metrics)
+    assert not evaluation.not_measured
+    assert set(evaluation.per_class) == set(tiny.CLASSES)
+    assert all(OWN_METRICS[trained.task] <= set(values) for values in evaluation.per_class.values())
+    size = 3 if trained.task == "classification" else 4
+    assert [len(row) for row in evaluation.confusion] == [size] * size
+    assert evaluation.resampled is not None
+    for name, value in evaluation.metrics.items():
+        assert evaluation.resampled(name, np.ones(6, int)) == pytest.approx(value, abs=1e-6)
+    assert evaluation.resampled("val_loss", np.ones(6, int)) is None
+
+
+def test_predictions_are_those_of_the_task(trained: Trained) -> None:
+    predictor = TRAINER.predictor(trained.whole.best)
+    assert predictor.classes == tiny.CLASSES
+    path = next(path for path in sorted(trained.dataset.rglob("*.png")) if "test" in path.parts)
+    (found,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(confidence=0.00001, masks=True))
+    assert found
+    confidences = [prediction.confidence for prediction in found]
+    assert confidences == sorted(confidences, reverse=True)
+    for prediction in found:
+        assert (prediction.box is None) == (trained.task == "classification")
+        assert set(prediction.keypoints) == (set(tiny.KEYPOINTS) if trained.task == "pose" else set())
+        assert (prediction.mask is not None) == (trained.task == "segmentation")
+    if trained.task == "classification":
+        assert [prediction.class_index for prediction in found] != [0, 0, 0]
+        assert sum(confidences) == pytest.approx(1)
+        (one,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(classes=1))
+        assert one == found[:1]
+
+
+def test_a_class_that_a_split_lacks_shifts_no_number(tmp_path: Path) -> None:
+    """val has no image of the first class; the model's last class is still the last one."""
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 30, "val": 8, "test": 9}, 32, "classification")
+    changes = {"imgsz": 32, "epochs": 8, "optimizer": "AdamW", "lr0": 0.005, "auto_augment": "none", "erasing": 0.0}
+    changes |= {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "warmup_epochs": 0.0}
+    result = TRAINER.train(
+        tiny.job(dataset, tmp_path / "work", task="classification", **changes), tiny.SilentListener()
+    )
+    assert max(entry["val_metrics"]["accuracy_top1"] for entry in result.history) == 1.0
+    evaluation = TRAINER.evaluate(
+        result.best, dataset, "val", {"imgsz": 32, "device": "cpu"}, tmp_path, lambda *_: None
+    )
+    assert evaluation.not_measured_per_class == {
+        "red": dict.fromkeys(("accuracy_top1", "accuracy_top5"), "the split val has no image of this class")
+    }
+    assert len(evaluation.right) == 8
+    predictor = TRAINER.predictor(result.best)
+    for index, folder in enumerate(sorted((dataset / "test").iterdir())):
+        for path in folder.iterdir():
+            (found,) = predictor.predict([decode(path.read_bytes())])
+            assert found[0].class_index == index
+
+
+def test_folders_that_are_not_the_classes_are_refused(tmp_path: Path) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 3, "val": 3}, 32, "classification")
+    for split in ("train", "val"):
+        (folder,) = (dataset / split).glob("00002*")
+        for path in (*folder.iterdir(), folder):
+            path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(InvalidDataset, match="has 2 folders of classes, and the dataset has 3 classes"):
+        TRAINER.train(tiny.job(dataset, tmp_path / "work", task="classification", imgsz=32), tiny.SilentListener())
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 60), (60, 100), (64, 64), (640, 33)])
+def test_a_mask_is_outlined_in_the_pictures_own_pixels(width: int, height: int) -> None:
+    """From a mask in the model's input, shrunk or enlarged between borders, to the picture that it is of."""
+    side = 320
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    true = ((columns / width - 0.5) ** 2 / 0.09 + (rows / height - 0.4) ** 2 / 0.06) < 1
+    gain = min(side / height, side / width)
+    inner = round(width * gain), round(height * gain)
+    shown = np.zeros((side, side), np.uint8)
+    left, top = ((side - part) // 2 for part in inner)
+    # The size of a pixel is not a whole number: sample the ellipse itself.
+    down, across = np.mgrid[: inner[1], : inner[0]] + 0.5
+    shown[top : top + inner[1], left : left + inner[0]] = (
+        (across / inner[0] - 0.5) ** 2 / 0.09 + (down / inner[1] - 0.4) ** 2 / 0.06
+    ) < 1
+    box = [columns[true].min() - 0.5, rows[true].min() - 0.5, columns[true].max() + 0.5, rows[true].max() + 0.5]
+    found = _outlined(shown, box, (height, width), masked=False)
+    (polygon,) = found["polygons"]
+    # Drawn four times as large, so that the drawing's own rounding does not count.
+    drawn = np.zeros((4 * height, 4 * width), np.uint8)
+    cv2.fillPoly(drawn, [np.round(np.array(polygon).reshape(-1, 2) * 4 - 0.5).astype(np.int32)], 1)
+    large = np.kron(true, np.ones((4, 4), bool))
+    overlap = (drawn.astype(bool) & large).sum() / (drawn.astype(bool) | large).sum()
+    assert overlap > 0.9
+    assert found["holes"] == []
+    assert found["mask"] is None
