@@ -18,6 +18,9 @@ PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate
 # More than cores: tests wait for servers and processes nearly as long as they compute.
 TEST_PROCESSES ?= 3
 
+# The sample dataset that make demo trains: detection, segmentation, pose or classification.
+TASK ?= detection
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -48,8 +51,8 @@ $(INSTALLED): constraints.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: venv ## Train the sample dataset end to end on this machine
-	@$(BIN)/visionloop demo
+demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification for another one
+	@$(BIN)/visionloop demo --task $(TASK)
 
 test: venv ## Run the tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""The sample dataset of the demo: scenes of real handwritten digits, written as DICE 1.0.
+"""The sample datasets of the demo, one a task: scenes or pictures of real handwritten digits, written as DICE 1.0.
 
 Format (docs/dice.md): annotations nested in their image, `split` in each image, statistics,
 and people and dates in `metadata`. Nothing in it comes from a clock, so writing it again gives equal bytes.
@@ -14,13 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.pipelines.sample.scenes import CLASS_NAMES, SCENE_SIDE, compose
+from visionloop.data.annotations.masks import compressed, outlines
+from visionloop.pipelines.sample.scenes import CLASS_NAMES, EXTREMES, Digit, compose, picture
 
 NAME = "sample-digits"
 
+#: The file's own word for each task.
+TASKS = {
+    "detection": "object_detection",
+    "segmentation": "segmentation",
+    "pose": "pose",
+    "classification": "classification",
+}
+
 #: The last key that ``write`` writes: if it exists, the dataset is complete.
 LAST_KEY = "metadata.json"
-ANNOTATIONS_KEY = "annotations_detection.json"
 
 _CREATED = "2025-11-18T22:04:10.784593+09:00"
 _LABELED = "2025-11-20T05:57:38.582405+09:00"
@@ -31,17 +39,32 @@ _PERSON = "labeler@example.com"
 
 @dataclass(frozen=True)
 class Sample:
-    """What was written: numbers of images and boxes, and bytes in total."""
+    """What was written: numbers of images and digits, and bytes in total."""
 
     images: int
-    boxes: int
+    digits: int
     size: int
 
 
+def name_of(task: str) -> str:
+    """The name of a task's sample dataset, and of the demo's model on it."""
+    return NAME if task == "detection" else f"{NAME}-{task}"
+
+
+def annotations_key(task: str) -> str:
+    """The key of a task's annotations."""
+    return f"annotations_{task}.json"
+
+
 def write(
-    put: Callable[[str, bytes], object], train: int = 400, val: int = 80, test: int = 80, seed: int = 0
+    put: Callable[[str, bytes], object],
+    train: int = 400,
+    val: int = 80,
+    test: int = 80,
+    seed: int = 0,
+    task: str = "detection",
 ) -> Sample:
-    """Writes the dataset object by object, images first and ``LAST_KEY`` last.
+    """Writes a task's dataset object by object, images first and ``LAST_KEY`` last.
 
     Args:
         put: Takes a key below the dataset's prefix, and the object's bytes.
@@ -49,6 +72,7 @@ def write(
         val: Number of validation images.
         test: Number of test images.
         seed: Another seed gives other scenes and another dataset id.
+        task: Classification has pictures of one digit each, the other tasks have the same scenes.
 
     Returns:
         What was written.
@@ -64,23 +88,21 @@ def write(
 
     for split, count in (("train", train), ("val", val), ("test", test)):
         for number in range(count):
-            scene = compose(split, number, seed)
+            scene = (picture if task == "classification" else compose)(split, number, seed)
             image_id = len(images) + 1
             file_name = f"{split}/{number + 1:06d}.png"
             store(f"images/{file_name}", scene.png())
+            height, width = scene.pixels.shape[:2]
             annotations = []
-            for box in scene.boxes:
+            for digit in scene.digits:
                 annotation_id += 1
                 annotations.append(
                     {
                         "id": annotation_id,
                         "image_id": image_id,
-                        "class_id": box.class_index,
-                        "class_name": CLASS_NAMES[box.class_index],
-                        "bbox": [float(side) for side in (box.left, box.top, box.width, box.height)],
-                        "bbox_format": "xywh",
-                        "area": float(box.width * box.height),
-                        "iscrowd": 0,
+                        "class_id": digit.class_index,
+                        "class_name": CLASS_NAMES[digit.class_index],
+                        **_geometry(digit, task, width, height),
                         "attributes": {},
                     }
                 )
@@ -88,8 +110,8 @@ def write(
                 {
                     "id": image_id,
                     "file_name": file_name,
-                    "width": SCENE_SIDE,
-                    "height": SCENE_SIDE,
+                    "width": width,
+                    "height": height,
                     "depth": 3,
                     "split": split,
                     "annotations": annotations,
@@ -102,25 +124,45 @@ def write(
                     },
                 }
             )
-    dataset_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"visionloop:{NAME}:{seed}"))
-    store(ANNOTATIONS_KEY, _encode(_detection_file(dataset_id, images)))
-    store(LAST_KEY, _encode(_metadata_file(dataset_id, images)))
+    dataset_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"visionloop:{name_of(task)}:{seed}"))
+    store(annotations_key(task), _encode(_annotations_file(dataset_id, images, task)))
+    store(LAST_KEY, _encode(_metadata_file(dataset_id, images, task)))
     return Sample(len(images), annotation_id, size)
 
 
-def _detection_file(dataset_id: str, images: list[dict[str, Any]]) -> dict[str, Any]:
+def _geometry(digit: Digit, task: str, width: int, height: int) -> dict[str, Any]:
+    """What a task's file says of where a digit is."""
+    if task == "classification":
+        return {}
+    box = {
+        "bbox": [float(side) for side in (digit.left, digit.top, digit.width, digit.height)],
+        "bbox_format": "xywh",
+        "area": float(digit.width * digit.height),
+        "iscrowd": 0,
+    }
+    if task == "segmentation":
+        found = outlines(compressed(digit.mask, digit.left, digit.top, height, width), height, width)
+        return {**box, "area": float(digit.mask.sum()), "segmentation": [list(map(float, p)) for p in found.polygons]}
+    if task == "pose":
+        return {**box, "keypoints": [value for x, y in digit.extremes() for value in (x, y, 2)]}
+    return box
+
+
+def _annotations_file(dataset_id: str, images: list[dict[str, Any]], task: str) -> dict[str, Any]:
     names = Counter(annotation["class_name"] for image in images for annotation in image["annotations"])
     total = sum(names.values())
+    # A mirror swaps right and left.
+    keypoints = {"keypoints": list(EXTREMES), "flip_pairs": [[1, 3]]} if task == "pose" else {}
     return {
         "format_version": "1.0",
         "dataset_id": dataset_id,
-        "dataset_name": NAME,
-        "task_type": "object_detection",
+        "dataset_name": name_of(task),
+        "task_type": TASKS[task],
         "created_at": _CREATED,
         "last_modified_at": _MODIFIED,
         "version": 1,
         "classes": [
-            {"id": index, "name": name, "color": _color(index), "supercategory": "digit"}
+            {"id": index, "name": name, "color": _color(index), "supercategory": "digit", **keypoints}
             for index, name in enumerate(CLASS_NAMES)
         ],
         "images": images,
@@ -134,14 +176,14 @@ def _detection_file(dataset_id: str, images: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _metadata_file(dataset_id: str, images: list[dict[str, Any]]) -> dict[str, Any]:
+def _metadata_file(dataset_id: str, images: list[dict[str, Any]], task: str) -> dict[str, Any]:
     return {
         "format_version": "1.0",
         "dataset_id": dataset_id,
-        "dataset_name": NAME,
+        "dataset_name": name_of(task),
         "description": "Scenes composed from the handwritten digits of scikit-learn (UCI Optical Recognition of "
         "Handwritten Digits); the source digits of train, val and test are disjoint.",
-        "task_types": ["detection"],
+        "task_types": [task],
         "total_images": len(images),
         "created_at": _CREATED,
     }

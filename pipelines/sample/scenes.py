@@ -1,4 +1,4 @@
-"""Scenes of handwritten digits with tight boxes, composed from scikit-learn's ``load_digits`` (UCI, 8 × 8 pixels, real)."""
+"""Scenes of handwritten digits with tight boxes, and pictures of one digit each, composed from scikit-learn's ``load_digits`` (UCI, 8 × 8 pixels, real)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ DIGIT_HEIGHTS = (28, 48)
 DIGITS_PER_SCENE = (2, 5)
 GAP = 2
 
+#: The side of a picture of one digit, in pixels.
+PICTURE_SIDE = 64
+
+#: The keypoints of a digit: its outermost pixels.
+EXTREMES = ("top", "right", "bottom", "left")
+
 #: Shares of the source digits that each split draws from; a digit serves one split only.
 SOURCE_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -29,22 +35,46 @@ FAINTEST_INK = 0.2
 
 
 @dataclass(frozen=True)
-class Box:
-    """One digit: its class index and its tight box, left, top, width, height in pixels."""
+class Digit:
+    """One digit: its class index, its tight box, left, top, width, height in pixels, and which of the box's pixels are drawn."""
 
     class_index: int
     left: int
     top: int
-    width: int
-    height: int
+    mask: NDArray[np.bool_]
+
+    @property
+    def width(self) -> int:
+        """Of its box."""
+        return int(self.mask.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Of its box."""
+        return int(self.mask.shape[0])
+
+    def extremes(self) -> tuple[tuple[float, float], ...]:
+        """The centres of its outermost pixels in the picture, as ``EXTREMES`` names them; of several the middle one."""
+        rows, columns = np.nonzero(self.mask)
+        chosen = []
+        for values, others, furthest in (
+            (rows, columns, rows.min()),
+            (columns, rows, columns.max()),
+            (rows, columns, rows.max()),
+            (columns, rows, columns.min()),
+        ):
+            among = np.flatnonzero(values == furthest)
+            at = among[np.argsort(others[among])[len(among) // 2]]
+            chosen.append((self.left + float(columns[at]) + 0.5, self.top + float(rows[at]) + 0.5))
+        return tuple(chosen)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, RGB of shape (160, 160, 3), and the boxes of its digits."""
+    """A picture, RGB of shape (height, width, 3), and its digits."""
 
     pixels: NDArray[np.uint8]
-    boxes: tuple[Box, ...]
+    digits: tuple[Digit, ...]
 
     def png(self) -> bytes:
         """The picture as PNG; equal scenes give equal bytes."""
@@ -93,23 +123,54 @@ def compose(split: str, number: int, seed: int = 0) -> Scene:
         The scene, with boxes from the pixels drawn.
     """
     chance = random.Random(f"{seed}:{split}:{number}")  # noqa: S311 - reproducible on purpose
-    paper = np.array([chance.randint(205, 255) for _ in range(3)], dtype=np.float64)
-    canvas = np.broadcast_to(paper, (SCENE_SIDE, SCENE_SIDE, 3)).copy()
-    boxes: list[Box] = []
+    canvas = _paper(SCENE_SIDE, chance)
+    digits: list[Digit] = []
     sources = source_digits(split)
     for _ in range(chance.randint(*DIGITS_PER_SCENE)):
         class_index, coverage = sources[chance.randrange(len(sources))]
         ink = np.array([chance.randint(0, 80) for _ in range(3)], dtype=np.float64)
         drawn = _scale(coverage, chance.randint(*DIGIT_HEIGHTS))
         height, width = drawn.shape
-        corner = _free_corner(boxes, width, height, chance)
+        corner = _free_corner(digits, width, height, chance)
         if corner is None:
             continue
-        left, top = corner
-        region = canvas[top : top + height, left : left + width]
-        region += drawn[:, :, None] * (ink - region)
-        boxes.append(Box(class_index, left, top, width, height))
-    return Scene(np.rint(canvas).astype(np.uint8), tuple(boxes))
+        digits.append(_draw(canvas, class_index, drawn, corner, ink))
+    return Scene(np.rint(canvas).astype(np.uint8), tuple(digits))
+
+
+def picture(split: str, number: int, seed: int = 0) -> Scene:
+    """The picture of one digit with this number in a split; ten in a row show each digit once.
+
+    The arguments are those of `compose`.
+    """
+    chance = random.Random(f"{seed}:{split}:one:{number}")  # noqa: S311 - reproducible on purpose
+    canvas = _paper(PICTURE_SIDE, chance)
+    of_class = [entry for entry in source_digits(split) if entry[0] == number % len(CLASS_NAMES)]
+    class_index, coverage = of_class[chance.randrange(len(of_class))]
+    ink = np.array([chance.randint(0, 80) for _ in range(3)], dtype=np.float64)
+    drawn = _scale(coverage, chance.randint(*DIGIT_HEIGHTS))[:, :PICTURE_SIDE]
+    height, width = drawn.shape
+    corner = chance.randint(0, PICTURE_SIDE - width), chance.randint(0, PICTURE_SIDE - height)
+    digit = _draw(canvas, class_index, drawn, corner, ink)
+    return Scene(np.rint(canvas).astype(np.uint8), (digit,))
+
+
+def _paper(side: int, chance: random.Random) -> NDArray[np.float64]:
+    paper = np.array([chance.randint(205, 255) for _ in range(3)], dtype=np.float64)
+    return np.broadcast_to(paper, (side, side, 3)).copy()
+
+
+def _draw(
+    canvas: NDArray[np.float64],
+    class_index: int,
+    drawn: NDArray[np.float64],
+    corner: tuple[int, int],
+    ink: NDArray[np.float64],
+) -> Digit:
+    (left, top), (height, width) = corner, drawn.shape
+    region = canvas[top : top + height, left : left + width]
+    region += drawn[:, :, None] * (ink - region)
+    return Digit(class_index, left, top, drawn > 0)
 
 
 def _scale(coverage: NDArray[np.uint8], height: int) -> NDArray[np.float64]:
@@ -122,7 +183,7 @@ def _scale(coverage: NDArray[np.uint8], height: int) -> NDArray[np.float64]:
     return drawn[inked_rows[0] : inked_rows[-1] + 1, inked_columns[0] : inked_columns[-1] + 1]
 
 
-def _free_corner(boxes: list[Box], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
+def _free_corner(digits: list[Digit], width: int, height: int, chance: random.Random) -> tuple[int, int] | None:
     """A left and top corner at which nothing is covered, or None if 200 tries find none."""
     for _ in range(200):
         left, top = chance.randint(0, SCENE_SIDE - width), chance.randint(0, SCENE_SIDE - height)
@@ -131,7 +192,7 @@ def _free_corner(boxes: list[Box], width: int, height: int, chance: random.Rando
             or box.left + box.width + GAP <= left
             or top + height + GAP <= box.top
             or box.top + box.height + GAP <= top
-            for box in boxes
+            for box in digits
         ):
             return left, top
     return None

@@ -21,8 +21,7 @@ STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 COMMAND = f"""
 import sys
 from visionloop.pipelines.cli import demo, main
-demo.IMAGES = {SMALL}
-demo.SETTINGS = {dict(setting.split("=") for setting in TOY)}
+demo.DEMOS["detection"] = demo.Demo({SMALL}, {dict(setting.split("=") for setting in TOY)})
 sys.argv = ["visionloop", "demo", "--output", "text"]
 main()
 """

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from visionloop.data.annotations.labels import flip_index, keypoint_names
+from visionloop.data.formats.dice.reader import read_file
 from visionloop.pipelines import sample
 from visionloop.pipelines.sample import scenes
 
@@ -43,7 +45,7 @@ def dice(objects: dict[str, bytes]) -> dict[str, Any]:
 def test_writing_again_gives_equal_bytes_in_the_same_order(objects: dict[str, bytes]) -> None:
     again = written(train=30, val=6, test=5)
     assert list(again.items()) == list(objects.items())
-    assert list(objects)[-2:] == [sample.ANNOTATIONS_KEY, sample.LAST_KEY]
+    assert list(objects)[-2:] == [sample.annotations_key("detection"), sample.LAST_KEY]
 
 
 def test_a_larger_sample_begins_with_the_smaller_and_another_seed_is_another(objects: dict[str, bytes]) -> None:
@@ -59,8 +61,8 @@ def test_what_was_written_is_counted() -> None:
     told = sample.write(objects.__setitem__, train=4, val=0, test=2)
     assert told.images == 6 == len(objects) - 2
     assert told.size == sum(len(content) for content in objects.values())
-    statistics = json.loads(objects[sample.ANNOTATIONS_KEY])["statistics"]
-    assert told.boxes == statistics["total_annotations"]
+    statistics = json.loads(objects[sample.annotations_key("detection")])["statistics"]
+    assert told.digits == statistics["total_annotations"]
     # Only splits that exist appear.
     assert statistics["split_distribution"] == {"train": 4, "test": 2}
 
@@ -69,7 +71,7 @@ def test_the_default_is_the_demos_dataset() -> None:
     keys: Counter[str] = Counter()
     told = sample.write(lambda key, content: keys.update([key.rpartition("/")[0]]))
     assert keys == {"images/train": 400, "images/val": 80, "images/test": 80, "": 2}
-    assert told.boxes > 1680
+    assert told.digits > 1680
 
 
 def test_the_file_is_laid_out_as_the_seeds_sample(dice: dict[str, Any]) -> None:
@@ -130,21 +132,66 @@ def test_the_metadata_file_names_the_same_dataset(dice: dict[str, Any], objects:
 @given(st.sampled_from(["train", "val", "test"]), st.integers(0, 5000), st.integers(0, 3))
 def test_boxes_hold_all_that_is_drawn_tightly_and_apart(split: str, number: int, seed: int) -> None:
     scene = scenes.compose(split, number, seed)
-    assert 2 <= len(scene.boxes) <= 5
+    assert 2 <= len(scene.digits) <= 5
     covered = np.zeros(scene.pixels.shape[:2], dtype=bool)
-    for box in scene.boxes:
+    for box in scene.digits:
         assert not covered[box.top : box.top + box.height, box.left : box.left + box.width].any()
         covered[box.top : box.top + box.height, box.left : box.left + box.width] = True
     # One colour outside of all boxes: nothing is drawn there.
     (paper,) = np.unique(scene.pixels[~covered], axis=0)
     drawn = (scene.pixels != paper).any(axis=2)
-    for box in scene.boxes:
+    for box in scene.digits:
         inside = drawn[box.top : box.top + box.height, box.left : box.left + box.width]
         assert inside[0].any()
         assert inside[-1].any()
         assert inside[:, 0].any()
         assert inside[:, -1].any()
         assert box.height <= 48
+
+
+@pytest.mark.parametrize("task", ["segmentation", "pose", "classification"])
+def test_each_tasks_file_is_read_and_its_labels_are_those_drawn(task: str) -> None:
+    objects: dict[str, bytes] = {}
+    told = sample.write(objects.__setitem__, 3, 1, 1, task=task)
+    key = sample.annotations_key(task)
+    annotations = read_file(objects[key], key, task)
+    assert (told.images, told.digits) == (5, len(annotations.objects))
+    file = json.loads(objects[key])
+    assert file["dataset_name"] == f"sample-digits-{task}"
+    for image in file["images"]:
+        scene = (scenes.picture if task == "classification" else scenes.compose)(
+            image["split"], int(image["file_name"][-10:-4]) - 1
+        )
+        assert (image["height"], image["width"]) == scene.pixels.shape[:2]
+        for digit, entry in zip(scene.digits, image["annotations"], strict=True):
+            assert entry["class_id"] == digit.class_index
+            if task == "segmentation":
+                drawn = np.zeros(scene.pixels.shape[:2], np.uint8)
+                drawn[digit.top : digit.top + digit.height, digit.left : digit.left + digit.width] = digit.mask
+                assert entry["area"] == drawn.sum() == pytest.approx(_area(entry["segmentation"]))
+            elif task == "pose":
+                left, top, width, height = entry["bbox"]
+                (_, up), (right, _), (_, down), (side, _) = zip(
+                    entry["keypoints"][::3], entry["keypoints"][1::3], strict=True
+                )
+                assert (up, right, down, side) == (top + 0.5, left + width - 0.5, top + height - 0.5, left + 0.5)
+    if task == "pose":
+        assert keypoint_names(annotations) == ("top", "right", "bottom", "left")
+        assert flip_index(annotations) == (0, 3, 2, 1)
+
+
+def test_ten_pictures_in_a_row_show_each_digit_once() -> None:
+    shown = [scenes.picture("val", number).digits[0].class_index for number in range(20)]
+    assert shown == [*range(10), *range(10)]
+
+
+def _area(polygons: list[list[float]]) -> float:
+    """Of outlines along pixels' edges, holes cut out."""
+    total = 0.0
+    for polygon in polygons:
+        x, y = np.array(polygon[::2]), np.array(polygon[1::2])
+        total += abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return total
 
 
 def test_a_source_digit_serves_one_split_only() -> None:
