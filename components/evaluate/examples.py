@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionloop.components.evaluate.slices import Slices
+from visionloop.components.evaluate.slices import Slices, box_of
+from visionloop.data.annotations.crowds import crowds_of, lies_in
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.tables import Annotations
@@ -48,6 +49,14 @@ class Examples:
         positions = model_positions(class_order(dataset), classes)
         index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
         points = keypoint_names(dataset) or ()
+        self._crowds = {image.file_name: found for image in images(dataset) if (found := crowds_of(image, index))}
+        self._sizes = {
+            name: (width or 1, height or 1)
+            for name, width, height in zip(
+                *(dataset.images[column].to_pylist() for column in ("file_name", "width", "height")), strict=True
+            )
+            if name in self._crowds
+        }
         self._truth = {
             image.file_name: tuple(
                 truth
@@ -68,7 +77,7 @@ class Examples:
             # A confident mistake is the worse one.
             mistakes = 0.0 if right else 1 + (predicted[0].confidence if predicted else 0)
         else:
-            missed, wrong = self.slices.add(truth, predicted)
+            missed, wrong = self.slices.add(truth, predicted, self._in_crowds(file_name, predicted))
             mistakes = float(len(missed) + len(wrong))
         example = Example(file_name, path, truth, tuple(predicted), tuple(missed), tuple(wrong))
         if len(self.first) < PICTURES:
@@ -77,6 +86,19 @@ class Examples:
             heapq.heappush(self._worst, (mistakes, file_name, example))
             if len(self._worst) > PICTURES:
                 heapq.heappop(self._worst)
+
+    def _in_crowds(self, file_name: str, predicted: Sequence[Prediction]) -> set[int]:
+        """The indices of the predictions that lie in a crowd region."""
+        crowds = self._crowds.get(file_name)
+        if not crowds:
+            return set()
+        width, height = self._sizes[file_name]
+        aside = set()
+        for number, entry in enumerate(predicted):
+            left, top, right, bottom = box_of(entry)
+            if lies_in(crowds, entry.class_index, (left / width, top / height, right / width, bottom / height)):
+                aside.add(number)
+        return aside
 
     @property
     def worst(self) -> list[Example]:

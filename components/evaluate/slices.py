@@ -6,7 +6,7 @@ an intersection over union of at least 0.5, as for a confusion matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from visionloop.data.sizes import SIZES, size_of
@@ -42,10 +42,22 @@ class Slices:
     counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in SIZES})
     images: int = 0
 
-    def add(self, truth: Sequence[Prediction], predicted: Sequence[Prediction]) -> tuple[list[int], list[int]]:
-        """Counts one image. Returns the indices of its mistakes: missed objects, and detections without a match."""
+    def add(
+        self, truth: Sequence[Prediction], predicted: Sequence[Prediction], aside: Collection[int] = ()
+    ) -> tuple[list[int], list[int]]:
+        """Counts one image.
+
+        Args:
+            truth: The true objects.
+            predicted: The detections.
+            aside: The indices of those that are not wrong where they match nothing: they lie in a crowd region.
+
+        Returns:
+            The indices of the mistakes: missed objects, and detections without a match.
+        """
         self.images += 1
         missed, wrong = match(truth, predicted)
+        wrong = [index for index in wrong if index not in aside]
         for index, entry in enumerate(truth):
             counts = self.counts[size_of(area(box_of(entry)))]
             counts.objects += 1

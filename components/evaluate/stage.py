@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate.examples import Examples, model_positions
@@ -39,10 +40,13 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import Prefix
 from visionloop.data import images
+from visionloop.data.annotations.crowds import crowds_of
+from visionloop.data.annotations.images import images as images_of
 from visionloop.data.annotations.labels import class_index, class_order
 from visionloop.data.annotations.presence import KEPT, outcomes
 from visionloop.data.annotations.tables import column, named
 from visionloop.data.decoding import decode
+from visionloop.data.view import ImageCrowds, write_crowds
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
@@ -85,7 +89,7 @@ class EvaluateStage:
     """Evaluates the candidate and the champion on the same images, and decides by the gate."""
 
     name = "evaluate"
-    logic_version = 3
+    logic_version = 4
     policy = POLICIES["evaluate"]
     arguments = Arguments
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
@@ -141,6 +145,8 @@ class EvaluateStage:
             raise InvalidDataset(
                 f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."
             )
+        entries = [entry for entry in converted.index() if entry.split == SPLIT]
+        _write_crowds(loaded.snapshot, entries, view)
         checkpoint = loaded.training.fetch("best", attempt.work / "candidate.pt")
         with stdout_to_stderr():
             candidate = _evaluate(
@@ -155,7 +161,6 @@ class EvaluateStage:
                 count,
             )
             champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work, count)
-            entries = [entry for entry in converted.index() if entry.split == SPLIT]
             examples = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
@@ -366,6 +371,21 @@ def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry
         if finding.file_name is not None:
             codes.setdefault(finding.file_name, {})[finding.code] = None
     return {name: ", ".join(codes.get(name, ())) or "left out by convert" for name in missing}
+
+
+def _write_crowds(snapshot: Snapshot, entries: Sequence[IndexEntry], folder: Path) -> None:
+    """Writes where the images' crowd regions are, for trainers that pass over what is detected there."""
+    annotations, paths = snapshot.annotations, {entry.file_name: entry.path for entry in entries}
+    owners = column(annotations.objects, "image")[np.asarray(annotations.objects["iscrowd"])]
+    rows = np.unique(owners)
+    # By the dataset's own classes, which a model's are compared with before anything is measured.
+    index = class_index(annotations)
+    found = (
+        ImageCrowds(paths[image.file_name], crowds)
+        for image in images_of(annotations, rows)
+        if image.file_name in paths and (crowds := crowds_of(image, index))
+    )
+    write_crowds(folder, found)
 
 
 def _objects(snapshot: Snapshot, entries: Sequence[IndexEntry], classes: Sequence[str]) -> dict[str, int]:

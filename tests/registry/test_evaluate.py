@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
+from toy_detector import SIZE, Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import read
 from visionloop.components.register.card import escape
@@ -15,6 +15,7 @@ from visionloop.core import live, receipts, stage
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.stage import Outcome
 from visionloop.core.stores import local_path
+from visionloop.data.annotations.crowds import Crowd
 from visionloop.registry import Registry, package
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri")
@@ -327,3 +328,28 @@ def test_a_champion_that_is_measured_again_without_a_value_stays(prepared: Prepa
     registered = prepared.register(outcome, name).summary()
     assert registered["alias"] == "champion"
     assert registered["reason"].startswith("It was the champion already")
+
+
+@pytest.mark.parametrize("iscrowd", [0, 1])
+def test_what_is_detected_in_a_crowd_region_is_passed_over(
+    iscrowd: int, tmp_path: Path, name: str, toy: ToyTrainer
+) -> None:
+    """One object of a test image is turned into a region around it, or is labelled as somewhere else."""
+    folder = write_dataset(tmp_path / "dataset")
+    file = folder / "annotations_detection.json"
+    document = json.loads(file.read_text())
+    (number,) = [at for at, image in enumerate(document["images"]) if image["file_name"] == "3.png"]
+    region = document["images"][number]["annotations"][1]
+    region |= {"iscrowd": 1} if iscrowd else {"bbox": [2, 80, 9, 9], "area": 81}
+    file.write_text(json.dumps(document))
+    prepared = prepare(folder, str(tmp_path / "work"))
+    result = read(published(prepared.evaluate(prepared.train(0), name, gate='{"floor": 0}')))
+    small = result.slices["size:small"]
+    if iscrowd:
+        assert (small["objects"], small["detections"], small["precision"]) == (3, 3, 1.0)
+        left, top, width, height = region["bbox"]
+        box = (left / SIZE, top / SIZE, (left + width) / SIZE, (top + height) / SIZE)
+        assert toy.crowds == {"images/test/3.png": [Crowd(1, box)]}
+    else:
+        assert (small["objects"], small["detections"], small["precision"]) == (4, 4, 0.75)
+        assert toy.crowds == {}

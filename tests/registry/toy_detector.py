@@ -24,7 +24,9 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolution, argument
+from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.decoding import decode
+from visionloop.data.view import read_crowds
 from visionloop.training.catalog import TRAINERS
 from visionloop.training.trainers import PROTOCOL, ClassCurves, Evaluation, Prediction, PredictionSettings
 
@@ -73,6 +75,7 @@ class ToyTrainer:
     def __init__(self) -> None:
         self.evaluated: list[Path] = []
         self.configs: list[dict[str, Any]] = []
+        self.crowds: dict[str, list[Crowd]] = {}
         self.largest_batch = 16
         self.right: list[float] = []
         self.wrong: list[float] = []
@@ -85,6 +88,7 @@ class ToyTrainer:
     ) -> Evaluation:
         print("chatter on stdout")
         self.configs.append(dict(config))
+        self.crowds = read_crowds(dataset)
         if config["batch"] > self.largest_batch:
             raise OutOfMemory("The GPU's memory is used up; lower batch.")
         self.evaluated.append(checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import pytest
 import ultralytics_training as tiny
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, SickMachine
+from visionloop.data import view
+from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.decoding import decode
 from visionloop.training.trainers import Evaluation, PredictionSettings, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, environment
@@ -513,8 +516,6 @@ def test_an_evaluation(uninterrupted: Finished, dataset: Path, tmp_path: Path) -
         assert 0 <= min(*curves.precision, *curves.f1) <= max(*curves.precision, *curves.f1) <= 1
         area = numpy.trapezoid(curves.precision, dx=0.01)
         assert area == pytest.approx(evaluation.per_class[name]["mAP50"], abs=0.02)
-    assert "confusion_matrix.png" in {path.name for path in evaluation.plots}
-    assert {path.read_bytes()[:4] for path in evaluation.plots} == {b"\x89PNG"}
 
 
 def test_right_and_wrong_detections_are_those_that_the_metric_counts(uninterrupted: Finished, tmp_path: Path) -> None:
@@ -618,3 +619,26 @@ def test_a_gpus_memory_runs_out(dataset: Path, tmp_path: Path) -> None:
         TRAINER.train(
             tiny.job(large, tmp_path / "work", device="0", batch=600, nbs=600, imgsz=4096), tiny.SilentListener()
         )
+
+
+def test_a_detection_in_a_crowd_region_that_matches_nothing_does_not_count(
+    uninterrupted: Finished, dataset: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset, folder)
+    paths = [f"images/test/{path.name}" for path in sorted((folder / "images" / "test").iterdir())]
+    best = Path(uninterrupted.output["best"])
+
+    def measured(*crowds: tuple[str, Crowd]) -> Evaluation:
+        view.write_crowds(folder, [view.ImageCrowds(path, [crowd]) for path, crowd in crowds])
+        return TRAINER.evaluate(best, folder, "test", tiny.configuration(conf=0.0001), tmp_path, lambda *_: None)
+
+    everything = (0.0, 0.0, 1.0, 1.0)
+    plain = measured((paths[0], Crowd(None, (0.0, 0.0, 0.001, 0.001))))
+    assert len(plain.wrong) > 100
+    one_class = measured((paths[0], Crowd(1, everything)))
+    whole = measured(*((path, Crowd(None, everything)) for path in paths))
+    # What is left is right at no overlap of 0.5, but matches an object all the same.
+    assert len(whole.wrong) < 20 < len(one_class.wrong) < len(plain.wrong)
+    for evaluation in (one_class, whole):
+        assert list(evaluation.right) == list(plain.right)

@@ -1,6 +1,7 @@
-"""What a view of a converted dataset holds besides its images: the labels as one archive, and the images' sizes.
+"""What a view of a converted dataset holds besides its images: the labels as one archive, the images' sizes, and crowd regions.
 
-A trainer that reads these need not open a million label files, nor an image to learn its size.
+A trainer that reads these need not open a million label files, nor an image to learn its size. The crowd regions are there for an
+evaluation: no label says where they are.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from pathlib import Path
 import msgspec
 
 from visionloop.core.storage import writing
+from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.archive import read_archive
 from visionloop.data.archive import write_archive as write_archive
 
 #: The names of both in a view's folder.
 LABELS, SIZES = "labels.tar", "sizes.jsonl"
+
+#: That of the crowd regions, which only a view for an evaluation has.
+CROWDS = "crowds.jsonl"
 
 #: How many lines are written at once.
 _AT_ONCE = 10_000
@@ -32,8 +37,16 @@ class ImageSize(msgspec.Struct, frozen=True):
     height: int | None
 
 
+class ImageCrowds(msgspec.Struct, frozen=True):
+    """An image's path in the view, and its crowd regions."""
+
+    path: str
+    crowds: list[Crowd]
+
+
 #: Made at import: threads that meet a type of msgspec's for the first time end the process.
 _SIZES = msgspec.json.Decoder(ImageSize)
+_CROWDS = msgspec.json.Decoder(ImageCrowds)
 
 
 def write_sizes(folder: Path, sizes: Iterable[ImageSize]) -> None:
@@ -46,6 +59,22 @@ def write_sizes(folder: Path, sizes: Iterable[ImageSize]) -> None:
                 file.write(buffer)
                 buffer.clear()
         file.write(buffer)
+
+
+def write_crowds(folder: Path, images: Iterable[ImageCrowds]) -> None:
+    """Writes the crowd regions of the images that have some. Raises SickMachine if the disk is full."""
+    path = folder / CROWDS
+    with writing(path), path.open("wb") as file:
+        for image in images:
+            file.write(msgspec.json.encode(image) + b"\n")
+
+
+def read_crowds(folder: Path) -> dict[str, list[Crowd]]:
+    """The crowd regions by the image's path in the view; empty where the view says nothing of them."""
+    path = folder / CROWDS
+    if not path.is_file():
+        return {}
+    return {image.path: image.crowds for image in _CROWDS.decode_lines(path.read_bytes())}
 
 
 def has_labels(folder: Path) -> bool:

@@ -200,7 +200,6 @@ class Evaluation:
     per_class: Mapping[str, Mapping[str, float]]
     images: int
     confusion: Sequence[Sequence[int]] = ()
-    plots: Sequence[Path] = ()
     right: Sequence[float] = ()
     wrong: Sequence[float] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)

@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import json
 import logging
 import os
 import re
-import shutil
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +50,6 @@ SETTINGS_OFF = (
     "wandb",
     "vscode_msg",
     "openvino_msg",
-)
-
-#: Fonts that the library would fetch for its plots.
-FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
-
-#: Font families with the scripts that DejaVu Sans lacks (Korean, Chinese, Japanese), as systems name them.
-FALLBACK_FONTS = (
-    "Noto Sans CJK KR",
-    "Noto Sans CJK JP",
-    "Noto Sans KR",
-    "NanumGothic",
-    "UnDotum",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-    "WenQuanYi Zen Hei",
-    "Droid Sans Fallback",
 )
 
 MODULES = (
@@ -239,28 +219,6 @@ def _forward_warnings(logger: logging.Logger) -> None:
     """Forwards warnings only, and not to stdout, which is reserved for the stage's result."""
     logger.setLevel(logging.WARNING)
     logger.handlers[:] = [_Forward()]
-
-
-@contextlib.contextmanager
-def plotting() -> Iterator[None]:
-    """Lets the library draw without fetching a font.
-
-    The font that matplotlib ships replaces the fetched ones, and the machine's fonts provide the characters that it
-    lacks; a character that no font has is drawn as a box.
-    """
-    import matplotlib
-    from matplotlib import font_manager
-
-    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    for name in FONTS:
-        target = Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / name
-        if not target.exists():
-            shutil.copyfile(shipped, target)
-    present = {font.name for font in font_manager.fontManager.ttflist}
-    families = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in present)]
-    with matplotlib.rc_context({"font.sans-serif": families}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
 
 
 def mixed_precision_works(model: torch.nn.Module) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy
 
+from visionloop.data.annotations.crowds import Crowd
+from visionloop.data.view import read_crowds
 from visionloop.training.trainers import ClassCurves, Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
-from visionloop.training.trainers.ultralytics.environment import plotting
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
 from visionloop.training.trainers.ultralytics.session import resolve_device
@@ -40,7 +41,7 @@ def evaluate(
         dataset: Folder with ``images/{split}/…`` and ``labels/{split}/…``, or ``{split}/{class}/…``.
         split: ``train``, ``val`` or ``test``.
         config: Settings; ``imgsz``, ``batch``, ``conf`` (0.001), ``iou`` (0.7), ``max_det`` and ``device`` are used.
-        work: A writable folder; plots are written there.
+        work: A writable folder.
         on_batch: Called with the number of batches done and the total.
 
     Returns:
@@ -56,7 +57,7 @@ def evaluate(
     from visionloop.training.trainers.ultralytics.validation import ClassValidation, validation_class
 
     batch, imgsz = int(config.get("batch", 16)), int(config.get("imgsz", 640))
-    with translated(batch, imgsz), plotting():
+    with translated(batch, imgsz):
         device = resolve_device(config.get("device"))
         loaded = files.load_model(checkpoint)
         task = task_of_library(loaded.task)
@@ -82,10 +83,17 @@ def evaluate(
                 "device": device.name,
                 "workers": 0,
                 "rect": True,
-                "plots": True,
+                "plots": True,  # or no confusion is counted; `Validation` draws none
                 "verbose": False,
             },
         )
+        if not isinstance(validator, ClassValidation):
+            validator.crowds = {
+                f"{dataset.absolute()}/{path}": [Crowd(None, crowd.box) for crowd in found]
+                if len(classes) == 1
+                else found
+                for path, found in read_crowds(dataset).items()
+            }
         results = validator(model=loaded.model)
     measured = val_metrics(results)
     if isinstance(validator, ClassValidation):
@@ -96,7 +104,6 @@ def evaluate(
         evaluation,
         classes=classes,
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
-        plots=sorted((work / "evaluation").glob("*.png")),
         right=validator.right,
         wrong=validator.wrong,
         resampled=validator.resampled,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
+from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.resampling import Matches
 from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure
@@ -42,6 +43,11 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
         ]
 
+    def get_stats(self) -> Any:
+        """Measures, without the library's plots: all that they show is in the page of the evaluation."""
+        self.args.plots = False
+        return super().get_stats()
+
     def plot_val_samples(self, *_: Any) -> None:
         """Does nothing: the library draws pictures of batches in threads that outlive the call."""
 
@@ -55,6 +61,7 @@ class ObjectValidation(Validation):
     Attributes:
         measures: How objects are compared, the one that the task is about last.
         matches: By a measure's prefix the matches themselves, from which a part of the split can be measured.
+        crowds: The crowd regions by image file.
     """
 
     measures: tuple[Measure, ...]
@@ -63,6 +70,7 @@ class ObjectValidation(Validation):
         """The arguments are those of `Validation`."""
         super().__init__(on_batch, **arguments)
         self.matches: dict[str, Matches] = {}
+        self.crowds: Mapping[str, Sequence[Crowd]] = {}
 
     def init_metrics(self, model: Any) -> None:
         """Makes the confusion matrix count only detections with at least `CONFUSION_CONFIDENCE`."""
@@ -70,6 +78,29 @@ class ObjectValidation(Validation):
         count = self.confusion_matrix.process_batch
         threshold = max(self.args.conf, CONFUSION_CONFIDENCE)
         self.confusion_matrix.process_batch = lambda detections, true, conf: count(detections, true, conf=threshold)
+
+    def _process_batch(self, preds: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """The library's matches of an image's detections, without those that match nothing and lie in a crowd region.
+
+        They go out of ``preds`` as well, from which the library takes what it counts.
+        """
+        matched: dict[str, Any] = super()._process_batch(preds, batch)
+        crowds = self.crowds.get(batch["im_file"])
+        if not crowds:
+            return matched
+        height, width = batch["ori_shape"]
+        (across, down), (left, top) = batch["ratio_pad"][0][::-1], batch["ratio_pad"][1]
+        boxes = preds["bboxes"].cpu().numpy().astype(float) - (left, top, left, top)
+        boxes = (boxes / ((across * width, down * height) * 2)).clip(0, 1)
+        aside = [
+            lies_in(crowds, int(index), tuple(box))
+            for index, box in zip(preds["cls"].tolist(), boxes.tolist(), strict=True)
+        ]
+        right = numpy.any([rows.any(axis=1) for rows in matched.values()], axis=0)
+        kept = right | ~numpy.array(aside, bool)
+        for name in preds:
+            preds[name] = preds[name][kept.tolist()]
+        return {name: rows[kept] for name, rows in matched.items()}
 
     def get_stats(self) -> Any:
         """Keeps the confidences of right and wrong detections, of which the library's own metrics hold only curves."""
