@@ -302,7 +302,7 @@ def test_the_reason_is_an_output_of_the_decision(skipped: kubeflow.KubeflowRun) 
 
 def test_the_roc_curve_of_a_model_that_detects_is_an_artifact(endpoint: Endpoint) -> None:
     uri = f"s3://{services.DATASETS_BUCKET}/kfp-detected"
-    sample.write(open_prefix(uri, "results").write, **demo.DEMOS["detection"].images)
+    sample.write(open_prefix(uri, "results").write, *demo.DEMOS["detection"].images)
     # The demo's training: the small ones of the other tests detect nothing.
     run = endpoint.submit("Detected Digits", dataset=uri, **arguments_for(demo.DEMOS["detection"].settings))
     summary = endpoint.end(run)

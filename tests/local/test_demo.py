@@ -15,7 +15,7 @@ from laptop import TOY, Ended, Laptop, sample_objects
 from visionloop.pipelines import services
 
 README = Path(__file__).parents[2] / "README.md"
-SMALL = {"train": 8, "val": 4, "test": 4}
+SMALL = (8, 4, 4)
 STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 
 COMMAND = f"""

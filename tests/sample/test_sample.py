@@ -20,14 +20,14 @@ from visionloop.pipelines import sample
 from visionloop.pipelines.sample import scenes
 
 
-def written(**arguments: int) -> dict[str, bytes]:
+def written(train: int, val: int, test: int, seed: int = 0) -> dict[str, bytes]:
     objects: dict[str, bytes] = {}
 
     def put(key: str, content: bytes) -> None:
         assert key not in objects
         objects[key] = content
 
-    sample.write(put, **arguments)
+    sample.write(put, train, val, test, seed)
     return objects
 
 
