@@ -162,12 +162,20 @@ RETRAIN: Mapping[str, Parameter] = {
 #: Settings whose values each trainer lists for itself. They are not choices: a form with choices would take only their spelling.
 LISTED = ("lr0", "optimizer", "primary_metric")
 
+#: Settings whose default may be another one for each task.
+BY_TASK = ("model", "imgsz", "primary_metric")
+
 
 def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
     """A pipeline's parameters if these trainers are installed."""
     names = tuple(trainers)
     trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
     listed = {name: replace(TRAIN[name], description=_listed(name, names)) for name in LISTED}
+    listed |= {
+        name: replace(field, description=f"{field.description}{_defaults(name, names)}")
+        for name in BY_TASK
+        for field in [listed.get(name, TRAIN[name])]
+    }
     return {**parameters, **listed, "trainer": trainer}
 
 
@@ -186,6 +194,18 @@ def _listed(name: str, trainers: Sequence[str]) -> str:
         else "; ".join(f"with {trainer_name}, {taken}" for trainer_name, taken in words.items())
     )
     return f"{_meaning(BASIC[name])}: {values}." if values else TRAIN[name].description
+
+
+def _defaults(name: str, trainers: Sequence[str]) -> str:
+    """What a setting is for the tasks whose default is another one, where the form's own is left as it is."""
+    installed = catalog.trainers()
+    words = []
+    for trainer in (installed[trainer_name] for trainer_name in trainers if trainer_name in installed):
+        defaults = {task: settings_of(trainer, task)[name].default for task in sorted(trainer.tasks)}
+        other = [f"{display(value)} for {task}" for task, value in defaults.items() if value != BASIC[name].default]
+        if other:
+            words.append(f"{', '.join(other)}{f' with {trainer.name}' if len(trainers) > 1 else ''}")
+    return f" Left as it is: {'; '.join(words)}." if words else ""
 
 
 def takes(description: str, parameters: Mapping[str, Parameter]) -> Callable[[Any], Any]:

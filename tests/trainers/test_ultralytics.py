@@ -25,8 +25,8 @@ from visionloop.core.errors import (
     VisionloopError,
 )
 from visionloop.core.policy import POLICIES
-from visionloop.training.configuration import resolve
-from visionloop.training.configuration.settings import BASIC, settings_of
+from visionloop.training.configuration import check_model_task, resolve
+from visionloop.training.configuration.settings import BASIC, PRIMARY_METRICS, settings_of
 from visionloop.training.trainers import Trainer
 from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
@@ -282,10 +282,28 @@ def test_settings_are_checked_without_the_library() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_models_and_image_size_are_the_tasks_own() -> None:
+    defaults = {task: settings_of(TRAINER, task) for task in TASKS}
+    assert {task: values["model"].default for task, values in defaults.items()} == {
+        "detection": "yolo11n",
+        "segmentation": "yolo11n-seg",
+        "pose": "yolo11n-pose",
+        "classification": "yolo11n-cls",
+    }
+    assert {task: values["imgsz"].default for task, values in defaults.items()} == {
+        **dict.fromkeys(("detection", "segmentation", "pose"), 640),
+        "classification": 224,
+    }
+    assert {task: values["primary_metric"].default for task, values in defaults.items()} == PRIMARY_METRICS
+    for task, values in defaults.items():
+        check_model_task(str(values["model"].default), task, TRAINER)
+    whole_images = {"mosaic", "mixup", "cutmix", "degrees", "shear", "single_cls", "rect", "multi_scale"}
+    assert not whole_images & set(defaults["classification"])
+
+
 @pytest.mark.parametrize(
     "basic",
     [
-        "imgsz",
         "epochs",
         "batch",
         "augment",

@@ -589,15 +589,6 @@ def test_predictions_in_order(uninterrupted: Finished, dataset: Path) -> None:
     assert not any(predictor.predict(images, PredictionSettings(confidence=1.0)))
 
 
-def test_the_code_of_models_registered_before_hands_paths_and_a_confidence(
-    uninterrupted: Finished, dataset: Path
-) -> None:
-    predictor: Any = TRAINER.predictor(Path(uninterrupted.output["best"]))
-    paths = sorted((dataset / "images" / "test").iterdir())[:2]
-    images = [decode(path.read_bytes()) for path in paths]
-    assert list(predictor.predict(paths, 0.0005)) == list(predictor.predict(images, PredictionSettings(0.0005)))
-
-
 @pytest.mark.gpu
 def test_a_gpus_checkpoint_resumes_on_the_processor(dataset: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.annotations import masks
-from visionloop.data.decoding import decode
 from visionloop.training.trainers import Prediction, PredictionSettings
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.environment import library
@@ -46,32 +45,34 @@ class UltralyticsPredictor:
 
     def predict(
         self,
-        images: Iterable[NDArray[np.uint8] | Path],
-        settings: PredictionSettings | float = PredictionSettings(),  # noqa: B008 - it can't change
+        images: Iterable[NDArray[np.uint8]],
+        settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it can't change
     ) -> Iterator[list[Prediction]]:
         """Yields what each image shows, in their order, the most confident first.
 
         Args:
-            images: Height × width × 3 each, in RGB. Models that the first protocol registered hand paths.
-            settings: What is asked for; from those models the least confidence alone.
+            images: Height × width × 3 each, in RGB.
+            settings: What is asked for.
 
         Raises:
             OutOfMemory: If the GPU's memory is used up.
             SickMachine: If the GPU is lost.
         """
-        asked = settings if isinstance(settings, PredictionSettings) else PredictionSettings(settings)
-        for image in images:
-            pixels = decode(image.read_bytes()) if isinstance(image, Path) else image
+        for pixels in images:
             with translated(1, int(self._model.overrides.get("imgsz", 640))):
                 # One at a time: in a list, the library skips what it can't read.
                 (result,) = self._model.predict(
                     np.ascontiguousarray(pixels[..., ::-1]),
-                    conf=asked.confidence,
+                    conf=settings.confidence,
                     device=self._device,
                     save=False,
                     verbose=False,
                 )
-            yield self._classes(result, asked) if self.task == "classification" else self._objects(result.cpu(), asked)
+            yield (
+                self._classes(result, settings)
+                if self.task == "classification"
+                else self._objects(result.cpu(), settings)
+            )
 
     def _classes(self, result: Any, asked: PredictionSettings) -> list[Prediction]:
         scores = result.probs.data.cpu().numpy()

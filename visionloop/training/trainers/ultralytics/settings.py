@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.configuration.settings import IMGSZ_MULTIPLE
+from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE
 from visionloop.training.configuration.values import shown
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.ultralytics import names
@@ -132,9 +133,18 @@ _BY_TASK: dict[str, dict[str, Setting]] = {
 }
 
 
+#: The starting weights of a task where none are named: the smallest model of the family.
+_MODELS = {"segmentation": "yolo11n-seg", "pose": "yolo11n-pose", "classification": "yolo11n-cls"}
+
+
 def settings(task: str) -> dict[str, Setting]:
     """The advanced settings of a task by name, with their documented defaults and the library's ranges."""
-    return dict(_BY_TASK[task])
+    own = dict(_BY_TASK[task])
+    if task in _MODELS:
+        own["model"] = replace(BASIC["model"], default=_MODELS[task])
+    if task == "classification":
+        own["imgsz"] = replace(BASIC["imgsz"], default=224)  # as in the library
+    return own
 
 
 def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:

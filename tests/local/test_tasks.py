@@ -1,0 +1,110 @@
+"""Each task from its dataset to a registered model that is loaded and predicts, with Ultralytics, stage by stage in this process."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from small_datasets import dataset
+
+from visionloop.components.evaluate.result import read
+from visionloop.core import catalog
+from visionloop.core.running import Invocation, run_stage
+from visionloop.core.stage import Outcome
+from visionloop.training.configuration.settings import PRIMARY_METRICS
+
+ARCHITECTURES = {
+    "detection": "yolo11n.yaml",
+    "segmentation": "yolo11n-seg.yaml",
+    "pose": "yolo11n-pose.yaml",
+    "classification": "yolo11n-cls.yaml",
+}
+
+#: What each answer of a registered model holds beside its class and confidence.
+ANSWERS = {
+    "detection": {"box"},
+    "segmentation": {"box", "polygons", "holes", "mask"},
+    "pose": {"box", "keypoints"},
+    "classification": set[str](),
+}
+
+
+class Loop:
+    """The stages of a run on one dataset, as a target runs them."""
+
+    def __init__(self, workspace: Path, task: str, folder: Path) -> None:
+        self.workspace, self.task, self.folder = workspace, task, folder
+
+    def stage(self, name: str, run: str, **arguments: Any) -> Outcome:
+        """Runs one stage."""
+        return run_stage(catalog.stage(name), arguments, Invocation(str(self.workspace), run=run))
+
+    def run(self, run: str) -> dict[str, Outcome]:
+        """Runs all of them."""
+        name = f"small {self.task}"
+        settings = [f"model={ARCHITECTURES[self.task]}", "imgsz=32", "epochs=1", "batch=2"]
+        done: dict[str, Outcome] = {}
+
+        def uri(stage: str) -> str:
+            result = done[stage].result
+            assert result is not None
+            return result.uri
+
+        done["snapshot"] = self.stage("snapshot", run, dataset=str(self.folder))
+        done["validate"] = self.stage("validate", run, snapshot=uri("snapshot"))
+        done["convert"] = self.stage("convert", run, snapshot=uri("snapshot"), report=uri("validate"))
+        inputs = {"converted": uri("convert"), "snapshot": uri("snapshot")}
+        done["train"] = self.stage("train", run, set=settings, model_name=name, **inputs)
+        evaluated = {"training": uri("train"), "snapshot": uri("snapshot")}
+        done["evaluate"] = self.stage("evaluate", run, model_name=name, gate='{"floor": 0}', **evaluated)
+        done["register"] = self.stage("register", run, evaluation=uri("evaluate"), model_name=name)
+        return done
+
+
+@pytest.mark.parametrize("task", [task for task in ARCHITECTURES if task != "detection"])
+def test_a_task_is_trained_registered_loaded_and_reused(
+    task: str, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+    monkeypatch.setenv("VISIONLOOP_CACHE", str(tmp_path / "cache"))
+    keypoints = {"keypoints": ["nose", "tail"]} if task == "pose" else {}
+    folder = dataset(tmp_path / "dataset", task, None, classes=[{"id": 0, "name": "thing", **keypoints}])
+    loop = Loop(tmp_path / "work", task, folder)
+    first = loop.run("first")
+    assert first["register"].summary()["alias"] == "champion"
+    assert first["evaluate"].result is not None
+    measured = read(first["evaluate"].result)
+    assert measured.gate["primary_metric"] == PRIMARY_METRICS[task]
+    assert PRIMARY_METRICS[task] in measured.metrics
+    assert "of the split test" in first["evaluate"].result.read("report").decode()
+
+    second = loop.run("second")
+    assert {name: outcome.reused for name, outcome in second.items()} == dict.fromkeys(first, True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mlflow's own, of its imports
+        import mlflow
+
+        mlflow.set_tracking_uri(f"sqlite:///{mlflow_database}")
+        model = mlflow.pyfunc.load_model(f"models:/small-{task}@champion")
+    params: dict[str, Any] = {} if task == "classification" else {"confidence": 0.0}
+    if task == "segmentation":
+        params["masks"] = True
+    (answers,) = model.predict(Image.new("RGB", (40, 24), "red"), params=params or None)
+    assert answers
+    for answer in answers:
+        assert answer["class"] == "thing"
+        assert answer.keys() - {"class", "class_index", "confidence"} <= ANSWERS[task]
+        for x, y, seen in answer.get("keypoints", {}).values():
+            assert 0 <= x <= 40
+            assert 0 <= y <= 24
+            assert 0 <= seen <= 1
+    if task == "pose":
+        assert set(answers[0]["keypoints"]) == {"nose", "tail"}
+    if task == "segmentation":
+        outlined = next(answer for answer in answers if "mask" in answer)
+        assert outlined["mask"]["size"] == [24, 40]
+        assert outlined["polygons"]
