@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.stores import VARIABLES, Role
+from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines import services
 
 #: The variable that leads to MLflow.
@@ -51,7 +52,8 @@ def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     if _on_s3(arguments.get("workspace")) and not configured("results"):
         prefixes.append("INTERNAL_S3_")
     # Where a snapshot's dataset lies is recorded in the workspace only, so the dataset's store is supplied as well.
-    if (_on_s3(arguments.get("dataset")) or arguments.get("snapshot")) and not configured("dataset"):
+    datasets = parse_datasets(arguments["dataset"]) if arguments.get("dataset") else ()
+    if (any(_on_s3(dataset.uri) for dataset in datasets) or arguments.get("snapshot")) and not configured("dataset"):
         prefixes.append("EXTERNAL_S3_")
     if not os.environ.get(REGISTRY):
         prefixes.append(REGISTRY)

@@ -69,7 +69,13 @@ SETTINGS = (
 _TABLE = (
     Parameter("workspace", str, None, "Where results lie: s3://bucket/prefix, file:///folder or a path."),
     Parameter("model_name", str, None, "The name to register the model under; its champion is what is compared with."),
-    Parameter("dataset", str, "", "The dataset, as it lies: s3://bucket/prefix, file:///folder or a path."),
+    Parameter(
+        "dataset",
+        str,
+        "",
+        "The dataset, as it lies: s3://bucket/prefix, file:///folder or a path; several, which are trained on as one, as a JSON list of "
+        'URIs, or of objects such as {"uri": "s3://bucket/night", "name": "night", "weight": 2}.',
+    ),
     Parameter("snapshot", str, "", "An earlier snapshot (snap_…) to train on again, in place of dataset."),
     Parameter(
         "task",

@@ -13,7 +13,7 @@ import yaml
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
-from visionloop.core.storage import open_prefix, writing
+from visionloop.core.storage import writing
 from visionloop.data import images, view
 from visionloop.data.annotations.labels import class_folder
 from visionloop.data.annotations.tables import SPLITS
@@ -106,7 +106,7 @@ class Converted:
             else (_row(entry, known[entry.file_name], None), None)
             for entry in entries
         )
-        dataset = open_prefix(snapshot.dataset, "dataset")
+        dataset = snapshot.open_images()
         whole = sum(entry.size for entry in entries)
         done = enumerate(itertools.accumulate(entry.size for entry in entries), 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class ConvertStage:
         chosen = np.flatnonzero(kept)
         rows = table.take(chosen)
         folders = _class_folders(read, chosen) if layout == "imagefolder" else None
-        entries, labels = _placed(rows, folders)
+        entries, labels = _placed(rows, folders, snapshot.repeats[chosen])
         archive = attempt.work / "labels.tar"
         lines: Counter[str] = Counter()
         at = chosen[[row for _, row in labels]] if labels else chosen[:0]
@@ -118,31 +119,54 @@ class ConvertStage:
                 "too_small": left_out_small,
                 "objects": lines.total(),
                 **counts,
+                **({"repeated": repeated} if (repeated := _repeated(entries)) else {}),
             }
         )
 
 
-def _placed(rows: pa.Table, folders: Sequence[str] | None) -> tuple[list[IndexEntry], list[tuple[str, int]]]:
+def _placed(
+    rows: pa.Table, folders: Sequence[str] | None, repeats: npt.NDArray[np.int64]
+) -> tuple[list[IndexEntry], list[tuple[str, int]]]:
     """The index's entries, and the label files with the rows of their images, both in the order of names.
 
     Args:
         rows: The images of the manifest that are converted.
         folders: The folder of each one's class; None for a layout with label files.
+        repeats: How often each is trained on: each time under another name.
     """
     names = rows["file_name"].to_pylist()
-    views = view_names(names)
+    again = _again(names, repeats)
+    views = view_names([*names, *(name for others in again.values() for name in others)])
     entries: list[IndexEntry] = []
     labels: list[tuple[str, int]] = []
     columns = (rows[name].to_pylist() for name in ("split", "also", "size", "etag"))
     for row, (name, split, also, size, etag) in enumerate(zip(names, *columns, strict=True)):
-        view = views[name]
-        for shown in (split, also) if also else (split,):
+        places = [(shown, views[name]) for shown in ((split, also) if also else (split,))]
+        places += [(split, views[other]) for other in again.get(name, ())]
+        for shown, view in places:
             path = f"images/{shown}/{view}" if folders is None else f"{shown}/{folders[row]}/{view}"
             entries.append(IndexEntry(file_name=name, path=path, split=shown, size=size or 0, etag=etag or ""))
             if folders is None:
                 labels.append((f"labels/{shown}/{view.rpartition('.')[0]}.txt", row))
     labels.sort()
     return entries, labels
+
+
+def _again(names: Sequence[str], repeats: npt.NDArray[np.int64]) -> dict[str, list[str]]:
+    """By file name, the other names under which a repeated image is seen again: in a folder that no image's name begins with."""
+    rows = np.flatnonzero(repeats > 1).tolist()
+    if not rows:
+        return {}
+    folders = {name.partition("/")[0].casefold() for name in names}
+    folder = next(folder for mark in itertools.count() if (folder := f"again{'-' * mark}") not in folders)
+    return {
+        names[row]: [f"{folder}/{number}/{names[row]}" for number in range(2, int(repeats[row]) + 1)] for row in rows
+    }
+
+
+def _repeated(entries: Sequence[IndexEntry]) -> int:
+    """How many entries are of an image that the same split has already."""
+    return len(entries) - len({(entry.split, entry.file_name) for entry in entries})
 
 
 def _class_folders(read: Annotations, rows: npt.NDArray[np.int64]) -> list[str]:

@@ -42,7 +42,7 @@ def snapshot(
 
     Args:
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
-        dataset: The dataset, as it lies: s3://…, file://… or a path.
+        dataset: The dataset, as it lies: s3://…, file://… or a path; several as a JSON list of URIs, or of objects (uri, name, weight).
         snapshot: An earlier snapshot to use again (snap_…) in place of a dataset.
         task: detection, segmentation, classification or pose; empty when the dataset has only one.
         split: train=0.8,val=0.1,test=0.1[,seed=0][,group=FIELD|folder|regex:PATTERN], fold=2/5, time=FIELD,val=DATE,test=DATE or test=val.

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.components.snapshot.kept import Kept
-from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.recognise import no_dataset
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
-from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.storage import Prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
-from visionloop.data.annotations.selection import ALL, Selection
 from visionloop.data.annotations.tables import SPLITS, Annotations
-from visionloop.data.formats import Source, formats, reader
+from visionloop.data.formats import Source, formats
 from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.recognised import choose, folder_below
 from visionloop.data.sentences import printable
@@ -61,7 +59,7 @@ class SourceDataset:
     read: Annotations
     declared: pa.Table
     evidence: str | None = None
-    passed_over: dict[str, str] = field(default_factory=dict)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def content(self) -> pa.FixedSizeBinaryArray:
@@ -84,11 +82,18 @@ class SourceDataset:
             counts = ", ".join(f"{split or 'without a split'} {counted[split]:,}" for split in present)
             lines.append(printable(f"read as {formats()[read.format].title}{evidence}, {read.task}: {counts}."))
         lines += read.notices
-        if self.passed_over:
-            names = [printable(f"{key} ({kind})") for key, kind in sorted(self.passed_over.items())]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"passed over: {', '.join(names[:3])}{more}.")
+        if passed := passed_over_notice(self.passed_over):
+            lines.append(passed)
         return lines
+
+
+def passed_over_notice(keys: Mapping[str, str]) -> str | None:
+    """What of a dataset can't be read, by key what it is; None where all can be."""
+    if not keys:
+        return None
+    names = [printable(f"{key} ({kind})") for key, kind in sorted(keys.items())]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"passed over: {', '.join(names[:3])}{more}."
 
 
 @contextlib.contextmanager
@@ -134,35 +139,6 @@ def format_of(source: Source, name: str | None, option: str = "--dataset-format"
         raise no_dataset(source.prefix)
     except NotFound:
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
-
-
-def read_again(
-    snapshot: Snapshot,
-    workspace: Prefix,
-    alive: Callable[[], None] = lambda: None,
-    listing: Callable[[int], None] = lambda number: None,
-) -> Annotations:
-    """The annotations of a snapshot's dataset as they are now; of a store nothing is read that did not change."""
-    with opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, alive, listing) as source:
-        name, _ = format_of(source, snapshot.annotations.format)
-        remember(source, workspace)
-        return snapshot.selection.of(reader(name)(source).sorted())
-
-
-def read_source(
-    source: Source,
-    format_name: str,
-    evidence: str | None,
-    advanced: Advanced = lambda done, total, size, whole: None,
-    selection: Selection = ALL,
-) -> SourceDataset:
-    """Reads what is selected of a dataset, and what the store declares of it.
-
-    Image bytes are read only where the store is a folder, which declares no ETag.
-    """
-    read = selection.of(reader(format_name)(source).sorted())
-    declared = declared_of(source, read.images["key"], read.below, advanced)
-    return SourceDataset(read, declared, evidence, source.passed_over)
 
 
 def declared_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,11 +20,14 @@ from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.data.annotations import parquet
 from visionloop.data.annotations.class_mapping import ClassMapping
+from visionloop.data.annotations.merged import datasets_of
 from visionloop.data.annotations.selection import Selection
 from visionloop.data.annotations.split_rules import SharedSplit, shared_split
-from visionloop.data.annotations.tables import IMAGES, Annotations, images_table
+from visionloop.data.annotations.tables import IMAGES, Annotations, column, images_table
+from visionloop.data.datasets import alone, listed, recorded
 from visionloop.data.dice.tasks import annotation_file
 from visionloop.data.images import ImageRow
+from visionloop.data.locations import Location, open_images
 
 SCHEMA = pa.schema(
     [
@@ -48,16 +52,26 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: Of several datasets: the name of the one in which the image lies, below which its key is.
+DATASET = pa.field("dataset", pa.string(), nullable=False)
+
+#: Where a weight repeats images: how often each one is trained on.
+REPEATS = pa.field("repeats", pa.int32(), nullable=False)
+
 #: The columns of the first form, in which a manifest had no others.
 _ROW = ("file_name", "key", "size", "etag", "version_id", "split", "width", "height")
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What identifies a snapshot: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment."""
+class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What identifies a snapshot: ``snapshot.json``, its only result. ``split`` holds the rule and the hash of the assignment.
+
+    ``repeats`` is the hash of which images are trained on more than once; None where none is.
+    """
 
     dataset_hash: str
     task: str
     split: dict[str, object]
+    repeats: str | None = None
 
     def encode(self) -> bytes:
         """Canonical JSON."""
@@ -74,24 +88,45 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return shared_split(self.split.get("rule"))
 
 
-def encode(images: pa.Table, objects: pa.Table, splits: pa.Table, content: pa.Array) -> bytes:
+def encode(
+    read: Annotations,
+    objects: pa.Table,
+    splits: pa.Table,
+    content: pa.Array,
+    repeats: npt.NDArray[np.int32] | None = None,
+) -> bytes:
     """The manifest's Parquet bytes.
 
     Args:
-        images: The annotations' images.
-        objects: ``size``, ``etag`` and ``version`` of each.
+        read: The annotations.
+        objects: ``size``, ``etag`` and ``version`` of each image.
         splits: ``split`` and ``also`` of each.
         content: The digest of each.
+        repeats: How often each is trained on; None where that is once.
     """
+    images = read.images
     columns = {name: images[name] for name in ("file_name", "key", "width", "height", "position", "metadata")}
     columns |= {"size": objects["size"], "etag": objects["etag"], "version_id": objects["version"]}
     columns |= {"split": splits["split"], "also": splits["also"], "stated_split": images["split"], "content": content}
     columns |= {"file": images["file"].cast(pa.string())}
-    return parquet.encode_table(pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
+    schema = SCHEMA
+    if read.parts:
+        schema = schema.append(DATASET)
+        columns |= {
+            DATASET.name: datasets_of(images["key"]),
+            "key": pc.replace_substring_regex(images["key"], "^[^/]*/", ""),
+        }
+    if repeats is not None:
+        schema = schema.append(REPEATS)
+        columns[REPEATS.name] = pa.array(repeats)
+    return parquet.encode_table(pa.table([columns[name] for name in schema.names], schema=schema))
 
 
 class Snapshot:
-    """A snapshot as read from its receipt: its identity, where its images are, its manifest and annotations."""
+    """A snapshot as read from its receipt: its identity, where its images are, its manifest and annotations.
+
+    ``dataset`` is a text for people: the URI of its dataset, or of several the first ones. Images are read by ``open_images``.
+    """
 
     def __init__(self, result: Result) -> None:
         """``result`` is a snapshot's receipt."""
@@ -102,7 +137,8 @@ class Snapshot:
             raise InvalidReceipt(
                 f"{result.uri}: snapshot.json is not one ({error}); take the snapshot again."
             ) from error
-        self.dataset = str(result.receipt.parameters["dataset"].value)
+        self.datasets = recorded(result.receipt.parameters["dataset"].value)
+        self.dataset = listed([dataset.uri for dataset in self.datasets])
 
     @property
     def id(self) -> str:
@@ -119,14 +155,47 @@ class Snapshot:
         )
 
     @property
+    def several(self) -> bool:
+        """Whether it was taken of several datasets, or of one that is weighed."""
+        return not alone(self.datasets)
+
+    @property
+    def title(self) -> str:
+        """What the dataset calls itself, or is called, for the head of a page."""
+        annotations = self.annotations
+        if self.several:
+            return listed([dataset.name for dataset in self.datasets])
+        return annotations.name or self.datasets[0].name
+
+    def dataset_counts(self) -> list[dict[str, Any]]:
+        """Of several datasets each one's URI, name and weight, and how many images it has; empty for one alone.
+
+        ``repeated`` is how many more times images of it are trained on, ``left_out`` how many its weight leaves out.
+        """
+        counts = self.result.receipt.scalars.get("datasets") or {}
+        if not self.several:
+            return []
+        return [{**dataset.canonical(), **counts.get(dataset.name, {})} for dataset in self.datasets]
+
+    def open_images(self) -> Location:
+        """Where its images lie: what the keys of ``table`` and ``rows`` are read from."""
+        return open_images(self.datasets)
+
+    @property
     def task(self) -> str:
         """The task that was frozen."""
         return self.identity.task
 
     @cached_property
     def table(self) -> pa.Table:
-        """The manifest, ordered by file name; one of the first form lacks the columns behind ``height``."""
+        """The manifest, ordered by file name; one of the first form lacks the columns behind ``height``.
+
+        A key of several datasets has its dataset's name before it, by which ``open_images`` finds it.
+        """
         table = pq.read_table(io.BytesIO(self.result.read("manifest"))).combine_chunks()
+        if DATASET.name in table.schema.names:
+            keys = pc.binary_join_element_wise(table[DATASET.name], table["key"], "/")
+            return table.set_column(table.schema.get_field_index("key"), SCHEMA.field("key"), keys)
         if "also" in table.schema.names:
             return table
         rule, also = self.identity.shared, pa.nulls(len(table), pa.string())
@@ -138,6 +207,13 @@ class Snapshot:
     def rows(self) -> list[ImageRow]:
         """The manifest's rows."""
         return [ImageRow(**row) for row in self.table.select((*_ROW, "also")).to_pylist()]
+
+    @property
+    def repeats(self) -> npt.NDArray[np.int64]:
+        """How often each image is trained on, by row."""
+        if REPEATS.name in self.table.schema.names:
+            return column(self.table, REPEATS.name)
+        return np.ones(len(self.table), np.int64)
 
     def in_split(self, split: str) -> npt.NDArray[np.bool_]:
         """Whether each image counts for a split, by row."""

@@ -28,6 +28,7 @@ from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
 from visionloop.data.annotations.split_rules import parse_split, split_from_object
 from visionloop.data.annotations.where import parse_where
+from visionloop.data.datasets import parse_datasets
 from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
@@ -132,11 +133,11 @@ def _trainer_name(settings: Mapping[str, object]) -> str:
 def _check_locations(given: Mapping[str, Any], reach: Reach) -> None:
     if ("dataset" in given) == ("snapshot" in given):
         raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
-    for name in ("workspace", "dataset", "storage"):
+    for name in ("workspace", "storage"):
         if name in given:
             normalise_uri(str(given[name]))
-    if "dataset" in given:
-        check_apart(str(given["workspace"]), str(given["dataset"]))
+    for dataset in parse_datasets(given["dataset"]) if "dataset" in given else ():
+        check_apart(str(given["workspace"]), dataset.uri)
     if reach.stores:
         check_can_be_made(str(given["workspace"]))
 

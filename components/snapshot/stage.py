@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
 
-from visionloop.components.snapshot import baseline, index
+from visionloop.components.snapshot import baseline, index, several
 from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.kept import Kept, keep_listed, listing_of
 from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
+from visionloop.components.snapshot.several import Chosen, counts
 from visionloop.components.snapshot.taken import snapshot_of
 from visionloop.core import receipts
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
@@ -22,18 +24,17 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.runs import RUN_VARIABLE
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
-from visionloop.core.storage import open_prefix
-from visionloop.core.stores import normalise_uri
 from visionloop.core.workspace import check_apart
 from visionloop.data.annotations import parquet
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.findings import digest_of
 from visionloop.data.annotations.selection import Selection
-from visionloop.data.annotations.split import Assignment, assign
-from visionloop.data.annotations.split_rules import Rule, SharedSplit, TimeRule, parse_split, split_from_object
+from visionloop.data.annotations.split import Assignment
+from visionloop.data.annotations.split_rules import Rule, parse_split, split_from_object
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.annotations.where import parse_where
+from visionloop.data.datasets import parameter, parse_datasets
 from visionloop.data.dice.tasks import parse_task
 from visionloop.training.configuration import merge_settings, split_strategy
 
@@ -42,8 +43,12 @@ from visionloop.training.configuration import merge_settings, split_strategy
 class Arguments:
     """The arguments of snapshot: a dataset, or the id of an earlier snapshot."""
 
-    dataset: str | None = argument(
-        "The dataset, as it lies: s3://…, file://… or a path.", default=None, variable="DATASET_S3_URI"
+    dataset: str | list[str] | None = argument(
+        "The dataset, as it lies: s3://…, file://… or a path; several, which are trained on as one, as a JSON list of URIs or of "
+        'objects such as {"uri": "s3://…", "name": "night", "weight": 2}, or each in an option of its own.',
+        default=None,
+        variable="DATASET_S3_URI",
+        listed=True,
     )
     snapshot: str | None = argument("An earlier snapshot to use again (snap_…) in place of a dataset.", default=None)
     task: str | None = argument(
@@ -86,13 +91,18 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``resolve`` read and ``compute`` writes."""
+    """What ``resolve`` read and ``compute`` writes; ``listed`` is the number of objects of each dataset by URI."""
 
     dataset: source.SourceDataset
-    assignment: Assignment
+    chosen: Chosen
     identity: Identity
-    kept: Kept | None = None
-    listed: int = 0
+    kept: Sequence[Kept] = ()
+    listed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def assignment(self) -> Assignment:
+        """The split of each image."""
+        return self.chosen.assignment
 
 
 class SnapshotStage:
@@ -119,7 +129,8 @@ class SnapshotStage:
         if arguments.snapshot:
             resolution, identity, annotations = _existing(context, arguments)
         else:
-            check_apart(context.workspace.uri, str(arguments.dataset))
+            for dataset in parse_datasets(arguments.dataset or ""):
+                check_apart(context.workspace.uri, dataset.uri)
             resolution, identity, annotations = _dataset(context, arguments)
         resolution.notices[:0] = notices
         if arguments.settings is not None and not context.planning:
@@ -146,13 +157,16 @@ class SnapshotStage:
             "split": [loaded.assignment.splits[name] for name in names],
             "also": pa.array([loaded.assignment.also.get(name) for name in names], pa.string()),
         }
-        manifest = encode(read.images, loaded.dataset.declared, pa.table(assigned), loaded.dataset.content)
+        manifest = encode(
+            read, loaded.dataset.declared, pa.table(assigned), loaded.dataset.content, loaded.chosen.repeats
+        )
         attempt.write("snapshot", "snapshot.json", identity.encode(), result=True)
         attempt.write("manifest", "manifest.parquet", manifest, result=False)
         attempt.write("annotations", "annotations.parquet", parquet.encode(read), result=False)
-        if loaded.kept is not None:
-            loaded.kept.write()
-        keep_listed(context.workspace, str(resolution.parameters["dataset"].value), loaded.listed)
+        for kept in loaded.kept:
+            kept.write()
+        for uri, number in loaded.listed.items():
+            keep_listed(context.workspace, uri, number)
         index.add(context.workspace, identity.id, f"{attempt.key_prefix.uri}/{receipts.FILE}")
         return Computed(scalars=scalars(loaded))
 
@@ -182,39 +196,55 @@ def scalars(loaded: Loaded) -> dict[str, Any]:
         "images": len(loaded.dataset.read.images),
         "classes": len(loaded.dataset.read.classes),
         **loaded.assignment.counts,
+        **({"datasets": counts(loaded.chosen)} if loaded.dataset.read.parts else {}),
     }
 
 
 def _dataset(context: Context, arguments: Arguments) -> tuple[Resolution[Loaded], Identity, Annotations]:
     """Resolves the dataset as it is now."""
-    uri = normalise_uri(str(arguments.dataset))
+    datasets = parse_datasets(arguments.dataset or "")
     task = parse_task(arguments.task, "--task") if arguments.task else None
     selection = _selection(arguments)
-    with source.opened(open_prefix(uri, "dataset"), task, context.alive, listing_of(context, uri)) as lying:
-        name, evidence = source.format_of(lying, arguments.dataset_format)
-        metadata = source.read_metadata(lying.prefix) if name == "dice" else {}
-        rule, origin = _split_rule(arguments.split, metadata)
-        if rule is not None and not isinstance(rule, SharedSplit):
-            lying.group, lying.option = rule.field, "time" if isinstance(rule, TimeRule) else "group"
-        kept = source.remember(lying, context.workspace)
-        taken = source.read_source(lying, name, evidence, context.fetched, selection)
-    read = taken.read
-    assignment = assign(read, rule, "--split" if origin == "argument" else origin)
+    rule, origin = _run_rule(arguments.split)
+    listing = functools.partial(listing_of, context)
+    with several.lying(
+        datasets, task, arguments.dataset_format, context.alive, listing, own_rules=rule is None
+    ) as opened:
+        several.remember(opened, context.workspace)
+        chosen = several.choose(opened, selection, rule, "--split" if origin == "argument" else origin)
+        read = chosen.read
+        taken = several.declared(opened, read, context.fetched)
+    own = several.own_rules(opened)
+    if rule is None and own:
+        origin = several.SPLIT_CONFIG
+    stated = own[0] if own and not read.parts else own or None
+    names = read.images["file_name"].to_pylist() if chosen.repeats is not None else []
     identity = Identity(
         dataset_hash=taken.dataset_hash,
         task=read.task,
-        split={"rule": rule.canonical() if rule else None, "assignment": assignment.digest()},
+        split={"rule": rule.canonical() if rule else stated, "assignment": chosen.assignment.digest()},
+        repeats=several.repeats_digest(names, chosen.repeats),
     )
+    if read.parts:
+        notices = several.notices(opened, chosen)
+    else:
+        notices = [f"{datasets[0].uri}: {text}" for text in (*taken.notices(), *chosen.assignment.notices)]
     resolution = Resolution(
         parameters={
-            "dataset": Parameter(uri, "argument"),
+            "dataset": Parameter(parameter(datasets), "argument"),
             "dataset_hash": Parameter(identity.dataset_hash, "dataset"),
             "task": Parameter(read.task, "argument" if task else "dataset"),
             "split": Parameter(identity.split, origin),
             **_as_given(arguments, read, selection),
         },
-        notices=[f"{uri}: {text}" for text in (*taken.notices(), *assignment.notices)],
-        loaded=Loaded(taken, assignment, identity, kept, lying.listed),
+        notices=notices,
+        loaded=Loaded(
+            taken,
+            chosen,
+            identity,
+            [entry.kept for entry in opened if entry.kept is not None],
+            {entry.dataset.uri: entry.source.listed for entry in opened},
+        ),
     )
     return resolution, identity, read
 
@@ -272,21 +302,18 @@ def _decision(context: Context, arguments: Arguments, identity: Identity, annota
     )
 
 
-def _from_variable(dataset: str) -> bool:
+def _from_variable(dataset: str | list[str]) -> bool:
     """Whether the dataset comes from the environment, over which an explicit snapshot takes precedence."""
     return os.environ.get("DATASET_S3_URI") == dataset
 
 
-def _split_rule(argument: str | None, metadata: dict[str, Any]) -> tuple[Rule | None, str]:
-    """Returns the split's rule and where it came from: the run's, the dataset's, else the images' own field."""
+def _run_rule(argument: str | None) -> tuple[Rule | None, str]:
+    """Returns the run's split and where it came from; without one the dataset's own counts, else the images' own field."""
     if argument:
         return parse_split(argument), "argument"
     strategy = split_strategy(os.environ)
     if strategy is not None:
         return split_from_object(strategy, "CONFIG.split_strategy"), "CONFIG.split_strategy"
-    if metadata.get("split_config") is not None:
-        where = f"{source.METADATA}: split_config"
-        return split_from_object(metadata["split_config"], where), where
     return None, "split field of the images"
 
 
@@ -329,9 +356,7 @@ def _check_task(snapshot: Snapshot, task: str | None, wanted: str) -> None:
 def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns the images of a snapshot that are gone or differ from what was frozen, as one part of a sentence each."""
     table = snapshot.table
-    listing = listing_of(context, snapshot.dataset)
-    with source.opened(open_prefix(snapshot.dataset, "dataset"), snapshot.task, context.alive, listing) as lying:
-        now = source.declared_of(lying, table["key"], snapshot.annotations.below, context.fetched)
+    now = several.declared_now(snapshot, context)
     columns = (table["key"], table["size"], table["etag"], now["size"], now["etag"])
     differences = []
     for key, size, etag, size_now, etag_now in zip(*(column.to_pylist() for column in columns), strict=True):
@@ -347,7 +372,7 @@ def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
 def _moved_on(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns a notice if the dataset's annotations are not the snapshot's any more."""
     try:
-        annotations = source.read_again(snapshot, context.workspace)
+        annotations = several.read_snapshot_again(snapshot, context)
     except (InvalidDataset, InvalidConfig) as error:
         return [
             f"{snapshot.dataset}: the dataset can't be read any more ({error.sentence}) The snapshot's own annotations are used."

@@ -34,7 +34,7 @@ class TrackedTraining:
         tags = {
             "visionloop.run": context.run.name,
             "visionloop.trace_id": context.trace_id,
-            "visionloop.dataset": loaded.snapshot.dataset,
+            "visionloop.dataset": ", ".join(dataset.uri for dataset in loaded.snapshot.datasets),
             "visionloop.snapshot_id": loaded.snapshot.id,
             "visionloop.task": loaded.converted.task,
             "visionloop.training_key": attempt.key_prefix.uri.rsplit("/", 1)[-1],
@@ -48,7 +48,7 @@ class TrackedTraining:
             {name: display(value) for name, value in loaded.config.values.items()},
             tags,
             loaded.snapshot.identity.dataset_hash,
-            loaded.snapshot.dataset,
+            *(dataset.uri for dataset in loaded.snapshot.datasets),
         )
         self._remember()
 

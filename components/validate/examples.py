@@ -12,7 +12,6 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.core.reports import Figure, Key
-from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import drawing
 from visionloop.data.annotations.checks import object_field
 from visionloop.data.annotations.classes import IGNORED
@@ -20,6 +19,7 @@ from visionloop.data.annotations.images import Annotation, Image, images
 from visionloop.data.annotations.labels import class_index
 from visionloop.data.annotations.quality import Twins
 from visionloop.data.annotations.tables import SPLITS, offsets
+from visionloop.data.locations import Location, located
 
 #: Examples of a kind, and pictures of the mosaic for each split.
 EXAMPLES = 4
@@ -55,7 +55,7 @@ class Gallery:
     """Draws a snapshot's images. Without a dataset none is read, and figures have no picture."""
 
     def __init__(
-        self, snapshot: Snapshot, dataset: Prefix | None, album: drawing.Album, alive: Callable[[], None]
+        self, snapshot: Snapshot, dataset: Location | None, album: drawing.Album, alive: Callable[[], None]
     ) -> None:
         """``album`` bounds what the page holds; ``alive`` is called for each picture."""
         self._snapshot, self._dataset, self._album, self._alive = snapshot, dataset, album, alive
@@ -65,7 +65,7 @@ class Gallery:
     @classmethod
     def of(cls, snapshot: Snapshot, album: drawing.Album, alive: Callable[[], None], *, read: bool) -> Gallery:
         """A snapshot's gallery; ``read`` says whether images may be read."""
-        return cls(snapshot, open_prefix(snapshot.dataset, "dataset") if read else None, album, alive)
+        return cls(snapshot, snapshot.open_images() if read else None, album, alive)
 
     def kinds(self, report: Report, twins: Twins) -> list[Kind]:
         """The findings by kind: errors first, then by how many there are; an image with a twin is shown beside it."""
@@ -160,7 +160,8 @@ class Gallery:
             return None
         self._alive()
         try:
-            return self._album.draw(self._dataset.read(self._keys[name]), marks, side)
+            prefix, key = located(self._dataset, self._keys[name])
+            return self._album.draw(prefix.read(key), marks, side)
         except (NotFound, InvalidDataset):
             return None  # a finding says so
 

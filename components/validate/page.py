@@ -13,6 +13,10 @@ from visionloop.core.stage import Context
 from visionloop.data import drawing
 from visionloop.data.annotations.presence import LabelCounts
 from visionloop.data.annotations.quality import Twins
+from visionloop.data.datasets import dataset_sentence
+
+#: The datasets that the page names, of several.
+DATASETS = 10
 
 
 def render(
@@ -31,7 +35,7 @@ def render(
     album = drawing.Album()
     gallery = Gallery.of(snapshot, album, context.alive, read=report.mode != "annotations")
     annotations = snapshot.annotations
-    named = annotations.name or snapshot.dataset.rstrip("/").rpartition("/")[2]
+    named = snapshot.title
     broken = {finding.file_name for finding in report.findings if finding.severity == "error" and finding.file_name}
     rows = content.classes(snapshot, counts)
     headline, tone = _headline(report, len(broken), refusal)
@@ -47,7 +51,7 @@ def render(
             **snapshot.selection.facts(annotations),
             "Snapshot": snapshot.id,
             **reports.origin(context),
-            "URI": snapshot.dataset,
+            **_lies(snapshot),
         },
         "report": report,
         "refusal": refusal,
@@ -62,6 +66,15 @@ def render(
         "left_out": album.left_out,
     }
     return reports.page("validate.html", values)
+
+
+def _lies(snapshot: Snapshot) -> dict[str, str]:
+    """Where the dataset lies; of several each one, with what its weight does."""
+    if not snapshot.several:
+        return {"URI": snapshot.dataset}
+    said = [dataset_sentence(counts) for counts in snapshot.dataset_counts()]
+    more = f"; and {len(said) - DATASETS} more" if len(said) > DATASETS else ""
+    return {"Datasets": "; ".join(said[:DATASETS]) + more}
 
 
 def _headline(report: Report, broken: int, refusal: str | None) -> tuple[str, str]:

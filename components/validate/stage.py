@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import msgspec
 import pyarrow.compute as pc
 
-from visionloop.components.snapshot import dataset as source
 from visionloop.components.snapshot.baseline import SCALAR
-from visionloop.components.snapshot.kept import listing_of
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.snapshot.several import read_snapshot_again
 from visionloop.components.validate import drift
 from visionloop.components.validate.options import resolve_checks, training_size
 from visionloop.components.validate.page import render
@@ -21,7 +20,6 @@ from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
 from visionloop.core.receipts import Parameter
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
-from visionloop.core.storage import open_prefix
 from visionloop.data import images
 from visionloop.data.annotations import presence, quality
 from visionloop.data.annotations.checks import Headers, check, too_small
@@ -31,8 +29,9 @@ from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.drift import findings as drift_findings
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.quality import IMGSZ
-from visionloop.data.annotations.tables import SPLITS, named
+from visionloop.data.annotations.tables import SPLITS, Annotations, named
 from visionloop.data.headers import MISSING, Header, Missing, Unsupported
+from visionloop.data.locations import uri_of
 
 MODES = ("annotations", "headers", "full")
 ON_ERROR = ("fail", "quarantine")
@@ -123,7 +122,7 @@ class ValidateStage:
         if changed := sorted(looked_at.row.key for looked_at in seen if looked_at.changed):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise DatasetChanged(
-                f"{snapshot.dataset}/{changed[0]}{more}: changed since the snapshot; restore it or take a new snapshot."
+                f"{uri_of(snapshot.open_images(), changed[0])}{more}: changed since the snapshot; restore it or take a new snapshot."
             )
         annotations = snapshot.annotations
         headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in seen}
@@ -176,13 +175,18 @@ class ValidateStage:
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
-    annotations = source.read_again(snapshot, context.workspace, context.alive, listing_of(context, snapshot.dataset))
+    annotations = read_snapshot_again(snapshot, context)
     if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
         return
     changes = "; ".join(difference(snapshot.annotations, annotations))
     raise DatasetChanged(
-        f"{snapshot.dataset}/{annotations.file}: the dataset changed since its snapshot {snapshot.id} ({changes}); start a new run."
+        f"{_named(snapshot, annotations)}: the dataset changed since its snapshot {snapshot.id} ({changes}); start a new run."
     )
+
+
+def _named(snapshot: Snapshot, annotations: Annotations) -> str:
+    """The annotations' file; of several datasets their URIs."""
+    return snapshot.dataset if annotations.parts else f"{snapshot.dataset}/{annotations.file}"
 
 
 def _seen(looked_at: images.ImageCheck) -> Header | Unsupported | Missing | None:
@@ -209,7 +213,7 @@ def _inspect(
     """What is seen of each image, and in the mode ``full`` what they look like."""
     if mode == "annotations":
         return [], None
-    prefix = open_prefix(snapshot.dataset, "dataset")
+    prefix = snapshot.open_images()
     seen: list[images.ImageCheck] = []
     size, total = 0, images.bytes_read(prefix, snapshot.rows, whole=mode == "full")
     pictures = quality.Pictures.of(len(snapshot.rows)) if mode == "full" else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from visionloop.core.names import sanitise
+from visionloop.data.datasets import listed, parse_datasets
 from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.training.tracking.address import shown
@@ -15,13 +18,24 @@ def started(engine: Engine, order: Order) -> str:
     """One line on what starts: pipeline and model, data, task, engine, workspace and registry."""
     arguments = order.arguments
     parts = [
-        f"dataset {arguments['dataset']}" if arguments.get("dataset") else f"snapshot {arguments['snapshot']}",
+        _source(arguments),
         f"task {arguments['task']}" if arguments.get("task") else "the dataset's own task",
         f"engine {engine.name}{f' ({engine.description})' if engine.description else ''}",
         f"workspace {arguments['workspace']}",
         f"registry {_registry(engine)}",
     ]
     return f"{order.pipeline} {sanitise(str(arguments['model_name']))}: {', '.join(parts)}"
+
+
+def _source(arguments: Mapping[str, Any]) -> str:
+    """What is trained on."""
+    if not arguments.get("dataset"):
+        return f"snapshot {arguments['snapshot']}"
+    datasets = parse_datasets(arguments["dataset"])
+    uris = [
+        dataset.uri if dataset.weight == 1 else f"{dataset.uri} (weight {dataset.weight:g})" for dataset in datasets
+    ]
+    return f"dataset{'s' if len(uris) > 1 else ''} {listed(uris)}"
 
 
 def _registry(engine: Engine) -> str:

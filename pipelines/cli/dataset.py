@@ -108,7 +108,7 @@ def export(
     with contextlib.ExitStack() as stack:
         stack.enter_context(workspace_store(workspace))
         taken = snapshot_of(open_prefix(workspace, "results"), snapshot)
-        stack.enter_context(dataset_store(taken.dataset, destination))
+        stack.enter_context(dataset_store(*(dataset.uri for dataset in taken.datasets), destination))
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionloop-"))
         result = exported(taken, workspace, destination, written_as, Path(work))
     show(result, written_lines(result), output)

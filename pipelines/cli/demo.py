@@ -72,7 +72,7 @@ def demo(
         dataset = f"s3://{services.DATASETS_BUCKET}/{name}"
         write_dataset(dataset, task)
         training = Training(
-            dataset=dataset,
+            dataset=[dataset],
             workspace=WORKSPACE,
             model_name=name,
             description="The sample dataset's handwritten digits.",

@@ -22,6 +22,7 @@ from visionloop.data.formats import formats, writer
 from visionloop.data.formats.exchange import check_empty, write_dataset
 from visionloop.data.formats.keys import counted
 from visionloop.data.formats.written import with_splits
+from visionloop.data.locations import Location
 from visionloop.pipelines.cli.dataset import read_dataset
 
 
@@ -66,9 +67,9 @@ def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: s
         InvalidDataset: If the format can't hold a name.
     """
     writer(written_as)
-    source = open_prefix(snapshot.dataset, "dataset")
+    source = snapshot.open_images()
     results = open_prefix(workspace, "results")
-    target = check_empty(destination, source.uri, results.uri)
+    target = check_empty(destination, *(dataset.uri for dataset in snapshot.datasets), workspace=results.uri)
     context = Context(
         results,
         runs.RunRecord(results, runs.run_name(None)),
@@ -99,7 +100,7 @@ def frozen(snapshot: Snapshot) -> Annotations:
 
 
 def written(
-    annotations: Annotations, source: Prefix, target: Prefix, name: str, notices: list[str], work: Path
+    annotations: Annotations, source: Location, target: Prefix, name: str, notices: list[str], work: Path
 ) -> dict[str, Any]:
     """Writes a dataset, with a bar on a terminal, and says what was written.
 

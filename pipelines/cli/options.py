@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -20,6 +20,7 @@ from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stores import normalise_uri
 from visionloop.data.annotations.class_mapping import parse_classes
+from visionloop.data.datasets import datasets_text
 from visionloop.pipelines import engines
 from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
@@ -56,7 +57,11 @@ class Training:
     workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
     model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
     dataset: Annotated[
-        str | None, typer.Option(help="The dataset, as it lies: s3://…, file://… or a path.  [required, or --snapshot]")
+        list[str] | None,
+        typer.Option(
+            help="The dataset, as it lies: s3://…, file://… or a path. Given many times, all are trained on as one; each may be a JSON "
+            'object such as {"uri": "s3://…", "name": "night", "weight": 2}.  [required, or --snapshot]'
+        ),
     ] = None
     snapshot: Annotated[str | None, typer.Option(help="An earlier snapshot (snap_…).  [required, or --dataset]")] = None
     task: Annotated[str | None, typer.Option(help="detection, segmentation, classification or pose.")] = None
@@ -111,9 +116,11 @@ class Training:
         names.sanitise(self.model_name)
         own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings", "checks")]
         arguments = {name: value for name in own if (value := getattr(self, name))}
-        for name in ("workspace", "dataset", "storage"):
+        for name in ("workspace", "storage"):
             if getattr(self, name) is not None:
                 arguments[name] = normalise_uri(getattr(self, name))
+        if self.dataset:
+            arguments["dataset"] = dataset_text(self.dataset)
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
         if self.classes:
@@ -249,6 +256,20 @@ def classes_text(classes: str) -> str:
     if len(text.encode()) > LONGEST_VALUE:
         raise InvalidConfig(
             f"--classes is longer than the {LONGEST_VALUE:,} bytes that an engine's form holds; put the file into the store and give its URI."
+        )
+    return text
+
+
+def dataset_text(dataset: Sequence[str]) -> str:
+    """The datasets as an argument of the pipeline: the URI of one alone, else JSON text.
+
+    Raises:
+        InvalidConfig: If one can't be used, or they are too long for a form.
+    """
+    text = datasets_text(dataset)
+    if len(text.encode()) > LONGEST_VALUE:
+        raise InvalidConfig(
+            f"--dataset is longer than the {LONGEST_VALUE:,} bytes that an engine's form holds; name fewer datasets."
         )
     return text
 

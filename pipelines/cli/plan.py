@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from visionloop.pipelines.cli.options import Training, checks_text, classes_text, flattened, gate_text
+from visionloop.pipelines.cli.options import Training, checks_text, classes_text, dataset_text, flattened, gate_text
 from visionloop.pipelines.cli.output import Json, Output, say, show, wants_json
 from visionloop.pipelines.environment import services_for
 
@@ -29,6 +29,7 @@ def train(training: Training, output: Output = None, json: Json = False) -> None
 
     training.arguments()
     arguments = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
+    arguments["dataset"] = dataset_text(training.dataset) if training.dataset else None
     arguments["classes"] = classes_text(training.classes) if training.classes else None
     arguments["checks"] = checks_text(training.checks) if training.checks else None
     arguments["settings"] = training.settings or []

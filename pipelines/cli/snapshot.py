@@ -16,6 +16,7 @@ from visionloop.core.encodings import print_json
 from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.core.files import atomic_write
 from visionloop.core.texts import json_line
+from visionloop.data.datasets import dataset_sentence
 from visionloop.pipelines.cli.dataset import dataset_store, workspace_store
 from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
 from visionloop.pipelines.environment import services_for
@@ -92,7 +93,7 @@ def diff(
         if page is not None:
             from visionloop.pipelines.snapshots.page import render
 
-            with dataset_store(old.dataset, new.dataset):
+            with dataset_store(*(dataset.uri for dataset in (*old.datasets, *new.datasets))):
                 _write(page, render(old, new, found, results.uri))
     written = {"page": str(page.absolute())} if page is not None else {}
     if wants_json(output):
@@ -196,7 +197,9 @@ def _table(entries: Sequence[Entry]) -> list[str]:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     """What a person reads of one snapshot."""
     yield f"Snapshot  {found['id']}, taken {found['time']}"
-    for uri in (found["dataset"], *found["other_datasets"]):
+    for dataset in found["datasets"]:
+        yield f"Dataset   {dataset_sentence(dataset)}"
+    for uri in ([] if found["datasets"] else [found["dataset"]]) + found["other_datasets"]:
         yield f"Dataset   {uri}"
     yield f"Format    {found['format'] or 'not readable'}"
     yield f"Task      {found['task']}"

@@ -89,9 +89,10 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
     parameters = []
     for entry in fields(stage.arguments):
         argument: Argument = entry.metadata["argument"]
-        kind: Any = list[str] if argument.repeated else str | None
-        default: Any = [] if argument.repeated else None
-        if not argument.repeated and not _is_required(entry):
+        several = argument.repeated or argument.listed
+        kind: Any = list[str] if several else str | None
+        default: Any = [] if several else None
+        if not several and not _is_required(entry):
             default = entry.default
         text = f"{argument.description}{f' [env: {argument.variable}]' if argument.variable else ''}"
         parameters.append(_option(entry.name, kind, default, text))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
+from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.following.state import RemoteRun
 from visionloop.pipelines.preflight import check_from_outside
@@ -57,8 +58,13 @@ def check_reachable(arguments: Mapping[str, Any]) -> None:
     Raises:
         InvalidConfig: If an argument names a folder or a file of this machine.
     """
-    for name in ("workspace", "dataset", "gate", "classes", "checks", "retraining", "storage"):
-        if str(arguments.get(name) or "").startswith("file://"):
+    named = [
+        (name, arguments.get(name)) for name in ("workspace", "gate", "classes", "checks", "retraining", "storage")
+    ]
+    if arguments.get("dataset"):
+        named[1:1] = [("dataset", dataset.uri) for dataset in parse_datasets(arguments["dataset"])]
+    for name, value in named:
+        if str(value or "").startswith("file://"):
             raise InvalidConfig(
-                f"--{name} {arguments[name]} lies on this machine, where no pod of an engine can reach it; give an s3:// URI."
+                f"--{name} {value} lies on this machine, where no pod of an engine can reach it; give an s3:// URI."
             )

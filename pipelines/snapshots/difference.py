@@ -119,6 +119,7 @@ def _described(snapshot: Snapshot, total: Total) -> dict[str, Any]:
     return {
         "id": snapshot.id,
         "dataset": snapshot.dataset,
+        **({"datasets": [dataset.canonical() for dataset in snapshot.datasets]} if snapshot.several else {}),
         "task": snapshot.task,
         "images": total.images,
         "splits": dict(total.splits),
@@ -127,5 +128,5 @@ def _described(snapshot: Snapshot, total: Total) -> dict[str, Any]:
 
 
 def _side(snapshot: Snapshot) -> Side:
-    on_files = local_path(snapshot.dataset) is not None
+    on_files = all(local_path(dataset.uri) is not None for dataset in snapshot.datasets)
     return Side(snapshot.table, snapshot.task, on_files, snapshot.read_annotations)

@@ -18,6 +18,8 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations import parquet
 from visionloop.data.annotations.tables import SPLITS, column
+from visionloop.data.datasets import listed as listed_uris
+from visionloop.data.datasets import recorded
 from visionloop.pipelines.snapshots.uses import Uses
 
 #: What of a snapshot's parameters says how its dataset was read, and what of it was taken.
@@ -31,7 +33,7 @@ class Entry:
     Attributes:
         id: ``snap_…``.
         time: When the store says that its newest receipt was written.
-        dataset: Where its dataset lies, by the newest receipt.
+        dataset: Where its dataset lies, by the newest receipt; of several the first ones.
         other_datasets: Where else the same content was taken.
         format: The format that it was read as; None where its annotations can't be read.
         task: Its task.
@@ -96,7 +98,8 @@ def _entry(group: Sequence[Result], uses: Uses) -> Entry:
     newest = dated[0]
     scalars = newest.receipt.scalars
     read_as, objects = _annotated(newest)
-    datasets = list(dict.fromkeys(str(result.receipt.parameters["dataset"].value) for result in dated))
+    taken_of = [recorded(result.receipt.parameters["dataset"].value) for result in dated]
+    datasets = list(dict.fromkeys(listed_uris([dataset.uri for dataset in each]) for each in taken_of))
     return Entry(
         id=str(scalars.get(taken.ID)),
         time=datetime.fromtimestamp(_written(newest), UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -141,6 +144,7 @@ def details(results: Prefix, snapshot: Snapshot) -> dict[str, Any]:
     made = uses.results(snapshot.result.receipt.digest)
     return {
         **asdict(entry),
+        "datasets": snapshot.dataset_counts(),
         "dataset_hash": snapshot.identity.dataset_hash,
         "split_rule": snapshot.identity.split.get("rule"),
         "options": {

@@ -13,7 +13,6 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import reports, runs
 from visionloop.core.errors import NotFound, VisionloopError
 from visionloop.core.reports import Figure, Key
-from visionloop.core.storage import open_prefix
 from visionloop.data import drawing
 from visionloop.data.annotations.comparison import KINDS, ClassChange, Comparison
 from visionloop.data.annotations.images import Image, images
@@ -207,7 +206,7 @@ class _Shown:
         self.refused: str | None = None
         self.task = snapshot.task
         try:
-            self._dataset = open_prefix(snapshot.dataset, "dataset")
+            self._dataset = snapshot.open_images()
         except VisionloopError as error:
             self.refused = error.sentence
 

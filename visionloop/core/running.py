@@ -86,7 +86,7 @@ def make_arguments(
     for name, entry in declared.items():
         value = values.get(name)
         argument: Argument = entry.metadata["argument"]
-        if argument.repeated and value:
+        if (argument.repeated or (argument.listed and not isinstance(value, str))) and value:
             # An engine's form passes a field that was left empty as an empty text.
             value = [element for element in value if element]
         if value in (None, "", (), []) and argument.variable:
@@ -111,9 +111,10 @@ def _required(entry: Any) -> bool:
 def _refuse_half_characters(values: Mapping[str, Any]) -> None:
     """Raises InvalidConfig for bytes of a command line that are no text: no record can hold them."""
     for name, value in values.items():
-        if isinstance(value, str) and is_half(value):
+        texts_of = value if isinstance(value, list) else [value]
+        if half := next((text for text in texts_of if isinstance(text, str) and is_half(text)), None):
             raise InvalidConfig(
-                f"--{name.replace('_', '-')} {value[:80]!a} holds half a character (a surrogate); write it in UTF-8."
+                f"--{name.replace('_', '-')} {half[:80]!a} holds half a character (a surrogate); write it in UTF-8."
             )
 
 
@@ -200,7 +201,7 @@ class _Session:
         self._workspace = open_prefix(self.invocation.workspace, "results")
         self._record = runs.RunRecord(self.workspace, name)
         _refuse_half_characters(values)
-        plain = {key: value for key, value in values.items() if value not in (None, "", ())}
+        plain = {key: value for key, value in values.items() if value not in (None, "", (), [])}
         run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
         self.trace_id, self.run_arguments = run.trace_id, run.arguments
         configure(trace_id=self.trace_id, run=name, stage=self.stage.name)

@@ -39,11 +39,22 @@ class Argument:
     description: str
     variable: str | None = None
     repeated: bool = False
+    listed: bool = False
 
 
-def argument(description: str, *, default: Any = ..., variable: str | None = None, repeated: bool = False) -> Any:
-    """A field of a stage's arguments dataclass."""
-    metadata = {"argument": Argument(description, variable, repeated)}
+def argument(
+    description: str, *, default: Any = ..., variable: str | None = None, repeated: bool = False, listed: bool = False
+) -> Any:
+    """A field of a stage's arguments dataclass.
+
+    Args:
+        description: Its meaning.
+        default: Its default; without one it is required.
+        variable: The variable that gives its value when it is absent.
+        repeated: Whether it is a list, which a command line gives one by one; a form has no field for it.
+        listed: Whether a command line may give it one by one as well: it is a text, or a list of them.
+    """
+    metadata = {"argument": Argument(description, variable, repeated, listed)}
     if default is ...:
         return field(metadata=metadata)
     if repeated:

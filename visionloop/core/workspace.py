@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +92,26 @@ def check_apart(workspace: str, dataset: str) -> None:
     raise InvalidConfig(
         f"--workspace {workspace} is {relation} --dataset {dataset}: a dataset is only read; give a workspace beside it."
     )
+
+
+def check_each_apart(datasets: Sequence[str]) -> None:
+    """Refuses datasets of which one lies in another, or is it under another name: its images would count twice.
+
+    Args:
+        datasets: Their URIs, normalised.
+
+    Raises:
+        InvalidConfig: If they are not apart.
+    """
+    if len(datasets) < 2:
+        return
+    located = sorted((_location(uri, "dataset"), uri) for uri in datasets)
+    for (outer, around), (inner, uri) in itertools.pairwise(located):
+        if inner[: len(outer)] == outer:
+            raise InvalidConfig(
+                f"--dataset {uri} is {'equal to' if inner == outer else 'inside'} --dataset {around}, so its images would count "
+                "twice; name one of them, or folders beside each other."
+            )
 
 
 def _location(uri: str, role: Role) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from visionloop.data.appearance import Appearance, appearance
 from visionloop.data.decoding import Undecodable, check
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
 from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported
+from visionloop.data.locations import Location, located, uri_of
 from visionloop.data.reduced import Reduction
 
 #: Bytes read from an image's start to find its width and height; the whole image is read when they do not suffice.
@@ -89,7 +90,7 @@ class ImageRow:
 
     Attributes:
         file_name: Its name in every format.
-        key: Its key relative to the dataset's prefix.
+        key: Its key relative to the dataset's prefix; of several datasets, with its dataset's name before it.
         size: In bytes; None where it is missing.
         etag: As its store declares it, in a folder its SHA-256; None where it is missing.
         version_id: The version in a store that keeps several.
@@ -139,18 +140,19 @@ class ImageCheck:
 
 
 def inspect(
-    prefix: Prefix, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
+    location: Location, rows: Iterable[ImageRow], *, whole: bool, alive: Callable[[], None] = lambda: None
 ) -> Iterator[ImageCheck]:
     """Reads each image's header, or decodes the whole image (``whole``), and checks that it is still the frozen one."""
 
     def look(row: ImageRow) -> ImageCheck:
         if row.etag is None or row.size is None:
             return ImageCheck(row, None, missing=True)
+        prefix, key = located(location, row.key)
         try:
             if whole or prefix.on_files or row.size <= HEADER_BYTES:
-                data, changed = read_frozen(prefix, row)
+                data, changed = read_frozen(location, row)
             else:
-                data, etag = prefix.read_start_with_etag(row.key, HEADER_BYTES)
+                data, etag = prefix.read_start_with_etag(key, HEADER_BYTES)
                 changed = etag != row.etag
         except NotFound:
             return ImageCheck(row, None, missing=True)
@@ -158,23 +160,28 @@ def inspect(
             return ImageCheck(row, None, changed=True)
         header, looks = examined(data, whole=whole)
         if header is None and not whole and len(data) < row.size:
-            header = header_of(prefix.read(row.key), whole=False)
+            header = header_of(prefix.read(key), whole=False)
         return ImageCheck(row, header, appearance=looks)
 
-    for result in prefix.map(look, rows):
+    for result in location.map(look, rows):
         alive()
         yield result
 
 
-def bytes_read(prefix: Prefix, rows: Iterable[ImageRow], *, whole: bool) -> int:
+def bytes_read(location: Location, rows: Iterable[ImageRow], *, whole: bool) -> int:
     """How many bytes ``inspect`` reads of images."""
-    whole = whole or prefix.on_files
-    return sum((row.size or 0) if whole else min(row.size or 0, HEADER_BYTES) for row in rows)
+
+    def read(row: ImageRow) -> int:
+        size = row.size or 0
+        return size if whole or located(location, row.key)[0].on_files else min(size, HEADER_BYTES)
+
+    return sum(map(read, rows))
 
 
-def read_frozen(prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+def read_frozen(location: Location, row: ImageRow) -> tuple[bytes, bool]:
     """An image's bytes, and whether they differ from the frozen ones. Raises NotFound."""
-    data, etag = prefix.read_with_etag(row.key)
+    prefix, key = located(location, row.key)
+    data, etag = prefix.read_with_etag(key)
     identity = hashlib.sha256(data).hexdigest() if prefix.on_files else etag.strip('"')
     return data, len(data) != row.size or identity != row.etag
 
@@ -358,7 +365,7 @@ class ImageCache:
                 f"or name a larger disk in {CACHE_VARIABLE}."
             )
 
-    def fetch(self, prefix: Prefix, row: ImageRow) -> Path:
+    def fetch(self, location: Location, row: ImageRow) -> Path:
         """The image's file in the cache; fetched and compared with the manifest if it is not there, or not what was fetched.
 
         Raises:
@@ -370,14 +377,14 @@ class ImageCache:
         if self._is_intact(path):
             return path
         try:
-            data, changed = self._frozen(prefix, row)
+            data, changed = self._frozen(location, row)
         except NotFound:
             raise DatasetChanged(
-                f"{prefix.uri}/{row.key}: the image is gone since its snapshot; restore it or take a new snapshot."
+                f"{uri_of(location, row.key)}: the image is gone since its snapshot; restore it or take a new snapshot."
             ) from None
         if changed:
             raise DatasetChanged(
-                f"{prefix.uri}/{row.key}: the image changed since its snapshot; restore it or take a new snapshot."
+                f"{uri_of(location, row.key)}: the image changed since its snapshot; restore it or take a new snapshot."
             )
         if row.reduction is not None:
             data = row.reduction.picture(data)
@@ -399,12 +406,12 @@ class ImageCache:
                 self._trim(int(self.limit * 0.9))
         return path
 
-    def _frozen(self, prefix: Prefix, row: ImageRow) -> tuple[bytes, bool]:
+    def _frozen(self, location: Location, row: ImageRow) -> tuple[bytes, bool]:
         """As ``read_frozen``; of an image that is to be reduced the file that lies here whole, if it is intact."""
         if row.reduction is not None and self._is_intact(whole := self.path_of(replace(row, reduction=None))):
             with contextlib.suppress(FileNotFoundError):  # another process may evict it in between
                 return whole.read_bytes(), False
-        return read_frozen(prefix, row)
+        return read_frozen(location, row)
 
     def _is_intact(self, path: Path) -> bool:
         """Checks that a cached file still has the bytes that were fetched; hashes it unless nothing can have changed."""
@@ -425,14 +432,14 @@ class ImageCache:
                 _write_digest(path, msgspec.structs.replace(digest, seen=seen))
         return intact
 
-    def fetch_picture(self, prefix: Prefix, row: ImageRow) -> Path:
+    def fetch_picture(self, location: Location, row: ImageRow) -> Path:
         """``fetch``, and checks that the image can be decoded: once for a file, for its digest says that it was.
 
         Raises:
             Undecodable: If the image can't be decoded.
             FileNotFoundError: If another process evicted it in between.
         """
-        path = self.fetch(prefix, row)
+        path = self.fetch(location, row)
         digest = _read_digest(path)
         if not digest.decodes:
             check(path.read_bytes())
@@ -465,11 +472,11 @@ class ImageCache:
             os.utime(beside)
         return True
 
-    def link(self, prefix: Prefix, row: ImageRow, target: Path | None) -> None:
+    def link(self, location: Location, row: ImageRow, target: Path | None) -> None:
         """Puts an image into a view: a hard link to the cache, a copy where the view lies on another file system.
 
         Args:
-            prefix: The dataset.
+            location: Where it lies.
             row: The image.
             target: Its path in the view; None fetches it into the cache alone.
 
@@ -483,7 +490,7 @@ class ImageCache:
             while True:
                 # Another process may evict the file in between.
                 with contextlib.suppress(FileNotFoundError):
-                    source = self.fetch_picture(prefix, row)
+                    source = self.fetch_picture(location, row)
                     if target is not None:
                         _link_or_copy(source, target)
                     return
@@ -589,7 +596,7 @@ def _write_digest(path: Path, digest: Digest) -> None:
 
 
 def materialise(
-    prefix: Prefix,
+    location: Location,
     rows: Iterable[tuple[ImageRow, str | None]],
     cache: ImageCache,
     alive: Callable[[], None] = lambda: None,
@@ -607,6 +614,7 @@ def materialise(
     """
     folders: set[str] = set()
     rest: list[tuple[ImageRow, str | None]] = []
+    again: list[tuple[ImageRow, str | None]] = []
     count, undecodable = 0, []
     for row, target in rows:
         if target is not None and (folder := target.rpartition("/")[0]) not in folders:
@@ -616,29 +624,36 @@ def materialise(
         if cache.link_present(row, target):
             count += 1
             alive()
+        elif rest and rest[-1][0].key == row.key:
+            again.append((row, target))  # a repeated image: fetched once, then linked
         else:
             rest.append((row, target))
-    cache.check_room(row for row, target in rest if target is not None)
+    cache.check_room(row for row, target in (*rest, *again) if target is not None)
 
     def work(pair: tuple[ImageRow, str | None]) -> str | None:
         row, target = pair
         try:
-            cache.link(prefix, row, None if target is None else Path(target))
+            cache.link(location, row, None if target is None else Path(target))
         except Undecodable as error:
             return f"{row.key} is {error}"
         return None
 
-    for problem in prefix.map(work, rest):
+    for problem in location.map(work, rest):
         count += 1
         if problem:
             undecodable.append(problem)
+        alive()
+    for row, target in again:
+        if not cache.link_present(row, target) and (problem := work((row, target))) and problem not in undecodable:
+            undecodable.append(problem)
+        count += 1
         alive()
     if rest:
         cache.trim()
     if undecodable:
         images, them = ("an image", "it") if len(undecodable) == 1 else (f"{len(undecodable)} images", "them")
         raise InvalidDataset(
-            f"{prefix.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace {them}, or have {them} left out with "
+            f"{location.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace {them}, or have {them} left out with "
             "--validate-mode full --on-error quarantine."
         )
     return count

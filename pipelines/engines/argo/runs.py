@@ -19,6 +19,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
+from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.argo import Argo
 from visionloop.pipelines.engines.argo.client import Client, Refused, connect
@@ -170,7 +171,8 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     refuse_placeholders(arguments)
     values = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
     labels = {"workflows.argoproj.io/workflow-template": name}
-    source = str(arguments.get("dataset") or arguments.get("snapshot") or "").rstrip("/").rsplit("/", 1)[-1]
+    datasets = parse_datasets(arguments["dataset"]) if arguments.get("dataset") else ()
+    source = "-".join(dataset.name for dataset in datasets) or str(arguments.get("snapshot") or "")
     for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
         # A name that sanitises to nothing gets no label; the run's argument holds it anyway.
         with contextlib.suppress(InvalidConfig):

@@ -18,6 +18,7 @@ from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.policy import CACHE_VARIABLE, POLICIES
 from visionloop.core.stores import local_path
 from visionloop.data import images
+from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import pods
 
 #: The label that identifies a run's containers; its value is KFP's own folder, which no other run has.
@@ -152,7 +153,8 @@ def mounts(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict
     Raises:
         InvalidConfig: If one would hide what the image holds.
     """
-    read = [arguments.get(name) for name in ("dataset", "gate", "model", "checks")]
+    read = [arguments.get(name) for name in ("gate", "model", "checks")]
+    read += [dataset.uri for dataset in parse_datasets(arguments["dataset"])] if arguments.get("dataset") else []
     read += [environment.get(name) for name in PLACES_READ]
     written = [arguments.get("workspace"), *(environment.get(name) for name in PLACES_WRITTEN)]
     mounted: dict[Path, tuple[Path, bool]] = {}

@@ -54,7 +54,7 @@ def too_small(read: Annotations) -> npt.NDArray[np.bool_]:
 
 def object_field(read: Annotations, image: Image, annotation: Annotation) -> str:
     """Where an object stands in its file, as sentences name it."""
-    return read.object_field.format(image=image.position, object=annotation.position)
+    return read.part(image.key).object_field.format(image=image.position, object=annotation.position)
 
 
 class _Checks:
@@ -186,14 +186,15 @@ class _Checks:
 
     def _class(self, image: Image, annotation: Annotation) -> Iterator[Finding]:
         if annotation.class_id not in self.classes and not _is_ignored(annotation):
-            where = "the dataset" if self.read.label_files else "the file"
+            part = self.read.part(image.key)
+            where = "the dataset" if part.label_files or self.read.parts else "the file"
             problem = f"{annotation.class_id} is no class of {where} ({_ids(self.classes)})"
             yield self._wrong(
                 "error",
                 "unknown_class",
                 image,
                 annotation,
-                self.read.class_field,
+                part.class_field,
                 problem,
                 "correct the label or add the class",
             )
@@ -292,7 +293,7 @@ class _Checks:
             reason = REASONS[number] if number >= 0 else ""
             if reason == "repeated":
                 other = image.annotations[self.objects.repeats[first + index] - first]
-                problem = f"repeats {short_object(self.read, other)} and is left out"
+                problem = f"repeats {short_object(self.read, image, other)} and is left out"
                 yield self._wrong(
                     "warning", "duplicate", image, image.annotations[index], "", problem, "remove one of them"
                 )
@@ -339,13 +340,16 @@ def about_image(
     read: Annotations, severity: Severity, code: str, image: Image, part: str, problem: str, remedy: str
 ) -> Finding:
     """A finding about an image; ``part`` is what of it is wrong."""
-    field = _part(read.image_field.format(image=image.position), part)
-    return _about(read, severity, code, image, None if read.label_files else image.file, field, problem, remedy)
+    dataset = read.part(image.key)
+    field = _part(dataset.image_field.format(image=image.position), part)
+    file = dataset.file if dataset.label_files else image.file
+    return _about(read, severity, code, image, file, field, problem, remedy)
 
 
-def short_object(read: Annotations, annotation: Annotation) -> str:
+def short_object(read: Annotations, of: Image, annotation: Annotation) -> str:
     """An object's field without the image that it lies in."""
-    image, template = read.image_field, read.object_field
+    dataset = read.part(of.key)
+    image, template = dataset.image_field, dataset.object_field
     return template.removeprefix(image).lstrip(".").format(image="", object=annotation.position)
 
 

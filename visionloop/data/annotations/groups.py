@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,12 +51,13 @@ def check_group(group: str, where: str) -> None:
         ) from None
 
 
-def groups_of(read: Annotations, group: str | None) -> list[str | None]:
+def groups_of(read: Annotations, group: str | None, names: Sequence[str] | None = None) -> list[str | None]:
     """The group of each image, by row; None for one that belongs to none.
 
     Args:
         read: The annotations; their column ``group`` holds the values of the field that a rule names.
         group: A field, FOLDER, or REGEX with a pattern; None groups nothing.
+        names: The names in which folders and patterns are looked for, by row; the file names if they are left out.
 
     Raises:
         InvalidConfig: If no image lies in a folder, or the pattern matches no file name.
@@ -64,7 +67,7 @@ def groups_of(read: Annotations, group: str | None) -> list[str | None]:
     if field_of(group) is not None:
         values: list[str | None] = read.images["group"].to_pylist()
         return values
-    names = read.images["file_name"].to_pylist()
+    names = read.images["file_name"].to_pylist() if names is None else list(names)
     if group == FOLDER:
         values = [name.rpartition("/")[0] or None for name in names]
         problem = "no image lies in a folder"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from visionloop.core import structs
 from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
-from visionloop.data.annotations.tables import OBJECTS, Annotations
+from visionloop.data.annotations.tables import OBJECTS, Annotations, Part
 
 #: How many rows a row group has: small enough to be read one at a time.
 ROW_GROUP = 2**20
@@ -40,6 +40,7 @@ class _Header:
     notices: tuple[str, ...]
     metadata: dict[str, Any]
     label_files: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 def encode_table(table: pa.Table) -> bytes:
@@ -59,7 +60,7 @@ def encode_table(table: pa.Table) -> bytes:
 
 def encode(read: Annotations) -> bytes:
     """The objects as Parquet; in its metadata what the annotations hold beside their tables. The images are not in it."""
-    header = {name: getattr(read, name) for name in _Header.__dataclass_fields__}
+    header = {name: getattr(read, name) for name in _Header.__dataclass_fields__ if name != "parts" or read.parts}
     text = msgspec.json.encode({**header, "metadata": dict(read.metadata)}, order="sorted")
     return encode_table(read.objects.replace_schema_metadata({_KEY: text}))
 

@@ -177,7 +177,9 @@ def close_boxes(read: Annotations, objects: Outcomes, least: float) -> Iterator[
         first = int(bounds[image.row])
         for at in range(start, end):
             later, earlier = (image.annotations[int(side[at]) - first] for side in (pairs.later, pairs.earlier))
-            problem = f"nearly coincides with {short_object(read, earlier)} of its class (IoU {pairs.iou[at]:.2f})"
+            problem = (
+                f"nearly coincides with {short_object(read, image, earlier)} of its class (IoU {pairs.iou[at]:.2f})"
+            )
             remedy = "remove one of them if both are one object"
             yield about_object(read, "warning", "close_boxes", image, later, "bbox", problem, remedy)
 

@@ -61,7 +61,9 @@ class Assignment:
         return digest.hexdigest()
 
 
-def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Assignment:
+def assign(
+    read: Annotations, rule: Rule | None, origin: str = "--split", hashed: Sequence[str] | None = None
+) -> Assignment:
     """Gives each image its split.
 
     With a rule, only u decides, the ``fraction`` of the file name, or of the group if the image has one: u < test is test,
@@ -79,6 +81,7 @@ def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Ass
         read: The annotations; their column ``group`` holds the values of the field that the rule names.
         rule: The run's or the dataset's rule, or None.
         origin: Where the rule was written, for errors.
+        hashed: The name of each image that decides in place of its file name, by row: that in its own dataset, of several.
 
     Raises:
         InvalidConfig: If the group of a rule groups nothing.
@@ -95,15 +98,14 @@ def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Ass
         return _by_date(read, names, rule, origin)
     notices: list[str] = []
     also: dict[str, Split] = {}
-    keys: dict[str, str] = {}
+    keys: dict[str, str] = {} if hashed is None else dict(zip(names, hashed, strict=True))
     wanted: list[Split]
     if rule is not None:
-        keys = {
-            name: group for name, group in zip(names, groups_of(read, rule.group), strict=True) if group is not None
-        }
+        groups = groups_of(read, rule.group, hashed)
+        keys |= {name: group for name, group in zip(names, groups, strict=True) if group is not None}
         splits = {name: rule.of(keys.get(name, name)) for name in names}
         movable = names
-        alone = [name for name in names if name not in keys]
+        alone = [name for name, group in zip(names, groups, strict=True) if group is None]
         if rule.group is not None and alone:
             notices.append(f"{read.file}: {_alone(rule.group, len(alone))} split by file name: {listed(alone)}.")
         notices += _given_one_split(read)
@@ -117,7 +119,7 @@ def assign(read: Annotations, rule: Rule | None, origin: str = "--split") -> Ass
         movable = [name for name in names if splits[name] == "train"]
         wanted = list(_FILLING_ORDER)
         for split in [split for split in wanted if not _has_images(split, splits, also)]:
-            moved = [name for name in movable if FILL.of(name) == split]
+            moved = [name for name in movable if FILL.of(keys.get(name, name)) == split]
             splits.update(dict.fromkeys(moved, split))
             if moved:
                 notices.append(

@@ -94,6 +94,25 @@ Whole = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several datasets that are read as one: its name, and what sentences about it take from it.
+
+    Attributes:
+        name: Its name, with which the keys of its images begin.
+        format: As that of ``Annotations``, and so are the others.
+    """
+
+    name: str
+    format: str
+    file: str
+    below: str
+    image_field: str
+    object_field: str
+    class_field: str
+    label_files: bool
+
+
+@dataclass(frozen=True)
 class Annotations:
     """A dataset's annotations in canonical form.
 
@@ -113,6 +132,8 @@ class Annotations:
         findings: What the format states and this form does not hold: contradictions that only reading it shows.
         notices: What was assumed, passed over or counted while it was read, a sentence each.
         metadata: The dataset's free values: ``dataset_id``, ``dataset_name``.
+        parts: The datasets that it is made of, where there are several. Then a key is one below the URI of a dataset, with that
+            one's name and a slash before it.
     """
 
     format: str
@@ -130,6 +151,12 @@ class Annotations:
     findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    def part(self, key: str) -> Annotations | Part:
+        """What sentences about an image take from: its dataset's part, where there are several."""
+        name = key.partition("/")[0]
+        return next((part for part in self.parts if part.name == name), self)
 
     @property
     def name(self) -> str | None:

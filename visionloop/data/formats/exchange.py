@@ -27,6 +27,7 @@ from visionloop.core.workspace import relation_of
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats import writer
 from visionloop.data.formats.keys import counted
+from visionloop.data.locations import Location, located
 from visionloop.data.sentences import printable, shown
 
 #: What lies in a store as long as a dataset there is not complete.
@@ -51,19 +52,19 @@ class Report:
     notices: tuple[str, ...]
 
 
-def check_empty(uri: str, source: str, workspace: str | None = None) -> Prefix:
+def check_empty(uri: str, *sources: str, workspace: str | None = None) -> Prefix:
     """The destination of a dataset, where nothing lies.
 
     Args:
         uri: The destination's.
-        source: The URI of the dataset that is read.
+        sources: The URIs of the datasets that are read.
         workspace: That of the workspace that is read, if one is.
 
     Raises:
         InvalidConfig: If something lies there, or it lies in one of the others, or around it.
     """
     target = open_prefix(uri, "dataset")
-    others: list[tuple[str, Role]] = [(source, "dataset")]
+    others: list[tuple[str, Role]] = [(source, "dataset") for source in sources]
     if workspace is not None:
         others.append((workspace, "results"))
     for other, role in others:
@@ -98,7 +99,7 @@ def check_empty(uri: str, source: str, workspace: str | None = None) -> Prefix:
 
 def write_dataset(
     read: Annotations,
-    source: Prefix,
+    source: Location,
     target: Prefix,
     name: str,
     work: Path,
@@ -137,13 +138,13 @@ def write_dataset(
 
 
 def _put_images(
-    source: Prefix, target: Prefix, pairs: Iterator[tuple[str, str]], advanced: Callable[[int], None]
+    source: Location, target: Prefix, pairs: Iterator[tuple[str, str]], advanced: Callable[[int], None]
 ) -> list[str]:
     """Puts images to their keys; the keys of those that do not exist."""
 
     def put(pair: tuple[str, str]) -> str | None:
         try:
-            target.copy_from(source, *pair)
+            target.copy_from(*located(source, pair[0]), pair[1])
         except NotFound:
             return pair[0]
         return None

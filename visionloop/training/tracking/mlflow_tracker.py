@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class MlflowTracker:
         self.run_id: str | None = None
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, *dataset_uris: str
     ) -> None:
         """Opens or resumes the run, and logs the training's description.
 
@@ -80,7 +80,7 @@ class MlflowTracker:
             self._logged = self._logged_epochs()
             self._describe(run, params, tags)
             if not run.inputs.dataset_inputs:
-                self._log_dataset(dataset_hash, dataset_uri)
+                self._log_datasets(dataset_hash, dataset_uris)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs an epoch's metrics in one request, unless MLflow already has the epoch."""
@@ -197,21 +197,26 @@ class MlflowTracker:
             end = start + PARAMETERS_PER_REQUEST
             self._client.log_batch(self.run_id, params=new[start:end], tags=labels[start:end])
 
-    def _log_dataset(self, dataset_hash: str, dataset_uri: str) -> None:
-        """The dataset as the run's input; MLflow's digest has 36 characters, so its source holds the whole hash."""
+    def _log_datasets(self, dataset_hash: str, uris: Sequence[str]) -> None:
+        """The datasets as the run's inputs; MLflow's digest has 36 characters, so the source holds the whole hash."""
         import json
 
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(
-            name=dataset_uri.rstrip("/").rpartition("/")[2][:500] or "dataset",
-            digest=dataset_hash[:LONGEST_DIGEST],
-            source_type="s3" if dataset_uri.startswith("s3://") else "local",
-            source=json.dumps({"uri": dataset_uri, "sha256": dataset_hash}),
-        )
-        self._client.log_inputs(
-            self.run_id, datasets=[DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
-        )
+        names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
+        # MLflow takes two datasets of one name and digest for one.
+        names = names if len(set(names)) == len(names) else list(uris)
+        datasets = [
+            Dataset(
+                name=name[:500] or "dataset",
+                digest=dataset_hash[:LONGEST_DIGEST],
+                source_type="s3" if uri.startswith("s3://") else "local",
+                source=json.dumps({"uri": uri, "sha256": dataset_hash}),
+            )
+            for uri, name in zip(uris, names, strict=True)
+        ]
+        tags = [InputTag("mlflow.data.context", "training")]
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, tags=tags) for dataset in datasets])
 
 
 def end_run(environment: Mapping[str, str], run_id: str, status: str) -> None:

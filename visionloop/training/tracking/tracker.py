@@ -22,7 +22,7 @@ class Tracker(Protocol):
         """The tracker's id of the run; None before ``start`` or if nothing is tracked."""
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, *dataset_uris: str
     ) -> None:
         """Opens a run, or resumes the one passed to ``open_tracker``.
 
@@ -30,8 +30,8 @@ class Tracker(Protocol):
             name: The run's name for people.
             params: The resolved configuration.
             tags: Receipts' URIs, trace id, snapshot id …, by name.
-            dataset_hash: The dataset's SHA-256, 64 hex digits.
-            dataset_uri: The dataset's URI.
+            dataset_hash: The SHA-256 of what is trained on, 64 hex digits.
+            dataset_uris: The dataset's URI; of several each one's.
         """
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -57,7 +57,7 @@ class NullTracker:
     run_id: str | None = None
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, *dataset_uris: str
     ) -> None:
         """Does nothing."""
 
@@ -95,10 +95,10 @@ class CarefulTracker:
         return self._tracker.run_id
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, dataset_uri: str
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, *dataset_uris: str
     ) -> None:
         """Opens the run; logs ``tracked`` or ``tracking failed``."""
-        self._begin = lambda: self._tracker.start(name, params, tags, dataset_hash, dataset_uri)
+        self._begin = lambda: self._tracker.start(name, params, tags, dataset_hash, *dataset_uris)
         self._offer()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
