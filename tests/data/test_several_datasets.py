@@ -20,9 +20,16 @@ from visionloop.core import catalog
 from visionloop.core.errors import DatasetChanged, DatasetNotFound, InvalidConfig, InvalidDataset, VisionloopError
 from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, run_stage
+from visionloop.core.storage import open_prefix
 from visionloop.data.annotations.split_rules import fraction
 from visionloop.data.annotations.tables import column
+from visionloop.data.datasets import dataset_sentence
 from visionloop.data.images import ImageCache
+from visionloop.pipelines.cli.exchange import exported
+from visionloop.pipelines.cli.main import application
+from visionloop.pipelines.snapshots import difference
+from visionloop.pipelines.snapshots.listing import details
+from visionloop.pipelines.snapshots.page import render
 
 FILE = "annotations_{}.json"
 
@@ -60,6 +67,10 @@ def coloured(folder: Path, names: list[str], classes: list[str], shade: int, **t
     value |= {"classes": [{"id": 10 * number, "name": name} for number, name in enumerate(classes)], "images": images}
     (folder / FILE.format("detection")).write_text(json.dumps(value | top))
     return folder
+
+
+#: In two buckets of one store.
+IN_STORE = ("s3://datasets/several/day", "s3://results/several/night")
 
 
 @pytest.fixture
@@ -414,3 +425,99 @@ def test_classes_that_differ_in_case_or_form_alone_are_told(tmp_path: Path, day:
 def test_a_workspace_may_lie_in_none_of_them(tmp_path: Path, day: Path, night: Path) -> None:
     with pytest.raises(InvalidConfig, match="a dataset is only read"):
         run_stage(catalog.stage("snapshot"), {"dataset": [str(day), str(night)]}, Invocation(str(night / "work")))
+
+
+def test_commands_of_snapshots_read_each_image_in_its_own_dataset(
+    tmp_path: Path, day: Path, night: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = str(tmp_path / "work")
+    before = taken(tmp_path / "work", day, night)
+    picture(night, "c.png", 250)
+    images = document(night)["images"]
+    images[1]["annotations"][0]["bbox"] = [1, 1, 20, 20]
+    rewrite(night, images=images)
+    after = taken(tmp_path / "work", day, {"uri": str(night), "weight": 2})
+    found = difference.difference(before, after)
+    assert found.changed["bytes"].to_pylist() == found.changed["labels"].to_pylist() == ["night/c.png"]
+    described = difference.as_json(before, after, found)["after"]
+    assert described["datasets"] == [
+        {"uri": day.as_uri(), "name": "day"}, {"uri": night.as_uri(), "name": "night", "weight": 2}
+    ]  # fmt: skip
+    page = render(before, after, found, workspace).decode()
+    assert page.count("changed since") == 2
+    shown = details(open_prefix(workspace, "results"), after)
+    assert shown["datasets"][1] == {
+        "uri": night.as_uri(), "name": "night", "weight": 2, "images": 4, "train": 2, "val": 1, "test": 1, "repeated": 2
+    }  # fmt: skip
+    assert dataset_sentence(shown["datasets"][1]) == (
+        f"night ({night.as_uri()}): 4 images, weight 2, 2 repetitions in train"
+    )
+    assert shown["dataset"] == f"{day.as_uri()} and {night.as_uri()}"
+    report = stage("validate", tmp_path / "work", snapshot=after.result.uri)
+    assert b"4 images, weight 2, 2 repetitions in train" in report.read("page")
+    written = exported(after, workspace, str(tmp_path / "out"), "dice", tmp_path)
+    assert (written["images"], written["source"]) == (8, f"{day.as_uri()} and {night.as_uri()}")
+    assert (tmp_path / "out/images/night/c.png").read_bytes() == (night / "images/c.png").read_bytes()
+    assert len(taken(tmp_path / "work", tmp_path / "out").rows) == 8
+    with pytest.raises(InvalidConfig, match="is inside"):
+        exported(after, workspace, str(night / "out"), "dice", tmp_path)
+
+
+def test_snapshots_of_several_datasets_are_listed_and_deleted(
+    tmp_path: Path, day: Path, night: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot = taken(tmp_path / "work", day, {"uri": str(night), "weight": 0.5})
+    for words in (["list"], ["show", snapshot.id], ["delete", snapshot.id]):
+        command = ["snapshot", *words, "--workspace", str(tmp_path / "work"), "--output", "text"]
+        application(["snapshot"])(command, standalone_mode=False)
+        out = " ".join(capsys.readouterr().out.split())
+        if words[0] == "show":
+            assert f"Dataset day ({day.as_uri()}): 4 images" in out
+            assert f"Dataset night ({night.as_uri()}): " in out
+            assert "weight 0.5" in out
+
+
+def test_a_classification_is_repeated_in_the_folder_of_its_class(tmp_path: Path) -> None:
+    first = dataset(tmp_path / "first", "classification", None)
+    second = dataset(tmp_path / "second", "classification", None, classes=[{"id": 0, "name": "other"}])
+    for number in range(4):
+        picture(second, f"{number}.png", 100 + number)
+    snapshot = taken(tmp_path / "work", first, {"uri": str(second), "weight": 2})
+    _, converted = through(tmp_path / "work", snapshot)
+    paths = [entry.path for entry in Converted(converted).index() if entry.file_name == "second/0.png"]
+    assert paths == ["train/00001_other/second/0.png", "train/00001_other/again/2/second/0.png"]
+    view(tmp_path / "work", snapshot, converted, tmp_path / "view")
+    assert (tmp_path / "view" / paths[1]).read_bytes() == (second / "images/0.png").read_bytes()
+
+
+def test_a_folder_named_again_of_the_dataset_stays_its_own(tmp_path: Path, night: Path) -> None:
+    names = ["Again/2/b.png", "b.png", "y.png", "z.png"]
+    other = coloured(tmp_path / "other", names, ["car"], 30)
+    snapshot = taken(tmp_path / "work", {"uri": str(other), "weight": 2})
+    _, converted = through(tmp_path / "work", snapshot)
+    entries = Converted(converted).index()
+    assert len({entry.path.casefold() for entry in entries}) == len(entries) == 6
+    assert {entry.path for entry in entries if entry.file_name == "b.png"} == {
+        "images/train/b.png",
+        "images/train/again-/2/b.png",
+    }
+
+
+@pytest.mark.usefixtures("s3_environment")
+def test_datasets_in_two_buckets_and_in_a_folder_are_read(tmp_path: Path, day: Path, night: Path) -> None:
+    results = [open_prefix(uri, "dataset") for uri in IN_STORE]
+    for prefix, folder in zip(results, (day, night), strict=True):
+        for path in sorted(folder.rglob("*.*")):
+            prefix.write(path.relative_to(folder).as_posix(), path.read_bytes())
+    snapshot = Snapshot(stage("snapshot", tmp_path / "work", dataset=json.dumps(IN_STORE)))
+    assert len({row.etag for row in snapshot.rows}) == 8
+    _, converted = through(tmp_path / "work", snapshot, mode="full")
+    view(tmp_path / "work", snapshot, converted, tmp_path / "view")
+    assert (tmp_path / "view/images/train/night/b.png").read_bytes() == (night / "images/b.png").read_bytes()
+    mixed = taken(tmp_path / "work", day, {"uri": IN_STORE[1]})
+    _, converted = through(tmp_path / "work", mixed)
+    view(tmp_path / "work", mixed, converted, tmp_path / "mixed")
+    assert (tmp_path / "mixed/images/test/d.png").read_bytes() == (day / "images/d.png").read_bytes()
+    results[1].write("images/c.png", (day / "images/a.png").read_bytes())
+    with pytest.raises(DatasetChanged, match=r"night/images/c\.png"):
+        stage("validate", tmp_path / "work", snapshot=mixed.result.uri, mode="full")

@@ -62,9 +62,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
     document = {"format_version": "1.0", "task_type": "detection", "classes": classes, "images": images}
     (folder / "traffic/annotations_detection.json").write_text(json.dumps(document))
+    for name, year in (("vans", 2020), ("dusk", 2021)):
+        beside(folder / name, document | {"classes": [{"id": 3, "name": "van"}, {"id": 5, "name": "car"}]}, year)
     (mapping,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     (folder / "classes.yaml").write_text(mapping)
     return folder
+
+
+def beside(folder: Path, document: dict[str, Any], year: int) -> None:
+    """Another dataset of the page: a car and a van in four images, one of which has the name of one of ``traffic``."""
+    images = []
+    for number, split in enumerate(("train", "train", "val", "test")):
+        name = f"cam1/{number if number == 0 else year + number:04d}.png"
+        (folder / "images/cam1").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (640, 96), (year % 100, 60 * number, 10)).save(folder / "images" / name)
+        labels = [{"class_id": class_id, "bbox": [9 * class_id, 9, 30, 40]} for class_id in (3, 5)]
+        images.append({"file_name": name, "width": 640, "height": 96, "split": split, "annotations": labels})
+    (folder / "annotations_detection.json").write_text(json.dumps(document | {"images": images}))
 
 
 def run(
@@ -90,6 +104,9 @@ GIVEN: list[dict[str, Any]] = [
     {"images": 48},
     {"images": 48, "train": 18, "val": 18, "test": 12},
     {"images": 48},
+    {"images": 52, "classes": 6, "train": 26, "val": 13, "test": 13},
+    {"images": 56, "classes": 6, "train": 28, "val": 14, "test": 14},
+    {"images": 50, "classes": 6, "train": 24, "val": 13, "test": 13},
 ]
 
 
