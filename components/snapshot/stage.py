@@ -34,7 +34,7 @@ from visionloop.data.annotations.split import Assignment
 from visionloop.data.annotations.split_rules import Rule, parse_split, split_from_object
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.annotations.where import parse_where
-from visionloop.data.datasets import parameter, parse_datasets
+from visionloop.data.datasets import RunDataset, alone, listed, parameter, parse_datasets, recorded
 from visionloop.data.dice.tasks import parse_task
 from visionloop.training.configuration import merge_settings, split_strategy
 
@@ -184,7 +184,16 @@ class SnapshotStage:
         if snapshot.identity.split["rule"] != loaded.identity.split["rule"]:
             changes.append("another split")
         # The split's hash follows from the images; the changes above say what a person needs to know.
-        return {"dataset_hash": changes, "split": []}
+        explained = {"dataset_hash": changes, "split": []}
+        wanted = recorded(resolution.parameters["dataset"].value)
+        if snapshot.several or not alone(wanted):
+            explained["dataset"] = [f"dataset {_shown(snapshot.datasets)} → {_shown(wanted)}"]
+        return explained
+
+
+def _shown(datasets: Sequence[RunDataset]) -> str:
+    """Datasets in a short text, each with its weight where it has one."""
+    return listed([entry.uri if entry.weight == 1 else f"{entry.uri} × {entry.weight:g}" for entry in datasets])
 
 
 def scalars(loaded: Loaded) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: s
         if errors
         else []
     )
+    if more := int((snapshot.repeats - 1).sum()):
+        words = counted(more, "repetition of a train image is", "repetitions of train images are")
+        notices.append(f"{words} not written: a weight is of the run that named it.")
     return written(annotations, source, target, written_as, notices, work)
 
 

@@ -111,7 +111,7 @@ class Training:
         Raises:
             InvalidConfig: If neither or both of dataset and snapshot are given, or a URI, name, gate or setting can't be used.
         """
-        if bool(self.dataset) == bool(self.snapshot):
+        if any(self.dataset or ()) == bool(self.snapshot):
             raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
         names.sanitise(self.model_name)
         own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings", "checks")]

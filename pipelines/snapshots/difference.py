@@ -33,8 +33,9 @@ def difference(before: Snapshot, after: Snapshot) -> Comparison:
     found = compare(_side(before), _side(after))
     alike = not len(found.changed["split"])
     if alike and before.identity.split.get("rule") != after.identity.split.get("rule"):
-        notices = [*found.notices, "The splits have other rules and give each image the same."]
-        return replace(found, notices=notices)
+        found = replace(found, notices=[*found.notices, "The splits have other rules and give each image the same."])
+    if before.identity.repeats != after.identity.repeats:
+        found = replace(found, notices=[*found.notices, "The weights of the datasets repeat other images of train."])
     return found
 
 

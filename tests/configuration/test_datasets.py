@@ -66,6 +66,8 @@ def test_a_sentence_names_at_most_three() -> None:
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
+WEIGHTS: tuple[Any, ...] = (0, -1, "2", True, None, 1e9, float("nan"), float("inf"), [], 101)
+
 WRONG: list[tuple[Any, str]] = [
     ("[]", "is empty"),
     ("[[]]", "neither a URI nor an object"),
@@ -92,10 +94,7 @@ WRONG: list[tuple[Any, str]] = [
     ([{"uri": DAY, "name": "n" * 101}], "the name has 101 characters"),
     ([{"uri": DAY, "name": 3}], "name is no text"),
     ([{"uri": DAY, "name": "x"}, {"uri": NIGHT, "name": "X"}], 'two datasets have the name "X"'),
-    *(
-        ([{"uri": DAY, "weight": weight}], "weight is .*give a number above 0 up to 100")
-        for weight in (0, -1, "2", True, None, 1e9, float("nan"), float("inf"), [], 101)
-    ),
+    *(([{"uri": DAY, "weight": weight}], "weight is .*give a number above 0 up to 100") for weight in WEIGHTS),
     ('[{"uri": "s3://data/day", "weight": NaN}]', "not JSON"),
     ('[{"uri": "s3://data/day", "weight": 1e999}]', "not JSON|weight is"),
 ]

@@ -23,10 +23,11 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.storage import open_prefix
 from visionloop.data.annotations.split_rules import fraction
 from visionloop.data.annotations.tables import column
-from visionloop.data.datasets import dataset_sentence
+from visionloop.data.datasets import dataset_sentence, datasets_text
 from visionloop.data.images import ImageCache
 from visionloop.pipelines.cli.exchange import exported
 from visionloop.pipelines.cli.main import application
+from visionloop.pipelines.plan import stage_plans
 from visionloop.pipelines.snapshots import difference
 from visionloop.pipelines.snapshots.listing import details
 from visionloop.pipelines.snapshots.page import render
@@ -191,6 +192,34 @@ def test_the_split_of_an_image_does_not_change_with_the_datasets_beside_it(tmp_p
     splits = {row.file_name: row.split for row in taken(tmp_path / "work", first, split=rule).rows}
     both = {row.file_name: row.split for row in taken(tmp_path / "work", first, second, split=rule).rows}
     assert both == {f"{name}/{file}": split for name in ("first", "second") for file, split in splits.items()}
+
+
+def test_groups_are_those_of_each_datasets_own_names(tmp_path: Path) -> None:
+    names = [f"cam{number % 6}/{number}.png" for number in range(12)]
+    first = coloured(tmp_path / "first", names, ["car"], 0)
+    second = coloured(tmp_path / "second", names, ["car"], 100)
+    rule = "train=0.5,val=0.25,test=0.25,group=folder"
+    splits = {row.file_name: row.split for row in taken(tmp_path / "work", first, split=rule).rows}
+    both = {row.file_name: row.split for row in taken(tmp_path / "work", first, second, split=rule).rows}
+    assert both == {f"{name}/{file}": split for name in ("first", "second") for file, split in splits.items()}
+    assert all(len({splits[name] for name in names if name.startswith(f"cam{number}/")}) == 1 for number in range(6))
+
+
+def test_the_variable_may_hold_several(tmp_path: Path, day: Path, night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASET_S3_URI", json.dumps([str(day), str(night)]))
+    assert len(Snapshot(stage("snapshot", tmp_path / "work")).rows) == 8
+
+
+def test_a_plan_says_which_datasets_and_weights_differ(tmp_path: Path, day: Path, night: Path) -> None:
+    taken(tmp_path / "work", day, night)
+    arguments = {"workspace": str(tmp_path / "work"), "settings": ["model=yolo11n.yaml"]}
+    heavy = datasets_text([str(day), json.dumps({"uri": str(night), "weight": 2})])
+    first = next(stage_plans({**arguments, "dataset": heavy}))
+    uris = day.as_uri(), night.as_uri()
+    assert first.action == "run"
+    assert first.reasons == [f"dataset {uris[0]} and {uris[1]} → {uris[0]} and {uris[1]} × 2"]
+    again = next(stage_plans({**arguments, "dataset": datasets_text([str(day), str(night)])}))
+    assert again.action == "reuse"
 
 
 def test_a_datasets_own_split_config_is_applied_to_it_alone(tmp_path: Path, day: Path) -> None:
@@ -439,6 +468,7 @@ def test_commands_of_snapshots_read_each_image_in_its_own_dataset(
     after = taken(tmp_path / "work", day, {"uri": str(night), "weight": 2})
     found = difference.difference(before, after)
     assert found.changed["bytes"].to_pylist() == found.changed["labels"].to_pylist() == ["night/c.png"]
+    assert "The weights of the datasets repeat other images of train." in found.notices
     described = difference.as_json(before, after, found)["after"]
     assert described["datasets"] == [
         {"uri": day.as_uri(), "name": "day"}, {"uri": night.as_uri(), "name": "night", "weight": 2}
@@ -456,6 +486,7 @@ def test_commands_of_snapshots_read_each_image_in_its_own_dataset(
     report = stage("validate", tmp_path / "work", snapshot=after.result.uri)
     assert b"4 images, weight 2, 2 repetitions in train" in report.read("page")
     written = exported(after, workspace, str(tmp_path / "out"), "dice", tmp_path)
+    assert "2 repetitions of train images are not written: a weight is of the run that named it." in written["notices"]
     assert (written["images"], written["source"]) == (8, f"{day.as_uri()} and {night.as_uri()}")
     assert (tmp_path / "out/images/night/c.png").read_bytes() == (night / "images/c.png").read_bytes()
     assert len(taken(tmp_path / "work", tmp_path / "out").rows) == 8

@@ -173,7 +173,7 @@ def test_the_first_stage_checks_the_run_before_it_reads_the_dataset(
 @pytest.mark.parametrize("engine", engines.clusters())
 def test_no_engine_is_asked_before_the_check(engine: str) -> None:
     training = Training(
-        workspace="s3://results/work", model_name="digits", dataset="s3://datasets/digits", settings=["epochs=0"]
+        workspace="s3://results/work", model_name="digits", dataset=["s3://datasets/digits"], settings=["epochs=0"]
     )
     with pytest.raises(InvalidConfig, match="epochs in --set is"):
         engines.engine(engine).run(Order("train", training.arguments(), {"host": "http://127.0.0.1:9"}))
