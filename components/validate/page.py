@@ -73,8 +73,8 @@ def _lies(snapshot: Snapshot) -> dict[str, str]:
     if not snapshot.several:
         return {"URI": snapshot.dataset}
     said = [dataset_sentence(counts) for counts in snapshot.dataset_counts()]
-    more = f"; and {len(said) - DATASETS} more" if len(said) > DATASETS else ""
-    return {"Datasets": "; ".join(said[:DATASETS]) + more}
+    facts = {f"Dataset {number}": text for number, text in enumerate(said[:DATASETS], 1)}
+    return facts | ({"More datasets": f"{len(said) - DATASETS}"} if len(said) > DATASETS else {})
 
 
 def _headline(report: Report, broken: int, refusal: str | None) -> tuple[str, str]:

@@ -267,13 +267,13 @@ def test_equal_bytes_in_two_splits_are_found_across_datasets(tmp_path: Path, day
 
 def test_findings_name_dataset_file_and_place(tmp_path: Path, day: Path, night: Path) -> None:
     images = document(night)["images"]
-    images[1]["annotations"][0]["class_id"] = 3
+    images[1]["annotations"][0]["class_id"] = 1
     rewrite(night, images=images)
     snapshot = taken(tmp_path / "work", day, night)
     with pytest.raises(InvalidDataset) as refused:
         stage("validate", tmp_path / "work", snapshot=snapshot.result.uri)
     assert str(refused.value).startswith(
-        "night/annotations_detection.json: night/c.png: images[1].annotations[0].class_id 3 is no class of the dataset"
+        "night/annotations_detection.json: night/c.png: images[1].annotations[0].class_id 1 is no class of the dataset"
     )
 
 
