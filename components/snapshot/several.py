@@ -318,8 +318,10 @@ def _assigned(read: Annotations, rule: Rule | None, origin: str, owned: Mapping[
         given = assign(own, owned[part.name], f"{part.name}/{SPLIT_CONFIG}", [hashed[row] for row in rows.tolist()])
         decided |= given.splits
         notices += given.notices
-    stated = replace(with_splits(read, decided), shared=tuple(name for name in read.shared if name not in decided))
-    whole = assign(stated if decided else read, rule, origin, hashed)
+    if decided:
+        shared = tuple(name for name in read.shared if name not in decided)
+        read = replace(with_splits(read, decided), shared=shared)
+    whole = assign(read, rule, origin, hashed)
     return replace(whole, notices=(*notices, *whole.notices))
 
 
@@ -338,15 +340,14 @@ def _weighed(read: Annotations, assignment: Assignment, datasets: Sequence[RunDa
     notices, left_out = [], {}
     for dataset in datasets:
         own = train & (np.asarray(owners, object) == dataset.name)
-        if dataset.weight == 1 or not own.any():
+        if dataset.weight == 1:
             continue
         left_out[dataset.name] = int((number[own] == 0).sum())
         more = int(np.maximum(number[own] - 1, 0).sum())
         said = [f"leaves out {left_out[dataset.name]:,}"] if left_out[dataset.name] else []
-        said += [f"repeats {int((number[own] > 1).sum()):,} ({more:,} repetitions)"] if more else []
-        notices.append(
-            f"{dataset.name}: its weight {dataset.weight:g} {' and '.join(said) or 'changes none'} of {int(own.sum()):,} train images."
-        )
+        said += [f"repeats {int((number[own] > 1).sum()):,} ({more:,} more in all)"] if more else []
+        done = " and ".join(said) or "changes none"
+        notices.append(f"{dataset.name}: its weight {dataset.weight:g} {done}, of {int(own.sum()):,} train images.")
     kept = number > 0
     gone = {name for name, stays in zip(names, kept.tolist(), strict=True) if not stays}
     repeats = number[kept]

@@ -331,6 +331,21 @@ def test_a_weight_changes_what_is_trained_and_so_the_digest(tmp_path: Path, day:
     assert plain.identity.dataset_hash == heavy.identity.dataset_hash != light.identity.dataset_hash
 
 
+def test_what_a_weight_does_is_told(tmp_path: Path, day: Path, night: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    held_out = coloured(tmp_path / "held", ["y.png", "z.png"], ["car"], 50)
+    taken(
+        tmp_path / "work",
+        {"uri": str(day), "weight": 0.5},
+        {"uri": str(night), "weight": 2.5},
+        {"uri": str(held_out), "weight": 9},
+    )
+    told = capfd.readouterr().err
+    assert "day: its weight 0.5 leaves out 1, of 2 train images." in told
+    assert "night: its weight 2.5 repeats 2 (2 more in all), of 2 train images." in told or "(3 more in all)" in told
+    assert "held: its weight 9 changes none, of 0 train images." in told
+    assert "2 file names are in several datasets (b.png, c.png); there they begin" in told
+
+
 def test_weights_that_leave_nothing_to_train_are_refused(tmp_path: Path, day: Path) -> None:
     with pytest.raises(InvalidDataset, match="the weights leave out all 2 train images"):
         taken(tmp_path / "work", {"uri": str(day), "weight": 1e-9})

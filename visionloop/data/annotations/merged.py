@@ -221,10 +221,10 @@ def _file_names(parts: Sequence[tuple[RunDataset, Annotations]]) -> tuple[list[p
     owner = next(
         dataset for (dataset, _), own in zip(parts, columns, strict=True) if pc.index(own, examples[0]).as_py() >= 0
     )
-    what = "file name is" if len(clashing) == 1 else "file names are"
+    what, they = ("file name is", "it begins") if len(clashing) == 1 else ("file names are", "they begin")
     return names, [
         printable(
-            f"{len(clashing):,} {what} in several datasets ({', '.join(examples)}{more}); there they begin with the dataset's name, "
+            f"{len(clashing):,} {what} in several datasets ({', '.join(examples)}{more}); there {they} with the dataset's name, "
             f"such as {owner.name}/{examples[0]}."
         )
     ]
