@@ -73,6 +73,9 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
         common = {name: options.pop(name) for name in COMMON}
         outputs = common.pop("outputs")
         ahead = options.pop("ahead", [])
+        for name in listed:
+            # One is a text, as an engine gives it.
+            options[name] = options[name][0] if len(options[name]) == 1 else options[name]
         with stray_lines(), stdout_to_stderr():
             invocation = Invocation(**common)
             outcome = run_stage(stage, options, invocation)
@@ -87,6 +90,7 @@ def _command(stage: Stage | Action) -> Callable[..., None]:
         print_json(outcome.summary())
 
     parameters = []
+    listed = [entry.name for entry in fields(stage.arguments) if entry.metadata["argument"].listed]
     for entry in fields(stage.arguments):
         argument: Argument = entry.metadata["argument"]
         several = argument.repeated or argument.listed

@@ -55,6 +55,7 @@ def test_a_name_is_of_one_unicode_form() -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     (first, second) = parse_datasets([f"s3://x/{decomposed}", f"s3://y/{composed}"])
     assert (first.name, second.name) == (composed, f"{composed}-2")
+    assert parse_datasets([{"uri": DAY, "name": decomposed}, NIGHT])[0].name == composed
     with pytest.raises(InvalidConfig, match="two datasets have the name"):
         parse_datasets([{"uri": DAY, "name": composed}, {"uri": NIGHT, "name": decomposed}])
 

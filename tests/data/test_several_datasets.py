@@ -400,7 +400,11 @@ def test_datasets_in_two_formats_are_one(tmp_path: Path, day: Path) -> None:
         stage("validate", tmp_path / "work", snapshot=snapshot.result.uri)
     assert str(refused.value).startswith("yolo/labels/train/z.txt: ")
     (yolo / "labels/train/z.txt").write_text("1 0.5 0.5 0.5 0.5\n")
-    _, converted = through(tmp_path / "work", taken(tmp_path / "work", day, yolo))
+    report, converted = through(tmp_path / "work", taken(tmp_path / "work", day, yolo), mode="full")
+    of_image = [finding.sentence for finding in report.findings if finding.code == "blank_image"]
+    assert [text.partition(":")[0] for text in of_image] == ["day/annotations_detection.json"] * 4 + [
+        "yolo/data.yaml"
+    ] * 2
     assert Converted(converted).classes == ("car", "van", "bus")
 
 
