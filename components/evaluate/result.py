@@ -25,6 +25,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         images: The number of its images that were measured.
         left_out: The reason for each of its images that was not, by file name: the code of validate's finding.
         classes: The candidate's own class names by index.
+        keypoints: For pose the names of its keypoints in their order.
         metrics: The candidate's overall metrics.
         not_measured: The reason for each of them that has no value.
         per_class: The candidate's metrics by class name.
@@ -47,6 +48,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     images: int
     left_out: dict[str, str] = {}
     classes: list[str] = []
+    keypoints: list[str] = []
     metrics: dict[str, float]
     not_measured: dict[str, str] = {}
     per_class: dict[str, dict[str, float]]

@@ -42,7 +42,7 @@ from visionloop.core.storage import Prefix
 from visionloop.data import images
 from visionloop.data.annotations.crowds import crowds_of
 from visionloop.data.annotations.images import images as images_of
-from visionloop.data.annotations.labels import class_index, class_order
+from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.presence import KEPT, outcomes
 from visionloop.data.annotations.tables import column, named
 from visionloop.data.decoding import decode
@@ -184,6 +184,7 @@ class EvaluateStage:
             images=candidate.images,
             left_out=_left_out(loaded.snapshot, converted, entries),
             classes=list(candidate.classes),
+            keypoints=list(_keypoints(loaded.snapshot)),
             metrics=dict(candidate.metrics),
             not_measured=dict(candidate.not_measured),
             per_class={name: dict(values) for name, values in candidate.per_class.items()},
@@ -275,6 +276,8 @@ class EvaluateStage:
             return None, _obstacle(champion, others)
         if description.task != converted.task:
             return None, _obstacle(champion, f"{champion.label} was trained for {description.task}")
+        if tuple(description.keypoints) != _keypoints(loaded.snapshot):
+            return None, _obstacle(champion, f"{champion.label} has other keypoints than this model")
         measured = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
         config = {**description.config, **measured}
         classes = tuple(description.classes)
@@ -289,6 +292,11 @@ def _reference(champion: Version | None) -> InputReference:
     if champion is None:
         return InputReference(None, NO_CHAMPION)
     return InputReference(champion.training_receipt, champion.identity)
+
+
+def _keypoints(snapshot: Snapshot) -> tuple[str, ...]:
+    """The names of the dataset's keypoints; empty for another task than pose."""
+    return keypoint_names(snapshot.annotations) or ()
 
 
 def _is_own(loaded: Loaded) -> bool:

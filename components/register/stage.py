@@ -187,6 +187,7 @@ class RegisterStage:
             trainer=trainer.name,
             task=dataset.task,
             classes=loaded.result.classes or list(dataset.classes),
+            keypoints=loaded.result.keypoints,
             training_digest=loaded.result.training,
             checkpoint=f"artifacts/{checkpoint.name}",
             checkpoint_sha256=loaded.training.output("best").sha256,

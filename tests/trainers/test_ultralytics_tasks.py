@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.decoding import decode
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 from visionloop.training.trainers import PredictionSettings, TrainingResult
-from visionloop.training.trainers.ultralytics import TRAINER
+from visionloop.training.trainers.ultralytics import TRAINER, checkpoint
 from visionloop.training.trainers.ultralytics.prediction import _outlined
 
 OTHER_TASKS = ("segmentation", "pose", "classification")
@@ -171,3 +171,21 @@ def test_a_mask_is_outlined_in_the_pictures_own_pixels(width: int, height: int) 
     assert overlap > 0.9
     assert found["holes"] == []
     assert found["mask"] is None
+
+
+def test_starting_weights_go_on_by_the_classes_names(trained: Trained, tmp_path: Path) -> None:
+    """Two classes change places and one is new: each known class has the rows that it had."""
+    import torch
+
+    classes = (tiny.CLASSES[2], "new", tiny.CLASSES[0])
+    changes = {"task": trained.task, "imgsz": 32, "epochs": 1, "lr0": 1e-9, "warmup_bias_lr": 0.0}
+    job = tiny.job(trained.dataset, tmp_path, weights=trained.whole.best, **changes)
+    result = TRAINER.train(replace(job, classes=classes), tiny.SilentListener())
+    before, after = (
+        checkpoint.load_model(path).model.model[-1].state_dict() for path in (trained.whole.best, result.last)
+    )
+    last = ("linear",) if trained.task == "classification" else ("cv3.0.2", "cv3.1.2", "cv3.2.2")
+    for layer in last:
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            assert torch.equal(after[name][[0, 2]], before[name][[2, 0]])
+            assert not torch.equal(after[name][1], before[name][1])

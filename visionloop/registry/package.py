@@ -42,6 +42,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         trainer: Name of the trainer that made it and loads it.
         task: ``detection`` …
         classes: Class names by index.
+        keypoints: For pose the names of its keypoints in their order.
         training_digest: The training's result digest.
         checkpoint: Path of the checkpoint in the model's folder.
         checkpoint_sha256: Its SHA-256.
@@ -56,6 +57,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str
     checkpoint_sha256: str
     config: dict[str, bool | int | float | str | None]
+    keypoints: list[str] = []
 
 
 def build(

@@ -24,7 +24,7 @@ import torch
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
-from visionloop.training.trainers.ultralytics import checkpoint
+from visionloop.training.trainers.ultralytics import checkpoint, starting
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
 from visionloop.training.trainers.ultralytics.settings import check_stride
@@ -112,12 +112,17 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
                 f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
                 "loads: give a .pt file of its own, or an architecture's YAML name."
             ) from error
-        task = getattr((loaded or {}).get("ema") or (loaded or {}).get("model"), "task", self.args.task)
+        model = (loaded or {}).get("ema") or (loaded or {}).get("model")
+        task = getattr(model, "task", self.args.task)
         if task != self.args.task:
             raise InvalidConfig(
                 f"The starting weights {self.job.config['model']} are for the library's task {task}, "
                 f"not for {self.args.task}: choose others."
             )
+        if model is not None and not self.args.single_cls:
+            starting.tell(model, str(self.job.config["model"]), self.job.classes, self.job.keypoints)
+            if self.whole_images:
+                starting.map_classes(self.model, model, self.job.classes)
         return loaded
 
     def plot_training_labels(self) -> None:
