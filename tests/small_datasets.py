@@ -58,7 +58,7 @@ def labelled_image(name: str, width: int, height: int) -> Annotations:
     )
 
 
-def stage(name: str, workspace: Path, **values: Any) -> Result:
+def stage(name: str, workspace: Path | str, **values: Any) -> Result:
     outcome = run_stage(catalog.stage(name), values, Invocation(str(workspace), run="one"))
     assert outcome.result is not None
     return outcome.result
