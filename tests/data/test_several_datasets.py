@@ -312,6 +312,9 @@ def test_a_weight_below_one_leaves_out_train_images_by_the_hash_of_their_names(t
     _, converted = through(tmp_path / "work", snapshot)
     assert converted.receipt.scalars["train"] == len(left) - 2 + 2
     assert "repeated" not in converted.receipt.scalars
+    same = coloured(tmp_path / "same", names, ["car"], 100)
+    beside = taken(tmp_path / "work", same, {"uri": str(many), "weight": 0.25})
+    assert {row.file_name for row in beside.rows if row.key.startswith("many/")} == {f"many/{name}" for name in left}
 
 
 def test_a_weight_of_two_and_a_half_repeats_some_once_more(tmp_path: Path, night: Path) -> None:
