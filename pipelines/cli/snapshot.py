@@ -83,13 +83,14 @@ def diff(
     from visionloop.components.snapshot.taken import snapshot_of
     from visionloop.pipelines.snapshots import difference
     from visionloop.pipelines.snapshots.listing import open_workspace
+    from visionloop.pipelines.snapshots.uses import Uses
 
     if page is not None:
         _check_page(page)
     with workspace_store(workspace):
         results = open_workspace(workspace)
         old, new = snapshot_of(results, before), snapshot_of(results, after)
-        found = difference.difference(old, new)
+        found = difference.difference(old, new, Uses(results))
         if page is not None:
             from visionloop.pipelines.snapshots.page import render
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import report as validation
 from visionloop.core import texts
+from visionloop.core.errors import VisionloopError
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.comparison import KINDS, ClassChange, Comparison, Side, Total, compare
+from visionloop.pipelines.snapshots.uses import Uses
 
 #: What of an image changed, for people.
 TITLES: Mapping[str, str] = {
@@ -24,19 +28,31 @@ TITLES: Mapping[str, str] = {
 NAMES, CLASSES = 3, 30
 
 
-#: What drift is not measured of, and why.
-NOT_MEASURED = {"brightness": "no pixel is read"}
+#: The measure of drift that needs the pixels, and why there may be none of it.
+BRIGHTNESS = "brightness"
+UNSEEN = "not both were validated in the mode full, which reads the pixels"
 
 
-def difference(before: Snapshot, after: Snapshot) -> Comparison:
-    """Compares two snapshots."""
-    found = compare(_side(before), _side(after))
+def difference(before: Snapshot, after: Snapshot, uses: Uses | None = None) -> Comparison:
+    """Compares two snapshots.
+
+    Args:
+        before: The earlier one.
+        after: The later one.
+        uses: What was made from the snapshots of their workspace: a validation that has read the pixels knows how bright they are.
+    """
+    found = compare(_side(before, uses), _side(after, uses))
     alike = not len(found.changed["split"])
     if alike and before.identity.split.get("rule") != after.identity.split.get("rule"):
         found = replace(found, notices=[*found.notices, "The splits have other rules and give each image the same."])
     if before.identity.repeats != after.identity.repeats:
         found = replace(found, notices=[*found.notices, "The weights of the datasets repeat other images of train."])
     return found
+
+
+def not_measured(found: Comparison) -> dict[str, str]:
+    """What drift is not measured of, and why."""
+    return {} if any(entry.measure == BRIGHTNESS for entry in found.drift) else {BRIGHTNESS: UNSEEN}
 
 
 def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, Any]:
@@ -65,7 +81,7 @@ def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, A
             }
             for entry in found.drift
         ],
-        "not_measured": NOT_MEASURED,
+        "not_measured": not_measured(found),
         "notices": list(found.notices),
     }
 
@@ -92,7 +108,7 @@ def lines(before: Snapshot, after: Snapshot, found: Comparison) -> Iterator[str]
         yield f"         {len(changed) - CLASSES:,} more classes: --output json has them all"
     for measure in found.drift:
         yield f"Drift    {'yes' if measure.drifted else 'no '}  {measure.sentence}"
-    for name, reason in NOT_MEASURED.items():
+    for name, reason in not_measured(found).items():
         yield f"Drift    -    {name} is not measured: {reason}"
     for text in found.notices:
         yield f"Notice   {text}"
@@ -128,6 +144,16 @@ def _described(snapshot: Snapshot, total: Total) -> dict[str, Any]:
     }
 
 
-def _side(snapshot: Snapshot) -> Side:
+def _side(snapshot: Snapshot, uses: Uses | None) -> Side:
     on_files = all(local_path(dataset.uri) is not None for dataset in snapshot.datasets)
-    return Side(snapshot.table, snapshot.task, on_files, snapshot.read_annotations)
+    brightness = [] if uses is None else _brightness(snapshot, uses)
+    return Side(snapshot.table, snapshot.task, on_files, snapshot.read_annotations, brightness)
+
+
+def _brightness(snapshot: Snapshot, uses: Uses) -> list[int]:
+    """A snapshot's images by brightness, from one of its validations; empty where none has read the pixels."""
+    for result in uses.results(snapshot.result.receipt.digest).get("validate", ()):
+        with contextlib.suppress(VisionloopError):
+            if seen := validation.read(result).brightness:
+                return seen
+    return []

@@ -18,7 +18,7 @@ from visionloop.data.annotations.comparison import KINDS, ClassChange, Compariso
 from visionloop.data.annotations.images import Image, images
 from visionloop.data.annotations.matching import Matched, Named, match
 from visionloop.data.images import ImageRow, read_frozen
-from visionloop.pipelines.snapshots.difference import NOT_MEASURED, TITLES
+from visionloop.pipelines.snapshots.difference import TITLES, not_measured
 
 #: Examples of each kind, and the classes beyond which the table is cut.
 EXAMPLES, CLASSES = 8, 100
@@ -81,7 +81,7 @@ def render(before: Snapshot, after: Snapshot, found: Comparison, workspace: str)
         },
         "found": found,
         "titles": TITLES,
-        "not_measured": NOT_MEASURED,
+        "not_measured": not_measured(found),
         "kinds": KINDS,
         "sections": sections,
         "classes": [_class_row(entry, rows) for entry in rows[:CLASSES]],

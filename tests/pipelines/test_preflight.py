@@ -19,6 +19,7 @@ from visionloop.pipelines import engines
 from visionloop.pipelines.cli.options import Retraining, Training
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.parameters import arguments_for, settings_in
+from visionloop.training.trainers.ultralytics import TRAINER
 
 #: A model that needs no weights.
 SCRATCH = {"model": "yolo11n.yaml"}
@@ -44,8 +45,8 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
         ({"description": "a\u202eb"}, {}, "U+202E"),
         ({"task": "detecting"}, {}, "--task: 'detecting'"),
         ({"task": "segmentation"}, {}, "segmentation"),
-        ({"task": "pose"}, {"model": "yolo11n-pose.yaml"}, "task pose: the trainer ultralytics trains detection"),
-        ({}, {"model": "yolo11n-seg.yaml"}, "task segmentation: the trainer ultralytics trains detection"),
+        ({"task": "pose"}, {"model": "yolo11n.yaml"}, "is for detection, but the dataset's task is pose"),
+        ({"task": "classification"}, {"mosaic": "0.5"}, "mosaic"),
         ({"split": "train=0.8,val=0.1"}, {}, "split"),
         ({"split": "train=1", "dataset": "", "snapshot": "snap_0"}, {}, "--split and --snapshot"),
         ({"split": "fold=6/5"}, {}, "--split fold 6/5: there is no such fold"),
@@ -197,14 +198,16 @@ def test_settings_are_the_same_after_the_way_through_a_form() -> None:
     assert os.environ.get("CONFIG") is None
 
 
-def test_what_needs_the_datasets_task_is_told_by_the_first_stage(tmp_path: Path) -> None:
+def test_what_needs_the_datasets_task_is_told_by_the_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     from visionloop.components.snapshot.preflight import check_for_task
 
     check_for_task({"model": "yolo11n.yaml"}, "detection", None, {})
     check_for_task({"trainer": "elsewhere"}, "pose", None, {})
     with pytest.raises(InvalidConfig, match="is for segmentation, but the dataset's task is detection"):
         check_for_task({"model": "yolo11n-seg.yaml"}, "detection", None, {})
-    with pytest.raises(InvalidConfig, match="task pose: the trainer ultralytics trains detection"):
-        check_for_task({"model": "yolo11n-pose.yaml"}, "pose", None, {})
+    check_for_task({"model": "yolo11n-pose.yaml"}, "pose", None, {})
     with pytest.raises(InvalidConfig, match="primary_metric is mask_mAP50, which detection"):
         check_for_task({"model": "yolo11n.yaml"}, "detection", '{"primary_metric": "mask_mAP50"}', {})
+    monkeypatch.setattr(type(TRAINER), "tasks", frozenset({"detection"}))
+    with pytest.raises(InvalidConfig, match="task pose: the trainer ultralytics trains detection"):
+        check_for_task({"model": "yolo11n-pose.yaml"}, "pose", None, {})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from small_datasets import BOX, dataset
+from small_datasets import BOX, dataset, stage
 from snapshot_commands import RELEASED, command, taken
 
 
@@ -88,6 +88,32 @@ def test_a_snapshot_beside_itself(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (code, "Nothing  differs in images and classes." in out) == (0, True)
     code, out, _ = command(capsys, "diff", identity, identity, "--workspace", workspace)
     assert json.loads(out)["differs"] is False
+
+
+def test_brightness_is_measured_where_both_were_validated_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, work = dataset(tmp_path / "data", "detection", None), tmp_path / "work"
+    before = taken(folder, work)
+    for name in ("0.png", "1.png", "2.png", "3.png"):
+        Image.new("RGB", (32, 32), (250 + int(name[0]), 250, 250)).save(folder / "images" / name)
+    after = taken(folder, work)
+    _, text, _ = command(capsys, "diff", before, after, "--workspace", work, "--output", "text")
+    unseen = (
+        "Drift    -    brightness is not measured: not both were validated in the mode full, which reads the pixels\n"
+    )
+    assert unseen in text
+    stage("validate", work, snapshot=stage("snapshot", work, snapshot=after).uri, mode="full")
+    assert unseen in command(capsys, "diff", before, after, "--workspace", work, "--output", "text")[1]
+    # The earlier dataset as it was: its images are checked against what was frozen.
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(folder / "images" / f"{number}.png")
+    stage("validate", work, snapshot=stage("snapshot", work, snapshot=before).uri, mode="full")
+    _, text, _ = command(capsys, "diff", before, after, "--workspace", work, "--output", "text")
+    (line,) = [line for line in text.splitlines() if line.startswith("Drift") and "brightness" in line]
+    assert line.startswith("Drift    no   brightness 1 apart: "), line  # four images are too few to call it drift
+    _, printed, _ = command(capsys, "diff", before, after, "--workspace", work, "--output", "json")
+    assert json.loads(printed)["not_measured"] == {}
 
 
 def test_another_rule_that_splits_alike_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

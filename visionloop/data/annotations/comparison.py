@@ -45,12 +45,14 @@ class Side:
         task: The task.
         on_files: Whether the ETags are SHA-256 of the bytes, as in a folder.
         read: Reads the annotations, their images in the same order. They are let go before those of the other side are read.
+        brightness: Its images by brightness, as ``drift.brightness_levels`` gives it; empty where no pixels were read.
     """
 
     images: pa.Table
     task: str
     on_files: bool
     read: Callable[[], Annotations]
+    brightness: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,9 @@ def compare(before: Side, after: Side) -> Comparison:
     if not pairs.have("stated_split"):
         notices.append("A snapshot of the first form does not hold what split an image states: that is not compared.")
     # One side's annotations at a time: at a million images both would not fit beside the manifests.
-    old = _Summary.of(before.read())
+    old = _Summary.of(before.read(), before.brightness)
     read = after.read()
-    new = _Summary.of(read)
+    new = _Summary.of(read, after.brightness)
     renamed = _renamed(old.classes, new.classes)
     old_names, new_names = _names(old.classes, renamed), _names(new.classes, {})
     form = _form(before.task, after.task, notices)
@@ -213,11 +215,11 @@ class _Summary:
     profile: drift.Profile
 
     @classmethod
-    def of(cls, read: Annotations) -> _Summary:
+    def of(cls, read: Annotations, brightness: Sequence[int]) -> _Summary:
         ids, counts = np.unique(column(read.objects, "class_id"), return_counts=True)
         by_class = dict(zip(ids.tolist(), counts.tolist(), strict=True))
         classes = tuple(sorted(read.classes, key=lambda entry: entry.id))
-        return cls(classes, len(read.objects), by_class, drift.profile(read))
+        return cls(classes, len(read.objects), by_class, drift.profile(read, brightness))
 
 
 def _bytes(pairs: _Pairs, comparable: bool, notices: list[str]) -> Mask:
