@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,10 +19,12 @@ import yaml
 from visionloop.components.convert.converted import IndexEntry, encode_index
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
-from visionloop.core import receipts
+from visionloop.core import receipts, shards
 from visionloop.core.errors import InvalidDataset, InvalidReceipt
+from visionloop.core.logs import notice
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
+from visionloop.core.shards import SHARD, SHARDS, Wanted
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.data.annotations.checks import too_small
 from visionloop.data.annotations.images import images
@@ -34,10 +38,14 @@ from visionloop.data.annotations.labels import (
     yolo_labels,
 )
 from visionloop.data.annotations.tables import SPLITS, Annotations, column, named
-from visionloop.data.archive import write_archive
+from visionloop.data.archive import read_archive, write_archive
+from visionloop.data.sharding import rows_of_shard
 
 #: After how many images progress is told.
 _TOLD_AFTER = 500
+
+#: The name of a shard's only output: nobody takes it for a converted dataset.
+PART = "part"
 
 #: The layout that each task is converted to.
 FORMATS = {"detection": "yolo", "segmentation": "yolo", "pose": "yolo", "classification": "imagefolder"}
@@ -49,6 +57,34 @@ class Arguments:
 
     snapshot: str = argument("URI of the snapshot's receipt.")
     report: str = argument("URI of the validate receipt.")
+    shards: str | None = argument(SHARDS, default=None)
+    shard: str | None = argument(SHARD, default=None)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``resolve`` read, and what of it is wanted."""
+
+    snapshot: Snapshot
+    report: Result
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is converted, and to which files.
+
+    Attributes:
+        chosen: The rows of the images that are converted.
+        entries: The index.
+        labels: The label files in the order of their names, each with the row of its image.
+        too_small: How many images are left out for their size.
+    """
+
+    chosen: npt.NDArray[np.int64]
+    entries: list[IndexEntry]
+    labels: list[tuple[str, int]]
+    too_small: int
 
 
 class ConvertStage:
@@ -60,68 +96,138 @@ class ConvertStage:
     arguments = Arguments
     description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."
 
-    def resolve(self, context: Context, arguments: Arguments) -> Resolution[tuple[Snapshot, Result]]:
+    def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Reads both receipts."""
+        wanted = shards.wanted(arguments.shards, arguments.shard)
         snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         report = receipts.load(arguments.report, "validate", context.workspace)
         if report.receipt.inputs["snapshot"].digest != snapshot_result.receipt.digest:
             raise InvalidReceipt(
                 f"{report.uri}: the report is of another snapshot than {snapshot_result.uri}; give the one of this snapshot."
             )
+        if shards.is_shard(report):
+            raise InvalidReceipt(f"{report.uri}: a shard's part of a report; give the receipt of the whole.")
         snapshot = Snapshot(snapshot_result)
-        return Resolution(
+        resolution = Resolution(
             inputs={"snapshot": snapshot_result.reference, "report": report.reference},
             parameters={"format": Parameter(FORMATS[snapshot.task], "task")},
-            loaded=(snapshot, report),
+            loaded=Loaded(snapshot, report, wanted),
         )
+        if wanted.shard is None:
+            return resolution
+        return shards.resolved(self, context, resolution, resolution.parameters, wanted.shard)
 
-    def compute(self, context: Context, resolution: Resolution[tuple[Snapshot, Result]], attempt: Attempt) -> Computed:
-        """Writes the outputs, in the order of file names so that equal inputs give equal bytes."""
-        snapshot, report = resolution.loaded
-        left_out = set(validation.read(report).quarantined)
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
+        """Writes the outputs, in the order of file names so that equal inputs give equal bytes.
+
+        A shard writes the label files of its images alone.
+        """
+        snapshot = resolution.loaded.snapshot
         layout = str(resolution.parameters["format"].value)
-        read, table = snapshot.annotations, snapshot.table
-        kept = ~named(table["file_name"], left_out)
-        small = too_small(read)
-        left_out_small = int((kept & small).sum())
-        kept &= ~small
-        if layout == "imagefolder":
-            # An image folder has no place for an image without a class.
-            kept &= np.bincount(column(read.objects, "image"), minlength=len(kept)) > 0
-        chosen = np.flatnonzero(kept)
-        rows = table.take(chosen)
-        folders = _class_folders(read, chosen) if layout == "imagefolder" else None
-        entries, labels = _placed(rows, folders, snapshot.repeats[chosen])
+        plan = _planned(snapshot, set(validation.read(resolution.loaded.report).quarantined), layout)
         archive = attempt.work / "labels.tar"
+        if (shard := resolution.loaded.wanted.shard) is not None:
+            rows = rows_of_shard(snapshot.table["file_name"], shard.number, shard.count)
+            write_archive(archive, _labels(snapshot, plan, rows, context), context.alive)
+            attempt.upload(PART, "part.tar", archive, result=True)
+            return Computed()
         lines: Counter[str] = Counter()
-        at = chosen[[row for _, row in labels]] if labels else chosen[:0]
 
         def written() -> Iterator[tuple[str, str]]:
-            for done, ((stem, _), text) in enumerate(zip(labels, yolo_labels(read, at), strict=True), 1):
+            for stem, text in self._all_labels(context, resolution, plan, attempt):
                 lines[stem.split("/", 2)[1]] += text.count("\n")
                 yield stem, text
-                if done % _TOLD_AFTER == 0 or done == len(labels):
-                    context.advanced(done, len(labels))
 
         write_archive(archive, written(), context.alive)
-        if not (lines["train"] or any(entry.split == "train" for entry in entries if folders is not None)):
+        if not (lines["train"] or any(entry.split == "train" for entry in plan.entries if layout == "imagefolder")):
             raise InvalidDataset(
                 f"{snapshot.dataset}: no label is left for training; correct the annotations or the split, and validate again."
             )
         attempt.upload("labels", "labels.tar", archive, result=True)
         attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
-        attempt.write("index", "index.jsonl", encode_index(entries), result=True)
-        counts: dict[str, Any] = {split: sum(entry.split == split for entry in entries) for split in SPLITS}
+        attempt.write("index", "index.jsonl", encode_index(plan.entries), result=True)
+        counts: dict[str, Any] = {split: sum(entry.split == split for entry in plan.entries) for split in SPLITS}
         return Computed(
             scalars={
                 "format": layout,
-                "images": len(chosen),
-                "too_small": left_out_small,
+                "images": len(plan.chosen),
+                "too_small": plan.too_small,
                 "objects": lines.total(),
                 **counts,
-                **({"repeated": repeated} if (repeated := _repeated(entries)) else {}),
+                **({"repeated": repeated} if (repeated := _repeated(plan.entries)) else {}),
             }
         )
+
+    def _all_labels(
+        self, context: Context, resolution: Resolution[Loaded], plan: Plan, attempt: Attempt
+    ) -> Iterator[tuple[str, str]]:
+        """All label files in the order of their names: what their shards wrote, where they are all there."""
+        snapshot, count = resolution.loaded.snapshot, resolution.loaded.wanted.count
+        parts = shards.results(self, context, resolution, resolution.parameters, count)
+        if parts is not None:
+            try:
+                return _merged(parts, plan, attempt, context)
+            except InvalidReceipt as error:
+                notice(f"{self.name}: {error.sentence} All labels are written here.")
+        return _labels(snapshot, plan, None, context)
+
+
+def _planned(snapshot: Snapshot, left_out: set[str], layout: str) -> Plan:
+    """What is converted: all images but those that are left out, or too small for the trainers."""
+    read, table = snapshot.annotations, snapshot.table
+    kept = ~named(table["file_name"], left_out)
+    small = too_small(read)
+    left_out_small = int((kept & small).sum())
+    kept &= ~small
+    if layout == "imagefolder":
+        # An image folder has no place for an image without a class.
+        kept &= np.bincount(column(read.objects, "image"), minlength=len(kept)) > 0
+    chosen = np.flatnonzero(kept)
+    folders = _class_folders(read, chosen) if layout == "imagefolder" else None
+    entries, labels = _placed(table.take(chosen), folders, snapshot.repeats[chosen])
+    return Plan(chosen, entries, [(stem, int(chosen[row])) for stem, row in labels], left_out_small)
+
+
+def _labels(
+    snapshot: Snapshot, plan: Plan, own: npt.NDArray[np.int64] | None, context: Context
+) -> Iterator[tuple[str, str]]:
+    """The label files of some of the images, ``own`` in ascending order, or of all."""
+    read, labels = snapshot.annotations, plan.labels
+    if own is not None:
+        read, mine = read.only(own), set(own.tolist())
+        labels = [(stem, row) for stem, row in labels if row in mine]
+    rows = np.array([row for _, row in labels], np.int64)
+    at = rows if own is None else np.searchsorted(own, rows)
+    for done, ((stem, _), text) in enumerate(zip(labels, yolo_labels(read, at), strict=True), 1):
+        yield stem, text
+        if done % _TOLD_AFTER == 0 or done == len(labels):
+            context.advanced(done, len(labels))
+
+
+def _merged(parts: Sequence[Result], plan: Plan, attempt: Attempt, context: Context) -> Iterator[tuple[str, str]]:
+    """The label files that shards wrote.
+
+    Raises:
+        InvalidReceipt: Before the first one, if an output is gone or damaged, or they are not the files of this plan.
+    """
+    files = [part.fetch(PART, attempt.work / f"part-{number}.tar") for number, part in enumerate(parts)]
+    try:
+        names = heapq.merge(*([name for name, _ in read_archive(file)] for file in files))
+        complete = all(name == stem for name, (stem, _) in zip(names, plan.labels, strict=True))
+    except ValueError as error:
+        raise InvalidReceipt(
+            f"{parts[0].uri}: the shards' label files are not those of the whole ({error})."
+        ) from error
+    if not complete:
+        raise InvalidReceipt(f"{parts[0].uri}: the shards' label files are not those of the whole.")
+    return _read(files, len(plan.labels), context)
+
+
+def _read(files: Sequence[Path], total: int, context: Context) -> Iterator[tuple[str, str]]:
+    for done, (stem, data) in enumerate(heapq.merge(*map(read_archive, files)), 1):
+        yield stem, data.decode()
+        if done % _TOLD_AFTER == 0 or done == total:
+            context.advanced(done, total)
 
 
 def _placed(
@@ -194,4 +300,4 @@ def _data_yaml(snapshot: Snapshot, layout: str) -> bytes:
     return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).encode()
 
 
-STAGE: Stage[Arguments, tuple[Snapshot, Result]] = ConvertStage()
+STAGE: Stage[Arguments, Loaded] = ConvertStage()

@@ -206,7 +206,11 @@ class Snapshot:
     @cached_property
     def rows(self) -> list[ImageRow]:
         """The manifest's rows."""
-        return [ImageRow(**row) for row in self.table.select((*_ROW, "also")).to_pylist()]
+        return self.rows_of(self.table)
+
+    def rows_of(self, table: pa.Table) -> list[ImageRow]:
+        """Some of the manifest's rows, from the table that holds them."""
+        return [ImageRow(**row) for row in table.select((*_ROW, "also")).to_pylist()]
 
     @property
     def repeats(self) -> npt.NDArray[np.int64]:

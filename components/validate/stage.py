@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
-import pyarrow.compute as pc
 
 from visionloop.components.snapshot.baseline import SCALAR
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.several import read_snapshot_again
 from visionloop.components.validate import drift
+from visionloop.components.validate.looked import PART, Looked, look, look_at_shard, merged
 from visionloop.components.validate.options import resolve_checks, training_size
 from visionloop.components.validate.page import render
 from visionloop.components.validate.report import Report, ReportedFinding
-from visionloop.core import receipts, runs
-from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
+from visionloop.core import receipts, runs, shards
+from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
+from visionloop.core.logs import notice
 from visionloop.core.policy import POLICIES, QUARANTINE_LIMIT
 from visionloop.core.receipts import Parameter
+from visionloop.core.shards import SHARD, SHARDS, Wanted
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
-from visionloop.data import images
 from visionloop.data.annotations import presence, quality
-from visionloop.data.annotations.checks import Headers, check, too_small
+from visionloop.data.annotations.checks import too_small, whole
 from visionloop.data.annotations.codes import Checks
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
@@ -30,8 +31,6 @@ from visionloop.data.annotations.drift import findings as drift_findings
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.quality import IMGSZ
 from visionloop.data.annotations.tables import SPLITS, Annotations, named
-from visionloop.data.headers import MISSING, Header, Missing, Unsupported
-from visionloop.data.locations import uri_of
 
 MODES = ("annotations", "headers", "full")
 ON_ERROR = ("fail", "quarantine")
@@ -54,6 +53,8 @@ class Arguments:
     settings: str | None = argument(
         "The training's settings as a JSON object: boxes are tiny or huge at its imgsz.", default=None
     )
+    shards: str | None = argument(SHARDS, default=None)
+    shard: str | None = argument(SHARD, default=None)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Loaded:
     snapshot: Snapshot
     checks: Checks
     baseline: drift.Baseline | None = None
+    wanted: Wanted = Wanted()
 
 
 class ValidateStage:
@@ -80,6 +82,7 @@ class ValidateStage:
             raise InvalidConfig(f"--mode {arguments.mode}: give one of {', '.join(MODES)}.")
         if arguments.on_error not in ON_ERROR:
             raise InvalidConfig(f"--on-error {arguments.on_error}: give one of {', '.join(ON_ERROR)}.")
+        wanted = shards.wanted(arguments.shards, arguments.shard)
         checks = resolve_checks(arguments.checks)
         imgsz = training_size(arguments.settings)
         snapshot_result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
@@ -88,7 +91,8 @@ class ValidateStage:
         )
         snapshot = Snapshot(snapshot_result)
         pinned = context.run.state("snapshot").scalars.get("pinned") is True
-        if not pinned and not context.planning:
+        if not pinned and not context.planning and wanted.shard is None:
+            # The whole does so for its shards.
             refuse_changed(snapshot, context)
         parameters = {
             "mode": Parameter(arguments.mode, "argument"),
@@ -106,28 +110,31 @@ class ValidateStage:
         baseline, notices = (None, []) if checks.off("drift") else drift.of_run(context, snapshot, arguments.mode)
         if baseline is not None:
             parameters["baseline"] = Parameter(baseline.content(), "champion")
-        return Resolution(
+        resolution = Resolution(
             inputs={"snapshot": snapshot_result.reference},
             parameters=parameters,
             notices=notices,
-            loaded=Loaded(snapshot, checks, baseline),
+            loaded=Loaded(snapshot, checks, baseline, wanted),
         )
+        if wanted.shard is None:
+            return resolution
+        return shards.resolved(self, context, resolution, _of_shard(resolution), wanted.shard)
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Checks annotations and images, decides what is left out, and writes the report and the page."""
+        """Looks at the images, or puts together what shards have seen; decides what is left out, and writes report and page.
+
+        A shard's result is what it has seen, whatever is wrong with it: which error counts is decided of the whole.
+        """
         snapshot, checks = resolution.loaded.snapshot, resolution.loaded.checks
         mode = str(resolution.parameters["mode"].value)
+        if (shard := resolution.loaded.wanted.shard) is not None:
+            part = look_at_shard(snapshot, mode, shard.number, shard.count, context)
+            attempt.write(PART, "part.parquet", part, result=True)
+            return Computed()
         quarantine = resolution.parameters["on_error"].value == "quarantine"
-        seen, pictures = _inspect(snapshot, mode, context)
-        if changed := sorted(looked_at.row.key for looked_at in seen if looked_at.changed):
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise DatasetChanged(
-                f"{uri_of(snapshot.open_images(), changed[0])}{more}: changed since the snapshot; restore it or take a new snapshot."
-            )
-        annotations = snapshot.annotations
-        headers = _stated(snapshot) if mode == "annotations" else {c.row.file_name: _seen(c) for c in seen}
-        objects = presence.outcomes(annotations)
-        findings = check(annotations, headers, objects)
+        looked = self._looked(context, resolution, mode)
+        annotations, objects, pictures = snapshot.annotations, looked.objects, looked.pictures
+        findings = whole(annotations, looked.findings)
         of_images, twins = quality.of_images(annotations, snapshot.table, pictures, checks, context.alive)
         findings += of_images
         findings += quality.of_boxes(annotations, objects, _imgsz(resolution), checks)
@@ -172,6 +179,22 @@ class ValidateStage:
             }
         )
 
+    def _looked(self, context: Context, resolution: Resolution[Loaded], mode: str) -> Looked:
+        """What is seen of all images: what their shards saw, where they are all there."""
+        snapshot, count = resolution.loaded.snapshot, resolution.loaded.wanted.count
+        parts = shards.results(self, context, resolution, _of_shard(resolution), count)
+        if parts is not None:
+            try:
+                return merged(snapshot, parts, mode)
+            except InvalidReceipt as error:
+                notice(f"{self.name}: {error.sentence} All images are looked at here.")
+        return look(snapshot, mode, context)
+
+
+def _of_shard(resolution: Resolution[Loaded]) -> dict[str, Parameter]:
+    """The parameters that decide what is seen of an image by itself."""
+    return {name: parameter for name, parameter in resolution.parameters.items() if name in ("mode", "findings")}
+
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
@@ -189,41 +212,10 @@ def _named(snapshot: Snapshot, annotations: Annotations) -> str:
     return snapshot.dataset if annotations.parts else f"{snapshot.dataset}/{annotations.file}"
 
 
-def _seen(looked_at: images.ImageCheck) -> Header | Unsupported | Missing | None:
-    return MISSING if looked_at.missing else looked_at.header
-
-
-def _stated(snapshot: Snapshot) -> Headers:
-    """What is known without reading an image: which are missing, and of which no size could be read."""
-    table = snapshot.table
-    missing = table.filter(pc.is_null(table["etag"]))["file_name"].to_pylist()
-    unread = table.filter(pc.is_null(table["width"]))["file_name"].to_pylist()
-    return {**dict.fromkeys(unread), **dict.fromkeys(missing, MISSING)}
-
-
 def _imgsz(resolution: Resolution[Loaded]) -> int:
     """The size at which boxes are tiny or huge."""
     parameter = resolution.parameters.get("imgsz")
     return IMGSZ if parameter is None else int(parameter.value)
-
-
-def _inspect(
-    snapshot: Snapshot, mode: str, context: Context
-) -> tuple[list[images.ImageCheck], quality.Pictures | None]:
-    """What is seen of each image, and in the mode ``full`` what they look like."""
-    if mode == "annotations":
-        return [], None
-    prefix = snapshot.open_images()
-    seen: list[images.ImageCheck] = []
-    size, total = 0, images.bytes_read(prefix, snapshot.rows, whole=mode == "full")
-    pictures = quality.Pictures.of(len(snapshot.rows)) if mode == "full" else None
-    for looked_at in images.inspect(prefix, snapshot.rows, whole=mode == "full", alive=context.alive):
-        if pictures is not None:
-            pictures.put(len(seen), looked_at.appearance)
-        seen.append(replace(looked_at, appearance=None))
-        size += images.bytes_read(prefix, [looked_at.row], whole=mode == "full")
-        context.fetched(len(seen), len(snapshot.rows), size, total)
-    return seen, pictures
 
 
 def _report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -40,10 +40,33 @@ def check(read: Annotations, headers: Headers | None = None, objects: Outcomes |
     Returns:
         The findings with what the reader found, those of images first.
     """
-    found = _Checks(read, headers or {}, outcomes(read) if objects is None else objects)
-    of_images = (finding for finding in read.findings if finding.file_name is not None)
+    return whole(read, of_images(read, headers or {}, outcomes(read) if objects is None else objects))
+
+
+def of_images(
+    read: Annotations, headers: Headers, objects: Outcomes, keypoints: Mapping[int, int] | None = None
+) -> Iterator[Finding]:
+    """The findings of each image by itself, in the order of the images.
+
+    Args:
+        read: The annotations, or a part of them.
+        headers: As for ``check``.
+        objects: What becomes of each object.
+        keypoints: What ``keypoints_by_class`` gives for all annotations, where these are a part.
+    """
+    return _Checks(read, headers, objects, keypoints).of_images()
+
+
+def whole(read: Annotations, findings: Iterable[Finding]) -> list[Finding]:
+    """All findings of a dataset, those of images first.
+
+    Args:
+        read: The annotations.
+        findings: What ``of_images`` found of them.
+    """
+    stated = (finding for finding in read.findings if finding.file_name is not None)
     general = (finding for finding in read.findings if finding.file_name is None)
-    return [*found.of_images(), *of_images, *_classes(read), *general]
+    return [*findings, *stated, *_classes(read), *general]
 
 
 def too_small(read: Annotations) -> npt.NDArray[np.bool_]:
@@ -60,11 +83,13 @@ def object_field(read: Annotations, image: Image, annotation: Annotation) -> str
 class _Checks:
     """The findings of each image."""
 
-    def __init__(self, read: Annotations, headers: Headers, objects: Outcomes) -> None:
+    def __init__(
+        self, read: Annotations, headers: Headers, objects: Outcomes, keypoints: Mapping[int, int] | None
+    ) -> None:
         self.read, self.headers, self.objects = read, headers, objects
         self.bounds = offsets(read)
         self.classes = {entry.id: entry for entry in read.classes}
-        self.keypoints = _keypoints_by_class(read)
+        self.keypoints = keypoints_by_class(read) if keypoints is None else keypoints
         self.wrong_masks = {(entry.file_name, entry.field) for entry in read.findings if entry.code == "mask"}
 
     def of_images(self) -> Iterator[Finding]:
@@ -435,7 +460,7 @@ def _error(read: Annotations, code: str, field: str, problem: str, remedy: str) 
     return Finding("error", code, None, field, printable(f"{read.file}: {field} {problem}; {remedy}."))
 
 
-def _keypoints_by_class(read: Annotations) -> dict[int, int]:
+def keypoints_by_class(read: Annotations) -> dict[int, int]:
     """How many keypoints an annotation of each class must have: as the classes declare, else as the first annotation has."""
     named = {entry.id: len(entry.keypoints) for entry in read.classes if entry.keypoints}
     default = next(iter(named.values()), None)

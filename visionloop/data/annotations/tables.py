@@ -177,6 +177,15 @@ class Annotations:
             objects = objects.take(pa.array(np.lexsort((position, image)))).combine_chunks()
         return replace(self, images=images, objects=objects)
 
+    def only(self, rows: Whole) -> Annotations:
+        """The same with some of its images alone, and with their objects; ``rows`` are in ascending order."""
+        image = column(self.objects, "image")
+        place = np.full(len(self.images), -1, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        objects = self.objects.filter(pa.array(place[image] >= 0)).combine_chunks()
+        objects = objects.set_column(0, OBJECTS.field(0), pa.array(place[column(objects, "image")]))
+        return replace(self, images=self.images.take(pa.array(rows)).combine_chunks(), objects=objects)
+
 
 def images_table(**columns: Any) -> pa.Table:
     """A table of images from its columns by name (arrays, or lists); those that are left out are null."""
