@@ -15,6 +15,9 @@ from visionloop.core.errors import Defect
 #: The argument that holds the training's settings as a JSON object: a pipeline makes it from the fields of its form.
 SETTINGS = "settings"
 
+#: The parameter that says in how many shards a stage is done; snapshot's scalar of the same name lists them.
+SHARDS = "shards"
+
 
 @dataclass(frozen=True)
 class Unless:
@@ -61,6 +64,13 @@ class Call:
         taken = {name: name for name in self.parameters} | dict(self.renamed)
         return values | {argument: parameters[name] for argument, name in taken.items() if name in parameters}
 
+    def arguments_of_shard(
+        self, parameters: Mapping[str, Any], receipts: Mapping[str, Any], shard: Any
+    ) -> dict[str, Any]:
+        """The arguments of a shard of the stage, in an engine's loop over snapshot's SHARDS; others as of ``arguments``."""
+        values = self.arguments(parameters, receipts)
+        return {argument: value for argument, value in values.items() if argument != SHARDS} | {"shard": shard}
+
 
 #: The stages of a pipeline that have a result, in the order in which they run.
 CALLS: Mapping[str, Call] = {
@@ -78,16 +88,17 @@ CALLS: Mapping[str, Call] = {
             "classes",
             "where",
             "checks",
+            SHARDS,
         ),
-        outputs=("snapshot_id", "go", "reason"),
+        outputs=("snapshot_id", "go", "reason", SHARDS),
     ),
     "validate": Call(
         receipts={"snapshot": "snapshot"},
-        parameters=("checks", SETTINGS),
+        parameters=("checks", SETTINGS, SHARDS),
         renamed={"mode": "validate_mode", "on_error": "on_error"},
         outputs=("errors", "quarantined"),
     ),
-    "convert": Call(receipts={"snapshot": "snapshot", "report": "validate"}),
+    "convert": Call(receipts={"snapshot": "snapshot", "report": "validate"}, parameters=(SHARDS,)),
     "train": Call(
         receipts={"snapshot": "snapshot", "converted": "convert"},
         parameters=(SETTINGS, "model_name", "run_name", "description"),
@@ -104,6 +115,9 @@ CALLS: Mapping[str, Call] = {
         unless=Unless("evaluate", "verdict", "reject"),
     ),
 }
+
+#: The stages that may be done in shards: each shard is a call of the same stage, before that of the whole.
+SHARDED = ("validate", "convert")
 
 #: The stages in the order in which they are shown; the last one runs whatever happened before.
 STAGES = (*CALLS, "cleanup")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from visionloop.components.validate.stage import MODES, ON_ERROR
+from visionloop.core.shards import MOST
 from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
 from visionloop.training.trainers import Setting
@@ -146,6 +147,13 @@ _TABLE = (
         "",
         'What validate finds, where it is not the default: a JSON object such as {"same_bytes": "warning"}, or the URI of a file '
         "with one.",
+    ),
+    Parameter(
+        "shards",
+        str,
+        "",
+        f"In how many parts the images are checked and converted, each in a pod of its own: 1 to {MOST}; the result is the same. "
+        "Empty takes one pod.",
     ),
 )
 

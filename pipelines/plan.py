@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from visionloop.components.calls import CALLS, SETTINGS, Unless
+from visionloop.components.calls import CALLS, SETTINGS, SHARDS, Unless
 from visionloop.components.snapshot.preflight import HERE, check_for_task, preflight
-from visionloop.core import catalog, receipts
+from visionloop.core import catalog, receipts, shards
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.limits import Limits
 from visionloop.core.logs import notice
@@ -104,7 +104,10 @@ def _plan(
     limits = Limits(stage.name, stage.policy.timeout, 0.0)
     context = Context(workspace, run, "", limits, stage.policy, planning=True, planned=scalars)
     resolution = stage.resolve(context, make_arguments(stage, arguments))
-    return _compare(stage, resolution, workspace), resolution
+    plan = _compare(stage, resolution, workspace)
+    if plan.action == "run":
+        plan.reasons.extend(_of_shards(stage, resolution, workspace, arguments))
+    return plan, resolution
 
 
 def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePlan:
@@ -121,6 +124,14 @@ def _compare(stage: Stage, resolution: Resolution, workspace: Prefix) -> StagePl
     return StagePlan(stage.name, "run", key, None, _reasons(stage, resolution, nearest), nearest.uri)
 
 
+def _of_shards(stage: Stage, resolution: Resolution, workspace: Prefix, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """How many shards of a stage are to be put together, and how many of them are there already."""
+    if not isinstance(stage, shards.Sharded) or not (count := shards.parse_count(arguments.get(SHARDS))):
+        return
+    done = sum(result is not None for result in shards.standing(stage, workspace, resolution, count).values())
+    yield f"from {count} shard{'' if count == 1 else 's'}" + (f", {done} of them there already" if done else "")
+
+
 def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result | None:
     """The earlier result with the fewest differing inputs; the newest if there are several."""
     try:
@@ -135,7 +146,8 @@ def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result 
         if modified is not None:
             dated.append((modified, key))
     candidates = [receipts.look(workspace, stage.name, key) for _, key in sorted(dated, reverse=True)[:COMPARED]]
-    readable = [result for result in candidates if result is not None]
+    # The whole is never compared with a shard.
+    readable = [result for result in candidates if result is not None and not shards.is_shard(result)]
     return min(readable, key=lambda result: len(_differing(stage, resolution, result)), default=None)
 
 

@@ -50,7 +50,7 @@ class CleanupStage:
         """Sends the message about the run, and cleans up after its stages. Returns how many objects and bytes were removed."""
         notified = notify(context.run, arguments.engine_status, arguments.engine_failure)
         removed = size = 0
-        for state in context.run.stages():
+        for state in (*context.run.stages(), *context.run.shards()):
             if state.stage == self.name or not state.key:
                 continue
             prefix = context.workspace.child(f"{state.stage}/{state.key}")

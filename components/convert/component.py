@@ -14,6 +14,8 @@ def convert(
     report: str,
     converted_dataset: dsl.Output[dsl.Dataset],
     look_ahead: bool = False,
+    shards: str = "",
+    shard: str = "",
     settings: dict = {},  # noqa: B006 - KFP reads the default from the signature
     model_name: str = "",
     gate: str = "",
@@ -32,6 +34,8 @@ def convert(
         snapshot: URI of the snapshot's receipt.
         report: URI of the validate receipt.
         look_ahead: Whether to look for the training and its evaluation, as settings, model_name and gate describe them.
+        shards: The number of shards whose results are put together, where they are all there.
+        shard: The shard to compute alone, such as 2/8.
         settings: As train takes it.
         model_name: As evaluate takes it.
         gate: As evaluate takes it.
@@ -49,6 +53,6 @@ def convert(
     from visionloop.components.kubeflow import look_ahead_arguments, run_stage
 
     told = look_ahead_arguments(settings, model_name, gate) if look_ahead else None
-    given = {"snapshot": snapshot, "report": report}
+    given = {"snapshot": snapshot, "report": report, "shards": shards, "shard": shard}
     returns = ("next", "training_receipt", "evaluation_receipt")
     return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, told)

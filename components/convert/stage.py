@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class ConvertStage:
         )
         if wanted.shard is None:
             return resolution
-        return shards.resolved(self, context, resolution, resolution.parameters, wanted.shard)
+        return shards.resolved(self, context, resolution, wanted.shard)
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Writes the outputs, in the order of file names so that equal inputs give equal bytes.
@@ -158,12 +158,16 @@ class ConvertStage:
             }
         )
 
+    def of_shard(self, whole: Resolution[Loaded]) -> Mapping[str, Parameter]:
+        """All parameters of the whole."""
+        return whole.parameters
+
     def _all_labels(
         self, context: Context, resolution: Resolution[Loaded], plan: Plan, attempt: Attempt
     ) -> Iterator[tuple[str, str]]:
         """All label files in the order of their names: what their shards wrote, where they are all there."""
         snapshot, count = resolution.loaded.snapshot, resolution.loaded.wanted.count
-        parts = shards.results(self, context, resolution, resolution.parameters, count)
+        parts = shards.results(self, context, resolution, count)
         if parts is not None:
             try:
                 return _merged(parts, plan, attempt, context)

@@ -33,10 +33,12 @@ def snapshot(
     classes: str = "",
     where: str = "",
     checks: str = "",
+    shards: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Snapshot", [("receipt", str), ("snapshot_id", str), ("go", str), ("reason", str), ("settings", dict)]
+    "Snapshot",
+    [("receipt", str), ("snapshot_id", str), ("go", str), ("reason", str), ("shards", list), ("settings", dict)],
 ):
     """Freezes a dataset: what it holds, its task and its split; no image is copied.
 
@@ -64,6 +66,7 @@ def snapshot(
         classes: The classes as a JSON object (ignore, drop, keep, rename), or the URI of a file with one; empty takes all as they are.
         where: Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.
         checks: The checks as validate takes them; like the gate they are checked before the dataset is read.
+        shards: In how many shards validate and convert will be done; empty in none.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -72,6 +75,7 @@ def snapshot(
         snapshot_id: snap_ and 12 hex digits over content and split.
         go: true, or false where the retraining policy says that the run is not worth its cost.
         reason: Why, with the figures.
+        shards: The shards, such as 1/2 and 2/2; none where shards is empty.
         settings: The settings that were given, as convert and train take them.
         frozen_dataset: The snapshot's receipt, with its URIs as metadata.
     """
@@ -83,7 +87,7 @@ def snapshot(
     given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
     given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
-    given |= {"classes": classes, "where": where, "checks": checks}
-    returns = ("snapshot_id", "go", "reason")
+    given |= {"classes": classes, "where": where, "checks": checks, "shards": shards}
+    returns = ("snapshot_id", "go", "reason", "shards")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
     return (*done, settings)

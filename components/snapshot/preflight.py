@@ -23,6 +23,7 @@ from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
 from visionloop.core.packages import install_command
+from visionloop.core.shards import parse_count
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
@@ -87,6 +88,7 @@ def preflight(
     name = sanitise(str(given["model_name"])) if "model_name" in given else None
     task = parse_task(str(given["task"]), "--task") if "task" in given else None
     _check_choices(given)
+    parse_count(str(given.get("shards", "")))
     _check_split(given, environment)
     notices = _check_selection(given, reach)
     notices += _check_format(given, reach)

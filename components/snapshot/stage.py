@@ -18,7 +18,7 @@ from visionloop.components.snapshot.manifest import Identity, Snapshot, encode
 from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot.several import Chosen, counts
 from visionloop.components.snapshot.taken import snapshot_of
-from visionloop.core import receipts
+from visionloop.core import receipts, shards
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
@@ -87,6 +87,9 @@ class Arguments:
         default=None,
     )
     checks: str | None = argument("The checks that validate will take, for that check of the arguments.", default=None)
+    shards: str | None = argument(
+        "In how many shards validate and convert will be done: the scalar shards lists them.", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class SnapshotStage:
             raise InvalidConfig(
                 "snapshot needs --dataset (a URI) or --snapshot (snap_…), fields of the same names in an engine's form; give one of them."
             )
+        parts = shards.listed(shards.parse_count(arguments.shards))
         notices = _preflight(context, arguments)
         if arguments.snapshot:
             resolution, identity, annotations = _existing(context, arguments)
@@ -138,7 +142,7 @@ class SnapshotStage:
 
             check_for_task(merge_settings((), arguments.settings), identity.task, arguments.gate, os.environ)
         decision = _decision(context, arguments, identity, annotations)
-        resolution.run_scalars |= decision.scalars()
+        resolution.run_scalars |= decision.scalars() | {"shards": parts}
         compared, obstacles = baseline.scalars(
             arguments.model_name, arguments.settings is not None, identity.id, context.workspace, os.environ
         )

@@ -16,6 +16,8 @@ def validate(
     on_error: str = "fail",
     checks: str = "",
     settings: dict = {},  # noqa: B006 - KFP reads the default from the signature
+    shards: str = "",
+    shard: str = "",
     run: str = "",
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
@@ -29,6 +31,8 @@ def validate(
         on_error: fail, or quarantine: leave the images with errors out.
         checks: What is another severity or threshold than by default, a JSON object or its URI.
         settings: The training's settings by name, as the snapshot component returns them: boxes are tiny or huge at its imgsz.
+        shards: The number of shards whose results are put together, where they are all there.
+        shard: The shard to compute alone, such as 2/8.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         frozen_dataset: The snapshot's artifact, for the lineage only.
@@ -42,4 +46,5 @@ def validate(
     from visionloop.components.kubeflow import run_stage
 
     given = {"snapshot": snapshot, "mode": mode, "on_error": on_error, "checks": checks, "settings": settings}
+    given |= {"shards": shards, "shard": shard}
     return run_stage("validate", workspace, run, trace_id, given, (report,), ("errors", "quarantined"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -118,7 +119,7 @@ class ValidateStage:
         )
         if wanted.shard is None:
             return resolution
-        return shards.resolved(self, context, resolution, _of_shard(resolution), wanted.shard)
+        return shards.resolved(self, context, resolution, wanted.shard)
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Looks at the images, or puts together what shards have seen; decides what is left out, and writes report and page.
@@ -179,21 +180,20 @@ class ValidateStage:
             }
         )
 
+    def of_shard(self, whole: Resolution[Loaded]) -> Mapping[str, Parameter]:
+        """The parameters that decide what is seen of an image by itself."""
+        return {name: parameter for name, parameter in whole.parameters.items() if name in ("mode", "findings")}
+
     def _looked(self, context: Context, resolution: Resolution[Loaded], mode: str) -> Looked:
         """What is seen of all images: what their shards saw, where they are all there."""
         snapshot, count = resolution.loaded.snapshot, resolution.loaded.wanted.count
-        parts = shards.results(self, context, resolution, _of_shard(resolution), count)
+        parts = shards.results(self, context, resolution, count)
         if parts is not None:
             try:
                 return merged(snapshot, parts, mode)
             except InvalidReceipt as error:
                 notice(f"{self.name}: {error.sentence} All images are looked at here.")
         return look(snapshot, mode, context)
-
-
-def _of_shard(resolution: Resolution[Loaded]) -> dict[str, Parameter]:
-    """The parameters that decide what is seen of an image by itself."""
-    return {name: parameter for name, parameter in resolution.parameters.items() if name in ("mode", "findings")}
 
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:

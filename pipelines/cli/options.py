@@ -18,6 +18,7 @@ from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core import names
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.shards import MOST
 from visionloop.core.stores import normalise_uri
 from visionloop.data.annotations.class_mapping import parse_classes
 from visionloop.data.datasets import datasets_text
@@ -103,6 +104,12 @@ class Training:
     ] = None
     checks: Annotated[
         str | None, typer.Option(help="Severities and thresholds of the checks: a JSON or YAML file, or its text.")
+    ] = None
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            help=f"In how many parts an engine checks and converts the images, each in a pod of its own: 1 to {MOST} (default: one pod)."
+        ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:

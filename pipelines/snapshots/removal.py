@@ -174,13 +174,14 @@ def _under_way(record: RunRecord) -> str | None:
     states = {state.stage: state for state in record.stages()}
     if "cleanup" in states or not states:
         return None
-    for state in states.values():
+    every = [*states.values(), *record.shards()]
+    for state in every:
         if state.key and _is_held(record.workspace.child(f"{state.stage}/{state.key}"), record.name):
             return state.stage
-    running = [state for state in states.values() if state.state == "running"]
+    running = [state for state in every if state.state == "running"]
     if any(state.key and _left_behind(record, state) for state in running):
         return None
-    newest = max(states.values(), key=lambda state: state.updated_at or "")
+    newest = max(every, key=lambda state: state.updated_at or "")
     if running:
         return running[-1].stage if _age(newest) < SILENT_SECONDS else None
     # Between two stages: a pod may wait for a node. A stage that somebody called by itself has no pipeline's arguments.

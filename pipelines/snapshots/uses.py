@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from visionloop.core import receipts
+from visionloop.core import receipts, shards
 from visionloop.core.receipts import Result
 from visionloop.core.runs import RunRecord
 from visionloop.core.storage import Prefix
@@ -87,7 +87,8 @@ class Uses:
     def _receipts(self, stage: str) -> Iterator[Result]:
         keys = self._workspace.children(stage)[0]
         looked = self._workspace.map(lambda key: receipts.look(self._workspace, stage, key), keys)
-        return (result for result in looked if result is not None)
+        # Of a shard only the whole is a result that a person knows.
+        return (result for result in looked if result is not None and not shards.is_shard(result))
 
 
 def _snapshot_of(result: Result) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import SHARDED, STAGES
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import ENGINE_DEADLINE_MARGIN
 from visionloop.pipelines.engines.argo.templates import NEVER_RAN
@@ -97,7 +97,7 @@ class Argo:
                 before = set(re.findall(r"[a-z][a-z-]*", one.get("depends", "")))
                 before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(one)))
                 found |= {(_plain(name), _plain(task["name"])) for name in before}
-        return found
+        return {(before, after) for before, after in found if before != after}
 
     def exit_stage(self) -> str:
         """The stage that runs at the end, whatever happened."""
@@ -190,9 +190,9 @@ def _entries(text: str, condition: str) -> dict[str, str]:
 
 
 def _plain(task: str) -> str:
-    """The stage of a task, which may end with its trainer's name."""
+    """The stage of a task, which may end with its trainer's name, or be the one over its shards."""
     stage = task.partition("-")[0]
-    return stage if stage in BY_TRAINER else task
+    return stage if stage in (*BY_TRAINER, *SHARDED) else task
 
 
 class Kubeflow:
@@ -340,7 +340,9 @@ class Kubeflow:
             for outer, _, one in self.tasks():
                 if one["componentRef"]["name"] == graph:
                     inputs = {**one["inputs"].get("parameters", {}), **one["inputs"].get("artifacts", {})}
-                    found |= self.producers(outer, inputs[name])
+                    iterator = one.get("parameterIterator", {})
+                    listed = iterator["items"]["inputParameter"] if iterator.get("itemInput") == name else name
+                    found |= self.producers(outer, inputs[listed])
         return found
 
     def graphs(self, name: str) -> set[str]:

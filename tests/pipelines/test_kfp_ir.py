@@ -65,12 +65,15 @@ FORM: dict[str, tuple[str, Any]] = {
     "classes": ("STRING", ""),
     "where": ("STRING", ""),
     "checks": ("STRING", ""),
+    "shards": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
 
 #: The groups that a person folds and unfolds.
 GROUPS = {
     "retraining",
+    "validate-shards",
+    "convert-shards",
     "left-to-do",
     "rejected-before",
     "evaluated-before",
@@ -239,6 +242,8 @@ READ = {
     },
     "trained-before": {"reuse-training": {"convert"}, "evaluate": {"reuse-training"}, "register": {"evaluate"}},
     "train-anew": {"train": {"convert"}, "evaluate": {"train"}, "register": {"evaluate"}},
+    "validate-shards": {"validate": {"snapshot"}},
+    "convert-shards": {"convert": {"snapshot"}},
 }
 
 #: The kinds of the artifacts that are handed on.

@@ -419,7 +419,8 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
         read = set(re.findall(r"inputs\.parameters\.(\w+)", json.dumps(template)))
         assert read == inputs, f"{stage}: an input is not used, or not declared"
         for output in template.get("outputs", {}).get("parameters", ()):
-            assert output["valueFrom"] == {"path": f"/tmp/outputs/{output['name']}", "default": ""}
+            lost = "[]" if output["name"] == "shards" else ""
+            assert output["valueFrom"] == {"path": f"/tmp/outputs/{output['name']}", "default": lost}
 
 
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])

@@ -12,7 +12,7 @@ from compiled import Argo, Kubeflow, Row
 from toy_pipeline import TOY_TRAINER
 from toy_runs import write_distribution
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import SHARDED, STAGES
 from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, parse_policy
 from visionloop.core import catalog, secrets
 from visionloop.core.errors import InvalidConfig
@@ -55,7 +55,7 @@ EDGES = {
 NAMES = """
     dataset snapshot workspace model_name task split run_name description gate
     trainer model imgsz epochs batch lr0 optimizer augment primary_metric primary_metric_mode advanced_config
-    validate_mode on_error storage dataset_format classes where checks
+    validate_mode on_error storage dataset_format classes where checks shards
 """.split()  # noqa: SIM905 - as the contract lists them
 
 REGISTRY, TAG = "registry.example.com/vision", "1.2.3"
@@ -272,7 +272,7 @@ def test_every_task_after_snapshot_hangs_on_go(retrain: tuple[Argo, Kubeflow]) -
     argo, kfp = retrain
     conditional = {task["name"]: [one["when"] for one in around] for task, around in argo.leaves()}
     assert conditional.pop("snapshot") == []
-    assert set(conditional) == set(STAGES) - {"snapshot", "cleanup"}
+    assert set(conditional) == set(STAGES) - {"snapshot", "cleanup"} | {f"{stage}-shards" for stage in SHARDED}
     for name, conditions in conditional.items():
         assert conditions == ["{{=tasks['snapshot'].outputs.parameters.go != 'false'}}"], name
     go = "inputs.parameter_values['pipelinechannel--snapshot-go'] != 'false'"

@@ -70,6 +70,10 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
         ),
         ({"gate": '{"flor": 0.5}'}, {}, "the fields are floor"),
         ({"retraining": '{"min_images": 1}'}, {}, "min_images"),
+        *(
+            ({"shards": text}, {}, f"--shards {text}: give a whole number")
+            for text in ("0", "-4", "four", "1e9", "101")
+        ),
         ({"checks": '{"same_byte": "off"}'}, {}, "same_byte is not a code of a finding; the nearest one is same_bytes"),
         (
             {"checks": '{"near_duplicate": {"threshold": "a"}}'},

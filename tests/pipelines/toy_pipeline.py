@@ -39,9 +39,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "classes": "",
         "where": "",
         "checks": "",
+        "shards": "",
     },
-    "validate": {"snapshot": "!", "mode": "headers", "on_error": "fail", "checks": "", "settings": ""},
-    "convert": {"snapshot": "!", "report": "!"},
+    "validate": {
+        "snapshot": "!",
+        "mode": "headers",
+        "on_error": "fail",
+        "checks": "",
+        "settings": "",
+        "shards": "",
+        "shard": "",
+    },
+    "convert": {"snapshot": "!", "report": "!", "shards": "", "shard": ""},
     "train": {
         "converted": "!",
         "snapshot": "!",
@@ -55,7 +64,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "register": {"evaluation": "!", "model_name": "", "storage": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
-OUTSIDE_THE_KEY = {"run_name", "description", "retraining"}
+OUTSIDE_THE_KEY = {"run_name", "description", "retraining", "shards", "shard"}
 #: What snapshot takes for its check of the run's arguments alone, and what validate needs imgsz of.
 CHECKED = {("snapshot", "settings"), ("snapshot", "gate"), ("snapshot", "checks"), ("validate", "settings")}
 SCALARS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core import live, progress, receipts, runs, secrets, texts, variables
+from visionloop.core import live, progress, receipts, runs, secrets, shards, texts, variables
 from visionloop.core.encodings import is_half
 from visionloop.core.errors import (
     RETRYABLE,
@@ -175,6 +175,7 @@ class _Session:
         self.state = runs.StageState(stage=stage.name)
         self.trace_id = invocation.trace_id or os.environ.get("TRACE_ID") or ""
         self.run_arguments: dict[str, Any] = dict(invocation.run_arguments)
+        self.shard = ""
         self.asked_to_end = False
         self.recorded = False
         self._context: Context | None = None
@@ -201,19 +202,20 @@ class _Session:
         self._workspace = open_prefix(self.invocation.workspace, "results")
         self._record = runs.RunRecord(self.workspace, name)
         _refuse_half_characters(values)
+        self.shard = shards.named(values)
         plain = {key: value for key, value in values.items() if value not in (None, "", (), [])}
         run = self.record.open(self.run_arguments or {self.stage.name: plain}, self.invocation.trace_id)
         self.trace_id, self.run_arguments = run.trace_id, run.arguments
         configure(trace_id=self.trace_id, run=name, stage=self.stage.name)
         if self.invocation.honour_failures:
-            old = self.record.counting_failure(self.stage.name, lambda code: code not in RETRYABLE)
+            old = self.record.counting_failure(self.stage.name, lambda code: code not in RETRYABLE, self.shard)
             if old is not None:
                 error = by_code(old.exit_code, old.error_code)(old.error_message)
                 error.already_recorded = True
                 raise error
         probe(self.workspace)
-        self.state = self.record.state(self.stage.name)
-        previous = self.record.failure(self.stage.name)
+        self.state = self.record.state(self.stage.name, self.shard)
+        previous = self.record.failure(self.stage.name, self.shard)
         if previous is not None and previous.exit_code == TimeLimit.exit_code:
             self.state.seconds = 0.0  # somebody retries by hand after the limit: the time starts again
 
@@ -256,7 +258,7 @@ class _Session:
             self.state.key, self.state.receipt = outcome.result.receipt.key, outcome.result.uri
         self.state.scalars = outcome.scalars
         self.record.write_state(self.state)
-        self.record.clear_failure(self.stage.name)
+        self.record.clear_failure(self.stage.name, self.shard)
         live.emit(
             "stage",
             stage=self.stage.name,
@@ -375,7 +377,12 @@ class _Session:
             return
         with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
             failure = runs.describe_failure(
-                self.stage.name, error, attempt=self.state.attempt, trace_id=self.trace_id, traceback=trace
+                self.stage.name,
+                error,
+                attempt=self.state.attempt,
+                trace_id=self.trace_id,
+                traceback=trace,
+                shard=self.shard,
             )
             self.record.write_failure(failure)
             self.recorded = True

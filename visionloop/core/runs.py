@@ -34,6 +34,9 @@ FORCE_VARIABLE = "VISIONLOOP_FORCE"
 #: Seconds for which a permanent failure ends the remaining attempts of an engine that can't read exit codes.
 FAILURE_COUNTS_SECONDS = 180
 
+#: The folder of a run's record that holds the states of shards.
+SHARDS = "shards"
+
 #: Files that are not a stage's state: the run itself, and the mark that people were notified of its end.
 _NO_STATES = ("run.json", "notified.json")
 
@@ -54,7 +57,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageState(msgspec.Struct, kw_only=True):
-    """``{stage}.json``: the state of a stage of this run.
+    """``{stage}.json``: the state of a stage of this run; ``shards/{stage}.2-of-8.json`` that of a shard of it (``shard`` is "2/8").
 
     ``state`` is pending, running, succeeded, failed or cancelled; ``seconds`` is the time used over all attempts.
     """
@@ -71,6 +74,7 @@ class StageState(msgspec.Struct, kw_only=True):
     updated_at: str | None = None
     notices: list[str] = []
     scalars: dict[str, Any] = {}
+    shard: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +92,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str | None = None
     batch: int | None = None
     receipt: str | None = None
+    shard: str = ""
 
 
 def now() -> str:
@@ -153,31 +158,31 @@ class RunRecord:
         """``run.json``, or None if it does not exist."""
         return self._read("run.json", Run)
 
-    def state(self, stage: str) -> StageState:
-        """The recorded state of a stage, or a new one."""
-        return self._read(f"{stage}.json", StageState) or StageState(stage=stage)
+    def state(self, stage: str, shard: str = "") -> StageState:
+        """The recorded state of a stage, or of a shard of it, or a new one."""
+        return self._read(f"{_recorded_as(stage, shard)}.json", StageState) or StageState(stage=stage, shard=shard)
 
     def write_state(self, state: StageState) -> None:
         """Records the state of a stage."""
         state.updated_at = now()
         state.scalars = secrets.redact_fields(state.scalars)
-        self.prefix.write(f"{state.stage}.json", msgspec.json.encode(state))
+        self.prefix.write(f"{_recorded_as(state.stage, state.shard)}.json", msgspec.json.encode(state))
 
-    def failure(self, stage: str) -> Failure | None:
-        """The stage's last failure in this run."""
-        return self._read(f"{stage}.failure.json", Failure)
+    def failure(self, stage: str, shard: str = "") -> Failure | None:
+        """The last failure of a stage, or of a shard of it, in this run."""
+        return self._read(f"{_recorded_as(stage, shard)}.failure.json", Failure)
 
     def write_failure(self, failure: Failure) -> None:
         """Records a failure, replacing an earlier one."""
-        self.prefix.write(f"{failure.stage}.failure.json", msgspec.json.encode(failure))
+        self.prefix.write(f"{_recorded_as(failure.stage, failure.shard)}.failure.json", msgspec.json.encode(failure))
 
-    def clear_failure(self, stage: str) -> None:
-        """Removes a failure after the stage has succeeded."""
-        self.prefix.delete([f"{stage}.failure.json"])
+    def clear_failure(self, stage: str, shard: str = "") -> None:
+        """Removes a failure after the stage, or the shard of it, has succeeded."""
+        self.prefix.delete([f"{_recorded_as(stage, shard)}.failure.json"])
 
-    def counting_failure(self, stage: str, permanent: Any) -> Failure | None:
-        """A permanent failure of this stage in this run that is recent enough to end a further attempt."""
-        failure = self.failure(stage)
+    def counting_failure(self, stage: str, permanent: Any, shard: str = "") -> Failure | None:
+        """A permanent failure of this stage, or of a shard of it, in this run that is recent enough to end a further attempt."""
+        failure = self.failure(stage, shard)
         if failure is None or not permanent(failure.exit_code):
             return None
         return failure if 0 <= time.time() - failure.written_at < FAILURE_COUNTS_SECONDS else None
@@ -192,9 +197,22 @@ class RunRecord:
         ]
         return sorted(states, key=lambda state: state.started_at or "")
 
+    def shards(self) -> list[StageState]:
+        """The state of every shard of a stage that this run has begun, by stage and number."""
+        names = (info.key.rsplit("/", 1)[-1] for info in self.prefix.children(SHARDS)[1])
+        states = (
+            self._read(f"{SHARDS}/{name}", StageState)
+            for name in names
+            if name.endswith(".json") and not name.endswith(".failure.json")
+        )
+        return sorted(
+            (state for state in states if state), key=lambda state: (state.stage, len(state.shard), state.shard)
+        )
+
     def failures(self) -> list[Failure]:
-        """Every stage's failure."""
-        return [failure for state in self.stages() if (failure := self.failure(state.stage))]
+        """Every stage's failure, and every shard's."""
+        states = (*self.stages(), *self.shards())
+        return [failure for state in states if (failure := self.failure(state.stage, state.shard))]
 
     def _read(self, name: str, kind: type[Kind]) -> Kind | None:
         with contextlib.suppress(NotFound, msgspec.MsgspecError):
@@ -202,8 +220,13 @@ class RunRecord:
         return None
 
 
+def _recorded_as(stage: str, shard: str) -> str:
+    """The name of a state's file without its ending."""
+    return f"{SHARDS}/{stage}.{shard.replace('/', '-of-')}" if shard else stage
+
+
 def describe_failure(
-    stage: str, error: VisionloopError, *, attempt: int, trace_id: str, traceback: str | None
+    stage: str, error: VisionloopError, *, attempt: int, trace_id: str, traceback: str | None, shard: str = ""
 ) -> Failure:
     """The record of an error."""
     return Failure(
@@ -219,4 +242,5 @@ def describe_failure(
         traceback=traceback if error.exit_code == 70 else None,
         batch=error.batch,
         receipt=error.receipt,
+        shard=shard,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from visionloop.core import receipts
 from visionloop.core.canonical import stage_key
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.core.receipts import Parameter, Result
-from visionloop.core.stage import Context, Resolution, Stage
+from visionloop.core.stage import Arguments, Context, Loaded, Resolution, Stage
+from visionloop.core.storage import Prefix
 
 #: The parameter that makes a result that of a shard, and the argument of the same name.
 PARAMETER = "shard"
@@ -109,9 +110,15 @@ def is_shard(result: Result) -> bool:
     return PARAMETER in result.receipt.parameters
 
 
-def resolved(
-    stage: Stage, context: Context, whole: Resolution, own: Mapping[str, Parameter], shard: Shard
-) -> Resolution:
+@runtime_checkable
+class Sharded(Stage[Arguments, Loaded], Protocol[Arguments, Loaded]):
+    """A stage that may be done in shards: its arguments have ``shards`` and ``shard``."""
+
+    def of_shard(self, whole: Resolution[Loaded]) -> Mapping[str, Parameter]:
+        """Of the whole's parameters those that decide a shard's result."""
+
+
+def resolved(stage: Sharded, context: Context, whole: Resolution[Loaded], shard: Shard) -> Resolution[Loaded]:
     """A shard's resolution. Where the whole is there already, that is the result: nothing is left to do.
 
     Its notices are the whole's to tell.
@@ -120,7 +127,6 @@ def resolved(
         stage: The stage.
         context: Where it runs.
         whole: The resolution of the whole, by which its result is looked for.
-        own: Those of its parameters that decide the shard's result.
         shard: The shard.
     """
     existing = None
@@ -131,16 +137,32 @@ def resolved(
         existing = None
     return Resolution(
         inputs=whole.inputs,
-        parameters={**own, PARAMETER: Parameter(shard.text, "argument")},
+        parameters={**stage.of_shard(whole), PARAMETER: Parameter(shard.text, "argument")},
         existing=existing,
         loaded=whole.loaded,
     )
 
 
-def results(
-    stage: Stage, context: Context, whole: Resolution, own: Mapping[str, Parameter], count: int
-) -> list[Result] | None:
-    """The results of all shards, by the keys that the shards themselves compute; None where the whole has to be computed.
+def standing(stage: Sharded, workspace: Prefix, whole: Resolution, count: int) -> dict[str, Result | None]:
+    """The result of each shard, by the key that the shard itself computes; None where there is none.
+
+    Args:
+        stage: The stage.
+        workspace: The workspace that is open now.
+        whole: The resolution of the whole.
+        count: The number of shards.
+    """
+    found: dict[str, Result | None] = {}
+    for text in listed(count):
+        parameters = {**_values(stage.of_shard(whole)), PARAMETER: text}
+        key = stage_key(stage.name, stage.logic_version, _digests(whole), parameters)
+        result = receipts.look(workspace, stage.name, key)
+        found[text] = result if result is not None and result.intact() else None
+    return found
+
+
+def results(stage: Sharded, context: Context, whole: Resolution, count: int) -> list[Result] | None:
+    """The results of all shards; None where the whole has to be computed.
 
     That is so without shards, where one is missing (which is told), and where the stage is told to compute again.
 
@@ -148,27 +170,17 @@ def results(
         stage: The stage.
         context: Where it runs.
         whole: The resolution of the whole.
-        own: Those of its parameters that decide a shard's result.
         count: The number of shards; 0 for none.
     """
     if not count or context.force:
         return None
-    found: list[Result] = []
-    missing: list[str] = []
-    for text in listed(count):
-        parameters = {**_values(own), PARAMETER: text}
-        key = stage_key(stage.name, stage.logic_version, _digests(whole), parameters)
-        result = receipts.look(context.workspace, stage.name, key)
-        if result is None or not result.intact():
-            missing.append(text)
-        else:
-            found.append(result)
-        context.alive()
+    found = standing(stage, context.workspace, whole, count)
+    missing = [text for text, result in found.items() if result is None]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         notice(f"{stage.name}: of its shards {missing[0]}{more} is not there; all images are worked on here.")
         return None
-    return found
+    return [result for result in found.values() if result is not None]
 
 
 def _digests(resolution: Resolution) -> dict[str, str]:

@@ -7,6 +7,7 @@ import json
 from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
+from visionloop.components.calls import SHARDS
 from visionloop.components.snapshot.retraining.policy import SKIP
 from visionloop.pipelines.definitions import RETRAIN, WORTH_IT
 from visionloop.pipelines.engines.argo.templates import shown_as
@@ -45,10 +46,10 @@ def retrain_template(target: Target) -> WorkflowTemplate:
                 depends="snapshot",
                 when=f"{{{{={reference_to('snapshot', 'go')} != '{SKIP}'}}}}",
                 template=WORTH_IT,
-                arguments={"snapshot": output_of("snapshot")},
+                arguments={"snapshot": output_of("snapshot"), SHARDS: output_of("snapshot", SHARDS)},
             )
-        with DAG(name=WORTH_IT, inputs=[Parameter(name="snapshot")]):
-            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}")
+        with DAG(name=WORTH_IT, inputs=[Parameter(name="snapshot"), Parameter(name=SHARDS)]):
+            tasks_after_snapshot(target, "{{inputs.parameters.snapshot}}", f"{{{{inputs.parameters.{SHARDS}}}}}")
         exit_steps()
     return template
 

@@ -30,6 +30,7 @@ from hera.workflows.models import (
 )
 from hera.workflows.retry_strategy import RetryStrategy
 
+from visionloop.components.calls import SHARDS
 from visionloop.core.errors import RETRYABLE
 from visionloop.core.policy import POD_GPUS_VARIABLE, StagePolicy, Toleration, mebibytes
 from visionloop.core.stage import Action, Argument, Stage
@@ -39,6 +40,9 @@ from visionloop.pipelines.targets import Target
 
 #: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
 OUTPUTS = f"{pods.SCRATCH}/outputs"
+
+#: An output that a "successful" step lost is empty, so that what reads it refuses it; a list must be one all the same.
+LOST = {SHARDS: "[]"}
 
 #: The exit code that Argo gives a failed pod none of whose containers ran: its node refused or evicted it.
 NEVER_RAN = -1
@@ -166,7 +170,8 @@ def stage_template(
         name=stage.name,
         inputs=[field.parameter() for field in (*fields_of(stage, policy, inputs), *memory(policy))],
         outputs=[
-            Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default="")) for output in outputs
+            Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default=LOST.get(output, "")))
+            for output in outputs
         ],
         image=target.image(policy),
         image_pull_policy=policy.image_pull_policy,

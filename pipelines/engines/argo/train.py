@@ -17,7 +17,7 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components.calls import CALLS, SETTINGS
+from visionloop.components.calls import CALLS, SETTINGS, SHARDS
 from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -45,6 +45,9 @@ OUTPUTS: Mapping[str, Sequence[str]] = {
     LOOKS_AHEAD: ("receipt", *FINDS),
     "cleanup": (),
 }
+
+#: Behind a stage's name, the name of the task over its shards.
+SHARDS_OF = "-shards"
 
 #: Where training and evaluation run: fields of the form that only Argo has.
 PLACES = (
@@ -117,7 +120,7 @@ def train_template(target: Target) -> WorkflowTemplate:
     with pipeline_template(TRAIN, form(target.trainers)) as template:
         with DAG(name="pipeline"):
             freeze(TRAIN.parameters)
-            tasks_after_snapshot(target, output_of("snapshot"), ("snapshot",))
+            tasks_after_snapshot(target, output_of("snapshot"), output_of("snapshot", SHARDS), ("snapshot",))
         exit_steps()
     return template
 
@@ -162,12 +165,13 @@ def freeze(form: Mapping[str, FormParameter]) -> None:
     _task("snapshot", (), CALLS["snapshot"].arguments(parameters, {}))
 
 
-def tasks_after_snapshot(target: Target, snapshot: str, after: Sequence[str] = ()) -> None:
+def tasks_after_snapshot(target: Target, snapshot: str, shards: str, after: Sequence[str] = ()) -> None:
     """Adds every other task.
 
     Args:
         target: The target.
         snapshot: The URI of snapshot's receipt, as Argo writes it.
+        shards: The JSON list of the shards, as Argo writes it.
         after: The tasks of the same DAG that they wait for.
     """
     receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
@@ -176,8 +180,19 @@ def tasks_after_snapshot(target: Target, snapshot: str, after: Sequence[str] = (
     def arguments_of(stage: str) -> dict[str, str]:
         return CALLS[stage].arguments(form, receipts)
 
-    _task("validate", after, arguments_of("validate"))
-    _task("convert", (*after, "validate"), {**arguments_of("convert"), **{name: form[name] for name in LOOKED_FOR}})
+    def shards_of(stage: str, after: Sequence[str]) -> str:
+        """Adds a task for each shard of a stage, none for an empty list; returns the name of them all."""
+        name = f"{stage}{SHARDS_OF}"
+        arguments = CALLS[stage].arguments_of_shard(form, receipts, "{{item}}")
+        # An empty list gives a node that is skipped, which `depends` takes like a success (Argo's dag.go, executeDAGTask).
+        _task(stage, after, arguments, name=name, with_param=shards)
+        return name
+
+    checked = shards_of("validate", after)
+    _task("validate", (*after, checked), arguments_of("validate"))
+    converted = shards_of("convert", (*after, "validate"))
+    looks_ahead = {name: form[name] for name in LOOKED_FOR}
+    _task("convert", (*after, "validate", converted), {**arguments_of("convert"), **looks_ahead})
     for trainer in target.trainers:
         _tasks_of_trainer(trainer, target, form, receipts, after)
 
@@ -258,13 +273,16 @@ def _task(
     *,
     when: str | None = None,
     trainer: str = DEFAULT_TRAINER,
+    name: str | None = None,
+    with_param: str | None = None,
 ) -> Task:
     return Task(
-        name=task_of(stage, trainer),
+        name=name or task_of(stage, trainer),
         depends=" && ".join(after) or None,
         when=when,
         template_ref=_reference(stage, trainer),
         arguments=_common() | dict(arguments),
+        with_param=with_param,
     )
 
 

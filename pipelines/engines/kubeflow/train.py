@@ -23,6 +23,9 @@ from visionloop.pipelines.engines.kubeflow.tasks import apply_policy
 from visionloop.pipelines.parameters import SETTINGS, Parameter, form, takes
 from visionloop.pipelines.targets import DEFAULT_TRAINER, Target
 
+#: The shards of a stage that run at once.
+SHARDS_AT_ONCE = 16
+
 #: A pipeline's arguments by name, in its graph.
 PipelineArguments = Mapping[str, Any]
 
@@ -108,12 +111,23 @@ def after_snapshot(target: Target) -> AfterSnapshot:
                 **arguments_of("register", evaluate=evaluated.outputs["receipt"]),
             )
 
+        def shards_before(whole: Any, stage: str, component: Callable[..., Any]) -> None:
+            """Puts a loop over the shards of a stage before the task that puts them together."""
+            if not target.places:
+                return  # one machine gains nothing by it
+            with dsl.ParallelFor(snapshot["shards"], name=f"{stage}-shards", parallelism=SHARDS_AT_ONCE) as shard:
+                part = component(**CALLS[stage].arguments_of_shard(parameters, receipts, shard), **common, **lineage)
+                apply_policy(part, stage, row[stage], target).set_display_name(f"{stage} shard")
+            whole.after(part)
+
         checked = validate(**arguments_of("validate"), **lineage)
         apply_policy(checked, "validate", row["validate"], target)
+        shards_before(checked, "validate", validate)
         receipts["validate"] = checked.outputs["receipt"]
 
         converted = convert(look_ahead=True, **arguments_of("convert"), **looked_for, **lineage)
         apply_policy(converted, "convert", row["convert"], target)
+        shards_before(converted, "convert", convert)
         receipts["convert"] = converted.outputs["receipt"]
 
         # What hands on an earlier result reads its receipt, and no dataset.

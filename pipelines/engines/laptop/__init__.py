@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
 from visionloop.pipelines.engines import Order, choice, clusters
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS
 from visionloop.pipelines.engines.schedules import Schedules
@@ -61,6 +63,7 @@ class Laptop:
         from visionloop.pipelines.preflight import champion_told, check_here
 
         check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
+        order = _in_one_piece(order)
         with champion_told(order.arguments):
             return run_order(order)
 
@@ -75,6 +78,14 @@ class Laptop:
         raise InvalidConfig(
             f"--engine {self.name}: this machine keeps no schedules; give {choice(clusters())}, or use its own cron."
         )
+
+
+def _in_one_piece(order: Order) -> Order:
+    """The order without shards: one machine gains nothing by them, and the result is the same."""
+    arguments = dict(order.arguments)
+    if count := arguments.pop("shards", None):
+        notice(f"--shards {count}: on this machine each stage works on all images at once; the result is the same.")
+    return replace(order, arguments=arguments)
 
 
 ENGINE = Laptop()
