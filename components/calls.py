@@ -119,6 +119,9 @@ CALLS: Mapping[str, Call] = {
 #: The stages that may be done in shards: each shard is a call of the same stage, before that of the whole.
 SHARDED = ("validate", "convert")
 
+#: Behind a stage's name, the name of an engine's loop over its shards.
+LOOP = "-shards"
+
 #: The stages in the order in which they are shown; the last one runs whatever happened before.
 STAGES = (*CALLS, "cleanup")
 

@@ -6,10 +6,11 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.components.calls import SHARDED, SHARDS
 from visionloop.core import progress, receipts
 from visionloop.core.errors import AccessDenied, NotFound, Transient, VisionloopError
 from visionloop.core.progress import Progress
@@ -25,12 +26,16 @@ AGAIN_MOST_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage's state, the progress of its training, its last failure, and the page of a stage that warned."""
+    """A stage's state, the progress of its training, its last failure, and the page of a stage that warned.
+
+    ``shards`` are how many of its shards are done, and how many there are, until the whole has begun.
+    """
 
     state: StageState
     progress: Progress | None = None
     failure: Failure | None = None
     report: str | None = None
+    shards: tuple[int, int] = (0, 0)
 
 
 class Record:
@@ -77,6 +82,10 @@ class Record:
         for stage in stages:
             stage_record = self._ended.get(stage) or _read(workspace, record, stage)
             if stage_record.state.attempt == 0 and stage_record.state.receipt is None:
+                if stage in SHARDED and (frozen := records.get("snapshot")) and frozen.state.scalars.get(SHARDS):
+                    parts = [state for state in record.shards() if state.stage == stage]
+                    if parts:
+                        records[stage] = _of_shards(record, stage, parts, len(frozen.state.scalars[SHARDS]))
                 continue
             if stage_record.state.state == "succeeded":
                 self._ended[stage] = stage_record
@@ -102,6 +111,15 @@ def _read(workspace: Prefix, record: RunRecord, stage: str) -> StageRecord:
         with contextlib.suppress(NotFound):
             advanced = progress.read(workspace.child(f"{stage}/{state.key}"))
     return StageRecord(state, advanced, record.failure(stage))
+
+
+def _of_shards(record: RunRecord, stage: str, parts: Sequence[StageState], total: int) -> StageRecord:
+    """The record of a stage whose shards are at work; the failure that came first is the stage's."""
+    found = (record.failure(stage, part.shard) for part in parts if part.state == "failed")
+    failures = sorted((failure for failure in found if failure), key=lambda failure: failure.written_at)
+    state = StageState(stage=stage, state="running", attempt=failures[0].attempt if failures else 1)
+    done = sum(part.state == "succeeded" for part in parts)
+    return StageRecord(state, failure=failures[0] if failures else None, shards=(done, total))
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def _row(stage: str, step: Step | None, record: StageRecord | None) -> Row:
             before = _before(step, record)
             return Row(stage, "waiting", "; ".join(part for part in (before, step.reason or "waiting") if part))
         case _:
-            parts = [_attempt(stage, step), _epoch(step, record)]
+            parts = [_attempt(stage, step), _epoch(step, record), _shards(step, record)]
             text = "  ".join(part for part in parts if part)
             return Row(stage, "running", text, notices, step.started_at)
 
@@ -133,6 +133,12 @@ def _before(step: Step, record: StageRecord | None) -> str:
     if record is None or record.failure is None or record.failure.error_message in (step.reason or ""):
         return ""
     return f"{record.failure.error_message} Trying again"
+
+
+def _shards(step: Step, record: StageRecord | None) -> str:
+    """How many shards are done; the record knows how many there are."""
+    done, total = record.shards if record and record.shards[1] else step.shards
+    return f"{done} of {total} shards" if total else f"{done} shards" if done else ""
 
 
 def _epoch(step: Step, record: StageRecord | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ class Step:
         finished_at: When its last attempt ended.
         exit_code: Exit code of the last attempt, if the engine knows it.
         outputs: Its output parameters, if the engine has any.
+        shards: How many of its shards are done, and how many there are; 0 where it has none, or the engine does not say.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Step:
     finished_at: datetime | None = None
     exit_code: int | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
+    shards: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,35 @@ class RemoteRun(Protocol):
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
         ...
+
+
+def of_shards(whole: Step | None, parts: Sequence[Step], total: int = 0) -> Step:
+    """A stage in shards as one step: it runs until the whole, which puts them together, does.
+
+    Args:
+        whole: The step of the whole, where there is one. After a shard that failed it is left out.
+        parts: The shards, one at least.
+        total: How many there are; 0 where the engine does not say.
+    """
+    over = all(part.state in ("succeeded", "skipped") for part in parts)
+    if whole is None or (whole.state in ("waiting", "skipped") and not over):
+        return _of_parts(parts, total)
+    return whole
+
+
+def _of_parts(parts: Sequence[Step], total: int) -> Step:
+    failed = [part for part in parts if part.state == "failed"]
+    if failed:
+        return min(failed, key=lambda part: (part.finished_at is None, part.finished_at))
+    begun = [part.started_at for part in parts if part.started_at is not None]
+    waits = all(part.state == "waiting" for part in parts)
+    return Step(
+        parts[0].stage,
+        "waiting" if waits else "running",
+        reason=parts[0].reason if waits else None,
+        started_at=min(begun, default=None),
+        shards=(sum(part.state in ("succeeded", "skipped") for part in parts), total),
+    )
 
 
 def in_order(steps: Iterable[Step], stages: Iterable[str]) -> tuple[Step, ...]:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from recordings import NAMES, workflow
 from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines.argo.runs import parse, text, workflow_of
+from visionloop.pipelines.following.rows import rows
 from visionloop.pipelines.following.state import PHASES, STATES
 
 TEMPLATE = {
@@ -175,3 +177,53 @@ def test_an_argument_reads_back_from_its_text(value: object):
 @given(st.text())
 def test_a_text_is_handed_on_as_it_is(value: str):
     assert text(value) == value
+
+
+def _sharded(*phases: str, whole: str | None = None) -> dict[str, Any]:
+    """A run whose validate is done in so many shards."""
+
+    def node(identity: str, kind: str, phase: str, **more: Any) -> dict[str, Any]:
+        named = {"id": identity, "displayName": identity, "name": f"run.{identity}", "type": kind, "phase": phase}
+        return named | {"templateRef": {"name": "visionloop-validate", "template": "validate"}} | more
+
+    names = [f"validate-shards({index}:{index + 1}/{len(phases)})" for index in range(len(phases))]
+    nodes = [node("validate-shards", "TaskGroup", "Running", children=names)]
+    for name, phase in zip(names, phases, strict=True):
+        pod = node(f"{name}(0)", "Pod", phase, startedAt="2026-01-01T00:00:05Z")
+        if phase == "Failed":
+            pod |= {"message": "main: Error (exit code 66): a/1.png: changed.", "finishedAt": "2026-01-01T00:00:09Z"}
+        nodes += [pod, node(name, "Retry", phase, children=[pod["id"]], startedAt="2026-01-01T00:00:05Z")]
+    if whole:
+        nodes.append(node("validate", "Pod", whole))
+    return {"status": {"phase": "Running", "nodes": {one["id"]: one for one in nodes}}}
+
+
+def test_a_stage_in_shards_runs_until_they_are_put_together() -> None:
+    (step,) = parse(_sharded("Succeeded", "Running", "Pending", "Succeeded")).steps
+    assert (step.stage, step.state, step.shards) == ("validate", "running", (2, 4))
+    (row, *_) = rows(parse(_sharded("Succeeded", "Running")), {}, ("validate",))
+    assert (row.state, row.text) == ("running", "1 of 2 shards")
+    (step,) = parse(_sharded("Succeeded", "Succeeded")).steps
+    assert (step.state, step.shards) == ("running", (2, 2))
+    (step,) = parse(_sharded("Pending", "Pending")).steps
+    assert step.state == "waiting"
+
+
+def test_the_whole_counts_once_it_is_there() -> None:
+    (step,) = parse(_sharded("Succeeded", "Succeeded", whole="Running")).steps
+    assert (step.state, step.shards) == ("running", (0, 0))
+    (step,) = parse(_sharded("Succeeded", whole="Succeeded")).steps
+    assert step.state == "succeeded"
+
+
+def test_a_shard_that_failed_is_its_stages_failure() -> None:
+    for left_out in (None, "Omitted"):
+        (step,) = parse(_sharded("Succeeded", "Failed", whole=left_out)).steps
+        assert (step.stage, step.state, step.exit_code, step.reason) == ("validate", "failed", 66, "a/1.png: changed.")
+
+
+def test_without_shards_nothing_is_shown_of_them() -> None:
+    """Argo skips the task over an empty list."""
+    skipped = {"id": "s", "displayName": "validate-shards", "name": "run.s", "type": "Skipped", "phase": "Skipped"}
+    skipped |= {"templateRef": {"name": "visionloop-validate", "template": "validate"}}
+    assert parse({"status": {"phase": "Running", "nodes": {"s": skipped}}}).steps == ()

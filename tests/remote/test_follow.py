@@ -18,6 +18,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core import progress, runs
 from visionloop.core.errors import (
     AccessDenied,
+    DatasetChanged,
     Defect,
     InvalidConfig,
     InvalidDataset,
@@ -33,7 +34,7 @@ from visionloop.core.storage import open_prefix
 from visionloop.pipelines.engines.argo.runs import parse
 from visionloop.pipelines.following.display import Display
 from visionloop.pipelines.following.follow import follow
-from visionloop.pipelines.following.record import StageRecord
+from visionloop.pipelines.following.record import Record, StageRecord
 from visionloop.pipelines.following.rows import duration, rows
 from visionloop.pipelines.following.state import RemoteState, Step
 
@@ -419,3 +420,45 @@ def test_asked_to_end_at_the_first_word_it_says_that_the_run_goes_on(
     monkeypatch.setattr(Display, "_print", asked)
     with pytest.raises(Terminated, match="the run goes on; come back with"):
         follow(Played([RemoteState("running")]), workspace, {}, every=0)
+
+
+def _shard(record: RunRecord, shard: str, state: str, **more: Any) -> None:
+    record.write_state(StageState(stage="validate", shard=shard, state=state, attempt=1, **more))
+
+
+def test_how_many_shards_are_done_is_read_from_the_record(workspace: str, record: RunRecord) -> None:
+    """Kubeflow Pipelines tells the shards that have begun alone."""
+    listed = Record(workspace, RUN)
+    _shard(record, "1/3", "succeeded")
+    _shard(record, "2/3", "running")
+    record.write_state(StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"shards": []}))
+    assert "validate" not in listed.read(STAGES)
+    listed = Record(workspace, RUN)
+    record.write_state(
+        StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"shards": ["1/3", "2/3", "3/3"]})
+    )
+    (row,) = rows(
+        RemoteState("running", (Step("validate", "running", shards=(1, 0)),)), listed.read(STAGES), ("validate",)
+    )
+    assert (row.state, row.text) == ("running", "1 of 3 shards")
+    # Where the engine tells nothing of its tasks as well.
+    (row,) = rows(RemoteState("running"), listed.read(STAGES), ("validate",))
+    assert (row.state, row.text) == ("running", "1 of 3 shards")
+    record.write_state(StageState(stage="validate", state="running", attempt=1))
+    (row,) = rows(RemoteState("running", (Step("validate", "running"),)), listed.read(STAGES), ("validate",))
+    assert row.text == ""
+
+
+def test_a_shard_that_failed_ends_the_run_with_its_own_error(workspace: str, record: RunRecord) -> None:
+    record.write_state(StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"shards": ["1/2", "2/2"]}))
+    _shard(record, "1/2", "succeeded")
+    _shard(record, "2/2", "failed")
+    error = DatasetChanged("s3://datasets/x/1.png: changed since the snapshot; take a new snapshot.")
+    record.write_failure(
+        runs.describe_failure("validate", error, attempt=1, trace_id="trace-1", traceback=None, shard="2/2")
+    )
+    with pytest.raises(DatasetChanged, match=r"1\.png: changed since the snapshot"):
+        play(
+            workspace,
+            RemoteState("failed", (Step("snapshot", "succeeded"), Step("validate", "failed", reason="exit 1"))),
+        )

@@ -467,3 +467,16 @@ def test_the_images_of_a_registry_are_compiled_in(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("VISIONLOOP_GPUS")
     with pytest.raises(InvalidConfig, match="There is no pipeline 'nothing'"):
         kubeflow.compiled_pipeline("nothing")
+
+
+def test_a_stage_in_shards_runs_until_they_are_put_together() -> None:
+    """The whole is the task without a number."""
+    shards = [task("validate-2", "SUCCEEDED"), task("validate-2", "RUNNING"), task("validate-2-driver", "SUCCEEDED")]
+    (step,) = kubeflow.steps(shards, "running")
+    assert (step.stage, step.state, step.shards) == ("validate", "running", (1, 0))
+    (step,) = kubeflow.steps([*shards, task("validate", None)], "running")
+    assert step.state == "running"
+    done = [task("validate-2", "SUCCEEDED"), task("validate-2", "SUCCEEDED")]
+    assert [step.state for step in kubeflow.steps([*done, task("validate", "SUCCEEDED")], "running")] == ["succeeded"]
+    (step,) = kubeflow.steps([*done, task("validate-2", "FAILED", "it broke"), task("validate", None)], "failed")
+    assert (step.state, step.reason) == ("failed", "it broke")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import LOOP, SHARDED, STAGES
 from visionloop.core import names
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
@@ -24,7 +24,7 @@ from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.argo import Argo
 from visionloop.pipelines.engines.argo.client import Client, Refused, connect
 from visionloop.pipelines.following.record import open_record
-from visionloop.pipelines.following.state import RemoteState, Step, in_order
+from visionloop.pipelines.following.state import RemoteState, Step, in_order, of_shards
 from visionloop.pipelines.parameters import SETTINGS
 from visionloop.pipelines.targets import BY_TRAINER
 from visionloop.training.configuration.settings import display
@@ -58,6 +58,9 @@ _FRAMES = ("DAG", "Steps", "StepGroup", "TaskGroup")
 
 #: Of several tasks of a stage (one for each trainer) the one with the first of these states counts.
 _RANK = ("running", "failed", "waiting", "succeeded", "skipped")
+
+#: The name of the task over a stage's shards, or of one of them: ``validate-shards(1:2/8)``.
+_SHARD = re.compile(rf"\w+{LOOP}(?:\(\d+:\d+/(?P<count>\d+)\))?")
 
 #: A failed container's message: its name, its exit code, and what it wrote to its termination log.
 _FAILED = re.compile(r"(?:\w[\w-]*: )?Error \(exit code (?P<code>\d+)\)(?:: (?P<sentence>.*))?", re.DOTALL)
@@ -237,15 +240,24 @@ def _nodes(status: Mapping[str, Any]) -> dict[str, Any]:
 def _steps(nodes: Mapping[str, Any], queued: Callable[[str], str | None]) -> tuple[Step, ...]:
     tries = {child for node in nodes.values() if node["type"] == "Retry" for child in node.get("children") or ()}
     steps: dict[str, Step] = {}
+    parts: dict[str, list[Step]] = {}
+    counts: dict[str, int] = {}
     for identity, node in nodes.items():
         if identity in tries or node["type"] in _FRAMES:
             continue
         step = _step(node, nodes, queued)
+        if (shard := _SHARD.fullmatch(str(node["displayName"]))) and step.stage in SHARDED:
+            if shard["count"]:  # else there are none, and the task over them is skipped
+                parts.setdefault(step.stage, []).append(step)
+                counts[step.stage] = int(shard["count"])
+            continue
         if node["type"] == "Skipped" and step.stage not in STAGES:
             # A whole part of the pipeline that was skipped is not a stage.
             continue
         if step.stage not in steps or _RANK.index(step.state) < _RANK.index(steps[step.stage].state):
             steps[step.stage] = step
+    for stage, shards in parts.items():
+        steps[stage] = of_shards(steps.get(stage), shards, counts[stage])
     return in_order(steps.values(), STAGES)
 
 

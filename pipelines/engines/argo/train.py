@@ -17,7 +17,7 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components.calls import CALLS, SETTINGS, SHARDS
+from visionloop.components.calls import CALLS, LOOP, SETTINGS, SHARDS
 from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -45,9 +45,6 @@ OUTPUTS: Mapping[str, Sequence[str]] = {
     LOOKS_AHEAD: ("receipt", *FINDS),
     "cleanup": (),
 }
-
-#: Behind a stage's name, the name of the task over its shards.
-SHARDS_OF = "-shards"
 
 #: Where training and evaluation run: fields of the form that only Argo has.
 PLACES = (
@@ -182,7 +179,7 @@ def tasks_after_snapshot(target: Target, snapshot: str, shards: str, after: Sequ
 
     def shards_of(stage: str, after: Sequence[str]) -> str:
         """Adds a task for each shard of a stage, none for an empty list; returns the name of them all."""
-        name = f"{stage}{SHARDS_OF}"
+        name = f"{stage}{LOOP}"
         arguments = CALLS[stage].arguments_of_shard(form, receipts, "{{item}}")
         # An empty list gives a node that is skipped, which `depends` takes like a success (Argo's dag.go, executeDAGTask).
         _task(stage, after, arguments, name=name, with_param=shards)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import SHARDED, STAGES
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, VisionloopError
 from visionloop.core.logs import notice
 from visionloop.core.policy import REGISTRY
@@ -27,7 +27,7 @@ from visionloop.pipelines.engines.kubeflow import Kubeflow
 from visionloop.pipelines.engines.kubeflow.client import Connection, connect, quiet
 from visionloop.pipelines.engines.kubeflow.ir import identity_of, ir_documents, ir_hash, kfp_files
 from visionloop.pipelines.following.record import open_record
-from visionloop.pipelines.following.state import RemoteState, Step, in_order
+from visionloop.pipelines.following.state import RemoteState, Step, in_order, of_shards
 from visionloop.pipelines.parameters import LONGEST_VALUE
 from visionloop.pipelines.targets import cluster
 
@@ -66,7 +66,7 @@ _RANK = ("running", "failed", "succeeded", "waiting", "skipped")
 #: A task's name: the stage, and a number if the pipeline calls it more than once. Before each task KFP runs a driver, which only
 #: counts if it fails. The task's child is an executor, and one more for each attempt if the task may be retried; if the
 #: installation retries everything, each attempt of the task itself, TASK(N), comes in between.
-_TASK = re.compile(r"(?P<stage>.+?)(?:-\d+)?(?P<driver>-driver)?")
+_TASK = re.compile(r"(?P<stage>.+?)(?:-(?P<number>\d+))?(?P<driver>-driver)?")
 _ATTEMPT = re.compile(r"(?P<name>.+?)(?:\((?P<retry>\d+)\))?")
 _EXECUTOR = "executor"
 
@@ -429,14 +429,21 @@ def steps(details: Iterable[Any], phase: str) -> tuple[Step, ...]:
     tasks = list(details)
     nodes = {_node(task.pod_name): task for task in tasks}
     by_stage: dict[str, Step] = {}
+    parts: dict[str, list[Step]] = {}
     for task in tasks:
         matched = _TASK.fullmatch(task.display_name or "")
         if matched is None or matched["stage"] not in STAGES or (matched["driver"] and task.state != "FAILED"):
             continue
         step = _step(matched["stage"], task, nodes, phase)
+        if step.stage in SHARDED and matched["number"]:
+            # The whole is called first, and so has no number.
+            parts.setdefault(step.stage, []).append(step)
+            continue
         before = by_stage.get(step.stage)
         if before is None or _RANK.index(step.state) < _RANK.index(before.state):
             by_stage[step.stage] = step
+    for stage, shards in parts.items():
+        by_stage[stage] = of_shards(by_stage.get(stage), shards)
     return in_order(by_stage.values(), STAGES)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp import dsl
 
-from visionloop.components.calls import CALLS
+from visionloop.components.calls import CALLS, LOOP
 from visionloop.components.cleanup.component import cleanup
 from visionloop.components.convert.ahead import LOOKED_FOR, NOTHING
 from visionloop.components.convert.component import convert
@@ -115,7 +115,7 @@ def after_snapshot(target: Target) -> AfterSnapshot:
             """Puts a loop over the shards of a stage before the task that puts them together."""
             if not target.places:
                 return  # one machine gains nothing by it
-            with dsl.ParallelFor(snapshot["shards"], name=f"{stage}-shards", parallelism=SHARDS_AT_ONCE) as shard:
+            with dsl.ParallelFor(snapshot["shards"], name=f"{stage}{LOOP}", parallelism=SHARDS_AT_ONCE) as shard:
                 part = component(**CALLS[stage].arguments_of_shard(parameters, receipts, shard), **common, **lineage)
                 apply_policy(part, stage, row[stage], target).set_display_name(f"{stage} shard")
             whole.after(part)
