@@ -90,4 +90,4 @@ def snapshot(
     given |= {"classes": classes, "where": where, "checks": checks, "shards": shards}
     returns = ("snapshot_id", "go", "reason", "shards")
     done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
-    return (*done, settings)
+    return (*done[:-1], done[-1] or [], settings)

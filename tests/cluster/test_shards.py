@@ -12,9 +12,10 @@ from visionloop.core.receipts import load
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
-def _to_train(cluster: Cluster, dataset: str, workspace: str, shards: str) -> dict[str, Any]:
+def _to_train(cluster: Cluster, dataset: str, workspace: str, shards: str, pipeline: str = "train") -> dict[str, Any]:
     """A run up to its training, whose pod is not waited for."""
     name = cluster.submit(
+        f"visionloop-{pipeline}",
         dataset=dataset,
         workspace=f"s3://visionloop/{workspace}",
         model_name=workspace,
@@ -41,8 +42,16 @@ def _node(workflow: dict[str, Any], task: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_shards_give_what_a_run_without_them_gives(cluster: Cluster, dataset: str) -> None:
-    one, four = _to_train(cluster, dataset, "one-piece", ""), _to_train(cluster, dataset, "four-shards", "4")
+@pytest.fixture(scope="module")
+def one(cluster: Cluster, dataset: str) -> dict[str, Any]:
+    return _to_train(cluster, dataset, "one-piece", "")
+
+
+@pytest.mark.parametrize("pipeline", ["train", "retrain"])
+def test_shards_give_what_a_run_without_them_gives(
+    cluster: Cluster, dataset: str, one: dict[str, Any], pipeline: str
+) -> None:
+    four = _to_train(cluster, dataset, f"four-shards-{pipeline}", "4", pipeline)
     receipts = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.services.environment().items():
