@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def _of_task(folder: Path, task: str) -> Path:
         name = f"{number:02}.png"
         _picture(folder, name, number)
         corner = number % 7
-        labels: dict[str, Any] = {
+        kinds: dict[str, dict[str, Any]] = {
             "segmentation": {
                 "bbox": [corner, 4, 12, 12],
                 "segmentation": [[corner, 4, corner + 12, 4, corner + 12, 16]],
@@ -80,8 +80,8 @@ def _of_task(folder: Path, task: str) -> Path:
                 "keypoints": [corner + 1, 5, 2, corner + 6, 6, 0 if number == 4 else 2],
             },
             "classification": {},
-        }[task]
-        repeated = [{"class_id": 0, **labels}] * (1 if task == "classification" else number % 3)
+        }
+        repeated = [{"class_id": 0, **kinds[task]}] * (1 if task == "classification" else number % 3)
         split = ("train", "train", "val", "test")[number % 4]
         images.append({"file_name": name, "width": 40, "height": 40, "split": split, "annotations": repeated})
     if task == "pose":
@@ -144,9 +144,16 @@ def one_day() -> Iterator[None]:
 def put_together(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stages whose whole was put together from its shards."""
     stages: list[str] = []
-    look, labels = validate.merged, convert._merged
-    monkeypatch.setattr(validate, "merged", lambda *given: stages.append("validate") or look(*given))
-    monkeypatch.setattr(convert, "_merged", lambda *given: stages.append("convert") or labels(*given))
+
+    def noted(stage: str, merge: Callable[..., Any]) -> Callable[..., Any]:
+        def put(*given: Any) -> Any:
+            stages.append(stage)
+            return merge(*given)
+
+        return put
+
+    monkeypatch.setattr(validate, "merged", noted("validate", validate.merged))
+    monkeypatch.setattr(convert, "_merged", noted("convert", convert._merged))
     return stages
 
 
@@ -220,14 +227,14 @@ def test_an_error_of_a_shard_is_told_of_the_whole(dataset: Path, tmp_path: Path)
     """A shard's result holds what is wrong; which error comes first is said when all are there."""
     for name in ("b/21.png", "a/02.png", "b/13.png"):
         (dataset / "images" / name).write_bytes(b"no picture")
-    sentences = []
-    for run in (_whole, lambda *given, **how: _merged(*given, 8, **how)):
-        with pytest.raises(InvalidDataset) as refused:
-            run(dataset, tmp_path / str(len(sentences)), mode="headers")
-        sentences.append(refused.value.sentence.partition(" The report lies")[0])
-    assert sentences[0] == sentences[1]
-    assert "a/02.png" in sentences[0]
-    assert sum(shards.is_shard(result) for result in _every(tmp_path / "1", "validate")) == 8
+    with pytest.raises(InvalidDataset) as whole:
+        _whole(dataset, tmp_path / "whole", mode="headers")
+    with pytest.raises(InvalidDataset) as merged:
+        _merged(dataset, tmp_path / "merged", 8, mode="headers")
+    told, again = (refused.value.sentence.partition(" The report lies")[0] for refused in (whole, merged))
+    assert told == again
+    assert "a/02.png" in told
+    assert sum(shards.is_shard(result) for result in _every(tmp_path / "merged", "validate")) == 8
 
 
 def _every(workspace: Path, name: str) -> list[Result]:

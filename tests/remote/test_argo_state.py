@@ -224,6 +224,12 @@ def test_a_shard_that_failed_is_its_stages_failure() -> None:
 
 def test_without_shards_nothing_is_shown_of_them() -> None:
     """Argo skips the task over an empty list."""
-    skipped = {"id": "s", "displayName": "validate-shards", "name": "run.s", "type": "Skipped", "phase": "Skipped"}
+    skipped: dict[str, Any] = {
+        "id": "s",
+        "displayName": "validate-shards",
+        "name": "run.s",
+        "type": "Skipped",
+        "phase": "Skipped",
+    }
     skipped |= {"templateRef": {"name": "visionloop-validate", "template": "validate"}}
     assert parse({"status": {"phase": "Running", "nodes": {"s": skipped}}}).steps == ()
