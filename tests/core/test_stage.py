@@ -220,7 +220,9 @@ def check_failure(workspace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "traceback": None,
         "batch": 8 if name == "OutOfMemory" else None,
         "receipt": None,
+        "shard": "",
     }
+    assert b'"shard":' not in record(workspace, "one").prefix.read("toy.failure.json")
     assert (failure.traceback is not None) == (kind.exit_code == 70)
     assert record(workspace, "one").state("toy").state == ("cancelled" if name == "UserStopped" else "failed")
     assert not any(key.endswith(("receipt.json", "reservation.json")) for key in keys(workspace))

@@ -44,6 +44,8 @@ def test_each_shard_has_a_state_of_its_own(folder: Path, tmp_path: Path) -> None
     assert [state.shard for state in record.shards()] == shards.listed(12)
     stage("validate", tmp_path / "results", snapshot=snapshot.uri, shards="12")
     assert {state.stage: state.attempt for state in record.stages()} == {"snapshot": 1, "validate": 1}
+    assert b'"shard":' not in record.prefix.read("validate.json")
+    assert b'"shard":"12/12"' in record.prefix.read("shards/validate.12-of-12.json")
 
 
 def test_a_run_without_shards_lists_none(folder: Path, tmp_path: Path) -> None:

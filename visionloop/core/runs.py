@@ -166,7 +166,7 @@ class RunRecord:
         """Records the state of a stage."""
         state.updated_at = now()
         state.scalars = secrets.redact_fields(state.scalars)
-        self.prefix.write(f"{_recorded_as(state.stage, state.shard)}.json", msgspec.json.encode(state))
+        self.prefix.write(f"{_recorded_as(state.stage, state.shard)}.json", _encoded(state))
 
     def failure(self, stage: str, shard: str = "") -> Failure | None:
         """The last failure of a stage, or of a shard of it, in this run."""
@@ -174,7 +174,7 @@ class RunRecord:
 
     def write_failure(self, failure: Failure) -> None:
         """Records a failure, replacing an earlier one."""
-        self.prefix.write(f"{_recorded_as(failure.stage, failure.shard)}.failure.json", msgspec.json.encode(failure))
+        self.prefix.write(f"{_recorded_as(failure.stage, failure.shard)}.failure.json", _encoded(failure))
 
     def clear_failure(self, stage: str, shard: str = "") -> None:
         """Removes a failure after the stage, or the shard of it, has succeeded."""
@@ -223,6 +223,12 @@ class RunRecord:
 def _recorded_as(stage: str, shard: str) -> str:
     """The name of a state's file without its ending."""
     return f"{SHARDS}/{stage}.{shard.replace('/', '-of-')}" if shard else stage
+
+
+def _encoded(record: StageState | Failure) -> bytes:
+    """A state's or a failure's JSON; that of a whole stage has no ``shard``."""
+    fields = msgspec.structs.asdict(record)
+    return msgspec.json.encode(fields if record.shard else {name: fields[name] for name in fields if name != "shard"})
 
 
 def describe_failure(
