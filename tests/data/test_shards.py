@@ -89,14 +89,14 @@ def _of_task(folder: Path, task: str) -> Path:
     return _written(folder, task, images, [{"id": 0, "name": "thing"}])
 
 
-def _whole(folder: Path, workspace: Path, **how: str) -> tuple[Result, Result]:
+def _whole(folder: Path | str, workspace: Path, **how: str) -> tuple[Result, Result]:
     """validate and convert of a dataset without shards."""
     snapshot = stage("snapshot", workspace, dataset=str(folder))
     report = stage("validate", workspace, snapshot=snapshot.uri, **how)
     return report, stage("convert", workspace, snapshot=snapshot.uri, report=report.uri)
 
 
-def _merged(folder: Path, workspace: Path, count: int, **how: str) -> tuple[Result, Result]:
+def _merged(folder: Path | str, workspace: Path, count: int, **how: str) -> tuple[Result, Result]:
     """The same from shards."""
     snapshot = stage("snapshot", workspace, dataset=str(folder))
     checked = {"snapshot": snapshot.uri, **how}
@@ -121,7 +121,7 @@ def _same(whole: Result, merged: Result) -> None:
     assert ours.attempt != theirs.attempt
 
 
-def _compare(folder: Path, tmp_path: Path, count: int, **how: str) -> tuple[Result, Result]:
+def _compare(folder: Path | str, tmp_path: Path, count: int, **how: str) -> tuple[Result, Result]:
     """validate and convert of both kinds, which are equal."""
     pairs = zip(
         _whole(folder, tmp_path / "whole", **how), _merged(folder, tmp_path / "merged", count, **how), strict=True
@@ -350,3 +350,12 @@ def test_a_wrong_number_of_shards_is_refused(count: str, tmp_path: Path) -> None
 def test_shards_and_a_shard_are_refused_together(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="--shards and --shard are both given"):
         stage("validate", tmp_path, snapshot="nowhere", shards="4", shard="1/4")
+
+
+def test_so_it_is_for_several_datasets_with_weights(dataset: Path, tmp_path: Path, put_together: list[str]) -> None:
+    """An image that is repeated has its labels in the shard of its own name."""
+    other = small_dataset(tmp_path / "other", "detection", None, dataset_id="2")
+    listed = json.dumps([{"uri": str(dataset), "weight": 2}, {"uri": str(other), "weight": 0.5}])
+    _, converted = _compare(listed, tmp_path, 3, mode="headers", checks='{"same_bytes": "off"}')
+    assert put_together == ["validate", "convert"]
+    assert converted.receipt.scalars["repeated"] > 0
