@@ -38,7 +38,7 @@ class Baseline:
 
 
 def of_run(context: Context, snapshot: Snapshot, mode: str) -> tuple[Baseline | None, list[str]]:
-    """What the run's snapshot is compared with, and a notice where it can't be read any more."""
+    """What the run's snapshot is compared with, and a notice where it can't be, or not any more."""
     named = context.scalars_of("snapshot").get(SCALAR)
     if not isinstance(named, dict):
         return None, []
@@ -48,8 +48,12 @@ def of_run(context: Context, snapshot: Snapshot, mode: str) -> tuple[Baseline | 
     except (VisionloopError, KeyError) as error:
         why = error.sentence if isinstance(error, VisionloopError) else f"no {error}"
         return None, [f"drift is not measured: the champion's snapshot can't be read any more ({why.rstrip('.')})."]
-    if theirs.id == snapshot.id or theirs.task != snapshot.task:
+    if theirs.id == snapshot.id:
         return None, []
+    if theirs.task != snapshot.task:
+        return None, [
+            f"drift is not measured: the champion was trained for {theirs.task}, and this dataset is for {snapshot.task}."
+        ]
     return Baseline(theirs, report, named), []
 
 

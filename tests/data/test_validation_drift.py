@@ -191,3 +191,15 @@ def test_a_snapshot_that_is_gone_since_is_a_notice_of_validate(
         "drift is not measured: the champion's snapshot can't be read any more" in text
         for text in workspace.notices("validate")
     )
+
+
+def test_a_champion_of_another_task_is_told(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_images = dataset(tmp_path / "whole", "classification", None, classes=[{"id": 0, "name": "cat"}])
+    monkeypatch.setenv(VARIABLE, workspace.champion(*workspace.validated(whole_images)))
+    report = workspace.validated(pets(tmp_path / "boxes", 0.1))[1]
+    assert validation.read(report).drift == []
+    assert workspace.notices("validate") == [
+        "drift is not measured: the champion was trained for classification, and this dataset is for detection."
+    ]
