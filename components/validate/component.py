@@ -47,4 +47,6 @@ def validate(
 
     given = {"snapshot": snapshot, "mode": mode, "on_error": on_error, "checks": checks, "settings": settings}
     given |= {"shards": shards, "shard": shard}
-    return run_stage("validate", workspace, run, trace_id, given, (report,), ("errors", "quarantined"))
+    returns = ("errors", "quarantined")
+    receipt, errors, quarantined = run_stage("validate", workspace, run, trace_id, given, (report,), returns)
+    return receipt, errors or 0, quarantined or 0

@@ -322,7 +322,7 @@ def test_other_checks_take_what_the_shards_saw(dataset: Path, tmp_path: Path, pu
     assert put_together == ["validate", "validate"]
 
 
-def test_a_shard_is_no_report_and_no_converted_dataset(dataset: Path, tmp_path: Path) -> None:
+def test_a_shard_is_not_taken_for_a_report(dataset: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "results"
     snapshot = stage("snapshot", workspace, dataset=str(dataset)).uri
     part = stage("validate", workspace, snapshot=snapshot, shard="1/2")

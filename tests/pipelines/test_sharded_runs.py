@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from compiled import Argo, Kubeflow
+from kfp import dsl
 from small_datasets import dataset, stage
 
 from visionloop.components.calls import CALLS, SHARDED
+from visionloop.components.convert.component import convert
+from visionloop.components.validate.component import validate
 from visionloop.core import catalog, receipts, shards
 from visionloop.core.errors import DatasetChanged, InvalidConfig
 from visionloop.core.running import Invocation, run_stage
@@ -205,3 +208,18 @@ def test_on_this_machine_a_run_is_in_one_piece(capfd: pytest.CaptureFixture[str]
 def test_both_forms_have_the_field_behind_the_checks() -> None:
     assert list(TRAIN)[-2:] == ["checks", "shards"]
     assert TRAIN["shards"].default == ""
+
+
+def test_the_component_of_a_shard_returns_values_of_its_outputs_types(folder: Path, tmp_path: Path) -> None:
+    """KFP's executor refuses an output of another type; a shard has no numbers of errors."""
+    workspace = str(tmp_path / "results")
+    snapshot = stage("snapshot", tmp_path / "results", dataset=str(folder))
+    page = dsl.HTML(name="report", uri=str(tmp_path / "report"))
+    done = validate.python_func(workspace=workspace, snapshot=snapshot.uri, report=page, shard="1/2", run="one")
+    assert [type(value) for value in done] == [str, int, int]
+    report = stage("validate", tmp_path / "results", snapshot=snapshot.uri)
+    made = dsl.Dataset(name="converted", uri=str(tmp_path / "converted"))
+    done = convert.python_func(
+        workspace=workspace, snapshot=snapshot.uri, report=report.uri, converted_dataset=made, shard="1/2", run="one"
+    )
+    assert [type(value) for value in done] == [str, str, str, str]
