@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import ultralytics_training as tiny
+from ultralytics_training import train_in_process
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.decoding import decode
@@ -57,6 +59,26 @@ def test_a_resumed_training_is_the_same_one(trained: Trained) -> None:
         assert hashlib.sha256(whole).digest() == hashlib.sha256(resumed).digest()
     assert trained.whole.history == trained.resumed.history
     assert {split: len(names) for split, names in trained.used.items()} == {"train": 12, "val": 6}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_killed_and_resumed_is_the_same_training(task: str, tmp_path: Path) -> None:
+    """SIGKILL after epoch 1, resumed, SIGKILL after epoch 2, resumed: equal bytes, equal history."""
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 12, "val": 6}, task=task)
+    wanted: dict[str, Any] = {"task": task, "imgsz": 32}
+    whole = train_in_process(tmp_path / "whole", dataset, **wanted)
+    first = train_in_process(tmp_path / "first", dataset, expect=-9, kill_after=1, **wanted)
+    resumed: dict[str, Any] = {"checkpoint": str(first.store / "epoch_1.pt"), **wanted}
+    second = train_in_process(tmp_path / "the second", dataset, expect=-9, kill_after=2, **resumed)
+    third = train_in_process(
+        tmp_path / "and a third", dataset, **{**wanted, "checkpoint": str(second.store / "epoch_2.pt")}
+    )
+    assert third.output["reported"] == [3]
+    for name in ("best", "last"):
+        assert Path(third.output[name]).read_bytes() == Path(whole.output[name]).read_bytes()
+    for name in ("history", "best_epoch", "epochs"):
+        assert third.output[name] == whole.output[name]
 
 
 def test_each_epoch_has_the_metrics_of_its_task_and_the_primary_one_decides(trained: Trained) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from typing import Any
 import numpy
 import pytest
 import ultralytics_training as tiny
+from ultralytics_training import Finished, train_in_process
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt, OutOfMemory, SickMachine
 from visionloop.data import view
@@ -50,49 +47,6 @@ class Planted:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.trace,)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A training in a process of its own: what it printed, what it kept, and where it ran."""
-
-    output: dict[str, Any]
-    store: Path
-    here: Path
-    home: Path
-
-
-def no_screen(folder: Path) -> Path:
-    """A folder on the loader's path in which the libraries of a screen are empty files: none of them can be loaded."""
-    hidden = folder / "hidden"
-    hidden.mkdir()
-    for name in tiny.SCREEN:
-        (hidden / name).touch()
-    return hidden
-
-
-def train_in_process(folder: Path, dataset: Path, expect: int = 0, **wanted: Any) -> Finished:
-    """Trains in a process whose working directory and HOME are empty, with another hash seed each time."""
-    here, home = folder / "here", folder / "home"
-    for path in (here, home):
-        path.mkdir(parents=True)
-    arguments = {"dataset": str(dataset), "work": str(folder / "work"), "store": str(folder / "store"), **wanted}
-    environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "YOLO_CONFIG_DIR")}
-    environment |= {
-        "HOME": str(home),
-        "PYTHONHASHSEED": str(len(str(folder))),
-        "LD_LIBRARY_PATH": str(no_screen(folder)),
-    }
-    process = subprocess.run(
-        [sys.executable, str(SCRIPT), json.dumps(arguments)],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == expect, process.stderr
-    return Finished(json.loads(process.stdout) if expect == 0 else {}, folder / "store", here, home)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterable
@@ -173,6 +174,49 @@ class Keeping:
         if report.epoch == self.kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return report.epoch != self.stop_after
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training in a process of its own: what it printed, what it kept, and where it ran."""
+
+    output: dict[str, Any]
+    store: Path
+    here: Path
+    home: Path
+
+
+def no_screen(folder: Path) -> Path:
+    """A folder on the loader's path in which the libraries of a screen are empty files: none of them can be loaded."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    for name in SCREEN:
+        (hidden / name).touch()
+    return hidden
+
+
+def train_in_process(folder: Path, dataset: Path, expect: int = 0, **wanted: Any) -> Finished:
+    """Trains in a process whose working directory and HOME are empty, with another hash seed each time."""
+    here, home = folder / "here", folder / "home"
+    for path in (here, home):
+        path.mkdir(parents=True)
+    arguments = {"dataset": str(dataset), "work": str(folder / "work"), "store": str(folder / "store"), **wanted}
+    environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "YOLO_CONFIG_DIR")}
+    environment |= {
+        "HOME": str(home),
+        "PYTHONHASHSEED": str(len(str(folder))),
+        "LD_LIBRARY_PATH": str(no_screen(folder)),
+    }
+    process = subprocess.run(
+        [sys.executable, __file__, json.dumps(arguments)],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == expect, process.stderr
+    return Finished(json.loads(process.stdout) if expect == 0 else {}, folder / "store", here, home)
 
 
 def _close_the_network() -> None:
