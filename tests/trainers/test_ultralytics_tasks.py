@@ -157,6 +157,19 @@ def test_a_class_that_a_split_lacks_shifts_no_number(tmp_path: Path) -> None:
             assert found[0].class_index == index
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_a_class_called_like_one_of_imagenets_codes_keeps_its_name(task: str, tmp_path: Path) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 4, "val": 4, "test": 4}, 32, task)
+    classes = ("n01440764", "n0", "x")
+    job = replace(tiny.job(dataset, tmp_path / "work", task=task, imgsz=32, epochs=1), classes=classes)
+    best = TRAINER.train(job, tiny.SilentListener()).best
+    assert TRAINER.predictor(best).classes == classes
+    config = {"imgsz": 32, "device": "cpu"}
+    evaluation = TRAINER.evaluate(best, dataset, "test", config, tmp_path / "evaluated", lambda *_: None)
+    assert evaluation.classes == classes
+    assert {*evaluation.per_class, *evaluation.not_measured_per_class} == set(classes)
+
+
 def test_folders_that_are_not_the_classes_are_refused(tmp_path: Path) -> None:
     dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 3, "val": 3}, 32, "classification")
     for split in ("train", "val"):

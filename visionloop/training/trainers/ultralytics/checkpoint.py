@@ -104,6 +104,11 @@ def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], p
     path.write_bytes(buffer.getvalue())
 
 
+def class_names(model: Any) -> tuple[str, ...]:
+    """A model's class names by index, as they are: through ``YOLO.names`` the library gives ImageNet's codes other names."""
+    return tuple(model.names[index] for index in range(len(model.names)))
+
+
 def keypoint_names(model: Any) -> tuple[str, ...]:
     """The names of a model's keypoints in their order; empty where it has none."""
     names = getattr(model, "kpt_names", None)

@@ -61,7 +61,7 @@ def evaluate(
         device = resolve_device(config.get("device"))
         loaded = files.load_model(checkpoint)
         task = task_of_library(loaded.task)
-        classes = tuple(loaded.names[index] for index in range(len(loaded.names)))
+        classes = files.class_names(loaded.model)
         work.mkdir(parents=True, exist_ok=True)
         description = Description(task, classes, len(files.keypoint_names(loaded.model)))
         data = data_argument(dataset, description, (split,), work)

@@ -40,7 +40,7 @@ class UltralyticsPredictor:
         self._model = files.load_model(checkpoint)
         self._device = resolve_device(device).name
         self.task = task_of_library(self._model.task)
-        self.classes = tuple(self._model.names[index] for index in range(len(self._model.names)))
+        self.classes = files.class_names(self._model.model)
         self._keypoints = files.keypoint_names(self._model.model)
 
     def predict(
