@@ -106,6 +106,9 @@ class Workflow:
         ran = []
         for name, task in self.argo.tasks().items():
             template = self.argo.template(task)
+            if "withParam" in task:
+                assert json.loads(substitute(task["withParam"], look)) == []  # a loop over nothing is skipped
+                continue
             if "when" in task and substitute(task["when"], look) != "true":
                 for output in template["outputs"]["parameters"]:  # a skipped task has its outputs' defaults
                     values[f"tasks['{name}'].outputs.parameters.{output['name']}"] = output["valueFrom"]["default"]

@@ -104,7 +104,7 @@ class ToyStage:
         resolution = Resolution()
         if self.name == "snapshot":
             skip = os.environ.get("TOY_SKIP")
-            resolution.run_scalars = (Decision(False, skip) if skip else ALWAYS).scalars()
+            resolution.run_scalars = (Decision(False, skip) if skip else ALWAYS).scalars() | {"shards": []}
         for entry in fields(arguments):
             value = getattr(arguments, entry.name)
             if ARGUMENTS[self.name][entry.name] == "!":
