@@ -221,6 +221,7 @@ def test_what_the_archive_imports_is_in_it_or_required() -> None:
     start = [
         "visionloop.registry",
         "visionloop.registry.inputs",
+        "visionloop.registry.outputs",
         "visionloop.training.catalog",
         *below("visionloop.training.trainers"),
     ]

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from visionloop.data.annotations.classes import IGNORED
-from visionloop.data.annotations.images import Annotation, Box, Image
+
+if TYPE_CHECKING:  # a registered model has this module, and no pyarrow
+    from visionloop.data.annotations.images import Annotation, Image
+
+Box = tuple[float, float, float, float]
 
 #: The share of a detection that must lie in a region.
 SHARE = 0.5
