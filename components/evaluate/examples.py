@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.slices import Slices, box_of
-from visionloop.data.annotations.crowds import crowds_of, lies_in
+from visionloop.data.annotations.crowds import lies_in
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.tables import Annotations

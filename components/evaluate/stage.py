@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from visionloop.components.convert.converted import Converted, IndexEntry
+from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.examples import Examples, model_positions
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_doubt
@@ -40,7 +41,6 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import Prefix
 from visionloop.data import images
-from visionloop.data.annotations.crowds import crowds_of
 from visionloop.data.annotations.images import images as images_of
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.presence import KEPT, outcomes

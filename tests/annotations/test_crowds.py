@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.data.annotations.classes import IGNORED
-from visionloop.data.annotations.crowds import Crowd, crowds_of, lies_in
+from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.data.annotations.images import Annotation, Image
 
 ALL = (0.0, 0.0, 1.0, 1.0)

@@ -6,16 +6,9 @@ with the detection's own area (https://cocodataset.org/#detection-eval). Regions
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from msgspec import Struct
-
-from visionloop.data.annotations.classes import IGNORED
-
-if TYPE_CHECKING:  # a registered model has this module, and no pyarrow
-    from visionloop.data.annotations.images import Annotation, Image
 
 Box = tuple[float, float, float, float]
 
@@ -28,26 +21,6 @@ class Crowd(Struct, frozen=True, gc=False):
 
     class_index: int | None
     box: Box
-
-
-def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd]:
-    """The crowd regions of an image.
-
-    Args:
-        image: The image with its annotations.
-        class_index: The model's class index by class id; a class that the model does not have passes over nothing.
-    """
-    found = []
-    for annotation in image.annotations:
-        if not annotation.iscrowd or not image.width or not image.height:
-            continue
-        box = _box(annotation)
-        index = class_index.get(annotation.class_id)
-        if box is None or (index is None and annotation.class_id != IGNORED):
-            continue
-        left, top, right, bottom = box
-        found.append(Crowd(index, (left / image.width, top / image.height, right / image.width, bottom / image.height)))
-    return found
 
 
 def lies_in(crowds: Sequence[Crowd], class_index: int, box: Box) -> bool:
@@ -68,24 +41,3 @@ def lies_in(crowds: Sequence[Crowd], class_index: int, box: Box) -> bool:
         if across > 0 and down > 0 and across * down >= SHARE * area:
             return True
     return False
-
-
-def _box(annotation: Annotation) -> Box | None:
-    """The corners of a region's box, or of what is around its outline or mask; None where it has none of them."""
-    if annotation.bbox is not None:
-        x, y, across, down = annotation.bbox
-        return x, y, x + across, y + down
-    polygons: Sequence[Sequence[float]] = annotation.polygons
-    if not polygons and annotation.mask is not None:
-        from visionloop.data.annotations.masks import outlines  # OpenCV, which few datasets need here
-
-        try:
-            mask = json.loads(annotation.mask)
-            polygons = outlines(mask["counts"], *mask["size"]).polygons
-        except (ValueError, KeyError, TypeError):
-            return None
-    if not polygons:
-        return None
-    x_all = [value for polygon in polygons for value in polygon[::2]]
-    y_all = [value for polygon in polygons for value in polygon[1::2]]
-    return min(x_all), min(y_all), max(x_all), max(y_all)
