@@ -91,7 +91,7 @@ class ConvertStage:
     """Writes labels as one archive, ``data.yaml`` and an index of image keys."""
 
     name = "convert"
-    logic_version = 3
+    logic_version = 4
     policy = POLICIES["convert"]
     arguments = Arguments
     description = "Converts a snapshot's annotations to YOLO labels or an image folder's layout."

@@ -36,8 +36,8 @@ _SCENES = {**_SETTINGS, "mosaic": "0", "fliplr": "0"}
 #: The library's defaults reach mAP50 0.30 where these reach at least 0.78.
 DEMOS = {
     "detection": Demo((400, 80, 80), {"model": "yolo11n.yaml", **_SCENES}),
-    "segmentation": Demo((400, 80, 80), {"model": "yolo11n-seg.yaml", **_SCENES}),
-    "pose": Demo((400, 80, 80), {"model": "yolo11n-pose.yaml", **_SCENES}),
+    "segmentation": Demo((400, 80, 80), {"model": "yolo11n-seg.yaml", **_SCENES, "epochs": "12"}),
+    "pose": Demo((400, 80, 80), {"model": "yolo11n-pose.yaml", **_SCENES, "epochs": "12"}),
     "classification": Demo(
         (600, 120, 120),
         {

@@ -103,6 +103,17 @@ def test_the_order_of_annotations_never_changes_a_label(value: dict[str, Any], o
     assert before == {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
 
 
+#: Two polygons that overlap and reach the border: their union is drawn in steps that do not divide the width.
+OVERLAPPING: dict[str, Any] = {
+    "file_name": "0",
+    "width": 1259,
+    "height": 3,
+    "split": "train",
+    "annotations": [{"class_id": 0, "segmentation": [[0, 0, 0, 3, 1259.0, 0], [1, 0, 0, 1, 0, 0]]}],
+}
+
+
+@example(document([OVERLAPPING]))
 @given(documents())
 def test_boxes_and_polygons_lie_in_the_image(value: dict[str, Any]) -> None:
     for task in ("detection", "segmentation"):

@@ -42,7 +42,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=OTHER_TASKS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     task: str = request.param
     folder = tmp_path_factory.mktemp(task)
     dataset = tiny.write_dataset(folder / "dataset", {"train": 12, "val": 6, "test": 6}, task=task)
@@ -53,12 +53,12 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Trained(task, dataset, whole, TRAINER.train(job, listener), listener.used)
 
 
-def test_a_resumed_training_is_the_same_one(trained: Trained) -> None:
+def test_a_resumed_training_is_the_same_one(finished: Trained) -> None:
     for name in ("best", "last"):
-        whole, resumed = (getattr(result, name).read_bytes() for result in (trained.whole, trained.resumed))
+        whole, resumed = (getattr(result, name).read_bytes() for result in (finished.whole, finished.resumed))
         assert hashlib.sha256(whole).digest() == hashlib.sha256(resumed).digest()
-    assert trained.whole.history == trained.resumed.history
-    assert {split: len(names) for split, names in trained.used.items()} == {"train": 12, "val": 6}
+    assert finished.whole.history == finished.resumed.history
+    assert {split: len(names) for split, names in finished.used.items()} == {"train": 12, "val": 6}
 
 
 @pytest.mark.matrix
@@ -81,33 +81,33 @@ def test_killed_and_resumed_is_the_same_training(task: str, tmp_path: Path) -> N
         assert third.output[name] == whole.output[name]
 
 
-def test_each_epoch_has_the_metrics_of_its_task_and_the_primary_one_decides(trained: Trained) -> None:
-    metric = PRIMARY_METRICS[trained.task]
-    assert metric in OWN_METRICS[trained.task]
-    values = [entry["val_metrics"][metric] for entry in trained.whole.history]
+def test_each_epoch_has_the_metrics_of_its_task_and_the_primary_one_decides(finished: Trained) -> None:
+    metric = PRIMARY_METRICS[finished.task]
+    assert metric in OWN_METRICS[finished.task]
+    values = [entry["val_metrics"][metric] for entry in finished.whole.history]
     # Where no epoch measures more than 0, the latest one counts.
     best = max(values)
-    assert trained.whole.best_epoch == (values.index(best) + 1 if best else len(values))
-    for entry in trained.whole.history:
-        assert OWN_METRICS[trained.task] <= set(entry["val_metrics"])
+    assert finished.whole.best_epoch == (values.index(best) + 1 if best else len(values))
+    for entry in finished.whole.history:
+        assert OWN_METRICS[finished.task] <= set(entry["val_metrics"])
         assert entry["val_metrics"]["val_loss"] > 0
         assert entry["train_metrics"]["loss"] > 0
 
 
-def test_an_evaluation_measures_the_task(trained: Trained, tmp_path: Path) -> None:
+def test_an_evaluation_measures_the_task(finished: Trained, tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
     config = {"imgsz": 32, "batch": 2, "device": "cpu"}
     evaluation = TRAINER.evaluate(
-        trained.whole.best, trained.dataset, "test", config, tmp_path, lambda done, total: heard.append((done, total))
+        finished.whole.best, finished.dataset, "test", config, tmp_path, lambda done, total: heard.append((done, total))
     )
     assert heard == [(1, 3), (2, 3), (3, 3)]
     assert evaluation.images == 6
     assert evaluation.classes == tiny.CLASSES
-    assert OWN_METRICS[trained.task] <= set(evaluation.metrics)
+    assert OWN_METRICS[finished.task] <= set(evaluation.metrics)
     assert not evaluation.not_measured
     assert set(evaluation.per_class) == set(tiny.CLASSES)
-    assert all(OWN_METRICS[trained.task] <= set(values) for values in evaluation.per_class.values())
-    size = 3 if trained.task == "classification" else 4
+    assert all(OWN_METRICS[finished.task] <= set(values) for values in evaluation.per_class.values())
+    size = 3 if finished.task == "classification" else 4
     assert [len(row) for row in evaluation.confusion] == [size] * size
     assert evaluation.resampled is not None
     for name, value in evaluation.metrics.items():
@@ -115,19 +115,19 @@ def test_an_evaluation_measures_the_task(trained: Trained, tmp_path: Path) -> No
     assert evaluation.resampled("val_loss", np.ones(6, int)) is None
 
 
-def test_predictions_are_those_of_the_task(trained: Trained) -> None:
-    predictor = TRAINER.predictor(trained.whole.best)
+def test_predictions_are_those_of_the_task(finished: Trained) -> None:
+    predictor = TRAINER.predictor(finished.whole.best)
     assert predictor.classes == tiny.CLASSES
-    path = next(path for path in sorted(trained.dataset.rglob("*.png")) if "test" in path.parts)
+    path = next(path for path in sorted(finished.dataset.rglob("*.png")) if "test" in path.parts)
     (found,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(confidence=0.00001, masks=True))
     assert found
     confidences = [prediction.confidence for prediction in found]
     assert confidences == sorted(confidences, reverse=True)
     for prediction in found:
-        assert (prediction.box is None) == (trained.task == "classification")
-        assert set(prediction.keypoints) == (set(tiny.KEYPOINTS) if trained.task == "pose" else set())
-        assert (prediction.mask is not None) == (trained.task == "segmentation")
-    if trained.task == "classification":
+        assert (prediction.box is None) == (finished.task == "classification")
+        assert set(prediction.keypoints) == (set(tiny.KEYPOINTS) if finished.task == "pose" else set())
+        assert (prediction.mask is not None) == (finished.task == "segmentation")
+    if finished.task == "classification":
         assert [prediction.class_index for prediction in found] != [0, 0, 0]
         assert sum(confidences) == pytest.approx(1)
         (one,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(classes=1))
@@ -208,18 +208,18 @@ def test_a_mask_is_outlined_in_the_pictures_own_pixels(width: int, height: int) 
     assert found["mask"] is None
 
 
-def test_starting_weights_go_on_by_the_classes_names(trained: Trained, tmp_path: Path) -> None:
+def test_starting_weights_go_on_by_the_classes_names(finished: Trained, tmp_path: Path) -> None:
     """Two classes change places and one is new: each known class has the rows that it had."""
     import torch
 
     classes = (tiny.CLASSES[2], "new", tiny.CLASSES[0])
-    changes = {"task": trained.task, "imgsz": 32, "epochs": 1, "lr0": 1e-9, "warmup_bias_lr": 0.0}
-    job = tiny.job(trained.dataset, tmp_path, weights=trained.whole.best, **changes)
+    changes = {"task": finished.task, "imgsz": 32, "epochs": 1, "lr0": 1e-9, "warmup_bias_lr": 0.0}
+    job = tiny.job(finished.dataset, tmp_path, weights=finished.whole.best, **changes)
     result = TRAINER.train(replace(job, classes=classes), tiny.SilentListener())
     before, after = (
-        checkpoint.load_model(path).model.model[-1].state_dict() for path in (trained.whole.best, result.last)
+        checkpoint.load_model(path).model.model[-1].state_dict() for path in (finished.whole.best, result.last)
     )
-    last = ("linear",) if trained.task == "classification" else ("cv3.0.2", "cv3.1.2", "cv3.2.2")
+    last = ("linear",) if finished.task == "classification" else ("cv3.0.2", "cv3.1.2", "cv3.2.2")
     for layer in last:
         for name in (f"{layer}.weight", f"{layer}.bias"):
             assert torch.equal(after[name][[0, 2]], before[name][[2, 0]])

@@ -239,7 +239,9 @@ def united(rings: Sequence[Points]) -> tuple[list[Points], bool]:
     if not (np.sum(fills, axis=0) > 1).any():
         return list(rings), False
     traced = _traced(np.logical_or.reduce(fills).astype(np.uint8), 0, 0)
-    return [np.array(polygon).reshape(-1, 2) * step + corner for polygon in traced.polygons], True
+    # The last step may reach beyond what was drawn.
+    corners = (np.array(polygon).reshape(-1, 2) * step for polygon in traced.polygons)
+    return [np.minimum(ring, extent) + corner for ring in corners], True
 
 
 def _filled(ring: npt.NDArray[np.float64], rows: int, columns: int) -> npt.NDArray[np.bool_]:
