@@ -269,8 +269,10 @@ def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:
     if CONFUSION not in result.receipt.outputs:
         return
     measured = msgspec.json.decode(result.read(CONFUSION))
-    names = [*(str(name) for name in measured["classes"]), "background"]
-    artifact.log_confusion_matrix(names, [list(column) for column in zip(*measured["confusion"], strict=True)])
+    rows = [list(column) for column in zip(*measured["confusion"], strict=True)]
+    # Of whole images there is no background.
+    names = [*(str(name) for name in measured["classes"]), "background"][: len(rows)]
+    artifact.log_confusion_matrix(names, rows)
 
 
 def _roc(artifact: dsl.ClassificationMetrics, result: Result) -> None:

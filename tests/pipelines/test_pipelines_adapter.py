@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +119,18 @@ def test_a_page_metrics_and_a_confusion_matrix_are_shown(place: str, tmp_path: P
     assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog", "background"]
     # Ours has the predicted classes as rows (two cats taken for dogs: row dog, column cat), KFP's the true ones.
     assert [row["row"] for row in shown["rows"]] == [[5, 2, 0], [1, 6, 1], [0, 1, 0]]
+
+
+def test_the_confusion_of_whole_images_has_no_background(tmp_path: Path) -> None:
+    matrix: Any = artifact(dsl.ClassificationMetrics, tmp_path, "matrix")
+    measured = {"classes": ["cat", "dog"], "confusion": [[5, 1], [2, 6]]}
+    result: Any = SimpleNamespace(
+        receipt=SimpleNamespace(outputs={"confusion": None}), read=lambda name: json.dumps(measured).encode()
+    )
+    kubeflow._confusion(matrix, result)
+    shown = matrix.metadata["confusionMatrix"]
+    assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog"]
+    assert [row["row"] for row in shown["rows"]] == [[5, 2], [1, 6]]
 
 
 @pytest.mark.parametrize("damage", ["an altered matrix", "a folder in the way"])
