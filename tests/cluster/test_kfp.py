@@ -32,7 +32,7 @@ from visionloop.components.kubeflow import ROC
 from visionloop.core import progress
 from visionloop.core.errors import DatasetNotFound, Transient, VisionloopError
 from visionloop.core.policy import StagePolicy
-from visionloop.core.receipts import load
+from visionloop.core.receipts import load, look
 from visionloop.core.runs import RunRecord, StageState
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
@@ -279,6 +279,25 @@ def test_a_second_run_starts_no_training(
     assert all(stage["reused"] for name, stage in again["stages"].items() if name != "cleanup")
     assert again["version"] == trained[1]["version"]
     assert pods(run.run, "train") == pods(run.run, "evaluate") == []
+
+
+def test_shards_give_what_a_run_without_them_gives(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
+    """In a workspace of its own, in which nothing is there yet."""
+    workspace = f"{WORKSPACE}-shards"
+    run = endpoint.submit("KFP Shards", workspace=workspace, shards="3")
+    summary = follow(run, workspace, run.arguments)
+    for stage in ("validate", "convert"):
+        ours, theirs = (load(told["stages"][stage]["receipt"], stage).receipt for told in (summary, trained[1]))
+        assert (ours.key, ours.digest) == (theirs.key, theirs.digest)
+        parts = [
+            receipt.receipt
+            for key in open_prefix(workspace, "results").children(stage)[0]
+            if (receipt := look(open_prefix(workspace, "results"), stage, key)) is not None
+        ]
+        shards = {part.parameters["shard"].value for part in parts if "shard" in part.parameters}
+        assert shards == {"1/3", "2/3", "3/3"}
 
 
 def test_a_retraining_that_its_policy_refuses_ends_succeeded_after_snapshot(
