@@ -135,10 +135,12 @@ class Reservation:
         self._stop.set()
         if self._thread:
             self._thread.join()
-        with contextlib.suppress(VisionloopError):
-            if self._reread():
-                self._prefix.delete([FILE])
-        _holding.discard(self._attempt)
+        try:
+            with contextlib.suppress(VisionloopError):
+                if self._reread():
+                    self._prefix.delete([FILE])
+        finally:
+            _holding.discard(self._attempt)  # whatever went wrong: nobody in this process waits for it
 
     def _reread(self) -> bool:
         """Whether the object is still our own; keeps its ETag for the next renewal."""
