@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from visionloop.data.annotations.classes import IGNORED
 from visionloop.data.annotations.crowds import Box, Crowd
 from visionloop.data.annotations.images import Annotation, Image
-from visionloop.data.annotations.masks import outlines
 
 
 def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd]:
@@ -38,6 +37,8 @@ def _box(annotation: Annotation) -> Box | None:
         return x, y, x + across, y + down
     polygons: Sequence[Sequence[float]] = annotation.polygons
     if not polygons and annotation.mask is not None:
+        from visionloop.data.annotations.masks import outlines  # OpenCV, which the look at arguments need not load
+
         try:
             mask = json.loads(annotation.mask)
             polygons = outlines(mask["counts"], *mask["size"]).polygons
