@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.slices import Slices, box_of
-from visionloop.data.annotations.crowds import lies_in
+from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
-from visionloop.data.annotations.tables import Annotations
+from visionloop.data.annotations.tables import Annotations, named
 from visionloop.training.trainers import Prediction
 
 #: The number of images that are predicted on for slices and pictures, the first by file name; metrics cover all.
@@ -40,9 +42,8 @@ class Example:
 class Examples:
     """The examples of a split, added image by image; keeps only those that the report shows."""
 
-    def __init__(self, dataset: Annotations, classes: Sequence[str], limit: int = LIMIT) -> None:
-        """``dataset`` has the true objects, ``classes`` are the model's own."""
-        self.limit = limit
+    def __init__(self, dataset: Annotations, classes: Sequence[str], names: Sequence[str]) -> None:
+        """``dataset`` has the true objects, ``classes`` are the model's own, ``names`` are the images that will be added."""
         self.slices = Slices()
         self.first: list[Example] = []
         self._worst: list[tuple[float, str, Example]] = []
@@ -50,24 +51,19 @@ class Examples:
         positions = model_positions(class_order(dataset), classes)
         index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
         points = keypoint_names(dataset) or ()
-        self._crowds = {image.file_name: found for image in images(dataset) if (found := crowds_of(image, index))}
-        self._sizes = {
-            name: (width or 1, height or 1)
-            for name, width, height in zip(
-                *(dataset.images[column].to_pylist() for column in ("file_name", "width", "height")), strict=True
-            )
-            if name in self._crowds
-        }
-        self._truth = {
-            image.file_name: tuple(
+        self._truth: dict[str, tuple[Prediction, ...]] = {}
+        self._crowds: dict[str, tuple[Image, list[Crowd]]] = {}
+        # Of a million images only those that are looked at become objects.
+        for image in images(dataset, np.flatnonzero(named(dataset.images["file_name"], names))):
+            self._truth[image.file_name] = tuple(
                 truth
                 for annotation in image.annotations
                 if not annotation.iscrowd
                 and (position := index[annotation.class_id]) is not None
                 and (truth := _true(position, annotation, image, dataset.task, points)) is not None
             )
-            for image in images(dataset)
-        }
+            if crowds := crowds_of(image, index):
+                self._crowds[image.file_name] = image, crowds
 
     def add(self, file_name: str, path: Path, predicted: Sequence[Prediction]) -> None:
         """Counts an image and keeps it if it is to be shown."""
@@ -90,10 +86,10 @@ class Examples:
 
     def _in_crowds(self, file_name: str, predicted: Sequence[Prediction]) -> set[int]:
         """The indices of the predictions that lie in a crowd region."""
-        crowds = self._crowds.get(file_name)
-        if not crowds:
+        if file_name not in self._crowds:
             return set()
-        width, height = self._sizes[file_name]
+        image, crowds = self._crowds[file_name]
+        width, height = image.width or 1, image.height or 1
         aside = set()
         for number, entry in enumerate(predicted):
             left, top, right, bottom = box_of(entry)

@@ -16,7 +16,7 @@ import numpy as np
 
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate.crowds import crowds_of
-from visionloop.components.evaluate.examples import Examples, model_positions
+from visionloop.components.evaluate.examples import LIMIT, Examples, model_positions
 from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_doubt
 from visionloop.components.evaluate.page import Evaluated, render
@@ -423,8 +423,8 @@ def _examples(
     loaded: Loaded, classes: Sequence[str], checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context
 ) -> Examples:
     """Predicts on the split for slices and pictures."""
-    examples = Examples(loaded.snapshot.annotations, classes)
-    shown = entries[: examples.limit]
+    shown = entries[:LIMIT]
+    examples = Examples(loaded.snapshot.annotations, classes, [entry.file_name for entry in shown])
     paths = [view / entry.path for entry in shown]
     predictor = loaded.trainer.predictor(checkpoint)
     pictures = (decode(path.read_bytes()) for path in paths)

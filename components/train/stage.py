@@ -240,7 +240,7 @@ class Training:
         work = folder / "work"
         work.mkdir()
         located = weights.materialise(self.loaded.weights, fetch_weights, folder)
-        annotations = self.loaded.snapshot.annotations
+        keypoints, flip = _keypoints(self.loaded.snapshot)
         job = JobFile(
             trainer=self.loaded.config.trainer,
             task=self.loaded.converted.task,
@@ -251,8 +251,8 @@ class Training:
             work=str(work),
             checkpoint=str(checkpoint) if checkpoint else None,
             batch=self.batch,
-            keypoints=list(keypoint_names(annotations) or ()),
-            flip=list(flip_index(annotations) or ()),
+            keypoints=keypoints,
+            flip=flip,
             run=self.context.run.name,
             trace_id=self.context.trace_id,
         )
@@ -456,6 +456,14 @@ def _reduction(side: object, trainer: Trainer, task: str) -> Reduction | None:
     """How a training's images are reduced; None if they are not."""
     by = configuration.interpolation(trainer, task)
     return Reduction(side, by) if isinstance(side, int) and side and by else None
+
+
+def _keypoints(snapshot: Snapshot) -> tuple[list[str], list[int]]:
+    """For pose the keypoints' names and each one's counterpart in a mirror; no other task's annotations are read for it."""
+    if snapshot.task != "pose":
+        return [], []
+    annotations = snapshot.annotations
+    return list(keypoint_names(annotations) or ()), list(flip_index(annotations) or ())
 
 
 def _batch(context: Context, loaded: Loaded) -> int:
