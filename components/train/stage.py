@@ -463,7 +463,12 @@ def _keypoints(snapshot: Snapshot) -> tuple[list[str], list[int]]:
     if snapshot.task != "pose":
         return [], []
     annotations = snapshot.annotations
-    return list(keypoint_names(annotations) or ()), list(flip_index(annotations) or ())
+    names = keypoint_names(annotations) or ()
+    if any(entry.keypoints and entry.keypoints != names for entry in annotations.classes):
+        notice(
+            "train: the dataset gives keypoints one name twice, or classes other names; the model answers with those of the first class, or with numbers."
+        )
+    return list(names), list(flip_index(annotations) or ())
 
 
 def _batch(context: Context, loaded: Loaded) -> int:

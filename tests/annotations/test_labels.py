@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,7 @@ from dice_samples import label as label_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from visionloop.components.train.stage import _keypoints
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.labels import (
     class_folders,
@@ -101,6 +103,21 @@ def test_the_order_of_annotations_never_changes_a_label(value: dict[str, Any], o
     for one in value["images"]:
         order.shuffle(one["annotations"])
     assert before == {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "told"),
+    [(["nose", "tail"], ["nose", "tail"], 0), (["nose", "nose"], ["0", "1"], 1)],
+)
+def test_keypoints_of_one_name_are_numbered_and_told(
+    names: list[str], expected: list[str], told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = document(task_type="pose")
+    value["classes"] = [entry | {"keypoints": names} for entry in value["classes"]]
+    snapshot: Any = SimpleNamespace(task="pose", annotations=dataset(value, "pose"))
+    with caplog.at_level("INFO"):
+        assert _keypoints(snapshot)[0] == expected
+    assert sum("one name twice" in record.getMessage() for record in caplog.records) == told
 
 
 #: Two polygons that overlap and reach the border: their union is drawn in steps that do not divide the width.
