@@ -27,14 +27,16 @@ from visionloop.core.errors import (
 from visionloop.core.policy import POLICIES
 from visionloop.training.configuration import check_model_task, resolve
 from visionloop.training.configuration.settings import BASIC, PRIMARY_METRICS, settings_of
+from visionloop.training.pytorch.best import Best
+from visionloop.training.pytorch.failures import classify
+from visionloop.training.pytorch.workers import available_cpus, usable_workers
 from visionloop.training.trainers import Trainer
 from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
-from visionloop.training.trainers.ultralytics.failures import classify, translated
+from visionloop.training.trainers.ultralytics.failures import recognised, translated
 from visionloop.training.trainers.ultralytics.names import TASK_SUFFIXES
-from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
-from visionloop.training.trainers.ultralytics.workers import available_cpus, usable_workers
+from visionloop.training.trainers.ultralytics.progress import train_metrics, val_metrics
 
 TASKS = ("detection", "segmentation", "pose", "classification")
 
@@ -444,7 +446,7 @@ def test_the_quota_of_the_control_group_counts(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_libraries_raise_is_told(error: Exception, expected: type[VisionloopError] | None) -> None:
-    known = classify(error, 16, 640)
+    known = classify(error, 16, 640) or recognised(error)
     assert type(known) is (expected or type(None))
     with pytest.raises(expected or type(error)) as raised, translated(16, 640):
         raise error
@@ -611,7 +613,7 @@ def test_a_folder_that_hides_labels_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\0" * 40])
 def test_a_damaged_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
-    from visionloop.training.trainers.ultralytics import checkpoint
+    from visionloop.training.pytorch import checkpoint
 
     path = tmp_path / "epoch_1.pt"
     path.write_bytes(content)

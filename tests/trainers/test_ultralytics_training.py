@@ -270,7 +270,7 @@ def test_a_scale_less_architecture_and_a_single_class(dataset: Path, tmp_path: P
 def test_a_diverged_training_reports_no_checkpoint(uninterrupted: Finished, dataset: Path, tmp_path: Path) -> None:
     import torch
 
-    from visionloop.training.trainers.ultralytics import checkpoint
+    from visionloop.training.pytorch import checkpoint
 
     state = checkpoint.read(uninterrupted.store / "epoch_1.pt")
     next(iter(state["model"].values())).fill_(torch.inf)

@@ -1,7 +1,6 @@
-"""The two kinds of file that a training writes: checkpoints to resume from, and model files.
+"""Model files, which the library loads by their paths.
 
-A checkpoint of an epoch holds everything that the next epoch depends on, as plain values and tensors. A model file holds
-nothing that differs between equal trainings: no date, path, host, optimizer or history.
+A model file holds nothing that differs between equal trainings: no date, path, host, optimizer or history.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.core.errors import InvalidReceipt
-from visionloop.core.files import atomic_write
 from visionloop.core.folders import temporary_folder
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.tasks import TASKS, task_of_library
@@ -22,48 +20,8 @@ from visionloop.training.trainers.ultralytics.tasks import TASKS, task_of_librar
 if TYPE_CHECKING:
     import torch
 
-#: The layout of a checkpoint; one with another layout can't be resumed from.
-FORMAT = 1
-
 #: The licence of weights, as the library writes it into its own checkpoints.
 LICENSE = "AGPL-3.0 (https://ultralytics.com/license)"
-
-
-def write(state: Mapping[str, Any], path: Path) -> None:
-    """Writes the state of a finished epoch, whole or not at all."""
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Given a path, torch would name the archive after it, and this name is random.
-    with atomic_write(path) as partial, partial.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The state of a finished epoch, its tensors on the CPU; only plain values and tensors are unpickled.
-
-    Raises:
-        InvalidReceipt: If `write` did not write the file, or it is damaged.
-    """
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InvalidReceipt(
-            f"The checkpoint {path} can't be read: remove it, and the training starts from an earlier one."
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InvalidReceipt(
-            f"The checkpoint {path} has another layout than {FORMAT}: remove it, and the training starts anew."
-        )
-    return state
-
-
-def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A copy of a model's state on the CPU with its floats in half precision, as a model file holds them."""
-    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
-    return {name: value.half() if value.is_floating_point() else value for name, value in copies.items()}
 
 
 def architecture(model: Any) -> str:

@@ -11,12 +11,12 @@ import numpy
 
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.view import read_crowds
+from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.trainers import ClassCurves, Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
-from visionloop.training.trainers.ultralytics.session import resolve_device
 from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure, task_of_library
 
 #: Names of the library's metrics for one class, in its order.

@@ -2,57 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from visionloop.core.errors import (
-    InvalidConfig,
-    InvalidDataset,
-    OutOfMemory,
-    SickMachine,
-    Transient,
-    VisionloopError,
-    shortened,
-)
-
-#: Messages about a failed allocation; cuDNN and cuBLAS have some of their own.
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR",
-    "unable to find an engine",
-)
-
-_DEVICE = (
-    "CUDA error",
-    "CUDA driver",
-    "CUDA initialization",
-    "CUDA unknown error",
-    "cudaErr",
-    "NVIDIA driver",
-    "NVML",
-    "NCCL",
-    "ECC error",
-    "Xid",
-    "GPU is lost",
-    "fallen off the bus",
-    "CUBLAS_STATUS",
-    "CUDNN_STATUS",
-    "cuDNN error",
-    "No CUDA GPUs are available",
-)
-
-#: A failed assertion in a kernel means a wrong input or a defect, not a sick machine.
-_NOT_THE_DEVICE = ("device-side assert",)
-
-#: torch's messages about a file that could not be written completely.
-_DISK = ("unexpected pos", "PytorchStreamWriter failed")
-
-_WORKER = ("DataLoader worker", "Pin memory thread exited")
+from visionloop.core.errors import InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.training.pytorch import failures
+from visionloop.training.pytorch.failures import first_line, has
 
 #: The library's messages about a dataset that it can't use.
 _DATASET = (
@@ -75,66 +29,20 @@ _CONFIGURATION = (
 )
 
 
-@contextmanager
-def translated(batch: int, imgsz: int) -> Iterator[None]:
-    """Raises exceptions of its body as the error with the matching remedy; unrecognised ones pass unchanged.
-
-    Args:
-        batch: The batch in use, for the sentence about memory.
-        imgsz: The image size in use.
+def translated(batch: int, imgsz: int) -> AbstractContextManager[None]:
+    """Raises exceptions of its body as the error with the matching remedy; see `visionloop.training.pytorch.failures.translated`.
 
     Raises:
-        OutOfMemory: If the memory of the GPU (or of the CPU) is used up.
-        SickMachine: If the GPU is lost or its driver does not fit, or the disk is full.
-        Transient: If a data loader's worker died.
         InvalidDataset: If the library can't use the dataset.
         InvalidConfig: If settings do not fit together.
     """
-    try:
-        yield
-    except VisionloopError:
-        raise
-    except Exception as error:
-        mapped = classify(error, batch, imgsz)
-        if mapped is None:
-            raise
-        raise mapped from error
+    return failures.translated(batch, imgsz, recognised)
 
 
-def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | None:
-    """The error of `visionloop.core.errors` for an exception of torch or the library, None if it is not recognised."""
-    text = first_line(error)
-    everything = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return SickMachine(
-            f"No space is left on this machine's disk ({error.filename or text}): free some, or use another."
-        )
-    if isinstance(error, RuntimeError) and _has(everything, _DISK):
-        return SickMachine(f"A file could not be written whole on this machine ({text}): free space, or use another.")
-    if _has(everything, _WORKER):
-        return Transient(
-            f"A process that loads images died ({text}): it is tried again; give more memory or /dev/shm, or fewer workers."
-        )
-    if isinstance(error, MemoryError) or _has(everything, _OUT_OF_MEMORY) or "OutOfMemoryError" in everything:
-        device = "CPU" if isinstance(error, MemoryError) or "CPUAllocator" in everything else "CUDA"
-        return OutOfMemory(f"{device} out of memory. Try reducing batch size: batch is {batch}, imgsz {imgsz}.")
-    if isinstance(error, RuntimeError | AssertionError) and _has(everything, _DEVICE):
-        if _has(everything, _NOT_THE_DEVICE):
-            return None
-        return SickMachine(f"The GPU of this machine failed ({text}): use another machine, or a driver that fits.")
-    if _has(everything, _DATASET):
-        return InvalidDataset(f"The dataset can't be trained on ({text}): check its images and labels.")
-    if isinstance(error, ValueError | TypeError | RuntimeError | SyntaxError) and _has(everything, _CONFIGURATION):
-        return InvalidConfig(f"The configuration does not fit: {text}")
+def recognised(error: BaseException) -> VisionloopError | None:
+    """The error of `visionloop.core.errors` for an exception of the library, None if it is not recognised."""
+    if has(f"{type(error).__name__}: {error}", _DATASET):
+        return InvalidDataset(f"The dataset can't be trained on ({first_line(error)}): check its images and labels.")
+    if isinstance(error, ValueError | TypeError | RuntimeError | SyntaxError) and has(str(error), _CONFIGURATION):
+        return InvalidConfig(f"The configuration does not fit: {first_line(error)}")
     return None
-
-
-def _has(text: str, patterns: tuple[str, ...]) -> bool:
-    lowered = text.lower()
-    return any(pattern.lower() in lowered for pattern in patterns)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without its full stop, at most 300 characters."""
-    lines = str(error).strip().splitlines()
-    return shortened(lines[0].rstrip("."), 300) if lines else type(error).__name__

@@ -23,10 +23,11 @@ import torch
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
+from visionloop.training.pytorch.checkpoint import half, write
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.progress import Best, train_metrics, val_metrics
+from visionloop.training.trainers.ultralytics.progress import Stopper, train_metrics, val_metrics
 from visionloop.training.trainers.ultralytics.settings import check_stride
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
@@ -134,7 +135,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         super()._setup_train()
         config = self.job.config
         check_stride(config["imgsz"], int(self.stride))
-        self.stopper = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
+        self.stopper = Stopper(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._check_cache()
         # Without a label the library says 0, which would be a measurement.
         self.measures = self.whole_images or any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
@@ -291,9 +292,9 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def save_model(self) -> bool:
         """Writes and reports the epoch's checkpoint, and stops if the listener asks for it."""
         if self.stopper.epoch == self.epoch + 1:
-            self.best_model = checkpoint.half(self.ema.ema.state_dict())
+            self.best_model = half(self.ema.ema.state_dict())
         previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{self.epoch + 1}.pt"
-        checkpoint.write(self._state(), self.checkpoint)
+        write(self._state(), self.checkpoint)
         go_on = self.plan.listener.epoch(
             EpochReport(
                 epoch=self.epoch + 1,

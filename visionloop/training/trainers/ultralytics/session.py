@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.errors import Defect
 from visionloop.core.logs import LOGGER
-from visionloop.training.devices import CPU, Device, choose_device, device_name
+from visionloop.training.pytorch.device import resolve_device
+from visionloop.training.pytorch.workers import available_cpus, free_shared_memory, usable_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
-from visionloop.training.trainers.ultralytics.failures import first_line
 from visionloop.training.trainers.ultralytics.settings import settings
 from visionloop.training.trainers.ultralytics.tasks import TASKS
-from visionloop.training.trainers.ultralytics.workers import available_cpus, free_shared_memory, usable_workers
 
 
 def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> Path:
@@ -90,26 +88,6 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         "val": True,
         "split": "val",
     }
-
-
-def resolve_device(device: object) -> Device:
-    """The device to compute on: the first GPU if there is one and no other device is named.
-
-    Raises:
-        InvalidConfig: If a device is named that this process was not given, or that is not there.
-        SickMachine: If this pod was given GPUs, and torch can't use them.
-    """
-    if device_name(device) == CPU:
-        return choose_device(device, [], os.environ)  # a GPU is not even initialised
-    import torch
-
-    others = ["mps"] if torch.backends.mps.is_available() else []
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        gpus, reason = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], ""
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        gpus, reason = [], first_line(error)
-    return choose_device(device, gpus, os.environ, others=others, reason=reason)
 
 
 def starting_point(job: TrainingJob) -> str:

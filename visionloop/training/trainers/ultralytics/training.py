@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from visionloop.training.pytorch.checkpoint import half, read
+from visionloop.training.pytorch.history import plot_history
 from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import checkpoint, session
 from visionloop.training.trainers.ultralytics.environment import library
@@ -27,7 +29,7 @@ def train(job: TrainingJob, listener: Listener) -> TrainingResult:
     """
     library()
     with translated(job.batch, int(job.config["imgsz"])):
-        state = checkpoint.read(job.checkpoint) if job.checkpoint else None
+        state = read(job.checkpoint) if job.checkpoint else None
         last = job.checkpoint
         if last is None or state is None or not is_finished(state, job):
             last = session.run(job, listener, state)
@@ -41,10 +43,10 @@ def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
 
 def finalise(path: Path, job: TrainingJob) -> TrainingResult:
     """Writes the files of a training's result from its last epoch's checkpoint, and returns the result."""
-    state = checkpoint.read(path)
+    state = read(path)
     best, last = job.work / "best.pt", job.work / "last.pt"
     checkpoint.write_model(state, state["best"]["model"], best)
-    checkpoint.write_model(state, checkpoint.half(state["ema"]), last)
+    checkpoint.write_model(state, half(state["ema"]), last)
     return TrainingResult(
         best=best,
         last=last,
@@ -54,24 +56,3 @@ def finalise(path: Path, job: TrainingJob) -> TrainingResult:
         plots=[plot_history(state["history"], job.work / "results.png")],
         batch=state["batch"],
     )
-
-
-def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Draws losses and metrics over the epochs, and returns the picture's path."""
-    from matplotlib.figure import Figure
-
-    epochs = [entry["epoch"] for entry in history]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, metrics = figure.subplots(1, 2)
-    for part, names in (("train_metrics", ("loss",)), ("val_metrics", ("val_loss",))):
-        for name in names:
-            losses.plot(epochs, [entry[part].get(name) for entry in history], marker=".", label=name)
-    for name in history[-1]["val_metrics"]:
-        if "loss" not in name:
-            metrics.plot(epochs, [entry["val_metrics"].get(name) for entry in history], marker=".", label=name)
-    for axes, title in ((losses, "Loss"), (metrics, "Validation")):
-        axes.set(title=title, xlabel="epoch")
-        if axes.get_legend_handles_labels()[0]:  # without a label in val no metric is measured
-            axes.legend()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    return path
