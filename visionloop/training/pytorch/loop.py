@@ -1,0 +1,266 @@
+"""A training loop for libraries that bring models and no trainer of their own.
+
+Random numbers depend on the seed, the epoch and the batch or image that they are drawn for (`seeding`), gradients are never carried
+over an epoch's end, and the learning rate follows from the number of the step. So a training that is resumed after an epoch
+continues exactly like one that was never interrupted, whatever the number of processes that load images.
+
+Importing this module imports torch, so it is imported where a training starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.logs import LOGGER
+from visionloop.training.pytorch import checkpoint as checkpoints
+from visionloop.training.pytorch.best import Best
+from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.optimizers import Rates, optimizer_of
+from visionloop.training.pytorch.seeding import seed
+from visionloop.training.trainers import EpochReport, Listener, TrainingJob
+
+
+class Learner(Protocol):
+    """A library's model with its data: what the loop trains."""
+
+    #: On its device; only parameters that require gradients are trained.
+    model: nn.Module
+    train: TrainingBatches
+    #: Batches of the validation.
+    validation_batches: int
+    #: Whether val has ground truth: without it an epoch is not measured, and the best epoch is the last.
+    measures: bool
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The parts of the loss of a batch by name, each the mean over its images; the model is in training mode."""
+
+    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """Metrics of a model on val by the names of docs/contract.md, ``val_loss`` where it has one; ``on_batch(done)``."""
+
+    def description(self) -> dict[str, Any]:
+        """What a model file says of the model, as JSON knows it."""
+
+
+class Averaged:
+    """The moving average of a model's weights, which is validated and kept in the model's place; switched off it is the model."""
+
+    def __init__(self, model: nn.Module, decay: float | None) -> None:
+        """``decay`` is the share of the average that each step keeps, reached after some steps; None averages nothing."""
+        self._model, self._decay, self.updates = model, decay or 0.0, 0
+        self._average: AveragedModel | None = None
+        if decay is not None:
+            self._average = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model to validate and to keep."""
+        return self._model if self._average is None else self._average.module
+
+    def update(self) -> None:
+        """Moves the average towards the model, after each step."""
+        if self._average is not None:
+            self.updates += 1
+            self._average.update_parameters(self._model)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {} if self._average is None else {"updates": self.updates, "model": self._average.module.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state` returned."""
+        if self._average is not None:
+            self.updates = state["updates"]
+            self._average.module.load_state_dict(state["model"])
+            self._average.n_averaged.fill_(self.updates)
+
+    @torch.no_grad()
+    def _move(self, averages: Any, values: Any, _: Any) -> None:
+        # The first steps count more: an average of the random start would be worth nothing.
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), 1 - decay)
+            else:
+                average.copy_(value)
+
+
+@dataclass
+class Loop:
+    """Trains a learner. Epochs are 1-based."""
+
+    job: TrainingJob
+    learner: Learner
+    listener: Listener
+    #: Where models and batches are: ``cpu``, ``cuda:0`` …
+    device: torch.device
+    history: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        config = self.job.config
+        self._seed, self._epochs = int(config.get("seed", 0)), int(config["epochs"])
+        self._optimizer = optimizer_of(self.learner.model, config)
+        self._rates = Rates.of(config, steps=len(self.learner.train.steps), epochs=self._epochs)
+        self._clip = float(config.get("max_grad_norm") or 0)
+        mixed = bool(config.get("amp")) and self.device.type == "cuda"
+        self._autocast = torch.autocast(self.device.type, torch.float16, enabled=mixed)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=mixed)
+        decay = float(config["model_ema_decay"]) if config.get("model_ema") else None
+        self._averaged = Averaged(self.learner.model, decay)
+        self._best = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
+        self._best_model: Mapping[str, Tensor] = {}
+        self._first = 1
+        self._batches = len(self.learner.train) + self.learner.validation_batches
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues after the epoch of a checkpoint.
+
+        Raises:
+            InvalidReceipt: If the checkpoint is of another model.
+        """
+        try:
+            self.learner.model.load_state_dict(state["model"])
+            self._averaged.restore(state["average"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InvalidReceipt(
+                f"{self.job.checkpoint}: the checkpoint is of another model: remove it, and the training starts anew."
+            ) from error
+        if state["scaler"] and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+        self._best.epoch, self._best.value = state["best"]["epoch"], state["best"]["value"]
+        self._best_model = state["best"]["model"]
+        self.history = list(state["history"])
+        self._first = int(state["epoch"]) + 1
+
+    def run(self) -> Path:
+        """Trains to the end and returns the last epoch's checkpoint.
+
+        Raises:
+            InvalidConfig: If the training diverged; the last finite checkpoint was reported before.
+        """
+        if not self.learner.measures:
+            LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
+        for epoch in range(self._first, self._epochs + 1):
+            losses = self._train(epoch)
+            metrics = self._validate(epoch)
+            if self._report(epoch, losses, metrics):
+                break
+        if self.checkpoint is None:
+            raise InvalidReceipt(f"{self.job.checkpoint}: there is no epoch left to train: remove the checkpoint.")
+        return self.checkpoint
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        """Trains an epoch; returns the mean of each part of the loss."""
+        model, train = self.learner.model, self.learner.train
+        model.train()
+        totals: dict[str, Tensor] = {}
+        images, done, batches = 0, 0, train.of(epoch)
+        for number, sizes in enumerate(train.steps):
+            self._rates.set(self._optimizer, (epoch - 1) * len(train.steps) + number)
+            for size in sizes:
+                batch = next(batches)
+                seed(self._seed, epoch, "batch", done)
+                with self._autocast:
+                    losses = self.learner.losses(batch)
+                    loss = torch.stack(list(losses.values())).sum()
+                if not torch.isfinite(loss):
+                    self._diverged(epoch)
+                self._scaler.scale(loss * (size / sum(sizes))).backward()  # type: ignore[no-untyped-call]
+                for name, value in losses.items():
+                    totals[name] = (
+                        totals.get(name, torch.zeros((), device=value.device)) + value.detach().float() * size
+                    )
+                images, done = images + size, done + 1
+                self.listener.batch(epoch, done, self._batches)
+            self._step()
+        return {name: float(value) / images for name, value in totals.items()}
+
+    def _step(self) -> None:
+        if self._clip:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self.learner.model.parameters(), self._clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._averaged.update()
+
+    @torch.no_grad()
+    def _validate(self, epoch: int) -> dict[str, float]:
+        model = self._averaged.model
+        for module in {id(model): model, id(self.learner.model): self.learner.model}.values():
+            if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
+                self._diverged(epoch)
+        model.eval()
+        seed(self._seed, epoch, "validation")
+        first = len(self.learner.train)
+        return self.learner.validate(model, lambda done: self.listener.batch(epoch, first + done, self._batches))
+
+    def _report(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float]) -> bool:
+        """Writes and reports an epoch's checkpoint; returns whether the training ends."""
+        name = str(self.job.config["primary_metric"])
+        if any(not math.isfinite(value) for value in metrics.values()):
+            self._diverged(epoch)
+        stop = self._best(epoch, metrics.get(name) if self.learner.measures else None) or epoch == self._epochs
+        if self._best.epoch == epoch:
+            self._best_model = _copied(self._averaged.model)
+        rate = float(self._optimizer.param_groups[0]["lr"])
+        parts = losses if len(losses) > 1 else {}
+        train_metrics = {"loss": sum(losses.values()), **parts, "lr": rate}
+        self.history.append({"epoch": epoch, "train_metrics": train_metrics, "val_metrics": dict(metrics)})
+        previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
+        checkpoints.write(self._state(epoch, stop), self.checkpoint)
+        go_on = self.listener.epoch(
+            EpochReport(
+                epoch=epoch,
+                train_metrics=train_metrics,
+                val_metrics=metrics,
+                checkpoint=self.checkpoint,
+                best_epoch=self._best.epoch,
+                best_value=self._best.value,
+                stopping=stop,
+            )
+        )
+        if previous:
+            previous.unlink(missing_ok=True)
+        return stop or not go_on
+
+    def _state(self, epoch: int, finished: bool) -> dict[str, Any]:
+        return {
+            "epoch": epoch,
+            "finished": finished,
+            "batch": self.job.batch,
+            "model": self.learner.model.state_dict(),
+            "average": self._averaged.state(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "history": self.history,
+            "best": {"epoch": self._best.epoch, "value": self._best.value, "model": self._best_model},
+            "description": self.learner.description(),
+        }
+
+    def _diverged(self, epoch: int) -> None:
+        raise InvalidConfig(
+            f"Training diverged in epoch {epoch}: the loss or the weights are no longer finite; "
+            f"lower lr0 (now {self.job.config['lr0']})."
+        )
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def batches_of(loader: Any, on_batch: Callable[[int], None]) -> Iterator[Any]:
+    """The batches of a validation, each reported once it is done."""
+    for done, batch in enumerate(loader, 1):
+        yield batch
+        on_batch(done)

@@ -1,0 +1,30 @@
+"""The settings of every trainer with the loop here."""
+
+from __future__ import annotations
+
+from visionloop.training.pytorch.optimizers import OPTIMIZERS
+from visionloop.training.trainers import Setting
+
+#: How the weights move.
+OPTIMIZATION: dict[str, Setting] = {
+    "lr0": Setting(float, 0.01, "learning rate after the warm-up", minimum=1e-9, maximum=10.0),
+    "optimizer": Setting(str, "SGD", "name of the optimizer", choices=tuple(OPTIMIZERS)),
+    "lrf": Setting(float, 0.01, "learning rate at the end, as a share of lr0", minimum=0.0, maximum=1.0),
+    "momentum": Setting(float, 0.9, "momentum of SGD and RMSprop, beta1 of the others", minimum=0.0, maximum=0.9999),
+    "weight_decay": Setting(
+        float, 0.0005, "weight decay, of neither biases nor normalisations", minimum=0.0, maximum=1.0
+    ),
+    "warmup_epochs": Setting(
+        float, 3.0, "epochs of warm-up, half of the training at most", minimum=0.0, maximum=1000.0
+    ),
+    "cos_lr": Setting(bool, True, "let the learning rate follow a cosine, else a line"),
+    "max_grad_norm": Setting(
+        float, 10.0, "largest norm of the gradients; 0 does not limit it", minimum=0.0, maximum=1e6
+    ),
+    "model_ema": Setting(bool, True, "validate and keep a moving average of the weights"),
+    "model_ema_decay": Setting(
+        float, 0.9999, "share of the average that a step keeps, reached after some steps", minimum=0.0, maximum=0.999999
+    ),
+    "amp": Setting(bool, True, "mixed precision on a GPU"),
+    "deterministic": Setting(bool, True, "deterministic algorithms where torch has them"),
+}

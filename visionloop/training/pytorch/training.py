@@ -1,0 +1,131 @@
+"""Trains a job with the loop here, resumed or not, and makes its result from the last epoch's checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionloop.core.logs import LOGGER
+from visionloop.training.pytorch import checkpoint, models
+from visionloop.training.pytorch.device import resolve_device
+from visionloop.training.pytorch.failures import Further, translated
+from visionloop.training.pytorch.history import plot_history
+from visionloop.training.pytorch.seeding import seed
+from visionloop.training.pytorch.workers import available_cpus, free_shared_memory, usable_workers
+from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
+
+if TYPE_CHECKING:
+    import torch
+
+    from visionloop.training.pytorch.loop import Learner
+
+#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise: their number decides the order of a sum's terms, and so
+#: a result's last bits.
+THREADS = 1
+
+
+def set_threads() -> None:
+    """Sets the threads of torch on the processor."""
+    import torch
+
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(threads) if threads.isdecimal() and int(threads) else THREADS)
+
+
+def torch_device(device: object) -> torch.device:
+    """The device of the setting ``device``, in torch's words, with its threads set. Raises as `resolve_device`."""
+    import torch
+
+    chosen = resolve_device(device)
+    LOGGER.info("computing on %s", chosen.words)
+    set_threads()
+    return torch.device(f"cuda:{chosen.name}" if chosen.name.isdecimal() else chosen.name)
+
+
+def loading_workers(job: TrainingJob) -> int:
+    """How many processes load the images of a job, limited by this process's share of the machine."""
+    workers, reason = usable_workers(
+        int(job.config.get("workers", 0)),
+        job.batch,
+        int(job.config["imgsz"]),
+        available_cpus(),
+        free_shared_memory(),
+    )
+    if reason:
+        LOGGER.warning(reason)
+    return workers
+
+
+def train(
+    job: TrainingJob,
+    listener: Listener,
+    learner: Callable[[TrainingJob, torch.device], Learner],
+    further: Further = lambda error: None,
+) -> TrainingResult:
+    """Trains a job, or only finalises it if its checkpoint is from a finished training.
+
+    The result is always made from a checkpoint that was read back from its file, so a training that was interrupted ends
+    with the same bytes as one that was not.
+
+    Args:
+        job: The training's inputs.
+        listener: Receives batches and epochs, and may stop the training after an epoch.
+        learner: Makes the model and its data, on a device.
+        further: Recognises what the library itself raises.
+
+    Raises:
+        OutOfMemory: If the GPU's memory is used up.
+        SickMachine: If the GPU is lost, or the disk full.
+        Transient: If a process that loads images died.
+        InvalidConfig: If training diverged; the last finite checkpoint was reported.
+    """
+    with translated(job.batch, int(job.config["imgsz"]), further):
+        state = checkpoint.read(job.checkpoint) if job.checkpoint else None
+        last = job.checkpoint
+        if last is None or state is None or not is_finished(state, job):
+            last = _run(job, listener, learner, state)
+        return finalise(last, job)
+
+
+def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
+    """Whether a checkpoint is the last one: all epochs done, or stopped early."""
+    return bool(state["finished"]) or state["epoch"] >= int(job.config["epochs"])
+
+
+def _run(
+    job: TrainingJob,
+    listener: Listener,
+    learner: Callable[[TrainingJob, torch.device], Learner],
+    state: Mapping[str, Any] | None,
+) -> Path:
+    import torch
+
+    from visionloop.training.pytorch.loop import Loop
+
+    device = torch_device(job.config.get("device"))
+    # Where there is no deterministic algorithm, torch warns and takes the other one.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(bool(job.config.get("deterministic", True)), warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    seed(job.config.get("seed", 0), "start")
+    loop = Loop(job, learner(job, device), listener, device)
+    if state:
+        loop.restore(state)
+    return loop.run()
+
+
+def finalise(path: Path, job: TrainingJob) -> TrainingResult:
+    """Writes the files of a training's result from its last epoch's checkpoint, and returns the result."""
+    state = checkpoint.read(path)
+    last = state["average"].get("model") or state["model"]
+    return TrainingResult(
+        best=models.write(state["best"]["model"], state["description"], job.work / f"best{models.SUFFIX}"),
+        last=models.write(last, state["description"], job.work / f"last{models.SUFFIX}"),
+        best_epoch=state["best"]["epoch"],
+        epochs=state["epoch"],
+        history=state["history"],
+        plots=[plot_history(state["history"], job.work / "results.png")],
+        batch=state["batch"],
+    )
