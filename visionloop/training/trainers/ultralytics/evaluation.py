@@ -11,13 +11,14 @@ import numpy
 
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.view import read_crowds
+from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.trainers import ClassCurves, Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
-from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure, task_of_library
+from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure, task_of_library
 
 #: Names of the library's metrics for one class, in its order.
 CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
@@ -87,7 +88,9 @@ def evaluate(
                 "verbose": False,
             },
         )
-        if not isinstance(validator, ClassValidation):
+        if isinstance(validator, ClassValidation):
+            validator.measurement = ImageMeasurement(classes, split)
+        else:
             validator.crowds = {
                 f"{dataset.absolute()}/{path}": [Crowd(None, crowd.box) for crowd in found]
                 if len(classes) == 1
@@ -97,16 +100,14 @@ def evaluate(
         results = validator(model=loaded.model)
     measured = val_metrics(results)
     if isinstance(validator, ClassValidation):
-        evaluation = _of_images(validator, measured, classes, split)
+        # The library's own figures, which differ in single precision's last digits.
+        evaluation = replace(validator.measurement.evaluation(), metrics=measured)
     else:
         evaluation = _of_objects(validator, measured, TASKS[task].measures, classes, split)
     return replace(
         evaluation,
         classes=classes,
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
-        right=validator.right,
-        wrong=validator.wrong,
-        resampled=validator.resampled,
     )
 
 
@@ -129,23 +130,10 @@ def _of_objects(
         not_measured=unlabelled,
         not_measured_per_class={name: absent for name in classes if name not in per_class},
         images=validator.seen,
+        right=validator.right,
+        wrong=validator.wrong,
+        resampled=validator.resampled,
         curves=class_curves(part, classes) if per_class else {},
-    )
-
-
-def _of_images(validator: Any, measured: Mapping[str, float], classes: Sequence[str], split: str) -> Evaluation:
-    """What was measured of whole images, over all and by the true class."""
-    true, ranks = numpy.array(validator.true), numpy.array(validator.ranks)
-    per_class = {
-        classes[index]: {name: float((ranks[true == index] < within).mean()) for name, within in WITHIN.items()}
-        for index in numpy.unique(true).tolist()
-    }
-    absent = dict.fromkeys(WITHIN, f"the split {split} has no image of this class")
-    return Evaluation(
-        metrics=dict(measured),
-        per_class=per_class,
-        not_measured_per_class={name: absent for name in classes if name not in per_class},
-        images=len(true),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.training.measurement import WITHIN
 from visionloop.training.trainers.ultralytics.environment import library
 
 
@@ -62,9 +63,6 @@ class LibraryTask:
         """The class of the task's validation."""
         return getattr(getattr(library().models.yolo, self.name), self.validator)
 
-
-#: Among how many of the likeliest classes of an image the true one must be.
-WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
 
 _BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
 

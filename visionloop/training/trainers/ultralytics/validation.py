@@ -14,9 +14,10 @@ import numpy
 from numpy.typing import NDArray
 
 from visionloop.data.annotations.crowds import Crowd, lies_in
+from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.resampling import Matches
-from visionloop.training.trainers.ultralytics.tasks import TASKS, WITHIN, Measure
+from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure
 
 BaseValidator = library().engine.validator.BaseValidator
 
@@ -25,19 +26,11 @@ CONFUSION_CONFIDENCE = 0.25
 
 
 class Validation(BaseValidator):  # type: ignore[misc,valid-type]
-    """Overrides the library's validation for every task; `validation_class` combines it with the validator of a task.
-
-    Attributes:
-        right: Confidences of what is right: detections that match a true object of their class with an overlap of at least
-            0.5 (of boxes, masks or keypoints, whatever the task is about), or images whose likeliest class is the true one.
-        wrong: Confidences of all others.
-    """
+    """Overrides the library's validation for every task; `validation_class` combines it with the validator of a task."""
 
     def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
         """``on_batch`` is called with the number of batches done and the total; ``arguments`` are the library's own."""
         super().__init__(**arguments)
-        # A split may have tens of millions of detections: eight bytes for each.
-        self.right, self.wrong = array("d"), array("d")
         self.callbacks.clear()  # no integration is called
         self.callbacks["on_val_batch_end"] = [
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
@@ -62,6 +55,9 @@ class ObjectValidation(Validation):
         measures: How objects are compared, the one that the task is about last.
         matches: By a measure's prefix the matches themselves, from which a part of the split can be measured.
         crowds: The crowd regions by image file.
+        right: Confidences of detections that match a true object of their class with an overlap of at least 0.5 (of boxes,
+            masks or keypoints, whatever the task is about).
+        wrong: Confidences of all others.
     """
 
     measures: tuple[Measure, ...]
@@ -71,6 +67,8 @@ class ObjectValidation(Validation):
         super().__init__(on_batch, **arguments)
         self.matches: dict[str, Matches] = {}
         self.crowds: Mapping[str, Sequence[Crowd]] = {}
+        # A split may have tens of millions of detections: eight bytes for each.
+        self.right, self.wrong = array("d"), array("d")
 
     def init_metrics(self, model: Any) -> None:
         """Makes the confusion matrix count only detections with at least `CONFUSION_CONFIDENCE`."""
@@ -124,36 +122,19 @@ class ClassValidation(Validation):
     """That of classification.
 
     Attributes:
-        ranks: By image how many classes were found likelier than the true one.
-        true: By image the true class.
+        measurement: What every trainer measures of whole images; to be set before the validation.
     """
 
-    def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
-        """The arguments are those of `Validation`."""
-        super().__init__(on_batch, **arguments)
-        self.ranks, self.true = array("l"), array("l")
+    measurement: ImageMeasurement
 
     def build_dataset(self, img_path: str) -> Any:
         """The library's dataset; a class is the position of its folder, since the folders' names are not the classes'."""
         return library().data.ClassificationDataset(img_path, self.args, augment=False, prefix=self.args.split)
 
     def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
-        """Keeps which images were right, and the confidence of their likeliest class."""
+        """Measures a batch."""
         super().update_metrics(preds, batch)
-        scores, true = preds.float().cpu().numpy(), batch["cls"].cpu().numpy().astype(int)
-        order = numpy.argsort(-scores, axis=1, kind="stable")
-        ranks = (order == true[:, None]).argmax(axis=1)
-        best = scores.max(axis=1)
-        self.ranks.extend(ranks.tolist())
-        self.true.extend(true.tolist())
-        self.right.extend(best[ranks == 0].tolist())
-        self.wrong.extend(best[ranks > 0].tolist())
-
-    def resampled(self, name: str, weights: NDArray[Any]) -> float | None:
-        """A metric where image i counts ``weights[i]`` times; None for one that is not measured so."""
-        within = WITHIN.get(name)
-        total = int(weights.sum())
-        return None if within is None or not total else float((numpy.array(self.ranks) < within) @ weights / total)
+        self.measurement.add(preds.float().cpu().numpy(), batch["cls"].cpu().numpy())
 
 
 @functools.cache
