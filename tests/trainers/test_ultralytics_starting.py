@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from visionloop.training import starting as classes_of
 from visionloop.training.trainers.ultralytics import starting
 from visionloop.training.trainers.ultralytics.environment import library
 
@@ -25,7 +26,12 @@ def told(caplog: pytest.LogCaptureFixture, *arguments: Any) -> list[str]:
 
 
 def test_classes_are_found_by_name_then_without_case_and_white_space() -> None:
-    assert starting.rows({0: "Car", 1: "car", 2: " van ", 3: "bus"}, ["car", "VAN", "Car", "lorry"]) == [1, 2, 0, None]
+    assert classes_of.rows({0: "Car", 1: "car", 2: " van ", 3: "bus"}, ["car", "VAN", "Car", "lorry"]) == [
+        1,
+        2,
+        0,
+        None,
+    ]
 
 
 def test_new_and_dropped_classes_are_told(caplog: pytest.LogCaptureFixture) -> None:

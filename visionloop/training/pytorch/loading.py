@@ -37,9 +37,11 @@ class BatchOrder(Sampler[list[int]]):
         self.steps = [parts(size, batch) for size in parts(images, effective)]
 
     def __len__(self) -> int:
+        """The number of batches of an epoch."""
         return sum(map(len, self.steps))
 
     def __iter__(self) -> Iterator[list[int]]:
+        """The indices of each batch."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(self.images, generator=generator).tolist()
         start = 0
@@ -61,6 +63,7 @@ class Seeded(Dataset[Any]):
         self.samples, self.seed, self.epoch = samples, seed, 1
 
     def __getitem__(self, index: int) -> Any:
+        """An image, with random numbers of its own."""
         seed(self.seed, self.epoch, index)
         return self.samples[index]
 
@@ -104,6 +107,7 @@ class TrainingBatches:
         return self._order.steps
 
     def __len__(self) -> int:
+        """The number of batches of an epoch."""
         return len(self._order)
 
     def of(self, epoch: int) -> Iterator[Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,20 +92,20 @@ class Averaged:
                 average.copy_(value)
 
 
-@dataclass
 class Loop:
-    """Trains a learner. Epochs are 1-based."""
+    """Trains a learner. Epochs are 1-based.
 
-    job: TrainingJob
-    learner: Learner
-    listener: Listener
-    #: Where models and batches are: ``cpu``, ``cuda:0`` …
-    device: torch.device
-    history: list[dict[str, Any]] = field(default_factory=list)
-    checkpoint: Path | None = None
+    Attributes:
+        history: An entry for each epoch so far, as `TrainingResult` has it.
+        checkpoint: That of the last epoch of this process; None before the first.
+    """
 
-    def __post_init__(self) -> None:
-        config = self.job.config
+    def __init__(self, job: TrainingJob, learner: Learner, listener: Listener, device: torch.device) -> None:
+        """``device`` is where the learner's model is."""
+        self.job, self.learner, self.listener, self.device = job, learner, listener, device
+        self.history: list[dict[str, Any]] = []
+        self.checkpoint: Path | None = None
+        config = job.config
         self._seed, self._epochs = int(config.get("seed", 0)), int(config["epochs"])
         self._optimizer = optimizer_of(self.learner.model, config)
         self._rates = Rates.of(config, steps=len(self.learner.train.steps), epochs=self._epochs)

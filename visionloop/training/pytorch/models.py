@@ -46,10 +46,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """
     description = describe(path)
     if description is None:
-        raise InvalidReceipt(f"The model {path} can't be loaded: train it again.")
+        raise unusable(path)
     from safetensors.torch import load_file
 
     return description, load_file(path)
+
+
+def unusable(path: Path) -> InvalidReceipt:
+    """The error for a file that is not the model that it should be."""
+    return InvalidReceipt(f"The model {path} can't be loaded: train it again.")
 
 
 def describe(path: Path) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def loading_workers(job: TrainingJob) -> int:
 def train(
     job: TrainingJob,
     listener: Listener,
-    learner: Callable[[TrainingJob, torch.device], Learner],
+    learner: Callable[[TrainingJob, torch.device, Listener], Learner],
     further: Further = lambda error: None,
 ) -> TrainingResult:
     """Trains a job, or only finalises it if its checkpoint is from a finished training.
@@ -72,7 +72,7 @@ def train(
     Args:
         job: The training's inputs.
         listener: Receives batches and epochs, and may stop the training after an epoch.
-        learner: Makes the model and its data, on a device.
+        learner: Makes the model and its data, on a device, and reports the images.
         further: Recognises what the library itself raises.
 
     Raises:
@@ -97,7 +97,7 @@ def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
 def _run(
     job: TrainingJob,
     listener: Listener,
-    learner: Callable[[TrainingJob, torch.device], Learner],
+    learner: Callable[[TrainingJob, torch.device, Listener], Learner],
     state: Mapping[str, Any] | None,
 ) -> Path:
     import torch
@@ -110,7 +110,7 @@ def _run(
     torch.use_deterministic_algorithms(bool(job.config.get("deterministic", True)), warn_only=True)
     torch.backends.cudnn.benchmark = False
     seed(job.config.get("seed", 0), "start")
-    loop = Loop(job, learner(job, device), listener, device)
+    loop = Loop(job, learner(job, device, listener), listener, device)
     if state:
         loop.restore(state)
     return loop.run()

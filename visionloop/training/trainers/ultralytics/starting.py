@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from visionloop.core.logs import notice
-from visionloop.data.sentences import printable
-
-#: How many names a notice lists.
-NAMED = 5
+from visionloop.training import starting as classes_of
 
 #: The standard deviation of the weights of a class that is new.
 FRESH = 0.01
@@ -30,24 +27,7 @@ def tell(weights: Any, given: str, classes: Sequence[str], keypoints: Sequence[s
             f"train: the starting weights {given} find {shape[0]} keypoints and the dataset has {len(keypoints)}, so what finds "
             "them is trained anew; the rest goes on from the weights."
         )
-    names = _names(weights)
-    if not names:
-        return
-    found = rows(names, classes)
-    new = [name for name, row in zip(classes, found, strict=True) if row is None]
-    dropped = [name for index, name in sorted(names.items()) if index not in found]
-    if new or dropped:
-        notice(
-            f"train: of the classes of the starting weights {given} {len(classes) - len(new)} go on by their names; "
-            f"{_listed(new)} new, {_listed(dropped)} dropped."
-        )
-
-
-def rows(names: Mapping[int, str], classes: Sequence[str]) -> list[int | None]:
-    """The index in the starting weights of each class: by its exact name, else without case and white space at its ends."""
-    exact = {name: index for index, name in sorted(names.items(), reverse=True)}
-    loose = {_plain(name): index for index, name in sorted(names.items(), reverse=True)}
-    return [exact.get(name, loose.get(_plain(name))) for name in classes]
+    classes_of.tell(given, _names(weights), classes)
 
 
 def map_classes(model: Any, weights: Any, classes: Sequence[str]) -> None:
@@ -64,7 +44,7 @@ def map_classes(model: Any, weights: Any, classes: Sequence[str]) -> None:
     import torch
 
     with torch.no_grad():
-        for index, row in enumerate(rows(names, classes)):
+        for index, row in enumerate(classes_of.rows(names, classes)):
             if row is None:
                 # Of as many classes the library copies the rows by their numbers: this one was another class's.
                 torch.nn.init.normal_(target.weight[index], std=FRESH)
@@ -85,14 +65,3 @@ def _names(weights: Any) -> dict[int, str]:
 def _last_layer(model: Any) -> Any:
     layers = getattr(model, "model", None)
     return getattr(layers[-1], "linear", None) if layers is not None else None
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower()
-
-
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return "none is"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(map(printable, names[:NAMED]))}{more} {'is' if len(names) == 1 else 'are'}"

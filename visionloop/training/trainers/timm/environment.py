@@ -1,0 +1,31 @@
+"""The library's environment: offline and without telemetry. `library` is the only way in which timm is imported."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.training.pytorch.failures import first_line, has
+
+#: Read by the hub's client, which the library brings: nothing is fetched or sent.
+VARIABLES = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@functools.cache
+def library() -> Any:
+    """The timm package, imported into a prepared environment."""
+    os.environ.update(VARIABLES)
+    import timm
+
+    return timm
+
+
+def recognised(error: BaseException) -> VisionloopError | None:
+    """The error of `visionloop.core.errors` for an exception of the library, None if it is not recognised."""
+    if has(str(error), ("Expected more than 1 value per channel",)):
+        return InvalidDataset("The split train has one image alone, and a batch needs two: give it more.")
+    if isinstance(error, AssertionError) and has(str(error), ("doesn't match model", "Input height", "divisible")):
+        return InvalidConfig(f"imgsz does not fit the model: {first_line(error)}")
+    return None

@@ -1,0 +1,133 @@
+"""Models by architecture, what a model file says of them, and the pictures that they take. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
+from visionloop.training.pytorch import models
+from visionloop.training.trainers.timm.environment import library
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of its model.
+
+    Attributes:
+        architecture: The library's name.
+        classes: Class names by index.
+        imgsz: Side of the square input in pixels.
+        mean: Of each channel of an input, from 0 to 1.
+        std: Of each channel.
+        interpolation: How pictures are scaled.
+        crop_pct: The part of a scaled picture's side that is looked at.
+    """
+
+    architecture: str
+    classes: Sequence[str]
+    imgsz: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    interpolation: str
+    crop_pct: float
+
+    @classmethod
+    def of(cls, architecture: str, classes: Sequence[str], imgsz: int) -> Description:
+        """That of a new model: its pictures are prepared as those of the library's own weights are.
+
+        Raises:
+            InvalidConfig: If the library has no such architecture.
+        """
+        timm = library()
+        if not timm.is_model(architecture):
+            raise InvalidConfig(f"model {architecture} is not an architecture that timm brings: give one of its names.")
+        data = timm.data.resolve_data_config({}, pretrained_cfg=_defaults(architecture).to_dict())
+        return cls(
+            architecture,
+            list(classes),
+            imgsz,
+            list(data["mean"]),
+            list(data["std"]),
+            str(data["interpolation"]),
+            float(data["crop_pct"]),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The description as JSON knows it."""
+        return asdict(self)
+
+    def transform(self) -> Callable[[Any], torch.Tensor]:
+        """Makes an input of a picture: scaled, cropped in the middle, normalised."""
+        made: Callable[[Any], torch.Tensor] = library().data.create_transform(
+            self.imgsz, interpolation=self.interpolation, mean=self.mean, std=self.std, crop_pct=self.crop_pct
+        )
+        return made
+
+    def training_transform(self, config: Mapping[str, Any]) -> Callable[[Any], torch.Tensor]:
+        """Makes an input of a picture for training, by the settings of augmentation."""
+        recipe = config["aa"]
+        made: Callable[[Any], torch.Tensor] = library().data.create_transform(
+            self.imgsz,
+            is_training=True,
+            scale=(float(config["scale"]), 1.0),
+            hflip=float(config["hflip"]),
+            vflip=float(config["vflip"]),
+            color_jitter=float(config["color_jitter"]) or None,
+            auto_augment=None if recipe == "none" else recipe,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            re_prob=float(config["reprob"]),
+            re_mode=config["remode"],
+            re_count=int(config["recount"]),
+        )
+        return made
+
+    def build(self, **arguments: float) -> nn.Module:
+        """A model with random weights.
+
+        Raises:
+            InvalidConfig: If the architecture can't be built for this image size.
+        """
+        if _defaults(self.architecture).fixed_input_size:
+            arguments["img_size"] = self.imgsz
+        try:
+            model: nn.Module = library().create_model(
+                self.architecture, pretrained=False, num_classes=len(self.classes), **arguments
+            )
+        except TypeError as error:
+            named = next((name for name in ("drop_path_rate", "drop_rate") if f"'{name}'" in str(error)), None)
+            if named is None or named not in arguments:
+                raise
+            notice(f"train: the architecture {self.architecture} takes no {named}, so it is not used.")
+            return self.build(**{name: value for name, value in arguments.items() if name not in (named, "img_size")})
+        except AssertionError as error:
+            raise InvalidConfig(f"imgsz {self.imgsz} does not fit the model {self.architecture}: {error}") from error
+        return model
+
+
+def _defaults(architecture: str) -> Any:
+    return library().get_pretrained_cfg(architecture) or library().models.PretrainedCfg()
+
+
+def load(path: Path) -> tuple[Description, nn.Module]:
+    """The description and the model of a model file, ready to predict.
+
+    Raises:
+        InvalidReceipt: If it is none, or of another library.
+    """
+    values, weights = models.read(path)
+    try:
+        description = Description(**values)
+        model = description.build()
+        model.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        raise models.unusable(path) from error
+    return description, model.eval()

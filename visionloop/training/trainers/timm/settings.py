@@ -1,0 +1,156 @@
+"""The settings of classification, by the names of timm's training script, and the library's own names for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration.values import shown
+from visionloop.training.pytorch.settings import OPTIMIZATION
+from visionloop.training.trainers import Setting
+
+#: The library's names of settings that are called here as in its training script.
+SYNONYMS = {
+    "auto_augment": "aa",
+    "re_prob": "reprob",
+    "re_mode": "remode",
+    "re_count": "recount",
+    "drop": "drop_rate",
+    "drop_path": "drop_path_rate",
+    "mixup": "mixup_alpha",
+    "cutmix": "cutmix_alpha",
+    "smoothing": "label_smoothing",
+    "opt": "optimizer",
+    "lr": "lr0",
+    "clip_grad": "max_grad_norm",
+}
+
+#: What ``augment: false`` switches off, and the value of each that means off.
+AUGMENTATIONS: dict[str, float | str] = {
+    "aa": "none",
+    "reprob": 0.0,
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+    "hflip": 0.0,
+    "vflip": 0.0,
+    "color_jitter": 0.0,
+    "scale": 1.0,
+}
+
+#: A recipe of automatic augmentation: its kind, then numbers with their names.
+_RECIPE = re.compile(r"none|(rand|augmix|3a|original|originalr|v0|v0r)(-[a-z]+\d+(\.\d+)?)*")
+
+
+def _share(default: float, description: str) -> Setting:
+    return Setting(float, default, description, minimum=0.0, maximum=1.0)
+
+
+_SETTINGS: dict[str, Setting] = {
+    "model": Setting(
+        str,
+        "resnet18",
+        "starting weights: a bare name, a path, s3://…, file://…, models:/NAME@alias, or an architecture's YAML name",
+    ),
+    "imgsz": Setting(int, 224, "side of the square input in pixels, a multiple of 32", minimum=32, maximum=8192),
+    # Augmentation
+    "aa": Setting(str, "rand-m9-mstd0.5", "recipe of automatic augmentation, such as rand-m9-mstd0.5; none for none"),
+    "reprob": _share(0.25, "probability of erasing a part of an image"),
+    "remode": Setting(str, "pixel", "what is put there", choices=("const", "rand", "pixel")),
+    "recount": Setting(int, 1, "how many parts are erased", minimum=1, maximum=100),
+    "mixup_alpha": Setting(float, 0.8, "strength of blending two images; 0 blends none", minimum=0.0, maximum=100.0),
+    "cutmix_alpha": Setting(
+        float, 1.0, "strength of pasting a part of another image; 0 pastes none", minimum=0.0, maximum=100.0
+    ),
+    "mixup_prob": _share(1.0, "probability of one of the two in a batch"),
+    "mixup_switch_prob": _share(0.5, "probability of pasting in place of blending, where both are switched on"),
+    "hflip": _share(0.5, "probability of a left-right flip"),
+    "vflip": _share(0.0, "probability of an upside-down flip"),
+    "color_jitter": _share(0.4, "largest change of colours, as a share; used where aa is none"),
+    "scale": Setting(
+        float, 0.08, "least share of an image's area that a crop of it has; 1 crops nothing", minimum=0.01, maximum=1.0
+    ),
+    # Regularisation
+    "drop_rate": Setting(float, 0.0, "share of the last features that is dropped", minimum=0.0, maximum=0.99),
+    "drop_path_rate": Setting(float, 0.1, "share of the residual paths that is dropped", minimum=0.0, maximum=0.99),
+    "label_smoothing": Setting(
+        float, 0.1, "share of a label that is spread over all classes", minimum=0.0, maximum=0.99
+    ),
+    "class_weights": Setting(
+        str,
+        "none",
+        "weights of the classes in the loss: balanced is by the inverse of their number of images; not with mixup or cutmix",
+        choices=("none", "balanced"),
+    ),
+    "freeze": Setting(
+        str, "none", "what is not trained: backbone is all but the last layer", choices=("none", "backbone")
+    ),
+    **OPTIMIZATION,
+}
+
+
+def settings() -> Mapping[str, Setting]:
+    """The settings in addition to, and in place of, the basic ones."""
+    return _SETTINGS
+
+
+def normalise(values: dict[str, Any]) -> dict[str, Any]:
+    """Maps the library's own names, switches augmentations off where ``augment`` is false, and checks the recipe.
+
+    Raises:
+        InvalidConfig: If a setting stands there under two names, contradicts ``augment``, or ``aa`` is no recipe.
+    """
+    values = dict(values)
+    for name, ours in SYNONYMS.items():
+        if name not in values:
+            continue
+        if ours in values and values[ours] != values[name]:
+            raise InvalidConfig(
+                f"{name} {shown(values[name])} and {ours} {shown(values[ours])} are the same setting with two values: give {ours} alone."
+            )
+        values[ours] = values.pop(name)
+    if "optimizer" in values:
+        values["optimizer"] = _spelled(values["optimizer"])
+    if "aa" in values:
+        values["aa"] = _recipe(values["aa"])
+    if str(values.get("augment", True)).strip().lower() in ("false", "0"):
+        _switch_off(values)
+    mixed = any(_number(values.get(name, _SETTINGS[name].default)) for name in ("mixup_alpha", "cutmix_alpha"))
+    if values.get("class_weights") == "balanced" and mixed:
+        raise InvalidConfig(
+            "class_weights is balanced, but mixup_alpha and cutmix_alpha blend images of several classes: set both to 0, or leave class_weights out."
+        )
+    return values
+
+
+def _number(value: object) -> float:
+    """A value as a number; 0 for one that is none, which is refused by its own rule."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return 0.0
+
+
+def _spelled(value: object) -> object:
+    """An optimizer's name as torch spells it: ``adamw`` is ``AdamW``."""
+    spelled = {name.lower(): name for name in _SETTINGS["optimizer"].choices}
+    return spelled.get(str(value).strip().lower(), value)
+
+
+def _recipe(value: object) -> str:
+    recipe = str(value).strip().lower()
+    if recipe in ("", "false"):
+        return "none"
+    if _RECIPE.fullmatch(recipe) is None:
+        raise InvalidConfig(f"aa is {shown(value)}: give a recipe such as rand-m9-mstd0.5, augmix-m5 or v0, or none.")
+    return recipe
+
+
+def _switch_off(values: dict[str, Any]) -> None:
+    for name, off in AUGMENTATIONS.items():
+        if name in values and values[name] != off:
+            raise InvalidConfig(
+                f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
+            )
+        values[name] = off
