@@ -1,0 +1,112 @@
+"""Labelled images as the models take them. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.decoding import Undecodable, decode
+from visionloop.training import labels
+from visionloop.training.trainers.torchvision import pictures
+from visionloop.training.trainers.torchvision.pictures import Objects, Pixels
+
+#: An input, 3 × side × side bytes, its objects, and width and height of the picture in it.
+Sample = tuple[torch.Tensor, Objects, tuple[int, int]]
+
+#: Moves, scales and recolours a picture with its objects.
+Augmentation = Callable[[Pixels, Objects], tuple[Pixels, Objects]]
+
+
+class LabelledImages(Dataset[Sample]):
+    """The images of a split.
+
+    Attributes:
+        files: The images, sorted.
+        labels: Those of each.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, task: str, side: int, keypoints: int = 0, augment: Augmentation | None = None
+    ) -> None:
+        """Lists the images and reads all labels.
+
+        Args:
+            folder: The dataset folder.
+            split: The split.
+            task: ``detection``, ``segmentation`` or ``pose``.
+            side: Of the square input in pixels.
+            keypoints: For pose the number of keypoints.
+            augment: What is done to a picture for training; None only pads it.
+
+        Raises:
+            InvalidDataset: If there is no image.
+            InvalidReceipt: If a label is none that convert writes.
+        """
+        self.files = labels.images(folder, split)
+        self.labels = labels.read(folder, split, self.files, task, keypoints)
+        self._side, self._augment = side, augment
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        """An input. Raises InvalidDataset if the image can't be decoded."""
+        try:
+            whole = decode(self.files[index].read_bytes())
+        except Undecodable as error:
+            raise InvalidDataset(f"{self.files[index].name} is {error}; replace it, or leave it out.") from error
+        pixels, _, _ = pictures.fitted(whole, self._side)
+        size = (pixels.shape[1], pixels.shape[0])
+        objects = pictures.placed(self.labels[index], *size)
+        if self._augment is None:
+            pixels = pictures.padded(pixels, self._side)
+        else:
+            pixels, objects = self._augment(pixels, objects)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), objects, size
+
+
+def collate(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Objects], list[tuple[int, int]]]:
+    """A batch: inputs, N × 3 × side × side, and the objects and the picture's size of each."""
+    inputs, objects, sizes = zip(*samples, strict=True)
+    return torch.stack(inputs), list(objects), list(sizes)
+
+
+def target(objects: Objects, task: str, side: int, background: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Objects as torchvision's models take them; an object without an area is none to learn from.
+
+    Args:
+        objects: The objects of an input.
+        task: ``detection``, ``segmentation`` or ``pose``.
+        side: Of the input.
+        background: What is added to a class's number.
+        device: Where the tensors are put.
+    """
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    kept: NDArray[np.bool_] = (sides[:, 0] > 0) & (sides[:, 1] > 0)
+    values: dict[str, Any] = {"boxes": objects.boxes[kept], "labels": objects.classes[kept] + background}
+    if objects.polygons:
+        values["masks"] = pictures.drawn(
+            [part for part, keep in zip(objects.polygons, kept, strict=True) if keep], side
+        )
+    if objects.keypoints is not None:
+        values["keypoints"] = objects.keypoints[kept]
+    return {name: torch.from_numpy(np.ascontiguousarray(value)).to(device) for name, value in values.items()}
+
+
+def augmentation(config: Mapping[str, Any], side: int, flip: Sequence[int]) -> Augmentation | None:
+    """What is done to a training's pictures by its settings; None for nothing."""
+    if not config["augment"]:
+        return None
+
+    def augment(pixels: Pixels, objects: Objects) -> tuple[Pixels, Objects]:
+        return pictures.augmented(pixels, objects, side, config, flip)
+
+    return augment

@@ -1,0 +1,162 @@
+"""A detector in training. Importing this module imports torch and torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
+from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.starting import Starting, fill, read
+from visionloop.training.pytorch.training import loading_workers
+from visionloop.training.trainers import Listener, TrainingJob
+from visionloop.training.trainers.torchvision import names
+from visionloop.training.trainers.torchvision.dataset import LabelledImages, augmentation, collate, target
+from visionloop.training.trainers.torchvision.measuring import measured
+from visionloop.training.trainers.torchvision.model import Description, Limits, backbone_parameters
+
+#: The library's names of the parts of its loss, and ours.
+LOSSES = {
+    "classification": "cls_loss",
+    "bbox_regression": "box_loss",
+    "bbox_ctrness": "centre_loss",
+    "loss_classifier": "cls_loss",
+    "loss_box_reg": "box_loss",
+    "loss_mask": "mask_loss",
+    "loss_keypoint": "pose_loss",
+    "loss_objectness": "proposal_loss",
+    "loss_rpn_box_reg": "proposal_box_loss",
+}
+
+
+class Detector:
+    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
+
+    def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
+        """Builds the model and reads the labels.
+
+        Raises:
+            InvalidConfig: If the starting weights are not the architecture's, or of another task.
+            InvalidDataset: If a split has no image.
+        """
+        config, side = job.config, int(job.config["imgsz"])
+        self._job, self._device = job, device
+        weights = read(job.weights, str(config["model"])) if job.weights else None
+        self._about = Description(
+            architecture=_architecture(job, weights),
+            task=job.task,
+            classes=list(job.classes),
+            imgsz=side,
+            keypoints=list(job.keypoints),
+            iou=float(config["iou"]),
+            max_det=int(config["max_det"]),
+        )
+        self.model = self._about.build(Limits(float(config["conf"]), self._about.iou, self._about.max_det))
+        if weights:
+            _tell_keypoints(weights, job.keypoints)
+            fill(self.model, _named(weights, self._about), self._about.heads(), job.classes)
+        if config["freeze"] == "backbone":
+            for parameter in backbone_parameters(self.model):
+                parameter.requires_grad = False
+        self.model.to(device)
+        points = len(job.keypoints)
+        samples = LabelledImages(job.dataset, "train", job.task, side, points, augmentation(config, side, job.flip))
+        self._validation = LabelledImages(job.dataset, "val", job.task, side, points)
+        listener.images("train", samples.files)
+        listener.images("val", self._validation.files)
+        self.measures = any(len(label.classes) for label in self._validation.labels)
+        self._workers = loading_workers(job)
+        self.train = TrainingBatches(
+            samples,
+            images=len(samples),
+            effective=int(config["batch"]),
+            batch=job.batch,
+            seed=int(config.get("seed", 0)),
+            workers=self._workers,
+            pinned=device.type == "cuda",
+            collate=collate,
+        )
+        self.validation_batches = -(-len(self._validation) // job.batch)
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The parts of the library's loss."""
+        inputs, objects, _ = batch
+        about = self._about
+        targets = [target(of, about.task, about.imgsz, about.background, self._device) for of in objects]
+        images = inputs.to(self._device, non_blocking=True).float() / 255
+        losses: dict[str, Tensor] = self.model(list(images), targets)
+        return {LOSSES[name]: value for name, value in losses.items()}
+
+    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """The metrics on val; none without a label."""
+        measurement = measured(
+            model,
+            self._about,
+            self._validation,
+            "val",
+            batch=self._job.batch,
+            workers=self._workers,
+            device=self._device,
+            on_batch=lambda done, _: on_batch(done),
+        )
+        return measurement.metrics()
+
+    def description(self) -> dict[str, Any]:
+        """What a model file says of the model."""
+        return self._about.as_json()
+
+
+def _architecture(job: TrainingJob, weights: Starting | None) -> str:
+    """The architecture of a job's model: that of the weights, where they say it; else by the model's or the file's name."""
+    given = str(job.config["model"])
+    if weights and weights.description:
+        task = weights.description.get("task")
+        if "max_det" not in weights.description:
+            raise InvalidConfig(f"the starting weights {given} are of another trainer than torchvision: choose others.")
+        if task != job.task:
+            raise InvalidConfig(f"the starting weights {given} are for {task}, not for {job.task}: choose others.")
+        return str(weights.description["architecture"])
+    parts = names.split(given)
+    name = "_".join(parts) if parts else names.architecture_of_file(job.weights.name) if job.weights else None
+    if name is None:
+        raise InvalidConfig(
+            f"the starting weights {given} do not say of which architecture they are: name the file for it, as in fcos_resnet50_fpn.pth."
+        )
+    if names.model_task(name) != job.task:
+        raise InvalidConfig(
+            f"the starting weights {given} are for {names.model_task(name)}, not for {job.task}: choose others."
+        )
+    return name
+
+
+def _named(weights: Starting, about: Description) -> Starting:
+    """Weights with the class names of COCO, where they are as those that the library publishes: these have as many rows."""
+    if weights.description is not None:
+        return weights
+    published: Sequence[str] = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    scores = weights.tensors.get(about.heads()[0].tensor)
+    if scores is None or len(scores) != len(published):
+        return weights
+    return replace(weights, classes=published[about.background :])
+
+
+def _tell_keypoints(weights: Starting, keypoints: Sequence[str]) -> None:
+    """Says where keypoints begin anew, because the weights have others."""
+    own = (weights.description or {}).get("keypoints")
+    if keypoints and own is not None and list(own) != list(keypoints):
+        if len(own) == len(keypoints):
+            notice(
+                f"train: the starting weights {weights.given} name their keypoints {', '.join(own)}, and the dataset "
+                f"{', '.join(keypoints)}: they go on in this order."
+            )
+        else:
+            notice(
+                f"train: the starting weights {weights.given} find {len(own)} keypoints and the dataset has {len(keypoints)}, so what "
+                "finds them is trained anew; the rest goes on from the weights."
+            )

@@ -1,0 +1,211 @@
+"""Models by architecture, and what a model file says of them. Importing this module imports torch and torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import resnet
+from torchvision.models.detection import FCOS, KeypointRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.pytorch import models
+from visionloop.training.pytorch.starting import Head
+from visionloop.training.trainers.torchvision import names
+
+#: A residual block, and how many of them are at each of the four sizes of features.
+BACKBONES: Mapping[str, tuple[type[nn.Module], list[int]]] = {
+    "tiny": (resnet.BasicBlock, [1, 1, 1, 1]),
+    "resnet18_fpn": (resnet.BasicBlock, [2, 2, 2, 2]),
+    "resnet34_fpn": (resnet.BasicBlock, [3, 4, 6, 3]),
+    "resnet50_fpn": (resnet.Bottleneck, [3, 4, 6, 3]),
+    "resnet101_fpn": (resnet.Bottleneck, [3, 4, 23, 3]),
+}
+
+#: Channels of the features of a tiny model, and of its box head: FCOS normalises them in groups of 32.
+NARROW, NARROW_BOX_HEAD = 64, 256
+
+#: Sides of the boxes that the R-CNN of a tiny model starts from, at each size of features.
+SMALL_ANCHORS = ((8,), (16,), (32,), (64,), (128,))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which detections a model gives: their least confidence, the IoU above which one hides another, and how many an image has."""
+
+    confidence: float
+    iou: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of its model.
+
+    Attributes:
+        architecture: One of `names`.
+        task: ``detection``, ``segmentation`` or ``pose``.
+        classes: Class names by index.
+        imgsz: Side of the square input in pixels.
+        keypoints: For pose the keypoints' names.
+        iou: The IoU threshold of the non-maximum suppression.
+        max_det: The most detections in an image.
+    """
+
+    architecture: str
+    task: str
+    classes: Sequence[str]
+    imgsz: int
+    keypoints: Sequence[str]
+    iou: float
+    max_det: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The description as JSON knows it."""
+        return asdict(self)
+
+    @property
+    def background(self) -> int:
+        """What is added to a class's number in the model."""
+        return names.FAMILIES[self._parts[0]].background
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        parts = names.split(self.architecture)
+        if parts is None:
+            raise InvalidConfig(
+                f"model {self.architecture} is none of torchvision's: give one such as fcos_resnet50_fpn."
+            )
+        return parts
+
+    def build(self, limits: Limits) -> nn.Module:
+        """A model with random weights; nothing is fetched."""
+        family, backbone = self._parts
+        tiny = backbone == "tiny"
+        pyramid = _pyramid(backbone, family)
+        common: dict[str, Any] = {"min_size": self.imgsz, "max_size": self.imgsz, "_skip_resize": True}
+        if family == "fcos":
+            sizes = ((8,), (16,), (32,)) if tiny else ((8,), (16,), (32,), (64,), (128,))
+            detector: nn.Module = FCOS(
+                pyramid,
+                len(self.classes),
+                anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
+                score_thresh=limits.confidence,
+                nms_thresh=limits.iou,
+                detections_per_img=limits.most,
+                **common,
+            )
+            return detector
+        common |= {
+            "box_score_thresh": limits.confidence,
+            "box_nms_thresh": limits.iou,
+            "box_detections_per_img": limits.most,
+        }
+        outputs = len(self.classes) + 1
+        if tiny:
+            common |= {
+                "rpn_anchor_generator": AnchorGenerator(SMALL_ANCHORS, ((0.5, 1.0, 2.0),) * len(SMALL_ANCHORS)),
+                "box_roi_pool": MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
+                "box_head": TwoMLPHead(NARROW * 49, NARROW_BOX_HEAD),
+                "box_predictor": FastRCNNPredictor(NARROW_BOX_HEAD, outputs),
+            }
+        else:
+            common["num_classes"] = outputs
+        if family == "maskrcnn":
+            model: nn.Module = MaskRCNN(pyramid, **common, **(_narrow_masks(outputs) if tiny else {}))
+        else:
+            points = len(self.keypoints)
+            narrow = _narrow_keypoints(points) if tiny else {"num_keypoints": points}
+            model = KeypointRCNN(pyramid, **common, **narrow)
+        # Masks are left in their boxes: pasted into pictures they would take a gigabyte.
+        model.transform.postprocess = _as_they_are  # type: ignore[union-attr]
+        return model
+
+    def heads(self) -> list[Head]:
+        """The tensors with rows for each class."""
+        if self._parts[0] == "fcos":
+            return [Head(f"head.classification_head.cls_logits.{part}") for part in ("weight", "bias")]
+        scores = [Head(f"roi_heads.box_predictor.cls_score.{part}", 1, 1) for part in ("weight", "bias")]
+        boxes = [Head(f"roi_heads.box_predictor.bbox_pred.{part}", 4, 4) for part in ("weight", "bias")]
+        masks = [Head(f"roi_heads.mask_predictor.mask_fcn_logits.{part}", 1, 1) for part in ("weight", "bias")]
+        return [*scores, *boxes, *(masks if self._parts[0] == "maskrcnn" else ())]
+
+
+def _as_they_are(result: Any, *_: Any) -> Any:
+    return result
+
+
+def _pyramid(backbone: str, family: str) -> BackboneWithFPN:
+    """A backbone with a pyramid of features: for FCOS from an eighth of the picture's size on, else from a quarter on."""
+    block, blocks = BACKBONES[backbone]
+    layers = [2, 3, 4] if family == "fcos" else [1, 2, 3, 4]
+    body = resnet.ResNet(block, blocks)
+    channels = [body.inplanes // 8 * 2 ** (layer - 1) for layer in layers]
+    width = NARROW if backbone == "tiny" else 256
+    extra: Any = LastLevelMaxPool()
+    if family == "fcos":
+        extra = _NoMore() if backbone == "tiny" else LastLevelP6P7(width, width)
+    numbered = {f"layer{layer}": str(number) for number, layer in enumerate(layers)}
+    return BackboneWithFPN(body, numbered, channels, width, extra_blocks=extra)
+
+
+class _NoMore(LastLevelMaxPool):  # type: ignore[misc]
+    """Adds no smaller features: pictures of a tiny model have no object that needs them."""
+
+    def forward(self, x: Any, y: Any, names: Any) -> Any:
+        """The features as they are."""
+        return x, names
+
+
+def _narrow_masks(outputs: int) -> dict[str, Any]:
+    return {
+        "mask_head": MaskRCNNHeads(NARROW, (NARROW,) * 2, 1),
+        "mask_predictor": MaskRCNNPredictor(NARROW, NARROW, outputs),
+    }
+
+
+def _narrow_keypoints(points: int) -> dict[str, Any]:
+    return {
+        "keypoint_head": KeypointRCNNHeads(NARROW, (NARROW,) * 4),
+        "keypoint_predictor": KeypointRCNNPredictor(NARROW, points),
+    }
+
+
+def load(path: Path, confidence: float, limits: Mapping[str, Any] | None = None) -> tuple[Description, nn.Module]:
+    """The description and the model of a model file, ready to predict.
+
+    Args:
+        path: The model file.
+        confidence: The least confidence of a detection.
+        limits: ``iou`` and ``max_det``, where they are not to be the training's.
+
+    Raises:
+        InvalidReceipt: If it is none, or of another library.
+    """
+    values, weights = models.read(path)
+    limits = limits or {}
+    try:
+        description = Description(**values)
+        model = description.build(
+            Limits(confidence, limits.get("iou", description.iou), limits.get("max_det", description.max_det))
+        )
+        model.load_state_dict(weights)
+    except (TypeError, RuntimeError, InvalidConfig) as error:
+        raise models.unusable(path) from error
+    return description, model.eval()
+
+
+def backbone_parameters(model: nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters by which a model's features are made."""
+    return list(model.backbone.body.parameters())  # type: ignore[union-attr]
