@@ -34,9 +34,8 @@ from visionloop.core.storage import PARALLEL_TRANSFERS, Prefix
 from visionloop.data.decoding import decode
 from visionloop.data.images import ImageCache, ImageRow
 from visionloop.pipelines.engines.laptop import task_server
+from visionloop.training.measurement.matches import Matches, packed
 from visionloop.training.trainers import Evaluation
-from visionloop.training.trainers.ultralytics import environment
-from visionloop.training.trainers.ultralytics.resampling import Matches
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -232,18 +231,18 @@ def test_decoding_against_the_library_alone(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize("metric", ["mAP50-95", "precision"])
 def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixture[str]):
     """1,000 samples of 5,000 images with 80 classes, each image with as many detections as there can be."""
-    environment.library()
     generator = numpy.random.default_rng(0)
-    stats: dict[str, list[Any]] = {"tp": [], "conf": [], "pred_cls": [], "target_cls": []}
+    columns: list[list[Any]] = [[], [], [], []]
     for _ in range(5000):
         true = generator.integers(0, 80, generator.integers(0, 15))
         predicted = generator.integers(0, 80, 300)
         predicted[: len(true)] = true
         right = numpy.zeros((300, 10), bool)
         right[: len(true)] = generator.random((len(true), 1)) > numpy.linspace(0.2, 0.9, 10)
-        for name, rows in zip(stats, (right, generator.random(300), predicted, true), strict=True):
-            stats[name].append(rows)
-    matches = Matches(stats)
+        for column, rows in zip(columns, (generator.random(300), predicted, packed(right), true), strict=True):
+            column.append(rows)
+    confidence, found, matched, objects = map(numpy.concatenate, columns)
+    matches = Matches([300] * 5000, confidence, found, matched, [len(rows) for rows in columns[3]], objects)
     evaluation = Evaluation({metric: 0.5}, {}, matches.images, resampled=matches.metric)
     bounds = []
     seconds = timed(lambda: bounds.append(interval(evaluation, metric)))

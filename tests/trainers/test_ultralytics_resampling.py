@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visionloop.training.measurement import OBJECT_METRICS as NAMES
+from visionloop.training.measurement.matches import CONFIDENCES, CURVE_POINTS, SMOOTHING, smoothed
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.resampling import Matches
+from visionloop.training.trainers.ultralytics.validation import matches_of
 
-NAMES = ("precision", "recall", "mAP50", "mAP50-95")
 CLASSES = 4
 
 Stats = dict[str, list[Any]]
@@ -37,8 +38,8 @@ def matched(seed: int, images: int) -> Stats:
     return stats
 
 
-def of_the_library(stats: Stats, weights: Any) -> dict[str, float]:
-    """What the library makes of the images, each repeated."""
+def of_the_library(stats: Stats, weights: Any) -> Any:
+    """What the library makes of the images, each repeated: its ``Metric``."""
     metrics = library().utils.metrics
     rows = {
         name: numpy.concatenate([rows for rows, weight in zip(values, weights, strict=True) for _ in range(weight)])
@@ -47,31 +48,58 @@ def of_the_library(stats: Stats, weights: Any) -> dict[str, float]:
     results = metrics.ap_per_class(rows["tp"], rows["conf"], rows["pred_cls"], rows["target_cls"])
     box = metrics.Metric()
     box.update(results[2:])
-    return dict(zip(NAMES, box.mean_results(), strict=True))
+    return box
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_every_weight_1_they_are_the_librarys_own(seed: int) -> None:
     stats = matched(seed, images=60)
     weights = numpy.ones(60, int)
-    expected = of_the_library(stats, weights)
+    box = of_the_library(stats, weights)
+    expected = dict(zip(NAMES, box.mean_results(), strict=True))
     assert 0 < expected["mAP50-95"] < expected["mAP50"] < 1
-    measured = Matches(stats)
+    measured = matches_of(stats, "tp")
     assert {name: measured.metric(name, weights) for name in NAMES} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_metrics_and_curves_of_a_class_are_the_librarys_own(seed: int) -> None:
+    stats = matched(seed, images=60)
+    box = of_the_library(stats, numpy.ones(60, int))
+    matches = matches_of(stats, "tp")
+    assert list(matches.per_class()) == box.ap_class_index.tolist()
+    for row, values in enumerate(matches.per_class().values()):
+        assert tuple(values.values()) == pytest.approx(box.class_result(row), abs=1e-12)
+    assert (box.px == CONFIDENCES).all()
+    found = matches.class_curves()
+    assert list(found) == list(matches.per_class())
+    for row, curves in enumerate(found.values()):
+        assert curves.precision == pytest.approx(box.prec_values[row][CURVE_POINTS], abs=1e-12)
+        assert curves.f1 == pytest.approx(box.f1_curve[row][CURVE_POINTS], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_smoothing_is_the_librarys_to_the_last_bit(seed: int) -> None:
+    values = numpy.random.default_rng(seed).random(1000)
+    values[200:500] = 0.7  # where all are equal, the first is to be the largest
+    values[-30:] = 0
+    assert (smoothed(values, SMOOTHING) == library().utils.metrics.smooth(values, SMOOTHING)).all()
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=8, max_size=30).filter(any))
 def test_a_weighted_image_counts_as_if_it_were_repeated(seed: int, weights: list[int]) -> None:
     stats = matched(seed, len(weights))
-    measured = {name: Matches(stats).metric(name, numpy.array(weights)) for name in NAMES}
+    measured = {name: matches_of(stats, "tp").metric(name, numpy.array(weights)) for name in NAMES}
     if measured["mAP50"] is None:
         assert not any(weight * len(rows) for weight, rows in zip(weights, stats["target_cls"], strict=True))
     else:
-        assert measured == pytest.approx(of_the_library(stats, weights), abs=1e-9)
+        assert measured == pytest.approx(
+            dict(zip(NAMES, of_the_library(stats, weights).mean_results(), strict=True)), abs=1e-9
+        )
 
 
 def test_without_an_object_or_a_known_name_nothing_is_measured() -> None:
-    matches = Matches(matched(0, 5))
+    matches = matches_of(matched(0, 5), "tp")
     assert matches.metric("mAP50", numpy.zeros(5, int)) is None
     assert matches.metric("val_loss", numpy.ones(5, int)) is None

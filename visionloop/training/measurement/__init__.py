@@ -4,3 +4,6 @@ from __future__ import annotations
 
 #: Among how many of the likeliest classes of an image the true one must be.
 WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
+
+#: The metrics of objects, by box, mask or keypoints; the names of the latter two begin with ``mask_`` and ``pose_``.
+OBJECT_METRICS = ("precision", "recall", "mAP50", "mAP50-95")

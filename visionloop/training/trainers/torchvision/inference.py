@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,12 +18,15 @@ from visionloop.training.measurement.objects import Detections
 SET = 0.5
 
 
-def detect(model: nn.Module, inputs: torch.Tensor, device: torch.device) -> list[dict[str, NDArray[Any]]]:
+def detect(
+    model: nn.Module, inputs: torch.Tensor, sizes: Sequence[tuple[int, int]], device: torch.device
+) -> list[dict[str, NDArray[Any]]]:
     """What a model finds in inputs.
 
     Args:
         model: In evaluation mode, on ``device``.
         inputs: N × 3 × side × side bytes.
+        sizes: Width and height of the picture in each; what is found beside it is left out.
         device: Where the model is.
 
     Returns:
@@ -30,10 +34,13 @@ def detect(model: nn.Module, inputs: torch.Tensor, device: torch.device) -> list
         (D × M × M, from 0 to 1, each stretched over its box), for pose ``keypoints`` (D × K × 3: x, y, confidence from 0 to 1).
     """
     found = model(list(inputs.to(device).float() / 255))
-    return [_arrays(one) for one in found]
+    return [_arrays(one, size) for one, size in zip(found, sizes, strict=True)]
 
 
-def _arrays(found: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+def _arrays(found: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    left, top, right, bottom = found["boxes"].unbind(1)
+    inside = (left < size[0]) & (top < size[1]) & (right > left) & (bottom > top)
+    found = {name: value[inside] for name, value in found.items()}
     scores = found.pop("keypoints_scores", None)
     if scores is not None:
         # What the library gives as third number is always 1; its scores are logits of the likeliest places.

@@ -47,7 +47,7 @@ def measured(
     loader = DataLoader(samples, batch_size=batch, num_workers=workers, collate_fn=collate)
     number, side, background = 0, description.imgsz, description.background
     for done, (inputs, true, sizes) in enumerate(loader, 1):
-        for found, objects, size in zip(detect(model, inputs, device), true, sizes, strict=True):
+        for found, objects, size in zip(detect(model, inputs, sizes, device), true, sizes, strict=True):
             regions = (crowds or {}).get(str(samples.files[number]), ())
             measurement.add(detections(found, background, side), _true(objects, description.task, side), regions, size)
             number += 1

@@ -61,7 +61,7 @@ class TorchvisionPredictor:
             with translated(1, side), torch.no_grad():
                 fitted, across, down = pictures.fitted(pixels, side)
                 inputs = torch.from_numpy(pictures.padded(fitted, side).transpose(2, 0, 1)[None].copy())
-                (found,) = detect(self._model, inputs, self._device)
+                (found,) = detect(self._model, inputs, [(fitted.shape[1], fitted.shape[0])], self._device)
             yield self._objects(found, pixels.shape[1], pixels.shape[0], (across, down), settings)
 
     def _objects(

@@ -7,24 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.view import read_crowds
+from visionloop.training.measurement import OBJECT_METRICS
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.device import resolve_device
-from visionloop.training.trainers import ClassCurves, Evaluation
+from visionloop.training.trainers import Evaluation
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
 from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure, task_of_library
-
-#: Names of the library's metrics for one class, in its order.
-CLASS_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
-
-#: The points of a class's curves, evenly spaced as the library's own 1,000 are.
-CURVE_POINTS = 101
 
 
 def evaluate(
@@ -115,7 +108,7 @@ def _of_objects(
     validator: Any, measured: Mapping[str, float], measures: Sequence[Measure], classes: Sequence[str], split: str
 ) -> Evaluation:
     """What was measured of objects, over all and by class."""
-    names = [measure.prefix + name for measure in measures for name in CLASS_METRICS]
+    names = [measure.prefix + name for measure in measures for name in OBJECT_METRICS]
     per_class = {
         classes[index]: dict(zip(names, map(float, validator.metrics.class_result(row)), strict=True))
         for row, index in enumerate(validator.metrics.ap_class_index)
@@ -123,7 +116,7 @@ def _of_objects(
     # Without an object the library says 0, which would be a result.
     unlabelled = {} if per_class else dict.fromkeys(measured, f"the split {split} has no labelled object")
     absent = dict.fromkeys(names, f"the split {split} has no object of this class")
-    part = getattr(validator.metrics, measures[-1].part)
+    curves = validator.matches[measures[-1].prefix].class_curves()
     return Evaluation(
         metrics={} if unlabelled else measured,
         per_class=per_class,
@@ -133,19 +126,5 @@ def _of_objects(
         right=validator.right,
         wrong=validator.wrong,
         resampled=validator.resampled,
-        curves=class_curves(part, classes) if per_class else {},
+        curves={classes[index]: of_class for index, of_class in curves.items()},
     )
-
-
-def class_curves(part: Any, classes: Sequence[str]) -> dict[str, ClassCurves]:
-    """The library's curves of the measured classes, at ``CURVE_POINTS`` of its points.
-
-    Args:
-        part: What the library measured of objects by one measure.
-        classes: Class names by index.
-    """
-    points = numpy.linspace(0, len(part.px) - 1, CURVE_POINTS).round().astype(int)
-    return {
-        classes[index]: ClassCurves(precision[points].tolist(), f1[points].tolist())
-        for index, precision, f1 in zip(part.ap_class_index, part.prec_values, part.f1_curve, strict=True)
-    }

@@ -17,18 +17,16 @@ class Measure:
         prefix: What our names of its metrics begin with.
         suffix: What the library's end with.
         right: The library's name of what it notes of each detection.
-        part: The attribute of its metrics that holds them.
     """
 
     prefix: str
     suffix: str
     right: str
-    part: str
 
 
-BOXES = Measure("", "(B)", "tp", "box")
-MASKS = Measure("mask_", "(M)", "tp_m", "seg")
-KEYPOINTS = Measure("pose_", "(P)", "tp_p", "pose")
+BOXES = Measure("", "(B)", "tp")
+MASKS = Measure("mask_", "(M)", "tp_m")
+KEYPOINTS = Measure("pose_", "(P)", "tp_p")
 
 
 @dataclass(frozen=True)

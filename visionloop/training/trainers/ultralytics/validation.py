@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.training.measurement.images import ImageMeasurement
+from visionloop.training.measurement.matches import Matches, packed, resampled
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.resampling import Matches
 from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure
 
 BaseValidator = library().engine.validator.BaseValidator
@@ -107,15 +107,12 @@ class ObjectValidation(Validation):
             at_half = right[:, 0].astype(bool)  # the first of the library's thresholds is an overlap of 0.5
             self.right.extend(confidence[at_half])
             self.wrong.extend(confidence[~at_half])
-        self.matches = {measure.prefix: Matches(stats, measure.right) for measure in self.measures}
+        self.matches = {measure.prefix: matches_of(stats, measure.right) for measure in self.measures}
         return super().get_stats()
 
     def resampled(self, name: str, weights: NDArray[Any]) -> float | None:
         """A metric where image i counts ``weights[i]`` times; None for one that is not measured so."""
-        for measure in reversed(self.measures):
-            if name.startswith(measure.prefix):
-                return self.matches[measure.prefix].metric(name.removeprefix(measure.prefix), weights)
-        return None
+        return resampled(self.matches, name, weights)
 
 
 class ClassValidation(Validation):
@@ -135,6 +132,20 @@ class ClassValidation(Validation):
         """Measures a batch."""
         super().update_metrics(preds, batch)
         self.measurement.add(preds.float().cpu().numpy(), batch["cls"].cpu().numpy())
+
+
+def matches_of(stats: Mapping[str, Sequence[NDArray[Any]]], name: str) -> Matches:
+    """The matches of a measure.
+
+    Args:
+        stats: The library's ``DetMetrics.stats``: one array an image of conf, pred_cls, target_cls and what is right, ``name``.
+        name: The library's name of what is right by the measure, D × 10 an image.
+    """
+    confidence, predicted, right, true = (
+        numpy.concatenate(stats[column]) for column in ("conf", "pred_cls", name, "target_cls")
+    )
+    numbers = {column: [len(rows) for rows in stats[column]] for column in ("conf", "target_cls")}
+    return Matches(numbers["conf"], confidence, predicted, packed(right), numbers["target_cls"], true)
 
 
 @functools.cache
