@@ -20,6 +20,8 @@ TEST_PROCESSES ?= 3
 
 # The sample dataset that make demo trains: detection, segmentation, pose or classification.
 TASK ?= detection
+# The library that trains it, by the name of its trainer; empty for the default.
+TRAINER ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,8 +53,8 @@ $(INSTALLED): constraints.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification for another one
-	@$(BIN)/visionloop demo --task $(TASK)
+demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification, TRAINER=timm or torchvision for another one
+	@$(BIN)/visionloop demo --task $(TASK) $(if $(TRAINER),--trainer $(TRAINER))
 
 test: venv ## Run the tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder

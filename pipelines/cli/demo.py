@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -17,55 +16,35 @@ from visionloop.pipelines.cli.options import Training
 from visionloop.pipelines.cli.output import Output
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import ENGINE as LAPTOP
+from visionloop.training import catalog
+
+#: The trainer whose demo runs where none is named.
+DEFAULT_TRAINER = "ultralytics"
 
 WORKSPACE = f"s3://{services.RESULTS_BUCKET}/demo"
 
 
-@dataclass(frozen=True)
-class Demo:
-    """A task's demo: how many images train, val and test have, and the settings that reach something on two CPU cores in minutes."""
-
-    images: tuple[int, int, int]
-    settings: Mapping[str, str]
-
-
-#: What all demos share: they train from scratch, on pictures that no mirror and no mosaic makes better.
-_SETTINGS = {"imgsz": "160", "epochs": "16", "batch": "16", "optimizer": "AdamW", "lr0": "0.002"}
-_SCENES = {**_SETTINGS, "mosaic": "0", "fliplr": "0"}
-
-#: The library's defaults reach mAP50 0.30 where these reach at least 0.78.
-DEMOS = {
-    "detection": Demo((400, 80, 80), {"model": "yolo11n.yaml", **_SCENES}),
-    "segmentation": Demo((400, 80, 80), {"model": "yolo11n-seg.yaml", **_SCENES, "epochs": "12"}),
-    "pose": Demo((400, 80, 80), {"model": "yolo11n-pose.yaml", **_SCENES, "epochs": "12"}),
-    "classification": Demo(
-        (600, 120, 120),
-        {
-            "model": "yolo11n-cls.yaml",
-            **_SETTINGS,
-            "imgsz": "64",
-            "epochs": "30",
-            "lr0": "0.001",
-            "nbs": "16",
-            "fliplr": "0",
-            "scale": "0.3",
-            "auto_augment": "none",
-            "erasing": "0",
-        },
-    ),
+#: By task how many images train, val and test of the sample dataset have.
+IMAGES: Mapping[str, tuple[int, int, int]] = {
+    "detection": (400, 80, 80),
+    "segmentation": (400, 80, 80),
+    "pose": (400, 80, 80),
+    "classification": (600, 120, 120),
 }
 
 
 def demo(
     task: Annotated[str, typer.Option(help="detection, segmentation, pose or classification.")] = "detection",
+    trainer: Annotated[str, typer.Option(help="The training library, by the name of its trainer.")] = DEFAULT_TRAINER,
     output: Output = None,
 ) -> None:
     """Write a small dataset, train on it and register the model; the second time everything is reused.
 
     Example: visionloop demo
     """
-    if task not in DEMOS:
-        raise InvalidConfig(f"--task {task}: give one of {', '.join(DEMOS)}.")
+    if task not in IMAGES:
+        raise InvalidConfig(f"--task {task}: give one of {', '.join(IMAGES)}.")
+    settings = _settings(trainer, task)
     # A demo does not use the caller's own stores and trackers.
     for name in list(os.environ):
         if name.startswith(("EXTERNAL_", "INTERNAL_", "AWS_", "MLFLOW_", "S3_", "CONFIG", "ADVANCED_CONFIG")):
@@ -80,10 +59,25 @@ def demo(
             workspace=WORKSPACE,
             model_name=name,
             description="The sample dataset's handwritten digits.",
-            settings=[f"{key}={value}" for key, value in DEMOS[task].settings.items()],
+            settings=[f"{key}={value}" for key, value in settings.items()],
         )
         summary = LAPTOP.result(Order("train", training.arguments())).summary()
     show_end(summary, output)
+
+
+def _settings(trainer: str, task: str) -> dict[str, str]:
+    """The settings with which a trainer learns a task's sample dataset.
+
+    Raises:
+        InvalidConfig: If there is no such trainer, or it has no settings for this.
+    """
+    demos: Mapping[str, Mapping[str, str]] = getattr(catalog.trainer(trainer), "demos", {})
+    if task not in demos:
+        raise InvalidConfig(
+            f"--task {task}: the trainer {trainer} has a demo of {', '.join(sorted(demos)) or 'no task'}; choose another trainer with --trainer."
+        )
+    # The default trainer's key stays what it was before there was a choice.
+    return {**demos[task]} if trainer == DEFAULT_TRAINER else {"trainer": trainer, **demos[task]}
 
 
 def write_dataset(uri: str, task: str) -> None:
@@ -95,7 +89,7 @@ def write_dataset(uri: str, task: str) -> None:
     last: list[tuple[str, bytes]] = []
     sample.write(
         lambda key, data: images.__setitem__(key, data) if key.startswith("images/") else last.append((key, data)),
-        *DEMOS[task].images,
+        *IMAGES[task],
         task=task,
     )
     for _ in prefix.map(lambda key: prefix.write(key, images[key]), images):

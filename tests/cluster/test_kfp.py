@@ -43,6 +43,7 @@ from visionloop.pipelines.following.cron import Cron
 from visionloop.pipelines.following.follow import follow
 from visionloop.pipelines.parameters import arguments_for
 from visionloop.pipelines.targets import Target, cluster
+from visionloop.training.trainers.ultralytics import TRAINER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -321,9 +322,9 @@ def test_the_reason_is_an_output_of_the_decision(skipped: kubeflow.KubeflowRun) 
 
 def test_the_roc_curve_of_a_model_that_detects_is_an_artifact(endpoint: Endpoint) -> None:
     uri = f"s3://{services.DATASETS_BUCKET}/kfp-detected"
-    sample.write(open_prefix(uri, "results").write, *demo.DEMOS["detection"].images)
+    sample.write(open_prefix(uri, "results").write, *demo.IMAGES["detection"])
     # The demo's training: the small ones of the other tests detect nothing.
-    run = endpoint.submit("Detected Digits", dataset=uri, **arguments_for(demo.DEMOS["detection"].settings))
+    run = endpoint.submit("Detected Digits", dataset=uri, **arguments_for(TRAINER.demos["detection"]))
     summary = endpoint.end(run)
     evaluation = load(summary["stages"]["evaluate"]["receipt"], "evaluate")
     curve = msgspec.json.decode(evaluation.read(ROC), type=Curve)

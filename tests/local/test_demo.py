@@ -10,7 +10,7 @@ from pathlib import Path
 
 import laptop as machine
 import pytest
-from laptop import TOY, Ended, Laptop, sample_objects
+from laptop import Ended, Laptop, sample_objects
 
 from visionloop.pipelines import services
 
@@ -21,8 +21,8 @@ STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 COMMAND = f"""
 import sys
 from visionloop.pipelines.cli import demo, main
-demo.DEMOS["detection"] = demo.Demo({SMALL}, {dict(setting.split("=") for setting in TOY)})
-sys.argv = ["visionloop", "demo", "--output", "text"]
+demo.IMAGES = {{"detection": {SMALL}}}
+sys.argv = ["visionloop", "demo", "--trainer", "toy", "--output", "text"]
 main()
 """
 

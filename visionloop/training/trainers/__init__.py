@@ -247,6 +247,8 @@ class Trainer(Protocol):
     A trainer may have ``interpolation``: by task the name of the one by which its loader shrinks an image to ``imgsz``
     (``visionloop.data.reduced``); without it the setting ``resize`` is refused.
 
+    A trainer may have ``demos``: by task the settings with which it learns the sample dataset in minutes (``visionloop demo``).
+
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.
     """

@@ -55,6 +55,7 @@ class ToyTrainer:
     tasks = frozenset({"detection"})
     policy: StagePolicy = replace(POLICIES["train"], image="example-trainer", gpus=0)
     metrics: Mapping[str, tuple[str, ...]] = {"detection": ("mAP50-95", "mAP50", "val_loss")}
+    demos: Mapping[str, Mapping[str, str]] = {"detection": {"epochs": "4", "batch": "8", "lr0": "1"}}
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """Beside the basic ones: the momentum, and what goes wrong, which decides no result."""

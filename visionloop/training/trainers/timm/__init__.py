@@ -12,6 +12,7 @@ from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm import settings as configuration
+from visionloop.training.trainers.timm.demo import DEMOS
 
 #: Packages that loading a model file needs.
 REQUIREMENTS = ("timm", "torch", "torchvision", "safetensors", "opencv-python-headless")
@@ -27,6 +28,8 @@ class TimmTrainer:
     distribution = "timm"
     policy: StagePolicy = replace(POLICIES["train"], image="visionloop-trainer-timm")
     metrics: Mapping[str, tuple[str, ...]] = {"classification": ("accuracy_top1", "accuracy_top5", "val_loss")}
+
+    demos = DEMOS
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings."""

@@ -12,6 +12,7 @@ from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision import settings as configuration
+from visionloop.training.trainers.torchvision.demo import DEMOS
 
 #: Packages that loading a model file needs.
 REQUIREMENTS = ("torch", "torchvision", "safetensors", "opencv-python-headless")
@@ -35,6 +36,8 @@ class TorchvisionTrainer:
         "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
         "pose": (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
     }
+
+    demos = DEMOS
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings of a task."""

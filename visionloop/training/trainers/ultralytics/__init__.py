@@ -11,6 +11,7 @@ from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
+from visionloop.training.trainers.ultralytics.demo import DEMOS
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 #: Packages that loading a model file needs.
@@ -29,6 +30,8 @@ class UltralyticsTrainer:
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
     policy: StagePolicy = POLICIES["train"]
     metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
+
+    demos = DEMOS
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings of a task."""
