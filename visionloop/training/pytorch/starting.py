@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.training import starting
 from visionloop.training.pytorch import models
@@ -70,6 +70,7 @@ def read(path: Path, given: str) -> Starting:
         InvalidConfig: If the file holds no tensors by name.
     """
     import torch
+    from safetensors import SafetensorError
 
     try:
         description = models.describe(path)
@@ -80,7 +81,7 @@ def read(path: Path, given: str) -> Starting:
 
             return Starting(given, load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, InvalidReceipt) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise InvalidConfig(
             f"the starting weights {given} can't be read as tensors by name: give a state_dict that torch.save wrote, or safetensors."
         ) from error

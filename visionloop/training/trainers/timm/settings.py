@@ -8,7 +8,7 @@ from typing import Any
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.values import shown
-from visionloop.training.pytorch.settings import OPTIMIZATION
+from visionloop.training.pytorch import settings as shared
 from visionloop.training.trainers import Setting
 
 #: The library's names of settings that are called here as in its training script.
@@ -86,7 +86,7 @@ _SETTINGS: dict[str, Setting] = {
     "freeze": Setting(
         str, "none", "what is not trained: backbone is all but the last layer", choices=("none", "backbone")
     ),
-    **OPTIMIZATION,
+    **shared.OPTIMIZATION,
 }
 
 
@@ -110,8 +110,7 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
                 f"{name} {shown(values[name])} and {ours} {shown(values[ours])} are the same setting with two values: give {ours} alone."
             )
         values[ours] = values.pop(name)
-    if "optimizer" in values:
-        values["optimizer"] = _spelled(values["optimizer"])
+    values = shared.normalise(values)
     if "aa" in values:
         values["aa"] = _recipe(values["aa"])
     if str(values.get("augment", True)).strip().lower() in ("false", "0"):
@@ -130,12 +129,6 @@ def _number(value: object) -> float:
         return float(str(value))
     except ValueError:
         return 0.0
-
-
-def _spelled(value: object) -> object:
-    """An optimizer's name as torch spells it: ``adamw`` is ``AdamW``."""
-    spelled = {name.lower(): name for name in _SETTINGS["optimizer"].choices}
-    return spelled.get(str(value).strip().lower(), value)
 
 
 def _recipe(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,15 +27,14 @@ from visionloop.training.trainers.torchvision import names
 
 #: A residual block, and how many of them are at each of the four sizes of features.
 BACKBONES: Mapping[str, tuple[type[nn.Module], list[int]]] = {
-    "tiny": (resnet.BasicBlock, [1, 1, 1, 1]),
     "resnet18_fpn": (resnet.BasicBlock, [2, 2, 2, 2]),
     "resnet34_fpn": (resnet.BasicBlock, [3, 4, 6, 3]),
     "resnet50_fpn": (resnet.Bottleneck, [3, 4, 6, 3]),
     "resnet101_fpn": (resnet.Bottleneck, [3, 4, 23, 3]),
 }
 
-#: Channels of the features of a tiny model, and of its box head: FCOS normalises them in groups of 32.
-NARROW, NARROW_BOX_HEAD = 64, 256
+#: Channels of a tiny model at each of the four sizes, of its pyramid (FCOS normalises them in groups of 32), and of its box head.
+TINY_CHANNELS, NARROW, NARROW_BOX_HEAD = (32, 64, 128, 256), 64, 256
 
 #: Sides of the boxes that the R-CNN of a tiny model starts from, at each size of features.
 SMALL_ANCHORS = ((8,), (16,), (32,), (64,), (128,))
@@ -159,16 +159,38 @@ def _as_they_are(result: Any, *_: Any) -> Any:
 
 def _pyramid(backbone: str, family: str) -> BackboneWithFPN:
     """A backbone with a pyramid of features: for FCOS from an eighth of the picture's size on, else from a quarter on."""
-    block, blocks = BACKBONES[backbone]
+    tiny = backbone == "tiny"
     layers = [2, 3, 4] if family == "fcos" else [1, 2, 3, 4]
-    body = resnet.ResNet(block, blocks)
-    channels = [body.inplanes // 8 * 2 ** (layer - 1) for layer in layers]
-    width = NARROW if backbone == "tiny" else 256
+    if tiny:
+        body, channels, width = _tiny_body(), TINY_CHANNELS, NARROW
+    else:
+        block, blocks = BACKBONES[backbone]
+        body = resnet.ResNet(block, blocks)
+        channels, width = tuple(body.inplanes // 8 * 2**layer for layer in range(4)), 256
     extra: Any = LastLevelMaxPool()
     if family == "fcos":
-        extra = _NoMore() if backbone == "tiny" else LastLevelP6P7(width, width)
+        extra = _NoMore() if tiny else LastLevelP6P7(width, width)
     numbered = {f"layer{layer}": str(number) for number, layer in enumerate(layers)}
-    return BackboneWithFPN(body, numbered, channels, width, extra_blocks=extra)
+    return BackboneWithFPN(body, numbered, [channels[layer - 1] for layer in layers], width, extra_blocks=extra)
+
+
+def _tiny_body() -> nn.Module:
+    """A residual network with one block at each of the four sizes of features, half as wide as a ResNet-18."""
+    parts: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(3, TINY_CHANNELS[0], 7, stride=2, padding=3, bias=False),
+        "bn1": nn.BatchNorm2d(TINY_CHANNELS[0]),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
+    }
+    before = TINY_CHANNELS[0]
+    for number, channels in enumerate(TINY_CHANNELS, 1):
+        stride = 1 if number == 1 else 2
+        shortcut = None
+        if stride > 1:
+            shortcut = nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+        parts[f"layer{number}"] = resnet.BasicBlock(before, channels, stride, shortcut)
+        before = channels
+    return nn.Sequential(OrderedDict(parts))
 
 
 class _NoMore(LastLevelMaxPool):  # type: ignore[misc]

@@ -28,7 +28,7 @@ FAMILIES = {
     "keypointrcnn": Family("pose", "keypointrcnn_resnet50_fpn_coco-fc266e95.pth", 1),
 }
 
-#: By the last part: ``tiny`` has a residual block for each size of its features, and narrow features, for small pictures.
+#: By the last part: ``tiny`` is narrow and shallow, for small pictures and little time.
 BACKBONES = ("tiny", "resnet18_fpn", "resnet34_fpn", "resnet50_fpn", "resnet101_fpn")
 
 #: The one that is trained where none is named.

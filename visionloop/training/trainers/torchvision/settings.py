@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.pytorch.settings import OPTIMIZATION
+from visionloop.training.pytorch import settings as shared
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.torchvision import names
 
@@ -34,7 +34,7 @@ _SETTINGS: dict[str, Setting] = {
     "freeze": Setting(
         str, "none", "what is not trained: backbone is what features are made by", choices=("none", "backbone")
     ),
-    **OPTIMIZATION,
+    **shared.OPTIMIZATION,
 }
 
 
@@ -49,15 +49,12 @@ def settings(task: str) -> Mapping[str, Setting]:
 
 
 def normalise(values: dict[str, Any]) -> dict[str, Any]:
-    """Switches augmentations off where ``augment`` is false, and spells the optimizer's name as torch does.
+    """Switches augmentations off where ``augment`` is false; see also `visionloop.training.pytorch.settings.normalise`.
 
     Raises:
         InvalidConfig: If ``augment`` is false and one of them is set.
     """
-    values = dict(values)
-    if "optimizer" in values:
-        spelled = {name.lower(): name for name in OPTIMIZATION["optimizer"].choices}
-        values["optimizer"] = spelled.get(str(values["optimizer"]).strip().lower(), values["optimizer"])
+    values = shared.normalise(values)
     if str(values.get("augment", True)).strip().lower() in ("false", "0"):
         for name in AUGMENTATIONS:
             if name in values and values[name] != 0:
