@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionloop.training.measurement import OBJECT_METRICS as NAMES
-from visionloop.training.measurement.matches import CONFIDENCES, CURVE_POINTS, SMOOTHING, smoothed
+from visionloop.training.measurement.matches import CONFIDENCES, CURVE_POINTS, SMOOTHING, Matches, smoothed
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.validation import matches_of
 
 CLASSES = 4
 
@@ -38,6 +37,13 @@ def matched(seed: int, images: int) -> Stats:
     return stats
 
 
+def matches_of(stats: Stats) -> Matches:
+    """Their matches, as the trainer makes them."""
+    from visionloop.training.trainers.ultralytics import validation  # loads the library
+
+    return validation.matches_of(stats, "tp")
+
+
 def of_the_library(stats: Stats, weights: Any) -> Any:
     """What the library makes of the images, each repeated: its ``Metric``."""
     metrics = library().utils.metrics
@@ -58,7 +64,7 @@ def test_with_every_weight_1_they_are_the_librarys_own(seed: int) -> None:
     box = of_the_library(stats, weights)
     expected = dict(zip(NAMES, box.mean_results(), strict=True))
     assert 0 < expected["mAP50-95"] < expected["mAP50"] < 1
-    measured = matches_of(stats, "tp")
+    measured = matches_of(stats)
     assert {name: measured.metric(name, weights) for name in NAMES} == pytest.approx(expected, abs=1e-12)
 
 
@@ -66,7 +72,7 @@ def test_with_every_weight_1_they_are_the_librarys_own(seed: int) -> None:
 def test_the_metrics_and_curves_of_a_class_are_the_librarys_own(seed: int) -> None:
     stats = matched(seed, images=60)
     box = of_the_library(stats, numpy.ones(60, int))
-    matches = matches_of(stats, "tp")
+    matches = matches_of(stats)
     assert list(matches.per_class()) == box.ap_class_index.tolist()
     for row, values in enumerate(matches.per_class().values()):
         assert tuple(values.values()) == pytest.approx(box.class_result(row), abs=1e-12)
@@ -90,7 +96,7 @@ def test_the_smoothing_is_the_librarys_to_the_last_bit(seed: int) -> None:
 @given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=8, max_size=30).filter(any))
 def test_a_weighted_image_counts_as_if_it_were_repeated(seed: int, weights: list[int]) -> None:
     stats = matched(seed, len(weights))
-    measured = {name: matches_of(stats, "tp").metric(name, numpy.array(weights)) for name in NAMES}
+    measured = {name: matches_of(stats).metric(name, numpy.array(weights)) for name in NAMES}
     if measured["mAP50"] is None:
         assert not any(weight * len(rows) for weight, rows in zip(weights, stats["target_cls"], strict=True))
     else:
@@ -100,6 +106,6 @@ def test_a_weighted_image_counts_as_if_it_were_repeated(seed: int, weights: list
 
 
 def test_without_an_object_or_a_known_name_nothing_is_measured() -> None:
-    matches = matches_of(matched(0, 5), "tp")
+    matches = matches_of(matched(0, 5))
     assert matches.metric("mAP50", numpy.zeros(5, int)) is None
     assert matches.metric("val_loss", numpy.ones(5, int)) is None
