@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
@@ -51,6 +51,19 @@ class Target:
             return self.policies[stage]
         own, policy = self.trainers[trainer], self.policies[stage]
         return own if stage == "train" else replace(policy, image=own.image, variables=policy.variables + own.variables)
+
+    def shared_row(self, stage: str, trainers: Sequence[str]) -> StagePolicy:
+        """The row of a stage of BY_TRAINER for a task that several trainers share: the first one's, with the variables of all."""
+        variables = (name for trainer in trainers for name in self.row(stage, trainer).variables)
+        return replace(self.row(stage, trainers[0]), variables=tuple(dict.fromkeys(variables)))
+
+    def alike(self) -> list[tuple[str, ...]]:
+        """The trainers in groups whose rows for train differ in nothing but image and variables."""
+        groups: dict[StagePolicy, tuple[str, ...]] = {}
+        for name, row in self.trainers.items():
+            plain = replace(row, image="", variables=())
+            groups[plain] = (*groups.get(plain, ()), name)
+        return list(groups.values())
 
 
 #: A registry with its path, and a tag (https://github.com/distribution/reference/blob/main/reference.go).

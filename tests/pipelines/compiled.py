@@ -227,6 +227,21 @@ class Kubeflow:
         container: dict[str, Any] = self.specification["deploymentSpec"]["executors"][label]["container"]
         return container, self.platform.get(label, {})
 
+    def images(self, graph: str, task: dict[str, Any]) -> set[str]:
+        """The images that a task's pod may have: its own, or those that the calls of the graphs around it name."""
+        image: str = self.executor(task)[0]["image"]
+        named = re.fullmatch(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}", image)
+        return self.constants(graph, task["inputs"]["parameters"][named[1]]) if named else {image}
+
+    def constants(self, graph: str, value: dict[str, Any]) -> set[str]:
+        """The constants that a value may be; fails for an output of a task and for a field of the form."""
+        if "runtimeValue" in value:
+            return {value["runtimeValue"]["constant"]}
+        assert graph != "root", value
+        name = value["componentInputParameter"]
+        calls = [(outer, one) for outer, _, one in self.tasks() if one["componentRef"]["name"] == graph]
+        return {found for outer, one in calls for found in self.constants(outer, one["inputs"]["parameters"][name])}
+
     def edges(self) -> set[tuple[str, str]]:
         """Whose outputs each stage or a condition around it reads, followed through the nested graphs."""
         found = set()

@@ -20,7 +20,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from test_pipelines_goldens import CREDENTIAL
 
-from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS
+from visionloop.core.policy import FINISHED_POD_SECONDS, RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.pipelines.definitions import WORTH_IT
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
@@ -216,7 +216,70 @@ def test_the_group_around_the_trainers_has_a_name_too() -> None:
     rows = cluster().trainers
     target = replace(cluster(), trainers={**rows, "toy": rows[DEFAULT_TRAINER]})
     (text,) = kfp_files(target, ["train"]).values()
-    assert groups(Kubeflow(text)) == GROUPS | {"trainers", "with-toy", f"with-{DEFAULT_TRAINER}"}
+    of_trainers = {"trainers", "with-toy", f"with-{DEFAULT_TRAINER}", "after convert"}
+    assert groups(Kubeflow(text)) == GROUPS | of_trainers
+    (text,) = kfp_files(
+        replace(target, trainers={**rows, "toy": replace(rows[DEFAULT_TRAINER], gpus=0)}), ["train"]
+    ).values()
+    assert groups(Kubeflow(text)) == GROUPS | of_trainers | {"rows", "as-toy", f"as-{DEFAULT_TRAINER}", "judge"}
+
+
+def with_trainers(*rows: StagePolicy) -> str:
+    """The training pipeline's IR for the default trainer and one with each of these rows."""
+    target = cluster()
+    more = {f"trainer-{number}": replace(row, image=f"image-{number}") for number, row in enumerate(rows)}
+    (text,) = kfp_files(replace(target, trainers={**target.trainers, **more}), ["train"]).values()
+    return text
+
+
+def test_a_further_trainer_makes_the_file_at_most_15_percent_longer(usual: StagePolicy) -> None:
+    texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(usual), with_trainers(usual, usual))
+    one, two, three = (len(text.encode()) for text in texts)
+    assert two < 1.15 * one
+    assert three < 1.05 * two
+
+
+def test_so_does_one_whose_row_is_another_but_for_the_first_of_these(usual: StagePolicy) -> None:
+    """It has a task of its own for train, and the first one a group for what it then shares with the others."""
+    own = [replace(usual, gpus=0, cpu_limit=f"{number}") for number in (5, 6)]
+    texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(own[0]), with_trainers(*own))
+    one, two, three = (len(text.encode()) for text in texts)
+    assert two < 1.3 * one
+    assert three < 1.15 * two
+
+
+@pytest.fixture(scope="module")
+def usual() -> StagePolicy:
+    """The row of the default trainer."""
+    return cluster().trainers[DEFAULT_TRAINER]
+
+
+def test_each_trainer_gets_its_image_and_its_row(usual: StagePolicy) -> None:
+    """One that nobody has heard of gets the default trainer's, whose stage reports it."""
+    kfp = Kubeflow(with_trainers(usual, replace(usual, gpus=0), usual))
+    got = {}
+    for graph, _, task in kfp.tasks():
+        if task["taskInfo"]["name"] == "after convert":
+            (condition,) = [one for one in kfp.conditions(graph, task) if "trainer" in one]
+            inputs = task["inputs"]["parameters"]
+            got[condition] = tuple(inputs[name]["runtimeValue"]["constant"] for name in ("image", "row"))
+    value, tag = "inputs.parameter_values['pipelinechannel--trainer']", cluster().tag
+    first, second, third = (f"{value} == 'trainer-{number}'" for number in range(3))
+    assert got == {
+        first: (f"localhost/image-0:{tag}", DEFAULT_TRAINER),
+        f"!({first}) && {second}": (f"localhost/image-1:{tag}", "trainer-1"),
+        f"!({first}) && !({second}) && {third}": (f"localhost/image-2:{tag}", DEFAULT_TRAINER),
+        f"!({first}) && !({second}) && !({third})": (cluster().image(usual), DEFAULT_TRAINER),
+    }
+
+
+def test_equal_parts_are_there_once(pipeline: Path) -> None:
+    specification, platform = documents(pipeline)
+    executors = specification["deploymentSpec"]["executors"]
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    whole = [json.dumps([executors[label], settings[label]], sort_keys=True) for label in executors]
+    parts = [json.dumps(component, sort_keys=True) for component in specification["components"].values()]
+    assert [len(set(texts)) for texts in (whole, parts)] == [len(whole), len(parts)]
 
 
 def groups(kfp: Kubeflow) -> set[str]:

@@ -325,8 +325,10 @@ def test_no_pod_takes_its_image_from_a_parameter(told: Target) -> None:
         form = document["spec"].get("arguments", {}) if document["kind"] == "WorkflowTemplate" else {}
         assert "image" not in {one["name"] for one in form.get("parameters", ())}
     for tasks in kfp.leaves().values():
-        for _, _, task in tasks:
-            assert kfp.executor(task)[0]["image"].startswith(f"{REGISTRY}/image-")
+        for graph, _, task in tasks:
+            images = kfp.images(graph, task)
+            assert images
+            assert [image for image in images if not image.startswith(f"{REGISTRY}/image-")] == []
 
 
 def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(told: Target) -> None:
@@ -412,14 +414,16 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
     assert argo.gpus("train-toy") == toy.gpus != argo.gpus("train")
     assert argo.tasks()["train-toy"]["when"].endswith("&& workflow.parameters.trainer == 'toy'}}")
     assert argo.tasks()["train"]["when"].endswith("&& workflow.parameters.trainer != 'toy'}}")
-    lost = {name: value for name, value in wanted.items() if name not in LOST_ON_KFP}
-    assert [kfp.row(task) for _, _, task in kfp.leaves()["train"]].count(lost) == 1
+    lost = {name: value for name, value in wanted.items() if name not in LOST_ON_KFP | {"image"}}
+    rows = [dict(kfp.row(task)) for _, _, task in kfp.leaves()["train"]]
+    assert [{name: value for name, value in row.items() if name != "image"} for row in rows].count(lost) == 1
+    both = {f"{REGISTRY}/{row.image}:{TAG}" for row in target.trainers.values()}
     for stage in ("evaluate", "register"):
         assert argo.row(stage, "toy") == expected(target.row(stage, "toy"), toy.image, stage)
         assert toy.variables[0] in argo.row(stage, "toy")["variables"]
-        images = [kfp.row(task)["image"] for _, _, task in kfp.leaves()[stage]]
-        default = f"{REGISTRY}/{told.trainers['ultralytics'].image}:{TAG}"
-        assert images.count(wanted["image"]) == images.count(default) == len(images) / 2, stage
+        for graph, _, task in kfp.leaves()[stage]:
+            assert kfp.images(graph, task) == both
+            assert {toy.variables[0], told.trainers["ultralytics"].variables[0]} <= set(kfp.row(task)["variables"])
     trainer = next(one for one in argo.pipeline["arguments"]["parameters"] if one["name"] == "trainer")
     assert trainer["enum"] == ["ultralytics", "toy"]
 
@@ -503,8 +507,11 @@ def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
     assert list(target.trainers) == ["ultralytics", "toy"]
     argo, kfp = compiled(target)
     assert argo.row("train", "toy") == expected(TOY_TRAINER.policy, "toy-trainer", "train")
-    toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if "toy-trainer" in kfp.row(task)["image"]]
-    assert [(one["image"], one["gpus"], one["timeout"]) for one in toys] == [(f"{REGISTRY}/toy-trainer:{TAG}", 2, 7200)]
+    toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if kfp.row(task)["gpus"] == 2]
+    assert [one["timeout"] for one in toys] == [7200]
+    assert {image for graph, _, task in kfp.leaves()["train"] for image in kfp.images(graph, task)} == {
+        f"{REGISTRY}/{image}:{TAG}" for image in ("toy-trainer", target.trainers["ultralytics"].image)
+    }
     form = kfp.specification["root"]["inputDefinitions"]["parameters"]["trainer"]
     assert form["description"] == "The training library: ultralytics or toy."
 

@@ -43,8 +43,10 @@ def kfp_yaml(pipeline: Any) -> str:
     """A KFP pipeline's IR and platform specification as YAML, with the pipeline's identity in each stage's variables."""
     from kfp import compiler
 
+    from visionloop.pipelines.engines.kubeflow.shared import share_equal_parts
     from visionloop.pipelines.engines.kubeflow.tasks import IDENTITY_PLACEHOLDER
 
+    share_equal_parts(pipeline.pipeline_spec, pipeline.platform_spec)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         compiler.Compiler().compile(pipeline, str(path))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfp import kubernetes
+from kfp import dsl, kubernetes
 
 from visionloop.core.policy import RUN_DEADLINE_SECONDS, StagePolicy
 from visionloop.core.running import ATTEMPTS_VARIABLE
@@ -57,13 +57,26 @@ def unexpressed(policy: StagePolicy) -> list[str]:
     return lost
 
 
-def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target) -> Any:
-    """Applies a policy row to a task: image, resources, volumes, variables, deadline and retries. Returns the task."""
+def common_to(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that every stage gets."""
+    return {"workspace": arguments["workspace"], "run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+
+
+def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target, image: Any = None) -> Any:
+    """Applies a policy row to a task: image, resources, volumes, variables, deadline and retries.
+
+    Args:
+        task: The task, which is returned.
+        stage: The stage.
+        policy: Its row.
+        target: The target.
+        image: An input of the graph that names the image in place of the row's.
+    """
     task.set_caching_options(enable_caching=False)
     task.set_display_name(stage)
     if not target.places:
         return task
-    task.set_container_image(target.image(policy))
+    task.set_container_image(target.image(policy) if image is None else image)
     task.set_cpu_request(policy.cpu_request).set_cpu_limit(policy.cpu_limit)
     task.set_memory_request(policy.memory_request).set_memory_limit(policy.memory_limit)
     if policy.gpus:
