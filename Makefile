@@ -7,9 +7,14 @@ TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
 BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg VERSION=$(TAG) \
   $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
-# Which images to build, and the licences of what is in them where Apache-2.0 alone would be wrong.
-IMAGE ?= stage trainer services
-LICENSES_trainer := --build-arg LICENSES="Apache-2.0 AND AGPL-3.0-only"
+# A folder each; its extra and its folder in images/ have the same name, and its code says its library's licence.
+TRAINERS := $(sort $(patsubst visionloop/training/trainers/%/__init__.py,%,$(wildcard visionloop/training/trainers/*/__init__.py)))
+licence = $(shell sed -n 's/^ *licence = "\(.*\)"$$/\1/p' visionloop/training/trainers/$(1)/__init__.py)
+# Which images to build: folders in images/. A trainer's image is called visionloop-trainer-NAME.
+IMAGE ?= stage $(TRAINERS) services
+image = visionloop-$(if $(filter $(1),$(TRAINERS)),trainer-)$(1)
+IMAGES = $(foreach name,$(IMAGE),$(REGISTRY)/$(call image,$(name)):$(TAG))
+licences = Apache-2.0$(if $(filter $(1),$(TRAINERS)),$(if $(filter-out Apache-2.0,$(call licence,$(1))), AND $(call licence,$(1))))
 KIND := KUBECONFIG=$(CURDIR)/.visionloop/kind.kubeconfig manifests/kind/kind.sh
 UV_VERSION := 0.13.8
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --overrides overrides.txt \
@@ -34,7 +39,7 @@ export VISIONLOOP_HOME ?= $(CURDIR)/.visionloop
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images release kind-up kind-demo kind-down constraints clean
+.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images image-names release kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,17 +121,21 @@ cluster-test: venv ## Test on the cluster that KUBECONFIG names
 gpu-test: venv ## Test on this machine's GPU
 	$(BIN)/python -m pytest -m gpu
 
-images: $(IMAGE:%=image-%) ## Build the images, IMAGE="stage trainer services" REGISTRY=localhost TAG=version [BASE=…] [INDEX=…] [BUILD_FLAGS=…]
+images: $(IMAGE:%=image-%) ## Build the images, IMAGE="stage TRAINER… services" REGISTRY=localhost TAG=version [BASE=…] [INDEX=…] [BUILD_FLAGS=…]
+
+image-names: # what the images are called, a line each
+	@printf '%s\n' $(IMAGES)
 
 image-%:
 	@test -n "$(BUILDER)" || { echo "docker, podman or buildah: none found that works; install one or name it with make images BUILDER=…"; exit 1; }
-	@test -f images/$*/requirements.txt || { echo "IMAGE=$*: no such image; give some of stage, trainer and services"; exit 1; }
-	$(BUILD_IMAGE) --build-arg IMAGE=$* $(LICENSES_$*) -t $(REGISTRY)/visionloop-$*:$(TAG) .
+	@test -f images/$*/requirements.txt || { echo "IMAGE=$*: no such image; give some of stage, services and the trainers ($(TRAINERS))"; exit 1; }
+	$(BUILD_IMAGE) --build-arg IMAGE=$* --build-arg NAME=$(call image,$*) --build-arg LICENSES="$(call licences,$*)" \
+	  -t $(REGISTRY)/$(call image,$*):$(TAG) .
 
 release: venv ## Build the wheel and the source distribution into dist/, and print the names of the images
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
-	@printf '%s\n' $(IMAGE:%=$(REGISTRY)/visionloop-%:$(TAG))
+	@printf '%s\n' $(IMAGES)
 	@grep -q '^\[project\.urls\]' pyproject.toml || \
 	  echo "pyproject.toml: [project.urls] is missing; add the repository's public address before you publish" >&2
 
@@ -147,7 +156,9 @@ constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
 	@{ echo "# All packages with versions and hashes, for every platform. Refreshed by: make constraints"; \
 	  cat build/constraints.txt; } > constraints.txt
 	$(PIN) pyproject.toml --constraints constraints.txt --output-file images/stage/requirements.txt
-	$(PIN) pyproject.toml --constraints constraints.txt --extra ultralytics --output-file images/trainer/requirements.txt
+	@mkdir -p $(TRAINERS:%=images/%)
+	set -e; for trainer in $(TRAINERS); do \
+	  $(PIN) pyproject.toml --constraints constraints.txt --extra $$trainer --output-file images/$$trainer/requirements.txt; done
 	$(PIN) pyproject.toml --constraints constraints.txt --extra local --output-file images/services/requirements.txt
 	$(PIN) images/builder.in --constraints constraints.txt --upgrade --output-file images/builder.txt
 

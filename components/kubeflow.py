@@ -24,7 +24,7 @@ from visionloop.core import catalog, reports, runs, variables
 from visionloop.core.encodings import print_json, write_anything
 from visionloop.core.errors import VisionloopError
 from visionloop.core.logs import notice
-from visionloop.core.policy import POLICIES, REGISTRY
+from visionloop.core.policy import POLICIES, REGISTRY, TRAINER_IMAGE
 from visionloop.core.receipts import Result
 from visionloop.core.receipts import load as load_receipt
 from visionloop.core.running import Invocation
@@ -33,6 +33,7 @@ from visionloop.core.runs import FORCE_VARIABLE, RUN_VARIABLE
 from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
 from visionloop.core.stray import stray_lines
+from visionloop.training import catalog as catalog_of_trainers
 from visionloop.training.configuration.settings import BASIC, display
 
 #: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
@@ -46,8 +47,11 @@ TRAINER = "trainer"
 
 
 def base_image(stage: str) -> str:
-    """The image that a component is declared with; a pipeline replaces it with its target's."""
-    return f"{REGISTRY}/{POLICIES[stage].image}:{version('visionloop')}"
+    """The image that a component is declared with, the default trainer's if it runs in a trainer's; a pipeline replaces it with its target's."""
+    image = POLICIES[stage].image
+    if image == TRAINER_IMAGE:
+        image = catalog_of_trainers.trainer(str(BASIC[TRAINER].default)).policy.image
+    return f"{REGISTRY}/{image}:{version('visionloop')}"
 
 
 def run_stage(

@@ -1,10 +1,11 @@
-"""Writes the tables of docs/ that say what the code holds; tests/docs checks that they are current.
+"""Writes the tables of docs/ and README.md that say what the code holds; tests/docs checks that they are current.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. Run ``.venv/bin/python docs/tables.py`` after a change.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
@@ -13,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core import catalog, errors, secrets
-from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.policy import POLICIES, TRAINER_IMAGE, StagePolicy
 from visionloop.data.annotations.codes import CODES
 from visionloop.pipelines.cli.stage import COMMON
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
-from visionloop.training.catalog import trainer as trainer_named
+from visionloop.training.catalog import reference, trainers
 from visionloop.training.configuration import BASIC, describe, settings_of
-from visionloop.training.trainers import Setting
-from visionloop.training.trainers.ultralytics.words import VALUES, WORDS
+from visionloop.training.trainers import Setting, Trainer
 
 FOLDER = Path(__file__).parent
+
+#: Where the trainers of this repository lie.
+OWN_TRAINERS = "visionloop.training.trainers"
 
 #: A marked place of a page: its opening mark, the table's name, what stands there, its closing mark.
 BLOCK = re.compile(r"(<!-- table: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -94,12 +97,37 @@ def settings(chosen: dict[str, Setting]) -> str:
     return table(("setting", "default", "takes", "meaning", "in the key"), rows)
 
 
-def advanced(task: str) -> str:
-    """What a task's settings have beside the basic ones and those of detection."""
-    trainer = trainer_named("ultralytics")
-    every = settings_of(trainer, task)
-    detection = settings_of(trainer, "detection") if task != "detection" else {}
-    return settings({name: one for name, one in every.items() if name not in BASIC and name not in detection})
+def own_trainers() -> dict[str, Trainer]:
+    """The trainers of this repository by name, the default one first."""
+    own = {name: one for name, one in trainers().items() if (reference(name) or "").startswith(f"{OWN_TRAINERS}.")}
+    return dict(sorted(own.items(), key=lambda pair: (pair[0] != DEFAULT_TRAINER, pair[0])))
+
+
+def summary_of_trainers() -> str:
+    """Each trainer with what it trains, its licence, its extra and its image."""
+    rows = (
+        [
+            f"`{name}`",
+            ", ".join(sorted(one.tasks)),
+            getattr(one, "licence", ""),
+            f"`visionloop[{name}]`",
+            f"`{one.policy.image}`",
+        ]
+        for name, one in own_trainers().items()
+    )
+    return table(("trainer", "tasks", "license of its library", "extra", "image"), rows)
+
+
+def advanced(trainer: Trainer, task: str) -> str:
+    """What a task's settings have beside the basic ones and those of the trainer's first task."""
+    every, first = settings_of(trainer, task), first_task(trainer)
+    before = settings_of(trainer, first) if task != first else {}
+    return settings({name: one for name, one in every.items() if name not in BASIC and name not in before})
+
+
+def first_task(trainer: Trainer) -> str:
+    """The task whose settings are shown in whole: detection, if the trainer has it."""
+    return min(trainer.tasks, key=lambda task: (task != "detection", task))
 
 
 def credentials() -> str:
@@ -120,14 +148,16 @@ def pod_variables() -> str:
     return table(("variables", "stages"), ([", ".join(names), stages] for stages, names in rows.items()))
 
 
-def foreign_words() -> str:
-    """The words of ``yolo train`` that are not settings, those with one remedy in one row."""
+def foreign_words(module: str) -> str:
+    """The words of a library that are not settings here, those with one remedy in one row."""
+    words = importlib.import_module(module)
     by_advice: dict[str, list[str]] = {}
-    for word, advice in WORDS.items():
+    for word, advice in words.WORDS.items():
         by_advice.setdefault(advice, []).append(f"`{word}`")
     rows = [[", ".join(words), advice] for advice, words in by_advice.items()]
     return table(
-        ("word", "what to do"), [*rows, *([", ".join(map("`{}`".format, row.examples)), row.advice] for row in VALUES)]
+        ("word", "what to do"),
+        [*rows, *([", ".join(map("`{}`".format, row.examples)), row.advice] for row in words.VALUES)],
     )
 
 
@@ -136,7 +166,7 @@ def policies() -> str:
     rows = [
         [
             name,
-            row.image,
+            f"{row.image}-NAME" if row.image == TRAINER_IMAGE else row.image,
             f"{row.cpu_request} to {row.cpu_limit}",
             f"{row.memory_request} to {row.memory_limit}",
             str(row.gpus),
@@ -181,22 +211,32 @@ TABLES: dict[str, Callable[[], str]] = {
     "common arguments": common_arguments,
     "parameters": parameters,
     "basic settings": lambda: settings(dict(BASIC)),
-    "words of yolo train": foreign_words,
+    "trainers": summary_of_trainers,
     "policies": policies,
     "findings": findings,
     "secrets": credentials,
     "variables of pods": pod_variables,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
-        f"advanced settings of {task}": partial(advanced, task)
-        for task in ("detection", "segmentation", "pose", "classification")
+        f"settings of {name} for {task}": partial(advanced, one, task)
+        for name, one in own_trainers().items()
+        for task in sorted(one.tasks)
+    },
+    **{
+        f"words of {name}": partial(foreign_words, f"{OWN_TRAINERS}.{name}.words")
+        for name in own_trainers()
+        if importlib.util.find_spec(f"{OWN_TRAINERS}.{name}.words")
     },
 }
 
 
 def pages() -> list[Path]:
     """The pages that hold a table."""
-    return [page for page in sorted(FOLDER.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
+    return [
+        page
+        for page in (*sorted(FOLDER.glob("*.md")), FOLDER.parent / "README.md")
+        if BLOCK.search(page.read_text(encoding="utf-8"))
+    ]
 
 
 def current(text: str) -> str:

@@ -116,6 +116,8 @@ def with_gpus(policy: StagePolicy, gpus: int | None) -> StagePolicy:
     return replace(policy, gpus=gpus) if gpus else replace(policy, gpus=0, node_selector=(), tolerations=())
 
 
-def laptop() -> Target:
-    """This machine."""
-    return replace(cluster(), places=False)
+def laptop(trainer: str = "") -> Target:
+    """This machine, for runs with one trainer: the default one, if no trainer has this name."""
+    target = cluster()
+    name = next((name for name in target.trainers if name.lower() == trainer.strip().lower()), DEFAULT_TRAINER)
+    return replace(target, places=False, trainers={name: target.trainers[name]})

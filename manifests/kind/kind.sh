@@ -52,10 +52,8 @@ up() {
   ! wanted kfp || install_kfp
   ! wanted argo || install_argo
   make -C "$ROOT" images BUILDER=docker
-  local version
-  version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/pyproject.toml")
-  for image in stage trainer services; do
-    kind load docker-image --name "$CLUSTER" "localhost/visionloop-$image:$version"
+  make --silent -C "$ROOT" image-names | while read -r image; do
+    kind load docker-image --name "$CLUSTER" "$image"
   done
   apply
   ! wanted kfp || share

@@ -259,12 +259,12 @@ def test_an_image_is_a_users_without_root_who_writes_to_tmp_alone_and_builds_not
     assert told["git"] == []
 
 
-@pytest.mark.parametrize("name", ["stage", "trainer", "services"])
+@pytest.mark.parametrize("name", ["stage", "trainer-ultralytics", "services"])
 def test_an_image_says_what_it_is(name: str) -> None:
     said = {key.removeprefix("org.opencontainers.image."): value for key, value in image(name).labels.items()}
     assert said["title"] == f"visionloop-{name}"
     assert said["version"] == VERSION
-    assert said["licenses"] == ("Apache-2.0 AND AGPL-3.0-only" if name == "trainer" else "Apache-2.0")
+    assert said["licenses"] == ("Apache-2.0 AND AGPL-3.0-only" if name == "trainer-ultralytics" else "Apache-2.0")
 
 
 def test_the_data_stages_image_is_small() -> None:

@@ -22,6 +22,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.laptop.run import LocalRun, containers, run_pipeline
+from visionloop.pipelines.targets import DEFAULT_TRAINER
 from visionloop.pipelines.targets import laptop as laptop_target
 
 #: Read before any test takes the variables away.
@@ -29,7 +30,7 @@ ENGINE = {
     name: os.environ[name] for name in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH") if name in os.environ
 }
 
-IMAGES = sorted({laptop_target().image(row) for row in POLICIES.values()})
+IMAGES = sorted({laptop_target().image(laptop_target().row(stage, DEFAULT_TRAINER)) for stage in POLICIES})
 
 RUN = """
 import json, sys

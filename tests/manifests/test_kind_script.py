@@ -22,6 +22,7 @@ DOCS = (ROOT / "docs" / "engines.md").read_text()
 STAND_IN = """#!/usr/bin/env bash
 { printf '%s\\0' "${0##*/}" "$@"; printf '\\1'; } >> "$CALLS"
 [[ " $* " != *" -f - "* && " $* " != *"/dev/stdin"* ]] || cat > /dev/null
+[[ " $* " != *" image-names "* ]] || printf '%s\n' localhost/visionloop-stage:1 localhost/visionloop-trainer-toy:1
 """
 
 pytestmark = pytest.mark.skipif(
@@ -76,6 +77,8 @@ def test_both_engines_are_installed_by_their_versions_and_each_keeps_to_its_name
     (applied,) = places(calls, "overlays/kind")
     (shared,) = places(calls, "--namespace", "kubeflow", "configmap")
     assert crds < kubeflow < argo < applied < shared
+    loaded = [calls[number][-1] for number in places(calls, "kind", "load")]
+    assert loaded == ["localhost/visionloop-stage:1", "localhost/visionloop-trainer-toy:1"]
     own = patched(calls, "kubeflow")
     assert own["image"] == f"quay.io/argoproj/workflow-controller:v{version[1]}"
     assert own["args"][3:] == [f"quay.io/argoproj/argoexec:v{version[1]}", "--namespaced"]

@@ -42,5 +42,8 @@ def test_make_release_builds_both_files_and_prints_the_images(tmp_path: Path) ->
     version = visionloop.__version__
     built = {path.name for path in (tmp_path / "dist").iterdir()}
     assert built == {f"visionloop-{version}-py3-none-any.whl", f"visionloop-{version}.tar.gz"}
-    images = [f"registry.example.com/vision/visionloop-{name}:{version}" for name in ("stage", "trainer", "services")]
-    assert printed[-3:] == images
+    trainers = [
+        f"trainer-{path.parent.name}" for path in sorted(ROOT.glob("visionloop/training/trainers/*/__init__.py"))
+    ]
+    images = [f"registry.example.com/vision/visionloop-{name}:{version}" for name in ("stage", *trainers, "services")]
+    assert printed[-len(images) :] == images

@@ -219,7 +219,7 @@ def test_a_forced_stage_computes_again(place: str, toys: Path, monkeypatch: pyte
 def test_base_image_is_the_policy_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeflow, "version", lambda _: "1.2.3")
     assert kubeflow.base_image("snapshot") == "localhost/visionloop-stage:1.2.3"
-    assert kubeflow.base_image("train") == "localhost/visionloop-trainer:1.2.3"
+    assert kubeflow.base_image("train") == "localhost/visionloop-trainer-ultralytics:1.2.3"
 
 
 # --- the look ahead ---

@@ -91,7 +91,7 @@ def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
     for engine in clusters():
         for path in compile_engine(engine, tmp_path / engine, "registry.example.com/vision", "9.8.7"):
             images = re.findall(
-                r"(\S+)/(?:visionloop-stage|visionloop-trainer):(\S+)", path.read_text(encoding="utf-8")
+                r"(\S+)/(?:visionloop-stage|visionloop-trainer-ultralytics):(\S+)", path.read_text(encoding="utf-8")
             )
             # A pipeline on Argo refers to its stages' templates.
             bare = engine == "argo" and path.stem in ("kustomization", "visionloop-train", "visionloop-retrain")

@@ -458,7 +458,7 @@ def test_the_images_of_a_registry_are_compiled_in(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("VISIONLOOP_TAG", "7")
     monkeypatch.setenv("VISIONLOOP_GPUS", "0")
     made = kubeflow.compiled_pipeline("train")
-    assert "registry.example.com/vision/visionloop-trainer:7" in made.text
+    assert "registry.example.com/vision/visionloop-trainer-ultralytics:7" in made.text
     assert "localhost/" not in made.text
     assert "nvidia.com/gpu" not in made.text
     monkeypatch.setenv("VISIONLOOP_GPUS", "some")

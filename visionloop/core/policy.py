@@ -39,6 +39,9 @@ CACHE_BYTES = 50 * 10**9
 #: The variable that names the cache's folder; where a stage's policy has a cache volume, it is mounted there.
 CACHE_VARIABLE = "VISIONLOOP_CACHE"
 
+#: What the image of a trainer is called, with its name behind it.
+TRAINER_IMAGE = "visionloop-trainer"
+
 #: The variable that tells a stage how many GPUs its pod was given; both compilers set it.
 POD_GPUS_VARIABLE = "VISIONLOOP_POD_GPUS"
 
@@ -145,7 +148,7 @@ _WITH_REGISTRY = ("dataset", "results", "registry")
 
 _DATA = StagePolicy()
 _GPU = StagePolicy(
-    image="visionloop-trainer",
+    image=TRAINER_IMAGE,
     cpu_request="2",
     cpu_limit="4",
     memory_request="8Gi",
@@ -165,7 +168,7 @@ _GPU = StagePolicy(
     secrets=_WITH_REGISTRY,
 )
 
-#: One row per stage.
+#: One row per stage. Those with TRAINER_IMAGE run in the image of the run's trainer.
 POLICIES: dict[str, StagePolicy] = {
     "snapshot": replace(_DATA, secrets=_WITH_REGISTRY),
     "validate": replace(
@@ -174,6 +177,11 @@ POLICIES: dict[str, StagePolicy] = {
     "convert": replace(_DATA, secrets=_WITH_REGISTRY),
     "train": _GPU,
     "evaluate": replace(_GPU, timeout=2 * 3600),
-    "register": replace(_DATA, image="visionloop-trainer", memory_limit="4Gi", secrets=("results", "registry")),
+    "register": replace(_DATA, image=TRAINER_IMAGE, memory_limit="4Gi", secrets=("results", "registry")),
     "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify")),
 }
+
+
+def row_of_trainer(name: str) -> StagePolicy:
+    """The row for train of a trainer that needs no more than the table says: in the image of its name."""
+    return replace(POLICIES["train"], image=f"{TRAINER_IMAGE}-{name}")

@@ -47,8 +47,7 @@ Values = Mapping[str, Any]
 def left_to_do(target: Target) -> Callable[[Values], None]:
     """Returns the function that adds to a graph what is left to do after convert."""
     trainers = tuple(target.trainers)
-    # On one machine nothing differs by trainer.
-    if len(trainers) == 1 or not target.places:
+    if len(trainers) == 1:
         return _graph(target, [trainers])
     groups = target.alike()
     shared = _nested("after-convert", "What is left to do after convert.", _INPUTS, _graph(target, groups))

@@ -74,9 +74,9 @@ def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target, ima
     """
     task.set_caching_options(enable_caching=False)
     task.set_display_name(stage)
+    task.set_container_image(target.image(policy) if image is None else image)
     if not target.places:
         return task
-    task.set_container_image(target.image(policy) if image is None else image)
     task.set_cpu_request(policy.cpu_request).set_cpu_limit(policy.cpu_limit)
     task.set_memory_request(policy.memory_request).set_memory_limit(policy.memory_limit)
     if policy.gpus:

@@ -32,6 +32,7 @@ from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import containers
 from visionloop.pipelines.engines.laptop.display import Display
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCESS, Job
+from visionloop.pipelines.parameters import settings_in
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.targets import laptop
 
@@ -110,8 +111,9 @@ def run_pipeline(local: LocalRun) -> RunResult:
     if local.runner not in RUNNERS:
         raise InvalidConfig(f"--runner {local.runner}: give one of {', '.join(RUNNERS)}.")
     if local.runner == DOCKER:
-        target = laptop()
-        containers.require(target.image(target.policies[stage]) for stage in local.stages)
+        target = laptop(str(settings_in(local.arguments).get("trainer") or ""))
+        (trainer,) = target.trainers
+        containers.require(target.image(target.row(stage, trainer)) for stage in local.stages)
     started, since = time.monotonic(), now()
     workspace = open_prefix(local.workspace, "results")
     record = RunRecord(workspace, local.run)

@@ -61,8 +61,10 @@ def main(job_file: str) -> int:
 def _run(job: Job, run_task: RunTask) -> int:
     from kfp import local
 
+    from visionloop.pipelines.parameters import settings_in
     from visionloop.pipelines.targets import laptop
 
+    target = laptop(str(settings_in(job.arguments).get("trainer") or ""))
     local.init(
         runner=_runner(job, run_task),
         pipeline_root=job.root,
@@ -71,7 +73,7 @@ def _run(job: Job, run_task: RunTask) -> int:
         raise_on_error=True,
     )
     module, _, name = job.pipeline.partition(":")
-    pipeline = getattr(importlib.import_module(module), name)(laptop())
+    pipeline = getattr(importlib.import_module(module), name)(target)
     try:
         pipeline(**job.arguments)
     except RuntimeError as error:

@@ -249,6 +249,8 @@ class Trainer(Protocol):
 
     A trainer may have ``demos``: by task the settings with which it learns the sample dataset in minutes (``visionloop demo``).
 
+    A trainer may have a ``licence``: the SPDX expression of the library's licence, which its image and the list of trainers state.
+
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.
     """

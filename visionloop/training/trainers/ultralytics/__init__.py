@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
@@ -22,13 +22,14 @@ class UltralyticsTrainer:
     """YOLO models through the ultralytics package; the protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "ultralytics"
+    licence = "AGPL-3.0-only"
     logic_version = 1
     protocol = PROTOCOL
     tasks = frozenset(TASKS)
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
-    policy: StagePolicy = POLICIES["train"]
+    policy: StagePolicy = row_of_trainer(name)
     metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
 
     demos = DEMOS
