@@ -58,7 +58,7 @@ $(INSTALLED): constraints.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification, TRAINER=timm or torchvision for another one
+demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification, TRAINER=NAME for another one
 	@$(BIN)/visionloop demo --task $(TASK) $(if $(TRAINER),--trainer $(TRAINER))
 
 test: venv ## Run the tests

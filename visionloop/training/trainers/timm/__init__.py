@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm import settings as configuration
@@ -22,11 +21,12 @@ class TimmTrainer:
     """Image classifiers through the timm package; the protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "timm"
+    licence = "Apache-2.0"
     logic_version = 1
     protocol = PROTOCOL
     tasks = frozenset({"classification"})
     distribution = "timm"
-    policy: StagePolicy = replace(POLICIES["train"], image="visionloop-trainer-timm")
+    policy: StagePolicy = row_of_trainer(name)
     metrics: Mapping[str, tuple[str, ...]] = {"classification": ("accuracy_top1", "accuracy_top5", "val_loss")}
 
     demos = DEMOS

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision import settings as configuration
@@ -24,13 +23,14 @@ class TorchvisionTrainer:
     """Detectors that torchvision brings; the protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "torchvision"
+    licence = "BSD-3-Clause"
     logic_version = 1
     protocol = PROTOCOL
     distribution = "torchvision"
     tasks = frozenset({"detection", "segmentation", "pose"})
     label_files = False
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
-    policy: StagePolicy = replace(POLICIES["train"], image="visionloop-trainer-torchvision")
+    policy: StagePolicy = row_of_trainer(name)
     metrics: Mapping[str, tuple[str, ...]] = {
         "detection": _BOX_METRICS,
         "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
