@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +17,6 @@ from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.training.pytorch import models, settings
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.starting import Head, Starting, fill, read
-
-torch = pytest.importorskip("torch")
 
 
 @given(st.integers(1, 500), st.integers(1, 70), st.integers(1, 70), st.integers(0, 3))
