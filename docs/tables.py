@@ -120,9 +120,14 @@ def summary_of_trainers() -> str:
 
 def advanced(trainer: Trainer, task: str) -> str:
     """What a task's settings have beside the basic ones and those of the trainer's first task."""
+    return settings(own_settings(trainer, task))
+
+
+def own_settings(trainer: Trainer, task: str) -> dict[str, Setting]:
+    """The settings of a task that are neither basic ones nor those of the trainer's first task."""
     every, first = settings_of(trainer, task), first_task(trainer)
     before = settings_of(trainer, first) if task != first else {}
-    return settings({name: one for name, one in every.items() if name not in BASIC and name not in before})
+    return {name: one for name, one in every.items() if name not in BASIC and name not in before}
 
 
 def first_task(trainer: Trainer) -> str:
@@ -221,6 +226,7 @@ TABLES: dict[str, Callable[[], str]] = {
         f"settings of {name} for {task}": partial(advanced, one, task)
         for name, one in own_trainers().items()
         for task in sorted(one.tasks)
+        if task == first_task(one) or own_settings(one, task)
     },
     **{
         f"words of {name}": partial(foreign_words, f"{OWN_TRAINERS}.{name}.words")

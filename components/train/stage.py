@@ -395,8 +395,8 @@ class Training:
 
     def _publish_outputs(self, done: channel.Done, attempt: Attempt) -> Computed:
         self.context.alive()
-        for output, file in (("best", Path(done.best)), ("last", Path(done.last))):
-            attempt.upload(output, f"{output}{file.suffix}", file, result=True)
+        attempt.upload("best", f"best{Path(done.best).suffix}", Path(done.best), result=True)
+        attempt.upload("last", f"last{Path(done.last).suffix}", Path(done.last), result=True)
         attempt.write("history", "history.json", msgspec.json.encode({"epochs": done.history}), result=True)
         for plot in done.plots:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)

@@ -78,7 +78,7 @@ def test_the_outputs_are_those_that_the_stages_write() -> None:
     written: dict[str, set[str]] = {}
     for name in told:
         source = (ROOT / "components" / name / "stage.py").read_text(encoding="utf-8")
-        written[name] = set(re.findall(r'attempt\.(?:write|upload)\("?\w+"?, "([\w.]+)"', source))
+        written[name] = set(re.findall(r'attempt\.(?:write|upload)\("?\w+"?, f?"([\w.]+)', source))
     assert told == written
 
 

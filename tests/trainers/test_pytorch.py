@@ -92,7 +92,7 @@ def test_the_average_follows_the_model_and_starts_again_where_it_was() -> None:
     for step in range(4):
         with torch.no_grad():
             model[0].weight.fill_(step)
-            model[1].num_batches_tracked.fill_(step)
+            model[1].num_batches_tracked.fill_(step)  # type: ignore[operator]
         average.update()
         if step == 1:
             kept = {**average.state(), "model": {k: v.clone() for k, v in average.state()["model"].items()}}

@@ -27,7 +27,7 @@ def evaluate(
         checkpoint: A ``TrainingResult.best``.
         dataset: Folder with ``images/{split}/…`` and ``labels/{split}/…``.
         split: ``train``, ``val`` or ``test``.
-        config: Settings; ``batch``, ``conf`` (0.01), ``iou``, ``max_det`` and ``device`` are used.
+        config: Settings; ``batch``, ``conf`` (0.001), ``iou``, ``max_det`` and ``device`` are used.
         on_batch: Called with the number of batches done and the total.
 
     Raises:
@@ -38,7 +38,7 @@ def evaluate(
     """
     batch = int(config.get("batch", 16))
     limits = {name: config[name] for name in ("iou", "max_det") if name in config}
-    description, model = load(checkpoint, float(config.get("conf", 0.01)), limits)
+    description, model = load(checkpoint, float(config.get("conf", 0.001)), limits)
     with translated(batch, description.imgsz):
         device = torch_device(config.get("device"))
         model.to(device)

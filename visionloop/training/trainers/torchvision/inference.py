@@ -14,6 +14,9 @@ from torch import nn
 
 from visionloop.training.measurement.objects import Detections
 
+#: How much smaller than inputs masks are compared: as Ultralytics compares them, so that figures mean the same.
+SHRUNK = 4
+
 #: A pixel belongs to an object where its mask is at least this, between 0 and 1.
 SET = 0.5
 
@@ -54,7 +57,7 @@ def _arrays(found: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, 
 
 
 def detections(found: dict[str, NDArray[Any]], background: int, side: int) -> Detections:
-    """What was found in an input, as it is measured.
+    """What was found in an input, as it is measured: masks at a quarter of the input's size.
 
     Args:
         found: An entry of what `detect` returned.
@@ -63,9 +66,10 @@ def detections(found: dict[str, NDArray[Any]], background: int, side: int) -> De
     """
     more: dict[str, Any] = {}
     if "masks" in found:
-        more["masks"] = np.zeros((len(found["boxes"]), side, side), bool)
-        for whole, mask, box in zip(more["masks"], found["masks"], found["boxes"], strict=True):
-            region, left, top = outlined(mask, box, side, side)
+        small = side // SHRUNK
+        more["masks"] = np.zeros((len(found["boxes"]), small, small), bool)
+        for whole, mask, box in zip(more["masks"], found["masks"], found["boxes"] / SHRUNK, strict=True):
+            region, left, top = outlined(mask, box, small, small)
             whole[top : top + region.shape[0], left : left + region.shape[1]] = region
     if "keypoints" in found:
         more["keypoints"] = found["keypoints"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -13,7 +14,7 @@ from visionloop.training.measurement.objects import MEASURES, ObjectMeasurement
 from visionloop.training.measurement.objects import Objects as TrueObjects
 from visionloop.training.trainers.torchvision import pictures
 from visionloop.training.trainers.torchvision.dataset import LabelledImages, collate
-from visionloop.training.trainers.torchvision.inference import detect, detections
+from visionloop.training.trainers.torchvision.inference import SHRUNK, detect, detections
 from visionloop.training.trainers.torchvision.model import Description
 from visionloop.training.trainers.torchvision.pictures import Objects
 
@@ -57,7 +58,8 @@ def measured(
 
 def _true(objects: Objects, task: str, side: int) -> TrueObjects:
     if task == "segmentation":
-        return TrueObjects(objects.classes, objects.boxes, masks=pictures.drawn(objects.polygons, side).astype(bool))
+        small = pictures.drawn([outline / np.float32(SHRUNK) for outline in objects.polygons], side // SHRUNK)
+        return TrueObjects(objects.classes, objects.boxes, masks=small.astype(bool))
     if objects.keypoints is not None:
         return TrueObjects(objects.classes, objects.boxes, keypoints=objects.keypoints)
     return TrueObjects(objects.classes, objects.boxes)

@@ -28,9 +28,9 @@ _SETTINGS: dict[str, Setting] = {
     "hsv_s": _share(0.7, "largest change of saturation, as a share"),
     "hsv_v": _share(0.4, "largest change of brightness, as a share"),
     # Detections
-    "conf": _share(0.01, "least confidence of a detection in validation"),
-    "iou": _share(0.6, "IoU threshold of the non-maximum suppression"),
-    "max_det": Setting(int, 100, "most detections in an image", minimum=1, maximum=10_000),
+    "conf": _share(0.001, "least confidence of a detection in validation"),
+    "iou": _share(0.7, "IoU threshold of the non-maximum suppression"),
+    "max_det": Setting(int, 300, "most detections in an image", minimum=1, maximum=10_000),
     "freeze": Setting(
         str, "none", "what is not trained: backbone is what features are made by", choices=("none", "backbone")
     ),

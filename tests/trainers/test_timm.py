@@ -1,0 +1,260 @@
+"""The trainer timm: names, settings, starting weights and what a class folder gives. The conformance suite trains it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt
+from visionloop.training.configuration import resolve
+from visionloop.training.configuration.settings import settings_of
+from visionloop.training.trainers import EpochReport, PredictionSettings, TrainingJob, TrainingResult
+from visionloop.training.trainers.timm import TRAINER
+
+SMALL = {"model": "test_resnet.yaml", "imgsz": 32, "epochs": 2, "batch": 4, "workers": 0, "device": "cpu", "lr0": 0.05}
+CLASSES = ("red", "green", "blue")
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.images_of: dict[str, int] = {}
+        self.reports: list[EpochReport] = []
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        assert 1 <= batch <= batches
+
+    def images(self, split: str, paths: Any) -> None:
+        self.images_of[split] = len(list(paths))
+
+    def epoch(self, report: EpochReport) -> bool:
+        self.reports.append(report)
+        return True
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Coloured squares; val lacks the last class."""
+    root, random = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 3), ("test", 3)):
+        for index, name in enumerate(CLASSES):
+            folder = root / split / f"{index:05}_{name}"
+            folder.mkdir(parents=True)
+            for number in range(0 if split != "train" and index == 2 else count):
+                pixels = random.integers(0, 60, (20 + number, 33, 3), dtype=np.uint8)
+                pixels[..., index] += 180
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def configuration(**more: object) -> dict[str, Any]:
+    defaults = {name: setting.default for name, setting in settings_of(TRAINER, "classification").items()}
+    return defaults | SMALL | more
+
+
+def train(dataset: Path, work: Path, listener: Silent | None = None, **more: Any) -> TrainingResult:
+    work.mkdir()
+    weights, classes, batch = more.pop("weights", None), more.pop("classes", CLASSES), more.pop("fits", 4)
+    job = TrainingJob("classification", dataset, classes, configuration(**more), weights, work, None, batch)
+    return TRAINER.train(job, listener or Silent())
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return train(dataset, tmp_path_factory.mktemp("trained") / "work", epochs=6)
+
+
+def test_importing_it_imports_no_library() -> None:
+    code = (
+        "import sys, visionloop.training.trainers.timm as it; it.TRAINER.settings('classification'); "
+        "it.TRAINER.is_architecture('resnet18.yaml'); it.TRAINER.normalise({}, 'classification'); "
+        "sys.exit(bool({'timm', 'torch', 'torchvision', 'safetensors'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("model", ["resnet18.yaml", "vit_tiny_patch16_224.yaml", "convnextv2_atto.yml"])
+def test_an_architecture_by_its_name(model: str) -> None:
+    assert TRAINER.is_architecture(model)
+    assert TRAINER.weights_names(model) == ()
+    assert TRAINER.model_task(model) == "classification"
+
+
+@pytest.mark.parametrize(
+    "model", ["resnet18", "resnet18.a1_in1k.yaml", "no_such_net.yaml", "yolo11n.yaml", "a/resnet18.yaml"]
+)
+def test_what_is_no_architecture(model: str) -> None:
+    assert not TRAINER.is_architecture(model)
+
+
+def test_weights_are_looked_for_by_the_names_that_they_are_published_under() -> None:
+    assert TRAINER.weights_names("resnet18.a1_in1k")[:2] == ("resnet18.a1_in1k.safetensors", "resnet18.a1_in1k.pth")
+    assert TRAINER.model_task("resnet18.a1_in1k") == "classification"
+    assert TRAINER.model_task("/weights/x.pth") is None
+
+
+def test_the_documented_defaults() -> None:
+    settings = settings_of(TRAINER, "classification")
+    # FACTS of the seeds, section 2.
+    assert {
+        name: settings[name].default for name in ("drop_rate", "drop_path_rate", "mixup_alpha", "cutmix_alpha")
+    } == {
+        "drop_rate": 0.0,
+        "drop_path_rate": 0.1,
+        "mixup_alpha": 0.8,
+        "cutmix_alpha": 1.0,
+    }
+    names = ("label_smoothing", "aa", "reprob", "remode", "model_ema", "model_ema_decay", "primary_metric", "imgsz")
+    assert [settings[name].default for name in names] == [
+        *(0.1, "rand-m9-mstd0.5", 0.25, "pixel"),
+        *(True, 0.9999, "accuracy_top1", 224),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"auto_augment": "v0", "re_prob": 0.5, "lr": 0.1}, {"aa": "v0", "reprob": 0.5, "lr0": 0.1}),
+        ({"aa": "RAND-M7"}, {"aa": "rand-m7"}),
+        ({"aa": False}, {"aa": "none"}),
+        ({"smoothing": 0.1, "label_smoothing": 0.1}, {"label_smoothing": 0.1}),
+        ({"class_weights": "balanced", "mixup_alpha": 0, "cutmix_alpha": 0.0}, {"class_weights": "balanced"}),
+    ],
+)
+def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    values = TRAINER.normalise(given, "classification")
+    assert {name: values[name] for name in expected} == expected
+    assert TRAINER.normalise(values, "classification") == values
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"aa": "random"}, r"aa is 'random': give a recipe such as rand-m9-mstd0\.5"),
+        ({"re_prob": 0.1, "reprob": 0.2}, "re_prob 0.1 and reprob 0.2 are the same setting with two values"),
+        ({"augment": False, "mixup_alpha": 0.2}, "augment is false, but mixup_alpha is 0.2"),
+        ({"class_weights": "balanced"}, "class_weights is balanced, but mixup_alpha and cutmix_alpha blend"),
+        ({"cache": "ram"}, "keeps no decoded images"),
+        ({"device": "0,1"}, "trains on one device"),
+    ],
+)
+def test_settings_that_contradict_each_other(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidConfig, match=sentence):
+        TRAINER.normalise(given, "classification")
+
+
+def test_settings_are_checked_as_all_others() -> None:
+    for given, sentence in (({"mosaic": 1}, "'mosaic' in .* is not a setting"), ({"drop_rate": 2}, "drop_rate")):
+        with pytest.raises(InvalidConfig, match=sentence):
+            resolve({"trainer": "timm", **given}, {"timm": TRAINER}, {}, "classification")
+
+
+def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tmp_path: Path) -> None:
+    assert trained.best.suffix == ".safetensors"
+    measured = TRAINER.evaluate(trained.best, dataset, "test", configuration(), tmp_path, lambda *_: None)
+    assert measured.metrics["accuracy_top1"] >= 0.5
+    assert set(measured.per_class) == {"red", "green"}
+    assert "no image of this class" in measured.not_measured_per_class["blue"]["accuracy_top1"]
+    predictor = TRAINER.predictor(trained.best)
+    assert predictor.classes == CLASSES
+    (found,) = predictor.predict([np.full((9, 70, 3), (200, 10, 10), np.uint8)], PredictionSettings(classes=2))
+    assert len(found) == 2
+    assert found[0].confidence >= found[1].confidence
+    assert found[0].box is None
+
+
+def test_blended_labels_keep_their_sum(dataset: Path, tmp_path: Path) -> None:
+    import torch
+
+    from visionloop.training.trainers.timm.learner import learner
+
+    for fits in (3, 4):
+        job = TrainingJob("classification", dataset, CLASSES, configuration(batch=fits), None, tmp_path, None, fits)
+        blended = learner(job, torch.device("cpu"), Silent())
+        images, labels = next(blended.train.of(1))
+        _, target = blended._blended(blended._mixup, images, labels)
+        assert torch.allclose(target.sum(1), torch.ones(len(labels)))
+        assert len(target) == len(labels)
+
+
+def test_balanced_weights_are_one_in_the_mean_over_images() -> None:
+    from visionloop.training.trainers.timm.learner import _balanced
+
+    labels = [0] * 6 + [1] * 2
+    weights = _balanced(labels, 3)
+    assert weights.tolist() == pytest.approx([8 / 12, 2.0, 0.0])
+    assert sum(float(weights[label]) for label in labels) == pytest.approx(8)
+
+
+def test_the_backbone_can_be_frozen(dataset: Path, tmp_path: Path, trained: TrainingResult) -> None:
+    from visionloop.training.pytorch import models
+
+    frozen = train(dataset, tmp_path / "work", weights=trained.best, freeze="backbone", epochs=1)
+    before, after = (models.read(path)[1] for path in (trained.best, frozen.last))
+    # Normalisations go on counting; no weight of the backbone moves.
+    moved = {name for name in before if before[name].ndim > 1 and not before[name].equal(after[name])}
+    assert moved == {"fc.weight"}
+
+
+def test_a_champions_classes_go_on_by_their_names(
+    dataset: Path, tmp_path: Path, trained: TrainingResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    train(
+        dataset, tmp_path / "work", weights=trained.best, model="models:/colours@champion", classes=("Blue", "x", "red")
+    )
+    assert (
+        "of the classes of the starting weights models:/colours@champion 2 go on by their names; x is new, green is dropped"
+        in caplog.text
+    )
+
+
+def test_weights_that_do_not_fit(dataset: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(2, 2)}, tmp_path / "resnet18.pth")
+    with pytest.raises(InvalidConfig, match="they are of another architecture"):
+        train(dataset, tmp_path / "one", weights=tmp_path / "resnet18.pth", model="resnet18")
+    (tmp_path / "resnet18.pth").rename(tmp_path / "mine.pth")
+    with pytest.raises(InvalidConfig, match=r"name the file for it, as in resnet18\.pth"):
+        train(dataset, tmp_path / "two", weights=tmp_path / "mine.pth", model=str(tmp_path / "mine.pth"))
+
+
+def test_a_model_of_another_trainer_is_refused(dataset: Path, tmp_path: Path) -> None:
+    from visionloop.training.pytorch import models
+
+    path = models.write({}, {"architecture": "fcos_tiny", "classes": ["a"], "max_det": 3}, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidConfig, match="are of another trainer than timm"):
+        train(dataset, tmp_path / "work", weights=path, model="models:/x@champion")
+    with pytest.raises(InvalidReceipt, match="can't be loaded"):
+        TRAINER.predictor(path)
+
+
+def test_an_architecture_without_drop_path_is_trained_and_tells(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    train(dataset, tmp_path / "work", model="ghostnet_050.yaml", epochs=1)
+    assert "the architecture ghostnet_050 takes no drop_path_rate, so it is not used" in caplog.text
+
+
+def test_a_split_without_images_or_with_other_folders(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match="folders of classes, and the dataset has 4 classes"):
+        train(dataset, tmp_path / "work", classes=(*CLASSES, "more"))
+    with pytest.raises(InvalidDataset, match="has no image"):
+        train(tmp_path / "nothing", tmp_path / "other")
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for index in range(2):
+            (tmp_path / "d" / split / f"{index}_x").mkdir(parents=True)
+            (tmp_path / "d" / split / f"{index}_x" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InvalidDataset, match=r"broken\.png is not a PNG"):
+        train(tmp_path / "d", tmp_path / "work", classes=("a", "b"))

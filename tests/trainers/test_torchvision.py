@@ -1,0 +1,367 @@
+"""The trainer torchvision: names, settings, labels, pictures, masks and starting weights. The conformance suite trains it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt
+from visionloop.data import view
+from visionloop.data.annotations import masks
+from visionloop.training import labels
+from visionloop.training.configuration.settings import settings_of
+from visionloop.training.trainers import EpochReport, PredictionSettings, TrainingJob, TrainingResult
+from visionloop.training.trainers.torchvision import TRAINER, names, pictures
+
+MODELS = {"detection": "fcos_tiny", "segmentation": "maskrcnn_tiny", "pose": "keypointrcnn_tiny"}
+TASKS = sorted(MODELS)
+POINTS = ("left", "right")
+SIDE = 64
+
+
+class Silent:
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        assert 1 <= batch <= batches
+
+    def images(self, split: str, paths: Any) -> None:
+        pass
+
+    def epoch(self, report: EpochReport) -> bool:
+        return True
+
+
+def write(root: Path, task: str) -> Path:
+    """A red or a blue rectangle in each image; one image of val has none."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for number in range(count):
+            pixels = np.full((48, 80, 3), 250, np.uint8)
+            x, y, kind = int(random.integers(2, 40)), int(random.integers(2, 20)), number % 2
+            pixels[y : y + 24, x : x + 30] = (220, 20, 20) if kind else (20, 20, 220)
+            text = _line(task, kind, x, y) if split != "val" or number else ""
+            for folder, name, content in (("images", f"{number}.png", None), ("labels", f"{number}.txt", text)):
+                path = root / folder / split / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if content is None:
+                    Image.fromarray(pixels).save(path)
+                else:
+                    path.write_text(content)
+    return root
+
+
+def _line(task: str, kind: int, x: int, y: int) -> str:
+    left, top, right, bottom = x / 80, y / 48, (x + 30) / 80, (y + 24) / 48
+    if task == "segmentation":
+        return f"{kind} {left} {top} {right} {top} {right} {bottom} {left} {bottom}\n"
+    box = f"{kind} {(left + right) / 2} {(top + bottom) / 2} {right - left} {bottom - top}"
+    return f"{box} {left} {top} 2 {right} {bottom} 1\n" if task == "pose" else f"{box}\n"
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def dataset(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp(task), task)
+
+
+def configuration(task: str, **more: object) -> dict[str, Any]:
+    defaults = {name: setting.default for name, setting in settings_of(TRAINER, task).items()}
+    small = {"imgsz": SIDE, "epochs": 1, "batch": 3, "workers": 0, "device": "cpu", "model": f"{MODELS[task]}.yaml"}
+    return defaults | small | more
+
+
+def train(task: str, dataset: Path, work: Path, weights: Path | None = None, **more: Any) -> TrainingResult:
+    work.mkdir(parents=True)
+    classes, points = more.pop("classes", ("blue", "red")), more.pop("keypoints", POINTS if task == "pose" else ())
+    job = TrainingJob(
+        task,
+        dataset,
+        classes,
+        configuration(task, **more),
+        weights,
+        work,
+        None,
+        3,
+        points,
+        (1, 0)[: len(points)] if len(points) > 1 else (),
+    )
+    return TRAINER.train(job, Silent())
+
+
+@pytest.fixture(scope="module")
+def trained(task: str, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return train(task, dataset, tmp_path_factory.mktemp("trained") / "work")
+
+
+def test_importing_it_imports_no_library() -> None:
+    code = (
+        "import sys, visionloop.training.trainers.torchvision as it; it.TRAINER.settings('detection'); "
+        "it.TRAINER.is_architecture('fcos_tiny.yaml'); it.TRAINER.normalise({}, 'detection'); "
+        "sys.exit(bool({'torch', 'torchvision', 'cv2', 'safetensors'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_its_family(task: str) -> None:
+    model = settings_of(TRAINER, task)["model"].default
+    assert model == names.default_model(task)
+    assert TRAINER.model_task(str(model)) == task
+    assert TRAINER.is_architecture(f"{model}.yaml")
+    assert not TRAINER.is_architecture(str(model))
+    assert TRAINER.weights_names(str(model))[-1].startswith(f"{model}_coco-")
+    assert TRAINER.weights_names(f"{MODELS[task]}") == tuple(
+        f"{MODELS[task]}{end}" for end in (".safetensors", ".pth", ".pt")
+    )
+
+
+@pytest.mark.parametrize(
+    "model", ["yolo11n", "fcos", "fcos_resnet18", "s3://x/fcos_tiny.pth", "retinanet_resnet50_fpn"]
+)
+def test_what_is_no_model(model: str) -> None:
+    assert TRAINER.model_task(model) is None
+    assert not TRAINER.is_architecture(f"{model}.yaml") or "/" in model
+
+
+def test_augment_false_contradicts_an_augmentation() -> None:
+    assert TRAINER.normalise({"augment": "false"}, "detection")["fliplr"] == 0.0
+    with pytest.raises(InvalidConfig, match=r"augment is false, but fliplr is 0\.5"):
+        TRAINER.normalise({"augment": False, "fliplr": 0.5}, "detection")
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "sentence"),
+    [
+        ("detection", b"0 0.5 0.5 0.1\n", "has not 5 numbers"),
+        ("detection", b"0.5 0.5 0.5 0.1 0.1\n", "not a whole number"),
+        ("detection", b"-1 0.5 0.5 0.1 0.1\n", "not a whole number"),
+        ("detection", b"0 nan 0.5 0.1 0.1\n", "not finite"),
+        ("detection", b"0 a 0.5 0.1 0.1\n", "could not convert"),
+        ("segmentation", b"0 0 0 1 1\n", "corners of an outline"),
+        ("segmentation", b"0 0 0 1 1 1 0 1\n", "corners of an outline"),
+        ("pose", b"0 0.5 0.5 0.1 0.1 0.5 0.5\n", "has not 11 numbers"),
+    ],
+)
+def test_a_label_that_is_none(tmp_path: Path, task: str, text: bytes, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        labels.parse(text, task, 2)
+    root = write(tmp_path, task)
+    (root / "labels" / "train" / "1.txt").write_bytes(text)
+    with pytest.raises(InvalidDataset, match=r"labels/train/1\.txt: .*; correct it, or remove it"):
+        labels.read(root, "train", labels.images(root, "train"), task, 2)
+
+
+def test_labels_come_from_the_archive_alone_where_there_is_one(tmp_path: Path) -> None:
+    root = write(tmp_path, "detection")
+    files = labels.images(root, "train")
+    loose = labels.read(root, "train", files, "detection")
+    texts = [
+        (f"labels/train/{file.stem}.txt", (root / "labels/train" / f"{file.stem}.txt").read_text()) for file in files
+    ]
+    view.write_archive(root / view.LABELS, iter(texts))
+    view.write_sizes(root, [view.ImageSize(f"images/train/{file.name}", 80, 48) for file in files])
+    for file in (root / "labels/train").iterdir():
+        file.unlink()
+    archived = labels.read(root, "train", files, "detection")
+    assert all(np.array_equal(one.boxes, other.boxes) for one, other in zip(loose, archived, strict=True))
+    (root / "images/train/new.png").write_bytes(files[0].read_bytes())
+    with pytest.raises(InvalidReceipt, match=r"train/new\.txt has no label; run again with --force convert"):
+        labels.read(root, "train", labels.images(root, "train"), "detection")
+
+
+# Pictures
+
+
+def test_a_picture_is_shrunk_as_the_cache_shrinks_it() -> None:
+    from visionloop.data.reduced import Reduction
+
+    pixels = np.random.default_rng(1).integers(0, 255, (333, 500, 3), dtype=np.uint8)
+    fitted, across, down = pictures.fitted(pixels, 128)
+    assert fitted.shape[:2] == Reduction(128, "linear").size(500, 333)[::-1] == (86, 128)
+    assert (across, down) == (128 / 500, 86 / 333)
+    again, _, _ = pictures.fitted(fitted, 128)
+    assert np.array_equal(again, fitted)
+
+
+def test_objects_move_with_their_picture() -> None:
+    """The pixels of a rectangle and its box, outline and keypoints end in one place, however it is moved."""
+    config = {"scale": 0.4, "translate": 0.2, "fliplr": 0.5, "flipud": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
+    box = np.array([[20, 12, 44, 30]], np.float32)
+    outline = np.array([[20, 12], [44, 12], [44, 30], [20, 30]], np.float32)
+    points = np.array([[[20, 12, 2], [44, 30, 1]]], np.float32)
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[12:30, 20:44] = 255
+    mirrored = set()
+    for seed in range(30):
+        np.random.seed(seed)
+        objects = pictures.Objects(np.array([0]), box, [outline], points)
+        moved, after = pictures.augmented(pixels, objects, SIDE, config, (1, 0))
+        assert moved.shape == (SIDE, SIDE, 3)
+        ys, xs = np.nonzero(moved[..., 0] > 150)
+        if not len(after.classes):
+            continue
+        seen = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+        assert after.boxes[0] == pytest.approx(seen, abs=1.2)
+        drawn = pictures.drawn(after.polygons, SIDE)[0].astype(bool)
+        assert (drawn ^ (moved[..., 0] > 150)).sum() <= 2 * (sum(drawn.shape))
+        inside = after.keypoints is not None and after.keypoints[0, :, 2].all()
+        if inside:
+            assert after.keypoints is not None
+            left, right = after.keypoints[0, :, 0]
+            mirrored.add(bool(moved[0, 0, 0] == 0) and left > right)
+            # The counterpart of a mirrored keypoint keeps its name: the left one stays on the left.
+            assert left < right
+    assert mirrored == {False}
+
+
+def test_without_counterparts_no_pose_is_mirrored() -> None:
+    config = {"scale": 0, "translate": 0, "fliplr": 1.0, "flipud": 1.0, "hsv_h": 0, "hsv_s": 0, "hsv_v": 0}
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[:, :10] = 255
+    points = np.array([[[1, 1, 2]]], np.float32)
+    objects = pictures.Objects(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], points)
+    moved, _ = pictures.augmented(pixels, objects, SIDE, config, ())
+    assert np.array_equal(moved, pixels)
+    plain = pictures.Objects(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], None)
+    moved, after = pictures.augmented(pixels, plain, SIDE, config, ())
+    assert np.array_equal(moved, pixels[::-1, ::-1])
+    assert after.boxes.tolist() == [[54, 0, 64, 64]]
+
+
+def test_what_is_moved_out_of_the_picture_is_no_object() -> None:
+    matrix = np.array([[1.0, 0, 60], [0, 1, 0]])
+    boxes = np.array([[0, 0, 20, 20], [3, 0, 40, 20]], np.float32)
+    moved = pictures._moved(pictures.Objects(np.array([4, 7]), boxes, [], None), matrix, SIDE, ())
+    assert moved.classes.tolist() == [4]
+    assert moved.boxes.tolist() == [[60, 0, 64, 20]]
+
+
+def test_a_mask_is_stretched_over_its_box() -> None:
+    from visionloop.training.trainers.torchvision.inference import outlined
+
+    mask = np.zeros((28, 28), np.float32)
+    mask[:, 14:] = 1
+    region, left, top = outlined(mask, np.array([10, 5, 30, 25], np.float32), 100, 50)
+    assert (left, top, region.shape) == (10, 5, (20, 20))
+    assert not region[:, :10].any()
+    assert region[1:-1, 10:-1].all()
+    region, left, top = outlined(np.ones((28, 28), np.float32), np.array([-5, -5, 15, 15], np.float32), 10, 8)
+    assert (left, top, region.shape) == (0, 0, (8, 10))
+    assert region.all()
+    assert outlined(mask, np.array([50, 5, 50, 25], np.float32), 40, 50)[0].size == 0
+
+
+# A model
+
+
+def test_a_trained_model_answers_as_its_task_does(
+    task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    measured = TRAINER.evaluate(trained.best, dataset, "test", configuration(task), tmp_path, lambda *_: None)
+    assert set(TRAINER.metrics[task]) <= set(measured.metrics)
+    assert measured.images == 3
+    predictor = TRAINER.predictor(trained.best)
+    picture = np.asarray(Image.open(next((dataset / "images/test").iterdir())))
+    everything = PredictionSettings(0.0, masks=True)
+    for pixels in (picture, np.zeros((1, 1, 3), np.uint8), np.full((200, 30, 3), 90, np.uint8)):
+        height, width = pixels.shape[:2]
+        (found,) = predictor.predict([pixels], everything)
+        assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
+        for one in found:
+            assert one.box is not None
+            left, top, right, bottom = one.box
+            assert 0 <= left <= right <= width
+            assert 0 <= top <= bottom <= height
+            assert one.class_index in (0, 1)
+            assert set(one.keypoints) == (set(POINTS) if task == "pose" else set())
+            assert (one.mask is not None) <= (task == "segmentation")
+            if one.mask:
+                assert masks.runs(one.mask).sum() == width * height
+    assert list(predictor.predict([picture], PredictionSettings(1.0))) == [[]]
+
+
+def test_a_split_without_an_object_is_not_measured(
+    task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    for path in sorted((dataset / "images" / "val").iterdir())[:1]:
+        target = tmp_path / "d" / "images" / "test" / path.name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(path.read_bytes())
+    measured = TRAINER.evaluate(trained.best, tmp_path / "d", "test", configuration(task), tmp_path, lambda *_: None)
+    assert measured.metrics == {}
+    assert "no labelled object" in measured.not_measured[TRAINER.metrics[task][0]]
+
+
+def test_a_training_whose_val_has_no_label_keeps_the_last_epoch(tmp_path: Path) -> None:
+    root = write(tmp_path / "d", "detection")
+    for file in (root / "labels/val").iterdir():
+        file.write_text("")
+    result = train("detection", root, tmp_path / "work", epochs=2)
+    assert result.best_epoch == 2
+    assert result.history[0]["val_metrics"] == {}
+
+
+def test_a_champion_goes_on_by_the_names_of_its_classes(
+    task: str, dataset: Path, trained: TrainingResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    points = ("nose",) if task == "pose" else ()
+    more = {"keypoints": points, "classes": ("red", "green")}
+    if task == "pose":
+        for file in (dataset / "labels").rglob("*.txt"):
+            new = tmp_path / "d" / file.relative_to(dataset)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text("".join(" ".join(line.split()[:8]) + "\n" for line in file.read_text().splitlines()))
+            image = file.relative_to(dataset / "labels").with_suffix(".png")
+            (tmp_path / "d" / "images" / image).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "d" / "images" / image).write_bytes((dataset / "images" / image).read_bytes())
+        dataset = tmp_path / "d"
+    train(task, dataset, tmp_path / "work", trained.best, model="models:/x@champion", **more)
+    assert "1 go on by their names; green is new, blue is dropped" in caplog.text
+    assert ("find 2 keypoints and the dataset has 1" in caplog.text) == (task == "pose")
+
+
+def test_weights_of_another_task_or_trainer_are_refused(
+    task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    from visionloop.training.pytorch import models
+
+    other = "pose" if task == "detection" else "detection"
+    with pytest.raises(InvalidConfig, match=f"are for {task}, not for {other}"):
+        train(other, dataset, tmp_path / "one", trained.best, model="models:/x@champion")
+    foreign = models.write({}, {"architecture": "resnet18", "classes": []}, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidConfig, match="are of another trainer than torchvision"):
+        train(task, dataset, tmp_path / "two", foreign, model="models:/x@champion")
+    with pytest.raises(InvalidReceipt, match="can't be loaded"):
+        TRAINER.predictor(foreign)
+
+
+def test_published_weights_go_on_by_cocos_names(
+    dataset: Path, task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file as torchvision publishes it: 91 rows, of which some name no class."""
+    import torch
+
+    from visionloop.training.trainers.torchvision.model import Description, Limits
+
+    if task != "detection":
+        pytest.skip("the rows of its models are COCO's two or ninety-one alike")
+    caplog.set_level(logging.INFO)
+    published = Description("fcos_tiny", task, ["x"] * 91, SIDE, (), 0.7, 300).build(Limits(0.1, 0.7, 300))
+    file = tmp_path / "fcos_tiny_coco-0.pth"
+    torch.save(published.state_dict(), file)
+    train(task, dataset, tmp_path / "work", file, model="fcos_tiny", classes=("person", "Car"))
+    assert "2 go on by their names; none is new" in caplog.text
