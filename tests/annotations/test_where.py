@@ -262,6 +262,36 @@ def test_whole_numbers_are_compared_as_such() -> None:
     assert list(kept(f"metadata.id in [{2**53 + 1}]", images)) == ["1.png"]
 
 
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("metadata.taken > 1.5e18", ["late.png"]),
+        ("metadata.taken == 1772000000000000000.0", []),
+        ("metadata.taken in (0.5, 1772000000000000001)", ["late.png"]),
+        ("metadata.taken in (0.5, 5.0)", ["early.png"]),
+        ("metadata.taken > metadata.half", ["early.png", "late.png"]),
+        ("metadata.taken > box_width", ["late.png"]),
+        ("metadata.half != 9007199254740993", ["early.png", "late.png"]),
+        ("metadata.half in (9007199254740993, 0.5)", ["early.png", "late.png"]),
+        ("width < 9007199254740993", ["early.png", "late.png"]),
+    ],
+)
+def test_a_large_whole_number_is_compared_with_a_fraction(where: str, names: list[str]) -> None:
+    """Such as nanoseconds since 1970, which no float holds to the last digit."""
+    images = [
+        image("early.png", 1, annotations=[label(0, 20)], metadata={"taken": 5, "half": 0.5}),
+        image("late.png", 2, annotations=[label(0, 20)], metadata={"taken": 1772000000000000001, "half": 0.5}),
+    ]
+    widths = kept(where, images) if names else {}
+    if not names:
+        with pytest.raises(InvalidDataset, match="keeps none"):
+            kept(where, images)
+    elif "box_width" in where:
+        assert [name for name, boxes in widths.items() if boxes] == names
+    else:
+        assert list(widths) == names
+
+
 pieces = st.sampled_from(
     [
         "(",

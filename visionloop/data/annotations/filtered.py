@@ -140,11 +140,10 @@ class _Table:
         check_kinds(compared, kinds, self.option, InvalidDataset)
         left, right = sides
         if compared.operator is not ast.In:
-            arguments = [side.values[0] if isinstance(side, Literals) else side for side in sides]
-            return _COMPARISONS[compared.operator](*arguments)
+            arguments = [_whole(side.values[0]) if isinstance(side, Literals) else side for side in sides]
+            return _COMPARISONS[compared.operator](*_of_one_type(arguments))
         if isinstance(right, Literals):
-            kind = _common_type(right.values, left.type)
-            inside = pc.is_in(left.cast(kind), value_set=pa.array(right.values, kind))
+            inside = pc.is_in(_widest(left), value_set=_values_of(left.type, right.values))
             return pc.if_else(pc.is_valid(left), inside, pa.scalar(None, pa.bool_()))
         return pc.match_substring(right, left.values[0])
 
@@ -241,11 +240,31 @@ def _array(values: Sequence[Any], kind: str) -> pa.Array:
     return pa.array([_number(value) for value in values], pa.float64())
 
 
-def _common_type(values: Sequence[Any], of: pa.DataType) -> pa.DataType:
-    """The type in which a column's values and literals are compared."""
-    if not pa.types.is_integer(of):
-        return of
-    return pa.int64() if all(isinstance(value, int) for value in values) else pa.float64()
+def _whole(value: Any) -> Any:
+    """A literal; a float without a fraction as the whole number that it is, which is compared exactly with whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+def _of_one_type(sides: Sequence[Any]) -> list[Any]:
+    """Numbers as floats where one side has fractions: pyarrow itself refuses a whole number that no float holds exactly."""
+    if not any(isinstance(side, float) or (_is_column(side) and pa.types.is_floating(side.type)) for side in sides):
+        return list(sides)
+    return [pc.cast(side, pa.float64(), safe=False) if _is_column(side) else float(side) for side in sides]
+
+
+def _is_column(side: Any) -> bool:
+    return isinstance(side, pa.Array | pa.ChunkedArray)
+
+
+def _widest(values: Any) -> Any:
+    return values.cast(pa.int64()) if pa.types.is_integer(values.type) else values
+
+
+def _values_of(of: pa.DataType, values: Sequence[Any]) -> pa.Array:
+    """The literals of a list as values of a column; of whole numbers those with a fraction equal none."""
+    if pa.types.is_integer(of):
+        return pa.array([value for value in map(_whole, values) if isinstance(value, int)], pa.int64())
+    return pa.array([float(value) for value in values] if pa.types.is_floating(of) else values, of)
 
 
 def _number(value: int | float | None) -> float | None:
