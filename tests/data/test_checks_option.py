@@ -55,6 +55,21 @@ def test_yaml_whose_off_is_false_and_a_file_are_read(tmp_path: Path) -> None:
     assert resolve_checks(str(path)) == Checks({"area": "off"}, {"near_duplicate": 2})
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"same_bytes": "off", "same_bytes": "error"}', '"same_bytes" is written twice'),
+        ('{"drift": {"threshold": 0.1,\t"threshold": 0.9}}', '"threshold" is written twice'),
+        ("same_bytes: off\nsame_bytes: error", 'line 2: "same_bytes" is written twice'),
+        ("drift: {threshold: &a [1, 2]}\nclose_boxes: {threshold: *a}", "line 2: an alias (*a) stands there"),
+    ],
+)
+def test_a_key_twice_and_an_alias_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        resolve_checks(text)
+    assert reason in refused.value.sentence
+
+
 def test_what_is_the_default_is_not_in_the_key() -> None:
     assert resolve_checks(None) == resolve_checks("{}") == DEFAULTS
     spelled = {

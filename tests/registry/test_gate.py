@@ -169,5 +169,5 @@ def test_a_champion_that_could_not_be_measured(rule: str) -> None:
 
 @pytest.mark.parametrize("text", ["{floor: 2026-13-45}", '{"floor": ' + "[" * 100_000])
 def test_a_text_that_no_reader_takes_is_refused_in_one_sentence(text: str):
-    with pytest.raises(InvalidConfig, match=r"^--gate: neither JSON nor YAML; write the fields as in .*\.$"):
+    with pytest.raises(InvalidConfig, match=r"^--gate: neither JSON nor YAML \(.+\); write the fields as in .*\.$"):
         resolve_gate(text, "mAP50", "max")

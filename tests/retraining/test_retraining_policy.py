@@ -109,7 +109,9 @@ def test_a_value_out_of_range_is_refused_by_its_field(text: str, field: str) -> 
 
 @pytest.mark.parametrize("text", ["{", "min_new_images: [", "{min_new_images: 50"])
 def test_what_is_neither_json_nor_yaml_is_refused(text: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"^--retraining: neither JSON nor YAML; write the fields as in .*\.$"):
+    with pytest.raises(
+        InvalidConfig, match=r"^--retraining: neither JSON nor YAML \(.+\); write the fields as in .*\.$"
+    ):
         parse_policy(text)
 
 

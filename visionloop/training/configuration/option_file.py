@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig, NotFound
 from visionloop.core.storage import read_uri
 from visionloop.core.stores import local_path, normalise_uri
+from visionloop.data import yaml_texts
+from visionloop.data.sentences import printable, shown
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
@@ -47,13 +50,33 @@ def read_option(option: str, argument: str, example: str) -> tuple[str, Any]:
     where, text = option_text(option, argument)
     try:
         # YAML reads JSON too, except for some escapes and tabs.
-        value: Any = json.loads(text)
+        value: Any = json.loads(text, object_pairs_hook=partial(_once, where))
     except (ValueError, RecursionError):
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: an invalid date
-            raise InvalidConfig(f"{where}: neither JSON nor YAML; write the fields as in {example}.") from None
+        value = _yaml(text, where, example)
     return where, value
+
+
+def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object without repeated keys."""
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise InvalidConfig(printable(f"{where}: {shown(key)} is written twice; leave one of the two out."))
+        value[key] = item
+    return value
+
+
+def _yaml(text: str, where: str, example: str) -> Any:
+    try:
+        yaml_texts.load(
+            text
+        )  # the library itself takes a key twice, and aliases that grow without end where they are shown
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date
+        reason = f"{error}".splitlines()[0]
+        raise InvalidConfig(
+            printable(f"{where}: neither JSON nor YAML ({reason}); write the fields as in {example}.")
+        ) from None
 
 
 def option_text(option: str, argument: str) -> tuple[str, str]:
