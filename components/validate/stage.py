@@ -32,6 +32,7 @@ from visionloop.data.annotations.drift import findings as drift_findings
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.quality import IMGSZ
 from visionloop.data.annotations.tables import SPLITS, Annotations, named
+from visionloop.data.sentences import with_more
 
 MODES = ("annotations", "headers", "full")
 ON_ERROR = ("fail", "quarantine")
@@ -258,9 +259,8 @@ def _refusal(report: Report, broken: list[str], *, quarantine: bool, images: int
     # Labels that are refused one by one say more than that none is left.
     telling = [finding for finding in (*general, *errors) if finding.code != "no_labels"]
     first = (telling or general)[0].sentence
-    more = f" ({len(errors) - 1} more errors.)" if len(errors) > 1 else ""
     if not quarantine or general:
-        return f"{first}{more}"
+        return with_more(first, len(errors) - 1)
     if len(broken) > QUARANTINE_LIMIT * images:
         return f"{len(broken)} of {images} images have errors, more than the {QUARANTINE_LIMIT:.0%} that may be left out: {first}"
     return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.sentences import with_more
 from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
@@ -62,8 +63,7 @@ def inspect(
     show(summary, lines(summary), output)
     errors = [finding["sentence"] for finding in summary["findings"] if finding["severity"] == "error"]
     if errors:
-        more = f" ({len(errors) - 1:,} more errors)" if len(errors) > 1 else ""
-        raise InvalidDataset(f"{errors[0]}{more}")
+        raise InvalidDataset(with_more(errors[0], len(errors) - 1))
 
 
 @application.command("import")

@@ -23,6 +23,7 @@ from visionloop.data.formats.exchange import check_empty, write_dataset
 from visionloop.data.formats.keys import counted
 from visionloop.data.formats.written import with_splits
 from visionloop.data.locations import Location
+from visionloop.data.sentences import with_more
 from visionloop.pipelines.cli.dataset import read_dataset
 
 
@@ -49,8 +50,7 @@ def exchanged(
     read = read_dataset(uri, format_name, task, work)
     errors = [finding.sentence for finding in read.annotations.findings if finding.severity == "error"]
     if errors:
-        more = f" ({len(errors) - 1:,} more errors)" if len(errors) > 1 else ""
-        raise InvalidDataset(f"{errors[0]}{more}")
+        raise InvalidDataset(with_more(errors[0], len(errors) - 1))
     notices = [*read.notices, *(finding.sentence for finding in read.annotations.findings)]
     named = dict(read.annotations.metadata)
     named["dataset_name"] = named.get("dataset_name") or read.source.prefix.uri.rpartition("/")[2]

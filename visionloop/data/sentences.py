@@ -10,6 +10,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(character if character.isprintable() else "�" for character in text)
 
 
+def with_more(first: str, others: int) -> str:
+    """The first of some errors, with how many others there are."""
+    return f"{first} ({others:,} more error{'s' if others > 1 else ''})" if others else first
+
+
 def shown(value: object) -> str:
     """A value of the file for a sentence: as JSON, printable, shortened."""
     text = printable(json.dumps(value, ensure_ascii=False))

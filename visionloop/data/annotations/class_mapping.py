@@ -73,7 +73,7 @@ def parse_classes(text: str, where: str = "--classes") -> ClassMapping:
     """Reads a mapping from JSON or YAML; every scalar of YAML is a text as it is written.
 
     Raises:
-        InvalidConfig: If it is neither, has a field or a key twice, or a new name that no class may have.
+        InvalidConfig: If it is neither, has a field or a key twice, leaves no class of any dataset, or has a new name that no class may have.
     """
     if len(text.encode(errors="replace")) > LARGEST:
         raise InvalidConfig(f"{where}: more than {LARGEST:,} bytes; write a shorter mapping.")
@@ -93,6 +93,10 @@ def parse_classes(text: str, where: str = "--classes") -> ClassMapping:
     names = [*mapping.ignore, *mapping.drop, *(mapping.keep or ()), *mapping.rename]
     if half := next((name for name in names if is_half(name)), None):
         raise InvalidConfig(f"{where}: {half[:60]!a} holds half a character (a surrogate); correct the name.")
+    if mapping.keep is not None and set(mapping.keep) <= {*mapping.ignore, *mapping.drop}:
+        raise InvalidConfig(
+            f"{where}: keep names no class, or none that ignore and drop leave, so that no class is left; name those to train."
+        )
     for name in mapping.rename.values():
         if wrong := wrong_class_name(name):
             raise InvalidConfig(printable(f"{where}: rename: the name {wrong}; give another."))
