@@ -17,8 +17,9 @@ from visionloop.data import view
 from visionloop.data.annotations import masks
 from visionloop.training import labels
 from visionloop.training.configuration.settings import settings_of
+from visionloop.training.pytorch.objects import pictures
 from visionloop.training.trainers import EpochReport, PredictionSettings, TrainingJob, TrainingResult
-from visionloop.training.trainers.torchvision import TRAINER, names, pictures
+from visionloop.training.trainers.torchvision import TRAINER, names
 
 MODELS = {"detection": "fcos_tiny", "segmentation": "maskrcnn_tiny", "pose": "keypointrcnn_tiny"}
 TASKS = sorted(MODELS)

@@ -10,10 +10,11 @@ import torch
 
 from visionloop.data.view import read_crowds
 from visionloop.training.pytorch.failures import translated
+from visionloop.training.pytorch.objects.dataset import LabelledImages
+from visionloop.training.pytorch.objects.measuring import measured
 from visionloop.training.pytorch.training import torch_device
 from visionloop.training.trainers import Evaluation
-from visionloop.training.trainers.torchvision.dataset import LabelledImages
-from visionloop.training.trainers.torchvision.measuring import measured
+from visionloop.training.trainers.torchvision.inference import finder
 from visionloop.training.trainers.torchvision.model import load
 
 
@@ -45,13 +46,12 @@ def evaluate(
         samples = LabelledImages(dataset, split, description.task, description.imgsz, len(description.keypoints))
         crowds = {str(dataset / path): regions for path, regions in read_crowds(dataset).items()}
         measurement = measured(
-            model,
-            description,
+            finder(model, description, device),
             samples,
-            split,
+            classes=description.classes,
+            split=split,
             batch=batch,
             workers=0,
-            device=device,
             on_batch=on_batch,
             crowds=crowds,
         )

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionloop.training.measurement.objects import Detections
-
-#: How much smaller than inputs masks are compared: as Ultralytics compares them, so that figures mean the same.
-SHRUNK = 4
+from visionloop.training.pytorch.objects.measuring import SHRUNK, Finder
+from visionloop.training.trainers.torchvision.model import Description
 
 #: A pixel belongs to an object where its mask is at least this, between 0 and 1.
 SET = 0.5
@@ -54,6 +53,16 @@ def _arrays(found: dict[str, torch.Tensor], size: tuple[int, int]) -> dict[str, 
         name: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
         for name, value in found.items()
     }
+
+
+def finder(model: nn.Module, description: Description, device: torch.device) -> Finder:
+    """A model, in evaluation mode on ``device``, as it is measured."""
+
+    def find(inputs: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        found = detect(model, inputs, sizes, device)
+        return [detections(one, description.background, description.imgsz) for one in found]
+
+    return find
 
 
 def detections(found: dict[str, NDArray[Any]], background: int, side: int) -> Detections:

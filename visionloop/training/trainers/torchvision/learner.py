@@ -13,13 +13,15 @@ from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.objects.dataset import LabelledImages, augmentation, collate
+from visionloop.training.pytorch.objects.measuring import measured
 from visionloop.training.pytorch.starting import Starting, fill, read
 from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.torchvision import names
-from visionloop.training.trainers.torchvision.dataset import LabelledImages, augmentation, collate, target
-from visionloop.training.trainers.torchvision.measuring import measured
+from visionloop.training.trainers.torchvision.inference import finder
 from visionloop.training.trainers.torchvision.model import Description, Limits, backbone_parameters
+from visionloop.training.trainers.torchvision.targets import target
 
 #: The library's names of the parts of its loss, and ours.
 LOSSES = {
@@ -96,13 +98,12 @@ class Detector:
     def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
         """The metrics on val; none without a label."""
         measurement = measured(
-            model,
-            self._about,
+            finder(model, self._about, self._device),
             self._validation,
-            "val",
+            classes=self._about.classes,
+            split="val",
             batch=self._job.batch,
             workers=self._workers,
-            device=self._device,
             on_batch=lambda done, _: on_batch(done),
         )
         return measurement.metrics()

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from visionloop.data.annotations import masks
 from visionloop.training.pytorch.failures import translated
+from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.training import torch_device
 from visionloop.training.trainers import Prediction, PredictionSettings
-from visionloop.training.trainers.torchvision import pictures
 from visionloop.training.trainers.torchvision.inference import detect, outlined
 from visionloop.training.trainers.torchvision.model import load
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch import settings as shared
+from visionloop.training.pytorch.objects import augmentation
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.torchvision import names
-
-#: What ``augment: false`` switches off; 0 means off.
-AUGMENTATIONS = ("fliplr", "flipud", "scale", "translate", "hsv_h", "hsv_s", "hsv_v")
 
 
 def _share(default: float, description: str) -> Setting:
@@ -19,14 +16,7 @@ def _share(default: float, description: str) -> Setting:
 
 
 _SETTINGS: dict[str, Setting] = {
-    # Augmentation
-    "scale": Setting(float, 0.5, "largest scaling as a share of the size", minimum=0.0, maximum=0.95),
-    "translate": _share(0.1, "largest shift as a share of the image"),
-    "flipud": _share(0.0, "probability of an upside-down flip"),
-    "fliplr": _share(0.5, "probability of a left-right flip"),
-    "hsv_h": _share(0.015, "largest change of hue, as a share"),
-    "hsv_s": _share(0.7, "largest change of saturation, as a share"),
-    "hsv_v": _share(0.4, "largest change of brightness, as a share"),
+    **augmentation.SETTINGS,
     # Detections
     "conf": _share(0.001, "least confidence of a detection in validation"),
     "iou": _share(0.7, "IoU threshold of the non-maximum suppression"),
@@ -49,17 +39,9 @@ def settings(task: str) -> Mapping[str, Setting]:
 
 
 def normalise(values: dict[str, Any]) -> dict[str, Any]:
-    """Switches augmentations off where ``augment`` is false; see also `visionloop.training.pytorch.settings.normalise`.
+    """Spells the optimizer's name as torch does, and switches augmentations off where ``augment`` is false.
 
     Raises:
-        InvalidConfig: If ``augment`` is false and one of them is set.
+        InvalidConfig: As `visionloop.training.pytorch.settings.normalise`, and if ``augment`` is false and an augmentation is set.
     """
-    values = shared.normalise(values)
-    if str(values.get("augment", True)).strip().lower() in ("false", "0"):
-        for name in AUGMENTATIONS:
-            if name in values and values[name] != 0:
-                raise InvalidConfig(
-                    f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
-                )
-            values[name] = 0.0
-    return values
+    return augmentation.normalise(shared.normalise(values))

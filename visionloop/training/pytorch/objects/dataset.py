@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.training import labels
-from visionloop.training.trainers.torchvision import pictures
-from visionloop.training.trainers.torchvision.pictures import Objects, Pixels
+from visionloop.training.pytorch.objects import pictures
+from visionloop.training.pytorch.objects.pictures import Objects, Pixels
 
 #: An input, 3 × side × side bytes, its objects, and width and height of the picture in it.
 Sample = tuple[torch.Tensor, Objects, tuple[int, int]]
@@ -30,6 +29,8 @@ class LabelledImages(Dataset[Sample]):
     Attributes:
         files: The images, sorted.
         labels: Those of each.
+        task: ``detection``, ``segmentation`` or ``pose``.
+        side: Of the square input in pixels.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LabelledImages(Dataset[Sample]):
         """
         self.files = labels.images(folder, split)
         self.labels = labels.read(folder, split, self.files, task, keypoints)
-        self._side, self._augment = side, augment
+        self.task, self.side, self._augment = task, side, augment
 
     def __len__(self) -> int:
         """The number of images."""
@@ -63,11 +64,11 @@ class LabelledImages(Dataset[Sample]):
             whole = decode(self.files[index].read_bytes())
         except Undecodable as error:
             raise InvalidDataset(f"{self.files[index].name} is {error}; replace it, or leave it out.") from error
-        pixels, _, _ = pictures.fitted(whole, self._side)
+        pixels, _, _ = pictures.fitted(whole, self.side)
         size = (pixels.shape[1], pixels.shape[0])
         objects = pictures.placed(self.labels[index], *size)
         if self._augment is None:
-            pixels = pictures.padded(pixels, self._side)
+            pixels = pictures.padded(pixels, self.side)
         else:
             pixels, objects = self._augment(pixels, objects)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), objects, size
@@ -77,28 +78,6 @@ def collate(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Objects], lis
     """A batch: inputs, N × 3 × side × side, and the objects and the picture's size of each."""
     inputs, objects, sizes = zip(*samples, strict=True)
     return torch.stack(inputs), list(objects), list(sizes)
-
-
-def target(objects: Objects, task: str, side: int, background: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Objects as torchvision's models take them; an object without an area is none to learn from.
-
-    Args:
-        objects: The objects of an input.
-        task: ``detection``, ``segmentation`` or ``pose``.
-        side: Of the input.
-        background: What is added to a class's number.
-        device: Where the tensors are put.
-    """
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    kept: NDArray[np.bool_] = (sides[:, 0] > 0) & (sides[:, 1] > 0)
-    values: dict[str, Any] = {"boxes": objects.boxes[kept], "labels": objects.classes[kept] + background}
-    if objects.polygons:
-        values["masks"] = pictures.drawn(
-            [part for part, keep in zip(objects.polygons, kept, strict=True) if keep], side
-        )
-    if objects.keypoints is not None:
-        values["keypoints"] = objects.keypoints[kept]
-    return {name: torch.from_numpy(np.ascontiguousarray(value)).to(device) for name, value in values.items()}
 
 
 def augmentation(config: Mapping[str, Any], side: int, flip: Sequence[int]) -> Augmentation | None:

@@ -1,0 +1,1 @@
+"""Detection, segmentation and pose with the loop here: pictures, augmentation and measurement, whatever model finds the objects."""
