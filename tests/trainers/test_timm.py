@@ -169,6 +169,12 @@ def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tm
     assert found[0].box is None
 
 
+def test_an_epoch_is_measured_as_an_evaluation_measures(trained: TrainingResult, dataset: Path, tmp_path: Path) -> None:
+    measured = TRAINER.evaluate(trained.best, dataset, "val", configuration(), tmp_path, lambda *_: None)
+    best = trained.history[trained.best_epoch - 1]["val_metrics"]
+    assert measured.metrics == {name: best[name] for name in measured.metrics}
+
+
 def test_blended_labels_keep_their_sum(dataset: Path, tmp_path: Path) -> None:
     import torch
 

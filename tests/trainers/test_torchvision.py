@@ -294,6 +294,13 @@ def test_a_trained_model_answers_as_its_task_does(
     assert list(predictor.predict([picture], PredictionSettings(1.0))) == [[]]
 
 
+def test_an_epoch_is_measured_as_an_evaluation_measures(
+    task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    measured = TRAINER.evaluate(trained.best, dataset, "val", configuration(task), tmp_path, lambda *_: None)
+    assert measured.metrics == trained.history[trained.best_epoch - 1]["val_metrics"]
+
+
 def test_a_split_without_an_object_is_not_measured(
     task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
 ) -> None:

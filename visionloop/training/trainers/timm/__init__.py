@@ -27,7 +27,7 @@ class TimmTrainer:
     tasks = frozenset({"classification"})
     distribution = "timm"
     policy: StagePolicy = row_of_trainer(name)
-    metrics: Mapping[str, tuple[str, ...]] = {"classification": ("accuracy_top1", "accuracy_top5", "val_loss")}
+    metrics: Mapping[str, tuple[str, ...]] = {"classification": ("accuracy_top1", "accuracy_top5")}
 
     demos = DEMOS
 

@@ -19,6 +19,7 @@ DEMOS: Mapping[str, Mapping[str, str]] = {
         "cutmix_alpha": "0",
         "hflip": "0",
         "scale": "0.6",
+        "crop_pct": "1",
         "warmup_epochs": "1",
         "drop_path_rate": "0",
     },

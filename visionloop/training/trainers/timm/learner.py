@@ -37,7 +37,7 @@ class Classifier:
         config = job.config
         self._device, self._classes = device, job.classes
         weights = read(job.weights, str(config["model"])) if job.weights else None
-        self._about = Description.of(_architecture(job, weights), job.classes, int(config["imgsz"]))
+        self._about = Description.of(_architecture(job, weights), job.classes, int(config["imgsz"]), config["crop_pct"])
         self.model = self._about.build(
             drop_rate=float(config["drop_rate"]), drop_path_rate=float(config["drop_path_rate"])
         )

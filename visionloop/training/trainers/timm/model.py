@@ -39,8 +39,8 @@ class Description:
     crop_pct: float
 
     @classmethod
-    def of(cls, architecture: str, classes: Sequence[str], imgsz: int) -> Description:
-        """That of a new model: its pictures are prepared as those of the library's own weights are.
+    def of(cls, architecture: str, classes: Sequence[str], imgsz: int, crop_pct: float | None = None) -> Description:
+        """That of a new model: its pictures are prepared as those of the library's own weights are, but for ``crop_pct``.
 
         Raises:
             InvalidConfig: If the library has no such architecture.
@@ -56,7 +56,7 @@ class Description:
             list(data["mean"]),
             list(data["std"]),
             str(data["interpolation"]),
-            float(data["crop_pct"]),
+            crop_pct or float(data["crop_pct"]),
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -71,6 +71,14 @@ _SETTINGS: dict[str, Setting] = {
     "scale": Setting(
         float, 0.08, "least share of an image's area that a crop of it has; 1 crops nothing", minimum=0.01, maximum=1.0
     ),
+    "crop_pct": Setting(
+        float,
+        None,
+        "part of a picture's shorter side that is looked at in validation and prediction; empty is the architecture's own",
+        minimum=0.1,
+        maximum=1.0,
+        optional=True,
+    ),
     # Regularisation
     "drop_rate": Setting(float, 0.0, "share of the last features that is dropped", minimum=0.0, maximum=0.99),
     "drop_path_rate": Setting(float, 0.1, "share of the residual paths that is dropped", minimum=0.0, maximum=0.99),
