@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, entry_points
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stage import Stage
 
 STAGES = "visionloop.stages"
+
+#: How many of the names that exist a sentence tells.
+MOST_NAMES = 10
 
 
 def stages() -> dict[str, Stage]:
@@ -31,7 +34,7 @@ def find(group: str, name: str, kind: str) -> Any:
     """The object that an entry point names. Raises InvalidConfig, listing the installed ones of this kind."""
     installed = names(group)
     if name not in installed:
-        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed)}.")
+        raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed[:MOST_NAMES])}.")
     return load(group, name)
 
 
@@ -40,6 +43,11 @@ def load(group: str, name: str) -> Any:
     """The object that an installed entry point names, imported once."""
     (entry, *_) = entry_points(group=group, name=name)
     return entry.load()
+
+
+def distribution(group: str, name: str) -> Distribution | None:
+    """The distribution that brings an entry point; None if it is not installed."""
+    return next((entry.dist for entry in entry_points(group=group, name=name)), None)
 
 
 def value(group: str, name: str) -> str | None:

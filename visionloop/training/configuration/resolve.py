@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from visionloop.core.catalog import MOST_NAMES
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.reduced import INTERPOLATIONS
 from visionloop.training.catalog import check_protocol
@@ -162,7 +163,7 @@ def _trainer_name(values: Mapping[str, object], sources: Mapping[str, str], trai
     if trainer_name is None:
         raise InvalidConfig(
             f"trainer in {origin.in_words(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
-            f"give one of {', '.join(sorted(trainers)) or 'none'}."
+            f"give one of {', '.join(sorted(trainers)[:MOST_NAMES]) or 'none'}."
         )
     return trainer_name
 

@@ -241,6 +241,9 @@ class Advises(Protocol):
 class Trainer(Protocol):
     """A training library behind one interface. Import the library inside the methods, never at module level.
 
+    A trainer may have a ``distribution``, the name under which pip knows its library, and that library's ``license`` as an SPDX
+    expression: ``visionloop trainer list`` shows them, and whether the library is installed.
+
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).
 

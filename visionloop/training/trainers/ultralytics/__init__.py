@@ -25,6 +25,8 @@ class UltralyticsTrainer:
     licence = "AGPL-3.0-only"
     logic_version = 1
     protocol = PROTOCOL
+    distribution = "ultralytics"
+    license = "AGPL-3.0-only"
     tasks = frozenset(TASKS)
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.
