@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from visionloop.components.convert.converted import IndexEntry
-from visionloop.components.train.channel import Images
 from visionloop.core.errors import InvalidDataset
+from visionloop.training.supervision.channel import Images
 
 #: How many images a sentence names.
 NAMED = 10

@@ -17,10 +17,8 @@ import msgspec
 
 from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.train import channel, spent
-from visionloop.components.train.child import JobFile
+from visionloop.components.train import spent
 from visionloop.components.train.comparison import ImageComparison
-from visionloop.components.train.supervisor import supervise
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.core import live, progress, receipts
 from visionloop.core.errors import (
@@ -48,6 +46,9 @@ from visionloop.data.reduced import Reduction
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
 from visionloop.training.environment import child_environment, trainer_variables
+from visionloop.training.supervision import channel
+from visionloop.training.supervision.child import JobFile
+from visionloop.training.supervision.supervisor import supervise
 from visionloop.training.tracking import end_left_open
 from visionloop.training.trainers import Trainer
 

@@ -61,7 +61,7 @@ def checkpoint_in_its_write(_: Laptop, command: Command) -> bool:
             words = process.cmdline()
         except psutil.Error:
             continue
-        if "visionloop.components.train.child" in " ".join(words):
+        if "visionloop.training.supervision.child" in " ".join(words):
             return any(Path(words[3]).parent.glob("work/checkpoints/*"))
     return False
 

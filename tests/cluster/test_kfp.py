@@ -72,7 +72,7 @@ import os, signal
 for name in filter(str.isdigit, os.listdir("/proc")):
     try:
         with open(f"/proc/{name}/cmdline", "rb") as file:
-            if b"components.train.child" in file.read() and int(name) != os.getpid():
+            if b"supervision.child" in file.read() and int(name) != os.getpid():
                 os.kill(int(name), signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         pass

@@ -29,7 +29,7 @@ def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained
     command = laptop.stage_command("train", *train, settings=TINY)
 
     first = laptop.start(*command, variables=UNTRACKED)
-    first.descendant("visionloop.components.train.child")
+    first.descendant("visionloop.training.supervision.child")
     kill_when(first, lambda: True)
     assert laptop.progress() is None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from visionloop.components.train.child import failure
 from visionloop.core.errors import InvalidDataset
+from visionloop.training.supervision.child import failure
 
 
 def test_a_library_that_is_not_installed_is_named_with_the_command() -> None:

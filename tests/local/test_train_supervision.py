@@ -229,7 +229,7 @@ def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared
     command = prepared.laptop.start(*told, *settings, variables=secrets)
     # Its own word that epoch 1 is kept: the store shows it a moment before the stage knows.
     wait_for(lambda: "epoch 1/" in command.stderr, command)
-    child = command.descendant("visionloop.components.train.child")
+    child = command.descendant("visionloop.training.supervision.child")
     given = child.environ()
     assert not [name for name in given if not any(fnmatchcase(name, pattern) for pattern in CHILD_VARIABLES)]
     assert {"PATH", "PYTHONPATH", "VISIONLOOP_CACHE", "OMP_NUM_THREADS", "CUDA_DEVICE_ORDER"} <= set(given)

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import msgspec
 
-from visionloop.components.train import channel
-from visionloop.components.train.child import JobFile
 from visionloop.core.errors import Defect, Killed, SickMachine, Terminated, Transient, by_code
+from visionloop.training.supervision import channel
+from visionloop.training.supervision.child import JobFile
 
 #: Seconds that a child is given between SIGTERM and SIGKILL.
 TERMINATE_SECONDS = 10
 
 #: The child's program. Not ``-m``: the package imports the module before it would be run.
-START = "import sys; from visionloop.components.train.child import main; sys.exit(main(sys.argv[1], int(sys.argv[2])))"
+START = (
+    "import sys; from visionloop.training.supervision.child import main; sys.exit(main(sys.argv[1], int(sys.argv[2])))"
+)
 
 
 def supervise(
@@ -31,6 +33,7 @@ def supervise(
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
     on_images: Callable[[channel.Images], None],
+    program: str = START,
 ) -> channel.Done:
     """Runs a job in a child process to its end.
 
@@ -41,6 +44,7 @@ def supervise(
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
         on_images: Called with the images that the trainer says it uses.
+        program: What the child runs, with the job file and its end of the channel as arguments.
 
     Raises:
         VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that the stage did not
@@ -50,7 +54,7 @@ def supervise(
     job_file.write_bytes(msgspec.json.encode(job))
     failed: channel.Failed | None = None
     done: channel.Done | None = None
-    with _child(job_file, environment) as (process, end):
+    with _child(job_file, environment, program) as (process, end):
         for line in end.lines(0.5):
             if line is None:
                 if process.poll() is not None:
@@ -78,9 +82,11 @@ def supervise(
 
 
 @contextlib.contextmanager
-def _child(job_file: Path, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
+def _child(
+    job_file: Path, environment: Mapping[str, str], program: str
+) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-c", START, str(job_file), str(theirs.fileno())]
+    command = [sys.executable, "-c", program, str(job_file), str(theirs.fileno())]
     # The child's output goes where the stage's log goes; stdout is reserved for one line of the stage.
     process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
     theirs.close()

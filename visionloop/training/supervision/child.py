@@ -7,12 +7,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
-from visionloop.components.train import channel
 from visionloop.core import structs, texts
 from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
@@ -20,6 +19,7 @@ from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
 from visionloop.training.devices import CPU, device_name
+from visionloop.training.supervision import channel
 from visionloop.training.trainers import EpochReport, TrainingJob
 
 #: Images named in one message.
@@ -97,8 +97,16 @@ class ChannelListener:
         return answer is not None and structs.decode(answer, channel.Answer).proceed
 
 
-def main(job_file: str, descriptor: int) -> int:
-    """Trains; returns the process's exit code."""
+def main(
+    job_file: str, descriptor: int, listening: Callable[[channel.Channel, Path], ChannelListener] = ChannelListener
+) -> int:
+    """Trains; returns the process's exit code.
+
+    Args:
+        job_file: The file with the job.
+        descriptor: This process's end of the channel.
+        listening: Makes what the trainer reports to.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
     die_with_parent(VisionloopError.exit_code)
     end_quickly()
@@ -110,7 +118,7 @@ def main(job_file: str, descriptor: int) -> int:
     try:
         trainer = catalog.trainer(job.trainer)
         training = job.job()
-        result = trainer.train(training, ChannelListener(end, training.dataset))
+        result = trainer.train(training, listening(end, training.dataset))
         versions = dict(line.split("==", 1) for line in trainer.requirements() if "==" in line)
         end.send(
             channel.Done(
