@@ -1,0 +1,185 @@
+"""Checks of what the loaded model answers."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.training.conformance import samples
+from visionloop.training.conformance.outcomes import Checks, NotChecked, require
+from visionloop.training.conformance.subject import Subject
+from visionloop.training.trainers import Prediction, PredictionSettings
+
+CHECKS: Checks[Subject] = Checks()
+
+#: Heights and widths of pictures that no dataset had: of one pixel, tall, broad, odd, and one as usual.
+SHAPES = ((1, 1), (301, 7), (5, 199), (67, 45), (64, 96))
+
+#: So little that a model that was hardly trained answers something.
+LEAST = 0.001
+
+#: By how much a coordinate may lie outside, in pixels: rounding.
+ROUNDING = 0.01
+
+
+@CHECKS.add
+def classes(subject: Subject) -> None:
+    """The loaded model has the classes in the order of the dataset."""
+    found = tuple(subject.predictor.classes)
+    require(
+        found == samples.CLASSES,
+        f"classes are {found}, and the model was trained on {samples.CLASSES}: keep them in order.",
+    )
+
+
+@CHECKS.add
+def sizes(subject: Subject) -> str:
+    """Pictures of any size are taken, and there is one answer for each."""
+    answers = _answers(subject)
+    require(
+        len(answers) == len(SHAPES),
+        f"For {len(SHAPES)} pictures there are {len(answers)} answers: give one for each, in order.",
+    )
+    shapes = ", ".join(f"{width} × {height}" for height, width in SHAPES)
+    return f"Pictures of {shapes} are taken, and there is one answer for each."
+
+
+@CHECKS.add
+def order(subject: Subject) -> None:
+    """The most confident answer comes first, and confidences lie between 0 and 1."""
+    for found in _answers(subject):
+        values = [prediction.confidence for prediction in found]
+        require(all(0 <= value <= 1 for value in values), f"A confidence is not from 0 to 1: {values[:5]}.")
+        require(
+            values == sorted(values, reverse=True),
+            f"The confidences come as {values[:5]}: give the most confident first.",
+        )
+
+
+@CHECKS.add
+def fields(subject: Subject) -> None:
+    """Each answer has what its task has, and nothing else."""
+    _seen(subject)
+    for found in _answers(subject):
+        for prediction in found:
+            require(
+                isinstance(prediction, Prediction) and 0 <= prediction.class_index < len(samples.CLASSES),
+                f"An answer is {prediction}: give a Prediction with the number of a class.",
+            )
+            _check_fields(prediction, subject.task)
+
+
+@CHECKS.add
+def coordinates(subject: Subject) -> None:
+    """Boxes, outlines and keypoints lie in the picture, in its pixels."""
+    if subject.task == "classification":
+        raise NotChecked("Not checked: a class of a whole image has no coordinates.")
+    _seen(subject)
+    for (height, width), found in zip(SHAPES, _answers(subject), strict=True):
+        for prediction in found:
+            left, top, right, bottom = prediction.box or (0, 0, 0, 0)
+            require(left <= right and top <= bottom, f"A box is {prediction.box}: give x1, y1, x2, y2.")
+            points = [(left, top), (right, bottom), *((x, y) for x, y, _ in prediction.keypoints.values())]
+            for outline in (*prediction.polygons, *prediction.holes):
+                points += zip(outline[::2], outline[1::2], strict=True)
+            outside = [
+                (x, y)
+                for x, y in points
+                if not (-ROUNDING <= x <= width + ROUNDING and -ROUNDING <= y <= height + ROUNDING)
+            ]
+            require(
+                not outside,
+                f"In a picture of {width} × {height} something lies at {outside[:1]}: give pixels of the picture, inside it.",
+            )
+
+
+@CHECKS.add
+def confidence(subject: Subject) -> None:
+    """Nothing is answered below the least confidence, nor more classes than were asked for."""
+    if subject.task == "classification":
+        for count in (1, 2):
+            (found,) = subject.predictor.predict(iter(_pictures()[-1:]), PredictionSettings(classes=count))
+            require(
+                len(found) == count,
+                f"{count} of {len(samples.CLASSES)} classes were asked for, and {len(found)} are given.",
+            )
+        return
+    values = sorted(prediction.confidence for prediction in _seen(subject))
+    middle = (values[0] + values[-1]) / 2 if len(values) > 1 else min(1.0, values[0] + 0.01)
+    for found in subject.predictor.predict(iter(_pictures()), PredictionSettings(confidence=middle)):
+        below = [prediction.confidence for prediction in found if prediction.confidence < middle]
+        require(not below, f"With a least confidence of {middle:.4f} it answers {below[:1]}: leave it out.")
+
+
+@CHECKS.add
+def masks(subject: Subject) -> None:
+    """Masks are given where they are asked for, and only there."""
+    if subject.task != "segmentation":
+        raise NotChecked(f"Not checked: {subject.task} has no masks.")
+    seen = _seen(subject)
+    require(
+        all(prediction.mask is None for prediction in seen), "A mask is given that was not asked for: leave it out."
+    )
+    asked = _predict(subject, PredictionSettings(confidence=LEAST, masks=True))
+    outlined = [prediction for found in asked for prediction in found if prediction.polygons]
+    if not outlined:
+        raise NotChecked("Not checked: no answer of the model has an outline.")
+    require(
+        all(isinstance(prediction.mask, str) for prediction in outlined),
+        "An answer with an outline has no mask, though masks were asked for.",
+    )
+
+
+def _check_fields(prediction: Prediction, task: str) -> None:
+    if task == "classification":
+        extra = prediction.box or prediction.polygons or prediction.keypoints or prediction.mask
+        require(not extra, f"A class of a whole image has {extra}: leave box, polygons, keypoints and mask out.")
+        return
+    box: Sequence[float] = prediction.box or ()
+    require(len(box) == 4 and all(map(math.isfinite, box)), f"A box is {prediction.box}: give x1, y1, x2, y2.")
+    require(
+        task == "segmentation" or not (prediction.polygons or prediction.mask),
+        f"An object of {task} has an outline: leave it out.",
+    )
+    for outline in (*prediction.polygons, *prediction.holes):
+        require(
+            len(outline) >= 6 and len(outline) % 2 == 0,
+            f"An outline has {len(outline)} numbers: give x1, y1, x2, y2 … of three points or more.",
+        )
+    names = list(prediction.keypoints)
+    wanted = list(samples.KEYPOINTS) if task == "pose" else []
+    require(
+        names == wanted, f"The keypoints are {names}, not {wanted}: use the names in job.keypoints, in their order."
+    )
+
+
+@functools.cache
+def _pictures() -> list[NDArray[np.uint8]]:
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
+    pictures[-1][8:40, 8:40] = samples.COLOURS[0]
+    return pictures
+
+
+def _predict(subject: Subject, settings: PredictionSettings) -> list[list[Prediction]]:
+    return list(subject.predictor.predict(iter(_pictures()), settings))
+
+
+def _answers(subject: Subject) -> list[list[Prediction]]:
+    """What the model answers to the pictures, asked once."""
+    if "answers" not in subject.__dict__:
+        subject.__dict__["answers"] = _predict(subject, PredictionSettings(confidence=LEAST))
+    answers: list[list[Prediction]] = subject.__dict__["answers"]
+    return answers
+
+
+def _seen(subject: Subject) -> list[Prediction]:
+    """All answers. Raises NotChecked without any."""
+    found = [prediction for answer in _answers(subject) for prediction in answer]
+    if not found:
+        raise NotChecked("Not checked: the model saw nothing in the pictures.")
+    return found
