@@ -70,7 +70,7 @@ def _entry(name: str) -> Entry:
         name=name,
         distribution=shown,
         version=_version(shown),
-        license=getattr(trainer, "license", None) or license_of(library or shown),
+        license=getattr(trainer, "licence", None) or license_of(library or shown),
         tasks=tuple(sorted(trainer.tasks)),
         image=trainer.policy.image,
         installed=_version(library or shown) is not None,

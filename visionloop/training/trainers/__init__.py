@@ -241,8 +241,8 @@ class Advises(Protocol):
 class Trainer(Protocol):
     """A training library behind one interface. Import the library inside the methods, never at module level.
 
-    A trainer may have a ``distribution``, the name under which pip knows its library, and that library's ``license`` as an SPDX
-    expression: ``visionloop trainer list`` shows them, and whether the library is installed.
+    A trainer may have a ``distribution``, the name under which pip knows its library, and that library's ``licence`` as an SPDX
+    expression: ``visionloop trainer list`` shows them, and whether the library is installed; its image states the licence.
 
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).
@@ -251,8 +251,6 @@ class Trainer(Protocol):
     (``visionloop.data.reduced``); without it the setting ``resize`` is refused.
 
     A trainer may have ``demos``: by task the settings with which it learns the sample dataset in minutes (``visionloop demo``).
-
-    A trainer may have a ``licence``: the SPDX expression of the library's licence, which its image and the list of trainers state.
 
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.

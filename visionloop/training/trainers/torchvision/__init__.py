@@ -27,7 +27,6 @@ class TorchvisionTrainer:
     logic_version = 1
     protocol = PROTOCOL
     distribution = "torchvision"
-    license = "BSD-3-Clause"
     tasks = frozenset({"detection", "segmentation", "pose"})
     label_files = False
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")

@@ -26,7 +26,6 @@ class UltralyticsTrainer:
     logic_version = 1
     protocol = PROTOCOL
     distribution = "ultralytics"
-    license = "AGPL-3.0-only"
     tasks = frozenset(TASKS)
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.
