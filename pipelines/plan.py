@@ -22,6 +22,8 @@ from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.pipelines.preflight import champion_told
+from visionloop.training.catalog import trainers
+from visionloop.training.chosen import trainer_line
 from visionloop.training.configuration import parse_settings
 from visionloop.training.configuration.settings import display
 
@@ -66,6 +68,8 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
     """
     settings = parse_settings(arguments["settings"])
     parameters = {**arguments, SETTINGS: json.dumps(settings)}
+    task = str(arguments.get("task") or "") or None
+    notice(trainer_line(trainers(), settings, task, None, os.environ))
     for text in preflight(arguments, settings, HERE, os.environ):
         notice(text)
     workspace = open_prefix(str(arguments["workspace"]), "results")

@@ -34,7 +34,7 @@ from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
 from visionloop.training import catalog, weights
-from visionloop.training.configuration import Resolved, settings_of, split_strategy
+from visionloop.training.configuration import Resolved, named_trainer, settings_of, split_strategy
 from visionloop.training.configuration.settings import BASIC
 from visionloop.training.trainers import Trainer
 
@@ -111,7 +111,8 @@ def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, 
     Raises:
         VisionloopError: The error that train or evaluate would end with. A trainer that only its image holds checks them there.
     """
-    if _trainer_name(settings) not in {name.lower() for name in catalog.trainers()}:
+    named = named_trainer(settings, environment)
+    if named and named[0].lower() not in {name.lower() for name in catalog.trainers()}:
         return
     config, trainer = resolve_settings(settings, task)
     _check_metric(gate, config, trainer, task)
@@ -125,11 +126,6 @@ def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, 
             raise InvalidConfig(
                 f"model {model} is for {description.task}, but the dataset's task is {task}: choose a model for that task, or another --task."
             )
-
-
-def _trainer_name(settings: Mapping[str, object]) -> str:
-    """The name of the trainer that the settings choose, in small letters."""
-    return str(settings.get("trainer") or BASIC["trainer"].default).strip().lower()
 
 
 def _check_locations(given: Mapping[str, Any], reach: Reach) -> None:
@@ -207,11 +203,20 @@ def _check_training(
     settings: Mapping[str, object], task: str | None, gate: Any, reach: Reach, environment: Mapping[str, str]
 ) -> list[str]:
     """Checks settings, starting weights, the gate's metric and the trainer's packages; returns what could not be checked."""
-    wanted = _trainer_name(settings)
-    installed = catalog.trainers()
-    if wanted not in {name.lower() for name in installed} and not reach.images:
+    if not reach.images and not named_trainer(settings, environment if reach.stores else {}):
+        # As the form: it always names one, because that decides the image.
+        settings = {"trainer": BASIC["trainer"].default, **settings}
+    named, installed = named_trainer(settings, environment), catalog.trainers()
+    wanted = named[0].lower() if named else None
+    if wanted and wanted not in {name.lower() for name in installed} and not reach.images:
         return [f"the settings, the weights and the gate's metric, because the trainer {wanted} is not installed here."]
-    config, trainer, taken = _resolved(settings, task, installed)
+    candidates = [trainer for name, trainer in installed.items() if name.lower() == wanted] if wanted else _installed()
+    config, trainer, taken = _resolved(settings, [task] if task else _tasks(settings, candidates))
+    if reach.images and not catalog.is_installed(trainer):
+        raise InvalidConfig(
+            f"The trainer {trainer.name} is named, and its library is not installed here; "
+            f"install it with {catalog.install_command(trainer)}, or name another trainer."
+        )
     notices = _check_weights(str(config.values["model"]), trainer, reach, environment)
     if not reach.stores and "://" in str(gate or ""):
         notices.append(f"--gate {gate}, which is read by the run.")
@@ -222,15 +227,19 @@ def _check_training(
     return notices
 
 
-def _resolved(
-    settings: Mapping[str, object], task: str | None, installed: Mapping[str, Trainer]
-) -> tuple[Resolved, Trainer, str]:
+def _installed() -> list[Trainer]:
+    """The trainers whose libraries are installed, in the order in which they are taken."""
+    trainers = catalog.trainers()
+    return [trainers[name] for name in catalog.in_order(trainers) if catalog.is_installed(trainers[name])]
+
+
+def _resolved(settings: Mapping[str, object], tasks: Sequence[str]) -> tuple[Resolved, Trainer, str]:
     """The configuration, its trainer and the task that it was resolved for.
 
-    Without a task the dataset decides later, so what some task of the trainer takes passes; the model's own task goes first.
+    Of several tasks the dataset decides later, so what some task takes passes.
     """
     refused: InvalidConfig | None = None
-    for candidate in [task] if task else _tasks(settings, installed):
+    for candidate in tasks:
         try:
             config, trainer = resolve_settings(settings, candidate)
         except InvalidConfig as error:
@@ -240,16 +249,14 @@ def _resolved(
     raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
 
 
-def _tasks(settings: Mapping[str, object], installed: Mapping[str, Trainer]) -> Sequence[str]:
-    """The tasks that the dataset may turn out to have, the model's own first."""
-    wanted = _trainer_name(settings)
-    trainer = next((trainer for name, trainer in installed.items() if name.lower() == wanted), None)
-    if trainer is None:
-        return TASKS
-    shown = trainer.model_task(str(settings.get("model") or settings_of(trainer, min(trainer.tasks))["model"].default))
-    if shown is not None and shown in TASKS:
-        return [shown]
-    return sorted(trainer.tasks)
+def _tasks(settings: Mapping[str, object], candidates: Sequence[Trainer]) -> Sequence[str]:
+    """The tasks that the dataset may turn out to have with one of these trainers, or the model's own alone."""
+    for trainer in candidates:
+        default = settings_of(trainer, min(trainer.tasks))["model"].default
+        shown = trainer.model_task(str(settings.get("model") or default))
+        if shown is not None and shown in TASKS:
+            return [shown]
+    return list(dict.fromkeys(task for trainer in candidates for task in sorted(trainer.tasks))) or TASKS
 
 
 def _check_weights(model: str, trainer: Trainer, reach: Reach, environment: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,12 @@ from typing import Any
 from visionloop.core.names import sanitise
 from visionloop.data.datasets import listed, parse_datasets
 from visionloop.pipelines.engines import Engine, Order
+from visionloop.pipelines.engines.laptop.runner import DOCKER
+from visionloop.pipelines.parameters import settings_in
 from visionloop.pipelines.services.folder import find_folder
+from visionloop.pipelines.targets import DEFAULT_TRAINER
+from visionloop.training import catalog
+from visionloop.training.chosen import trainer_line
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.connection import registry_uri
 
@@ -25,6 +30,19 @@ def started(engine: Engine, order: Order) -> str:
         f"registry {_registry(engine)}",
     ]
     return f"{order.pipeline} {sanitise(str(arguments['model_name']))}: {', '.join(parts)}"
+
+
+def trainer_of(engine: Engine, order: Order) -> str:
+    """One line on the trainer, and why it is taken. Raises InvalidConfig (78) if none is installed here for a run here."""
+    arguments = order.arguments
+    images = engine.cluster or order.options.get("runner") == DOCKER
+    return trainer_line(
+        catalog.trainers(),
+        settings_in(arguments),
+        str(arguments.get("task") or "") or None,
+        DEFAULT_TRAINER if images else None,
+        {} if engine.cluster else os.environ,
+    )
 
 
 def _source(arguments: Mapping[str, Any]) -> str:

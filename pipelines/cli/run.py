@@ -8,7 +8,7 @@ import typer
 
 from visionloop.core.logs import notice
 from visionloop.pipelines import engines
-from visionloop.pipelines.cli.beginning import started
+from visionloop.pipelines.cli.beginning import started, trainer_of
 from visionloop.pipelines.cli.ending import show_end
 from visionloop.pipelines.cli.options import (
     FIRST_CLUSTER,
@@ -76,4 +76,5 @@ def _run(pipeline: str, training: Training, execution: Execution, output: Format
     """Runs a pipeline on the chosen engine and prints how it ended."""
     engine, order = execution.order(pipeline, training.arguments())
     notice(started(engine, order))
+    notice(trainer_of(engine, order))
     show_end(engine.run(order), output)

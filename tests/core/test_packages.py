@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from visionloop.core import packages
 from visionloop.core.packages import install_command, is_foreign, not_installed
 
 
@@ -27,6 +28,14 @@ from visionloop.core.packages import install_command, is_foreign, not_installed
 )
 def test_the_command_names_the_extra_that_holds_the_package(module: str, command: str) -> None:
     assert install_command(module) == command
+
+
+def test_an_extra_of_the_packages_own_name_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision is in the extra of each trainer that needs it."""
+    held = ["ultralytics", "torchvision", "all"]
+    requires = [f"torchvision>=0.25; extra == '{extra}'" for extra in held]
+    monkeypatch.setattr(packages.metadata, "requires", lambda _: requires)
+    assert install_command("torchvision") == "pip install 'visionloop[torchvision]'"
 
 
 def test_a_module_of_our_own_is_a_defect() -> None:

@@ -21,7 +21,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
-from visionloop.pipelines.engines.laptop.run import LocalRun, containers, run_pipeline
+from visionloop.pipelines.engines.laptop.run import LocalRun, containers, run_pipeline, with_trainer
 from visionloop.pipelines.targets import DEFAULT_TRAINER
 from visionloop.pipelines.targets import laptop as laptop_target
 
@@ -239,6 +239,25 @@ def settings() -> dict[str, Any]:
     from visionloop.training.configuration import parse_settings
 
     return arguments_for(parse_settings(list(TINY)))
+
+
+def test_a_run_in_containers_names_its_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image of the data stages has no library by which its stages could choose one."""
+
+    def named(**arguments: Any) -> dict[str, Any]:
+        whole = {"workspace": "s3://r/w", "task": "pose", **arguments}
+        return dict(with_trainer(LocalRun("", whole, STAGES, "s3://r/w", "run", None, tmp_path)).arguments)
+
+    plain = {"workspace": "s3://r/w", "task": "pose"}
+    assert named() == plain | {"advanced_config": {"trainer": DEFAULT_TRAINER}}
+    assert named(epochs=3, augment=False, advanced_config={"mosaic": 0.5}) == plain | {
+        "epochs": 3,
+        "augment": False,
+        "advanced_config": {"mosaic": 0.5, "trainer": DEFAULT_TRAINER},
+    }
+    assert named(trainer="timm") == plain | {"trainer": "timm"}
+    monkeypatch.setenv("FRAMEWORK", "timm")
+    assert named() == plain | {"trainer": "timm"}
 
 
 def test_a_missing_image_is_refused(docker_engine: Any) -> None:

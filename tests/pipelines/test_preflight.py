@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_runs import write_distribution
 
 from visionloop.components.snapshot import STAGE
 from visionloop.components.snapshot.preflight import FIRST_POD, FROM_OUTSIDE, HERE, NOT_CHECKED, Reach, preflight
@@ -19,6 +20,7 @@ from visionloop.pipelines import engines
 from visionloop.pipelines.cli.options import Retraining, Training
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.parameters import arguments_for, settings_in
+from visionloop.training import catalog
 from visionloop.training.trainers.ultralytics import TRAINER
 
 #: A model that needs no weights.
@@ -129,6 +131,39 @@ def test_on_this_machine_weights_and_trainer_must_be_there(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(AccessDenied, match="is not a folder"):
         check(HERE, workspace=str(tmp_path / "file" / "work"))
+
+
+@pytest.fixture
+def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer whose library is not installed, in a distribution that is."""
+    write_distribution(tmp_path, {catalog.TRAINERS: {"absent": "absent_trainer:TRAINER"}})
+    (tmp_path / "absent_trainer.py").write_text(
+        "from visionloop.training.trainers.ultralytics import UltralyticsTrainer\n\n\n"
+        "class Absent(UltralyticsTrainer):\n    name = 'absent'\n    distribution = 'no-such-library'\n\n\nTRAINER = Absent()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_trainer_whose_library_is_not_installed_is_refused_where_the_run_is_here(absent: None) -> None:
+    named = {"trainer": "absent", **SCRATCH}
+    with pytest.raises(InvalidConfig) as raised:
+        check(HERE, named)
+    assert raised.value.sentence == (
+        "The trainer absent is named, and its library is not installed here; "
+        "install it with pip install 'no-such-library', or name another trainer."
+    )
+    assert check(FROM_OUTSIDE, named) == check(FIRST_POD, named) == []
+    assert check(HERE) == []
+
+
+def test_where_no_trainer_is_installed_the_command_is_told(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TRAINER.__class__, "distribution", "no-such-library")
+    with pytest.raises(
+        InvalidConfig, match=r"task detection: no trainer for it is installed here; install one with pip"
+    ):
+        check(HERE)
+    # On a cluster the form names one, and its image has the library.
+    assert check(FROM_OUTSIDE) == check(FIRST_POD) == []
 
 
 def test_a_registry_that_can_not_be_one_is_told_first() -> None:

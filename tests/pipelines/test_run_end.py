@@ -14,7 +14,7 @@ from visionloop.core.canonical import stage_key
 from visionloop.core.receipts import Output, Receipt, digest_of, publish
 from visionloop.core.runs import StageState
 from visionloop.pipelines import engines
-from visionloop.pipelines.cli.beginning import started
+from visionloop.pipelines.cli.beginning import started, trainer_of
 from visionloop.pipelines.cli.ending import lines, show_end
 from visionloop.pipelines.completion import mlflow_address
 from visionloop.pipelines.engines import Order
@@ -182,3 +182,19 @@ def test_a_run_says_what_it_starts(monkeypatch: pytest.MonkeyPatch, engine: str,
         monkeypatch.delenv(name, raising=False)
     arguments = {"dataset": "s3://d/bottles", "workspace": "s3://r/w", "model_name": "Bottle Detector", **changed}
     assert words in started(engines.engine(engine), Order("train", arguments))
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "arguments", "line"),
+    [
+        ("argo", {}, {}, "trainer ultralytics: the run's form names it where --set does not"),
+        ("local", {"runner": "docker"}, {}, "trainer ultralytics: the run's form names it where --set does not"),
+        ("kfp", {}, {"trainer": "timm"}, "trainer timm: named by --set"),
+        ("local", {}, {"advanced_config": {"trainer": "ultralytics"}}, "trainer ultralytics: named by --set"),
+        ("local", {}, {"task": "pose"}, "trainer ultralytics: the first of ultralytics"),
+    ],
+)
+def test_a_run_says_which_trainer_it_takes(
+    engine: str, options: dict[str, Any], arguments: dict[str, Any], line: str
+) -> None:
+    assert trainer_of(engines.engine(engine), Order("train", arguments, options)).startswith(line)

@@ -19,7 +19,7 @@ MODULE = """
 from visionloop.training.trainers.timm import TimmTrainer
 
 class Absent(TimmTrainer):
-    name, distribution, license = "absent", "no-such-library", "MIT"
+    name, distribution, licence = "absent", "no-such-library", "MIT"
 
 class Old(TimmTrainer):
     protocol = 1

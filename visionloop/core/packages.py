@@ -57,9 +57,19 @@ def install_command(module: str) -> str:
 
 
 def _extra_with(distribution: str) -> str | None:
-    """The first extra, but for the one that holds them all, whose requirements name a distribution."""
+    """The extra, but for the one that holds them all, whose requirements name a distribution: that of its name, else the first."""
+    extras = []
     for requirement in metadata.requires("visionloop") or ():
         matched = re.match(r"([A-Za-z0-9._-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]", requirement)
         if matched and matched[2] != ALL and matched[1].lower() == distribution.lower():
-            return matched[2]
-    return None
+            extras.append(matched[2])
+    return distribution if distribution in extras else next(iter(extras), None)
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether a distribution is installed; nothing of it is imported."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from visionloop.core import catalog
+from collections.abc import Iterable, Mapping
+
+from visionloop.core import catalog, packages
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.trainers import PROTOCOL, Trainer
 
 TRAINERS = "visionloop.trainers"
+
+#: The order in which trainers are taken where none is named; all others follow by name.
+ORDER = ("ultralytics", "torchvision", "timm", "transformers")
 
 
 def trainers() -> dict[str, Trainer]:
@@ -38,3 +43,36 @@ def reference(name: str) -> str | None:
     """Module and object of an installed trainer, as in "package.module:TRAINER"; None if its entry point names neither."""
     value = catalog.value(TRAINERS, name)
     return value if isinstance(value, str) else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Trainers' names in the order in which they are taken where none is named."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def is_installed(trainer: Trainer) -> bool:
+    """Whether a trainer's library is installed here, as far as the trainer names its ``distribution``."""
+    distribution = getattr(trainer, "distribution", None)
+    return distribution is None or packages.is_installed(distribution)
+
+
+def install_command(trainer: Trainer) -> str:
+    """The command that installs a trainer's library."""
+    return packages.install_command(getattr(trainer, "distribution", trainer.name))
+
+
+def first_installed(trainers: Mapping[str, Trainer], task: str) -> str:
+    """The trainer that a training takes where none is named: the first whose library is installed and that has the task.
+
+    Where no trainer has the task it is the first that is installed, which then says which tasks it has.
+
+    Raises:
+        InvalidConfig: If none is installed, with the commands that install one.
+    """
+    names = in_order(trainers)
+    able = [name for name in names if task in trainers[name].tasks] or names
+    installed = [name for name in able if is_installed(trainers[name])]
+    if not installed:
+        commands = " or ".join(dict.fromkeys(install_command(trainers[name]) for name in able))
+        raise InvalidConfig(f"task {task}: no trainer for it is installed here; install one with {commands}.")
+    return installed[0]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import containers
 from visionloop.pipelines.engines.laptop.display import Display
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCESS, Job
-from visionloop.pipelines.parameters import settings_in
+from visionloop.pipelines.parameters import SETTINGS, arguments_for, settings_in
 from visionloop.pipelines.services.folder import find_folder
-from visionloop.pipelines.targets import laptop
+from visionloop.pipelines.targets import DEFAULT_TRAINER, laptop
+from visionloop.training.configuration import named_trainer
 
 #: The function that makes each pipeline in the runner's process.
 MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
@@ -111,7 +112,8 @@ def run_pipeline(local: LocalRun) -> RunResult:
     if local.runner not in RUNNERS:
         raise InvalidConfig(f"--runner {local.runner}: give one of {', '.join(RUNNERS)}.")
     if local.runner == DOCKER:
-        target = laptop(str(settings_in(local.arguments).get("trainer") or ""))
+        local = with_trainer(local)
+        target = laptop(str(settings_in(local.arguments)["trainer"]))
         (trainer,) = target.trainers
         containers.require(target.image(target.row(stage, trainer)) for stage in local.stages)
     started, since = time.monotonic(), now()
@@ -151,6 +153,14 @@ def run_pipeline(local: LocalRun) -> RunResult:
     recorded = {state.stage: state for state in record.stages() if (state.updated_at or "") >= since}
     states = {name: recorded[name] for name in (*local.stages, *recorded) if name in recorded}
     return RunResult(run, states, time.monotonic() - started, workspace)
+
+
+def with_trainer(local: LocalRun) -> LocalRun:
+    """The same run with its trainer named: in the images of the other stages no library is installed by which they could choose."""
+    settings = settings_in(local.arguments)
+    name, _ = named_trainer(settings, os.environ) or (DEFAULT_TRAINER, "")
+    others = {key: value for key, value in local.arguments.items() if key not in (*SETTINGS, "advanced_config")}
+    return replace(local, arguments=others | arguments_for({**settings, "trainer": name}))
 
 
 def _start(local: LocalRun, run: Run, root: Path, events: Path, log: Path) -> subprocess.Popen[bytes]:

@@ -4,7 +4,14 @@ Pure functions: no store, no engine, no training library. The order is that of d
 """
 
 from visionloop.training.configuration.arguments import merge_settings, parse_settings
-from visionloop.training.configuration.resolve import Resolved, check_model_task, interpolation, resolve, split_strategy
+from visionloop.training.configuration.resolve import (
+    Resolved,
+    check_model_task,
+    interpolation,
+    named_trainer,
+    resolve,
+    split_strategy,
+)
 from visionloop.training.configuration.settings import BASIC, Description, describe, settings_of
 from visionloop.training.configuration.values import canonical_value
 
@@ -17,6 +24,7 @@ __all__ = [
     "describe",
     "interpolation",
     "merge_settings",
+    "named_trainer",
     "parse_settings",
     "resolve",
     "settings_of",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from visionloop.core.catalog import MOST_NAMES
 from visionloop.core.errors import InvalidConfig
 from visionloop.data.reduced import INTERPOLATIONS
-from visionloop.training.catalog import check_protocol
+from visionloop.training.catalog import check_protocol, first_installed
 from visionloop.training.configuration import sources as origin
 from visionloop.training.configuration.settings import (
     ALIASES,
@@ -87,7 +87,7 @@ def resolve(
         InvalidConfig: If a value is missing, unknown, given twice in one level, of another type or out of range.
     """
     merged, sources = _merge(origin.levels(arguments, environment, read_file))
-    trainer_name = _trainer_name(merged, sources, trainers)
+    trainer_name = _trainer_name(merged, sources, trainers, task)
     trainer = check_protocol(trainers[trainer_name], trainer_name)
     settings = settings_of(trainer, task)
     _refuse_foreign(merged, sources, settings, trainer)
@@ -153,16 +153,36 @@ def _merge(levels: list[origin.Level]) -> tuple[dict[str, object], dict[str, str
     return values, sources
 
 
-def _trainer_name(values: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer]) -> str:
-    if "trainer" in values and is_empty(values["trainer"]):
+def named_trainer(
+    arguments: Mapping[str, object],
+    environment: Mapping[str, str],
+    read_file: Callable[[str], str] = origin.read_text,
+) -> tuple[str, str] | None:
+    """The name of the trainer that arguments or variables give, and its source in words; None where they name none.
+
+    Raises:
+        InvalidConfig: As ``resolve``, of what stands around it.
+    """
+    merged, sources = _merge(origin.levels(arguments, environment, read_file))
+    if "trainer" not in merged:
+        return None
+    return str(merged["trainer"]).strip(), origin.in_words(sources["trainer"])
+
+
+def _trainer_name(
+    values: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer], task: str
+) -> str:
+    if "trainer" not in values:
+        return first_installed(trainers, task)
+    if is_empty(values["trainer"]):
         _refuse_empty({"trainer": None}, sources, BASIC)
-    value = values.get("trainer", BASIC["trainer"].default)
+    value = values["trainer"]
     trainer_name = next(
         (name for name in trainers if isinstance(value, str) and name.lower() == value.strip().lower()), None
     )
     if trainer_name is None:
         raise InvalidConfig(
-            f"trainer in {origin.in_words(sources.get('trainer', DEFAULT))} is {shown(value)}, which is not installed: "
+            f"trainer in {origin.in_words(sources['trainer'])} is {shown(value)}, which is not installed: "
             f"give one of {', '.join(sorted(trainers)[:MOST_NAMES]) or 'none'}."
         )
     return trainer_name

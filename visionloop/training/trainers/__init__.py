@@ -242,7 +242,9 @@ class Trainer(Protocol):
     """A training library behind one interface. Import the library inside the methods, never at module level.
 
     A trainer may have a ``distribution``, the name under which pip knows its library, and that library's ``licence`` as an SPDX
-    expression: ``visionloop trainer list`` shows them, and whether the library is installed; its image states the licence.
+    expression: ``visionloop trainer list`` shows them, and the image states the licence.
+    Where the distribution is not installed the trainer is not taken unless it is named, and refused where a training would run
+    with what is installed; without one a trainer counts as installed.
 
     A trainer may have an ``environment``: the names of variables that its child process is given besides those that every
     trainer's child is given (``visionloop.training.environment``).

@@ -22,6 +22,7 @@ class UltralyticsTrainer:
     """YOLO models through the ultralytics package; the protocol is `visionloop.training.trainers.Trainer`."""
 
     name = "ultralytics"
+    distribution = "ultralytics"
     licence = "AGPL-3.0-only"
     logic_version = 1
     protocol = PROTOCOL
