@@ -72,7 +72,7 @@ def check(
     wanted = list(promises(name, task, parse_settings(set_ or [])))
     with _opened(log) as file, output_to(file) as (stdout, stderr):
         outcomes = list(_checked(wanted, stderr if wants_json(output) else stdout, stderr))
-    counts = Counter(outcome.state for outcome in outcomes)
+    counts: Counter[str] = Counter(outcome.state for outcome in outcomes)
     numbers = {state.replace(" ", "_"): counts[state] for state in STATES}
     result = {"trainer": name, "checks": [asdict(outcome) for outcome in outcomes], **numbers}
     show(result, [", ".join(f"{counts[state]} {state}" for state in STATES)], output)
