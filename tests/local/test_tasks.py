@@ -1,4 +1,4 @@
-"""Each task from its dataset to a registered model that is loaded and predicts, with Ultralytics, stage by stage in this process."""
+"""Each task from its dataset to a registered model that is loaded and predicts, with each trainer, stage by stage in this process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,30 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 
+#: By trainer and task a small architecture. `test_loop` trains the first.
 ARCHITECTURES = {
-    "detection": "yolo11n.yaml",
-    "segmentation": "yolo11n-seg.yaml",
-    "pose": "yolo11n-pose.yaml",
-    "classification": "yolo11n-cls.yaml",
+    ("ultralytics", "detection"): "yolo11n.yaml",
+    ("ultralytics", "segmentation"): "yolo11n-seg.yaml",
+    ("ultralytics", "pose"): "yolo11n-pose.yaml",
+    ("ultralytics", "classification"): "yolo11n-cls.yaml",
+    ("timm", "classification"): "test_resnet.yaml",
+    ("torchvision", "detection"): "fcos_tiny.yaml",
+    ("torchvision", "segmentation"): "maskrcnn_tiny.yaml",
+    ("torchvision", "pose"): "keypointrcnn_tiny.yaml",
 }
+
+#: What `make test` runs beside the first; the others are the matrix's.
+SHORT = [
+    ("ultralytics", "segmentation"),
+    ("ultralytics", "pose"),
+    ("ultralytics", "classification"),
+    ("timm", "classification"),
+]
+CELLS = [
+    pytest.param(*cell, id="-".join(cell), marks=() if cell in SHORT else pytest.mark.matrix)
+    for cell in ARCHITECTURES
+    if cell != ("ultralytics", "detection")
+]
 
 #: What each answer of a registered model holds beside its class and confidence.
 ANSWERS = {
@@ -35,8 +53,8 @@ ANSWERS = {
 class Loop:
     """The stages of a run on one dataset, as a target runs them."""
 
-    def __init__(self, workspace: Path, task: str, folder: Path) -> None:
-        self.workspace, self.task, self.folder = workspace, task, folder
+    def __init__(self, workspace: Path, trainer: str, task: str, folder: Path) -> None:
+        self.workspace, self.trainer, self.task, self.folder = workspace, trainer, task, folder
 
     def stage(self, name: str, run: str, **arguments: Any) -> Outcome:
         """Runs one stage."""
@@ -45,7 +63,8 @@ class Loop:
     def run(self, run: str) -> dict[str, Outcome]:
         """Runs all of them."""
         name = f"small {self.task}"
-        settings = [f"model={ARCHITECTURES[self.task]}", "imgsz=32", "epochs=1", "batch=2"]
+        model = ARCHITECTURES[self.trainer, self.task]
+        settings = [f"trainer={self.trainer}", f"model={model}", "imgsz=32", "epochs=1", "batch=2"]
         done: dict[str, Outcome] = {}
 
         def uri(stage: str) -> str:
@@ -64,15 +83,15 @@ class Loop:
         return done
 
 
-@pytest.mark.parametrize("task", [task for task in ARCHITECTURES if task != "detection"])
+@pytest.mark.parametrize(("trainer", "task"), CELLS)
 def test_a_task_is_trained_registered_loaded_and_reused(
-    task: str, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: str, task: str, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
     monkeypatch.setenv("VISIONLOOP_CACHE", str(tmp_path / "cache"))
     keypoints = {"keypoints": ["nose", "tail"]} if task == "pose" else {}
     folder = dataset(tmp_path / "dataset", task, None, classes=[{"id": 0, "name": "thing", **keypoints}])
-    loop = Loop(tmp_path / "work", task, folder)
+    loop = Loop(tmp_path / "work", trainer, task, folder)
     first = loop.run("first")
     assert first["register"].summary()["alias"] == "champion"
     assert first["evaluate"].result is not None
