@@ -25,7 +25,7 @@ TEST_PROCESSES ?= 3
 
 # The sample dataset that make demo trains: detection, segmentation, pose or classification.
 TASK ?= detection
-# The library that trains it, by the name of its trainer; empty for the default.
+# The library that trains it, by the name of its trainer; empty takes the first that is installed.
 TRAINER ?=
 
 VENV := .venv

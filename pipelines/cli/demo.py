@@ -9,17 +9,16 @@ from typing import Annotated
 import typer
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines import sample, services
+from visionloop.pipelines.cli.beginning import trainer_of
 from visionloop.pipelines.cli.ending import show_end
 from visionloop.pipelines.cli.options import Training
 from visionloop.pipelines.cli.output import Output
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import ENGINE as LAPTOP
 from visionloop.training import catalog
-
-#: The trainer whose demo runs where none is named.
-DEFAULT_TRAINER = "ultralytics"
 
 WORKSPACE = f"s3://{services.RESULTS_BUCKET}/demo"
 
@@ -35,7 +34,10 @@ IMAGES: Mapping[str, tuple[int, int, int]] = {
 
 def demo(
     task: Annotated[str, typer.Option(help="detection, segmentation, pose or classification.")] = "detection",
-    trainer: Annotated[str, typer.Option(help="The training library, by the name of its trainer.")] = DEFAULT_TRAINER,
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="The training library, by the name of its trainer (default: as a run chooses it)."),
+    ] = None,
     output: Output = None,
 ) -> None:
     """Write a small dataset, train on it and register the model; the second time everything is reused.
@@ -61,23 +63,25 @@ def demo(
             description="The sample dataset's handwritten digits.",
             settings=[f"{key}={value}" for key, value in settings.items()],
         )
-        summary = LAPTOP.result(Order("train", training.arguments())).summary()
+        order = Order("train", training.arguments())
+        notice(trainer_of(LAPTOP, order))
+        summary = LAPTOP.result(order).summary()
     show_end(summary, output)
 
 
-def _settings(trainer: str, task: str) -> dict[str, str]:
-    """The settings with which a trainer learns a task's sample dataset.
+def _settings(named: str | None, task: str) -> dict[str, str]:
+    """The settings with which a trainer learns a task's sample dataset, its name among them if it is named.
 
     Raises:
-        InvalidConfig: If there is no such trainer, or it has no settings for this.
+        InvalidConfig: If there is no such trainer, none is installed, or it has no settings for this.
     """
+    trainer = named or catalog.first_installed(catalog.trainers(), task)
     demos: Mapping[str, Mapping[str, str]] = getattr(catalog.trainer(trainer), "demos", {})
     if task not in demos:
         raise InvalidConfig(
             f"--task {task}: the trainer {trainer} has a demo of {', '.join(sorted(demos)) or 'no task'}; choose another trainer with --trainer."
         )
-    # The default trainer's key stays what it was before there was a choice.
-    return {**demos[task]} if trainer == DEFAULT_TRAINER else {"trainer": trainer, **demos[task]}
+    return {"trainer": named, **demos[task]} if named else {**demos[task]}
 
 
 def write_dataset(uri: str, task: str) -> None:

@@ -157,7 +157,8 @@ def test_a_trainer_whose_library_is_not_installed_is_refused_where_the_run_is_he
 
 
 def test_where_no_trainer_is_installed_the_command_is_told(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TRAINER.__class__, "distribution", "no-such-library")
+    for trainer in catalog.trainers().values():
+        monkeypatch.setattr(type(trainer), "distribution", "no-such-library", raising=False)
     with pytest.raises(
         InvalidConfig, match=r"task detection: no trainer for it is installed here; install one with pip"
     ):
@@ -249,4 +250,4 @@ def test_what_needs_the_datasets_task_is_told_by_the_first_stage(monkeypatch: py
         check_for_task({"model": "yolo11n.yaml"}, "detection", '{"primary_metric": "mask_mAP50"}', {})
     monkeypatch.setattr(type(TRAINER), "tasks", frozenset({"detection"}))
     with pytest.raises(InvalidConfig, match="task pose: the trainer ultralytics trains detection"):
-        check_for_task({"model": "yolo11n-pose.yaml"}, "pose", None, {})
+        check_for_task({"trainer": "ultralytics", "model": "yolo11n-pose.yaml"}, "pose", None, {})

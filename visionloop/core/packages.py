@@ -26,7 +26,7 @@ DISTRIBUTIONS = {
 ALL = "all"
 
 #: The extra for a distribution that several extras hold.
-PREFERRED = {"mlflow": "local", "torch": "ultralytics", "torchvision": "ultralytics"}
+PREFERRED = {"mlflow": "local", "torch": "ultralytics"}
 
 
 def is_foreign(error: ImportError) -> bool:
