@@ -288,6 +288,10 @@ def test_a_trained_model_answers_as_its_task_does(
             assert 0 <= top <= bottom <= height
             assert one.class_index in (0, 1)
             assert set(one.keypoints) == (set(POINTS) if task == "pose" else set())
+            for x, y, confidence in one.keypoints.values():
+                assert 0 <= x <= width
+                assert 0 <= y <= height
+                assert 0 <= confidence <= 1
             assert (one.mask is not None) <= (task == "segmentation")
             if one.mask:
                 assert masks.runs(one.mask).sum() == width * height

@@ -82,7 +82,7 @@ class TorchvisionPredictor:
             if "masks" in found:
                 values |= _outlines(found["masks"][row], boxes[row], width, height, masked=asked.masks)
             if "keypoints" in found:
-                points = found["keypoints"][row] / np.array([*scale, 1.0])
+                points = (found["keypoints"][row] / np.array([*scale, 1.0])).clip(0, [width, height, 1])
                 values["keypoints"] = dict(zip(self._names(), map(tuple, points.tolist()), strict=True))
             left, top, right, bottom = map(float, boxes[row])
             index = int(found["labels"][row]) - self._about.background
