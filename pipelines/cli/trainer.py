@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from visionloop.training.conformance import Outcome, Promise
     from visionloop.training.listing import Entry
 
-#: How a check ends.
-STATES = ("passed", "failed", "not checked")
-
 application = typer.Typer(
     no_args_is_help=True, help="Look at the trainers, the libraries that train, and check one.", rich_markup_mode=None
 )
@@ -67,7 +64,7 @@ def check(
     Example: visionloop trainer check timm --task classification
     """
     from visionloop.training.configuration import parse_settings
-    from visionloop.training.conformance import promises
+    from visionloop.training.conformance import STATES, promises
 
     wanted = list(promises(name, task, parse_settings(set_ or [])))
     with _opened(log) as file, output_to(file) as (stdout, stderr):

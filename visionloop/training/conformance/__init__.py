@@ -17,11 +17,11 @@ from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.catalog import TRAINERS
 from visionloop.training.conformance import declaration, measured, predicted, trained
-from visionloop.training.conformance.outcomes import Broken, Check, Checks, NotChecked, Outcome, require
+from visionloop.training.conformance.outcomes import STATES, Broken, Check, Checks, NotChecked, Outcome, require
 from visionloop.training.conformance.subject import Subject
 from visionloop.training.trainers import PROTOCOL
 
-__all__ = ["Broken", "NotChecked", "Outcome", "Promise", "promises", "suite"]
+__all__ = ["STATES", "Broken", "NotChecked", "Outcome", "Promise", "promises", "suite"]
 
 #: The last check: what all others have left behind.
 AFTERWARDS: Checks[Subject] = Checks()

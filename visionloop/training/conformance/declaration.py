@@ -14,7 +14,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.policy import StagePolicy
 from visionloop.training import catalog
-from visionloop.training.configuration.settings import BASIC, PRIMARY_METRICS
+from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, PRIMARY_METRICS
 from visionloop.training.configuration.values import canonical_value
 from visionloop.training.conformance.outcomes import Broken, Checks, refused, require
 from visionloop.training.conformance.subject import SETTINGS, Subject
@@ -306,14 +306,8 @@ def _other(setting: Setting) -> object:
     low = 0 if setting.minimum is None else setting.minimum
     high = low + 1000 if setting.maximum is None else setting.maximum
     if setting.kind is int:
-        step = 32  # imgsz is a multiple of it
-        return next(
-            (
-                value
-                for value in (int(default) + step, int(default) + 1, int(default) - 1, low)
-                if low <= value <= high and value != default
-            ),
-            None,
-        )
+        base = int(low if default is None else default)
+        candidates = (base + IMGSZ_MULTIPLE, base + 1, base - 1)
+        return next((value for value in candidates if low <= value <= high), None)
     middle = (low + high) / 2
     return middle if default != middle else (low + 3 * high) / 4

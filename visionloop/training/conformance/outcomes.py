@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from visionloop.core.errors import VisionloopError
 
 Subject = TypeVar("Subject")
+
+State = Literal["passed", "failed", "not checked"]
+
+#: How a check can end.
+STATES: tuple[State, ...] = ("passed", "failed", "not checked")
 
 
 class Broken(AssertionError):
@@ -33,7 +38,7 @@ class Outcome:
 
     task: str | None
     check: str
-    state: Literal["passed", "failed", "not checked"]
+    state: State
     sentence: str
 
 
@@ -86,7 +91,7 @@ def require(holds: object, sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def refused(what: str, *errors: type[Exception]):  # type: ignore[no-untyped-def]
+def refused(what: str, *errors: type[Exception]) -> Iterator[None]:
     """Raises `Broken` unless its body raises one of the errors."""
     names = " or ".join(error.__name__ for error in errors)
     try:

@@ -205,15 +205,9 @@ def out_of_memory(subject: Subject) -> str:
 @CHECKS.add
 def children(subject: Subject) -> None:
     """No process outlives the training that started it."""
-    runs = {
-        "at its end": subject.whole,
-        "after a resume": subject.smaller if subject.killed.checkpoints else subject.whole,
-    }
-    for when, run in runs.items():
-        require(
-            not run.survivors,
-            f"{_some(run.survivors)} goes on after the training, {when}: end what the trainer started.",
-        )
+    _check_survivors(subject.whole, "at its end")
+    if subject.killed.checkpoints:
+        _check_survivors(subject.smaller, "which was resumed with a process that loads images")
 
 
 def check_values(values: Mapping[str, float], task: str, what: str) -> None:
@@ -234,6 +228,12 @@ def allowed(task: str) -> frozenset[str]:
     if task == "classification":
         return frozenset(WITHIN)
     return frozenset(prefix + name for prefix in PREFIXES[task] for name in OBJECT_METRICS)
+
+
+def _check_survivors(run: Run, when: str) -> None:
+    require(
+        not run.survivors, f"{_some(run.survivors)} goes on after the training, {when}: end what the trainer started."
+    )
 
 
 def _equal(first: Run, second: Run) -> bool:
