@@ -20,15 +20,14 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.train import spent
 from visionloop.components.train.comparison import ImageComparison
 from visionloop.components.train.tracked import TrackedTraining
+from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
 from visionloop.core import live, progress, receipts
 from visionloop.core.errors import (
-    CheckpointUploadFailed,
     InvalidConfig,
     InvalidReceipt,
     NotFound,
     OutOfMemory,
     TimeLimit,
-    Transient,
     UserStopped,
     VisionloopError,
 )
@@ -38,7 +37,7 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter
 from visionloop.core.running import publish
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
-from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.storage import Prefix, Sent, open_prefix
 from visionloop.core.stores import split_uri
 from visionloop.data import images
 from visionloop.data.annotations.labels import flip_index, keypoint_names
@@ -51,10 +50,6 @@ from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
 from visionloop.training.tracking import end_left_open
 from visionloop.training.trainers import Trainer
-
-#: How often a checkpoint's upload is tried, and the seconds before the second try (doubled for each further one).
-UPLOAD_TRIES = 3
-UPLOAD_BACKOFF_SECONDS = 1.0
 
 #: The splits that a training uses.
 TRAINED_SPLITS = ("train", "val")
@@ -129,6 +124,7 @@ class TrainStage:
         try:
             return training.run()
         except BaseException as error:
+            training.end_upload()
             if isinstance(error, UserStopped | TimeLimit):
                 self._keep_best(context, resolution, training, error)
             elif isinstance(error, OutOfMemory):
@@ -176,6 +172,9 @@ class Training:
         self.last_epoch = 0
         self.started = time.monotonic()
         self._uploaded: list[progress.Checkpoint] = []
+        self._aside = Aside(attempt.work / "checkpoints")
+        self._sending: tuple[channel.Epoch, Upload] | None = None
+        self._untracked: channel.Epoch | None = None
         self._spent_before: dict[str, float] = {}
         self._tracked: TrackedTraining | None = None
         self._dataset = attempt.work / "dataset"
@@ -202,7 +201,9 @@ class Training:
             )
         self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
+        self._settle()
         computed = self._publish_outputs(done, self.attempt)
+        self._tracked.complete(done.history)
         self._tracked.attach(done.plots, self.loaded)
         self._tracked.finish("succeeded")
         computed.tracking = self._tracked.record()
@@ -222,12 +223,14 @@ class Training:
     def end_tracking(self, status: str) -> None:
         """Ends the tracker's run of a training that failed or was stopped, also one that an earlier attempt opened.
 
-        A tracker that does not answer takes ``TRACKER_SECONDS`` at most: an engine kills a stage that ends too slowly.
+        An epoch that became durable at the very end is logged before. A tracker that does not answer takes ``TRACKER_SECONDS`` at most: an engine kills a stage that ends too slowly.
         """
-        tracked, prefix = self._tracked, self.attempt.key_prefix
+        tracked, prefix, epoch = self._tracked, self.attempt.key_prefix, self._untracked
 
         def end() -> None:
             if tracked is not None:
+                if epoch is not None:
+                    tracked.log_epoch(epoch.epoch, epoch.train_metrics, epoch.val_metrics)
                 tracked.finish(status)
             else:
                 end_left_open(os.environ, prefix, status)
@@ -268,6 +271,7 @@ class Training:
             on_batch=self._on_batch,
             on_epoch=on_epoch,
             on_images=comparison.add if listening else lambda _: None,
+            on_look=self._look,
         )
         unreported = [split for split in TRAINED_SPLITS if split not in comparison.reported]
         if unreported and self.last_epoch > before:
@@ -284,11 +288,61 @@ class Training:
         )
 
     def _on_epoch(self, epoch: channel.Epoch) -> bool:
-        """Makes the checkpoint durable, then reports the epoch."""
+        """Begins to make the checkpoint durable, once that of the epoch before is: the trainer goes on meanwhile."""
         self.context.alive()
-        metrics = {**epoch.train_metrics, **epoch.val_metrics}
-        finished = epoch.stopping or epoch.epoch >= self.epochs
-        self._keep(epoch, metrics, finished)
+        self._settle()
+        self._send(epoch)
+        return True
+
+    def _send(self, epoch: channel.Epoch) -> None:
+        """Sets an epoch's checkpoint aside and begins its upload."""
+        local = Path(epoch.checkpoint)
+        path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
+        record = functools.partial(self._record, epoch, path)
+        self._sending = epoch, Upload(self.attempt.key_prefix, self._aside.put(local), path, epoch.epoch, record)
+        # The newest stays: the trainer makes its result from it.
+        if self._local and self._local != local:
+            self._local.unlink(missing_ok=True)
+        self._local = local
+
+    def _record(self, epoch: channel.Epoch, path: str, sent: Sent) -> None:
+        """Records an uploaded checkpoint; called in the upload's thread, so that it counts at once."""
+        prefix = self.attempt.key_prefix
+        checkpoints = [progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256), *self._uploaded]
+        kept, dropped = checkpoints[: progress.GENERATIONS], checkpoints[progress.GENERATIONS :]
+        progress.advance(
+            prefix,
+            progress.Progress(
+                attempt=self.attempt.name,
+                epoch=epoch.epoch,
+                epochs=self.epochs,
+                checkpoints=kept,
+                metrics=_metrics(epoch),
+                best_epoch=epoch.best_epoch,
+                finished=epoch.stopping or epoch.epoch >= self.epochs,
+                spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
+            ),
+        )
+        self._durable(epoch.epoch)
+        self._uploaded = kept
+        prefix.delete(checkpoint.path for checkpoint in dropped)
+
+    def _settle(self) -> None:
+        """Waits until the upload under way has ended."""
+        if self._sending:
+            self._sending[1].wait(self.context.alive)
+            self._look()
+
+    def _look(self) -> None:
+        """Reports the epoch whose checkpoint has become durable. Raises what its upload met."""
+        if self._sending and self._sending[1].ended:
+            (epoch, upload), self._sending = self._sending, None
+            upload.check()
+            self._report(epoch)
+            self._track(epoch)
+
+    def _report(self, epoch: channel.Epoch) -> None:
+        metrics = _metrics(epoch)
         LOGGER.info(
             "epoch %d/%d: %s",
             epoch.epoch,
@@ -298,48 +352,33 @@ class Training:
         )
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
+
+    def _track(self, epoch: channel.Epoch) -> None:
         if self._tracked:
             self._tracked.log_epoch(epoch.epoch, epoch.train_metrics, epoch.val_metrics)
-        return True
 
-    def _keep(self, epoch: channel.Epoch, metrics: dict[str, float], finished: bool) -> None:
-        local = Path(epoch.checkpoint)
-        path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
-        prefix = self.attempt.key_prefix
-        wait = UPLOAD_BACKOFF_SECONDS
-        for attempt in range(1, UPLOAD_TRIES + 1):
-            try:
-                sent = prefix.upload(local, path, self.context.alive)
-                break
-            except Transient as error:
-                if attempt == UPLOAD_TRIES:
-                    raise CheckpointUploadFailed(
-                        f"The checkpoint of epoch {epoch.epoch} could not be uploaded: {error.sentence}"
-                    ) from error
-                time.sleep(wait)
-                wait *= 2
-        self._uploaded.insert(0, progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256))
-        kept, dropped = self._uploaded[: progress.GENERATIONS], self._uploaded[progress.GENERATIONS :]
-        progress.advance(
-            prefix,
-            progress.Progress(
-                attempt=self.attempt.name,
-                epoch=epoch.epoch,
-                epochs=self.epochs,
-                checkpoints=kept,
-                metrics=metrics,
-                best_epoch=epoch.best_epoch,
-                finished=finished,
-                spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
-            ),
-        )
-        self._durable(epoch.epoch)
-        self._uploaded = kept
-        prefix.delete(checkpoint.path for checkpoint in dropped)
-        # The newest stays: the trainer makes its result from it.
-        if self._local and self._local != local:
-            self._local.unlink(missing_ok=True)
-        self._local = local
+    def end_upload(self) -> None:
+        """Ends the upload under way when the training has ended without a result: what gets through in time counts.
+
+        A stage that was asked to end waits ``GRACE_SECONDS`` at most; one whose training failed waits for the upload's own end.
+        """
+        if self._sending is None:
+            return
+        (epoch, upload), self._sending = self._sending, None
+        with contextlib.suppress(VisionloopError):  # asked to end meanwhile
+            if not self.context.limits.stopping:
+                upload.wait(self.context.alive)
+        if not upload.wait(lambda: None, GRACE_SECONDS):
+            upload.give_up()
+            notice(f"train: the checkpoint of epoch {epoch.epoch} could not be uploaded in time; it is left out.")
+            return
+        try:
+            upload.check()
+        except Exception as error:  # noqa: BLE001 - what ended the training is what the stage ends with
+            LOGGER.warning("the checkpoint of epoch %d is lost: %s", epoch.epoch, error)
+            return
+        self._report(epoch)
+        self._untracked = epoch
 
     def _durable(self, epoch: int) -> None:
         """Records that an epoch's checkpoint is durable, before anything else can fail."""
@@ -451,6 +490,10 @@ def fetch_weights(uri: str, local: Path) -> None:
 def registered(reference: str, workspace: Prefix | None = None) -> str:
     """The URI of a registered model's checkpoint (``models:/NAME@alias``); see `resolve_model`. Raises NotFound."""
     return resolve_model(reference, os.environ, workspace)
+
+
+def _metrics(epoch: channel.Epoch) -> dict[str, float]:
+    return {**epoch.train_metrics, **epoch.val_metrics}
 
 
 def _reduction(side: object, trainer: Trainer, task: str) -> Reduction | None:

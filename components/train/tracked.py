@@ -59,6 +59,11 @@ class TrackedTraining:
         self._tracker.log_epoch(epoch, measured)
         self._remember()
 
+    def complete(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Logs every epoch that the tracker lacks: one that was durable when its process was killed was not logged."""
+        for entry in history:
+            self.log_epoch(entry["epoch"], entry.get("train_metrics", {}), entry.get("val_metrics", {}))
+
     def finish(self, status: str) -> None:
         """Ends the run."""
         if self._tracker.finish(status):

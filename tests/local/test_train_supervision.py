@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import laptop as machine
@@ -17,9 +19,10 @@ import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
 from visionloop.components.train import stage as train_stage
+from visionloop.components.train import uploads
 from visionloop.components.train.stage import Training, TrainStage
 from visionloop.components.train.tracked import TrackedTraining
-from visionloop.core import catalog, errors, reservation, running, storage
+from visionloop.core import catalog, errors, progress, reservation, running, storage
 from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
@@ -149,8 +152,6 @@ def test_a_tracker_that_hangs_delays_the_end_of_a_failed_training_a_little(
 
 def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):
     """What comes after it, such as removing older ones, may fail: the epoch is kept all the same."""
-    from visionloop.core import progress
-
     advance = progress.advance
 
     def then_fail(*told: Any) -> Any:
@@ -171,16 +172,15 @@ def test_a_stage_that_is_stuck_names_the_last_epoch_too(here: Prepared, monkeypa
     """A thread then ends the process, and no `except` of the stage is reached."""
     seen: list[int | None] = []
 
-    def stuck(training: Any, epoch: Any) -> bool:
-        on_epoch(training, epoch)
+    def stuck(training: Any, *told: Any) -> None:
+        record(training, *told)
         training.context.limits.on_stuck(errors.Silent("train is stuck."))
         seen.append(here.failure().last_successful_epoch)
-        return False
 
-    on_epoch = Training._on_epoch
-    monkeypatch.setattr(Training, "_on_epoch", stuck)
+    record = Training._record
+    monkeypatch.setattr(Training, "_record", stuck)
     here.train_here()
-    assert seen == [1]
+    assert seen == [1, 2, 3, 4]
 
 
 def test_a_child_that_the_kernel_kills_is_tried_again_and_resumes(
@@ -354,6 +354,125 @@ def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Pre
     assert there.epoch == 1
     again = prepared.train(run="cut").expect()
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
+
+
+def test_the_trainer_goes_on_while_one_checkpoint_is_sent(
+    here: Prepared, toy_trained: Trained, monkeypatch: pytest.MonkeyPatch
+):
+    """The first upload ends once a batch of the next epoch is done; the next epoch's own begins behind it."""
+    gone_on, told = threading.Event(), list[tuple[str, int]]()
+
+    def on_batch(training: Any, batch: Any) -> None:
+        if batch.epoch == 2:
+            gone_on.set()
+        tell_batch(training, batch)
+
+    def slow(prefix: storage.Prefix, local: Path, key: str, *more: Any) -> storage.Sent:
+        if "/checkpoints/" not in key:
+            return upload(prefix, local, key, *more)
+        epoch = int(Path(key).stem.rpartition("_")[2])
+        told.append(("begins", epoch))
+        before = progress.read(prefix)
+        assert (before.epoch if before else 0) == epoch - 1
+        assert epoch > 1 or gone_on.wait(60)
+        sent = upload(prefix, local, key, *more)
+        told.append(("ends", epoch))
+        return sent
+
+    upload, tell_batch = storage.Prefix.upload, Training._on_batch
+    monkeypatch.setattr(storage.Prefix, "upload", slow)
+    monkeypatch.setattr(Training, "_on_batch", on_batch)
+    receipt = here.train_here().receipt
+    assert told == [(what, epoch) for epoch in (1, 2, 3, 4) for what in ("begins", "ends")]
+    assert receipt is not None
+    assert receipt.digest == toy_trained.laptop.receipt("train", receipt.key).digest
+
+
+def test_an_upload_that_fails_to_the_last_try_ends_the_training(here: Prepared, monkeypatch: pytest.MonkeyPatch):
+    sent: list[str] = []
+
+    def refuse(prefix: storage.Prefix, local: Path, key: str, *more: Any) -> storage.Sent:
+        if "/checkpoints/" in key:
+            sent.append(Path(key).name)
+            if key.endswith("epoch_2.pt"):
+                raise errors.Transient("the store is out.")
+        return upload(prefix, local, key, *more)
+
+    upload = storage.Prefix.upload
+    monkeypatch.setattr(storage.Prefix, "upload", refuse)
+    monkeypatch.setattr(uploads, "UPLOAD_BACKOFF_SECONDS", 0.01)
+    with pytest.raises(errors.CheckpointUploadFailed) as caught:
+        here.train_here()
+    assert str(caught.value) == "The checkpoint of epoch 2 could not be uploaded: the store is out."
+    assert sent == ["epoch_1.pt", *["epoch_2.pt"] * uploads.UPLOAD_TRIES]
+    assert (here.failure().exit_code, here.failure().last_successful_epoch) == (75, 1)
+    there = here.laptop.progress()
+    assert there is not None
+    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [1]
+    assert here.laptop.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "in_time", "kind"),
+    [
+        (signal.SIGTERM, True, errors.Terminated),
+        (signal.SIGTERM, False, errors.Terminated),
+        (signal.SIGINT, True, errors.UserStopped),
+    ],
+)
+def test_a_stage_that_is_asked_to_end_finishes_its_upload_if_there_is_time(
+    here: Prepared, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, in_time: bool, kind: type[Exception]
+):
+    """Of one that takes longer nothing is recorded, also when it ends after all."""
+    release, ended = threading.Event(), threading.Event()
+
+    def slow(prefix: storage.Prefix, local: Path, key: str, *more: Any) -> storage.Sent:
+        if "/checkpoints/" in key:
+            os.kill(os.getpid(), number)
+            assert in_time or release.wait(60)
+        return upload(prefix, local, key, *more)
+
+    def end(sending: uploads.Upload) -> None:
+        run(sending)
+        ended.set()
+
+    upload, run = storage.Prefix.upload, uploads.Upload._run
+    monkeypatch.setattr(storage.Prefix, "upload", slow)
+    monkeypatch.setattr(uploads.Upload, "_run", end)
+    monkeypatch.setattr(train_stage, "GRACE_SECONDS", 60 if in_time else 0.1)
+    with pytest.raises(kind):
+        here.train_here()
+    epoch = 1 if in_time else None
+    assert here.failure().last_successful_epoch == epoch
+    release.set()
+    assert ended.wait(60)
+    keys, _ = here.laptop.workspace.children("train")
+    recorded = [progress.read(here.laptop.workspace.child(f"train/{key}")) for key in keys]
+    assert [there.epoch for there in recorded if there] == ([1] if in_time else [])
+    kept = [here.laptop.receipt("train", key).scalars["epochs"] for key in here.laptop.keys("train")]
+    assert kept == ([1] if number == signal.SIGINT else [])
+
+
+def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
+    prepared: Prepared, toy_trained: Trained, s3: Server
+):
+    gate = prepared.laptop.folder / "gate"
+    with machine.relay(s3) as (process, endpoint):
+        told = prepared.laptop.stage_command("train", *prepared.arguments, settings=(*TOY, f"hold_until={gate}"))
+        command = prepared.laptop.start(*told, variables=UNTRACKED | {"INTERNAL_S3_ENDPOINT": endpoint})
+        wait_for(lambda: "epoch 1/" in command.stderr, command)
+        process.send_signal(signal.SIGSTOP)
+        gate.touch()
+        work = Path(command.descendant("visionloop.components.train.child").cmdline()[3]).parent / "work"
+        wait_for((work / "epoch_3.json").exists, command)
+        command.kill()
+    there = prepared.laptop.progress()
+    assert there is not None
+    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [1]
+    ended = prepared.train().expect()
+    assert any("resuming after epoch 1 of 4" in line["message"] for line in ended.log)
+    uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
+    assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
 
 
 @pytest.mark.parametrize("epoch", [2, 4])

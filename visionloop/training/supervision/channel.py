@@ -1,6 +1,6 @@
 """The messages between the train stage and its child process: JSON lines over a socket pair.
 
-The child reports finished work and its end; the stage answers each finished epoch once its checkpoint is durable.
+The child reports finished work and its end; the stage answers each finished epoch once its checkpoint is set aside.
 """
 
 from __future__ import annotations

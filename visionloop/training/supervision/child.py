@@ -81,7 +81,7 @@ class ChannelListener:
             self._channel.send(channel.Images(split, names[start:end], end >= len(names)))
 
     def epoch(self, report: EpochReport) -> bool:
-        """Reports an epoch and waits until its checkpoint is durable. Returns whether to go on."""
+        """Reports an epoch and waits until its checkpoint is set aside. Returns whether to go on."""
         self._channel.send(
             channel.Epoch(
                 epoch=report.epoch,

@@ -33,6 +33,7 @@ def supervise(
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
     on_images: Callable[[channel.Images], None],
+    on_look: Callable[[], None] = lambda: None,
     program: str = START,
 ) -> channel.Done:
     """Runs a job in a child process to its end.
@@ -42,8 +43,9 @@ def supervise(
         folder: Where the job file is written.
         environment: The child's variables; it holds no key of a store.
         on_batch: Called for each finished batch.
-        on_epoch: Called for each finished epoch; returns once the checkpoint is durable, False to stop.
+        on_epoch: Called for each finished epoch; returns once the checkpoint is set aside, False to stop.
         on_images: Called with the images that the trainer says it uses.
+        on_look: Called at each message, and every half second without one.
         program: What the child runs, with the job file and its end of the channel as arguments.
 
     Raises:
@@ -56,6 +58,8 @@ def supervise(
     done: channel.Done | None = None
     with _child(job_file, environment, program) as (process, end):
         for line in end.lines(0.5):
+            if failed is None:
+                on_look()
             if line is None:
                 if process.poll() is not None:
                     break

@@ -110,7 +110,12 @@ class Listener(Protocol):
         """
 
     def epoch(self, report: EpochReport) -> bool:
-        """Called after each epoch. Returns once its checkpoint is durable; False asks the trainer to stop now."""
+        """Called after each epoch. Returns once its checkpoint is set aside; False asks the trainer to stop now.
+
+        The checkpoint is made durable while the trainer goes on with the next epoch, whose own call waits for it: at most one is
+        under way. The trainer may remove its file, or write the next one over it, as soon as this returns; one that writes a
+        file an epoch does not change a file that it has reported.
+        """
 
 
 @dataclass(frozen=True)
