@@ -15,7 +15,7 @@ from visionloop.training.conformance import Promise, declaration, promises
 OWN = ("timm", "torchvision", "ultralytics")
 
 #: The checks that train nothing.
-DECLARED = {check.name for check in (*declaration.GENERAL, *declaration.OF_TASK)}
+DECLARED = {check.name for check in declaration.GENERAL} | {check.name for check in declaration.OF_TASK}
 
 
 def own(trainer: str) -> list[Promise]:

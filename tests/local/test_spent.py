@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import laptop as machine
 import pytest
 
-from visionloop.components.train import child, spent
+from visionloop.components.train import spent
 from visionloop.core import progress
 from visionloop.core.runs import RunRecord, StageState
+from visionloop.training.supervision import child
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_counts_too(tmp_path: Path):

@@ -145,7 +145,7 @@ def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trainer_whose_library_is_not_installed_is_refused_where_the_run_is_here(absent: None) -> None:
-    named = {"trainer": "absent", **SCRATCH}
+    named: dict[str, object] = {"trainer": "absent", **SCRATCH}
     with pytest.raises(InvalidConfig) as raised:
         check(HERE, named)
     assert raised.value.sentence == (

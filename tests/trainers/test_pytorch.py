@@ -90,9 +90,9 @@ def test_the_average_follows_the_model_and_starts_again_where_it_was() -> None:
     average = Averaged(model, 0.5)
     states = []
     for step in range(4):
-        with torch.no_grad():
-            model[0].weight.fill_(step)
-            model[1].num_batches_tracked.fill_(step)  # type: ignore[operator]
+        state = model.state_dict()
+        state["0.weight"].fill_(step)
+        state["1.num_batches_tracked"].fill_(step)
         average.update()
         if step == 1:
             kept = {**average.state(), "model": {k: v.clone() for k, v in average.state()["model"].items()}}

@@ -156,7 +156,7 @@ class Elsewhere(ToyTrainer):
 
 @broken
 class Excessive(ToyTrainer):
-    settings = settings_with(momentum=Setting(float, 1.5, "momentum", minimum=0, maximum=1))
+    settings: Any = settings_with(momentum=Setting(float, 1.5, "momentum", minimum=0, maximum=1))
 
 
 @broken
@@ -173,7 +173,7 @@ class Literal(ToyTrainer):
 
 @broken
 class Forgetful(ToyTrainer):
-    settings = settings_with(
+    settings: Any = settings_with(
         momentum=Setting(float, 0.9, "momentum", minimum=0, maximum=1, affects_result=True),
         lr0=Setting(float, 0.01, "rate", minimum=1e-9, maximum=10, affects_result=False),
     )
