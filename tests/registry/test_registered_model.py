@@ -213,6 +213,43 @@ def test_it_loads_where_visionloop_is_not_installed(model: Path, tmp_path: Path)
     assert ended.stdout.strip() == "['dark']", ended.stderr[-2000:]
 
 
+@pytest.mark.parametrize("name", ["timm", pytest.param("torchvision", marks=pytest.mark.matrix)])
+def test_a_model_of_our_own_loop_loads_there_too(name: str, tmp_path: Path) -> None:
+    from visionloop.training.pytorch import models
+
+    about: Any
+    if name == "timm":
+        from visionloop.training.trainers.timm.model import Description
+
+        about = Description.of("test_resnet", ["dark"], 32)
+        built = about.build()
+    else:
+        from visionloop.training.trainers.torchvision.model import Description as Detection
+        from visionloop.training.trainers.torchvision.model import Limits
+
+        about = Detection("fcos_tiny", "detection", ["dark"], 64, [], 0.7, 300)
+        built = about.build(Limits(0.001, 0.7, 300))
+    checkpoint = models.write(built.state_dict(), about.as_json(), tmp_path / "best.safetensors")
+    description = package.Description(
+        trainer=name,
+        task="classification" if name == "timm" else "detection",
+        classes=["dark"],
+        training_digest="0" * 64,
+        checkpoint="artifacts/best.safetensors",
+        checkpoint_sha256="0" * 64,
+        config={},
+    )
+    package.build(tmp_path / "model", checkpoint, installed.load("visionloop.trainers", name), description)
+    script = LOADED_ALONE if name != "timm" else LOADED_ALONE.replace(', params={"confidence": 0.0}', "")
+    root = str(Path(__file__).resolve().parents[2])
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, root, str(tmp_path / "model"), TEXT],
+        cwd=tmp_path, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert set(json.loads(ended.stdout.replace("'", '"'))) <= {"dark"}
+
+
 READERS = ("visionloop.data.formats", "visionloop.data.annotations.tables")
 
 
@@ -235,7 +272,8 @@ def test_what_the_archive_imports_is_in_it_or_required() -> None:
                 names = [str(node.module)]
             outside = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"visionloop"}
             # Formats are imported where a dataset is read, which a model never does.
-            if not module.startswith(("visionloop.training.trainers.", *READERS)):
+            # What trainers with torch share is loaded by these alone, which name it.
+            if not module.startswith(("visionloop.training.trainers.", "visionloop.training.pytorch.", *READERS)):
                 assert outside <= required, (module, outside)
 
 
