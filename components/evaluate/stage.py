@@ -267,6 +267,10 @@ class EvaluateStage:
             trainer = catalog.trainer(description.trainer)
         except InvalidConfig as error:
             return None, _obstacle(champion, error.sentence)
+        if not catalog.is_installed(trainer):
+            # Each trainer has an image of its own, and a team may change from one to another.
+            missing = f"it was trained by {trainer.name}, whose library is not installed here"
+            return None, _obstacle(champion, f"{missing} ({catalog.install_command(trainer)})")
         # One that was altered ends the stage: it is no reason for a verdict.
         checkpoint = package.fetch_checkpoint(
             uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace

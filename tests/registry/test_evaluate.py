@@ -288,6 +288,17 @@ def test_a_champion_whose_files_are_gone_is_left_to_a_person(prepared: Prepared,
     assert f"models:/{name}/1: no model of Visionloop's lies at" in outcome.summary()["reason"]
 
 
+def test_a_champion_of_a_trainer_whose_library_is_not_in_the_image_is_left_to_a_person(
+    prepared: Prepared, toy: ToyTrainer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(prepared, name, 3)
+    training = prepared.train(1)
+    monkeypatch.setattr(toy, "distribution", "no-such-library", raising=False)
+    outcome = prepared.evaluate(training, name)
+    assert verdict(outcome) == "keep"
+    assert "was trained by toy, whose library is not installed here" in outcome.summary()["reason"]
+
+
 def test_the_champion_is_measured_by_the_candidates_settings(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
     promoted(prepared, name, 3)
     prepared.evaluate(prepared.train(1, conf=0.01), name)
