@@ -235,8 +235,12 @@ def key(subject: Subject) -> str:
     base = subject.resolve(usual).key_values()
     outside = [name for name in ("device", "workers", "cache", "resize") if name in base]
     require(not outside, f"{', '.join(outside)} is in the key at its default: leave the basic setting as it is.")
+    own = subject.settings
+    # Whether workers and cache affect a result is the trainer's to know.
     silent = [
-        name for name, setting in BASIC.items() if setting.affects_result and not subject.settings[name].affects_result
+        name
+        for name, basic in BASIC.items()
+        if basic.affects_result and basic.default_in_key and not own[name].affects_result
     ]
     require(not silent, f"{', '.join(silent)} affects a result, and is declared outside the key: set affects_result.")
     tried = 0
