@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from visionloop.core import catalog
 from visionloop.core.errors import VisionloopError
+from visionloop.training.catalog import TRAINERS
 from visionloop.training.conformance import Broken, NotChecked, predicted, promises, subject
 from visionloop.training.conformance.outcomes import Outcome
 from visionloop.training.conformance.samples import CLASSES
@@ -105,9 +107,7 @@ def test_masks_are_given_where_they_are_asked_for() -> None:
 
 
 def test_a_trainer_of_an_older_protocol_is_asked_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    from broken_trainers import TRAINERS
-
-    monkeypatch.setattr(type(TRAINERS["failing"]), "protocol", 1)
+    monkeypatch.setattr(type(catalog.load(TRAINERS, "failing")), "protocol", 1)
     (only,) = promises("failing")
     assert "version 1 of the trainers' protocol" in only.outcome().sentence
     with pytest.raises(VisionloopError):
