@@ -10,7 +10,7 @@ from typing import Any
 
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.names import sanitise
-from visionloop.core.receipts import load
+from visionloop.core.receipts import Receipt, load
 from visionloop.core.runs import Run, StageState
 from visionloop.core.storage import Prefix
 from visionloop.pipelines import services
@@ -75,6 +75,7 @@ class RunResult:
         evaluate, register = self.stages.get("evaluate"), self.stages.get("register")
         registered = register.scalars if register else {}
         given_name = str(self.run.arguments.get("model_name") or "")
+        training = self._training()
         verdict = evaluate.scalars.get("verdict") if evaluate else None
         return {
             "run": self.run.run,
@@ -88,8 +89,9 @@ class RunResult:
             "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
             "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
             "reports": save_reports(self.run.run, self.stages),
-            "mlflow": self._training_page() or mlflow_address(),
+            "mlflow": _page(training) or mlflow_address(),
             "seconds": round(self.seconds, 3),
+            "timings": training.timings if training else {},
             "warnings": warnings_of(self.stages),
             "stages": {
                 name: {
@@ -102,12 +104,17 @@ class RunResult:
             },
         }
 
-    def _training_page(self) -> str | None:
-        """The page of the training's run in MLflow, if it was tracked by a server."""
+    def _training(self) -> Receipt | None:
+        """The training's receipt, if there is one that can be read."""
         train = self.stages.get("train")
         if train is None or not train.receipt:
             return None
         with contextlib.suppress(VisionloopError):
-            record = load(train.receipt, "train").receipt.tracking
-            return record.get("mlflow", {}).get("url") if isinstance(record, dict) else None
+            return load(train.receipt, "train").receipt
         return None
+
+
+def _page(training: Receipt | None) -> str | None:
+    """The page of the training's run in MLflow, if it was tracked by a server."""
+    record = training.tracking if training else None
+    return record.get("mlflow", {}).get("url") if isinstance(record, dict) else None

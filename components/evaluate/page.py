@@ -15,6 +15,7 @@ from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
 from visionloop.core.stage import Context, Resolution
 from visionloop.data import drawing
+from visionloop.training.stopwatch import described
 from visionloop.training.trainers import Evaluation, Prediction
 
 #: The number of classes beyond which the table is cut.
@@ -117,6 +118,7 @@ def render(
         "worst": worst,
         "first": first,
         "left_out": album.left_out,
+        "times": described(loaded.training.receipt.timings),
     }
     return reports.page("evaluate.html", values, links)
 

@@ -11,6 +11,7 @@ from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
+from visionloop.training.stopwatch import described
 
 #: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
@@ -78,6 +79,7 @@ def render(card: Card) -> str:
                         for name, parameter in _settings(training.parameters)
                     ],
                 ),
+                *_times(training.timings),
                 "## Where it comes from",
                 _table(
                     ("", ""),
@@ -178,6 +180,12 @@ def _settings(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]
 def _shown(value: Any) -> str:
     text = display(value) if isinstance(value, bool | int | float | str) or value is None else str(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _times(timings: Mapping[str, float]) -> list[str]:
+    """Where the training's time went, where its receipt says it."""
+    rows = described(timings)
+    return ["The time of the training:", _table(("", ""), rows)] if rows else []
 
 
 def _tracking(tracking: Mapping[str, Any] | str) -> list[tuple[str, str]]:

@@ -17,11 +17,13 @@ class ImageComparison:
 
     Attributes:
         reported: The splits of which the trainer has said all.
+        images: How many images each of these splits has.
     """
 
     def __init__(self, trainer: str, index: Callable[[], Iterable[IndexEntry]]) -> None:
         """``index`` reads the converted dataset's index."""
         self.reported: set[str] = set()
+        self.images: dict[str, int] = {}
         self._trainer = trainer
         self._index = index
         self._used: dict[str, set[str]] = {}
@@ -39,6 +41,7 @@ class ImageComparison:
         self.reported.add(images.split)
         del self._used[images.split]
         of_split = [entry for entry in self._index() if entry.split == images.split]
+        self.images[images.split] = len(of_split)
         missing = sorted(entry.file_name for entry in of_split if entry.path not in used)
         if missing:
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

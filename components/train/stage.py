@@ -19,6 +19,7 @@ from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.train import spent
 from visionloop.components.train.comparison import ImageComparison
+from visionloop.components.train.times import Times
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
 from visionloop.core import live, progress, receipts
@@ -45,6 +46,7 @@ from visionloop.data.reduced import Reduction
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
 from visionloop.training.environment import child_environment, trainer_variables
+from visionloop.training.stopwatch import DOWNLOAD, UPLOAD, WAITING
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
@@ -171,6 +173,8 @@ class Training:
         self.batch = _batch(context, loaded)
         self.last_epoch = 0
         self.started = time.monotonic()
+        self._times = Times(context.limits.started)
+        self._times.turn(WAITING)
         self._uploaded: list[progress.Checkpoint] = []
         self._aside = Aside(attempt.work / "checkpoints")
         self._sending: tuple[channel.Epoch, Upload] | None = None
@@ -192,15 +196,18 @@ class Training:
         self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
         spent.begin(prefix, self.context.run.name)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
+        self._times.turn(DOWNLOAD)
         # When resuming from an older generation of a finished training, the last epoch is trained again.
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
             self._make_view()
+            self._times.turn(DOWNLOAD)
         if checkpoint:
             notice(
                 f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
             )
         self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
+        self._times.turn(None)
         self._settle()
         computed = self._publish_outputs(done, self.attempt)
         self._tracked.complete(done.history)
@@ -243,7 +250,9 @@ class Training:
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
         work = folder / "work"
         work.mkdir()
+        self._times.turn(None)
         located = weights.materialise(self.loaded.weights, fetch_weights, folder)
+        self._times.turn(DOWNLOAD)
         keypoints, flip = _keypoints(self.loaded.snapshot)
         job = JobFile(
             trainer=self.loaded.config.trainer,
@@ -273,6 +282,7 @@ class Training:
             on_images=comparison.add if listening else lambda _: None,
             on_look=self._look,
         )
+        self._times.train_images = comparison.images.get("train", self._times.train_images)
         unreported = [split for split in TRAINED_SPLITS if split not in comparison.reported]
         if unreported and self.last_epoch > before:
             notice(
@@ -283,6 +293,7 @@ class Training:
 
     def _on_batch(self, batch: channel.Batch) -> None:
         self.context.alive()
+        self._times.batch()
         live.emit(
             "batch", stage="train", epoch=batch.epoch, epochs=self.epochs, batch=batch.batch, batches=batch.batches
         )
@@ -290,8 +301,10 @@ class Training:
     def _on_epoch(self, epoch: channel.Epoch) -> bool:
         """Begins to make the checkpoint durable, once that of the epoch before is: the trainer goes on meanwhile."""
         self.context.alive()
+        self._times.epoch(epoch)
         self._settle()
         self._send(epoch)
+        self._times.turn(UPLOAD)
         return True
 
     def _send(self, epoch: channel.Epoch) -> None:
@@ -337,6 +350,7 @@ class Training:
         """Reports the epoch whose checkpoint has become durable. Raises what its upload met."""
         if self._sending and self._sending[1].ended:
             (epoch, upload), self._sending = self._sending, None
+            self._times.checkpoints += upload.seconds
             upload.check()
             self._report(epoch)
             self._track(epoch)
@@ -440,9 +454,11 @@ class Training:
         attempt.write("history", "history.json", msgspec.json.encode({"epochs": done.history}), result=True)
         for plot in done.plots:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
+        self._times.turn(UPLOAD)
         metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
         best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
         # All attempts of all runs held the GPUs, including those that were killed.
+        earlier = self.context.limits.used + sum(self._spent_before.values())
         seconds = self.context.limits.seconds + sum(self._spent_before.values())
         gpu_hours = len(done.devices) * seconds / 3600
         return Computed(
@@ -453,7 +469,12 @@ class Training:
                 "batch_used": done.batch or self.batch,
             },
             metrics={**best, **{f"final_{name}": value for name, value in final.items()}},
-            timings={"seconds": round(seconds, 3), "gpu_hours": round(gpu_hours, 4)},
+            timings={
+                "seconds": round(seconds, 3),
+                "gpu_hours": round(gpu_hours, 4),
+                "earlier_seconds": round(earlier, 3),
+                **self._times.timings(done.batch or self.batch),
+            },
             versions=done.versions,
         )
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from visionloop.core import texts
 from visionloop.pipelines.cli.output import Format, link, show
 from visionloop.pipelines.completion import embedded_database
+from visionloop.training.stopwatch import described
 
 #: Where the metrics of a run were measured.
 SPLIT = "test"
@@ -42,6 +43,8 @@ def lines(summary: Mapping[str, Any]) -> Iterator[Text]:
     for page in summary["reports"].values():
         yield _line("Report", link(page))
     yield _line("Time", _time(summary))
+    if text := _training(summary):
+        yield _line("Training", text)
     if summary.get("mlflow"):
         yield _line("MLflow", _mlflow(str(summary["mlflow"])))
 
@@ -80,6 +83,14 @@ def _time(summary: Mapping[str, Any]) -> str:
     if any(stage["reused"] is None for stage in results):
         return seconds
     return f"{seconds}, {sum(stage['reused'] for stage in results)} of {len(results)} stages reused"
+
+
+def _training(summary: Mapping[str, Any]) -> str:
+    """Where the time of this run's training went; nothing where it was reused."""
+    train = summary["stages"].get("train")
+    if train is None or train["reused"] is not False:
+        return ""
+    return "; ".join(f"{name} {value}" for name, value in described(summary.get("timings") or {}))
 
 
 def _mlflow(address: str) -> str | Text:

@@ -176,6 +176,7 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
         "reports": {},
         "mlflow": mlflow_address(),
         "seconds": round(_seconds(state), 3),
+        "timings": {},
         "warnings": {},
         "stages": {
             stage: {"key": None, "receipt": _output(step, "receipt"), "reused": None, "seconds": _seconds_of([step])}

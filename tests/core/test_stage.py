@@ -106,6 +106,7 @@ def test_the_layout_is_the_contracts(workspace):
         "seconds": outcome.summary()["seconds"],
         "files": 2,
         "beside": 1,
+        "timings": outcome.receipt.timings,
         "metrics": {"mAP50": 0.5},
     }
     state = record(workspace, "one").state("toy")

@@ -29,7 +29,7 @@ def test_the_run_tells_what_it_made(trained: Trained):
     summary = trained.summary
     assert list(summary) == [
         *("run", "trace_id", "model_name", "given_name", "version", "alias", "alias_reason", "verdict", "reason"),
-        *("metrics", "reports", "mlflow", "seconds", "warnings", "stages"),
+        *("metrics", "reports", "mlflow", "seconds", "timings", "warnings", "stages"),
     ]
     named = ("model_name", "version", "alias", "verdict")
     assert [summary[name] for name in named] == ["tiny-digits", 1, "champion", "promote"]

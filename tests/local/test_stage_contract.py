@@ -31,7 +31,8 @@ def test_stdout_holds_one_json_object_and_stderr_the_log(laptop: Laptop, digits:
     assert len(first.stdout.splitlines()) == 1
     summary = first.summary
     assert list(summary)[:5] == ["stage", "key", "receipt", "reused", "seconds"]
-    assert list(summary)[-1] == "metrics"
+    assert list(summary)[-2:] == ["timings", "metrics"]
+    assert list(summary["timings"]) == ["seconds"]
     assert {"snapshot_id", "dataset_hash", "task", "images", "train", "val", "test"} <= set(summary)
     again = laptop.stage("snapshot", "--dataset", digits.uri).expect().summary
     assert again["reused"] is True

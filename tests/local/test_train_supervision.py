@@ -507,7 +507,18 @@ def test_the_seconds_of_a_run_that_finished_no_epoch_are_the_trainings_too(here:
     used = here.laptop.record("first").state("train").seconds
     outcome = here.train_here(run="second")
     assert outcome.result is not None
-    assert outcome.result.receipt.timings["seconds"] > used > 0
+    timings = outcome.result.receipt.timings
+    assert timings["seconds"] > timings["earlier_seconds"] >= used > 0
+    of_epochs = [timings[f"{part}_seconds"] for part in ("loading", "computing", "validating")]
+    assert min(of_epochs) >= 0
+    assert sum(of_epochs) <= timings["epochs_seconds"] + 0.003  # each is rounded
+    parts = [timings[f"{part}_seconds"] for part in ("waiting", "download", "first_batch", "epochs", "upload")]
+    assert min(parts) >= 0
+    assert timings["earlier_seconds"] + sum(parts) <= timings["seconds"] + 0.003
+    assert timings["images_per_second"] > 0
+    assert timings["checkpoint_upload_seconds"] > 0
+    assert "peak_gpu_bytes" not in timings
+    assert timings["gpu_hours"] == 0
     run_stage(catalog.stage("cleanup"), {}, Invocation(here.laptop.workspace.uri, run="second"))
     assert not list(outcome.result.prefix.objects("runs"))
 

@@ -37,6 +37,7 @@ PROMOTED: dict[str, Any] = {
     "reports": {"validate": "/home/reports/validate.html", "evaluate": "s3://results/evaluate/k/a/report.html"},
     "mlflow": "http://127.0.0.1:5000/#/experiments/1/runs/2",
     "seconds": 255.7,
+    "timings": {"seconds": 200.0, "gpu_hours": 0.0, "download_seconds": 3.0, "epochs_seconds": 180.0},
     "stages": {"snapshot": STAGE, "train": {**STAGE, "reused": True}, "cleanup": STAGE},
 }
 
@@ -57,6 +58,12 @@ def test_a_run_ends_with_all_that_a_person_asks_next():
         "Time     256 s, 1 of 2 stages reused",
         "MLflow   http://127.0.0.1:5000/#/experiments/1/runs/2",
     ]
+
+
+def test_it_says_where_the_time_of_its_own_training_went():
+    assert "Training in all 200.0 s; download 3.0 s; epochs 180.0 s" in text(stages={"train": STAGE})
+    assert not [line for line in text(stages={"train": {**STAGE, "reused": True}}) if line.startswith("Training")]
+    assert not [line for line in text(stages={"train": STAGE}, timings={}) if line.startswith("Training")]
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ class Outcome:
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
             **self.scalars,
+            "timings": self.result.receipt.timings if self.result else {},
             "metrics": self.result.receipt.metrics if self.result else {},
         }
 

@@ -25,6 +25,7 @@ from visionloop.training.pytorch.best import Best
 from visionloop.training.pytorch.loading import TrainingBatches
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.seeding import seed
+from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 
 
@@ -118,6 +119,7 @@ class Loop:
         self._best = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._best_model: Mapping[str, Tensor] = {}
         self._first = 1
+        self._watch = Stopwatch()
         self._batches = len(self.learner.train) + self.learner.validation_batches
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -164,10 +166,12 @@ class Loop:
         model.train()
         totals: dict[str, Tensor] = {}
         images, done, batches = 0, 0, train.of(epoch)
+        self._watch.lap()
         for number, sizes in enumerate(train.steps):
             self._rates.set(self._optimizer, (epoch - 1) * len(train.steps) + number)
             for size in sizes:
                 batch = next(batches)
+                self._watch.lap(LOADING)
                 seed(self._seed, epoch, "batch", done)
                 with self._autocast:
                     losses = self.learner.losses(batch)
@@ -181,7 +185,10 @@ class Loop:
                     )
                 images, done = images + size, done + 1
                 self.listener.batch(epoch, done, self._batches)
+                self._watch.begin()
+                self._watch.lap(COMPUTING)
             self._step()
+            self._watch.lap(COMPUTING)
         return {name: float(value) / images for name, value in totals.items()}
 
     def _step(self) -> None:
@@ -202,7 +209,9 @@ class Loop:
         model.eval()
         seed(self._seed, epoch, "validation")
         first = len(self.learner.train)
-        return self.learner.validate(model, lambda done: self.listener.batch(epoch, first + done, self._batches))
+        metrics = self.learner.validate(model, lambda done: self.listener.batch(epoch, first + done, self._batches))
+        self._watch.lap(VALIDATING)
+        return metrics
 
     def _report(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float]) -> bool:
         """Writes and reports an epoch's checkpoint; returns whether the training ends."""
@@ -227,6 +236,7 @@ class Loop:
                 best_epoch=self._best.epoch,
                 best_value=self._best.value,
                 stopping=stop,
+                seconds=self._watch.epoch(),
             )
         )
         if previous:

@@ -29,7 +29,7 @@ class Images(msgspec.Struct, tag="images", frozen=True):
 
 
 class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
-    """An epoch is done and its checkpoint is in a file."""
+    """An epoch is done and its checkpoint is in a file; ``seconds`` by part, and the GPU's memory, where they are known."""
 
     epoch: int
     train_metrics: dict[str, float]
@@ -38,6 +38,8 @@ class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     best_epoch: int
     best_value: float
     stopping: bool
+    seconds: dict[str, float] = {}
+    peak_gpu_bytes: int | None = None
 
 
 class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):

@@ -91,6 +91,8 @@ class ChannelListener:
                 best_epoch=report.best_epoch,
                 best_value=report.best_value,
                 stopping=report.stopping,
+                seconds=dict(report.seconds),
+                peak_gpu_bytes=_peak_gpu_bytes(),
             )
         )
         answer = next(self._answers, None)
@@ -161,6 +163,14 @@ def failure(error: BaseException, trainer: str) -> channel.Failed:
 def _below(roots: Iterable[str], path: str) -> str:
     """A path relative to the one of the folders that it lies in."""
     return next((path.removeprefix(root) for root in roots if path.startswith(root)), path)
+
+
+def _peak_gpu_bytes() -> int | None:
+    """The most memory that tensors of this process took on a GPU so far; None where it used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return max(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count())) or None
 
 
 def _devices(device: object) -> list[str]:

@@ -84,7 +84,8 @@ class EpochReport:
 
     ``best_value`` is the primary metric's best so far and ``best_epoch`` its epoch; where val has no ground truth for it, the
     latest epoch is the best, in either mode, and ``val_metrics`` lacks it: a 0 would be a measurement. ``stopping`` means that the trainer ends
-    after this epoch (all done, or early stopping).
+    after this epoch (all done, or early stopping). ``seconds`` says what the epoch's time went into, ``loading``, ``computing`` and
+    ``validating`` (`visionloop.training.stopwatch`), from the end of the first batch of the process on; a trainer may leave it out.
     """
 
     epoch: int
@@ -94,6 +95,7 @@ class EpochReport:
     best_epoch: int
     best_value: float
     stopping: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Listener(Protocol):

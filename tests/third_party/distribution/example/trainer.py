@@ -23,6 +23,7 @@ from PIL import Image
 
 from visionloop.core.errors import InvalidConfig, OutOfMemory
 from visionloop.core.policy import POLICIES, StagePolicy
+from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import (
     PROTOCOL,
     EpochReport,
@@ -180,13 +181,15 @@ def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -
     else:
         chance.bit_generator.state = state["chance"]
     weights, velocity, average = (np.array(state[name]) for name in ("weights", "velocity", "average"))
-    path = job.work / "none"
+    path, watch = job.work / "none", Stopwatch()
     for epoch in range(state["epoch"] + 1, int(config["epochs"]) + 1):
         if fresh and epoch == config["fault_after"] + 1:
             _go_wrong(config["fault"])
+        watch.lap()
         rate = config["lr0"] / epoch
         order = chance.permutation(len(pixels))
         batches = [order[start : start + job.batch] for start in range(0, len(order), job.batch)]
+        watch.lap(LOADING)
         for number, batch in enumerate(batches, 1):
             error = _chances(weights, pixels[batch])
             error[np.arange(len(batch)), truth[batch]] -= 1
@@ -194,7 +197,10 @@ def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -
             weights = weights + velocity
             average = MOVING_AVERAGE * average + (1 - MOVING_AVERAGE) * weights
             listener.batch(epoch, number, len(batches))
+            watch.begin()
+            watch.lap(COMPUTING)
         measured = _measure(average, *held_out)
+        watch.lap(VALIDATING)
         better = measured["val_loss"] < min((e["val_metrics"]["val_loss"] for e in state["history"]), default=np.inf)
         history = [*state["history"], {"epoch": epoch, "train_metrics": {"lr": rate}, "val_metrics": measured}]
         state = {
@@ -209,7 +215,9 @@ def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -
             "batch": job.batch,
         }
         path = _write(state, job.work / f"epoch_{epoch}.json")
-        report = EpochReport(epoch, {"lr": rate}, measured, path, state["best_epoch"], measured["mAP50-95"])
+        report = EpochReport(
+            epoch, {"lr": rate}, measured, path, state["best_epoch"], measured["mAP50-95"], seconds=watch.epoch()
+        )
         if not listener.epoch(report):
             break
         _hold(config, epoch, listener)

@@ -24,6 +24,7 @@ import torch
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch.checkpoint import half, write
+from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
 from visionloop.training.trainers.ultralytics.environment import library
@@ -66,6 +67,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.step_delay = 0
         self.measures = True
         self.stop = False
+        self.watch = Stopwatch()
         super().__init__(overrides=arguments)
         self.add_callback("on_val_batch_end", self.on_val_batch_end)
 
@@ -210,6 +212,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
     def on_train_epoch_start(self) -> None:
         """Seeds the epoch and clears what the previous one left behind."""
+        self.watch.lap()
         seed = epoch_seed(self.args.seed, self.epoch)
         random.seed(seed)
         numpy.random.seed(seed)
@@ -233,6 +236,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
     def on_train_batch_start(self) -> None:
         """Counts the batch, and keeps the library from changing its size."""
+        self.watch.lap(LOADING)
         self.position += 1
         # The library would halve the batch itself, up to three times, without reporting it.
         self._oom_retries = 3
@@ -244,6 +248,8 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             self._diverged()
         batch = self.position - self.epoch * len(self.train_loader) + 1
         self.plan.listener.batch(self.epoch + 1, batch, len(self.train_loader) + len(self.test_loader))
+        self.watch.lap(COMPUTING)
+        self.watch.begin()
 
     def on_val_batch_end(self, validator: Any) -> None:
         """Reports a batch of the validation."""
@@ -258,7 +264,9 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
     def validate(self) -> tuple[dict[str, float], float | None]:
         """Returns the validation's metrics, and the primary metric, which decides the best epoch; None without a label in val."""
+        self.watch.lap()
         results = self.validator(self)
+        self.watch.lap(VALIDATING)
         results.pop("fitness", None)
         metric = str(self.job.config["primary_metric"])
         return results, val_metrics(results)[metric] if self.measures else None
@@ -304,6 +312,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
                 best_epoch=self.stopper.epoch,
                 best_value=self.stopper.value,
                 stopping=bool(self.stop),
+                seconds=self.watch.epoch(),
             )
         )
         if previous:
