@@ -129,6 +129,7 @@ def test_the_page_begins_with_what_was_measured(prepared: Prepared, toy: ToyTrai
 def test_what_a_trainer_does_not_give_is_told(prepared: Prepared, name: str) -> None:
     page = published(prepared.evaluate(prepared.train(2), name)).read("report").decode()
     assert "the trainer toy gives no precision–recall and F1 curves of this evaluation" in page
+    assert "<tr><td>GPU hours</td><td>1.5000</td></tr>" in page
 
 
 @pytest.mark.usefixtures("mlflow_uri")
