@@ -463,7 +463,7 @@ def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
         wait_for(lambda: "epoch 1/" in command.stderr, command)
         process.send_signal(signal.SIGSTOP)
         gate.touch()
-        work = Path(command.descendant("visionloop.components.train.child").cmdline()[3]).parent / "work"
+        work = Path(command.descendant("visionloop.training.supervision.child").cmdline()[3]).parent / "work"
         wait_for((work / "epoch_3.json").exists, command)
         command.kill()
     there = prepared.laptop.progress()
