@@ -201,7 +201,9 @@ def test_balanced_weights_are_one_in_the_mean_over_images() -> None:
 def test_the_backbone_can_be_frozen(dataset: Path, tmp_path: Path, trained: TrainingResult) -> None:
     from visionloop.training.pytorch import models
 
-    frozen = train(dataset, tmp_path / "work", weights=trained.best, freeze="backbone", epochs=1)
+    listener = Silent()
+    frozen = train(dataset, tmp_path / "work", listener, weights=trained.best, freeze="backbone", epochs=1)
+    assert set(listener.reports[0].seconds) == {"loading", "computing", "validating"}
     before, after = (models.read(path)[1] for path in (trained.best, frozen.last))
     # Normalisations go on counting; no weight of the backbone moves.
     moved = {name for name in before if before[name].ndim > 1 and not before[name].equal(after[name])}
