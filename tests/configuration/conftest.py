@@ -106,6 +106,16 @@ class DownloadingTrainer(ToyTrainer):
         return target
 
 
+class FolderTrainer(ToyTrainer):
+    """Starts from a folder of files, too."""
+
+    name = "folders"
+    weights_files = (("config.json",), ("model.safetensors", "model.bin"))
+
+    def weights_names(self, model: str) -> tuple[str, ...]:
+        return (f"{model}/", f"{model}.pt")
+
+
 class OtherDefaults(ToyTrainer):
     """Brings its own default model, and knows no mAP."""
 
@@ -128,6 +138,11 @@ def toy() -> Trainer:
 @pytest.fixture(scope="session")
 def downloading() -> Trainer:
     return DownloadingTrainer()
+
+
+@pytest.fixture(scope="session")
+def folders() -> Trainer:
+    return FolderTrainer()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from visionloop.components.train.stage import fetch_weights
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
 from visionloop.core.storage import Prefix
 from visionloop.training.trainers import Trainer
-from visionloop.training.weights import LARGEST_WEIGHTS, Weights, locate, materialise, reference_kind
+from visionloop.training.weights import LARGEST_WEIGHTS, Weights, find, locate, materialise, reference_kind
 
 Reader = Callable[[str, Path], object]
 BYTES = b"weights"
@@ -247,3 +247,97 @@ def test_weights_in_a_store_are_fetched_into_a_file_and_never_held(
     with pytest.raises(InvalidConfig, match=f"have {len(BYTES)} bytes, more than the {len(BYTES) - 1} that are read"):
         fetch_weights(uri, tmp_path / "too large")
     assert not (tmp_path / "too large").exists()
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_bytes(b"{}")
+    (path / "model.safetensors").write_bytes(BYTES)
+    (path / "README.md").write_bytes(b"not read")
+    return path
+
+
+def test_a_folder_by_path_by_uri_and_by_name_has_one_identity(
+    folders: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path, nowhere: dict[str, str]
+) -> None:
+    path = _folder(tmp_path / "store" / "detr small")
+    objects |= {f"s3://bucket/detr/{name}": (path / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    lines = f"{hashlib.sha256(b'{}').hexdigest()}  config.json\n{DIGEST}  model.safetensors\n"
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    environment = {**nowhere, "VISIONLOOP_WEIGHTS": str(path.parent)}
+    for model in (str(path), f"{path}/", path.as_uri(), "s3://bucket/detr/", "s3://bucket/detr", "detr small"):
+        weights = locate(model, folders, environment, reader, tmp_path)
+        assert weights.kind == "folder"
+        assert weights.identity == f"sha256:{digest}"
+        copied = materialise(weights, reader, tmp_path)
+        assert copied is not None
+        assert {file.name: file.read_bytes() for file in copied.iterdir()} == {
+            "config.json": b"{}",
+            "model.safetensors": BYTES,
+        }
+        assert find(model, folders, environment, objects.__contains__) == "folder"
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_the_first_name_of_a_file_counts_and_a_file_is_still_a_file(
+    folders: Trainer, reader: Reader, tmp_path: Path
+) -> None:
+    path = _folder(tmp_path / "detr")
+    (path / "model.bin").write_bytes(b"other")
+    assert locate(str(path), folders, {}, reader, tmp_path).files == ("config.json", "model.safetensors")
+    (path / "model.safetensors").unlink()
+    assert locate(str(path), folders, {}, reader, tmp_path).files == ("config.json", "model.bin")
+    assert locate(str(path / "model.bin"), folders, {}, reader, tmp_path).kind == "file"
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("config.json", r"the folder of weights .*/detr/ has no config\.json: put it there"),
+        ("model.safetensors", r"the folder of weights .*/detr/ has no model\.safetensors or model\.bin: put it there"),
+    ],
+)
+def test_a_folder_that_lacks_a_file_is_refused(
+    folders: Trainer, reader: Reader, objects: dict[str, bytes], tmp_path: Path, missing: str, sentence: str
+) -> None:
+    path = _folder(tmp_path / "detr")
+    (path / missing).unlink()
+    objects |= {f"s3://bucket/detr/{file.name}": file.read_bytes() for file in path.iterdir()}
+    for model in (str(path), "s3://bucket/detr/"):
+        with pytest.raises(InvalidConfig, match=sentence):
+            locate(model, folders, {}, reader, tmp_path)
+        with pytest.raises(InvalidConfig, match=sentence):
+            find(model, folders, {}, objects.__contains__)
+
+
+def test_a_folder_with_nothing_of_weights_and_a_trainer_that_takes_none(
+    toy: Trainer, folders: Trainer, reader: Reader, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidConfig, match=r"where neither a file nor a folder with config\.json is"):
+        locate(str(tmp_path / "empty"), folders, {}, reader, tmp_path)
+    with pytest.raises(InvalidConfig, match="where no file is"):
+        locate(str(_folder(tmp_path / "detr")), toy, {}, reader, tmp_path)
+
+
+def test_a_folder_whose_file_changes_or_goes_is_noticed(folders: Trainer, reader: Reader, tmp_path: Path) -> None:
+    path = _folder(tmp_path / "detr")
+    weights = locate(str(path), folders, {}, reader, tmp_path)
+    (path / "config.json").write_bytes(b"{ }")
+    with pytest.raises(Transient, match="changed while"):
+        materialise(weights, reader, tmp_path)
+    (path / "config.json").unlink()
+    with pytest.raises(InvalidConfig, match="are gone"):
+        materialise(weights, reader, tmp_path)
+
+
+def test_each_file_of_a_folder_is_checked(folders: Trainer, reader: Reader, tmp_path: Path) -> None:
+    path = _folder(tmp_path / "detr")
+    (path / "config.json").write_bytes(b"")
+    with pytest.raises(InvalidConfig, match=r"config\.json are an empty file"):
+        locate(str(path), folders, {}, reader, tmp_path)
+    (path / "config.json").write_bytes(b"{}")
+    with (path / "model.safetensors").open("wb") as file:
+        file.truncate(LARGEST_WEIGHTS + 1)
+    with pytest.raises(InvalidConfig, match=r"model\.safetensors have 16,000,000,001 bytes, more than"):
+        locate(str(path), folders, {}, reader, tmp_path)

@@ -1,4 +1,4 @@
-"""Starting weights: resolves the setting ``model`` to an architecture's name or to a file with its SHA-256.
+"""Starting weights: resolves the setting ``model`` to an architecture's name, or to a file or a folder with its SHA-256.
 
 The digest, not the location, is part of train's key: the same weights in another location are not trained again. Functions
 that read a store or the registry are passed in, so this module needs neither.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -51,14 +51,16 @@ class Weights:
     """The starting point of a training.
 
     Attributes:
-        kind: ``architecture`` (random weights) or ``file``.
-        uri: The architecture's YAML name, or the file's path or URI.
-        sha256: The file's SHA-256 in hex; None for an architecture.
+        kind: ``architecture`` (random weights), ``file`` or ``folder``.
+        uri: The architecture's YAML name, or the file's or folder's path or URI; a folder's ends with a slash.
+        sha256: The file's SHA-256 in hex, for a folder that of its files' SHA-256 and names; None for an architecture.
+        files: The names of a folder's files.
     """
 
-    kind: Literal["architecture", "file"]
+    kind: Literal["architecture", "file", "folder"]
     uri: str
     sha256: str | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -88,7 +90,7 @@ def locate(
     folder: Path,
     resolve_model: Callable[[str], str] | None = None,
 ) -> Weights:
-    """Finds the starting weights (docs/contract.md, "Configuration").
+    """Finds the starting weights (docs/contract.md, "Configuration"): a file, or a folder where the trainer has ``weights_files``.
 
     A bare name is looked up under ``VISIONLOOP_WEIGHTS`` (a URI prefix or a folder), then in the image's folder
     (``VISIONLOOP_IMAGE_WEIGHTS``), then, only with ``VISIONLOOP_ALLOW_DOWNLOAD=1``, downloaded by the trainer.
@@ -120,7 +122,7 @@ def find(
     environment: Mapping[str, str],
     exists: Callable[[str], bool],
     resolve_model: Callable[[str], str] | None = None,
-) -> Literal["architecture", "file", "download"]:
+) -> Literal["architecture", "file", "folder", "download"]:
     """Looks for the starting weights as ``locate`` does, and reads and downloads nothing.
 
     Args:
@@ -153,11 +155,24 @@ def _locate(
     model: str,
     trainer: Trainer,
     environment: Mapping[str, str],
-    load: Callable[[str], Weights],
+    load_file: Callable[[str], Weights],
     download: Callable[[], Weights],
     resolve_model: Callable[[str], str] | None,
 ) -> Weights:
-    """Where the weights of a model are, the first that ``load`` does not raise NotFound for."""
+    """Where the weights of a model are, the first that ``load_file`` does not raise NotFound for, or a folder of such files."""
+    parts: Sequence[Sequence[str]] = getattr(trainer, "weights_files", ())
+
+    def load(uri: str) -> Weights:
+        if parts and uri.endswith("/"):
+            return _folder(uri, parts, load_file)
+        try:
+            return load_file(uri)
+        except NotFound:
+            if not parts:
+                raise
+            return _folder(f"{uri}/", parts, load_file)
+
+    what = "no file is" if not parts else f"neither a file nor a folder with {parts[0][0]} is"
     if trainer.is_architecture(model):
         return Weights("architecture", model)
     if PurePosixPath(model).suffix.lower() in ARCHITECTURE_SUFFIXES:
@@ -166,11 +181,11 @@ def _locate(
         )
     match reference_kind(model):
         case "registered":
-            return _file(_registered(model, resolve_model), f"model {model}", load)
+            return _file(_registered(model, resolve_model), f"model {model}", load, what)
         case "uri":
-            return _file(model, "model", load)
+            return _file(model, "model", load, what)
         case "path" if "/" in model or "\\" in model or Path(model).is_file():
-            return _file(model, "model", load)
+            return _file(model, "model", load, what)
     return _by_name(model, trainer, environment, load, download)
 
 
@@ -178,27 +193,37 @@ def materialise(weights: Weights, reader: Reader, folder: Path) -> Path | None:
     """Writes the weights into ``folder`` for a trainer; None for an architecture.
 
     Raises:
-        Transient: If the file is no longer the one that was located.
-        InvalidConfig: If the file is gone.
+        Transient: If a file is no longer the one that was located.
+        InvalidConfig: If a file is gone.
     """
     if weights.kind == "architecture":
         return None
-    target = folder / PurePosixPath(urlsplit(weights.uri).path if "://" in weights.uri else weights.uri).name
     try:
-        if (local := _local(weights.uri)) is not None:
-            with _opened(local, weights.uri) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, 2**20)
+        if weights.kind == "folder":
+            target = folder / "weights"
+            target.mkdir(exist_ok=True)
+            digest = _digest({name: _copied(weights.uri + name, reader, target / name) for name in weights.files})
         else:
-            reader(weights.uri, target)
+            target = folder / PurePosixPath(urlsplit(weights.uri).path if "://" in weights.uri else weights.uri).name
+            digest = _copied(weights.uri, reader, target)
     except NotFound:
         raise InvalidConfig(f"the weights {weights.uri} are gone since they were found: put them back.") from None
-    with target.open("rb") as written:
-        digest = hashlib.file_digest(written, "sha256").hexdigest()
     if digest != weights.sha256:
         raise Transient(
             f"the weights {weights.uri} changed while the stage started: it is tried again with the new ones."
         )
     return target
+
+
+def _copied(uri: str, reader: Reader, target: Path) -> str:
+    """Writes a file of weights to ``target`` and returns its SHA-256. Raises NotFound."""
+    if (local := _local(uri)) is not None:
+        with _opened(local, uri) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+    else:
+        reader(uri, target)
+    with target.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def _registered(model: str, resolve_model: Callable[[str], str] | None) -> str:
@@ -247,12 +272,50 @@ def _by_name(
     )
 
 
-def _file(uri: str, what: str, load: Callable[[str], Weights]) -> Weights:
+def _folder(uri: str, parts: Sequence[Sequence[str]], load_file: Callable[[str], Weights]) -> Weights:
+    """A folder of weights, of whose every part one file is there.
+
+    Args:
+        uri: Of the folder, with a slash at its end.
+        parts: For each file the names that it may have.
+        load_file: As in `_locate`.
+
+    Raises:
+        NotFound: If it has none of them.
+        InvalidConfig: If it lacks some of them.
+    """
+    files: dict[str, Weights] = {}
+    missing = []
+    for names in parts:
+        for name in names:
+            try:
+                files[name] = load_file(uri + name)
+                break
+            except NotFound:
+                continue
+        else:
+            missing.append(" or ".join(names))
+    if not files:
+        raise NotFound(uri)
+    if missing:
+        raise InvalidConfig(f"the folder of weights {uri} has no {' and no '.join(missing)}: put it there.")
+    return Weights("folder", uri, _digest({name: file.sha256 for name, file in files.items()}), tuple(files))
+
+
+def _digest(files: Mapping[str, str | None]) -> str | None:
+    """The SHA-256 of a folder: of the lines that sha256sum prints of its files; None where they were only looked for."""
+    if None in files.values():
+        return None
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file(uri: str, subject: str, load: Callable[[str], Weights], what: str) -> Weights:
     try:
         return load(uri)
     except NotFound:
         raise InvalidConfig(
-            f"{what} names the weights {uri}, where no file is: correct the name, or put them there."
+            f"{subject} names the weights {uri}, where {what}: correct the name, or put them there."
         ) from None
 
 

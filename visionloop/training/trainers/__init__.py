@@ -57,7 +57,7 @@ class TrainingJob:
             in ``sizes.jsonl``, where a stage made it.
         classes: Class names by index.
         config: The resolved configuration (every setting of the trainer, by name).
-        weights: A local file with starting weights, or None to start from scratch.
+        weights: A local file with starting weights, or a folder where the trainer has ``weights_files``; None to start from scratch.
         work: An empty, writable folder of this attempt.
         checkpoint: The checkpoint to resume from (written by this trainer as an ``EpochReport.checkpoint``), or None.
         batch: The batch to use, smaller than the configured one after the GPU's memory ran out; accumulation keeps the
@@ -263,6 +263,11 @@ class Trainer(Protocol):
 
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.
+
+    A trainer may have ``weights_files``: its starting weights may then be a folder. For each file of such a folder it gives the names
+    that the file may have, of which the first that is there counts: ``(("config.json",), ("model.safetensors", "model.bin"))``. The
+    SHA-256 of all of them is in the key, and ``TrainingJob.weights`` is a folder that holds these files alone. A name in
+    ``weights_names`` that stands for a folder ends with a slash.
     """
 
     name: str
