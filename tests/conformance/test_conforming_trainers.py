@@ -12,7 +12,7 @@ from laptop import VISIONLOOP
 from visionloop.training import conformance
 from visionloop.training.conformance import Promise, declaration, promises
 
-OWN = ("timm", "torchvision", "ultralytics")
+OWN = ("timm", "torchvision", "transformers", "ultralytics")
 
 #: The checks that train nothing.
 DECLARED = {check.name for check in declaration.GENERAL} | {check.name for check in declaration.OF_TASK}
@@ -35,6 +35,7 @@ def test_what_our_trainers_declare(promise: Promise) -> None:
 #: As a third party writes it.
 test_timm = pytest.mark.matrix(conformance.suite("timm"))
 test_torchvision = pytest.mark.matrix(conformance.suite("torchvision"))
+test_transformers = pytest.mark.matrix(conformance.suite("transformers"))
 test_ultralytics = pytest.mark.matrix(conformance.suite("ultralytics"))
 
 

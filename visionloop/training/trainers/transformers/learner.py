@@ -1,0 +1,170 @@
+"""A detector in training. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visionloop.core.errors import InvalidConfig
+from visionloop.training.pytorch.failures import has
+from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.objects.dataset import LabelledImages, augmentation, collate
+from visionloop.training.pytorch.objects.measuring import measured
+from visionloop.training.pytorch.objects.pictures import Objects
+from visionloop.training.pytorch.starting import Starting, fill, read
+from visionloop.training.pytorch.training import loading_workers
+from visionloop.training.trainers import Listener, TrainingJob
+from visionloop.training.trainers.transformers import folder, names
+from visionloop.training.trainers.transformers.inference import finder
+from visionloop.training.trainers.transformers.model import Description, backbone_parameters, configuration_of, heads
+
+#: The library's names of the parts of its loss, and ours.
+LOSSES = {
+    "loss_vfl": "cls_loss",
+    "loss_bbox": "box_loss",
+    "loss_giou": "giou_loss",
+    "loss_fgl": "fgl_loss",
+    "loss_ddf": "ddf_loss",
+}
+
+
+#: What the library's matching says of numbers that are not finite, before there is a loss.
+_NOT_FINITE = ("must be in [x0, y0, x1, y1]",)
+
+
+class Detector:
+    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
+
+    def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
+        """Builds the model and reads the labels.
+
+        Raises:
+            InvalidConfig: If the starting weights are not this trainer's, or the pictures too small for the model.
+            InvalidDataset: If a split has no image.
+        """
+        config, side = job.config, int(job.config["imgsz"])
+        self._job, self._device = job, device
+        family, configuration, weights = _start(job)
+        self._about = Description(family, configuration, job.task, list(job.classes), side, int(config["max_det"]))
+        _check_size(configuration, side)
+        self.model = self._about.build()
+        if weights:
+            fill(self.model, weights, heads(self.model), job.classes)
+        if config["freeze"] == "backbone":
+            for parameter in backbone_parameters(self.model):
+                parameter.requires_grad = False
+        self.model.to(device)
+        samples = LabelledImages(job.dataset, "train", job.task, side, 0, augmentation(config, side, job.flip))
+        self._validation = LabelledImages(job.dataset, "val", job.task, side)
+        listener.images("train", samples.files)
+        listener.images("val", self._validation.files)
+        self.measures = any(len(label.classes) for label in self._validation.labels)
+        self._workers = loading_workers(job)
+        self.train = TrainingBatches(
+            samples,
+            images=len(samples),
+            effective=int(config["batch"]),
+            batch=job.batch,
+            seed=int(config.get("seed", 0)),
+            workers=self._workers,
+            pinned=device.type == "cuda",
+            collate=collate,
+        )
+        self.validation_batches = -(-len(self._validation) // job.batch)
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The parts of the library's loss, which averages them over the objects."""
+        inputs, objects, _ = batch
+        labels = [target(of, self._about.imgsz, self._device) for of in objects]
+        images = inputs.to(self._device, non_blocking=True).float() / 255
+        try:
+            return parts(self.model(pixel_values=images, labels=labels).loss_dict)
+        except ValueError as error:
+            if not has(str(error), _NOT_FINITE):
+                raise
+            # The loop says that the training diverged.
+            return {"cls_loss": torch.full((), torch.nan, device=self._device)}
+
+    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """The metrics on val; none without a label."""
+        measurement = measured(
+            finder(model, self._device, confidence=float(self._job.config["conf"]), most=self._about.max_det),
+            self._validation,
+            classes=self._about.classes,
+            split="val",
+            batch=self._job.batch,
+            workers=self._workers,
+            on_batch=lambda done, _: on_batch(done),
+        )
+        return measurement.metrics()
+
+    def description(self) -> dict[str, Any]:
+        """What a model file says of the model."""
+        return self._about.as_json()
+
+
+def parts(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The library's losses by our names: each the sum over the decoder's layers and over true and noisy objects.
+
+    Args:
+        losses: ``loss_vfl`` of the last layer, ``loss_vfl_aux_0`` … of the others, ``loss_vfl_dn_0`` … of the noisy objects, and so on.
+    """
+    sums: dict[str, Tensor] = {}
+    for name, value in losses.items():
+        ours = LOSSES["_".join(name.split("_")[:2])]
+        sums[ours] = sums[ours] + value if ours in sums else value
+    return sums
+
+
+def target(objects: Objects, side: int, device: torch.device) -> dict[str, Tensor]:
+    """Objects as the library's models take them: centre and sides as shares of the input.
+
+    An object without an area is none to learn from.
+
+    Args:
+        objects: The objects of an input.
+        side: Of the input.
+        device: Where the tensors are put.
+    """
+    corners = objects.boxes.reshape(-1, 2, 2).astype(np.float32) / np.float32(side)
+    sides = corners[:, 1] - corners[:, 0]
+    boxes = np.concatenate([corners.mean(1), sides], axis=1)
+    kept = (sides > 0).all(1)
+    return {
+        "class_labels": torch.from_numpy(objects.classes[kept].astype(np.int64)).to(device),
+        "boxes": torch.from_numpy(boxes[kept]).to(device),
+    }
+
+
+def _start(job: TrainingJob) -> tuple[str, dict[str, Any], Starting | None]:
+    """The family and the configuration of a job's model, and its weights."""
+    model = str(job.config["model"])
+    if job.weights is None:
+        family, changes = names.ARCHITECTURES[names.architecture(model) or names.DEFAULT]
+        # The library keeps the backbone's normalisations as they are, which random ones can't bear.
+        return family, configuration_of(family, {**changes, "freeze_backbone_batch_norms": False}), None
+    if job.weights.is_dir():
+        return folder.read(job.weights, model)
+    weights = read(job.weights, model)
+    values = weights.description or {}
+    if values.get("family") not in names.FAMILIES:
+        of = "another trainer than transformers" if values else "one file without a configuration"
+        raise InvalidConfig(
+            f"the starting weights {model} are of {of}: give a folder with config.json and model.safetensors, or a model that this "
+            "trainer trained."
+        )
+    return str(values["family"]), dict(values["configuration"]), weights
+
+
+def _check_size(configuration: dict[str, Any], side: int) -> None:
+    """Raises InvalidConfig if an input has fewer features than the model has queries, which are chosen among them."""
+    strides: Sequence[int] = configuration["feat_strides"]
+    features, queries = sum((side // stride) ** 2 for stride in strides), int(configuration["num_queries"])
+    if features < queries:
+        raise InvalidConfig(
+            f"imgsz is {side}, where this model has {features} features for its {queries} queries: give a larger one, or another model."
+        )
