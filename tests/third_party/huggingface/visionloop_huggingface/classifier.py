@@ -32,6 +32,8 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 
 def build(architecture: str, classes: Sequence[str], imgsz: int) -> nn.Module:
     """A model with random weights, small enough for a processor."""
+    # The base class takes it, which the library's types do not say.
+    outputs: dict[str, Any] = {"num_labels": len(classes)}
     if architecture == "vit.yaml":
         return ViTForImageClassification(
             ViTConfig(
@@ -41,7 +43,7 @@ def build(architecture: str, classes: Sequence[str], imgsz: int) -> nn.Module:
                 num_hidden_layers=4,
                 num_attention_heads=4,
                 intermediate_size=192,
-                num_labels=len(classes),
+                **outputs,
             )
         )
     return ResNetForImageClassification(
@@ -50,7 +52,7 @@ def build(architecture: str, classes: Sequence[str], imgsz: int) -> nn.Module:
             hidden_sizes=[32, 64, 128, 256],
             depths=[1, 1, 1, 1],
             layer_type="basic",
-            num_labels=len(classes),
+            **outputs,
         )
     )
 
