@@ -14,7 +14,7 @@ from visionloop.core import catalog
 BROKEN = Path(__file__).parent / "broken"
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def third_party() -> Iterator[None]:
     """The toy, and the trainers that each break one promise."""
     with pytest.MonkeyPatch.context() as patch:

@@ -25,10 +25,9 @@ def target(objects: Objects, task: str, side: int, background: int, device: torc
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     kept: NDArray[np.bool_] = (sides[:, 0] > 0) & (sides[:, 1] > 0)
     values: dict[str, Any] = {"boxes": objects.boxes[kept], "labels": objects.classes[kept] + background}
-    if objects.polygons:
-        values["masks"] = pictures.drawn(
-            [part for part, keep in zip(objects.polygons, kept, strict=True) if keep], side
-        )
+    if task == "segmentation":
+        outlines = [outline for outline, keep in zip(objects.polygons, kept.tolist(), strict=True) if keep]
+        values["masks"] = pictures.drawn(outlines, side)
     if objects.keypoints is not None:
         values["keypoints"] = objects.keypoints[kept]
     return {name: torch.from_numpy(np.ascontiguousarray(value)).to(device) for name, value in values.items()}
