@@ -67,6 +67,8 @@ class Upload:
             record: Called in the upload's thread once the file is in the store: makes the epoch a durable one.
         """
         self._prefix, self._file, self._path, self._epoch, self._record = prefix, file, path, epoch, record
+        # Taken before the trainer goes on.
+        self._state = _state(file)
         self._ended, self._given_up = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._parts = 0
@@ -113,7 +115,6 @@ class Upload:
             self._ended.set()
 
     def _send(self) -> Sent | None:
-        before = _state(self._file)
         wait = UPLOAD_BACKOFF_SECONDS
         for attempt in range(1, UPLOAD_TRIES + 1):
             try:
@@ -127,7 +128,7 @@ class Upload:
                 if self._given_up.wait(wait):
                     return None
                 wait *= 2
-        if _state(self._file) != before:
+        if _state(self._file) != self._state:
             raise Defect(
                 f"The trainer changed the checkpoint of epoch {self._epoch} after it had reported it; "
                 "it has to write each into a new file, or all into one."

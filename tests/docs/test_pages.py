@@ -160,7 +160,7 @@ def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pyt
     from visionloop.pipelines import sample
 
     content = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = [code for kind, code in BLOCK.findall(content) if kind == "python"]
+    (code,) = [code for kind, code in BLOCK.findall(content) if kind == "python" and "STAGE" in code]
     (tmp_path / "shown_stage.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     from shown_stage import STAGE  # type: ignore[import-not-found]

@@ -67,7 +67,7 @@ class Loop:
 
     def run(self, run: str) -> dict[str, Outcome]:
         """Runs all of them."""
-        name = f"small {self.task}"
+        name = f"small {self.trainer} {self.task}"
         model = ARCHITECTURES[self.trainer, self.task]
         settings = [
             f"trainer={self.trainer}",
@@ -119,7 +119,7 @@ def test_a_task_is_trained_registered_loaded_and_reused(
         import mlflow
 
         mlflow.set_tracking_uri(f"sqlite:///{mlflow_database}")
-        model = mlflow.pyfunc.load_model(f"models:/small-{task}@champion")
+        model = mlflow.pyfunc.load_model(f"models:/small-{trainer}-{task}@champion")
     params: dict[str, Any] = {} if task == "classification" else {"confidence": 0.0}
     if task == "segmentation":
         params["masks"] = True
