@@ -87,7 +87,7 @@ def test_two_hundred_steps_of_ours_fill_less_than_half_of_a_workflow(argo: Argo)
     """
     others = {template_of(stage, trainer) for stage in BY_TRAINER for trainer in cluster().trainers}
     others -= {template_of(stage) for stage in BY_TRAINER}
-    own = [one for one in argo.documents if one["metadata"]["name"] not in others]
+    own = [one for one in argo.documents if one.get("metadata", {}).get("name") not in others]
     stored = sum(len(json.dumps(one, separators=(",", ":"))) for one in own)
     nodes = 0
     for number in range(STEPS):
