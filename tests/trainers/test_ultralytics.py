@@ -24,7 +24,7 @@ from visionloop.core.errors import (
     Transient,
     VisionloopError,
 )
-from visionloop.core.policy import POLICIES
+from visionloop.core.policy import row_of_trainer
 from visionloop.training.configuration import check_model_task, resolve
 from visionloop.training.configuration.settings import BASIC, PRIMARY_METRICS, settings_of
 from visionloop.training.pytorch.best import Best
@@ -54,7 +54,7 @@ def test_importing_it_imports_no_library() -> None:
 
 def test_it_is_a_trainer_with_the_train_row() -> None:
     trainer: Trainer = TRAINER
-    assert trainer.policy is POLICIES["train"]
+    assert trainer.policy == row_of_trainer("ultralytics")
     assert trainer.name == "ultralytics"
     assert trainer.tasks == {"detection", "segmentation", "pose", "classification"}
     assert trainer.metrics["detection"][0] == "mAP50-95"
