@@ -22,6 +22,7 @@ PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate
 
 # More than cores: tests wait for servers and processes nearly as long as they compute.
 TEST_PROCESSES ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 # The sample dataset that make demo trains: detection, segmentation, pose or classification.
 TASK ?= detection
@@ -39,7 +40,7 @@ export VISIONLOOP_HOME ?= $(CURDIR)/.visionloop
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images image-names release kind-up kind-demo kind-down constraints clean
+.PHONY: help venv demo test test-all coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images image-names release kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +62,11 @@ $(INSTALLED): constraints.txt pyproject.toml
 demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification, TRAINER=NAME for another one
 	@$(BIN)/visionloop demo --task $(TASK) $(if $(TRAINER),--trainer $(TRAINER))
 
-test: venv ## Run the tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+test: venv ## Run the tests, but for the slow ones
+	$(PYTEST) --quick
+
+test-all: venv ## Run the slow tests too
+	$(PYTEST)
 
 # One process, or the counting would reach into the processes that tests start and kill: what those execute is left out.
 coverage: venv ## Run the tests in one process, and print how much of the package they execute in it (slow)
@@ -100,7 +104,7 @@ golden-check: venv ## Check that the compiled pipelines are current
 	@diff -ru manifests/argo build/golden/argo && diff -ru manifests/kfp build/golden/kfp || \
 	  { echo "manifests/: not what the sources compile to; run make golden and commit the result"; exit 1; }
 
-ci: lint types golden-check test ## Run all checks of a change
+ci: lint types golden-check test-all ## Run all checks of a change
 
 bench: venv ## Run the paired timings
 	$(BIN)/python -m pytest -m bench

@@ -47,6 +47,11 @@ LONGEST = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option of ``make test``."""
+    parser.addoption("--quick", action="store_true", help="leave out the tests that are marked slow")
+
+
 def pytest_configure() -> None:
     """Takes Ctrl-C and a closed terminal as a person's shell does: a job in the background is told to ignore them."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -55,8 +60,11 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Groups the tests for several processes: by the training that they share, else by file; the longest groups first."""
+    if config.getoption("quick"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     places = {}
     for item in items:
         wanted = [name for name in TRAININGS if name in getattr(item, "fixturenames", ())]

@@ -13,6 +13,8 @@ from laptop import Dataset, Ended, Laptop, file_prefix, sample_objects
 from message_receiver import receiving
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 TINY = {"train": 4, "val": 2, "test": 2}
 
 

@@ -10,6 +10,8 @@ import laptop as machine
 import pytest
 from laptop import TINY, TOY, Dataset, Laptop, Trained
 
+pytestmark = pytest.mark.slow
+
 ADDED = "3 images added (train/000017.png, train/000018.png, train/000019.png)"
 STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 

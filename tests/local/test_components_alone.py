@@ -22,6 +22,8 @@ from visionloop.core.receipts import Receipt
 from visionloop.pipelines.parameters import arguments_for
 from visionloop.training.configuration import parse_settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: Runs compiled pipelines, or components, as a user of KFP alone would: nothing of ours but what the files say. Importing

@@ -11,7 +11,7 @@ import pytest
 from laptop import TOY, Dataset, Ended, Laptop
 
 #: The longest test makes three runs, one of which trains.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 

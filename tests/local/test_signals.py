@@ -17,6 +17,8 @@ from visionloop.core.processes import session
 from visionloop.pipelines import services
 from visionloop.pipelines.engines.laptop import run
 
+pytestmark = pytest.mark.slow
+
 
 def at_first_epoch(laptop: Laptop, dataset: str, *arguments: str) -> Command:
     """A run whose training waits after its first epoch."""

@@ -28,6 +28,8 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
 from visionloop.training.environment import CHILD_VARIABLES
 
+pytestmark = pytest.mark.slow
+
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import laptop as machine
+import pytest
 from laptop import Dataset, Laptop, Server
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_loop_runs_over_two_stores_with_keys_of_their_own(

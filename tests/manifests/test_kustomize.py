@@ -25,9 +25,10 @@ CREDENTIAL = re.compile(
     r"AKIA[0-9A-Z]{16}|-----BEGIN|(?i:password|secret_key|access_key|token):\s*['\"]?[A-Za-z0-9+/]{12,}"
 )
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="kubectl is not installed: nothing can be rendered"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed: nothing can be rendered"),
+]
 
 
 @functools.cache

@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable
 
 import notebook_process
+import pytest
 import yaml
+
+pytestmark = pytest.mark.slow
 
 NAME = "argo-and-hera"
 

@@ -14,6 +14,8 @@ import pytest
 
 import visionloop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: Beside the sources: what a build reads.

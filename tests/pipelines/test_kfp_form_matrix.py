@@ -36,6 +36,8 @@ from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import cluster
 from visionloop.training.configuration.settings import BASIC
 
+pytestmark = pytest.mark.slow
+
 #: What stands for a value that only a run knows.
 DATASET, SNAPSHOT, WEIGHTS, GATE = "<dataset>", "<snapshot>", "<weights>", "<gate>"
 WORKSPACE, WORKSPACE_URI, ODD_WORKSPACE = "<workspace>", "<workspace uri>", "<odd workspace>"

@@ -26,6 +26,8 @@ from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES, cluster
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PIPELINES = sorted(ROOT.glob("manifests/kfp/*.yaml"))
 COMPONENTS = [ROOT / "components" / stage / "component.yaml" for stage in STAGES]

@@ -19,6 +19,8 @@ from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.templates import OUTPUTS
 from visionloop.pipelines.targets import cluster
 
+pytestmark = pytest.mark.slow
+
 VISIONLOOP = Path(sys.executable).with_name("visionloop")
 ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 

@@ -29,6 +29,8 @@ from visionloop.pipelines.engines.argo.train import template_of
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.targets import BY_TRAINER, cluster
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "manifests"
 

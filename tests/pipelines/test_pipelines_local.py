@@ -12,6 +12,8 @@ from toy_runs import RETRAIN, ToyRuns
 
 from visionloop.core.runs import StageState
 
+pytestmark = pytest.mark.slow
+
 ALL = ["snapshot", "validate", "convert", "train", "evaluate", "register"]
 STRICT = '{"floor": 0.9}'
 

@@ -25,6 +25,8 @@ from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
 from visionloop.pipelines.targets import BY_TRAINER, Target, cluster
 from visionloop.training.catalog import TRAINERS
 
+pytestmark = pytest.mark.slow
+
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.
 LOST_ON_KFP = {
     "grace_period",

@@ -27,6 +27,8 @@ from visionloop.pipelines.parameters import TRAIN
 from visionloop.pipelines.snapshots import removal, uses
 from visionloop.pipelines.targets import cluster, laptop
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

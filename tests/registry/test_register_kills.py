@@ -19,6 +19,8 @@ from visionloop.core.stage import Outcome
 from visionloop.core.stores import local_path
 from visionloop.registry import Registry, package
 
+pytestmark = pytest.mark.slow
+
 #: Seconds within which a step must be seen.
 PATIENCE = 120
 

@@ -30,6 +30,8 @@ from visionloop.registry.inputs import InvalidImage, encoded_images
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs"))
 from imports import below, closure, tree
 
+pytestmark = pytest.mark.slow
+
 RGB = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 GREY = RGB[..., 0]
 

@@ -24,6 +24,8 @@ from visionloop.core.storage import read_uri
 from visionloop.registry import Registry, resolve_model
 from visionloop.training.tracking import open_tracker
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 120
 
 

@@ -18,6 +18,8 @@ from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Result
 from visionloop.core.running import Invocation, run_stage
 
+pytestmark = pytest.mark.slow
+
 #: What ``plan train`` says of each stage of a released workspace. A stage whose logic version was raised since has the reason
 #: for its new run here, and those after it follow.
 PLANS = {

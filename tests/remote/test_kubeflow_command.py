@@ -21,6 +21,8 @@ from visionloop.core.running import Invocation, run_stage
 from visionloop.core.runs import RunRecord
 from visionloop.core.storage import open_prefix
 
+pytestmark = pytest.mark.slow
+
 VISIONLOOP = str(Path(sys.executable).with_name("visionloop"))
 
 

@@ -32,6 +32,8 @@ from visionloop.pipelines.services.folder import Folder
 from visionloop.pipelines.services.ports import LOOPBACK, keep_ports
 from visionloop.pipelines.services.processes import Process, birth, find, start
 
+pytestmark = pytest.mark.slow
+
 Hold = Callable[[Path], subprocess.Popen[str]]
 
 

@@ -20,6 +20,8 @@ from visionloop.training.configuration.settings import settings_of
 from visionloop.training.trainers import EpochReport, PredictionSettings, TrainingJob, TrainingResult
 from visionloop.training.trainers.transformers import TRAINER, names
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from visionloop.training.trainers.transformers.learner import Detector
 

@@ -20,6 +20,8 @@ from visionloop.training.trainers import PredictionSettings, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, checkpoint
 from visionloop.training.trainers.ultralytics.prediction import _outlined
 
+pytestmark = pytest.mark.slow
+
 OTHER_TASKS = ("segmentation", "pose", "classification")
 
 #: Names of a task's metrics beside those of boxes.

@@ -21,6 +21,8 @@ from visionloop.data.decoding import decode
 from visionloop.training.trainers import Evaluation, PredictionSettings, TrainingResult
 from visionloop.training.trainers.ultralytics import TRAINER, environment
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(tiny.__file__)
 
 WITHOUT_A_GPU = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
