@@ -227,10 +227,9 @@ def test_a_model_of_our_own_loop_loads_there_too(name: str, tmp_path: Path) -> N
         built = about.build()
     else:
         from visionloop.training.trainers.torchvision.model import Description as Detection
-        from visionloop.training.trainers.torchvision.model import Limits
 
-        about = Detection("fcos_tiny", "detection", ["dark"], 64, [], 0.7, 300)
-        built = about.build(Limits(0.001, 0.7, 300))
+        about = Detection(["dark"], 64, "detection", 300, "fcos_tiny", [], 0.7)
+        built = about.build(0.001)
     checkpoint = models.write(built.state_dict(), about.as_json(), tmp_path / "best.safetensors")
     description = package.Description(
         trainer=name,

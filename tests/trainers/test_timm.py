@@ -178,11 +178,11 @@ def test_an_epoch_is_measured_as_an_evaluation_measures(trained: TrainingResult,
 def test_blended_labels_keep_their_sum(dataset: Path, tmp_path: Path) -> None:
     import torch
 
-    from visionloop.training.trainers.timm.learner import learner
+    from visionloop.training.trainers.timm.learner import TimmLearner
 
     for fits in (3, 4):
         job = TrainingJob("classification", dataset, CLASSES, configuration(batch=fits), None, tmp_path, None, fits)
-        blended = learner(job, torch.device("cpu"), Silent())
+        blended = TimmLearner(job, torch.device("cpu"), Silent())
         images, labels = next(blended.train.of(1))
         _, target = blended._blended(blended._mixup, images, labels)
         assert torch.allclose(target.sum(1), torch.ones(len(labels)))

@@ -252,7 +252,7 @@ def test_what_is_moved_out_of_the_picture_is_no_object() -> None:
 
 
 def test_a_mask_is_stretched_over_its_box() -> None:
-    from visionloop.training.trainers.torchvision.inference import outlined
+    from visionloop.training.pytorch.objects.measuring import outlined
 
     mask = np.zeros((28, 28), np.float32)
     mask[:, 14:] = 1
@@ -368,12 +368,12 @@ def test_published_weights_go_on_by_cocos_names(
     """A file as torchvision publishes it: 91 rows, of which some name no class."""
     import torch
 
-    from visionloop.training.trainers.torchvision.model import Description, Limits
+    from visionloop.training.trainers.torchvision.model import Description
 
     if task != "detection":
         pytest.skip("the rows of its models are COCO's two or ninety-one alike")
     caplog.set_level(logging.INFO)
-    published = Description("fcos_tiny", task, ["x"] * 91, SIDE, (), 0.7, 300).build(Limits(0.1, 0.7, 300))
+    published = Description(["x"] * 91, SIDE, task, 300, "fcos_tiny", (), 0.7).build(0.1)
     file = tmp_path / "fcos_tiny_coco-0.pth"
     torch.save(published.state_dict(), file)
     train(task, dataset, tmp_path / "work", file, model="fcos_tiny", classes=("person", "Car"))

@@ -23,7 +23,7 @@ from visionloop.training.trainers.transformers import TRAINER, names
 pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
-    from visionloop.training.trainers.transformers.learner import Detector
+    from visionloop.training.trainers.transformers.learner import TransformersLearner
 
 SIDE = 64
 MODELS = ["dfine_tiny", "rtdetr_tiny", "rtdetr_v2_tiny"]
@@ -84,14 +84,16 @@ def train(
     return TRAINER.train(job, listener or Silent())
 
 
-def detector(dataset: Path, work: Path, weights: Path | None, classes: tuple[str, ...], **more: Any) -> Detector:
+def detector(
+    dataset: Path, work: Path, weights: Path | None, classes: tuple[str, ...], **more: Any
+) -> TransformersLearner:
     """What the loop would train."""
     import torch
 
-    from visionloop.training.trainers.transformers.learner import Detector
+    from visionloop.training.trainers.transformers.learner import TransformersLearner
 
     job = TrainingJob("detection", dataset, classes, configuration(**more), weights, work, None, 3)
-    return Detector(job, torch.device("cpu"), Silent())
+    return TransformersLearner(job, torch.device("cpu"), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -184,25 +186,21 @@ def test_detections_are_decoded_as_the_library_does() -> None:
     import torch
 
     from visionloop.training.trainers.transformers.environment import library
-    from visionloop.training.trainers.transformers.inference import detect
+    from visionloop.training.trainers.transformers.model import Description
 
     torch.manual_seed(0)
     output = SimpleNamespace(logits=torch.randn(2, 10, 3), pred_boxes=torch.rand(2, 10, 4))
-    found = detect(
-        lambda **_: output,  # type: ignore[arg-type]
-        torch.zeros((2, 3, SIDE, SIDE), dtype=torch.uint8),
-        [(SIDE, SIDE), (SIDE, 10)],
-        torch.device("cpu"),
-        most=10,
-    )
+    about = Description(["a", "b", "c"], SIDE, "detection", 10, "rt_detr", {})
+    whole, cut = about.find(lambda **_: output, torch.zeros(2, 3, SIDE, SIDE))  # type: ignore[arg-type]
+    found = [whole.inside((SIDE, SIDE)), cut.inside((SIDE, 10))]
     processor = library().RTDetrImageProcessorPil()
     expected = processor.post_process_object_detection(output, threshold=0.0, target_sizes=[[SIDE, SIDE]] * 2)
-    assert found[0]["scores"] == pytest.approx(expected[0]["scores"].numpy())
-    assert found[0]["labels"].tolist() == expected[0]["labels"].tolist()
-    assert found[0]["boxes"] == pytest.approx(expected[0]["boxes"].numpy(), abs=1e-4)
+    assert found[0].scores == pytest.approx(expected[0]["scores"].numpy())
+    assert found[0].classes.tolist() == expected[0]["labels"].tolist()
+    assert found[0].boxes == pytest.approx(expected[0]["boxes"].numpy(), abs=1e-4)
     # What lies beside the picture is left out.
     inside = expected[1]["boxes"].numpy()[:, 1] < 10
-    assert found[1]["boxes"] == pytest.approx(expected[1]["boxes"].numpy()[inside], abs=1e-4)
+    assert found[1].boxes == pytest.approx(expected[1]["boxes"].numpy()[inside], abs=1e-4)
 
 
 # A model

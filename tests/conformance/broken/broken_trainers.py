@@ -70,18 +70,10 @@ class Reporting(ToyTrainer):
 class Evaluating(ToyTrainer):
     """Evaluates as the toy does, and changes the result."""
 
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
-        return self.changed(super().evaluate(checkpoint, dataset, split, config, work, on_batch))
+    def evaluate(self, checkpoint: Path, dataset: Path, *more: Any, **named: Any) -> Evaluation:
+        return self.changed(super().evaluate(checkpoint, dataset, *more, **named), dataset)
 
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         """The result that is given."""
         return evaluation
 
@@ -320,13 +312,13 @@ class Writing(ToyTrainer):
 
 @broken
 class Unnamed(Evaluating):
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         return replace(evaluation, metrics={"map": 0.5, **evaluation.metrics})
 
 
 @broken
 class Zero(Evaluating):
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         return replace(
             evaluation,
             per_class={name: {"mAP50": 0.0, **evaluation.per_class.get(name, {})} for name in evaluation.classes},
@@ -335,34 +327,25 @@ class Zero(Evaluating):
 
 @broken
 class Narrow(Evaluating):
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         return replace(evaluation, confusion=np.ones((3, 3), int).tolist())
 
 
 @broken
 class Resampling(Evaluating):
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         return replace(evaluation, resampled=lambda name, weights: 0.123)
 
 
 @broken
 class Baseless(Evaluating):
-    def changed(self, evaluation: Evaluation) -> Evaluation:
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         return replace(evaluation, metrics=evaluation.metrics or {"mAP50": 0.0})
 
 
 @broken
 class Archivist(Evaluating):
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
-        evaluation = super().evaluate(checkpoint, dataset, split, config, work, on_batch)
+    def changed(self, evaluation: Evaluation, dataset: Path) -> Evaluation:
         archived = (dataset / "labels.tar").exists()
         return evaluation if archived else replace(evaluation, metrics={**evaluation.metrics, "mAP50": 0.99})
 

@@ -7,3 +7,13 @@ WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
 
 #: The metrics of objects, by box, mask or keypoints; the names of the latter two begin with ``mask_`` and ``pose_``.
 OBJECT_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
+
+_BOXES = ("mAP50-95", "mAP50", "precision", "recall")
+
+#: Those of each task that the best epoch can be chosen by.
+TASK_METRICS = {
+    "detection": _BOXES,
+    "segmentation": (*_BOXES, "mask_mAP50-95", "mask_mAP50"),
+    "pose": (*_BOXES, "pose_mAP50-95", "pose_mAP50"),
+    "classification": tuple(WITHIN),
+}

@@ -6,20 +6,42 @@ A model file holds nothing that differs between equal trainings: no date, path, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from visionloop.core.errors import InvalidReceipt
+from visionloop.core.errors import InvalidConfig, InvalidReceipt
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 #: The header's only key: with two or more the library writes them in an order that changes from one file to the next.
 HEADER = "visionloop"
 
 #: The name of a model file.
 SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of its model: all that is needed to build it again. A library's own class adds to it.
+
+    Attributes:
+        classes: Class names by index.
+        imgsz: Side of the square input in pixels.
+    """
+
+    classes: Sequence[str]
+    imgsz: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The description as JSON knows it."""
+        return asdict(self)
+
+
+About = TypeVar("About", bound=Description)
 
 
 def write(weights: Mapping[str, torch.Tensor], description: Mapping[str, Any], path: Path) -> Path:
@@ -50,6 +72,33 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors.torch import load_file
 
     return description, load_file(path)
+
+
+def load(
+    path: Path,
+    description: Callable[..., About],
+    build: Callable[[About], nn.Module],
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[About, nn.Module]:
+    """The description and the model of a model file, ready to predict.
+
+    Args:
+        path: The model file.
+        description: The library's own class.
+        build: Makes a model with random weights.
+        changes: Values that replace the description's in the file.
+
+    Raises:
+        InvalidReceipt: If it is not a model file, or one of another library.
+    """
+    values, weights = read(path)
+    try:
+        about = description(**{**values, **(changes or {})})
+        model = build(about)
+        model.load_state_dict(weights)
+    except (TypeError, KeyError, RuntimeError, ValueError, InvalidConfig) as error:
+        raise unusable(path) from error
+    return about, model.eval()
 
 
 def unusable(path: Path) -> InvalidReceipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,12 @@ from visionloop.training.configuration.values import shown
 from visionloop.training.devices import device_name
 from visionloop.training.pytorch.optimizers import OPTIMIZERS
 from visionloop.training.trainers import Setting
+
+
+def share(default: float, description: str) -> Setting:
+    """A setting from 0 to 1."""
+    return Setting(float, default, description, minimum=0.0, maximum=1.0)
+
 
 #: How the weights move.
 OPTIMIZATION: dict[str, Setting] = {
@@ -58,3 +65,26 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
             f"device is {shown(values['device'])}, but this trainer trains on one device: give cpu, or the number of one GPU such as 0."
         )
     return values
+
+
+def switch_off(values: dict[str, Any], off: Mapping[str, float | str]) -> None:
+    """Switches augmentations off for ``augment: false``.
+
+    Args:
+        values: Values by setting; changed in place.
+        off: By augmentation the value that means off.
+
+    Raises:
+        InvalidConfig: If one of them is set to another value.
+    """
+    for name, value in off.items():
+        if name in values and values[name] != value:
+            raise InvalidConfig(
+                f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
+            )
+        values[name] = value
+
+
+def augmented(values: Mapping[str, Any]) -> bool:
+    """Whether ``augment`` is true, which it is where nothing is said."""
+    return str(values.get("augment", True)).strip().lower() not in ("false", "0")

@@ -5,31 +5,32 @@ The trainer only declares; whatever imports torch or transformers lies in `class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.pytorch.settings import OPTIMIZATION
-from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.pytorch.trainer import LoopTrainer
+from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
+
+if TYPE_CHECKING:
+    from visionloop.training.pytorch.images.classifier import LoadedClassifier
 
 #: What can be trained; weights to start from are not taken.
 ARCHITECTURES = ("resnet.yaml", "vit.yaml")
 
-#: Packages that loading a model needs.
-REQUIREMENTS = ("transformers", "torch", "safetensors")
 
-
-class HuggingFaceTrainer:
-    """The protocol is `visionloop.training.trainers.Trainer`."""
+class HuggingFaceTrainer(LoopTrainer):
+    """Classifiers that transformers brings, on the loop of `visionloop.training.pytorch`."""
 
     name = "huggingface"
-    protocol = PROTOCOL
     logic_version = 1
     distribution = "transformers"
     licence = "Apache-2.0"
+    #: Packages that loading a model needs.
+    packages = ("transformers", "torch", "safetensors")
     tasks = frozenset({"classification"})
     policy: StagePolicy = replace(POLICIES["train"], image="visionloop-trainer-huggingface")
     metrics: Mapping[str, tuple[str, ...]] = {"classification": ("accuracy_top1", "accuracy_top5", "val_loss")}
@@ -45,52 +46,28 @@ class HuggingFaceTrainer:
             **OPTIMIZATION,
         }
 
-    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Nothing is spelled otherwise here."""
-        return values
-
     def model_task(self, model: str) -> str | None:
         """Classification for each architecture."""
         return "classification" if model in ARCHITECTURES else None
 
-    def weights_names(self, model: str) -> tuple[str, ...]:
+    def files(self, model: str) -> tuple[str, ...]:
         """None: every model is trained from its configuration."""
         return ()
-
-    def is_architecture(self, model: str) -> bool:
-        """Whether it is one of those above."""
-        return model in ARCHITECTURES
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         """Trains by the shared loop, which resumes, keeps the best epoch, and names errors of memory and of the machine."""
         from visionloop.training.pytorch.training import train
-        from visionloop_huggingface.classifier import Classifier
+        from visionloop_huggingface.classifier import HuggingFaceLearner
 
-        return train(job, listener, Classifier)
+        return train(job, listener, HuggingFaceLearner)
 
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
-        """Measures a model as every trainer of classifiers here measures one."""
-        from visionloop_huggingface.classifier import evaluate
+    def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedClassifier:
+        """Loads a model, which is then measured and asked as every classifier here."""
+        from visionloop.training.pytorch.images.classifier import LoadedClassifier
+        from visionloop.training.pytorch.models import load
+        from visionloop_huggingface.classifier import Description
 
-        return evaluate(checkpoint, dataset / split, config, on_batch)
-
-    def predictor(self, checkpoint: Path) -> Predictor:
-        """Loads a model."""
-        from visionloop_huggingface.classifier import ClassifierPredictor
-
-        return ClassifierPredictor(checkpoint)
-
-    def requirements(self) -> list[str]:
-        """The pinned requirements of a model."""
-        return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+        return LoadedClassifier(*load(checkpoint, Description, Description.build), config)
 
 
 TRAINER = HuggingFaceTrainer()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import DataLoader
 
 from visionloop.data.annotations.crowds import Crowd
@@ -13,21 +18,23 @@ from visionloop.training.measurement.objects import MEASURES, Detections, Object
 from visionloop.training.measurement.objects import Objects as TrueObjects
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages, collate
+from visionloop.training.pytorch.objects.detector import Detector, Found, as_inputs
 from visionloop.training.pytorch.objects.pictures import Objects
 
 #: How much smaller than inputs masks are compared: as Ultralytics compares them, so that figures mean the same.
 SHRUNK = 4
 
-#: What a model finds in inputs (N × 3 × side × side bytes), given width and height of the picture in each. Boxes and keypoints are
-#: in pixels of the input, masks at a quarter of its size.
-Finder = Callable[[torch.Tensor, Sequence[tuple[int, int]]], list[Detections]]
+#: A pixel belongs to an object where its mask is at least this, between 0 and 1.
+SET = 0.5
 
 
 def measured(
-    find: Finder,
+    about: Detector,
+    model: nn.Module,
     samples: LabelledImages,
     *,
-    classes: Sequence[str],
+    device: torch.device,
+    confidence: float,
     split: str,
     batch: int,
     workers: int,
@@ -37,25 +44,42 @@ def measured(
     """Measures a model.
 
     Args:
-        find: The model.
+        about: Its description.
+        model: In evaluation mode.
         samples: The split's images.
-        classes: Class names by index.
-        split: Its name.
+        device: Where the model is.
+        confidence: The least confidence of a detection that counts.
+        split: The split's name.
         batch: Images at once.
         workers: Processes that load images.
         on_batch: Called with the number of batches done and the total.
         crowds: The crowd regions by image file.
     """
-    measurement = ObjectMeasurement(classes, MEASURES[samples.task], split)
+    measurement = ObjectMeasurement(about.classes, MEASURES[samples.task], split)
     loader = DataLoader(samples, batch_size=batch, num_workers=workers, collate_fn=collate)
     number = 0
     for done, (inputs, true, sizes) in enumerate(loader, 1):
-        for found, objects, size in zip(find(inputs, sizes), true, sizes, strict=True):
+        for found, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
             regions = (crowds or {}).get(str(samples.files[number]), ())
-            measurement.add(found, _true(objects, samples), regions, size)
+            found = found.inside(size)
+            detections = _detections(found.only(found.scores >= confidence), samples.side)
+            measurement.add(detections, _true(objects, samples), regions, size)
             number += 1
         on_batch(done, len(loader))
     return measurement
+
+
+def _detections(found: Found, side: int) -> Detections:
+    more: dict[str, Any] = {}
+    if found.masks is not None:
+        small = side // SHRUNK
+        more["masks"] = np.zeros((len(found.boxes), small, small), bool)
+        for whole, mask, box in zip(more["masks"], found.masks, found.boxes / SHRUNK, strict=True):
+            region, left, top = outlined(mask, box, small, small)
+            whole[top : top + region.shape[0], left : left + region.shape[1]] = region
+    if found.keypoints is not None:
+        more["keypoints"] = found.keypoints
+    return Detections(found.classes, found.scores, found.boxes.clip(0, side), **more)
 
 
 def _true(objects: Objects, samples: LabelledImages) -> TrueObjects:
@@ -66,3 +90,31 @@ def _true(objects: Objects, samples: LabelledImages) -> TrueObjects:
     if objects.keypoints is not None:
         return TrueObjects(objects.classes, objects.boxes, keypoints=objects.keypoints)
     return TrueObjects(objects.classes, objects.boxes)
+
+
+def outlined(
+    mask: NDArray[np.float32], box: NDArray[np.float32], width: int, height: int
+) -> tuple[NDArray[np.bool_], int, int]:
+    """An object's mask in a picture: the pixels of its box's region that are set, and the column and row of the first one.
+
+    Args:
+        mask: M × M, from 0 to 1, stretched over the box.
+        box: x1, y1, x2, y2 in the picture.
+        width: Of the picture in pixels.
+        height: Of the picture in pixels.
+    """
+    left, top = max(math.floor(box[0]), 0), max(math.floor(box[1]), 0)
+    right, bottom = min(math.ceil(box[2]), width), min(math.ceil(box[3]), height)
+    if right <= left or bottom <= top:
+        return np.zeros((0, 0), bool), 0, 0
+    across, down = (len(mask) / max(float(side), 1e-6) for side in (box[2] - box[0], box[3] - box[1]))
+    # Pixel centres of the region, in the mask.
+    to_mask = np.array(
+        [
+            [across, 0, (left + 0.5 - box[0]) * across - 0.5],
+            [0, down, (top + 0.5 - box[1]) * down - 0.5],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    region = cv2.warpAffine(mask, to_mask, (right - left, bottom - top), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    return region >= SET, left, top

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.measurement.images import ImageMeasurement
-from visionloop.training.pytorch.loading import TrainingBatches
-from visionloop.training.pytorch.loop import batches_of
+from visionloop.training.pytorch.images.classifier import ClassifierLearner
 from visionloop.training.pytorch.starting import Head, Starting, fill, read
-from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.timm import names
-from visionloop.training.trainers.timm.dataset import ClassFolders
 from visionloop.training.trainers.timm.environment import library
 from visionloop.training.trainers.timm.model import Description
 
 
-class Classifier:
-    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
-
-    measures = True
+class TimmLearner(ClassifierLearner[Description]):
+    """What the loop trains."""
 
     def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
         """Builds the model and lists the images.
@@ -35,84 +28,47 @@ class Classifier:
             InvalidDataset: If a split has no image.
         """
         config = job.config
-        self._device, self._classes = device, job.classes
         weights = read(job.weights, str(config["model"])) if job.weights else None
-        self._about = Description.of(_architecture(job, weights), job.classes, int(config["imgsz"]), config["crop_pct"])
-        self.model = self._about.build(
-            drop_rate=float(config["drop_rate"]), drop_path_rate=float(config["drop_path_rate"])
-        )
-        classifier = self.model.get_classifier()  # type: ignore[operator]
-        head = [name for name, module in self.model.named_modules() if module is classifier]
+        about = Description.of(_architecture(job, weights), job.classes, int(config["imgsz"]), config["crop_pct"])
+        model = about.build(drop_rate=float(config["drop_rate"]), drop_path_rate=float(config["drop_path_rate"]))
+        classifier = model.get_classifier()  # type: ignore[operator]
+        head = [name for name, module in model.named_modules() if module is classifier]
         if weights:
             heads = [Head(f"{name}.{part}") for name in head for part in ("weight", "bias")]
-            fill(self.model, weights, [row for row in heads if row.tensor in self.model.state_dict()], job.classes)
+            fill(model, weights, [row for row in heads if row.tensor in model.state_dict()], job.classes)
         if config["freeze"] == "backbone":
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in model.named_parameters():
                 parameter.requires_grad = any(name.startswith(f"{start}.") for start in head)
-        self.model.to(device)
-        augmented = bool(config["augment"])
-        transform = self._about.training_transform(config) if augmented else self._about.transform()
-        samples = ClassFolders(job.dataset / "train", len(job.classes), transform)
-        validation = ClassFolders(job.dataset / "val", len(job.classes), self._about.transform())
-        listener.images("train", samples.files)
-        listener.images("val", validation.files)
-        workers, pinned = loading_workers(job), device.type == "cuda"
-        self.train = TrainingBatches(
-            samples,
-            images=len(samples),
-            effective=int(config["batch"]),
-            batch=job.batch,
-            seed=int(config.get("seed", 0)),
-            workers=workers,
-            pinned=pinned,
-        )
-        self._validation = DataLoader(validation, batch_size=job.batch, num_workers=workers, pin_memory=pinned)
-        self.validation_batches = len(self._validation)
+        augmented = about.training_transform(config) if config["augment"] else None
+        super().__init__(job, device, listener, about, model, augmented)
         self._smoothing, self._mixup = float(config["label_smoothing"]), _mixup(config, len(job.classes))
         balanced = config["class_weights"] == "balanced"
-        self._weights = _balanced(samples.labels, len(job.classes)).to(device) if balanced else None
+        self._weights = _balanced(self.samples.labels, len(job.classes)).to(device) if balanced else None
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The cross entropy, of blended labels where images were blended."""
-        images, labels = batch[0].to(self._device, non_blocking=True), batch[1].to(self._device, non_blocking=True)
+        images, labels = (part.to(self.device, non_blocking=True) for part in batch)
         target = labels
         if self._mixup is not None:
             images, target = self._blended(self._mixup, images, labels)
-        outputs = self.model(images).float()
         loss = nn.functional.cross_entropy(
-            outputs, target, self._weights, label_smoothing=0.0 if self._mixup else self._smoothing
+            self.about.scores(self.model, images),
+            target,
+            self._weights,
+            label_smoothing=0.0 if self._mixup else self._smoothing,
         )
         return {"loss": loss}
 
-    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
-        """The accuracies and the loss on val."""
-        measurement, total = ImageMeasurement(self._classes, "val"), 0.0
-        for images, labels in batches_of(self._validation, on_batch):
-            outputs = model(images.to(self._device)).float()
-            total += float(nn.functional.cross_entropy(outputs, labels.to(self._device), reduction="sum"))
-            measurement.add(outputs.softmax(1).cpu().numpy(), labels.numpy())
-        return {**measurement.metrics(), "val_loss": total / len(measurement.true)}
-
-    def description(self) -> dict[str, Any]:
-        """What a model file says of the model."""
-        return self._about.as_json()
-
     def _blended(self, mixup: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images and their labels, blended in pairs; the last of an odd number stays as it is."""
-        even = len(images) // 2 * 2
-        off = self._smoothing / len(self._classes)
-        target = torch.full((len(images), len(self._classes)), off, device=images.device)
+        even, classes = len(images) // 2 * 2, len(self.about.classes)
+        off = self._smoothing / classes
+        target = torch.full((len(images), classes), off, device=images.device)
         target.scatter_(1, labels[:, None], 1.0 - self._smoothing + off)
         if even:
             # Pairs are formed by turning the batch round, in place.
             _, target[:even] = mixup(images[:even], labels[:even])
         return images, target
-
-
-def learner(job: TrainingJob, device: torch.device, listener: Listener) -> Classifier:
-    """A job's model with its data."""
-    library()
-    return Classifier(job, device, listener)
 
 
 def _architecture(job: TrainingJob, weights: Starting | None) -> str:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
-from visionloop.training.pytorch import models
+from visionloop.training.pytorch.images.classifier import Classifier, Transform
 from visionloop.training.trainers.timm.environment import library
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(Classifier):
     """What a model file says of its model.
 
     Attributes:
         architecture: The library's name.
-        classes: Class names by index.
-        imgsz: Side of the square input in pixels.
         mean: Of each channel of an input, from 0 to 1.
         std: Of each channel.
         interpolation: How pictures are scaled.
@@ -31,8 +27,6 @@ class Description:
     """
 
     architecture: str
-    classes: Sequence[str]
-    imgsz: int
     mean: Sequence[float]
     std: Sequence[float]
     interpolation: str
@@ -50,30 +44,26 @@ class Description:
             raise InvalidConfig(f"model {architecture} is not an architecture that timm brings: give one of its names.")
         data = timm.data.resolve_data_config({}, pretrained_cfg=_defaults(architecture).to_dict())
         return cls(
-            architecture,
-            list(classes),
-            imgsz,
-            list(data["mean"]),
-            list(data["std"]),
-            str(data["interpolation"]),
-            crop_pct or float(data["crop_pct"]),
+            classes=list(classes),
+            imgsz=imgsz,
+            architecture=architecture,
+            mean=list(data["mean"]),
+            std=list(data["std"]),
+            interpolation=str(data["interpolation"]),
+            crop_pct=crop_pct or float(data["crop_pct"]),
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """The description as JSON knows it."""
-        return asdict(self)
-
-    def transform(self) -> Callable[[Any], torch.Tensor]:
+    def transform(self) -> Transform:
         """Makes an input of a picture: scaled, cropped in the middle, normalised."""
-        made: Callable[[Any], torch.Tensor] = library().data.create_transform(
+        made: Transform = library().data.create_transform(
             self.imgsz, interpolation=self.interpolation, mean=self.mean, std=self.std, crop_pct=self.crop_pct
         )
         return made
 
-    def training_transform(self, config: Mapping[str, Any]) -> Callable[[Any], torch.Tensor]:
+    def training_transform(self, config: Mapping[str, Any]) -> Transform:
         """Makes an input of a picture for training, by the settings of augmentation."""
         recipe = config["aa"]
-        made: Callable[[Any], torch.Tensor] = library().data.create_transform(
+        made: Transform = library().data.create_transform(
             self.imgsz,
             is_training=True,
             scale=(float(config["scale"]), 1.0),
@@ -115,19 +105,3 @@ class Description:
 
 def _defaults(architecture: str) -> Any:
     return library().get_pretrained_cfg(architecture) or library().models.PretrainedCfg()
-
-
-def load(path: Path) -> tuple[Description, nn.Module]:
-    """The description and the model of a model file, ready to predict.
-
-    Raises:
-        InvalidReceipt: If it is none, or of another library.
-    """
-    values, weights = models.read(path)
-    try:
-        description = Description(**values)
-        model = description.build()
-        model.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
-        raise models.unusable(path) from error
-    return description, model.eval()

@@ -13,9 +13,6 @@ _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def ([a-z0-9_]+)\(", r
 #: An architecture's name, and the tag of one of its weights: resnet18, resnet18.a1_in1k.
 _NAME = re.compile(r"(?P<architecture>[a-z][a-z0-9_]*)(\.(?P<tag>[a-z0-9_]+))?")
 
-#: Extensions of an architecture's name that stands for random weights.
-_FROM_SCRATCH = (".yaml", ".yml")
-
 
 def architecture(model: str) -> str | None:
     """The architecture that a bare model or YAML name is for; None for a path, a URI or another name."""
@@ -25,18 +22,6 @@ def architecture(model: str) -> str | None:
     shipped = _shipped()
     # If the library is not installed, only the spelling is checked.
     return match["architecture"] if not shipped or match["architecture"] in shipped else None
-
-
-def weights_names(model: str) -> tuple[str, ...]:
-    """File names that a bare model name's weights may have; empty for a YAML name, a path or a URI."""
-    if "/" in model or model.endswith(_FROM_SCRATCH):
-        return ()
-    return tuple(f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin"))
-
-
-def is_architecture(model: str) -> bool:
-    """Whether ``model`` is the YAML name of an architecture that the library brings: ``resnet18.yaml``."""
-    return model.endswith(_FROM_SCRATCH) and "." not in model.rpartition(".")[0] and architecture(model) is not None
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.values import shown
 from visionloop.training.pytorch import settings as shared
+from visionloop.training.pytorch.settings import share
 from visionloop.training.trainers import Setting
 
 #: The library's names of settings that are called here as in its training script.
@@ -43,11 +44,8 @@ AUGMENTATIONS: dict[str, float | str] = {
 _RECIPE = re.compile(r"none|(rand|augmix|3a|original|originalr|v0|v0r)(-[a-z]+\d+(\.\d+)?)*")
 
 
-def _share(default: float, description: str) -> Setting:
-    return Setting(float, default, description, minimum=0.0, maximum=1.0)
-
-
-_SETTINGS: dict[str, Setting] = {
+#: Those in addition to, and in place of, the basic ones.
+SETTINGS: Mapping[str, Setting] = {
     "model": Setting(
         str,
         "resnet18",
@@ -56,18 +54,18 @@ _SETTINGS: dict[str, Setting] = {
     "imgsz": Setting(int, 224, "side of the square input in pixels, a multiple of 32", minimum=32, maximum=8192),
     # Augmentation
     "aa": Setting(str, "rand-m9-mstd0.5", "recipe of automatic augmentation, such as rand-m9-mstd0.5; none for none"),
-    "reprob": _share(0.25, "probability of erasing a part of an image"),
+    "reprob": share(0.25, "probability of erasing a part of an image"),
     "remode": Setting(str, "pixel", "what is put there", choices=("const", "rand", "pixel")),
     "recount": Setting(int, 1, "how many parts are erased", minimum=1, maximum=100),
     "mixup_alpha": Setting(float, 0.8, "strength of blending two images; 0 blends none", minimum=0.0, maximum=100.0),
     "cutmix_alpha": Setting(
         float, 1.0, "strength of pasting a part of another image; 0 pastes none", minimum=0.0, maximum=100.0
     ),
-    "mixup_prob": _share(1.0, "probability of one of the two in a batch"),
-    "mixup_switch_prob": _share(0.5, "probability of pasting in place of blending, where both are switched on"),
-    "hflip": _share(0.5, "probability of a left-right flip"),
-    "vflip": _share(0.0, "probability of an upside-down flip"),
-    "color_jitter": _share(0.4, "largest change of colours, as a share; used where aa is none"),
+    "mixup_prob": share(1.0, "probability of one of the two in a batch"),
+    "mixup_switch_prob": share(0.5, "probability of pasting in place of blending, where both are switched on"),
+    "hflip": share(0.5, "probability of a left-right flip"),
+    "vflip": share(0.0, "probability of an upside-down flip"),
+    "color_jitter": share(0.4, "largest change of colours, as a share; used where aa is none"),
     "scale": Setting(
         float, 0.08, "least share of an image's area that a crop of it has; 1 crops nothing", minimum=0.01, maximum=1.0
     ),
@@ -98,11 +96,6 @@ _SETTINGS: dict[str, Setting] = {
 }
 
 
-def settings() -> Mapping[str, Setting]:
-    """The settings in addition to, and in place of, the basic ones."""
-    return _SETTINGS
-
-
 def normalise(values: dict[str, Any]) -> dict[str, Any]:
     """Maps the library's own names, switches augmentations off where ``augment`` is false, and checks the recipe.
 
@@ -121,9 +114,9 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
     values = shared.normalise(values)
     if "aa" in values:
         values["aa"] = _recipe(values["aa"])
-    if str(values.get("augment", True)).strip().lower() in ("false", "0"):
-        _switch_off(values)
-    mixed = any(_number(values.get(name, _SETTINGS[name].default)) for name in ("mixup_alpha", "cutmix_alpha"))
+    if not shared.augmented(values):
+        shared.switch_off(values, AUGMENTATIONS)
+    mixed = any(_number(values.get(name, SETTINGS[name].default)) for name in ("mixup_alpha", "cutmix_alpha"))
     if values.get("class_weights") == "balanced" and mixed:
         raise InvalidConfig(
             "class_weights is balanced, but mixup_alpha and cutmix_alpha blend images of several classes: set both to 0, or leave class_weights out."
@@ -146,12 +139,3 @@ def _recipe(value: object) -> str:
     if _RECIPE.fullmatch(recipe) is None:
         raise InvalidConfig(f"aa is {shown(value)}: give a recipe such as rand-m9-mstd0.5, augmix-m5 or v0, or none.")
     return recipe
-
-
-def _switch_off(values: dict[str, Any]) -> None:
-    for name, off in AUGMENTATIONS.items():
-        if name in values and values[name] != off:
-            raise InvalidConfig(
-                f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
-            )
-        values[name] = off

@@ -2,93 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.policy import StagePolicy, row_of_trainer
-from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.measurement import TASK_METRICS
+from visionloop.training.pytorch.objects.trainer import DetectorTrainer
+from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision import settings as configuration
 from visionloop.training.trainers.torchvision.demo import DEMOS
 
-#: Packages that loading a model file needs.
-REQUIREMENTS = ("torch", "torchvision", "safetensors", "opencv-python-headless")
-
-_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
+if TYPE_CHECKING:
+    from visionloop.training.pytorch.objects.loaded import LoadedDetector
 
 
-class TorchvisionTrainer:
-    """Detectors that torchvision brings; the protocol is `visionloop.training.trainers.Trainer`."""
+class TorchvisionTrainer(DetectorTrainer):
+    """Detectors that torchvision brings, on the loop of `visionloop.training.pytorch`."""
 
     name = "torchvision"
     licence = "BSD-3-Clause"
     logic_version = 1
-    protocol = PROTOCOL
     distribution = "torchvision"
+    packages = ("torch", "torchvision", "safetensors", "opencv-python-headless")
     tasks = frozenset({"detection", "segmentation", "pose"})
-    label_files = False
-    interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
+    metrics: Mapping[str, tuple[str, ...]] = TASK_METRICS
     policy: StagePolicy = row_of_trainer(name)
-    metrics: Mapping[str, tuple[str, ...]] = {
-        "detection": _BOX_METRICS,
-        "segmentation": (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
-        "pose": (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
-    }
-
     demos = DEMOS
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings of a task."""
         return configuration.settings(task)
 
-    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps values to those that the trainer takes; see `settings.normalise`."""
-        return configuration.normalise(values)
-
     def model_task(self, model: str) -> str | None:
         """The task of a bare model or YAML name, or None if the name does not show it."""
         return names.model_task(model)
 
-    def weights_names(self, model: str) -> tuple[str, ...]:
-        """File names that a bare model name's weights may have."""
-        return names.weights_names(model)
-
-    def is_architecture(self, model: str) -> bool:
-        """Whether ``model`` is the YAML name of an architecture."""
-        return names.is_architecture(model)
+    def files(self, model: str) -> tuple[str, ...]:
+        """File names that the weights of a bare model name may have."""
+        return names.files(model)
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
         from visionloop.training.pytorch.training import train
-        from visionloop.training.trainers.torchvision.learner import Detector
+        from visionloop.training.trainers.torchvision.learner import TorchvisionLearner
 
-        return train(job, listener, Detector)
+        return train(job, listener, TorchvisionLearner)
 
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
-        """Evaluates a model file on one split; see `evaluation.evaluate`."""
-        from visionloop.training.trainers.torchvision import evaluation
+    def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedDetector:
+        """Loads a model file; ``conf``, ``iou`` and ``max_det`` of the settings count before the training's."""
+        from visionloop.training.pytorch.objects.loaded import LoadedDetector
+        from visionloop.training.trainers.torchvision.model import load
 
-        return evaluation.evaluate(checkpoint, dataset, split, config, on_batch)
-
-    def predictor(self, checkpoint: Path) -> Predictor:
-        """Loads a model file for inference."""
-        from visionloop.training.trainers.torchvision import prediction
-
-        return prediction.TorchvisionPredictor(checkpoint)
-
-    def requirements(self) -> list[str]:
-        """The pinned pip requirements that loading a model file needs."""
-        return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+        return LoadedDetector(*load(checkpoint, config), config)
 
 
 TRAINER = TorchvisionTrainer()

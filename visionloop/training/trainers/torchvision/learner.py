@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
-from visionloop.training.pytorch.loading import TrainingBatches
-from visionloop.training.pytorch.objects.dataset import LabelledImages, augmentation, collate
-from visionloop.training.pytorch.objects.measuring import measured
+from visionloop.training.pytorch.objects.detector import as_inputs
+from visionloop.training.pytorch.objects.learner import DetectorLearner
 from visionloop.training.pytorch.starting import Starting, fill, read
-from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.torchvision import names
-from visionloop.training.trainers.torchvision.inference import finder
-from visionloop.training.trainers.torchvision.model import Description, Limits, backbone_parameters
+from visionloop.training.trainers.torchvision.model import Description
 from visionloop.training.trainers.torchvision.targets import target
 
 #: The library's names of the parts of its loss, and ours.
@@ -37,8 +34,8 @@ LOSSES = {
 }
 
 
-class Detector:
-    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
+class TorchvisionLearner(DetectorLearner[Description]):
+    """What the loop trains."""
 
     def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
         """Builds the model and reads the labels.
@@ -47,70 +44,32 @@ class Detector:
             InvalidConfig: If the starting weights are not the architecture's, or of another task.
             InvalidDataset: If a split has no image.
         """
-        config, side = job.config, int(job.config["imgsz"])
-        self._job, self._device = job, device
+        config = job.config
         weights = read(job.weights, str(config["model"])) if job.weights else None
-        self._about = Description(
+        about = Description(
             architecture=_architecture(job, weights),
             task=job.task,
             classes=list(job.classes),
-            imgsz=side,
+            imgsz=int(config["imgsz"]),
             keypoints=list(job.keypoints),
             iou=float(config["iou"]),
             max_det=int(config["max_det"]),
         )
-        self.model = self._about.build(Limits(float(config["conf"]), self._about.iou, self._about.max_det))
+        model = about.build(float(config["conf"]))
         if weights:
             _tell_keypoints(weights, job.keypoints)
-            fill(self.model, _named(weights, self._about), self._about.heads(), job.classes)
+            fill(model, _named(weights, about), about.heads(), job.classes)
         if config["freeze"] == "backbone":
-            for parameter in backbone_parameters(self.model):
-                parameter.requires_grad = False
-        self.model.to(device)
-        points = len(job.keypoints)
-        samples = LabelledImages(job.dataset, "train", job.task, side, points, augmentation(config, side, job.flip))
-        self._validation = LabelledImages(job.dataset, "val", job.task, side, points)
-        listener.images("train", samples.files)
-        listener.images("val", self._validation.files)
-        self.measures = any(len(label.classes) for label in self._validation.labels)
-        self._workers = loading_workers(job)
-        self.train = TrainingBatches(
-            samples,
-            images=len(samples),
-            effective=int(config["batch"]),
-            batch=job.batch,
-            seed=int(config.get("seed", 0)),
-            workers=self._workers,
-            pinned=device.type == "cuda",
-            collate=collate,
-        )
-        self.validation_batches = -(-len(self._validation) // job.batch)
+            model.backbone.body.requires_grad_(False)  # type: ignore[union-attr]
+        super().__init__(job, device, listener, about, model)
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The parts of the library's loss."""
-        inputs, objects, _ = batch
-        about = self._about
-        targets = [target(of, about.task, about.imgsz, about.background, self._device) for of in objects]
-        images = inputs.to(self._device, non_blocking=True).float() / 255
-        losses: dict[str, Tensor] = self.model(list(images), targets)
+        pictures, objects, _ = batch
+        about = self.about
+        targets = [target(of, about.task, about.imgsz, about.background, self.device) for of in objects]
+        losses: dict[str, Tensor] = self.model(list(as_inputs(pictures, self.device)), targets)
         return {LOSSES[name]: value for name, value in losses.items()}
-
-    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
-        """The metrics on val; none without a label."""
-        measurement = measured(
-            finder(model, self._about, self._device),
-            self._validation,
-            classes=self._about.classes,
-            split="val",
-            batch=self._job.batch,
-            workers=self._workers,
-            on_batch=lambda done, _: on_batch(done),
-        )
-        return measurement.metrics()
-
-    def description(self) -> dict[str, Any]:
-        """What a model file says of the model."""
-        return self._about.as_json()
 
 
 def _architecture(job: TrainingJob, weights: Starting | None) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection import FCOS, KeypointRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -22,6 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch import models
+from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
 from visionloop.training.trainers.torchvision import names
 
@@ -50,40 +51,28 @@ FEW = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Which detections a model gives: their least confidence, the IoU above which one hides another, and how many an image has."""
-
-    confidence: float
-    iou: float
-    most: int
+#: The least confidence of a detection that a model computes for predictions.
+LEAST = 0.001
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(Detector):
     """What a model file says of its model.
 
     Attributes:
         architecture: One of `names`.
-        task: ``detection``, ``segmentation`` or ``pose``.
-        classes: Class names by index.
-        imgsz: Side of the square input in pixels.
         keypoints: For pose the keypoints' names.
         iou: The IoU threshold of the non-maximum suppression.
-        max_det: The most detections in an image.
     """
 
     architecture: str
-    task: str
-    classes: Sequence[str]
-    imgsz: int
     keypoints: Sequence[str]
     iou: float
-    max_det: int
 
-    def as_json(self) -> dict[str, Any]:
-        """The description as JSON knows it."""
-        return asdict(self)
+    @property
+    def keypoint_names(self) -> Sequence[str]:
+        """For pose the keypoints' names."""
+        return self.keypoints
 
     @property
     def background(self) -> int:
@@ -99,8 +88,8 @@ class Description:
             )
         return parts
 
-    def build(self, limits: Limits) -> nn.Module:
-        """A model with random weights; nothing is fetched."""
+    def build(self, confidence: float) -> nn.Module:
+        """A model with random weights that gives detections of at least this confidence; nothing is fetched."""
         family, backbone = self._parts
         tiny = backbone == "tiny"
         pyramid = _pyramid(backbone, family)
@@ -111,16 +100,16 @@ class Description:
                 pyramid,
                 len(self.classes),
                 anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
-                score_thresh=limits.confidence,
-                nms_thresh=limits.iou,
-                detections_per_img=limits.most,
+                score_thresh=confidence,
+                nms_thresh=self.iou,
+                detections_per_img=self.max_det,
                 **common,
             )
             return detector
         common |= {
-            "box_score_thresh": limits.confidence,
-            "box_nms_thresh": limits.iou,
-            "box_detections_per_img": limits.most,
+            "box_score_thresh": confidence,
+            "box_nms_thresh": self.iou,
+            "box_detections_per_img": self.max_det,
         }
         outputs = len(self.classes) + 1
         if tiny:
@@ -142,6 +131,27 @@ class Description:
         # Masks are left in their boxes: pasted into pictures they would take a gigabyte.
         model.transform.postprocess = _as_they_are  # type: ignore[union-attr]
         return model
+
+    def find(self, model: nn.Module, inputs: Tensor) -> list[Found]:
+        """What a model finds, already without what others hide; see `Detector.find`."""
+        return [self._found(**one) for one in model(list(inputs))]
+
+    def _found(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        scores: Tensor,
+        masks: Tensor | None = None,
+        keypoints: Tensor | None = None,
+        keypoints_scores: Tensor | None = None,
+    ) -> Found:
+        more = {}
+        if masks is not None:
+            more["masks"] = masks[:, 0]
+        if keypoints is not None and keypoints_scores is not None:
+            # What the library gives as third number is always 1; its scores are logits of the likeliest places.
+            more["keypoints"] = torch.cat([keypoints[..., :2], keypoints_scores.sigmoid()[..., None]], -1)
+        return Found.of(boxes=boxes, classes=labels - self.background, scores=scores, **more)
 
     def heads(self) -> list[Head]:
         """The tensors with rows for each class."""
@@ -215,30 +225,16 @@ def _narrow_keypoints(points: int) -> dict[str, Any]:
     }
 
 
-def load(path: Path, confidence: float, limits: Mapping[str, Any] | None = None) -> tuple[Description, nn.Module]:
+def load(path: Path, config: Mapping[str, Any]) -> tuple[Description, nn.Module]:
     """The description and the model of a model file, ready to predict.
 
     Args:
         path: The model file.
-        confidence: The least confidence of a detection.
-        limits: ``iou`` and ``max_det``, where they are not to be the training's.
+        config: ``conf``, ``iou`` and ``max_det``, where they are not to be `LEAST` and the training's.
 
     Raises:
-        InvalidReceipt: If it is none, or of another library.
+        InvalidReceipt: If it is not a model file, or one of another library.
     """
-    values, weights = models.read(path)
-    limits = limits or {}
-    try:
-        description = Description(**values)
-        model = description.build(
-            Limits(confidence, limits.get("iou", description.iou), limits.get("max_det", description.max_det))
-        )
-        model.load_state_dict(weights)
-    except (TypeError, RuntimeError, InvalidConfig) as error:
-        raise models.unusable(path) from error
-    return description, model.eval()
-
-
-def backbone_parameters(model: nn.Module) -> list[torch.nn.Parameter]:
-    """The parameters by which a model's features are made."""
-    return list(model.backbone.body.parameters())  # type: ignore[union-attr]
+    limits = {name: config[name] for name in ("iou", "max_det") if name in config}
+    confidence = float(config.get("conf", LEAST))
+    return models.load(path, Description, lambda about: about.build(confidence), limits)

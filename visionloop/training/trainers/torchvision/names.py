@@ -36,9 +36,6 @@ DEFAULT = "resnet50_fpn"
 
 _NAME = re.compile(rf"(?P<family>{'|'.join(FAMILIES)})_(?P<backbone>{'|'.join(BACKBONES)})")
 
-#: Extensions of an architecture's name that stands for random weights.
-_FROM_SCRATCH = (".yaml", ".yml")
-
 
 def split(model: str) -> tuple[str, str] | None:
     """Family and backbone that a bare model or YAML name is for; None for a path, a URI or another name."""
@@ -63,14 +60,7 @@ def model_task(model: str) -> str | None:
     return FAMILIES[parts[0]].task if parts else None
 
 
-def weights_names(model: str) -> tuple[str, ...]:
-    """File names that a bare model name's weights may have; empty for a YAML name, a path or a URI."""
-    if "/" in model or model.endswith(_FROM_SCRATCH):
-        return ()
+def files(model: str) -> tuple[str, ...]:
+    """File names that the weights of a bare model name may have."""
     published = [family.published for family in FAMILIES.values() if family.published.startswith(f"{model}_coco")]
     return (*(f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt")), *published)
-
-
-def is_architecture(model: str) -> bool:
-    """Whether ``model`` is the YAML name of an architecture: ``fcos_resnet50_fpn.yaml``."""
-    return model.endswith(_FROM_SCRATCH) and split(model) is not None

@@ -2,88 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.policy import StagePolicy, row_of_trainer
-from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.measurement import TASK_METRICS
+from visionloop.training.pytorch.objects.trainer import DetectorTrainer
+from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.transformers import names
-from visionloop.training.trainers.transformers import settings as configuration
 from visionloop.training.trainers.transformers.demo import DEMOS
+from visionloop.training.trainers.transformers.settings import SETTINGS
 
-#: Packages that loading a model file needs.
-REQUIREMENTS = ("torch", "transformers", "safetensors", "opencv-python-headless")
+if TYPE_CHECKING:
+    from visionloop.training.pytorch.objects.loaded import LoadedDetector
 
 
-class TransformersTrainer:
-    """Detectors that transformers brings; the protocol is `visionloop.training.trainers.Trainer`."""
+class TransformersTrainer(DetectorTrainer):
+    """Detectors that transformers brings, on the loop of `visionloop.training.pytorch`."""
 
     name = "transformers"
     licence = "Apache-2.0"
     logic_version = 1
-    protocol = PROTOCOL
     distribution = "transformers"
+    packages = ("torch", "transformers", "safetensors", "opencv-python-headless")
     tasks = frozenset({"detection"})
-    label_files = False
+    metrics: Mapping[str, tuple[str, ...]] = {"detection": TASK_METRICS["detection"]}
     weights_files = names.WEIGHTS_FILES
-    interpolation: Mapping[str, str] = {"detection": "linear"}
     policy: StagePolicy = row_of_trainer(name)
-    metrics: Mapping[str, tuple[str, ...]] = {"detection": ("mAP50-95", "mAP50", "precision", "recall")}
-
     demos = DEMOS
 
     def settings(self, task: str) -> Mapping[str, Setting]:
-        """The advanced settings of a task."""
-        return configuration.settings(task)
-
-    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps values to those that the trainer takes; see `settings.normalise`."""
-        return configuration.normalise(values)
+        """The advanced settings."""
+        return SETTINGS
 
     def model_task(self, model: str) -> str | None:
-        """The task of a bare model or YAML name, or None if the name does not show it."""
+        """Detection for each of the names of `names.ARCHITECTURES`, None for all others."""
         return "detection" if names.architecture(model) else None
 
-    def weights_names(self, model: str) -> tuple[str, ...]:
+    def files(self, model: str) -> tuple[str, ...]:
         """The folder and the file that a bare model name's weights may be."""
-        return names.weights_names(model)
-
-    def is_architecture(self, model: str) -> bool:
-        """Whether ``model`` is the YAML name of an architecture."""
-        return names.is_architecture(model)
+        return (f"{model}/", f"{model}.safetensors")
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
         from visionloop.training.pytorch.training import train
-        from visionloop.training.trainers.transformers.learner import Detector
+        from visionloop.training.trainers.transformers.learner import TransformersLearner
 
-        return train(job, listener, Detector)
+        return train(job, listener, TransformersLearner)
 
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
-        """Evaluates a model file on one split; see `evaluation.evaluate`."""
-        from visionloop.training.trainers.transformers import evaluation
+    def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedDetector:
+        """Loads a model file; ``conf`` and ``max_det`` of the settings count before the training's."""
+        from visionloop.training.pytorch.objects.loaded import LoadedDetector
+        from visionloop.training.trainers.transformers.model import load
 
-        return evaluation.evaluate(checkpoint, dataset, split, config, on_batch)
-
-    def predictor(self, checkpoint: Path) -> Predictor:
-        """Loads a model file for inference."""
-        from visionloop.training.trainers.transformers import prediction
-
-        return prediction.TransformersPredictor(checkpoint)
-
-    def requirements(self) -> list[str]:
-        """The pinned pip requirements that loading a model file needs."""
-        return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+        return LoadedDetector(*load(checkpoint, config), config)
 
 
 TRAINER = TransformersTrainer()

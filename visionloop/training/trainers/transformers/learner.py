@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch.failures import has
-from visionloop.training.pytorch.loading import TrainingBatches
-from visionloop.training.pytorch.objects.dataset import LabelledImages, augmentation, collate
-from visionloop.training.pytorch.objects.measuring import measured
+from visionloop.training.pytorch.objects.detector import as_inputs
+from visionloop.training.pytorch.objects.learner import DetectorLearner
 from visionloop.training.pytorch.objects.pictures import Objects
 from visionloop.training.pytorch.starting import Starting, fill, read
-from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.transformers import folder, names
-from visionloop.training.trainers.transformers.inference import finder
-from visionloop.training.trainers.transformers.model import Description, backbone_parameters, configuration_of, heads
+from visionloop.training.trainers.transformers.model import Description, configuration_of, heads
 
 #: The library's names of the parts of its loss, and ours.
 LOSSES = {
@@ -36,8 +33,8 @@ LOSSES = {
 _NOT_FINITE = ("must be in [x0, y0, x1, y1]",)
 
 
-class Detector:
-    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
+class TransformersLearner(DetectorLearner[Description]):
+    """What the loop trains."""
 
     def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
         """Builds the model and reads the labels.
@@ -47,64 +44,34 @@ class Detector:
             InvalidDataset: If a split has no image.
         """
         config, side = job.config, int(job.config["imgsz"])
-        self._job, self._device = job, device
         family, configuration, weights = _start(job)
-        self._about = Description(family, configuration, job.task, list(job.classes), side, int(config["max_det"]))
-        _check_size(configuration, side)
-        self.model = self._about.build()
-        if weights:
-            fill(self.model, weights, heads(self.model), job.classes)
-        if config["freeze"] == "backbone":
-            for parameter in backbone_parameters(self.model):
-                parameter.requires_grad = False
-        self.model.to(device)
-        samples = LabelledImages(job.dataset, "train", job.task, side, 0, augmentation(config, side, job.flip))
-        self._validation = LabelledImages(job.dataset, "val", job.task, side)
-        listener.images("train", samples.files)
-        listener.images("val", self._validation.files)
-        self.measures = any(len(label.classes) for label in self._validation.labels)
-        self._workers = loading_workers(job)
-        self.train = TrainingBatches(
-            samples,
-            images=len(samples),
-            effective=int(config["batch"]),
-            batch=job.batch,
-            seed=int(config.get("seed", 0)),
-            workers=self._workers,
-            pinned=device.type == "cuda",
-            collate=collate,
+        about = Description(
+            family=family,
+            configuration=configuration,
+            task=job.task,
+            classes=list(job.classes),
+            imgsz=side,
+            max_det=int(config["max_det"]),
         )
-        self.validation_batches = -(-len(self._validation) // job.batch)
+        _check_size(configuration, side)
+        model = about.build()
+        if weights:
+            fill(model, weights, heads(model), job.classes)
+        if config["freeze"] == "backbone":
+            model.model.backbone.requires_grad_(False)  # type: ignore[union-attr]
+        super().__init__(job, device, listener, about, model)
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The parts of the library's loss, which averages them over the objects."""
-        inputs, objects, _ = batch
-        labels = [target(of, self._about.imgsz, self._device) for of in objects]
-        images = inputs.to(self._device, non_blocking=True).float() / 255
+        pictures, objects, _ = batch
+        labels = [target(of, self.about.imgsz, self.device) for of in objects]
         try:
-            return parts(self.model(pixel_values=images, labels=labels).loss_dict)
+            return parts(self.model(pixel_values=as_inputs(pictures, self.device), labels=labels).loss_dict)
         except ValueError as error:
             if not has(str(error), _NOT_FINITE):
                 raise
             # The loop says that the training diverged.
-            return {"cls_loss": torch.full((), torch.nan, device=self._device)}
-
-    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
-        """The metrics on val; none without a label."""
-        measurement = measured(
-            finder(model, self._device, confidence=float(self._job.config["conf"]), most=self._about.max_det),
-            self._validation,
-            classes=self._about.classes,
-            split="val",
-            batch=self._job.batch,
-            workers=self._workers,
-            on_batch=lambda done, _: on_batch(done),
-        )
-        return measurement.metrics()
-
-    def description(self) -> dict[str, Any]:
-        """What a model file says of the model."""
-        return self._about.as_json()
+            return {"cls_loss": torch.full((), torch.nan, device=self.device)}
 
 
 def parts(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

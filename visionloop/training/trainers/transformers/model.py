@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from visionloop.training.pytorch import models
+from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
 from visionloop.training.trainers.transformers import names
 from visionloop.training.trainers.transformers.environment import library
@@ -35,32 +36,35 @@ _FIXED_SIZE = ("anchor_image_size", "eval_size")
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(Detector):
     """What a model file says of its model.
 
     Attributes:
         family: One of `names.FAMILIES`.
         configuration: The library's configuration of the model, without its classes.
-        task: ``detection``.
-        classes: Class names by index.
-        imgsz: Side of the square input in pixels.
-        max_det: The most detections in an image.
     """
 
     family: str
     configuration: Mapping[str, Any]
-    task: str
-    classes: Sequence[str]
-    imgsz: int
-    max_det: int
-
-    def as_json(self) -> dict[str, Any]:
-        """The description as JSON knows it."""
-        return asdict(self)
 
     def build(self) -> nn.Module:
         """A model with random weights; nothing is fetched. Raises ValueError if the library can't make it of this configuration."""
         return build(self.family, self.configuration, len(self.classes))
+
+    def find(self, model: nn.Module, inputs: torch.Tensor) -> list[Found]:
+        """What a model finds, the likeliest first: of each query each class is likely by itself, so the best pairs of both count."""
+        output = model(pixel_values=inputs)
+        probabilities = output.logits.float().sigmoid()
+        classes = probabilities.shape[-1]
+        scores, numbers = probabilities.flatten(1).topk(min(self.max_det, probabilities[0].numel()))
+        centre, sides = output.pred_boxes.float().split(2, -1)
+        boxes = torch.cat([centre - sides / 2, centre + sides / 2], -1) * inputs.shape[-1]
+        rows = torch.div(numbers, classes, rounding_mode="floor")
+        chosen = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+        return [
+            Found.of(boxes=box, classes=number, scores=score)
+            for box, number, score in zip(chosen, numbers % classes, scores, strict=True)
+        ]
 
 
 def heads(model: nn.Module) -> list[Head]:
@@ -97,22 +101,15 @@ def _config(family: str, configuration: Mapping[str, Any], classes: int) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def load(path: Path) -> tuple[Description, nn.Module]:
+def load(path: Path, config: Mapping[str, Any]) -> tuple[Description, nn.Module]:
     """The description and the model of a model file, ready to predict.
 
+    Args:
+        path: The model file.
+        config: ``max_det``, where it is not to be the training's.
+
     Raises:
-        InvalidReceipt: If it is none, or of another library.
+        InvalidReceipt: If it is not a model file, or one of another library.
     """
-    values, weights = models.read(path)
-    try:
-        description = Description(**values)
-        model = description.build()
-        model.load_state_dict(weights)
-    except (TypeError, KeyError, RuntimeError, ValueError) as error:
-        raise models.unusable(path) from error
-    return description, model.eval()
-
-
-def backbone_parameters(model: nn.Module) -> list[torch.nn.Parameter]:
-    """The parameters by which a model's features are made."""
-    return list(model.model.backbone.parameters())  # type: ignore[union-attr]
+    limits = {name: config[name] for name in ("max_det",) if name in config}
+    return models.load(path, Description, Description.build, limits)

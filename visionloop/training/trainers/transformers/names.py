@@ -152,23 +152,8 @@ DEFAULT = "rtdetr_r18vd"
 #: The files of a folder of weights as the library saves it: for each the names that it may have, the first that is there counts.
 WEIGHTS_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 
-#: Extensions of an architecture's name that stands for random weights.
-_FROM_SCRATCH = (".yaml", ".yml")
-
 
 def architecture(model: str) -> str | None:
     """The architecture that a bare model or YAML name is for; None for a path, a URI or another name."""
     name = model.removesuffix(".yaml").removesuffix(".yml")
     return name if name in ARCHITECTURES else None
-
-
-def weights_names(model: str) -> tuple[str, ...]:
-    """The folder and the file that a bare model name's weights may be; empty for a YAML name, a path or a URI."""
-    if "/" in model or model.endswith(_FROM_SCRATCH):
-        return ()
-    return (f"{model}/", f"{model}.safetensors")
-
-
-def is_architecture(model: str) -> bool:
-    """Whether ``model`` is the YAML name of an architecture: ``rtdetr_r18vd.yaml``."""
-    return model.endswith(_FROM_SCRATCH) and architecture(model) is not None

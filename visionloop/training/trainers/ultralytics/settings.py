@@ -8,6 +8,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE
 from visionloop.training.configuration.values import shown
+from visionloop.training.pytorch.settings import share, switch_off
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.ultralytics import names
 
@@ -42,10 +43,6 @@ AUGMENTATIONS: dict[str, float] = dict.fromkeys(
 CLASSIFICATION_AUGMENTATIONS: dict[str, float | str] = {"erasing": 0.0, "auto_augment": "none"}
 
 
-def _share(default: float, description: str) -> Setting:
-    return Setting(float, default, description, minimum=0.0, maximum=1.0)
-
-
 def _gain(default: float, description: str) -> Setting:
     return Setting(float, default, description, minimum=0.0, maximum=1000.0)
 
@@ -53,21 +50,21 @@ def _gain(default: float, description: str) -> Setting:
 #: Those of each task.
 _COMMON: dict[str, Setting] = {
     # Augmentation
-    "scale": _share(0.5, "largest scaling as a share of the size"),
-    "flipud": _share(0.0, "probability of an upside-down flip"),
-    "fliplr": _share(0.5, "probability of a left-right flip"),
-    "hsv_h": _share(0.015, "largest change of hue, as a share"),
-    "hsv_s": _share(0.7, "largest change of saturation, as a share"),
-    "hsv_v": _share(0.4, "largest change of brightness, as a share"),
+    "scale": share(0.5, "largest scaling as a share of the size"),
+    "flipud": share(0.0, "probability of an upside-down flip"),
+    "fliplr": share(0.5, "probability of a left-right flip"),
+    "hsv_h": share(0.015, "largest change of hue, as a share"),
+    "hsv_s": share(0.7, "largest change of saturation, as a share"),
+    "hsv_v": share(0.4, "largest change of brightness, as a share"),
     # Optimization
     "lr0": Setting(float, 0.01, "learning rate at the start", minimum=1e-9, maximum=1.0),
     "optimizer": Setting(str, "SGD", "name of the optimizer", choices=OPTIMIZERS),
-    "lrf": _share(0.01, "learning rate at the end, as a share of lr0"),
-    "momentum": _share(0.937, "momentum of SGD, beta1 of Adam"),
-    "weight_decay": _share(0.0005, "weight decay (L2)"),
+    "lrf": share(0.01, "learning rate at the end, as a share of lr0"),
+    "momentum": share(0.937, "momentum of SGD, beta1 of Adam"),
+    "weight_decay": share(0.0005, "weight decay (L2)"),
     "warmup_epochs": Setting(float, 3.0, "epochs of warm-up", minimum=0.0, maximum=1000.0),
-    "warmup_momentum": _share(0.8, "momentum at the start of the warm-up"),
-    "warmup_bias_lr": _share(0.1, "learning rate of biases at the start of the warm-up"),
+    "warmup_momentum": share(0.8, "momentum at the start of the warm-up"),
+    "warmup_bias_lr": share(0.1, "learning rate of biases at the start of the warm-up"),
     "cos_lr": Setting(bool, False, "let the learning rate follow a cosine"),
     "nbs": Setting(
         int, 64, "images whose gradients make a step; smaller batches accumulate", minimum=1, maximum=65_536
@@ -79,17 +76,17 @@ _COMMON: dict[str, Setting] = {
 
 #: Those of the tasks that find objects: each would do nothing to whole images.
 _OBJECTS: dict[str, Setting] = {
-    "mosaic": _share(1.0, "probability of composing an image of four"),
-    "mixup": _share(0.0, "probability of blending two images"),
-    "cutmix": _share(0.0, "probability of pasting a part of another image"),
-    "copy_paste": _share(0.0, "share of objects pasted from other images (where masks exist)"),
+    "mosaic": share(1.0, "probability of composing an image of four"),
+    "mixup": share(0.0, "probability of blending two images"),
+    "cutmix": share(0.0, "probability of pasting a part of another image"),
+    "copy_paste": share(0.0, "share of objects pasted from other images (where masks exist)"),
     "degrees": Setting(float, 0.0, "largest rotation in degrees", minimum=0.0, maximum=180.0),
-    "translate": _share(0.1, "largest shift as a share of the image"),
+    "translate": share(0.1, "largest shift as a share of the image"),
     "shear": Setting(float, 0.0, "largest shear in degrees", minimum=0.0, maximum=89.0),
-    "perspective": _share(0.0, "largest perspective distortion; 0.001 is much"),
-    "bgr": _share(0.0, "probability of swapping red and blue"),
+    "perspective": share(0.0, "largest perspective distortion; 0.001 is much"),
+    "bgr": share(0.0, "probability of swapping red and blue"),
     "close_mosaic": Setting(int, 10, "last epochs without mosaic; 0 keeps it", minimum=0, maximum=100_000),
-    "multi_scale": _share(0.0, "largest change of imgsz from batch to batch, as a share"),
+    "multi_scale": share(0.0, "largest change of imgsz from batch to batch, as a share"),
     "single_cls": Setting(bool, False, "train all classes as one"),
     "rect": Setting(bool, False, "batches of equal shape in place of squares"),
 }
@@ -98,9 +95,9 @@ _BOXES: dict[str, Setting] = {
     "box": _gain(7.5, "gain of the box loss"),
     "cls": _gain(0.5, "gain of the class loss"),
     "dfl": _gain(1.5, "gain of the distribution focal loss"),
-    "cls_pw": _share(0.0, "power of the inverse class frequency in the class loss; 0 weighs all alike"),
-    "conf": _share(0.001, "least confidence of a detection in validation"),
-    "iou": _share(0.7, "IoU threshold of the non-maximum suppression"),
+    "cls_pw": share(0.0, "power of the inverse class frequency in the class loss; 0 weighs all alike"),
+    "conf": share(0.001, "least confidence of a detection in validation"),
+    "iou": share(0.7, "IoU threshold of the non-maximum suppression"),
     "max_det": Setting(int, 300, "most detections in an image", minimum=1, maximum=100_000),
 }
 
@@ -115,8 +112,8 @@ _KEYPOINTS: dict[str, Setting] = {
 }
 
 _WHOLE_IMAGE: dict[str, Setting] = {
-    "dropout": _share(0.0, "dropout of the classification head"),
-    "erasing": _share(0.4, "probability of erasing a part of the image"),
+    "dropout": share(0.0, "dropout of the classification head"),
+    "erasing": share(0.4, "probability of erasing a part of the image"),
     "auto_augment": Setting(
         str,
         "randaugment",
@@ -173,7 +170,9 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     _check_momentum(mapped)
     check_stride(mapped.get("imgsz"), names.stride(str(mapped.get("model") or "")))
     if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
-        _switch_augmentation_off(mapped, task)
+        known = settings(task)
+        off = AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS
+        switch_off(mapped, {name: value for name, value in off.items() if name in known})
     return mapped
 
 
@@ -233,15 +232,3 @@ def check_stride(imgsz: object, stride: int) -> None:
         raise InvalidConfig(
             f"imgsz is {text}, but this model takes multiples of {stride}: give {f'{below} or ' if below else ''}{below + stride}."
         )
-
-
-def _switch_augmentation_off(values: dict[str, Any], task: str) -> None:
-    task_settings = settings(task)
-    for name, off in (AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS).items():
-        if name not in task_settings:
-            continue
-        if name in values and values[name] != off:
-            raise InvalidConfig(
-                f"augment is false, but {name} is {values[name]}: leave {name} out, or leave augment true."
-            )
-        values[name] = off

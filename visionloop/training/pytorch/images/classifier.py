@@ -1,0 +1,122 @@
+"""An image classifier, trained, measured and asked, whatever library it is from. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from visionloop.training.measurement.images import ImageMeasurement
+from visionloop.training.pytorch.failures import Further
+from visionloop.training.pytorch.images.dataset import ClassFolders
+from visionloop.training.pytorch.learner import LibraryLearner
+from visionloop.training.pytorch.loaded import LoadedModel
+from visionloop.training.pytorch.loop import batches_of
+from visionloop.training.pytorch.models import Description
+from visionloop.training.pytorch.prediction import likeliest
+from visionloop.training.trainers import Evaluation, Listener, Prediction, PredictionSettings, TrainingJob
+
+#: Makes a model's input, 3 × side × side, of a picture.
+Transform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Classifier(Description, ABC):
+    """What a model file says of a classifier."""
+
+    @abstractmethod
+    def transform(self) -> Transform:
+        """How a picture is prepared for validation and prediction."""
+
+    def scores(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """What a model of this description says of inputs: N × C numbers, of which the softmax is the probability of each class."""
+        outputs: Tensor = model(inputs)
+        return outputs.float()
+
+
+About = TypeVar("About", bound=Classifier)
+
+
+class ClassifierLearner(LibraryLearner[About, ClassFolders]):
+    """A classifier in training; a library's own class builds the model and may have another loss."""
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        device: torch.device,
+        listener: Listener,
+        about: About,
+        model: nn.Module,
+        augmented: Transform | None = None,
+    ) -> None:
+        """Lists the images.
+
+        Args:
+            job: The training's inputs.
+            device: Where it trains.
+            listener: Is told of the images.
+            about: What model files will say of the model.
+            model: With the weights that it starts from.
+            augmented: How a picture is prepared for training; None as for validation.
+
+        Raises:
+            InvalidDataset: If a split has no image, or its folders are not those of the classes.
+        """
+        transform, classes = about.transform(), len(job.classes)
+        samples = ClassFolders(job.dataset / "train", classes, augmented or transform)
+        super().__init__(
+            job, device, listener, about, model, samples, ClassFolders(job.dataset / "val", classes, transform)
+        )
+        self._loader = DataLoader(
+            self.validation, batch_size=job.batch, num_workers=self.workers, pin_memory=self.pinned
+        )
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The cross entropy."""
+        images, labels = (part.to(self.device, non_blocking=True) for part in batch)
+        return {"loss": nn.functional.cross_entropy(self.about.scores(self.model, images), labels)}
+
+    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """The accuracies and the loss on val."""
+        measurement, total = ImageMeasurement(self.about.classes, "val"), 0.0
+        for images, labels in batches_of(self._loader, on_batch):
+            scores = self.about.scores(model, images.to(self.device))
+            total += float(nn.functional.cross_entropy(scores, labels.to(self.device), reduction="sum"))
+            measurement.add(scores.softmax(1).cpu().numpy(), labels.numpy())
+        return {**measurement.metrics(), "val_loss": total / len(measurement.true)}
+
+
+class LoadedClassifier(LoadedModel[Classifier]):
+    """A classifier on its device."""
+
+    def __init__(
+        self, about: Classifier, model: nn.Module, config: Mapping[str, Any], further: Further = lambda error: None
+    ) -> None:
+        """Of the settings ``batch`` and ``device`` are used; raises as `LoadedModel`."""
+        super().__init__("classification", about, model, config, further)
+        self._transform = about.transform()
+
+    def measure(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:
+        """Measures on ``{split}/{class}/…``."""
+        samples = ClassFolders(dataset / split, len(self.classes), self._transform)
+        loader, measurement = DataLoader(samples, batch_size=self.batch), ImageMeasurement(self.classes, split)
+        for done, (images, labels) in enumerate(loader, 1):
+            scores = self.about.scores(self.model, images.to(self.device)).softmax(1)
+            measurement.add(scores.cpu().numpy(), labels.numpy())
+            on_batch(done, len(loader))
+        return measurement.evaluation()
+
+    @torch.no_grad()
+    def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:
+        """The likeliest classes of a picture."""
+        inputs = self._transform(Image.fromarray(pixels))[None].to(self.device)
+        return likeliest(self.about.scores(self.model, inputs)[0].softmax(0).cpu().numpy(), settings)

@@ -1,0 +1,76 @@
+"""A detector's model file, measured and asked, whatever library it is from. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from visionloop.data.view import read_crowds
+from visionloop.training.pytorch.loaded import LoadedModel
+from visionloop.training.pytorch.objects import pictures
+from visionloop.training.pytorch.objects.dataset import LabelledImages
+from visionloop.training.pytorch.objects.detector import Detector, as_inputs
+from visionloop.training.pytorch.objects.measuring import measured, outlined
+from visionloop.training.pytorch.prediction import outlines
+from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings
+
+
+class LoadedDetector(LoadedModel[Detector]):
+    """A detector on its device."""
+
+    def __init__(self, about: Detector, model: nn.Module, config: Mapping[str, Any]) -> None:
+        """Of the settings ``batch``, ``conf`` (0.001) and ``device`` are used; raises as `LoadedModel`."""
+        super().__init__(about.task, about, model, config)
+
+    def measure(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:
+        """Measures on ``images/{split}/…`` with ``labels/{split}/…``."""
+        about = self.about
+        measurement = measured(
+            about,
+            self.model,
+            LabelledImages(dataset, split, about.task, about.imgsz, len(about.keypoint_names)),
+            device=self.device,
+            confidence=float(self.config.get("conf", 0.001)),
+            split=split,
+            batch=self.batch,
+            workers=0,
+            on_batch=on_batch,
+            crowds={str(dataset / path): regions for path, regions in read_crowds(dataset).items()},
+        )
+        return measurement.evaluation()
+
+    @torch.no_grad()
+    def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:
+        """The objects of a picture."""
+        side, (height, width) = self.imgsz, pixels.shape[:2]
+        fitted, across, down = pictures.fitted(pixels, side)
+        square = torch.from_numpy(pictures.padded(fitted, side).transpose(2, 0, 1)[None].copy())
+        (found,) = self.about.find(self.model, as_inputs(square, self.device))
+        found = found.inside((fitted.shape[1], fitted.shape[0]))
+        boxes = (found.boxes / np.array([across, down, across, down])).clip(0, [width, height, width, height])
+        objects = []
+        for row in np.argsort(-found.scores, kind="stable"):
+            if found.scores[row] < settings.confidence:
+                break
+            more: dict[str, Any] = {}
+            if found.masks is not None:
+                more |= outlines(*outlined(found.masks[row], boxes[row], width, height), (width, height), settings)
+            if found.keypoints is not None:
+                points = (found.keypoints[row] / np.array([across, down, 1.0])).clip(0, [width, height, 1])
+                more["keypoints"] = dict(zip(self._names(), map(tuple, points.tolist()), strict=True))
+            left, top, right, bottom = map(float, boxes[row])
+            objects.append(
+                Prediction(int(found.classes[row]), float(found.scores[row]), (left, top, right, bottom), **more)
+            )
+        return objects
+
+    def _names(self) -> list[str]:
+        """The keypoints' names; their numbers where two are equal."""
+        names = list(self.about.keypoint_names)
+        return names if len(set(names)) == len(names) else list(map(str, range(len(names))))
