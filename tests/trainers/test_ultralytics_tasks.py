@@ -210,7 +210,7 @@ def test_a_mask_is_outlined_in_the_pictures_own_pixels(width: int, height: int) 
         (across / inner[0] - 0.5) ** 2 / 0.09 + (down / inner[1] - 0.4) ** 2 / 0.06
     ) < 1
     box = [columns[true].min() - 0.5, rows[true].min() - 0.5, columns[true].max() + 0.5, rows[true].max() + 0.5]
-    found = _outlined(shown, box, (height, width), masked=False)
+    found = _outlined(shown, box, (height, width), PredictionSettings())
     (polygon,) = found["polygons"]
     # Drawn four times as large, so that the drawing's own rounding does not count.
     drawn = np.zeros((4 * height, 4 * width), np.uint8)

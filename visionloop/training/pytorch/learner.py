@@ -17,9 +17,17 @@ from visionloop.training.trainers import Listener, TrainingJob
 
 
 class Samples(Protocol):
-    """The images of a split with what is known of them: a dataset of torch."""
+    """The images of a split with what is known of them, as a dataset of torch.
+
+    Attributes:
+        files: The images.
+    """
 
     files: list[Path]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is ground truth to measure with."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -33,49 +41,47 @@ Images = TypeVar("Images", bound=Samples)
 
 
 class LibraryLearner(ABC, Generic[About, Images]):
-    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`."""
+    """What the loop trains; the protocol is `visionloop.training.pytorch.loop.Learner`.
 
-    measures = True
+    Attributes:
+        about: What model files say of the model.
+        samples: The images of train.
+        validation: Those of val.
+    """
 
     def __init__(
-        self,
-        job: TrainingJob,
-        device: torch.device,
-        listener: Listener,
-        about: About,
-        model: nn.Module,
-        samples: Images,
-        validation: Images,
-        collate: Callable[[Sequence[Any]], Any] | None = None,
+        self, job: TrainingJob, device: torch.device, listener: Listener, about: About, model: nn.Module
     ) -> None:
-        """Puts the model onto its device, and reports the images.
+        """Puts the model, with the weights that it starts from, onto its device, and lists and reports the images.
 
-        Args:
-            job: The training's inputs.
-            device: Where it trains.
-            listener: Is told of the images.
-            about: What model files will say of the model.
-            model: With the weights that it starts from.
-            samples: The images of train.
-            validation: Those of val.
-            collate: Makes a batch of samples; None is torch's own way.
+        Raises:
+            InvalidDataset: If a split has no image, or is not laid out as it should be.
         """
         self.job, self.device, self.about, self.model = job, device, about, model.to(device)
-        self.samples, self.validation = samples, validation
+        self.samples, self.validation = self.images("train"), self.images("val")
+        listener.images("train", self.samples.files)
+        listener.images("val", self.validation.files)
+        self.measures = self.validation.labelled
         self.workers, self.pinned = loading_workers(job), device.type == "cuda"
-        listener.images("train", samples.files)
-        listener.images("val", validation.files)
         self.train = TrainingBatches(
-            samples,  # type: ignore[arg-type]
-            images=len(samples),
+            self.samples,  # type: ignore[arg-type]
+            images=len(self.samples),
             effective=int(job.config["batch"]),
             batch=job.batch,
             seed=int(job.config.get("seed", 0)),
             workers=self.workers,
             pinned=self.pinned,
-            collate=collate,
+            collate=self.collation(),
         )
-        self.validation_batches = -(-len(validation) // job.batch)
+        self.validation_batches = -(-len(self.validation) // job.batch)
+
+    @abstractmethod
+    def images(self, split: str) -> Images:
+        """The images of ``train``, augmented by the settings, or of ``val``, as they are."""
+
+    def collation(self) -> Callable[[Sequence[Any]], Any] | None:
+        """What makes a batch of samples; None is torch's own way."""
+        return None
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:

@@ -72,14 +72,16 @@ class HuggingFaceLearner(ClassifierLearner[Description]):
 
     def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
         """Builds the model and lists the images."""
-        config = job.config
-        about = Description(list(job.classes), int(config["imgsz"]), str(config["model"]))
+        about = Description(list(job.classes), int(job.config["imgsz"]), str(job.config["model"]))
+        super().__init__(job, device, listener, about, about.build())
+
+    def augmented(self) -> Transform:
+        """How a picture is prepared for training: mirrored by chance."""
+        prepared, config = self.about.transform(), self.job.config
         flip = float(config["hflip"]) if config["augment"] else 0.0
-        prepared = about.transform()
 
-        def augmented(image: Image.Image) -> Tensor:
+        def mirrored(image: Image.Image) -> Tensor:
             # The loop has seeded the random numbers for each image.
-            mirrored = flip and float(torch.rand(())) < flip
-            return prepared(image).flip(2) if mirrored else prepared(image)
+            return prepared(image).flip(2) if flip and float(torch.rand(())) < flip else prepared(image)
 
-        super().__init__(job, device, listener, about, about.build(), augmented)
+        return mirrored

@@ -23,7 +23,7 @@ from visionloop.training.pytorch.loaded import LoadedModel
 from visionloop.training.pytorch.loop import batches_of
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import likeliest
-from visionloop.training.trainers import Evaluation, Listener, Prediction, PredictionSettings, TrainingJob
+from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings
 
 #: Makes a model's input, 3 × side × side, of a picture.
 Transform = Callable[[Image.Image], Tensor]
@@ -47,38 +47,16 @@ About = TypeVar("About", bound=Classifier)
 
 
 class ClassifierLearner(LibraryLearner[About, ClassFolders]):
-    """A classifier in training; a library's own class builds the model and may have another loss."""
+    """A library's own class builds the model, and may have other augmentation and another loss."""
 
-    def __init__(
-        self,
-        job: TrainingJob,
-        device: torch.device,
-        listener: Listener,
-        about: About,
-        model: nn.Module,
-        augmented: Transform | None = None,
-    ) -> None:
-        """Lists the images.
+    def images(self, split: str) -> ClassFolders:
+        """The images of ``train``, augmented by the settings, or of ``val``, as they are."""
+        transform = self.augmented() if split == "train" else self.about.transform()
+        return ClassFolders(self.job.dataset / split, len(self.job.classes), transform)
 
-        Args:
-            job: The training's inputs.
-            device: Where it trains.
-            listener: Is told of the images.
-            about: What model files will say of the model.
-            model: With the weights that it starts from.
-            augmented: How a picture is prepared for training; None as for validation.
-
-        Raises:
-            InvalidDataset: If a split has no image, or its folders are not those of the classes.
-        """
-        transform, classes = about.transform(), len(job.classes)
-        samples = ClassFolders(job.dataset / "train", classes, augmented or transform)
-        super().__init__(
-            job, device, listener, about, model, samples, ClassFolders(job.dataset / "val", classes, transform)
-        )
-        self._loader = DataLoader(
-            self.validation, batch_size=job.batch, num_workers=self.workers, pin_memory=self.pinned
-        )
+    def augmented(self) -> Transform:
+        """How a picture is prepared for training."""
+        return self.about.transform()
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The cross entropy."""
@@ -88,7 +66,10 @@ class ClassifierLearner(LibraryLearner[About, ClassFolders]):
     def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
         """The accuracies and the loss on val."""
         measurement, total = ImageMeasurement(self.about.classes, "val"), 0.0
-        for images, labels in batches_of(self._loader, on_batch):
+        loader = DataLoader(
+            self.validation, batch_size=self.job.batch, num_workers=self.workers, pin_memory=self.pinned
+        )
+        for images, labels in batches_of(loader, on_batch):
             scores = self.about.scores(model, images.to(self.device))
             total += float(nn.functional.cross_entropy(scores, labels.to(self.device), reduction="sum"))
             measurement.add(scores.softmax(1).cpu().numpy(), labels.numpy())

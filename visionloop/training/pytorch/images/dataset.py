@@ -48,6 +48,11 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
                 "need be an empty one."
             )
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there is ground truth: each image is of a class."""
+        return True
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.files)

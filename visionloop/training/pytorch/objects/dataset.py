@@ -54,6 +54,11 @@ class LabelledImages(Dataset[Sample]):
         self.labels = labels.read(folder, split, self.files, task, keypoints)
         self.task, self.side, self._augment = task, side, augment
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there is an object at all."""
+        return any(len(label.classes) for label in self.labels)
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.files)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.pytorch.images.classifier import ClassifierLearner
+from visionloop.training.pytorch.images.classifier import ClassifierLearner, Transform
 from visionloop.training.pytorch.starting import Head, Starting, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.timm import names
@@ -39,11 +39,15 @@ class TimmLearner(ClassifierLearner[Description]):
         if config["freeze"] == "backbone":
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = any(name.startswith(f"{start}.") for start in head)
-        augmented = about.training_transform(config) if config["augment"] else None
-        super().__init__(job, device, listener, about, model, augmented)
+        super().__init__(job, device, listener, about, model)
         self._smoothing, self._mixup = float(config["label_smoothing"]), _mixup(config, len(job.classes))
         balanced = config["class_weights"] == "balanced"
         self._weights = _balanced(self.samples.labels, len(job.classes)).to(device) if balanced else None
+
+    def augmented(self) -> Transform:
+        """How a picture is prepared for training, by the settings of augmentation."""
+        config = self.job.config
+        return self.about.training_transform(config) if config["augment"] else self.about.transform()
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The cross entropy, of blended labels where images were blended."""

@@ -134,24 +134,17 @@ class Description(Detector):
 
     def find(self, model: nn.Module, inputs: Tensor) -> list[Found]:
         """What a model finds, already without what others hide; see `Detector.find`."""
-        return [self._found(**one) for one in model(list(inputs))]
+        return [self._found(one) for one in model(list(inputs))]
 
-    def _found(
-        self,
-        boxes: Tensor,
-        labels: Tensor,
-        scores: Tensor,
-        masks: Tensor | None = None,
-        keypoints: Tensor | None = None,
-        keypoints_scores: Tensor | None = None,
-    ) -> Found:
+    def _found(self, found: Mapping[str, Tensor]) -> Found:
         more = {}
-        if masks is not None:
-            more["masks"] = masks[:, 0]
-        if keypoints is not None and keypoints_scores is not None:
+        if "masks" in found:
+            more["masks"] = found["masks"][:, 0]
+        if "keypoints" in found:
             # What the library gives as third number is always 1; its scores are logits of the likeliest places.
-            more["keypoints"] = torch.cat([keypoints[..., :2], keypoints_scores.sigmoid()[..., None]], -1)
-        return Found.of(boxes=boxes, classes=labels - self.background, scores=scores, **more)
+            confidence = found["keypoints_scores"].sigmoid()[..., None]
+            more["keypoints"] = torch.cat([found["keypoints"][..., :2], confidence], -1)
+        return Found.of(boxes=found["boxes"], classes=found["labels"] - self.background, scores=found["scores"], **more)
 
     def heads(self) -> list[Head]:
         """The tensors with rows for each class."""

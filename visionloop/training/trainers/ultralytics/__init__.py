@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.policy import StagePolicy, row_of_trainer
+from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
@@ -31,7 +32,7 @@ class UltralyticsTrainer:
     #: The images of classification are shrunk by another library's antialiasing.
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
     policy: StagePolicy = row_of_trainer(name)
-    metrics: Mapping[str, tuple[str, ...]] = {task: row.metrics for task, row in TASKS.items()}
+    metrics: Mapping[str, tuple[str, ...]] = TASK_METRICS
 
     demos = DEMOS
 

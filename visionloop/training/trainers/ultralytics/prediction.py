@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.data.annotations import masks
 from visionloop.training.pytorch.device import resolve_device
+from visionloop.training.pytorch.prediction import ImagePredictor, likeliest, outlines
 from visionloop.training.trainers import Prediction, PredictionSettings
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.failures import translated
+from visionloop.training.trainers.ultralytics.failures import recognised
 from visionloop.training.trainers.ultralytics.tasks import task_of_library
 
 #: A pixel belongs to an object where its mask is at least this, between 0 and 1.
 SET = 0.5
 
 
-class UltralyticsPredictor:
-    """A loaded model.
+class UltralyticsPredictor(ImagePredictor):
+    """A loaded model, of any task."""
 
-    Attributes:
-        classes: Class names by index.
-        task: Our name of its task.
-    """
-
-    def __init__(self, checkpoint: Path, device: str | None = None) -> None:
+    def __init__(self, checkpoint: Path) -> None:
         """Loads a ``TrainingResult.best``.
 
         Raises:
@@ -38,55 +32,33 @@ class UltralyticsPredictor:
         """
         library()
         self._model = files.load_model(checkpoint)
-        self._device = resolve_device(device).name
-        self.task = task_of_library(self._model.task)
-        self.classes = files.class_names(self._model.model)
+        imgsz = int(self._model.overrides.get("imgsz", 640))
+        super().__init__(task_of_library(self._model.task), files.class_names(self._model.model), imgsz, recognised)
+        self._device = resolve_device(None).name
         self._keypoints = files.keypoint_names(self._model.model)
 
-    def predict(
-        self,
-        images: Iterable[NDArray[np.uint8]],
-        settings: PredictionSettings = PredictionSettings(),  # noqa: B008 - it can't change
-    ) -> Iterator[list[Prediction]]:
-        """Yields what each image shows, in their order, the most confident first.
+    def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:
+        """The objects of a picture, or its likeliest classes."""
+        # One at a time: in a list, the library skips what it can't read.
+        (result,) = self._model.predict(
+            np.ascontiguousarray(pixels[..., ::-1]),
+            conf=settings.confidence,
+            device=self._device,
+            save=False,
+            verbose=False,
+        )
+        if self.task == "classification":
+            return likeliest(result.probs.data.cpu().numpy(), settings)
+        return self._objects(result.cpu(), settings)
 
-        Args:
-            images: Height × width × 3 each, in RGB.
-            settings: What is asked for.
-
-        Raises:
-            OutOfMemory: If the GPU's memory is used up.
-            SickMachine: If the GPU is lost.
-        """
-        for pixels in images:
-            with translated(1, int(self._model.overrides.get("imgsz", 640))):
-                # One at a time: in a list, the library skips what it can't read.
-                (result,) = self._model.predict(
-                    np.ascontiguousarray(pixels[..., ::-1]),
-                    conf=settings.confidence,
-                    device=self._device,
-                    save=False,
-                    verbose=False,
-                )
-            yield (
-                self._classes(result, settings)
-                if self.task == "classification"
-                else self._objects(result.cpu(), settings)
-            )
-
-    def _classes(self, result: Any, asked: PredictionSettings) -> list[Prediction]:
-        scores = result.probs.data.cpu().numpy()
-        best = np.argsort(-scores, kind="stable")[: asked.classes]
-        return [Prediction(int(index), float(scores[index])) for index in best]
-
-    def _objects(self, result: Any, asked: PredictionSettings) -> list[Prediction]:
+    def _objects(self, result: Any, settings: PredictionSettings) -> list[Prediction]:
         boxes, found = result.boxes, []
         for row, (index, score, box) in enumerate(
             zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
         ):
             values: dict[str, Any] = {}
             if result.masks is not None:
-                values |= _outlined(result.masks.data[row].numpy(), box, result.orig_shape, masked=asked.masks)
+                values |= _outlined(result.masks.data[row].numpy(), box, result.orig_shape, settings)
             if result.keypoints is not None:
                 values["keypoints"] = self._points(result.keypoints.data[row].tolist())
             left, top, right, bottom = box
@@ -99,14 +71,16 @@ class UltralyticsPredictor:
         return {name: (row[0], row[1], row[2] if len(row) > 2 else 1.0) for name, row in zip(names, rows, strict=True)}
 
 
-def _outlined(mask: NDArray[np.uint8], box: list[float], shape: tuple[int, int], *, masked: bool) -> dict[str, Any]:
+def _outlined(
+    mask: NDArray[np.uint8], box: list[float], shape: tuple[int, int], settings: PredictionSettings
+) -> dict[str, Any]:
     """An object's outlines, and its mask if that is asked for.
 
     Args:
         mask: The object in the model's input: the whole picture, shrunk and centred between borders.
         box: x1, y1, x2, y2 in the picture, outside of which nothing is set.
         shape: The picture's height and width.
-        masked: Whether the mask is asked for.
+        settings: What is asked for.
     """
     height, width = shape
     left, top = (int(np.floor(value)) for value in box[:2])
@@ -127,6 +101,4 @@ def _outlined(mask: NDArray[np.uint8], box: list[float], shape: tuple[int, int],
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     region = cv2.warpAffine(mask.astype(np.float32), to_mask, (right - left, bottom - top), flags=flags) >= SET
-    polygons, holes = masks.outlined(region, left, top)
-    code = masks.compressed(region, left, top, height, width) if masked else None
-    return {"polygons": polygons, "holes": holes, "mask": code}
+    return outlines(region, left, top, (width, height), settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.training.measurement import WITHIN
 from visionloop.training.trainers.ultralytics.environment import library
 
 
@@ -38,7 +37,6 @@ class LibraryTask:
         model: Name of the class in ``ultralytics.nn.tasks``.
         trainer: Name of the class in the task's folder.
         validator: Name of the class in the task's folder.
-        metrics: Names of the metrics that may be ``primary_metric``.
         measures: How it compares objects, the one that the task is about last; empty for whole images.
     """
 
@@ -46,7 +44,6 @@ class LibraryTask:
     model: str
     trainer: str
     validator: str
-    metrics: tuple[str, ...]
     measures: tuple[Measure, ...] = (BOXES,)
 
     def model_class(self) -> Any:
@@ -62,34 +59,15 @@ class LibraryTask:
         return getattr(getattr(library().models.yolo, self.name), self.validator)
 
 
-_BOX_METRICS = ("mAP50-95", "mAP50", "precision", "recall")
-
 #: The library's tasks by our task names.
 TASKS: dict[str, LibraryTask] = {
-    "detection": LibraryTask("detect", "DetectionModel", "DetectionTrainer", "DetectionValidator", _BOX_METRICS),
+    "detection": LibraryTask("detect", "DetectionModel", "DetectionTrainer", "DetectionValidator"),
     "segmentation": LibraryTask(
-        "segment",
-        "SegmentationModel",
-        "SegmentationTrainer",
-        "SegmentationValidator",
-        (*_BOX_METRICS, "mask_mAP50-95", "mask_mAP50"),
-        (BOXES, MASKS),
+        "segment", "SegmentationModel", "SegmentationTrainer", "SegmentationValidator", (BOXES, MASKS)
     ),
-    "pose": LibraryTask(
-        "pose",
-        "PoseModel",
-        "PoseTrainer",
-        "PoseValidator",
-        (*_BOX_METRICS, "pose_mAP50-95", "pose_mAP50"),
-        (BOXES, KEYPOINTS),
-    ),
+    "pose": LibraryTask("pose", "PoseModel", "PoseTrainer", "PoseValidator", (BOXES, KEYPOINTS)),
     "classification": LibraryTask(
-        "classify",
-        "ClassificationModel",
-        "ClassificationTrainer",
-        "ClassificationValidator",
-        tuple(WITHIN),
-        (),
+        "classify", "ClassificationModel", "ClassificationTrainer", "ClassificationValidator", ()
     ),
 }
 
