@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,16 @@ from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.training.pytorch import models, settings
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.starting import Head, Starting, fill, read
+
+
+@pytest.mark.parametrize("name", ["timm", "torchvision", "transformers"])
+def test_importing_a_trainer_imports_no_library(name: str) -> None:
+    code = (
+        f"import sys; from visionloop.training.trainers.{name} import TRAINER; (task,) = list(TRAINER.tasks)[:1]; "
+        "TRAINER.settings(task); TRAINER.is_architecture('x.yaml'); TRAINER.normalise({}, task); "
+        "sys.exit(bool({'torch', 'timm', 'torchvision', 'transformers', 'cv2', 'safetensors'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @given(st.integers(1, 500), st.integers(1, 70), st.integers(1, 70), st.integers(0, 3))

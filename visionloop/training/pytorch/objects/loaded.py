@@ -53,11 +53,10 @@ class LoadedDetector(LoadedModel[Detector]):
         square = torch.from_numpy(pictures.padded(fitted, side).transpose(2, 0, 1)[None].copy())
         (found,) = self.about.find(self.model, as_inputs(square, self.device))
         found = found.inside((fitted.shape[1], fitted.shape[0]))
+        found = found.only(found.scores >= settings.confidence)
         boxes = (found.boxes / np.array([across, down, across, down])).clip(0, [width, height, width, height])
         objects = []
         for row in np.argsort(-found.scores, kind="stable"):
-            if found.scores[row] < settings.confidence:
-                break
             more: dict[str, Any] = {}
             if found.masks is not None:
                 more |= outlines(*outlined(found.masks[row], boxes[row], width, height), (width, height), settings)
