@@ -50,6 +50,7 @@ from visionloop.data.view import ImageCrowds, write_crowds
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
+from visionloop.training.devices import first_device
 from visionloop.training.tracking import attach
 from visionloop.training.trainers import Evaluation, PredictionSettings, Trainer
 
@@ -331,7 +332,8 @@ def _evaluate(
         context.advanced(round(count * done / max(1, total)), count)
 
     while True:
-        used = {**config, "batch": batch, "device": os.environ.get("DEVICE") or None}
+        # An evaluation computes on one device, also where the training was given several.
+        used = {**config, "batch": batch, "device": first_device(os.environ.get("DEVICE"))}
         work.mkdir(parents=True, exist_ok=True)
         try:
             evaluation = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)

@@ -45,6 +45,7 @@ from visionloop.data.annotations.labels import flip_index, keypoint_names
 from visionloop.data.reduced import Reduction
 from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
+from visionloop.training.devices import idle_gpus
 from visionloop.training.environment import child_environment, trainer_variables
 from visionloop.training.stopwatch import DOWNLOAD, UPLOAD, WAITING
 from visionloop.training.supervision import channel
@@ -201,6 +202,8 @@ class Training:
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
             self._make_view()
             self._times.turn(DOWNLOAD)
+        if idle := idle_gpus(self.loaded.config.values["device"], os.environ):
+            notice(f"train: {idle}")
         if checkpoint:
             notice(
                 f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"

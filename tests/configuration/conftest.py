@@ -30,6 +30,7 @@ class ToyTrainer:
     tasks = frozenset({"detection"})
     policy = StagePolicy()
     protocol = PROTOCOL
+    several_devices = True
     interpolation: ClassVar[Mapping[str, str]] = {"detection": "linear"}
     metrics: Mapping[str, tuple[str, ...]] = {
         "detection": ("mAP50-95", "mAP50", "box_loss"),
@@ -120,6 +121,7 @@ class OtherDefaults(ToyTrainer):
     """Brings its own default model, and knows no mAP."""
 
     name = "other"
+    several_devices = False
     interpolation: ClassVar[Mapping[str, str]] = {}
     metrics: Mapping[str, tuple[str, ...]] = {"detection": ("recall",)}
 

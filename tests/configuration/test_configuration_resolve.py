@@ -229,6 +229,32 @@ def test_what_changes_the_weights_is_in_the_key_unless_it_is_the_default(trainer
     assert sentence(trainers, None, cache="fast") == "cache in --set is 'fast': give false, ram or disk."
 
 
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("0,0", "device in --set is 0,0, which names a GPU twice: give each GPU once."),
+        ("0, cuda:0", "device in --set is 0, cuda:0, which names a GPU twice: give each GPU once."),
+        (
+            "cpu,cpu",
+            "device in --set is cpu,cpu, but several devices are GPUs by their numbers: give numbers such as 0,1, or one device.",
+        ),
+        (
+            "0,mps",
+            "device in --set is 0,mps, but several devices are GPUs by their numbers: give numbers such as 0,1, or one device.",
+        ),
+    ],
+)
+def test_several_devices_are_gpus_each_once(trainers: Trainers, device: str, text: str) -> None:
+    assert sentence(trainers, None, device=device) == text
+
+
+def test_a_trainer_that_knows_one_device_is_given_one(trainers: Trainers) -> None:
+    assert sentence(trainers, {"DEVICE": "0,1"}, trainer="other") == (
+        "device in DEVICE is 0,1, but the trainer other trains on one device: give cpu, or the number of one GPU such as 0."
+    )
+    assert run(trainers, None, trainer="other", device="cuda:1").values["device"] == "cuda:1"
+
+
 def test_images_are_reduced_to_imgsz_at_least_and_as_the_trainer_would(trainers: Trainers) -> None:
     assert sentence(trainers, None, resize=320) == (
         "resize in --set is 320, less than imgsz 640, so that images would be enlarged again: give at least 640, or leave it out."

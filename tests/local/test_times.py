@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from visionloop.components.train.times import Times
+from visionloop.training.devices import peak_gpu_bytes
 from visionloop.training.stopwatch import (
     COMPUTING,
     DOWNLOAD,
@@ -18,7 +19,7 @@ from visionloop.training.stopwatch import (
     Stopwatch,
     described,
 )
-from visionloop.training.supervision import channel, child
+from visionloop.training.supervision import channel
 
 
 class Clock:
@@ -161,9 +162,9 @@ def test_the_peak_of_the_gpus_memory_is_that_of_the_fullest(
         max_memory_allocated=lambda number: peaks[number],
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert child._peak_gpu_bytes() == told
+    assert peak_gpu_bytes() == told
 
 
 def test_without_torch_there_is_no_peak(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    assert child._peak_gpu_bytes() is None
+    assert peak_gpu_bytes() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visionloop.core.errors import InvalidConfig, SickMachine
-from visionloop.training.devices import choose_device, device_name
+from visionloop.training.devices import choose_device, device_count, device_name, first_device, idle_gpus
 
 H200 = ["NVIDIA H200"]
 
@@ -68,6 +68,11 @@ def test_the_device_that_is_chosen(
         ("0", [], None, InvalidConfig, "device is 0, but no GPU can be used on this machine"),
         ("1", H200, None, InvalidConfig, "device is 1, but 1 GPU can be used on this machine"),
         ("quantum", H200, None, InvalidConfig, "device is quantum, but"),
+        ("0,1", H200, None, InvalidConfig, "device is 0,1, but 1 GPU can be used on this machine"),
+        ("0,1", H200, "1", InvalidConfig, "device is 0,1, but this pod was given 1 GPU: raise the run's gpus"),
+        ("1,1", H200 * 2, None, InvalidConfig, "device is 1,1, which names a GPU twice"),
+        ("cpu,0", H200 * 2, None, InvalidConfig, "device is cpu,0, but several devices are GPUs by their numbers"),
+        ("auto,auto", H200 * 2, None, InvalidConfig, "device is auto,auto, but several devices are GPUs"),
     ],
 )
 def test_a_device_that_is_not_there(
@@ -77,3 +82,47 @@ def test_a_device_that_is_not_there(
     with pytest.raises(kind) as raised:
         choose_device(device, gpus, environment, reason="no driver")
     assert str(raised.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "first"),
+    [
+        (None, 1, None),
+        ("", 1, None),
+        ("cpu", 1, "cpu"),
+        (2, 1, "2"),
+        ("0,", 1, "0"),
+        ("cuda:2, 1", 2, "2"),
+        ("0,1,2", 3, "0"),
+    ],
+)
+def test_devices_are_counted_and_what_computes_on_one_takes_the_first(
+    device: object, count: int, first: str | None
+) -> None:
+    assert (device_count(device), first_device(device)) == (count, first)
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "told"),
+    [
+        (
+            None,
+            "2",
+            "this pod was given 2 GPUs, and the training computes on 1 GPU: give device=0,1 to use all of them.",
+        ),
+        (
+            "0,2",
+            "4",
+            "this pod was given 4 GPUs, and the training computes on 2 GPUs: give device=0,1,2,3 to use all of them.",
+        ),
+        ("cpu", "2", None),
+        ("0,1", "2", None),
+        (None, "1", None),
+        ("cpu", "1", None),
+        (None, "0", None),
+        (None, "", None),
+        (None, None, None),
+    ],
+)
+def test_gpus_of_a_pod_that_stay_idle_are_told(device: str | None, given: str | None, told: str | None) -> None:
+    assert idle_gpus(device, {} if given is None else {"VISIONLOOP_POD_GPUS": given}) == told

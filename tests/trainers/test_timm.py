@@ -115,7 +115,6 @@ def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dic
         ({"augment": False, "mixup_alpha": 0.2}, "augment is false, but mixup_alpha is 0.2"),
         ({"class_weights": "balanced"}, "class_weights is balanced, but mixup_alpha and cutmix_alpha blend"),
         ({"cache": "ram"}, "keeps no decoded images"),
-        ({"device": "0,1"}, "trains on one device"),
     ],
 )
 def test_settings_that_contradict_each_other(given: dict[str, Any], sentence: str) -> None:

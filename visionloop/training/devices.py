@@ -5,6 +5,7 @@ Pure functions: a trainer says which GPUs its library can use.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,54 @@ def device_name(device: object) -> str:
     """A device's canonical name: empty, ``cpu``, a GPU's number (``0``), several of them (``0,1``), or the word as it is."""
     words = [word.strip().removeprefix("cuda:") for word in str("" if device is None else device).lower().split(",")]
     return ",".join(_WORDS.get(word, word) for word in words if word)
+
+
+def device_count(device: object) -> int:
+    """How many devices the setting ``device`` names, separated by commas; 1 where it is empty."""
+    return len([word for word in device_name(device).split(",") if word]) or 1
+
+
+def check_devices(device: object, given: str = "device") -> None:
+    """Refuses several devices that are not GPUs by their numbers, each once.
+
+    Args:
+        device: The setting.
+        given: The setting and where it came from, in words.
+
+    Raises:
+        InvalidConfig: If they are not.
+    """
+    words = device_name(device).split(",")
+    if len(words) == 1:
+        return
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise InvalidConfig(
+            f"{given} is {device}, but several devices are GPUs by their numbers: give numbers such as 0,1, or one device."
+        )
+    if len({int(word) for word in words}) < len(words):
+        raise InvalidConfig(f"{given} is {device}, which names a GPU twice: give each GPU once.")
+
+
+def first_device(device: object) -> str | None:
+    """The first of the devices that are named, for what computes on one; None where none is."""
+    return device_name(device).split(",")[0] or None
+
+
+def idle_gpus(device: object, environment: Mapping[str, str]) -> str | None:
+    """The sentence about GPUs that this pod was given and a training does not use; None where there are none."""
+    given, used = _pod_gpus(environment) or 0, device_count(device)
+    if device_name(device) == CPU or given <= used:
+        return None
+    every = ",".join(map(str, range(given)))
+    return f"this pod was given {_count(given)}, and the training computes on {_count(used)}: give device={every} to use all of them."
+
+
+def peak_gpu_bytes() -> int | None:
+    """The most memory that tensors of this process took on a GPU so far; None where it used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return max(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count())) or None
 
 
 @dataclass(frozen=True)
@@ -52,6 +101,7 @@ def choose_device(
         SickMachine: If the pod was given GPUs, and the library can't use one that it needs.
         InvalidConfig: If a device is named that this process was not given, or that is not there.
     """
+    check_devices(device)
     name, given = device_name(device), _pod_gpus(environment)
     if name == CPU:
         return Device(CPU, "the CPU, as device says")

@@ -17,10 +17,10 @@ from visionloop.training.configuration.settings import (
     BASIC,
     IMGSZ_MULTIPLE,
     REQUIRED,
-    device_count,
     settings_of,
 )
 from visionloop.training.configuration.values import canonical_value, is_empty, shown
+from visionloop.training.devices import check_devices, device_count
 from visionloop.training.trainers import Advises, Setting, Trainer, Value
 from visionloop.training.weights import reference_kind
 
@@ -100,6 +100,7 @@ def resolve(
     sources = {name: sources.get(name, DEFAULT) for name in values}
     values["trainer"] = trainer_name
     _check_imgsz(values, sources)
+    _check_device(values, sources, trainer)
     _check_resize(values, sources, trainer, task)
     _settle_starting_weights(values, sources, trainer)
     _settle_metric_mode(values, sources)
@@ -288,6 +289,17 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
         raise InvalidConfig(
             f"imgsz must be multiple of {IMGSZ_MULTIPLE}, and imgsz in {origin.in_words(sources['imgsz'])} is {imgsz}: "
             f"give {below} or {imgsz // IMGSZ_MULTIPLE * IMGSZ_MULTIPLE + IMGSZ_MULTIPLE}."
+        )
+
+
+def _check_device(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
+    """Refuses several devices that are none or not GPUs, and a trainer that trains on one."""
+    device = values["device"]
+    given = f"device in {origin.in_words(sources['device'])}"
+    check_devices(device, given)
+    if device_count(device) > 1 and not getattr(trainer, "several_devices", False):
+        raise InvalidConfig(
+            f"{given} is {device}, but the trainer {trainer.name} trains on one device: give cpu, or the number of one GPU such as 0."
         )
 
 

@@ -30,7 +30,7 @@ BASIC: Mapping[str, Setting] = {
     "pretrained": Setting(bool, True, "false trains a bare model name from scratch, as its YAML name does"),
     "imgsz": Setting(int, 640, "side of the square input in pixels, a multiple of 32", minimum=32, maximum=8192),
     "epochs": Setting(int, 100, "passes over the training images", minimum=1, maximum=100_000),
-    "batch": Setting(int, 16, "images in a batch", minimum=1, maximum=65_536),
+    "batch": Setting(int, 16, "images in a batch, of all devices together", minimum=1, maximum=65_536),
     "lr0": Setting(float, 0.01, "learning rate at the start", minimum=1e-9, maximum=10.0),
     "optimizer": Setting(str, "SGD", "name of the optimizer"),
     "augment": Setting(bool, True, "false switches off the training augmentations that are not set one by one"),
@@ -48,7 +48,11 @@ BASIC: Mapping[str, Setting] = {
         str, "max", "whether a larger (max) or a smaller (min) primary metric is better", choices=("max", "min")
     ),
     "device": Setting(
-        str, None, "cpu, or a GPU's number; empty takes the GPU when there is one", optional=True, affects_result=False
+        str,
+        None,
+        "cpu, a GPU's number, or those of several, such as 0,1, whose number is in the key; empty takes the first GPU when there is one",
+        optional=True,
+        affects_result=False,
     ),
     # Each process that loads images draws random numbers of its own, so their number decides which images a batch is made of.
     "workers": Setting(int, 8, "processes that load images", minimum=0, maximum=512, default_in_key=False),
@@ -145,11 +149,6 @@ def describe(settings: Mapping[str, Setting]) -> list[Description]:
         )
         for name, setting in settings.items()
     ]
-
-
-def device_count(device: Value) -> int:
-    """How many devices the setting ``device`` names, separated by commas; 1 where it is empty."""
-    return len([part for part in str(device or "").split(",") if part.strip()]) or 1
 
 
 def _in_key(setting: Setting) -> str:

@@ -94,6 +94,8 @@ def attributes(declared: Declared) -> None:
         not isinstance(variables, str) and all(isinstance(name, str) for name in variables),
         f'environment is {variables!r}: give a tuple of names, such as ("EXAMPLE_*",).',
     )
+    several = getattr(trainer, "several_devices", False)
+    require(type(several) is bool, f"several_devices is {several!r}: give True or False.")
 
 
 @GENERAL.add

@@ -56,8 +56,12 @@ _WORKER = ("DataLoader worker", "Pin memory thread exited")
 Further = Callable[[BaseException], VisionloopError | None]
 
 
+def nothing_further(error: BaseException) -> None:
+    """Recognises no exception."""
+
+
 @contextmanager
-def translated(batch: int, imgsz: int, further: Further = lambda error: None) -> Iterator[None]:
+def translated(batch: int, imgsz: int, further: Further = nothing_further) -> Iterator[None]:
     """Raises exceptions of its body as the error with the matching remedy; unrecognised ones pass unchanged.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from visionloop.training.pytorch.ranks import ALONE, Place, place
 from visionloop.training.pytorch.seeding import seed, seed_of
 
 
@@ -19,35 +20,45 @@ def parts(total: int, largest: int) -> list[int]:
 
     A batch of one image would have no variance for a batch normalisation, and a last one left out would be images left out.
     """
-    count = -(-total // largest)
+    return shares(total, -(-total // largest))
+
+
+def shares(total: int, count: int) -> list[int]:
+    """Sizes of ``count`` parts, as equal as can be; some are 0 where there are fewer images than parts."""
     return [total // count + (number < total % count) for number in range(count)]
 
 
 class BatchOrder(Sampler[list[int]]):
-    """The indices of each batch of an epoch.
+    """The indices of this process's share of each batch of an epoch, but for those without an image.
 
     Attributes:
         epoch: The epoch, 1-based; decides the order.
         steps: For each optimizer step the sizes of its batches: one, or several where less fits into memory at once.
     """
 
-    def __init__(self, images: int, effective: int, batch: int, seed: int) -> None:
-        """``effective`` images make a step, in batches of at most ``batch``."""
-        self.images, self.seed, self.epoch = images, seed, 1
+    def __init__(self, images: int, effective: int, batch: int, seed: int, place: Place = ALONE) -> None:
+        """``effective`` images make a step, in batches of at most ``batch``, which the processes of a training share."""
+        self.images, self.seed, self.epoch, self._place = images, seed, 1, place
         self.steps = [parts(size, batch) for size in parts(images, effective)]
 
+    def share(self, size: int) -> int:
+        """How many images of a batch of this size are this process's."""
+        return shares(size, self._place.world)[self._place.rank]
+
     def __len__(self) -> int:
-        """The number of batches of an epoch."""
-        return sum(map(len, self.steps))
+        """The number of what it gives."""
+        return sum(self.share(size) > 0 for sizes in self.steps for size in sizes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The indices of each batch."""
+        """The indices of each share: those of the processes follow each other, as smaller batches would on one device."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(self.images, generator=generator).tolist()
         start = 0
         for sizes in self.steps:
             for size in sizes:
-                yield order[start : start + size]
+                first = start + sum(shares(size, self._place.world)[: self._place.rank])
+                if own := order[first : first + self.share(size)]:
+                    yield own
                 start += size
 
 
@@ -69,7 +80,7 @@ class Seeded(Dataset[Any]):
 
 
 class TrainingBatches:
-    """The batches of each epoch."""
+    """The batches of each epoch, or this process's share of them."""
 
     def __init__(
         self,
@@ -95,7 +106,7 @@ class TrainingBatches:
             pinned: Whether batches lie in memory from which a GPU can read.
             collate: Makes a batch of samples.
         """
-        self._order = BatchOrder(images, effective, batch, seed)
+        self._order = BatchOrder(images, effective, batch, seed, place())
         self._samples = Seeded(samples, seed)
         self._loader = DataLoader(
             self._samples, batch_sampler=self._order, num_workers=workers, pin_memory=pinned, collate_fn=collate
@@ -106,11 +117,15 @@ class TrainingBatches:
         """For each optimizer step of an epoch the sizes of its batches."""
         return self._order.steps
 
+    def share(self, size: int) -> int:
+        """How many images of a batch of this size are this process's."""
+        return self._order.share(size)
+
     def __len__(self) -> int:
         """The number of batches of an epoch."""
-        return len(self._order)
+        return sum(map(len, self.steps))
 
     def of(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch, 1-based."""
+        """This process's share of each batch of an epoch, 1-based, but for those without an image."""
         self._order.epoch = self._samples.epoch = epoch
         return iter(self._loader)

@@ -4,6 +4,9 @@ Random numbers depend on the seed, the epoch and the batch or image that they ar
 over an epoch's end, and the learning rate follows from the number of the step. So a training that is resumed after an epoch
 continues exactly like one that was never interrupted, whatever the number of processes that load images.
 
+On several devices each process runs the loop on its share of every batch, and the gradients are summed once a step: the shares are
+what smaller batches would be on one device. The first process alone validates, averages, reports and writes checkpoints.
+
 Importing this module imports torch, so it is imported where a training starts.
 """
 
@@ -21,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch import checkpoint as checkpoints
+from visionloop.training.pytorch import ranks
 from visionloop.training.pytorch.best import Best
 from visionloop.training.pytorch.loading import TrainingBatches
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
@@ -106,6 +110,7 @@ class Loop:
         self.job, self.learner, self.listener, self.device = job, learner, listener, device
         self.history: list[dict[str, Any]] = []
         self.checkpoint: Path | None = None
+        self._place = ranks.place()
         config = job.config
         self._seed, self._epochs = int(config.get("seed", 0)), int(config["epochs"])
         self._optimizer = optimizer_of(self.learner.model, config)
@@ -114,7 +119,8 @@ class Loop:
         mixed = bool(config.get("amp")) and self.device.type == "cuda"
         self._autocast = torch.autocast(self.device.type, torch.float16, enabled=mixed)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=mixed)
-        decay = float(config["model_ema_decay"]) if config.get("model_ema") else None
+        averages = config.get("model_ema") and self._place.rank == 0
+        decay = float(config["model_ema_decay"]) if averages else None
         self._averaged = Averaged(self.learner.model, decay)
         self._best = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._best_model: Mapping[str, Tensor] = {}
@@ -144,7 +150,7 @@ class Loop:
         self._first = int(state["epoch"]) + 1
 
     def run(self) -> Path:
-        """Trains to the end and returns the last epoch's checkpoint.
+        """Trains to the end and returns the last epoch's checkpoint, which the first process wrote.
 
         Raises:
             InvalidConfig: If the training diverged; the last finite checkpoint was reported before.
@@ -152,16 +158,20 @@ class Loop:
         if not self.learner.measures:
             LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
         for epoch in range(self._first, self._epochs + 1):
+            ranks.begin_alike(self.learner.model)
             losses = self._train(epoch)
-            metrics = self._validate(epoch)
-            if self._report(epoch, losses, metrics):
+            previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
+            ends = self._place.rank == 0 and self._report(epoch, losses, self._validate(epoch), self.checkpoint)
+            if self._place.rank == 0 and previous:
+                previous.unlink(missing_ok=True)
+            if ranks.told(ends):
                 break
         if self.checkpoint is None:
             raise InvalidReceipt(f"{self.job.checkpoint}: there is no epoch left to train: remove the checkpoint.")
         return self.checkpoint
 
     def _train(self, epoch: int) -> dict[str, float]:
-        """Trains an epoch; returns the mean of each part of the loss."""
+        """Trains an epoch; returns the mean of each part of the loss, over the images of all processes."""
         model, train = self.learner.model, self.learner.train
         model.train()
         totals: dict[str, Tensor] = {}
@@ -170,28 +180,43 @@ class Loop:
         for number, sizes in enumerate(train.steps):
             self._rates.set(self._optimizer, (epoch - 1) * len(train.steps) + number)
             for size in sizes:
-                batch = next(batches)
+                share = train.share(size)
+                batch = next(batches) if share else None
                 self._watch.lap(LOADING)
-                seed(self._seed, epoch, "batch", done)
-                with self._autocast:
-                    losses = self.learner.losses(batch)
-                    loss = torch.stack(list(losses.values())).sum()
-                if not torch.isfinite(loss):
-                    self._diverged(epoch)
-                self._scaler.scale(loss * (size / sum(sizes))).backward()  # type: ignore[no-untyped-call]
+                seed(self._seed, epoch, "batch", done * self._place.world + self._place.rank)
+                losses = self._gradients(epoch, batch, share / sum(sizes)) if share else self._nothing()
                 for name, value in losses.items():
-                    totals[name] = (
-                        totals.get(name, torch.zeros((), device=value.device)) + value.detach().float() * size
-                    )
-                images, done = images + size, done + 1
+                    totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * share
+                images, done = images + share, done + 1
                 self.listener.batch(epoch, done, self._batches)
                 self._watch.begin()
                 self._watch.lap(COMPUTING)
             self._step()
             self._watch.lap(COMPUTING)
-        return {name: float(value) / images for name, value in totals.items()}
+        whole, *others = ranks.gathered((images, {name: float(value) for name, value in totals.items()}))
+        images, sums = whole
+        for more, further in others:
+            images += more
+            sums |= {name: sums.get(name, 0.0) + value for name, value in further.items()}
+        return {name: value / images for name, value in sums.items()}
+
+    def _gradients(self, epoch: int, batch: Any, weight: float) -> dict[str, Tensor]:
+        """Adds a batch's gradients, by its share of the step's images; returns the parts of its loss."""
+        with self._autocast:
+            losses = self.learner.losses(batch)
+            loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            self._diverged(epoch)
+        self._scaler.scale(loss * weight).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach().float() for name, value in losses.items()}
+
+    def _nothing(self) -> dict[str, Tensor]:
+        """What a process without an image of a batch does, and the parts of its loss."""
+        self._scaler.scale(torch.zeros((), device=self.device))  # it makes a step only once it has scaled a loss
+        return {}
 
     def _step(self) -> None:
+        ranks.sum_gradients(self.learner.model.parameters())
         if self._clip:
             self._scaler.unscale_(self._optimizer)
             torch.nn.utils.clip_grad_norm_(self.learner.model.parameters(), self._clip)
@@ -213,7 +238,7 @@ class Loop:
         self._watch.lap(VALIDATING)
         return metrics
 
-    def _report(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float]) -> bool:
+    def _report(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float], file: Path) -> bool:
         """Writes and reports an epoch's checkpoint; returns whether the training ends."""
         name = str(self.job.config["primary_metric"])
         if any(not math.isfinite(value) for value in metrics.values()):
@@ -225,22 +250,19 @@ class Loop:
         parts = losses if len(losses) > 1 else {}
         train_metrics = {"loss": sum(losses.values()), **parts, "lr": rate}
         self.history.append({"epoch": epoch, "train_metrics": train_metrics, "val_metrics": dict(metrics)})
-        previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
-        checkpoints.write(self._state(epoch, stop), self.checkpoint)
+        checkpoints.write(self._state(epoch, stop), file)
         go_on = self.listener.epoch(
             EpochReport(
                 epoch=epoch,
                 train_metrics=train_metrics,
                 val_metrics=metrics,
-                checkpoint=self.checkpoint,
+                checkpoint=file,
                 best_epoch=self._best.epoch,
                 best_value=self._best.value,
                 stopping=stop,
                 seconds=self._watch.epoch(),
             )
         )
-        if previous:
-            previous.unlink(missing_ok=True)
         return stop or not go_on
 
     def _state(self, epoch: int, finished: bool) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.settings import BASIC
 from visionloop.training.configuration.values import shown
-from visionloop.training.devices import device_name
 from visionloop.training.pytorch.optimizers import OPTIMIZERS
 from visionloop.training.trainers import Setting
 
@@ -50,7 +49,7 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
     """Spells the optimizer's name as torch does.
 
     Raises:
-        InvalidConfig: If decoded images are to be kept, or several devices are named, which the loop does not.
+        InvalidConfig: If decoded images are to be kept, which the loop does not.
     """
     values = dict(values)
     if "optimizer" in values:
@@ -59,10 +58,6 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
     if str(values.get("cache") or "false").strip().lower() != "false":
         raise InvalidConfig(
             f"cache is {shown(values['cache'])}, but this trainer keeps no decoded images: leave cache out."
-        )
-    if "," in device_name(values.get("device")):
-        raise InvalidConfig(
-            f"device is {shown(values['device'])}, but this trainer trains on one device: give cpu, or the number of one GPU such as 0."
         )
     return values
 

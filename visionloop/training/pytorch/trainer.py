@@ -29,6 +29,7 @@ class LoopTrainer(ABC):
     """
 
     protocol = PROTOCOL
+    several_devices = True
     packages: tuple[str, ...]
 
     @abstractmethod

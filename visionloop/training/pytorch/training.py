@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.core.logs import LOGGER
-from visionloop.training.pytorch import checkpoint, models
+from visionloop.training.devices import device_name
+from visionloop.training.pytorch import checkpoint, distributed, models
 from visionloop.training.pytorch.device import resolve_device
-from visionloop.training.pytorch.failures import Further, translated
+from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.pytorch.history import plot_history
 from visionloop.training.pytorch.seeding import seed
 from visionloop.training.pytorch.workers import available_cpus, free_shared_memory, usable_workers
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
     from visionloop.training.pytorch.loop import Learner
+
+    MakesLearner = Callable[[TrainingJob, torch.device, Listener], Learner]
 
 #: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise: their number decides the order of a sum's terms, and so
 #: a result's last bits.
@@ -36,21 +41,28 @@ def set_threads() -> None:
 
 def torch_device(device: object) -> torch.device:
     """The device of the setting ``device``, in torch's words, with its threads set. Raises as `resolve_device`."""
-    import torch
-
     chosen = resolve_device(device)
     LOGGER.info("computing on %s", chosen.words)
+    return _prepared(chosen.name)
+
+
+def _prepared(name: str) -> torch.device:
+    import torch
+
     set_threads()
-    return torch.device(f"cuda:{chosen.name}" if chosen.name.isdecimal() else chosen.name)
+    return torch.device(f"cuda:{name}" if name.isdecimal() else name)
 
 
 def loading_workers(job: TrainingJob) -> int:
     """How many processes load the images of a job, limited by this process's share of the machine."""
+    from visionloop.training.pytorch.ranks import place
+
+    # The processes of a training share the CPUs; together they load a batch at a time.
     workers, reason = usable_workers(
         int(job.config.get("workers", 0)),
         job.batch,
         int(job.config["imgsz"]),
-        available_cpus(),
+        max(1, available_cpus() // place().world),
         free_shared_memory(),
     )
     if reason:
@@ -61,8 +73,8 @@ def loading_workers(job: TrainingJob) -> int:
 def train(
     job: TrainingJob,
     listener: Listener,
-    learner: Callable[[TrainingJob, torch.device, Listener], Learner],
-    further: Further = lambda error: None,
+    learner: MakesLearner,
+    further: Further = nothing_further,
 ) -> TrainingResult:
     """Trains a job, or only finalises it if its checkpoint is from a finished training.
 
@@ -72,8 +84,8 @@ def train(
     Args:
         job: The training's inputs.
         listener: Receives batches and epochs, and may stop the training after an epoch.
-        learner: Makes the model and its data, on a device, and reports the images.
-        further: Recognises what the library itself raises.
+        learner: Makes the model and its data, on a device, and reports the images; for several devices a function of a module.
+        further: Recognises what the library itself raises; for several devices a function of a module.
 
     Raises:
         OutOfMemory: If the GPU's memory is used up.
@@ -85,7 +97,12 @@ def train(
         state = checkpoint.read(job.checkpoint) if job.checkpoint else None
         last = job.checkpoint
         if last is None or state is None or not is_finished(state, job):
-            last = _run(job, listener, learner, state)
+            names = device_name(job.config.get("device")).split(",")
+            if len(names) > 1:
+                LOGGER.info("computing on %s", resolve_device(job.config["device"]).words)
+                last = train_on(names, job, listener, learner, further)
+            else:
+                last = _run(job, listener, learner, state, torch_device(job.config.get("device")))
         return finalise(last, job)
 
 
@@ -94,17 +111,48 @@ def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
     return bool(state["finished"]) or state["epoch"] >= int(job.config["epochs"])
 
 
+def train_on(
+    devices: Sequence[str],
+    job: TrainingJob,
+    listener: Listener,
+    learner: MakesLearner,
+    further: Further = nothing_further,
+) -> Path:
+    """Trains a job to its end in a process for each device and returns the last epoch's checkpoint; see `train`."""
+    program = functools.partial(_rank, tuple(devices), learner, further)
+    return distributed.run(program, job, listener, len(devices))
+
+
+def _rank(
+    devices: Sequence[str],
+    learner: MakesLearner,
+    further: Further,
+    job: TrainingJob,
+    listener: Listener,
+    seat: distributed.Seat,
+) -> Path:
+    """What the process of one of several devices runs."""
+    from visionloop.training.pytorch import ranks
+
+    with translated(job.batch, int(job.config["imgsz"]), further):
+        own = replace(job, config={**job.config, "device": devices[seat.rank]})
+        device = _prepared(devices[seat.rank])
+        ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, device)
+        state = checkpoint.read(job.checkpoint) if job.checkpoint else None
+        return _run(own, listener, learner, state, device)
+
+
 def _run(
     job: TrainingJob,
     listener: Listener,
-    learner: Callable[[TrainingJob, torch.device, Listener], Learner],
+    learner: MakesLearner,
     state: Mapping[str, Any] | None,
+    device: torch.device,
 ) -> Path:
     import torch
 
     from visionloop.training.pytorch.loop import Loop
 
-    device = torch_device(job.config.get("device"))
     # Where there is no deterministic algorithm, torch warns and takes the other one.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(bool(job.config.get("deterministic", True)), warn_only=True)

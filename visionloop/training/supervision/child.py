@@ -18,7 +18,7 @@ from visionloop.core.logs import LOGGER, configure
 from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.training import catalog
-from visionloop.training.devices import CPU, device_name
+from visionloop.training.devices import CPU, device_name, peak_gpu_bytes
 from visionloop.training.supervision import channel
 from visionloop.training.trainers import EpochReport, TrainingJob
 
@@ -92,7 +92,7 @@ class ChannelListener:
                 best_value=report.best_value,
                 stopping=report.stopping,
                 seconds=dict(report.seconds),
-                peak_gpu_bytes=_peak_gpu_bytes(),
+                peak_gpu_bytes=report.peak_gpu_bytes or peak_gpu_bytes(),
             )
         )
         answer = next(self._answers, None)
@@ -163,14 +163,6 @@ def failure(error: BaseException, trainer: str) -> channel.Failed:
 def _below(roots: Iterable[str], path: str) -> str:
     """A path relative to the one of the folders that it lies in."""
     return next((path.removeprefix(root) for root in roots if path.startswith(root)), path)
-
-
-def _peak_gpu_bytes() -> int | None:
-    """The most memory that tensors of this process took on a GPU so far; None where it used none."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return None
-    return max(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count())) or None
 
 
 def _devices(device: object) -> list[str]:

@@ -81,7 +81,7 @@ def supervise(
     if failed is not None:
         raise _reported_error(failed)
     if done is None or code != 0:
-        raise _ended(code)
+        raise ended(code)
     return done
 
 
@@ -115,8 +115,8 @@ def _reported_error(failed: channel.Failed) -> Exception:
     return error
 
 
-def _ended(code: int) -> Exception:
-    """Returns the error of a child that ended without a message."""
+def ended(code: int) -> Exception:
+    """Returns the error of a process that trained and ended without a message, by its code as `subprocess` has it."""
     if code == -signal.SIGKILL:
         return Killed(
             "The training process was killed (SIGKILL), mostly for want of memory; give it more, or lower batch or workers."

@@ -86,6 +86,7 @@ class EpochReport:
     latest epoch is the best, in either mode, and ``val_metrics`` lacks it: a 0 would be a measurement. ``stopping`` means that the trainer ends
     after this epoch (all done, or early stopping). ``seconds`` says what the epoch's time went into, ``loading``, ``computing`` and
     ``validating`` (`visionloop.training.stopwatch`), from the end of the first batch of the process on; a trainer may leave it out.
+    ``peak_gpu_bytes`` is the most memory that was used on a GPU, where other processes than the trainer's own compute.
     """
 
     epoch: int
@@ -96,6 +97,7 @@ class EpochReport:
     best_value: float
     stopping: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_gpu_bytes: int | None = None
 
 
 class Listener(Protocol):
@@ -263,6 +265,9 @@ class Trainer(Protocol):
 
     A trainer may have ``label_files`` False: it reads labels with ``visionloop.data.view``, so that they are not unpacked into a
     file for each image, which takes a minute for a million.
+
+    A trainer may have ``several_devices`` True: it trains on all GPUs of one machine that the setting ``device`` names (``0,1``), with
+    ``job.batch`` divided among them; without it such a device is refused.
 
     A trainer may have ``weights_files``: its starting weights may then be a folder. For each file of such a folder it gives the names
     that the file may have, of which the first that is there counts: ``(("config.json",), ("model.safetensors", "model.bin"))``. The

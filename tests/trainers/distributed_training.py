@@ -1,0 +1,153 @@
+"""A small model that learns from numbers, for trainings in several processes; it is imported in each of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from visionloop.core.errors import InvalidDataset
+from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.ranks import place
+from visionloop.training.pytorch.settings import OPTIMIZATION
+from visionloop.training.pytorch.training import loading_workers
+from visionloop.training.trainers import EpochReport, Listener, TrainingJob
+
+#: The settings of a training without a moving average, whose weights are then the model's own.
+SETTINGS = {name: setting.default for name, setting in OPTIMIZATION.items()} | {
+    "model": "numbers",
+    "epochs": 2,
+    "batch": 8,
+    "imgsz": 32,
+    "seed": 1,
+    "workers": 0,
+    "device": "cpu",
+    "lr0": 0.05,
+    "patience": 0,
+    "primary_metric": "val_loss",
+    "primary_metric_mode": "min",
+    "model_ema": False,
+    "fails": "",
+    "normalised": False,
+    "dropout": 0.2,
+}
+
+
+class Numbers(Dataset[Any]):
+    """Points in a plane, moved a little by random numbers, and their product."""
+
+    def __init__(self, count: int) -> None:
+        self.points = torch.linspace(-1, 1, 2 * count).reshape(2, count).T
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        point = self.points[index] + 0.01 * torch.randn(2)
+        return point, point.prod()
+
+
+class Model(nn.Module):
+    """Two layers with dropout between; ``unused`` is never asked for, and ``rare`` on the first of several processes alone."""
+
+    def __init__(self, normalised: bool, dropout: float) -> None:
+        super().__init__()
+        norm = nn.BatchNorm1d(16) if normalised else nn.Identity()
+        self.layers = nn.Sequential(nn.Linear(2, 16), norm, nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 1))
+        self.unused, self.rare = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.register_buffer("flags", torch.tensor([True, False]))
+
+    def forward(self, points: Tensor) -> Tensor:
+        result: Tensor = self.layers(points)[:, 0]
+        return result + self.rare(points[:, :1])[:, 0] if float(points.detach().sum()) > 0 else result
+
+
+class Learner:
+    """What the loop trains."""
+
+    measures = True
+
+    def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
+        self._job, self._device = job, device
+        self.model: nn.Module = Model(bool(job.config["normalised"]), float(job.config["dropout"])).to(device)
+        samples, self._val = Numbers(int(job.config.get("images", 21))), Numbers(6)
+        listener.images("train", [f"{number}.png" for number in range(len(samples.points))])
+        self.train = TrainingBatches(
+            samples,
+            images=len(samples.points),
+            effective=int(job.config["batch"]),
+            batch=job.batch,
+            seed=int(job.config["seed"]),
+            workers=loading_workers(job),
+            pinned=False,
+        )
+        self.validation_batches = 1
+        self._steps = 0
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The squared error, or what ``fails`` asks for at the second batch of rank 1."""
+        self._steps += 1
+        if self._steps == 2 and place().rank == 1:
+            _fail(str(self._job.config["fails"]))
+        points, products = (values.to(self._device) for values in batch)
+        return {"loss": ((self.model(points) - products) ** 2).mean()}
+
+    def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """The squared error on val."""
+        assert place().rank == 0
+        points = self._val.points.to(self._device)
+        on_batch(1)
+        return {"val_loss": float(((model(points) - points.prod(1)) ** 2).mean())}
+
+    def description(self) -> dict[str, Any]:
+        """What a model file says of the model."""
+        return {"classes": ["number"]}
+
+
+def _fail(how: str) -> None:
+    match how:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "data":
+            raise InvalidDataset("The picture 3.png is torn; replace it.")
+        case "memory":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        case "defect":
+            raise KeyError("unknown")
+
+
+class Heard:
+    """Keeps what is reported, and each checkpoint beside the work folder; stops after an epoch, or ends its own process."""
+
+    def __init__(self, store: Path, stop_after: int = 0, kill_after: int = 0) -> None:
+        self.store, self.stop_after, self.kill_after = store, stop_after, kill_after
+        self.reports: list[EpochReport] = []
+        self.batches: list[tuple[int, int, int]] = []
+        self.used: dict[str, list[str]] = {}
+        store.mkdir(parents=True, exist_ok=True)
+
+    def batch(self, epoch: int, batch: int, batches: int) -> None:
+        """Keeps the numbers."""
+        self.batches.append((epoch, batch, batches))
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Keeps the names."""
+        self.used[split] = sorted(Path(path).name for path in paths)
+
+    def epoch(self, report: EpochReport) -> bool:
+        """Keeps the checkpoint."""
+        self.reports.append(report)
+        (self.store / f"epoch_{report.epoch}.pt").write_bytes(report.checkpoint.read_bytes())
+        if report.epoch == self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return report.epoch != self.stop_after
+
+
+def job(work: Path, checkpoint: Path | None = None, batch: int | None = None, **changes: Any) -> TrainingJob:
+    """A training of the small model; ``batch`` is the job's, all else is configuration."""
+    config = SETTINGS | changes
+    work.mkdir(parents=True)
+    return TrainingJob("detection", work, ("number",), config, None, work, checkpoint, batch or config["batch"])

@@ -1,0 +1,216 @@
+"""Trainings on several devices: two processes on the CPU do what two GPUs would."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import distributed_training as small
+import psutil
+import pytest
+import rank_programs
+import torch
+from distributed_training import Heard, Learner, job
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionloop.core.errors import InvalidConfig, InvalidDataset, Killed, OutOfMemory
+from visionloop.training.pytorch import checkpoint, distributed
+from visionloop.training.pytorch.loading import BatchOrder
+from visionloop.training.pytorch.ranks import Place
+from visionloop.training.pytorch.training import finalise, train, train_on
+from visionloop.training.trainers import TrainingResult
+
+TWO = ("cpu", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks find what they run by its module."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(small.__file__).parent))
+
+
+def trained(folder: Path, listener: Heard, **changes: Any) -> TrainingResult:
+    """A training in two processes."""
+    wanted = job(folder / "work", **changes)
+    return finalise(train_on(TWO, wanted, listener, Learner), wanted)
+
+
+def children() -> list[str]:
+    return [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+
+
+# How processes are started, heard and ended
+
+
+def test_ranks_know_their_numbers_and_the_first_alone_is_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("visionloop"), "propagate", True)
+    listener, wanted = Heard(tmp_path / "store"), job(tmp_path / "work")
+    assert distributed.run(rank_programs.variables, wanted, listener, 3) == wanted.work / "0.txt"
+    assert [(wanted.work / f"{rank}.txt").read_text() for rank in range(3)] == ["0 0 3", "1 1 3", "2 2 3"]
+    assert listener.used == {"val": ["0.png"]}
+    assert [record.getMessage() for record in caplog.records] == ["rank 0 speaks"]
+    assert children() == []
+
+
+def test_the_listener_stops_all_ranks(tmp_path: Path) -> None:
+    listener, wanted = Heard(tmp_path / "store", stop_after=3), job(tmp_path / "work")
+    assert distributed.run(rank_programs.until_stopped, wanted, listener, 2) == wanted.work / "3.pt"
+    assert [report.epoch for report in listener.reports] == [1, 2, 3]
+    assert listener.batches == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "text"),
+    [
+        ("killed", Killed, r"The training process was killed \(SIGKILL\)"),
+        ("told", Killed, r"The training process was killed \(SIGKILL\)"),
+        ("data", InvalidDataset, "The picture 3.png is torn; replace it."),
+        ("defect", KeyError, "unknown"),
+        ("strange", RuntimeError, "Strange: "),
+    ],
+)
+def test_the_rank_that_is_the_cause_ends_all(tmp_path: Path, how: str, kind: type[Exception], text: str) -> None:
+    wanted = job(tmp_path / "work")
+    with pytest.raises(kind, match=text) as raised:
+        distributed.run(functools.partial(rank_programs.one_ends, how), wanted, Heard(tmp_path / "store"), 2)
+    if kind in (KeyError, RuntimeError):
+        assert "rank_programs.py" in str(raised.value.__cause__)
+    rank, child = (int(pid) for pid in (wanted.work / "pids").read_text().split())
+    assert not _lives(rank)
+    if how == "told":  # this rank ended by itself and left its child behind
+        psutil.Process(child).kill()
+    while _lives(child):
+        time.sleep(0.01)
+
+
+def test_an_error_of_the_listener_ends_all_ranks(tmp_path: Path) -> None:
+    class Broken(Heard):
+        def batch(self, epoch: int, batch: int, batches: int) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        distributed.run(rank_programs.until_stopped, job(tmp_path / "work"), Broken(tmp_path / "store"), 2)
+    assert children() == []
+
+
+def test_no_rank_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    start = "import sys, rank_programs; rank_programs.main(sys.argv[1])"
+    process = subprocess.Popen([sys.executable, "-c", start, str(tmp_path)])
+    files = [tmp_path / f"{rank}.pid" for rank in range(2)]
+    while not all(file.exists() and file.read_text() for file in files):
+        assert process.poll() is None
+        time.sleep(0.01)
+    pids = [int(file.read_text()) for file in files]
+    process.kill()
+    process.wait()
+    while any(_lives(pid) for pid in pids):
+        time.sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+# The loop
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 40), st.integers(1, 5))
+def test_the_ranks_share_each_batch_and_no_image_comes_twice(
+    images: int, effective: int, batch: int, world: int
+) -> None:
+    whole = BatchOrder(images, effective, batch, 0)
+    ranks = [BatchOrder(images, effective, batch, 0, Place(rank, world)) for rank in range(world)]
+    given_out = [iter(rank) for rank in ranks]
+    sizes = chain(*whole.steps)
+    for indices, size in zip(whole, sizes, strict=True):
+        shares = [next(given) if rank.share(size) else [] for rank, given in zip(ranks, given_out, strict=True)]
+        assert list(chain(*shares)) == indices
+        assert [len(share) for share in shares] == [rank.share(size) for rank in ranks]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert [next(given, None) for given in given_out] == [None] * world
+    assert [len(rank) for rank in ranks] == [len(list(rank)) for rank in ranks]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = checkpoint.read(path)["model"]
+    return state
+
+
+def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path) -> None:
+    one, two = Heard(tmp_path / "one"), Heard(tmp_path / "two")
+    alone = train(job(tmp_path / "alone", batch=4), one, Learner)
+    together = trained(tmp_path / "together", two)
+    for epoch in (1, 2):
+        expected, found = (weights(heard.store / f"epoch_{epoch}.pt") for heard in (one, two))
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
+    for report, other in zip(one.reports, two.reports, strict=True):
+        assert report.train_metrics == pytest.approx(other.train_metrics)
+        assert report.val_metrics == pytest.approx(other.val_metrics)
+    assert (together.epochs, together.best_epoch, together.batch) == (2, alone.best_epoch, 8)
+    assert two.used == one.used
+    # 21 images are three steps, and a batch of the validation.
+    assert two.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    assert children() == []
+
+
+@pytest.mark.matrix
+def test_a_batch_smaller_than_the_devices_trains_as_on_one(tmp_path: Path) -> None:
+    one, two = Heard(tmp_path / "one"), Heard(tmp_path / "two")
+    few: dict[str, Any] = {"batch": 1, "images": 3, "dropout": 0.0}
+    train(job(tmp_path / "alone", **few), one, Learner)
+    trained(tmp_path / "together", two, **few)
+    for name, value in weights(one.store / "epoch_2.pt").items():
+        torch.testing.assert_close(weights(two.store / "epoch_2.pt")[name], value)
+
+
+@pytest.mark.matrix
+def test_a_training_that_was_killed_ends_in_equal_bytes(tmp_path: Path) -> None:
+    """With normalisations, whose statistics differ between the processes, and a moving average."""
+    wanted: dict[str, Any] = {"epochs": 3, "normalised": True, "model_ema": True}
+    whole = trained(tmp_path / "whole", Heard(tmp_path / "1"), **wanted)
+    stopped = trained(tmp_path / "stopped", Heard(tmp_path / "2", stop_after=1), **wanted)
+    assert stopped.epochs == 1
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", Heard(tmp_path / "3"), fails="killed", **wanted)
+    listener = Heard(tmp_path / "4")
+    resumed = trained(tmp_path / "resumed", listener, checkpoint=tmp_path / "2" / "epoch_1.pt", **wanted)
+    assert [report.epoch for report in listener.reports] == [2, 3]
+    assert resumed.best.read_bytes() == whole.best.read_bytes()
+    assert resumed.last.read_bytes() == whole.last.read_bytes()
+    assert list(resumed.history) == list(whole.history)
+    assert children() == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("how", "kind", "text"),
+    [
+        ("killed", Killed, "was killed"),
+        ("data", InvalidDataset, "The picture 3.png is torn"),
+        ("memory", OutOfMemory, "CUDA out of memory. Try reducing batch size: batch is 8"),
+        ("defect", KeyError, "unknown"),
+    ],
+)
+def test_a_rank_that_fails_ends_the_training_with_its_own_error(
+    tmp_path: Path, how: str, kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        trained(tmp_path, Heard(tmp_path / "store"), fails=how, workers=1)
+    assert children() == []
+
+
+def test_the_cpu_is_no_several_devices(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="device is cpu,cpu, but several devices are GPUs by their numbers"):
+        train(job(tmp_path / "work", device="cpu,cpu"), Heard(tmp_path / "store"), Learner)
+    assert children() == []
