@@ -20,16 +20,16 @@ LOGGER = logging.getLogger("visionloop")
 def variables(job: TrainingJob, listener: Listener, seat: Seat) -> Path:
     """Writes what a library is told of its rank."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    (job.work / f"{seat.rank}.txt").write_text(" ".join(os.environ[name] for name in names))
+    (job.dataset / f"{seat.rank}.txt").write_text(" ".join(os.environ[name] for name in names))
     LOGGER.warning("rank %d speaks", seat.rank)
     listener.images("val", [f"{seat.rank}.png"])
-    return job.work / f"{seat.rank}.txt"
+    return job.dataset / f"{seat.rank}.txt"
 
 
 def until_stopped(job: TrainingJob, listener: Listener, seat: Seat) -> Path:
     """Reports epochs until it is told to stop."""
     for epoch in range(1, 100):
-        checkpoint = job.work / f"{epoch}.pt"
+        checkpoint = job.dataset / f"{epoch}.pt"
         checkpoint.touch()
         listener.batch(epoch, 1, 1)
         if not listener.epoch(EpochReport(epoch, {}, {"mAP50": 0.5}, checkpoint, 1, 0.5)) or seat.rank:
@@ -41,11 +41,11 @@ def one_ends(how: str, job: TrainingJob, listener: Listener, seat: Seat) -> Path
     """Rank 1 ends as it is told; rank 0 has a child, and waits for ever or learns that a rank has gone."""
     if seat.rank == 0:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        (job.work / "pids").write_text(f"{os.getpid()} {child.pid}")
+        (job.dataset / "pids").write_text(f"{os.getpid()} {child.pid}")
         if how == "told":
             raise RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:1")
         time.sleep(600)
-    while not (job.work / "pids").exists():
+    while not (job.dataset / "pids").exists():
         time.sleep(0.01)
     match how:
         case "killed" | "told":
@@ -56,7 +56,7 @@ def one_ends(how: str, job: TrainingJob, listener: Listener, seat: Seat) -> Path
             raise Strange(open(os.devnull))  # noqa: SIM115
         case _:
             raise KeyError("unknown")
-    return job.work
+    return job.dataset
 
 
 class Strange(Exception):
@@ -73,9 +73,9 @@ def main(work: str) -> None:
 
 def for_ever(job: TrainingJob, listener: Listener, seat: Seat) -> Path:
     """Says its process's id and waits."""
-    (job.work / f"{seat.rank}.pid").write_text(str(os.getpid()))
+    (job.dataset / f"{seat.rank}.pid").write_text(str(os.getpid()))
     time.sleep(600)
-    return job.work
+    return job.dataset
 
 
 class Unheard:

@@ -16,6 +16,8 @@ import psutil
 import pytest
 import rank_programs
 import torch
+import ultralytics_ranks
+import ultralytics_training as tiny
 from distributed_training import Heard, Learner, job
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,7 @@ def test_ranks_know_their_numbers_and_the_first_alone_is_heard(
     monkeypatch.setattr(logging.getLogger("visionloop"), "propagate", True)
     listener, wanted = Heard(tmp_path / "store"), job(tmp_path / "work")
     assert distributed.run(rank_programs.variables, wanted, listener, 3) == wanted.work / "0.txt"
+    assert sorted(path.name for path in wanted.work.iterdir() if path.is_dir()) == ["rank_1", "rank_2"]
     assert [(wanted.work / f"{rank}.txt").read_text() for rank in range(3)] == ["0 0 3", "1 1 3", "2 2 3"]
     assert listener.used == {"val": ["0.png"]}
     assert [record.getMessage() for record in caplog.records] == ["rank 0 speaks"]
@@ -213,4 +216,41 @@ def test_a_rank_that_fails_ends_the_training_with_its_own_error(
 def test_the_cpu_is_no_several_devices(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="device is cpu,cpu, but several devices are GPUs by their numbers"):
         train(job(tmp_path / "work", device="cpu,cpu"), Heard(tmp_path / "store"), Learner)
+    assert children() == []
+
+
+# Ultralytics
+
+
+def ultralytics(folder: Path, dataset: Path, store: Path, stop_after: int = 0, **changes: Any) -> TrainingResult:
+    """A training of the library's own distributed kind, in two processes."""
+    from visionloop.training.trainers.ultralytics import training
+
+    listener, wanted = tiny.Keeping(store, stop_after=stop_after), tiny.job(dataset, folder, **changes)
+    result = training.finalise(distributed.run(ultralytics_ranks.rank, wanted, listener, 2), wanted)
+    assert {path.name for path in folder.rglob("*.pt")} == {
+        result.last.name,
+        result.best.name,
+        f"epoch_{result.epochs}.pt",
+    }
+    return result
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_ultralytics_trains_in_two_processes_and_resumes_to_equal_bytes(tmp_path: Path, task: str) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 9, "val": 3}, task=task)
+    # A step is two batches of each rank, so that gradients are carried over an epoch's end.
+    wanted: dict[str, Any] = {"task": task, "epochs": 3, "nbs": 8, "batch": 4}
+    whole = ultralytics(tmp_path / "whole", dataset, tmp_path / "1", **wanted)
+    stopped = ultralytics(tmp_path / "stopped", dataset, tmp_path / "2", stop_after=1, **wanted)
+    assert stopped.epochs == 1
+    assert checkpoint.read(tmp_path / "2" / "epoch_1.pt")["gradients"]
+    resumed = ultralytics(
+        tmp_path / "resumed", dataset, tmp_path / "3", checkpoint=tmp_path / "2" / "epoch_1.pt", **wanted
+    )
+    assert (whole.epochs, resumed.epochs, whole.batch) == (3, 3, 4)
+    assert list(resumed.history) == list(whole.history)
+    assert resumed.best.read_bytes() == whole.best.read_bytes()
+    assert resumed.last.read_bytes() == whole.last.read_bytes()
     assert children() == []

@@ -61,7 +61,10 @@ class Program(Protocol):
     """What each rank runs; it is found by its module and name."""
 
     def __call__(self, job: TrainingJob, listener: Listener, seat: Seat) -> Path:
-        """Trains and returns the last epoch's checkpoint, which rank 0 wrote. Only rank 0's listener is heard."""
+        """Trains and returns the last epoch's checkpoint, which rank 0 wrote.
+
+        Only rank 0's listener is heard, and the work folder of each other rank lies in the job's.
+        """
 
 
 @dataclass(frozen=True)
@@ -276,6 +279,9 @@ def main(descriptor: int) -> None:
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers if seat.rank == 0 else [logging.NullHandler()]
     try:
+        if seat.rank:
+            job = replace(job, work=job.work / f"rank_{seat.rank}")
+            job.work.mkdir(exist_ok=True)
         checkpoint = program(job, _Reporting(speaker) if seat.rank == 0 else _Silent(), seat)
         _leave()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the ranks were started

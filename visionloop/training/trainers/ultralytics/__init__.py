@@ -27,6 +27,7 @@ class UltralyticsTrainer:
     licence = "AGPL-3.0-only"
     logic_version = 1
     protocol = PROTOCOL
+    several_devices = True
     tasks = frozenset(TASKS)
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.

@@ -5,6 +5,9 @@ are restarted for each epoch. So no random state is carried from one epoch to th
 after an epoch continues exactly like one that was never interrupted, even with mosaic and workers, and whatever the
 device was before.
 
+On several devices each process runs this loop as a rank of the library's own distributed training, started here. Rank 0 alone
+decides the best epoch and the end, writes checkpoints and reports.
+
 Importing this module imports the library, so it is imported where a training starts.
 """
 
@@ -21,9 +24,11 @@ from typing import Any
 import numpy
 import torch
 
-from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
+from visionloop.training.pytorch import ranks
 from visionloop.training.pytorch.checkpoint import half, write
+from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
@@ -33,6 +38,7 @@ from visionloop.training.trainers.ultralytics.settings import check_stride
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 BaseTrainer = library().engine.trainer.BaseTrainer
+unwrapped = library().utils.torch_utils.unwrap_model
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Plan:
     job: TrainingJob
     listener: Listener
     state: dict[str, Any] | None
+    seat: Seat | None = None
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of all random numbers of an epoch, below 2**32."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:4])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """The seed of all random numbers of an epoch on one of several devices, below 2**32."""
+    parts = f"{seed}:{epoch}:{rank}" if rank else f"{seed}:{epoch}"
+    return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:4])
 
 
 class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
@@ -103,6 +111,20 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         """The model's class names by index."""
         names: Mapping[int, str] = self.data["names"]
         return dict(enumerate(self.job.classes)) if self.whole_images else names
+
+    @property
+    def own_model(self) -> Any:
+        """The model itself, without what several devices put around it."""
+        return unwrapped(self.model)
+
+    def _setup_ddp(self) -> None:
+        """Joins the other ranks; the library's own would meet at a port of this machine."""
+        seat = self.plan.seat
+        if seat is None:
+            raise Defect("The library began to train on several devices by itself.")
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", int(self.args.device.split(",")[seat.rank]))
+        ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, self.device)
 
     def setup_model(self) -> Any:
         """Sets up the model; checks that starting weights are the library's, and for the task."""
@@ -166,7 +188,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Restores everything that the epoch after ``state`` depends on, on this device."""
-        self.model.load_state_dict(state["model"])
+        self.own_model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["updates"]
         for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
@@ -178,9 +200,9 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.stopper.epoch, self.stopper.value = state["best"]["epoch"], state["best"]["value"]
         self.start_epoch = state["epoch"]
         self.scheduler.last_epoch = self.start_epoch - 1
-        criterion = self.model.init_criterion()
+        criterion = self.own_model.init_criterion()
         if hasattr(criterion, "update"):  # its gains depend on the epoch
-            self.model.criterion = criterion
+            self.own_model.criterion = criterion
             for _ in range(self.start_epoch):
                 criterion.update()
 
@@ -195,7 +217,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.last_step = self.start_epoch * batches - 1 - since
         self.step_delay = self.last_step + 1
         if since:
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self.own_model.named_parameters():
                 if name in state["gradients"]:
                     parameter.grad = state["gradients"][name].to(parameter.device)
 
@@ -213,7 +235,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def on_train_epoch_start(self) -> None:
         """Seeds the epoch and clears what the previous one left behind."""
         self.watch.lap()
-        seed = epoch_seed(self.args.seed, self.epoch)
+        seed = epoch_seed(self.args.seed, self.epoch, ranks.place().rank)
         random.seed(seed)
         numpy.random.seed(seed)
         torch.manual_seed(seed)
@@ -251,6 +273,12 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.watch.lap(COMPUTING)
         self.watch.begin()
 
+    def on_train_epoch_end(self) -> None:
+        """Takes the mean of the losses over all ranks."""
+        losses = ranks.gathered({name: float(value) for name, value in self.tloss.items()})
+        if len(losses) > 1:
+            self.tloss = {name: torch.tensor(sum(of[name] for of in losses) / len(losses)) for name in losses[0]}
+
     def on_val_batch_end(self, validator: Any) -> None:
         """Reports a batch of the validation."""
         done = len(self.train_loader) + validator.batch_i + 1
@@ -263,10 +291,22 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         self.step_delay = 0
 
     def validate(self) -> tuple[dict[str, float], float | None]:
-        """Returns the validation's metrics, and the primary metric, which decides the best epoch; None without a label in val."""
+        """Returns the validation's metrics, and the primary metric, which decides the best epoch; None without a label in val.
+
+        On several devices each rank validates its part of val, and the first one has the metrics of the whole.
+        """
         self.watch.lap()
+        for buffer in self.ema.ema.buffers() if self.plan.seat else ():
+            torch.distributed.broadcast(buffer, src=0)
         results = self.validator(self)
         self.watch.lap(VALIDATING)
+        if self.plan.seat:
+            # The library would take the number of the first rank's batches for that of each.
+            own = {name: float(value) for name, value in self.validator.loss.items()}, len(self.test_loader)
+            losses, batches = zip(*ranks.gathered(own), strict=True)
+            if results is None:
+                return {}, None
+            results |= {f"val/{name}": round(sum(of[name] for of in losses) / sum(batches), 5) for name in losses[0]}
         results.pop("fitness", None)
         metric = str(self.job.config["primary_metric"])
         return results, val_metrics(results)[metric] if self.measures else None
@@ -274,7 +314,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Ends a diverged training; the library would go back to an earlier epoch, or save zeros."""
         values = [*self.tloss.values(), *map(torch.as_tensor, self.metrics.values())]
-        states = (self.model.state_dict(), self.ema.ema.state_dict())
+        states = (self.own_model.state_dict(), self.ema.ema.state_dict())
         values += [value for state in states for value in state.values() if value.is_floating_point()]
         if not all(bool(torch.isfinite(value).all()) for value in values):
             self._diverged()
@@ -323,13 +363,13 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def _state(self) -> dict[str, Any]:
         batches = len(self.train_loader)
         since = (self.epoch + 1) * batches - 1 - self.last_step
-        parameters = self.model.named_parameters() if since else ()
+        parameters = self.own_model.named_parameters() if since else ()
         return {
             "epoch": self.epoch + 1,
             "finished": bool(self.stop),
             "batch": self.batch_size,
             "batches": batches,
-            "model": self.model.state_dict(),
+            "model": self.own_model.state_dict(),
             "ema": self.ema.ema.state_dict(),
             "updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
@@ -338,7 +378,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             "gradients": {name: value.grad for name, value in parameters if value.grad is not None},
             "history": self.history,
             "best": {"epoch": self.stopper.epoch, "value": self.stopper.value, "model": self.best_model},
-            "architecture": checkpoint.architecture(self.model),
+            "architecture": checkpoint.architecture(self.own_model),
             "names": [self.class_names[index] for index in range(self.data["nc"])],
             "keypoints": list(self.job.keypoints),
             "task": self.args.task,

@@ -8,6 +8,7 @@ from typing import Any
 from visionloop.core.errors import Defect
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch.device import resolve_device
+from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.pytorch.workers import available_cpus, free_shared_memory, usable_workers
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
@@ -15,13 +16,14 @@ from visionloop.training.trainers.ultralytics.settings import settings
 from visionloop.training.trainers.ultralytics.tasks import TASKS
 
 
-def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> Path:
+def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None, seat: Seat | None = None) -> Path:
     """Trains to the end and returns the last epoch's checkpoint.
 
     Args:
         job: The training's inputs.
         listener: Receives batches and epochs, and may stop the training after an epoch.
         state: The state to resume from (`checkpoint.read`), or None.
+        seat: Which rank this process is, on several devices.
 
     Raises:
         InvalidConfig: If the training diverged, or the starting weights do not fit the task.
@@ -31,22 +33,24 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> P
 
     device = resolve_device(job.config.get("device"))
     LOGGER.info("training on %s", device.words)
-    arguments = library_arguments(job, device.name)
+    arguments = library_arguments(job, device.name, seat.world if seat else 1)
     description = Description(job.task, job.classes, len(job.keypoints), job.flip)
     data = data_argument(job.dataset, description, ("train", "val"), job.work)
     arguments |= {"data": str(data), "model": starting_point(job)}
-    loop = loop_class(job.task)(arguments, Plan(job, listener, state))
+    loop = loop_class(job.task)(arguments, Plan(job, listener, state, seat))
     try:
         loop.train()
     finally:
         loop.close_loaders()
+    if seat and seat.rank:
+        return job.work  # rank 0 returns the checkpoint
     if loop.checkpoint is None:
         raise Defect("The library's loop ended without an epoch.")
     return loop.checkpoint
 
 
-def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
-    """The library's arguments for a job: every setting by its name, and the values that are fixed here."""
+def library_arguments(job: TrainingJob, device: str, world: int = 1) -> dict[str, Any]:
+    """The library's arguments for a job on so many devices: every setting by its name, and the values that are fixed here."""
     config = dict(job.config)
     arguments: dict[str, Any] = {
         name: config.get(name, setting.default) for name, setting in settings(job.task).items()
@@ -59,7 +63,11 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
     arguments["weight_decay"] = arguments["weight_decay"] * effective / arguments["nbs"]
     arguments["nbs"] = effective
     workers, reason = usable_workers(
-        int(config.get("workers", 0)), job.batch, int(config["imgsz"]), available_cpus(), free_shared_memory()
+        int(config.get("workers", 0)),
+        job.batch,
+        int(config["imgsz"]),
+        max(1, available_cpus() // world),
+        free_shared_memory(),
     )
     if device == "cpu":
         workers = 0  # as in the library: the processor is the bottleneck, not the loading
@@ -69,7 +77,8 @@ def library_arguments(job: TrainingJob, device: str) -> dict[str, Any]:
         "task": TASKS[job.task].name,
         "mode": "train",
         "epochs": int(config["epochs"]),
-        "batch": job.batch,
+        # Each device has an equal share, an image at least.
+        "batch": max(job.batch // world, 1) * world,
         "imgsz": int(config["imgsz"]),
         "lr0": float(config["lr0"]),
         "optimizer": config["optimizer"],

@@ -8,6 +8,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE
 from visionloop.training.configuration.values import shown
+from visionloop.training.devices import device_count
 from visionloop.training.pytorch.settings import share, switch_off
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.ultralytics import names
@@ -151,6 +152,7 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     - ``multi_scale: false`` is 0.0; ``true`` has no meaning as a share and is refused.
     - ``augment: false`` sets every training augmentation to off; one that is also set, and not to off, is refused.
     - ``momentum`` is below 1 where it is Adam's beta1.
+    - ``batch`` is a multiple of the number of devices.
     - ``optimizer`` may have any capitalisation; ``auto`` chooses its own learning rate, so ``lr0`` is refused with it.
 
     Args:
@@ -168,6 +170,7 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     if "optimizer" in mapped:
         _map_optimizer(mapped)
     _check_momentum(mapped)
+    _check_batch(mapped, task)
     check_stride(mapped.get("imgsz"), names.stride(str(mapped.get("model") or "")))
     if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
         known = settings(task)
@@ -220,6 +223,16 @@ def _check_momentum(values: dict[str, Any]) -> None:
     if values.get("optimizer") in ADAMS and values.get("momentum") == 1:
         raise InvalidConfig(
             f"momentum is 1, and the optimizer {values['optimizer']} takes a number from 0 to below 1: give 0.9."
+        )
+
+
+def _check_batch(values: dict[str, Any], task: str) -> None:
+    """The library gives each device an equal share of a batch, and would leave the rest out of it."""
+    devices = device_count(values.get("device"))
+    batch = values.get("batch", settings(task).get("batch", BASIC["batch"]).default)
+    if isinstance(batch, int) and batch % devices:
+        raise InvalidConfig(
+            f"batch is {batch}, and device names {devices} GPUs, of which each has an equal share: give a multiple of {devices}."
         )
 
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from visionloop.training.devices import device_count
+from visionloop.training.pytorch import distributed
 from visionloop.training.pytorch.checkpoint import half, read
+from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.pytorch.history import plot_history
 from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import checkpoint, session
@@ -32,8 +35,20 @@ def train(job: TrainingJob, listener: Listener) -> TrainingResult:
         state = read(job.checkpoint) if job.checkpoint else None
         last = job.checkpoint
         if last is None or state is None or not is_finished(state, job):
-            last = session.run(job, listener, state)
+            world = device_count(job.config.get("device"))
+            if world > 1:
+                resolve_device(job.config["device"])  # what is not there is refused before anything is started
+                last = distributed.run(rank, job, listener, world)
+            else:
+                last = session.run(job, listener, state)
         return finalise(last, job)
+
+
+def rank(job: TrainingJob, listener: Listener, seat: distributed.Seat) -> Path:
+    """Trains as one of the ranks of a training on several devices; see `train`."""
+    library()
+    with translated(job.batch, int(job.config["imgsz"])):
+        return session.run(job, listener, read(job.checkpoint) if job.checkpoint else None, seat)
 
 
 def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:

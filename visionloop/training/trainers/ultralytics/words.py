@@ -120,15 +120,17 @@ VALUES: tuple[ForeignValue, ...] = (
     ),
     ForeignValue(
         "device",
-        ("device=0,1", "device=[0,1]"),
-        "this trainer trains on one device: give cpu, or the number of one GPU such as 0",
-        lambda text: _is_list(text) and "," in device_name(text.strip("[]()")),
+        ("device=[0,1]",),
+        "give the numbers of the GPUs with commas and without brackets, such as 0,1",
+        lambda text: text[:1] in ("[", "(") and "," in text,
     ),
     ForeignValue(
         "device",
         ("device=-1", "device=npu:0"),
         "give cpu, or the number of a GPU such as 0, or leave it out for the first GPU",
-        lambda text: not re.fullmatch(rf"({CPU}|mps|\d+)?", device_name(text.strip("[]()"))),
+        lambda text: any(
+            not re.fullmatch(rf"({CPU}|mps|\d+)?", word) for word in device_name(text.strip("[]()")).split(",")
+        ),
     ),
     ForeignValue(
         "freeze",
