@@ -478,7 +478,7 @@ class Training:
                 "earlier_seconds": round(earlier, 3),
                 **self._times.timings(done.batch or self.batch),
             },
-            versions=done.versions,
+            versions={**done.versions, "hardware": ", ".join(done.devices) or "CPU"},
         )
 
 

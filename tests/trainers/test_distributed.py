@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import time
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset, Killed, OutOfMemory
-from visionloop.training.pytorch import checkpoint, distributed
+from visionloop.training.configuration.settings import settings_of
+from visionloop.training.devices import Device
+from visionloop.training.pytorch import checkpoint, distributed, training
 from visionloop.training.pytorch.loading import BatchOrder
 from visionloop.training.pytorch.ranks import Place
 from visionloop.training.pytorch.training import finalise, train, train_on
-from visionloop.training.trainers import TrainingResult
+from visionloop.training.trainers import Trainer, TrainingJob, TrainingResult
 
 TWO = ("cpu", "cpu")
 
@@ -219,15 +222,69 @@ def test_the_cpu_is_no_several_devices(tmp_path: Path) -> None:
     assert children() == []
 
 
+# The trainers
+
+
+#: A small model of each trainer, and its task.
+SMALL = {
+    "ultralytics": ("detection", "yolo11n.yaml"),
+    "timm": ("classification", "test_resnet.yaml"),
+    "torchvision": ("detection", "fcos_tiny.yaml"),
+    "transformers": ("detection", "rtdetr_tiny.yaml"),
+}
+
+
+def by_trainer(name: str, dataset: Path, listener: tiny.Keeping, devices: str, **changes: Any) -> TrainingResult:
+    """A training by a trainer's own method; ``cpu,cpu`` stands for two GPUs."""
+    trainer: Trainer = import_module(f"visionloop.training.trainers.{name}").TRAINER
+    task, model = SMALL[name]
+    usual = {setting: value.default for setting, value in settings_of(trainer, task).items()}
+    own = {"model": model, "imgsz": 64, "epochs": 2, "batch": 4, "workers": 1, "device": devices, "lr0": 0.001}
+    files = {part: changes.pop(part, None) for part in ("checkpoint", "batch")}
+    work = listener.store / "work"
+    work.mkdir()
+    wanted = TrainingJob(
+        task, dataset, tiny.CLASSES, usual | own | changes, None, work, files["checkpoint"], files["batch"] or 4
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        if "," in devices:
+            patch.setattr(training, "resolve_device", lambda device: Device(device, "the CPU, twice"))
+        return trainer.train(wanted, listener)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "ultralytics"])
+def test_each_trainer_trains_on_two_devices_and_resumes_to_equal_bytes(tmp_path: Path, name: str) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 8, "val": 3}, task=SMALL[name][0])
+    # A batch of four is what two of two are on one device, but for the statistics of normalisations, which no training reads.
+    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
+    by_trainer(name, dataset, one, "cpu", batch=2)
+    whole = by_trainer(name, dataset, two, "cpu,cpu")
+    expected, found = (weights(heard.store / "epoch_1.pt") for heard in (one, two))
+    for part, value in expected.items():
+        if "running_" not in part and value.is_floating_point():
+            torch.testing.assert_close(found[part], value, msg=part)
+    assert whole.batch == 4
+    stopped = by_trainer(name, dataset, tiny.Keeping(tmp_path / "three", stop_after=1), "cpu,cpu")
+    assert stopped.epochs == 1
+    resumed = by_trainer(
+        name, dataset, tiny.Keeping(tmp_path / "four"), "cpu,cpu", checkpoint=tmp_path / "three" / "epoch_1.pt"
+    )
+    assert list(resumed.history) == list(whole.history)
+    assert resumed.best.read_bytes() == whole.best.read_bytes()
+    assert resumed.last.read_bytes() == whole.last.read_bytes()
+    assert children() == []
+
+
 # Ultralytics
 
 
 def ultralytics(folder: Path, dataset: Path, store: Path, stop_after: int = 0, **changes: Any) -> TrainingResult:
     """A training of the library's own distributed kind, in two processes."""
-    from visionloop.training.trainers.ultralytics import training
+    from visionloop.training.trainers.ultralytics.training import finalise as finalised
 
     listener, wanted = tiny.Keeping(store, stop_after=stop_after), tiny.job(dataset, folder, **changes)
-    result = training.finalise(distributed.run(ultralytics_ranks.rank, wanted, listener, 2), wanted)
+    result = finalised(distributed.run(ultralytics_ranks.rank, wanted, listener, 2), wanted)
     assert {path.name for path in folder.rglob("*.pt")} == {
         result.last.name,
         result.best.name,
@@ -241,7 +298,7 @@ def ultralytics(folder: Path, dataset: Path, store: Path, stop_after: int = 0, *
 def test_ultralytics_trains_in_two_processes_and_resumes_to_equal_bytes(tmp_path: Path, task: str) -> None:
     dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 9, "val": 3}, task=task)
     # A step is two batches of each rank, so that gradients are carried over an epoch's end.
-    wanted: dict[str, Any] = {"task": task, "epochs": 3, "nbs": 8, "batch": 4}
+    wanted: dict[str, Any] = {"task": task, "epochs": 3, "nbs": 8, "batch": 4, "warmup_epochs": 0.0}
     whole = ultralytics(tmp_path / "whole", dataset, tmp_path / "1", **wanted)
     stopped = ultralytics(tmp_path / "stopped", dataset, tmp_path / "2", stop_after=1, **wanted)
     assert stopped.epochs == 1
@@ -253,4 +310,20 @@ def test_ultralytics_trains_in_two_processes_and_resumes_to_equal_bytes(tmp_path
     assert list(resumed.history) == list(whole.history)
     assert resumed.best.read_bytes() == whole.best.read_bytes()
     assert resumed.last.read_bytes() == whole.last.read_bytes()
+    assert children() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SMALL)
+def test_two_gpus_train_stop_and_resume(tmp_path: Path, name: str) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("fewer than two CUDA devices here; make gpu-test runs it on a machine that has them")
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 9, "val": 3}, task=SMALL[name][0])
+    listener = tiny.Keeping(tmp_path / "stopped", stop_after=1)
+    assert by_trainer(name, dataset, listener, "0,1").epochs == 1
+    assert all(report.peak_gpu_bytes for report in listener.reports)
+    listener = tiny.Keeping(tmp_path / "resumed")
+    resumed = by_trainer(name, dataset, listener, "0,1", checkpoint=tmp_path / "stopped" / "epoch_1.pt")
+    assert [report.epoch for report in listener.reports] == [2]
+    assert (resumed.epochs, len(resumed.history), resumed.batch) == (2, 2, 4)
     assert children() == []

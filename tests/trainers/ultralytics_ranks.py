@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,11 @@ def rank(job: TrainingJob, listener: Listener, seat: Seat) -> Path:
 
         patch.setattr(loop.Loop, "__init__", on_several)
         patch.setattr(dist, "reduce", mean)
-        wrapped = torch.nn.parallel.DistributedDataParallel
-        patch.setattr(
-            torch.nn.parallel,
-            "DistributedDataParallel",
-            lambda model, device_ids, **more: functools.partial(wrapped, **more)(model),
-        )
+
+        class OnTheCPU(torch.nn.parallel.DistributedDataParallel):
+            def __init__(self, module: torch.nn.Module, device_ids: list[None], **more: Any) -> None:
+                assert device_ids == [None]
+                super().__init__(module, **more)
+
+        patch.setattr(torch.nn.parallel, "DistributedDataParallel", OnTheCPU)
         return training.rank(job, listener, seat)
