@@ -274,6 +274,17 @@ def test_a_trainer_that_does_not_say_what_it_trains_on_is_named(here: Prepared, 
     assert "does not say which images" not in capfd.readouterr().err
 
 
+def test_gpus_of_the_pod_that_stay_idle_are_named(
+    here: Prepared, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VISIONLOOP_POD_GPUS", "2")
+    here.train_here("momentum=0.7")
+    assert (
+        "train: this pod was given 2 GPUs, and the training computes on 1 GPU: give device=0,1"
+        in capfd.readouterr().err
+    )
+
+
 def test_a_defect_of_the_trainer_is_told_with_its_traceback_in_the_record_alone(prepared: Prepared):
     sentence = prepared.train("fault=defect").refused(70)
     assert sentence == "train met a defect of Visionloop or toy (ZeroDivisionError: the toy's own); please report it."
@@ -521,6 +532,7 @@ def test_the_seconds_of_a_run_that_finished_no_epoch_are_the_trainings_too(here:
     assert timings["checkpoint_upload_seconds"] > 0
     assert "peak_gpu_bytes" not in timings
     assert timings["gpu_hours"] == 0
+    assert outcome.result.receipt.versions["hardware"] == "CPU"
     run_stage(catalog.stage("cleanup"), {}, Invocation(here.laptop.workspace.uri, run="second"))
     assert not list(outcome.result.prefix.objects("runs"))
 

@@ -34,6 +34,9 @@ from visionloop.training.trainers import Trainer, TrainingJob, TrainingResult
 
 TWO = ("cpu", "cpu")
 
+#: What stands for two GPUs where a trainer is asked.
+CPUS = "cpu, cpu"
+
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +219,21 @@ def test_a_rank_that_fails_ends_the_training_with_its_own_error(
     assert children() == []
 
 
-def test_the_cpu_is_no_several_devices(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="device is cpu,cpu, but several devices are GPUs by their numbers"):
-        train(job(tmp_path / "work", device="cpu,cpu"), Heard(tmp_path / "store"), Learner)
-    assert children() == []
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("cpu,cpu", "device is cpu,cpu, but several devices are GPUs by their numbers"),
+        ("0,99", "device is 0,99, but .* can be used on this machine"),
+    ],
+)
+def test_devices_that_are_not_there_start_no_process(
+    tmp_path: Path, device: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "run", None)
+    with pytest.raises(InvalidConfig, match=text):
+        train(job(tmp_path / "work", device=device), Heard(tmp_path / "store"), Learner)
+    with pytest.raises(InvalidConfig, match=text):
+        by_trainer("ultralytics", tmp_path, tiny.Keeping(tmp_path / "kept"), device)
 
 
 # The trainers
@@ -235,7 +249,7 @@ SMALL = {
 
 
 def by_trainer(name: str, dataset: Path, listener: tiny.Keeping, devices: str, **changes: Any) -> TrainingResult:
-    """A training by a trainer's own method; ``cpu,cpu`` stands for two GPUs."""
+    """A training by a trainer's own method; `CPUS` stands for two GPUs."""
     trainer: Trainer = import_module(f"visionloop.training.trainers.{name}").TRAINER
     task, model = SMALL[name]
     usual = {setting: value.default for setting, value in settings_of(trainer, task).items()}
@@ -247,7 +261,7 @@ def by_trainer(name: str, dataset: Path, listener: tiny.Keeping, devices: str, *
         task, dataset, tiny.CLASSES, usual | own | changes, None, work, files["checkpoint"], files["batch"] or 4
     )
     with pytest.MonkeyPatch.context() as patch:
-        if "," in devices:
+        if devices == CPUS:
             patch.setattr(training, "resolve_device", lambda device: Device(device, "the CPU, twice"))
         return trainer.train(wanted, listener)
 
@@ -259,16 +273,16 @@ def test_each_trainer_trains_on_two_devices_and_resumes_to_equal_bytes(tmp_path:
     # A batch of four is what two of two are on one device, but for the statistics of normalisations, which no training reads.
     one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
     by_trainer(name, dataset, one, "cpu", batch=2)
-    whole = by_trainer(name, dataset, two, "cpu,cpu")
+    whole = by_trainer(name, dataset, two, CPUS)
     expected, found = (weights(heard.store / "epoch_1.pt") for heard in (one, two))
     for part, value in expected.items():
         if "running_" not in part and value.is_floating_point():
             torch.testing.assert_close(found[part], value, msg=part)
     assert whole.batch == 4
-    stopped = by_trainer(name, dataset, tiny.Keeping(tmp_path / "three", stop_after=1), "cpu,cpu")
+    stopped = by_trainer(name, dataset, tiny.Keeping(tmp_path / "three", stop_after=1), CPUS)
     assert stopped.epochs == 1
     resumed = by_trainer(
-        name, dataset, tiny.Keeping(tmp_path / "four"), "cpu,cpu", checkpoint=tmp_path / "three" / "epoch_1.pt"
+        name, dataset, tiny.Keeping(tmp_path / "four"), CPUS, checkpoint=tmp_path / "three" / "epoch_1.pt"
     )
     assert list(resumed.history) == list(whole.history)
     assert resumed.best.read_bytes() == whole.best.read_bytes()

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE
 from visionloop.training.trainers import Trainer
 
-#: What a trainer's child process is given, where it is set; ``*`` stands for any characters.
+#: What a trainer's child process is given, where it is set; ``*`` stands for any characters. It is no rank of a job around it:
+#: the processes of several devices are given their numbers where they are started.
 CHILD_VARIABLES = (
     "PATH",
     "HOME",
@@ -42,10 +43,6 @@ CHILD_VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "KMP_*",
     "GLOO_*",
-    "MASTER_*",
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
     "SSL_CERT_FILE",
 )
 
