@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.core.processes import started
 from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 
@@ -41,11 +42,15 @@ def one_ends(how: str, job: TrainingJob, listener: Listener, seat: Seat) -> Path
     """Rank 1 ends as it is told; rank 0 has a child, and waits for ever or learns that a rank has gone."""
     if seat.rank == 0:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        (job.dataset / "pids").write_text(f"{os.getpid()} {child.pid}")
+        (job.dataset / "pids.part").write_text(f"{os.getpid()} {child.pid}")
+        (job.dataset / "pids.part").rename(job.dataset / "pids")
         if how == "told":
             raise RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:1")
         time.sleep(600)
     while not (job.dataset / "pids").exists():
+        time.sleep(0.01)
+    first = int((job.dataset / "pids").read_text().split()[0])
+    while how == "told" and started(first) is not None:
         time.sleep(0.01)
     match how:
         case "killed" | "told":
