@@ -63,6 +63,10 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     Hooks have the names of the library's events and methods; epochs are 0-based here, 1-based in reports.
     """
 
+    #: The library's own: what this process computes on, and the means of the losses in the epoch so far.
+    device: torch.device
+    tloss: dict[str, torch.Tensor]
+
     def __init__(self, arguments: dict[str, Any], plan: Plan) -> None:
         """``arguments`` are the library's own."""
         self.plan = plan
