@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from visionloop.training.pytorch.failures import Further, translated
+from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import ImagePredictor
 from visionloop.training.pytorch.training import torch_device
@@ -28,7 +28,7 @@ class LoadedModel(ImagePredictor, Generic[About]):
         about: About,
         model: nn.Module,
         config: Mapping[str, Any],
-        further: Further = lambda error: None,
+        further: Further = nothing_further,
     ) -> None:
         """Puts the model onto its device.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.annotations import masks
-from visionloop.training.pytorch.failures import Further, translated
+from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.trainers import Prediction, PredictionSettings
 
 
@@ -23,7 +23,7 @@ class ImagePredictor(ABC):
         imgsz: Side of its square input in pixels.
     """
 
-    def __init__(self, task: str, classes: Sequence[str], imgsz: int, further: Further = lambda error: None) -> None:
+    def __init__(self, task: str, classes: Sequence[str], imgsz: int, further: Further = nothing_further) -> None:
         """``further`` recognises what the library itself raises."""
         self.task, self.classes, self.imgsz, self._further = task, tuple(classes), imgsz, further
 

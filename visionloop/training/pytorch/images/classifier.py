@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from visionloop.training.measurement.images import ImageMeasurement
-from visionloop.training.pytorch.failures import Further
+from visionloop.training.pytorch.failures import Further, nothing_further
 from visionloop.training.pytorch.images.dataset import ClassFolders
 from visionloop.training.pytorch.learner import LibraryLearner
 from visionloop.training.pytorch.loaded import LoadedModel
@@ -80,7 +80,7 @@ class LoadedClassifier(LoadedModel[Classifier]):
     """A classifier on its device."""
 
     def __init__(
-        self, about: Classifier, model: nn.Module, config: Mapping[str, Any], further: Further = lambda error: None
+        self, about: Classifier, model: nn.Module, config: Mapping[str, Any], further: Further = nothing_further
     ) -> None:
         """Of the settings ``batch`` and ``device`` are used; raises as `LoadedModel`."""
         super().__init__("classification", about, model, config, further)
