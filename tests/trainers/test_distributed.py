@@ -254,11 +254,11 @@ def by_trainer(name: str, dataset: Path, listener: tiny.Keeping, devices: str, *
     task, model = SMALL[name]
     usual = {setting: value.default for setting, value in settings_of(trainer, task).items()}
     own = {"model": model, "imgsz": 64, "epochs": 2, "batch": 4, "workers": 1, "device": devices, "lr0": 0.001}
-    files = {part: changes.pop(part, None) for part in ("checkpoint", "batch")}
+    files = {part: changes.pop(part, None) for part in ("checkpoint", "fits")}
     work = listener.store / "work"
     work.mkdir()
     wanted = TrainingJob(
-        task, dataset, tiny.CLASSES, usual | own | changes, None, work, files["checkpoint"], files["batch"] or 4
+        task, dataset, tiny.CLASSES, usual | own | changes, None, work, files["checkpoint"], files["fits"] or 4
     )
     with pytest.MonkeyPatch.context() as patch:
         if devices == CPUS:
@@ -272,7 +272,7 @@ def test_each_trainer_trains_on_two_devices_and_resumes_to_equal_bytes(tmp_path:
     dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 8, "val": 3}, task=SMALL[name][0])
     # A batch of four is what two of two are on one device, but for the statistics of normalisations, which no training reads.
     one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
-    by_trainer(name, dataset, one, "cpu", batch=2)
+    by_trainer(name, dataset, one, "cpu", fits=2)
     whole = by_trainer(name, dataset, two, CPUS)
     expected, found = (weights(heard.store / "epoch_1.pt") for heard in (one, two))
     for part, value in expected.items():
@@ -341,3 +341,24 @@ def test_two_gpus_train_stop_and_resume(tmp_path: Path, name: str) -> None:
     assert [report.epoch for report in listener.reports] == [2]
     assert (resumed.epochs, len(resumed.history), resumed.batch) == (2, 2, 4)
     assert children() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "ultralytics"])
+def test_a_gpus_checkpoint_resumes_there_and_on_the_processor(tmp_path: Path, name: str) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 9, "val": 3}, task=SMALL[name][0])
+    listener = tiny.Keeping(tmp_path / "stopped", stop_after=1)
+    assert by_trainer(name, dataset, listener, "0", amp=True).epochs == 1
+    assert all(report.peak_gpu_bytes for report in listener.reports)
+    for device in ("0", "cpu"):
+        listener = tiny.Keeping(tmp_path / f"on {device}")
+        resumed = by_trainer(name, dataset, listener, device, amp=True, checkpoint=tmp_path / "stopped" / "epoch_1.pt")
+        assert ([report.epoch for report in listener.reports], resumed.epochs) == ([2], 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "ultralytics"])
+def test_a_gpus_memory_runs_out(tmp_path: Path, name: str) -> None:
+    dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 600, "val": 2}, task=SMALL[name][0])
+    with pytest.raises(OutOfMemory, match="batch is 600, imgsz 4096"):
+        by_trainer(name, dataset, tiny.Keeping(tmp_path / "store"), "0", batch=600, fits=600, imgsz=4096)
