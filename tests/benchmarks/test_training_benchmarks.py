@@ -126,7 +126,7 @@ def test_the_stage_against_the_bare_library(
         "dataset", "export", snapshot, str(exported), "--format", form, "--workspace", laptop.workspace.uri
     ).expect()
     workers = max(1, (os.cpu_count() or 1) - 1)
-    demo: dict[str, str] = dict(catalog.trainer(trainer).demos[task])
+    demo: dict[str, str] = getattr(catalog.trainer(trainer), "demos", {})[task]
     demo |= {"epochs": str(EPOCHS), "workers": str(workers), "device": device}
     given = {"trainer": trainer, **demo}
     inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]

@@ -10,6 +10,7 @@ import timm
 import torch
 from clock import Clock
 from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -30,7 +31,7 @@ checked = DataLoader(val, batch, num_workers=workers)
 model = timm.create_model(values["model"].removesuffix(".yaml"), num_classes=len(train.classes))
 model.to(device)
 optimizer = create_optimizer_v2(model, "adamw", lr=values["lr0"], weight_decay=0.05)
-average = timm.utils.ModelEmaV3(model, decay=0.9998)
+average = ModelEmaV3(model, decay=0.9998)
 for epoch in range(values["epochs"]):
     model.train()
     for images, labels in loader:
