@@ -23,7 +23,16 @@ def convert(
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Converted", [("receipt", str), ("next", str), ("training_receipt", str), ("evaluation_receipt", str)]
+    "Converted",
+    [
+        ("receipt", str),
+        ("next", str),
+        ("training_receipt", str),
+        ("evaluation_receipt", str),
+        ("verdict", str),
+        ("reason", str),
+        ("evaluation_metrics", str),
+    ],
 ):
     """Converts a snapshot's annotations to YOLO labels or an image folder's layout.
 
@@ -48,11 +57,14 @@ def convert(
         next: What is left to do: train, evaluate, register or nothing; empty without look_ahead.
         training_receipt: URI of the training's receipt if it is there already, else empty.
         evaluation_receipt: URI of that training's evaluation if it is there already, else empty.
+        verdict: That evaluation's verdict, else empty.
+        reason: Why, with the figures.
+        evaluation_metrics: That evaluation's metrics as a JSON object, else empty.
         converted_dataset: The converted dataset's receipt, with its URIs as metadata.
     """
     from visionloop.components.kubeflow import look_ahead_arguments, run_stage
 
     told = look_ahead_arguments(settings, model_name, gate) if look_ahead else None
     given = {"snapshot": snapshot, "report": report, "shards": shards, "shard": shard}
-    returns = ("next", "training_receipt", "evaluation_receipt")
+    returns = ("next", "training_receipt", "evaluation_receipt", "verdict", "reason", "evaluation_metrics")
     return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, told)

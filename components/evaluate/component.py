@@ -20,7 +20,9 @@ def evaluate(
     run: str = "",
     trace_id: str = "",
     trained_model: dsl.Input[dsl.Model] = None,
-) -> NamedTuple("Evaluation", [("receipt", str), ("verdict", str)]):  # type: ignore[valid-type]
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Evaluation", [("receipt", str), ("verdict", str), ("reason", str), ("metrics", str)]
+):
     """Measures a trained model on the held-out images and decides by the gate whether it may serve.
 
     Args:
@@ -36,12 +38,18 @@ def evaluate(
     Returns:
         receipt: URI of the receipt.
         verdict: promote, keep or reject.
+        reason: Why, with the figures.
+        metrics: The metrics on the held-out images as a JSON object.
         report: The evaluation report as a page.
         evaluation_metrics: The metrics on the held-out images.
         confusion_matrix: Predicted against true classes, and the ROC curve of the detections: confidence against being right.
     """
+    import json
+
     from visionloop.components.kubeflow import run_stage
 
     given = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate}
     artifacts = (report, evaluation_metrics, confusion_matrix)
-    return run_stage("evaluate", workspace, run, trace_id, given, artifacts, ("verdict",))
+    returns = ("verdict", "reason", "metrics")
+    receipt, verdict, reason, metrics = run_stage("evaluate", workspace, run, trace_id, given, artifacts, returns)
+    return receipt, verdict, reason, json.dumps(metrics)

@@ -13,6 +13,8 @@ from kfp import dsl
 
 from visionloop.components import kubeflow
 from visionloop.components.convert import ahead as ahead_of_convert
+from visionloop.components.convert.component import convert
+from visionloop.components.evaluate.component import evaluate
 from visionloop.components.kubeflow import reuse, run_stage
 from visionloop.core import catalog, lookup, receipts, runs
 from visionloop.core.errors import InvalidConfig
@@ -366,3 +368,25 @@ def test_a_component_that_looks_ahead_returns_what_it_found(place: str) -> None:
     returns = ("next", "training_receipt")
     assert chain.stage("convert", given, (), returns, ["model_name=cats", "epochs=3"])[1:] == ("evaluate", receipt)
     assert chain.stage("convert", given, (), returns)[1:] == ("", "")
+
+
+def test_what_a_run_ends_with_is_an_output_of_its_components(place: str, tmp_path: Path) -> None:
+    """Computed by evaluate, or found by convert: for a reader who has the engine's word alone."""
+    chain = Chain(place)
+    chain.converted()
+    training = chain.train("epochs=3")
+    snapshot = chain.receipts["snapshot"]
+    given = {"workspace": place, "run": "one", "snapshot": snapshot, "model_name": "cats"}
+    kinds = {"report": dsl.HTML, "evaluation_metrics": dsl.Metrics, "confusion_matrix": dsl.ClassificationMetrics}
+    artifacts = {name: artifact(kind, tmp_path, name) for name, kind in kinds.items()}
+    _, verdict, reason, metrics = evaluate.python_func(**given, training=training, **artifacts)
+    scalars = receipts.load(chain.evaluate(), "evaluate").receipt.scalars
+    assert (verdict, reason, json.loads(metrics)) == ("promote", scalars["reason"], {"mAP50": 0.75})
+    found = convert.python_func(
+        **given,
+        report=chain.receipts["validate"],
+        converted_dataset=artifact(dsl.Dataset, tmp_path, "converted"),
+        look_ahead=True,
+        settings={"epochs": "3"},
+    )
+    assert found[-3:] == (verdict, reason, metrics)

@@ -19,6 +19,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import ENGINE_DEADLINE_MARGIN, POLICIES, RUN_DEADLINE_SECONDS, StagePolicy, Toleration
 from visionloop.pipelines.engines import engine
 from visionloop.pipelines.engines.argo.manifests import argo_files
+from visionloop.pipelines.engines.argo.train import OUTPUTS
 from visionloop.pipelines.engines.kubeflow import tasks as kubeflow
 from visionloop.pipelines.engines.kubeflow.ir import kfp_files
 from visionloop.pipelines.parameters import RETRAIN, TRAIN, form
@@ -480,6 +481,14 @@ def test_both_forms_hold_the_parameters_of_the_contract(name: str, more: list[st
             assert argument["value"] == parameter.text
         for choice in parameter.choices:
             assert choice in parameter.description
+
+
+def test_every_stage_hands_on_the_same_outputs(real: tuple[Argo, Kubeflow]) -> None:
+    """A run whose workspace can't be read ends by them, on either engine."""
+    components = real[1].specification["components"]
+    for stage, outputs in OUTPUTS.items():
+        made = components[f"comp-{stage}"].get("outputDefinitions", {}).get("parameters", {})
+        assert set(outputs) <= set(made), stage
 
 
 @pytest.mark.parametrize("name", ["real", "retrain"])
