@@ -71,6 +71,8 @@ def follow(
         raised = ""
         try:
             # Not further up: the run's own error may be of these classes too.
+            if records is None:
+                return _end_unseen(remote, _with_outputs(remote, state, display), arguments)
             return _end(remote, record, state, records, arguments)
         except VisionloopError as error:
             raised = error.sentence
@@ -132,11 +134,9 @@ def _end(
     remote: RemoteRun,
     record: Record,
     state: RemoteState,
-    records: Mapping[str, StageRecord] | None,
+    records: Mapping[str, StageRecord],
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    if records is None:
-        return _end_unseen(remote, state, arguments)
     states = {
         stage: stage_record.state for stage, stage_record in records.items() if stage_record.state.state == "succeeded"
     }
@@ -148,6 +148,18 @@ def _end(
     # On an engine, each stage writes its own arguments into the record; the run's are those that it was started with.
     run = msgspec.structs.replace(run, arguments=dict(arguments))
     return RunResult(run, states, _seconds(state), record.workspace).summary()
+
+
+def _with_outputs(remote: RemoteRun, state: RemoteState, display: Display) -> RemoteState:
+    """A state with its steps' outputs; one sentence if the engine's can't be read from here."""
+    if state.phase != "succeeded":
+        return state
+    try:
+        return remote.with_outputs(state)
+    except VisionloopError as error:
+        page = f", {remote.page}" if remote.page else ""
+        display.note(f"verdict, version and metrics stand on the run's page{page}, and in MLflow: {error.sentence}")
+        return state
 
 
 def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,14 @@ class RemoteRun(Protocol):
         """
         ...
 
+    def with_outputs(self, state: RemoteState) -> RemoteState:
+        """A state of its end, with the output parameters of its steps where the engine has them.
+
+        Raises:
+            VisionloopError: If the engine has them elsewhere, and they can't be read from here.
+        """
+        ...
+
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
         ...

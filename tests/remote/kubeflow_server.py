@@ -2,6 +2,8 @@
 
 There is no Kubeflow Pipelines that runs in a test. What it answers is written by its own client's serialisation of its own
 models (kfp_server_api), with fields left out as the server leaves out empty ones (protojson without EmitUnpopulated).
+
+Where ``outputs`` is set, it is the page's server too, which passes questions for the metadata store on to it as gRPC-Web.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import email.parser
 import email.policy
 import json
 import re
+import struct
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +31,11 @@ EPOCH = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 @dataclass
 class State:
-    """What the server holds, and how it was asked. ``failing`` is a status and a message that the next requests get."""
+    """What the server holds, and how it was asked. ``failing`` is a status and a message that the next requests get.
+
+    ``outputs`` are those of each run's tasks, a name and its outputs; None where the API's server is reached alone. ``frames`` is what the
+    metadata store answers in place of them.
+    """
 
     multi_user: bool = False
     token: str | None = None
@@ -40,6 +48,8 @@ class State:
     experiments: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
     recurring: dict[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] | None = None
+    frames: bytes | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -120,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(401, "Request header error: there is no user identity header.")
         if self.held.failing:
             return self._fail(*self.held.failing)
+        if self.held.outputs is not None and path.startswith(METADATA) and self.headers.get("X-Grpc-Web") == "1":
+            frames = self._metadata(path.removeprefix(METADATA)) if self.held.frames is None else self.held.frames
+            return self._send(200, frames, "application/grpc-web+proto")
         for pattern, called in ROUTES:
             verb, _, route = pattern.partition(" ")
             matched = re.fullmatch(f"/apis/v2beta1{route}", path)
@@ -138,6 +151,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, status: int, message: str) -> Any:
         told = {"error": message, "code": 2, "message": message, "details": [{"error_message": message}]}
         self._send(status, json.dumps(told).encode())
+
+    def _metadata(self, method: str) -> bytes:
+        """What the metadata store answers: a run's context by its name, or the executions of a context."""
+        told, runs = self.content[5:], list(self.held.outputs or ())
+        assert self.content[:5] == b"\0" + len(told).to_bytes(4, "big")
+        for number, run in enumerate(runs, 1):
+            if method == "GetContextByTypeAndName" and told == wire(1, "system.PipelineRun") + wire(2, run):
+                return frames(wire(1, wire(1, number) + wire(3, run)))
+            if method == "GetExecutionsByContext" and told == wire(1, number):
+                tasks = enumerate((self.held.outputs or {})[run], 1)
+                return frames(b"".join(wire(1, execution(order, *one)) for order, one in reversed(list(tasks))))
+        return frames(b"")
 
     def _body(self, kind: type[Any]) -> Any:
         names = {wire: name for name, wire in kind.attribute_map.items()}
@@ -248,6 +273,42 @@ ROUTES = (
     ("POST /recurringruns/([^/:]+):(enable|disable)", _Handler.set_recurring),
     ("DELETE /recurringruns/([^/]+)", _Handler.delete_recurring),
 )
+
+
+METADATA = "/ml_metadata.MetadataStoreService/"
+
+
+def frames(message: bytes, status: int = 0) -> bytes:
+    """An answer of gRPC-Web: the message, and the status behind it."""
+    trailers = f"grpc-status:{status}\r\n".encode()
+    return b"".join(
+        bytes([kind]) + len(part).to_bytes(4, "big") + part for kind, part in ((0, message), (0x80, trailers))
+    )
+
+
+def wire(number: int, value: int | str | bytes) -> bytes:
+    """A field of a protobuf message, as it goes over the wire."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + _varint(number >> 7)
+
+
+def execution(number: int, task: str, outputs: Mapping[str, Any]) -> bytes:
+    """A task's execution (ml_metadata/proto/metadata_store.proto), its outputs a google.protobuf.Struct."""
+    values = {
+        name: wire(3, value) if isinstance(value, str) else b"\x11" + struct.pack("<d", value)
+        for name, value in outputs.items()
+    }
+    properties = {
+        "task_name": wire(3, task),
+        "outputs": wire(4, b"".join(wire(1, wire(1, name) + wire(2, value)) for name, value in values.items())),
+    }
+    return wire(1, number) + b"".join(wire(5, wire(1, name) + wire(2, value)) for name, value in properties.items())
 
 
 def _keep(held: dict[str, Any], made: Any, identity: str) -> Any:

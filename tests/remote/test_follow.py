@@ -61,6 +61,9 @@ class Played:
             raise said
         return said() if callable(said) else said
 
+    def with_outputs(self, state: RemoteState) -> RemoteState:
+        return state
+
     def follow_command(self) -> str:
         return f"visionloop run follow {self.name} --engine argo"
 

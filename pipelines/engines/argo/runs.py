@@ -93,6 +93,10 @@ class ArgoRun:
         """
         return parse(_get(self.client, self.namespace, self.name), self._queued)
 
+    def with_outputs(self, state: RemoteState) -> RemoteState:
+        """The state itself: a workflow holds its steps' outputs."""
+        return state
+
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.name, "--engine", ENGINE]

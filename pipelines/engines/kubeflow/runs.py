@@ -9,7 +9,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from visionloop.pipelines.definitions import PIPELINES
 from visionloop.pipelines.engines.kubeflow import Kubeflow
 from visionloop.pipelines.engines.kubeflow.client import Connection, connect, quiet
 from visionloop.pipelines.engines.kubeflow.ir import identity_of, ir_documents, ir_hash, kfp_files
+from visionloop.pipelines.engines.kubeflow.metadata import output_parameters
 from visionloop.pipelines.following.record import open_record
 from visionloop.pipelines.following.state import RemoteState, Step, in_order, of_shards
 from visionloop.pipelines.parameters import LONGEST_VALUE
@@ -139,6 +140,23 @@ class KubeflowRun:
         if phase == "succeeded":
             self._check_pipeline(run)
         return RemoteState(phase, stages, message, _moment(run.finished_at))
+
+    def with_outputs(self, state: RemoteState) -> RemoteState:
+        """A state of its end with the steps' output parameters, which are kept apart from the run.
+
+        Raises:
+            InvalidConfig: If they can't be read from here.
+            Transient: If there is no connection.
+        """
+        outputs: dict[str, dict[str, str]] = {}
+        for task, texts in output_parameters(self.connection, self.run):
+            matched = _TASK.fullmatch(task)
+            # A shard has a number, the whole has none.
+            if matched and not (matched["stage"] in SHARDED and matched["number"]):
+                outputs[matched["stage"]] = texts
+        return replace(
+            state, steps=tuple(replace(step, outputs=outputs.get(step.stage, step.outputs)) for step in state.steps)
+        )
 
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
