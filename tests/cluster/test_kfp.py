@@ -282,6 +282,19 @@ def test_a_second_run_starts_no_training(
     assert pods(run.run, "train") == pods(run.run, "evaluate") == []
 
 
+def test_a_run_whose_workspace_cant_be_read_ends_with_what_the_engine_hands_on(
+    endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
+) -> None:
+    metadata("GetExecutions")  # skips where the page, at whose address the outputs are, can't be reached
+    run = endpoint.submit("KFP Digits")
+    # Of the second, convert has found the evaluation.
+    for ran, summary in (trained, (run, endpoint.end(run))):
+        told = follow(ran, "s3://visionloop-elsewhere/kfp", ran.arguments)
+        names = ("run", "model_name", "given_name", "version", "alias", "verdict", "reason", "metrics")
+        assert {name: told[name] for name in names} == {name: summary[name] for name in names}
+        assert told["metrics"]
+
+
 def test_shards_give_what_a_run_without_them_gives(
     endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
 ) -> None:
