@@ -102,6 +102,11 @@ def test_of_a_task_that_ran_again_the_latest_counts(server: KubeflowServer) -> N
     assert end(server)["verdict"] == "promote"
 
 
+def test_a_shards_outputs_are_not_its_stages(server: KubeflowServer) -> None:
+    server.state.outputs = {RUN: [("validate", {"receipt": "whole"}), ("validate-2", {"receipt": "shard"}), *TASKS]}
+    assert end(server)["stages"]["validate"]["receipt"] == "whole"
+
+
 def test_a_success_without_a_receipt_is_none(server: KubeflowServer) -> None:
     server.state.outputs = {RUN: [*TASKS[:-1], ("register", {"receipt": "", "version": "3"})]}
     with pytest.raises(Defect, match="register has no receipt"):
