@@ -54,15 +54,18 @@ class TrackedTraining:
 
     def log_epoch(self, epoch: int, train: Mapping[str, float], val: Mapping[str, float]) -> None:
         """Logs a finished epoch: its metrics as ``train/…`` and ``val/…``."""
-        measured = {f"train/{name}": value for name, value in train.items()}
-        measured |= {f"val/{name.removeprefix('val_')}": value for name, value in val.items()}
-        self._tracker.log_epoch(epoch, measured)
+        self._tracker.log_epoch(epoch, _measured(train, val))
         self._remember()
 
     def complete(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Logs every epoch that the tracker lacks: one that was durable when its process was killed was not logged."""
-        for entry in history:
-            self.log_epoch(entry["epoch"], entry.get("train_metrics", {}), entry.get("val_metrics", {}))
+        self._tracker.log_epochs(
+            {
+                entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {}))
+                for entry in history
+            }
+        )
+        self._remember()
 
     def finish(self, status: str) -> None:
         """Ends the run."""
@@ -92,3 +95,9 @@ class TrackedTraining:
         if wanted != self._recorded:
             record.write(self._prefix, wanted)
             self._recorded = wanted
+
+
+def _measured(train: Mapping[str, float], val: Mapping[str, float]) -> dict[str, float]:
+    """An epoch's metrics by the tracker's names."""
+    measured = {f"train/{name}": value for name, value in train.items()}
+    return measured | {f"val/{name.removeprefix('val_')}": value for name, value in val.items()}

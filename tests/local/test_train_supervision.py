@@ -27,6 +27,7 @@ from visionloop.core.limits import Limits
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
 from visionloop.training.environment import CHILD_VARIABLES
+from visionloop.training.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +151,27 @@ def test_a_tracker_that_hangs_delays_the_end_of_a_failed_training_a_little(
         tracked.train_here("fault=killed")
     assert tracked.failure().last_successful_epoch == 1
     release.set()
+
+
+def test_a_tracker_that_is_out_is_asked_as_often_at_the_end_of_a_short_training_as_of_a_long_one(
+    tracked: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    """Each time takes all retries of a request: a finished training of many epochs would end as stuck."""
+    asked, before = list[str](), list[int]()
+
+    def out(*_: object) -> None:
+        asked.append("start")
+        raise errors.Transient("MLflow does not answer.")
+
+    def published(training: Training, *told: Any) -> Any:
+        before.append(len(asked))
+        return publish(training, *told)
+
+    publish = Training._publish_outputs
+    monkeypatch.setattr(MlflowTracker, "start", out)
+    monkeypatch.setattr(Training, "_publish_outputs", published)
+    assert tracked.train_here().scalars["epochs"] == 4
+    assert len(asked) - before[0] == 2  # for the epochs that it lacks, and to end the run
 
 
 def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):

@@ -301,13 +301,13 @@ def test_what_a_tracker_missed_is_told_when_it_is_back(
     with sqlite3.connect(mlflow_database) as database:
         database.execute("ALTER TABLE metrics RENAME TO away")
     tracker.log_epoch(2, {"mAP50": 0.2})
-    tracker.log_epoch(3, {"mAP50": 0.3})
+    tracker.log_epochs({1: {"mAP50": 0.1}, 3: {"mAP50": 0.3}, 4: {"mAP50": 0.4}})
     assert sum(line.startswith("tracking failed: ") for line in lines.messages) == 1
     with sqlite3.connect(mlflow_database) as database:
         database.execute("ALTER TABLE away RENAME TO metrics")
     database.close()
     tracker.finish("succeeded")
-    assert history(environment, tracker.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert history(environment, tracker.run_id, "mAP50") == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
     assert connect(environment).get_run(tracker.run_id).info.status == "FINISHED"
 
 

@@ -90,6 +90,11 @@ class MlflowTracker:
             self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
         self._logged.add(epoch)
 
+    def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Logs those that MLflow lacks."""
+        for epoch, metrics in epochs.items():
+            self.log_epoch(epoch, metrics)
+
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
         """Puts files on the run's page, by their paths there."""
         with mlflow_errors(self._uri):

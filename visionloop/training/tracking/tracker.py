@@ -37,6 +37,9 @@ class Tracker(Protocol):
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs a finished epoch (1-based) by the metric names of docs/contract.md; one that was logged before stays unchanged."""
 
+    def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Logs several finished epochs, as ``log_epoch`` does each."""
+
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
         """Puts files on the run's page, by their paths there (``plots/results.png``)."""
 
@@ -62,6 +65,9 @@ class NullTracker:
         """Does nothing."""
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
         """Does nothing."""
 
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
@@ -103,7 +109,11 @@ class CarefulTracker:
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs the epoch, after those that are still waiting."""
-        self._waiting[epoch] = dict(metrics)
+        self.log_epochs({epoch: metrics})
+
+    def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Logs the epochs, after those that are still waiting; a tracker that does not answer is waited for once, not for each."""
+        self._waiting |= {epoch: dict(metrics) for epoch, metrics in epochs.items()}
         while len(self._waiting) > KEPT_EPOCHS:
             del self._waiting[next(iter(self._waiting))]
         self._offer()
