@@ -24,6 +24,7 @@ from visionloop.components.train.tracked import TrackedTraining
 from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
 from visionloop.core import live, progress, receipts
 from visionloop.core.errors import (
+    Defect,
     InvalidConfig,
     InvalidReceipt,
     NotFound,
@@ -180,6 +181,7 @@ class Training:
         self._aside = Aside(attempt.work / "checkpoints")
         self._sending: tuple[channel.Epoch, Upload] | None = None
         self._untracked: channel.Epoch | None = None
+        self._reported = 0
         self._spent_before: dict[str, float] = {}
         self._tracked: TrackedTraining | None = None
         self._dataset = attempt.work / "dataset"
@@ -275,7 +277,7 @@ class Training:
         variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
         on_epoch = self._on_epoch if listening else lambda _: False
         comparison = ImageComparison(job.trainer, self.loaded.converted.index)
-        before = self.last_epoch
+        before = self._reported = self.last_epoch
         done = supervise(
             job,
             folder,
@@ -304,6 +306,13 @@ class Training:
     def _on_epoch(self, epoch: channel.Epoch) -> bool:
         """Begins to make the checkpoint durable, once that of the epoch before is: the trainer goes on meanwhile."""
         self.context.alive()
+        # A second report of an epoch would be written over the checkpoint that the record names by its digest.
+        if epoch.epoch != self._reported + 1:
+            raise Defect(
+                f"The trainer {self.loaded.config.trainer} reported epoch {epoch.epoch} where epoch {self._reported + 1} was next; "
+                "it has to report each once, in order, and to go on from the checkpoint that it is given."
+            )
+        self._reported = epoch.epoch
         self._times.epoch(epoch)
         self._settle()
         self._send(epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,9 @@ from visionloop.training.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
 
+#: Third parties' trainers that each break a promise.
+BROKEN = machine.TESTS / "conformance" / "broken"
+
 #: Importing mlflow is most of what a toy's training takes.
 UNTRACKED: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
 
@@ -59,9 +63,10 @@ class Prepared:
             "train", *self.arguments, "--run", run, settings=(*TOY, *settings), variables=UNTRACKED | variables
         )
 
-    def train_here(self, *settings: str, run: str = "supervised") -> Outcome:
+    def train_here(self, *settings: str, run: str = "supervised", trainer: str = "toy") -> Outcome:
         """The same in this process, where a test can make its limits small."""
-        given = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": [*TOY, *settings]}
+        chosen = [*(setting for setting in TOY if setting != "trainer=toy"), f"trainer={trainer}", *settings]
+        given = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": chosen}
         return run_stage(catalog.stage("train"), given, Invocation(self.laptop.workspace.uri, run=run))
 
     def failure(self, run: str = "supervised") -> Any:
@@ -87,6 +92,15 @@ def here(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepar
     catalog.load.cache_clear()
     yield prepared
     catalog.load.cache_clear()
+
+
+@pytest.fixture
+def broken(here: Prepared, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    """The same, with trainers that each break a promise."""
+    monkeypatch.syspath_prepend(str(BROKEN))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(BROKEN), os.environ["PYTHONPATH"]]))
+    catalog.load.cache_clear()
+    return here
 
 
 def states(laptop: Laptop) -> list[str]:
@@ -190,6 +204,18 @@ def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatc
         here.train_here()
     monkeypatch.undo()
     assert here.failure().last_successful_epoch == 1
+
+
+def test_an_epoch_that_is_reported_twice_ends_the_training_before_it_costs_a_checkpoint(broken: Prepared):
+    with pytest.raises(errors.Defect, match="The trainer twice reported epoch 1 where epoch 2 was next"):
+        broken.train_here(trainer="twice")
+    assert (broken.failure().exit_code, broken.failure().last_successful_epoch) == (70, 1)
+    there = broken.laptop.progress()
+    assert there is not None
+    (key,) = broken.laptop.workspace.children("train")[0]
+    place = broken.laptop.workspace.child(f"train/{key}")
+    (checkpoint,) = there.checkpoints
+    assert hashlib.sha256(place.read(checkpoint.path)).hexdigest() == checkpoint.sha256
 
 
 def test_a_stage_that_is_stuck_names_the_last_epoch_too(here: Prepared, monkeypatch: pytest.MonkeyPatch):
