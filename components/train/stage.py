@@ -313,6 +313,11 @@ class Training:
                 "it has to report each once, in order, and to go on from the checkpoint that it is given."
             )
         self._reported = epoch.epoch
+        if epoch.left_out:
+            notice(
+                f"train: the trainer {self.loaded.config.trainer} gives no finite number for {', '.join(epoch.left_out)} "
+                f"in epoch {epoch.epoch}; left out."
+            )
         self._times.epoch(epoch)
         self._settle()
         self._send(epoch)

@@ -218,6 +218,21 @@ def test_an_epoch_that_is_reported_twice_ends_the_training_before_it_costs_a_che
     assert hashlib.sha256(place.read(checkpoint.path)).hexdigest() == checkpoint.sha256
 
 
+def test_a_value_that_is_no_finite_number_is_left_out_aloud(broken: Prepared, capfd: pytest.CaptureFixture[str]):
+    """No record can hold it, and a training of hours does not end for it."""
+    outcome = broken.train_here(trainer="unbounded")
+    assert outcome.result is not None
+    receipt = outcome.result.receipt
+    assert "val_loss" not in receipt.metrics
+    assert receipt.metrics["mAP50"] > 0
+    history = json.loads(outcome.result.read("history"))["epochs"]
+    assert ["val_loss" in entry["val_metrics"] for entry in history] == [False] * 4
+    assert (
+        "train: the trainer unbounded gives no finite number for val_loss (val_metrics), loading (seconds) in epoch 4; left out."
+        in capfd.readouterr().err
+    )
+
+
 def test_a_stage_that_is_stuck_names_the_last_epoch_too(here: Prepared, monkeypatch: pytest.MonkeyPatch):
     """A thread then ends the process, and no `except` of the stage is reached."""
     seen: list[int | None] = []

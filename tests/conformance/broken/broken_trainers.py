@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -210,6 +211,28 @@ def renamed(values: Mapping[str, float]) -> dict[str, float]:
 class Renaming(Passing):
     def epoch(self, report: EpochReport) -> bool:
         return super().epoch(replace(report, val_metrics=renamed(report.val_metrics)))
+
+
+@broken
+class Unbounded(ToyTrainer):
+    """The loss is no number, and the best value is infinite."""
+
+    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
+        result = super().train(job, Overflowing(listener, job))
+        return replace(
+            result, history=[{**entry, "val_metrics": overflowed(entry["val_metrics"])} for entry in result.history]
+        )
+
+
+def overflowed(values: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of which one is no number."""
+    return {**values, "val_loss": math.nan}
+
+
+class Overflowing(Passing):
+    def epoch(self, report: EpochReport) -> bool:
+        metrics, seconds = overflowed(report.val_metrics), {"loading": math.inf}
+        return super().epoch(replace(report, val_metrics=metrics, best_value=math.inf, seconds=seconds))
 
 
 @broken

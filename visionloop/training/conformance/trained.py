@@ -56,6 +56,10 @@ def history(subject: Subject) -> None:
         f"history has the epochs {numbers}: give an entry for each, in order.",
     )
     for entry, report in zip(done.history, subject.trained.epochs, strict=False):
+        require(
+            not report.left_out,
+            f"epoch {report.epoch} gives no finite number for {', '.join(report.left_out)}: give one, or leave it out.",
+        )
         for part, reported in (("train_metrics", report.train_metrics), ("val_metrics", report.val_metrics)):
             values = entry.get(part, {})
             require(
@@ -103,8 +107,8 @@ def epochs(subject: Subject) -> None:
             f"best_epoch is {report.best_epoch} in epoch {report.epoch}: give one from 1 on.",
         )
         require(
-            math.isfinite(report.best_value),
-            f"best_value is {report.best_value} in epoch {report.epoch}: give a number.",
+            report.best_value is not None,
+            f"best_value is not finite in epoch {report.epoch}: give a number.",
         )
     require(
         run.batches,

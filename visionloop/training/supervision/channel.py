@@ -29,16 +29,20 @@ class Images(msgspec.Struct, tag="images", frozen=True):
 
 
 class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
-    """An epoch is done and its checkpoint is in a file; ``seconds`` by part, and the GPU's memory, where they are known."""
+    """An epoch is done and its checkpoint is in a file; ``seconds`` by part, and the GPU's memory, where they are known.
+
+    JSON has neither NaN nor infinity: ``left_out`` names what was no finite number, and ``best_value`` is then None.
+    """
 
     epoch: int
     train_metrics: dict[str, float]
     val_metrics: dict[str, float]
     checkpoint: str
     best_epoch: int
-    best_value: float
+    best_value: float | None
     stopping: bool
     seconds: dict[str, float] = {}
+    left_out: list[str] = []
     peak_gpu_bytes: int | None = None
 
 

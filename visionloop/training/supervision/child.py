@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,7 @@ from visionloop.core.errors import Transient, VisionloopError, is_panic
 from visionloop.core.logs import LOGGER, configure
 from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import die_with_parent, end_quickly
+from visionloop.core.receipts import finite
 from visionloop.training import catalog
 from visionloop.training.devices import CPU, device_name, peak_gpu_bytes
 from visionloop.training.supervision import channel
@@ -82,16 +85,21 @@ class ChannelListener:
 
     def epoch(self, report: EpochReport) -> bool:
         """Reports an epoch and waits until its checkpoint is set aside. Returns whether to go on."""
+        given = {"train_metrics": report.train_metrics, "val_metrics": report.val_metrics, "seconds": report.seconds}
+        numbers = {part: finite(values) for part, values in given.items()}
         self._channel.send(
             channel.Epoch(
                 epoch=report.epoch,
-                train_metrics=dict(report.train_metrics),
-                val_metrics=dict(report.val_metrics),
+                train_metrics=numbers["train_metrics"],
+                val_metrics=numbers["val_metrics"],
                 checkpoint=str(report.checkpoint),
                 best_epoch=report.best_epoch,
-                best_value=report.best_value,
+                best_value=report.best_value if math.isfinite(report.best_value) else None,
                 stopping=report.stopping,
-                seconds=dict(report.seconds),
+                seconds=numbers["seconds"],
+                left_out=[
+                    f"{name} ({part})" for part, values in given.items() for name in values if name not in numbers[part]
+                ],
                 peak_gpu_bytes=report.peak_gpu_bytes or peak_gpu_bytes(),
             )
         )
@@ -128,7 +136,7 @@ def main(
                 last=str(result.last),
                 best_epoch=result.best_epoch,
                 epochs=result.epochs,
-                history=[dict(entry) for entry in result.history],
+                history=[_entry(entry) for entry in result.history],
                 plots=[str(path) for path in result.plots],
                 batch=result.batch,
                 versions=versions,
@@ -158,6 +166,11 @@ def failure(error: BaseException, trainer: str) -> channel.Failed:
         return channel.Failed(exit_code=Transient.exit_code, error_code=Transient.error_code, sentence=text)
     text = f"train met a defect of Visionloop or {trainer} ({type(error).__name__}: {error}); please report it."
     return channel.Failed(exit_code=70, error_code="INTERNAL", sentence=text, traceback=texts.traceback(error))
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a history; what is no finite number was told with its epoch."""
+    return {**entry, **{part: finite(entry[part]) for part in ("train_metrics", "val_metrics") if part in entry}}
 
 
 def _below(roots: Iterable[str], path: str) -> str:
