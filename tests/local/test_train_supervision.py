@@ -7,8 +7,11 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import laptop as machine
 import msgspec
+import psutil
 import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
@@ -23,11 +27,14 @@ from visionloop.components.train import stage as train_stage
 from visionloop.components.train import uploads
 from visionloop.components.train.stage import Training, TrainStage
 from visionloop.components.train.tracked import TrackedTraining
-from visionloop.core import catalog, errors, progress, reservation, running, storage
+from visionloop.core import catalog, errors, processes, progress, reservation, running, storage
 from visionloop.core.limits import Limits
+from visionloop.core.processes import started
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
 from visionloop.training.environment import CHILD_VARIABLES
+from visionloop.training.supervision.child import JobFile
+from visionloop.training.supervision.supervisor import supervise
 from visionloop.training.tracking.mlflow_tracker import MlflowTracker
 
 pytestmark = pytest.mark.slow
@@ -101,6 +108,86 @@ def broken(here: Prepared, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(BROKEN), os.environ["PYTHONPATH"]]))
     catalog.load.cache_clear()
     return here
+
+
+#: A child that starts a process which ignores SIGTERM, tells its id in a file beside the job's, and ends as it is told.
+LEAVING = """if True:
+    import os, subprocess, sys, time
+    from pathlib import Path
+    left = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; exec sleep 600"], stdout=subprocess.PIPE)
+    left.stdout.readline()
+    partial = Path(sys.argv[1]).with_name("partial")
+    partial.write_text(str(left.pid))
+    partial.rename(partial.with_name("left"))
+"""
+
+#: How such a child ends.
+ENDS = {
+    "well": """
+    import socket
+    from visionloop.training.supervision import channel
+    done = channel.Done(best="", last="", best_epoch=1, epochs=1, history=[], plots=[], batch=1, versions={}, devices=[])
+    channel.Channel(socket.socket(fileno=int(sys.argv[2]))).send(done)
+""",
+    "silent": "    sys.exit(3)",
+    "killed": "    os.kill(os.getpid(), 9)",
+    "stopped": "    time.sleep(600)",
+}
+
+#: A process that supervises such a child in a folder.
+SUPERVISING = """if True:
+    import os, sys
+    from pathlib import Path
+    from visionloop.training.supervision.child import JobFile
+    from visionloop.training.supervision.supervisor import supervise
+    nothing = lambda *_: None
+    job = JobFile(trainer="", task="", dataset="", classes=[], config={}, weights=None, work="", checkpoint=None, batch=1)
+    supervise(job, Path(sys.argv[1]), os.environ, on_batch=nothing, on_epoch=nothing, on_images=nothing, program=sys.argv[2])
+"""
+
+
+def nothing(*_: object) -> Any:
+    """Is told, and does nothing."""
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_nothing_that_a_trainer_started_outlives_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+):
+    monkeypatch.setattr(processes, "LEFT_SECONDS", 0.1)
+    left = tmp_path / "left"
+
+    def look() -> None:
+        if ends == "stopped" and left.exists():
+            raise errors.UserStopped("stopped.")
+
+    job = JobFile(
+        trainer="", task="", dataset="", classes=[], config={}, weights=None, work="", checkpoint=None, batch=1
+    )
+    kinds = {"silent": errors.Defect, "killed": errors.Killed, "stopped": errors.UserStopped}
+    with pytest.raises(kinds[ends]) if ends in kinds else nullcontext():
+        supervise(
+            job,
+            tmp_path,
+            os.environ,
+            on_batch=nothing,
+            on_epoch=nothing,
+            on_images=nothing,
+            on_look=look,
+            program=LEAVING + ENDS[ends],
+        )
+    assert started(int(left.read_text())) is None
+
+
+def test_a_stage_that_is_killed_takes_its_child_and_all_that_it_started_with_it(tmp_path: Path):
+    """The kernel tells only the child itself that its parent is gone."""
+    with subprocess.Popen([sys.executable, "-c", SUPERVISING, str(tmp_path), LEAVING + ENDS["stopped"]]) as stage:
+        left = tmp_path / "left"
+        wait_for(left.exists)
+        below = psutil.Process(stage.pid).children(recursive=True)
+        assert int(left.read_text()) in {process.pid for process in below}
+        stage.kill()
+    wait_for(lambda: all(started(process.pid) is None for process in below))
 
 
 def states(laptop: Laptop) -> list[str]:

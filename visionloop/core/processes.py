@@ -1,4 +1,4 @@
-"""Processes of this machine: which one an id means, which belong to a session, and a child that does not outlive its parent."""
+"""Processes of this machine: which one an id means, which belong to a session, and children that do not outlive their parent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ import functools
 import gc
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+#: Seconds that what is left of a process group is given to end by itself (Python's resource tracker removes shared memory
+#: that a killed process left), and after SIGTERM.
+OWN_END_SECONDS = 1.0
+LEFT_SECONDS = 5.0
+
 _STAT = Path("/proc/self/stat")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -44,10 +52,53 @@ def boot_id() -> str:
 
 def session(leader: int) -> list[psutil.Process]:
     """The processes of a session, zombies among them; a session outlives its leader and keeps its id in use."""
+    return _members(os.getsid, leader)
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[int]:
+    """The id of a new process group, in this process's session; what is in it at the end is ended, also when this process is killed.
+
+    A process is put into it by the argument ``process_group`` of Popen, and what it starts is in it as well. At the end all of it is
+    given ``OWN_END_SECONDS``, then SIGTERM, then after ``LEFT_SECONDS`` SIGKILL.
+    """
+    # Its leader keeps the id in use. The pipe of its input closes with this process, however that ends.
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' HUP INT TERM; read line; kill -s KILL 0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={},
+        process_group=0,
+    ) as leader:
+        try:
+            yield leader.pid
+        finally:
+            try:
+                if not _empty(leader.pid, OWN_END_SECONDS):
+                    os.killpg(leader.pid, signal.SIGTERM)
+                    _empty(leader.pid, LEFT_SECONDS)
+            finally:
+                os.killpg(leader.pid, signal.SIGKILL)
+                _empty(leader.pid, LEFT_SECONDS)  # a signal is sent before its process is gone
+
+
+def _empty(leader: int, seconds: float) -> bool:
+    """Waits until nothing but its leader lives in a process group, at most so many seconds; returns whether it is so."""
+    deadline = time.monotonic() + seconds
+    while any(process.pid != leader and started(process.pid) for process in _members(os.getpgid, leader)):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _members(group_of: Callable[[int], int], leader: int) -> list[psutil.Process]:
+    """The processes that belong to a leader by their id, zombies among them."""
     processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == leader:
+            if group_of(process.pid) == leader:
                 processes.append(process)
     return processes
 

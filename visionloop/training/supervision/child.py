@@ -118,6 +118,7 @@ def main(
         listening: Makes what the trainer reports to.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop what writes from another group than its own
     die_with_parent(VisionloopError.exit_code)
     end_quickly()
     end = channel.Channel(socket.socket(fileno=descriptor))

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from visionloop.core.errors import Defect, Killed, SickMachine, Terminated, Transient, by_code
+from visionloop.core.processes import process_group
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 
@@ -91,21 +92,30 @@ def _child(
 ) -> Iterator[tuple[subprocess.Popen[bytes], channel.Channel]]:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-c", program, str(job_file), str(theirs.fileno())]
-    # The child's output goes where the stage's log goes; stdout is reserved for one line of the stage.
-    process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
-    theirs.close()
     end = channel.Channel(ours)
-    try:
-        yield process, end
-    finally:
-        end.close()
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(TERMINATE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    # A group of its own: what the trainer starts ends with the training. Ctrl-C does not reach it: the stage handles that.
+    with process_group() as group:
+        # The child's output goes where the stage's log goes; stdout is reserved for one line of the stage.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            process_group=group,
+        )
+        theirs.close()
+        try:
+            yield process, end
+        finally:
+            end.close()
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(TERMINATE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def _reported_error(failed: channel.Failed) -> Exception:
