@@ -226,6 +226,7 @@ class Training:
         earlier = progress.read(self.attempt.key_prefix)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
+        self._times.turn(None)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
             self._tracked.attach(done.plots, self.loaded)

@@ -26,6 +26,7 @@ from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 from visionloop.components.train import stage as train_stage
 from visionloop.components.train import uploads
 from visionloop.components.train.stage import Training, TrainStage
+from visionloop.components.train.times import Times
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.core import catalog, errors, processes, progress, reservation, running, storage
 from visionloop.core.limits import Limits
@@ -614,6 +615,36 @@ def test_a_stage_that_is_asked_to_end_finishes_its_upload_if_there_is_time(
     assert [there.epoch for there in recorded if there] == ([1] if in_time else [])
     kept = [here.laptop.receipt("train", key).scalars["epochs"] for key in here.laptop.keys("train")]
     assert kept == ([1] if number == signal.SIGINT else [])
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_end_of_the_training_process_is_no_part_of_an_uploads_time(
+    here: Prepared, monkeypatch: pytest.MonkeyPatch, stopped: bool
+):
+    """Neither after a whole training, nor where a stopped one is only finalised."""
+    told: list[str | None] = []
+
+    def on_batch(training: Any, batch: Any) -> None:
+        if stopped and batch.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        tell_batch(training, batch)
+
+    def supervised(*given: Any, **named: Any) -> Any:
+        done = supervise(*given, **named)
+        told.append("ended")
+        return done
+
+    def turn(times: Times, part: str | None) -> None:
+        told.append(part)
+        turn_to(times, part)
+
+    tell_batch, turn_to = Training._on_batch, Times.turn
+    monkeypatch.setattr(Training, "_on_batch", on_batch)
+    monkeypatch.setattr(train_stage, "supervise", supervised)
+    monkeypatch.setattr(Times, "turn", turn)
+    with pytest.raises(errors.UserStopped) if stopped else nullcontext():
+        here.train_here()
+    assert told[told.index("ended") + 1 :] == [None, "upload"]
 
 
 def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
