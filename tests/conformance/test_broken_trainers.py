@@ -35,6 +35,7 @@ BREAKS = [
     ("twice", "epochs", "The epochs [1, 1, 2, 2] were reported"),
     ("unbounded", "epochs", "best_value is not finite in epoch 1"),
     ("missing", "epochs", "The checkpoint of epoch [1, 2] was not there"),
+    ("rewriting", "epochs", "The checkpoint of epoch [1, 2] was changed after it was reported"),
     ("dated", "determinism", "A second training gives another best"),
     ("restarting", "resume", "Resumed after epoch 1 it reported the epochs [1, 2], not [2]"),
     ("careless", "resume", "Killed after epoch 1 and resumed, the training gives another last and history"),

@@ -258,6 +258,18 @@ class Missing(Reporting):
 
 
 @broken
+class Rewriting(Reporting):
+    """It adds to a checkpoint that it has reported, which still can be read."""
+
+    class listening(Passing):
+        def epoch(self, report: EpochReport) -> bool:
+            go_on = super().epoch(report)
+            with report.checkpoint.open("a") as file:
+                file.write(" ")
+            return go_on
+
+
+@broken
 class Dated(ToyTrainer):
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         result = super().train(job, listener)

@@ -54,6 +54,7 @@ class Run:
         folder: Where its files lie.
         epochs: The epochs that it reported, in their order.
         checkpoints: By epoch the copy of its checkpoint; none of one that was not there.
+        changed: The epochs whose checkpoint was changed later, and not by writing each into the same file.
         images: By split the images that it reported, below the dataset's folder.
         batches: The number of batches of an epoch, as it was told with each.
         done: Its result; None where it failed.
@@ -64,6 +65,7 @@ class Run:
     folder: Path
     epochs: list[channel.Epoch] = field(default_factory=list)
     checkpoints: dict[int, Path] = field(default_factory=dict)
+    changed: list[int] = field(default_factory=list)
     images: dict[str, list[str]] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     done: channel.Done | None = None
@@ -249,12 +251,25 @@ class Subject:
             run="conformance",
         )
 
+        # By path the epoch and the state of a file that is written once.
+        reported: dict[Path, tuple[int, tuple[int, int]] | None] = {}
+
+        def look() -> None:
+            for file, known in reported.items():
+                if known and known[0] not in run.changed and file.is_file() and _state(file) != known[1]:
+                    run.changed.append(known[0])
+
         def on_epoch(epoch: channel.Epoch) -> bool:
             run.epochs.append(epoch)
-            if Path(epoch.checkpoint).is_file():
-                run.checkpoints[epoch.epoch] = Path(
-                    shutil.copy(epoch.checkpoint, run.folder / f"checkpoint_{epoch.epoch}")
-                )
+            file = Path(epoch.checkpoint)
+            again = file in reported
+            if again:
+                reported[file] = None
+            look()
+            if file.is_file():
+                if not again:
+                    reported[file] = epoch.epoch, _state(file)
+                run.checkpoints[epoch.epoch] = Path(shutil.copy(file, run.folder / f"checkpoint_{epoch.epoch}"))
             if epoch.epoch == kill_after:
                 for process in _marked(mark):
                     process.send_signal(signal.SIGKILL)
@@ -273,6 +288,7 @@ class Subject:
             )
         except VisionloopError as error:
             run.error = error
+        look()
         run.survivors = _end_survivors(mark)
         return run
 
@@ -343,6 +359,12 @@ def _unlock(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
             path.chmod(stat.S_IRWXU)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """What changes whenever a file's bytes do."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _listing(folder: Path) -> dict[str, str]:

@@ -92,7 +92,7 @@ def images(subject: Subject) -> None:
 
 @CHECKS.add
 def epochs(subject: Subject) -> None:
-    """Each epoch is reported once, in order, with a checkpoint that is there."""
+    """Each epoch is reported once, in order, with a checkpoint that is there and stays as it is."""
     run = subject.trained
     numbers = [report.epoch for report in run.epochs]
     require(
@@ -101,6 +101,10 @@ def epochs(subject: Subject) -> None:
     )
     missing = [number for number in numbers if number not in run.checkpoints]
     require(not missing, f"The checkpoint of epoch {missing} was not there when it was reported: write it before.")
+    require(
+        not run.changed,
+        f"The checkpoint of epoch {run.changed} was changed after it was reported: write each into a new file, or all into one.",
+    )
     for report in run.epochs:
         require(
             1 <= report.best_epoch <= report.epoch,
