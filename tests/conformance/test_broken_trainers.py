@@ -8,7 +8,7 @@ import pytest
 
 from visionloop.core import catalog
 from visionloop.core.errors import VisionloopError
-from visionloop.training.catalog import TRAINERS
+from visionloop.training.catalog import TRAINERS, trainer
 from visionloop.training.conformance import Broken, NotChecked, predicted, promises, subject
 from visionloop.training.conformance.outcomes import Outcome
 from visionloop.training.conformance.samples import CLASSES
@@ -88,6 +88,19 @@ def test_what_depends_on_a_training_that_failed_is_not_checked() -> None:
     every = {promise.check.name: promise for promise in promises("failing")}
     assert every["resume"].outcome().state == "not checked"
     assert every["evaluation"].outcome().sentence == "Not checked: the training did not end well."
+
+
+def test_each_check_says_what_keeps_a_training_from_being_made() -> None:
+    made = subject.Subject("toy", trainer("toy"), "detection", {"model": "/no/such.pt"})
+    for _ in range(2):
+        with pytest.raises(VisionloopError, match=r"/no/such\.pt"):
+            _ = made.whole
+
+
+def test_a_setting_that_the_trainer_itself_makes_impossible_is_its_failure() -> None:
+    """A user's is refused before the first check."""
+    checks = {promise.check.name: promise for promise in promises("excessive", settings={"lr0": 0.5})}
+    assert checks["defaults"].outcome().state == "failed"
 
 
 def test_masks_are_given_where_they_are_asked_for() -> None:

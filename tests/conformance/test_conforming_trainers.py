@@ -71,6 +71,11 @@ def test_a_broken_trainer_ends_with_65() -> None:
     [
         (("nothing",), 78, "There is no trainer 'nothing'; there are "),
         (("toy", "--task", "pose"), 78, "--task pose: the trainer toy trains detection"),
+        (("toy", "--set", "nosuch=1"), 78, "'nosuch'"),
+        (("toy", "--set", "lr0=none"), 78, "lr0"),
+        (("toy", "--set", "epochs=1"), 78, "--set epochs: a check sets it itself; leave it out."),
+        (("toy", "--set", "batch=2"), 78, "--set batch: "),
+        (("toy", "--set", "trainer=timm"), 78, "--set trainer: "),
         (("toy", "--log", "/none/such"), 77, "--log /none/such: it can't be written"),
     ],
 )

@@ -75,10 +75,11 @@ def promises(name: str, task: str | None = None, settings: Mapping[str, object] 
     Args:
         name: That of its entry point.
         task: One of its tasks; None takes all.
-        settings: Settings of its trainings, such as a small model; those of its ``demos`` count otherwise.
+        settings: Settings of its trainings, such as a small model; those of its ``demos`` count otherwise. The checks themselves
+            decide epochs, batch and workers.
 
     Raises:
-        InvalidConfig: If there is no such trainer or task.
+        InvalidConfig: If there is no such trainer or task, or it does not take one of the settings.
     """
     trainer = catalog.find(TRAINERS, name, "trainer")
     tasks = sorted(trainer.tasks)
@@ -95,6 +96,7 @@ def promises(name: str, task: str | None = None, settings: Mapping[str, object] 
     for own in tasks if task is None else [task]:
         if own in declaration.METRICS:
             subject = Subject(name, trainer, own, settings or {})
+            subject.check_given()
             yield from (Promise(name, own, check, subject) for check in OF_TASK)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from visionloop.core.errors import NotFound, VisionloopError
+from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
 from visionloop.core.folders import process_folder
 from visionloop.training import configuration, weights
 from visionloop.training.conformance import samples
@@ -30,6 +30,9 @@ from visionloop.training.trainers import Evaluation, Predictor, Setting, Trainer
 
 #: What a checked training is set to, besides what the trainer sets for the sample dataset (``demos``).
 SETTINGS = {"epochs": 2, "batch": 4, "imgsz": 64, "seed": 1, "workers": 0, "device": "cpu"}
+
+#: The settings that the checks rest on.
+FIXED = ("trainer", "epochs", "batch", "workers")
 
 #: The batch after the memory ran out.
 SMALLER = 2
@@ -93,6 +96,26 @@ class Subject:
         self._given = dict(settings)
 
     # Configuration
+
+    def check_given(self) -> None:
+        """Checks the user's settings; what is impossible without them as well is the trainer's failure, and left to its checks.
+
+        Raises:
+            InvalidConfig: If one is the suite's own, or none that the trainer takes.
+        """
+        for name in self._given:
+            if name in FIXED:
+                raise InvalidConfig(f"--set {name}: a check sets it itself; leave it out.")
+        try:
+            _ = self.config
+        except InvalidConfig:
+            try:
+                _ = Subject(self.name, self.trainer, self.task, {}).config
+            except Exception:  # noqa: BLE001 - the trainer is a stranger's
+                return
+            raise
+        except Exception:  # noqa: BLE001 - the trainer is a stranger's, and its checks tell
+            return
 
     def resolve(self, changes: Mapping[str, object]) -> configuration.Resolved:
         """A configuration of this trainer and task as a run resolves it. Raises InvalidConfig."""
@@ -229,12 +252,13 @@ class Subject:
             program: What the child runs.
         """
         run = Run(self.folder / name)
-        work = run.folder / "work"
-        work.mkdir(parents=True)
+        run.folder.mkdir(exist_ok=True)
         _ = self.contents
         config, mark = self.config.values, uuid.uuid4().hex
         located = weights.locate(str(config["model"]), self.trainer, os.environ, _no_store, run.folder)
         local = weights.materialise(located, _no_store, run.folder)
+        work = run.folder / "work"
+        work.mkdir()
         pose = self.task == "pose"
         job = JobFile(
             trainer=self.name,
