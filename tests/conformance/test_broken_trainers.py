@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +121,14 @@ def test_masks_are_given_where_they_are_asked_for() -> None:
         predicted.masks(stub(None, None))  # type: ignore[arg-type]
     with pytest.raises(NotChecked):
         predicted.masks(SimpleNamespace(task="pose"))  # type: ignore[arg-type]
+
+
+def test_a_dataset_can_be_removed_by_any_later_process_of_the_same_user() -> None:
+    """A check that was killed can't give the right to write back."""
+    dataset = subject.Subject("toy", trainer("toy"), "detection", {}).dataset
+    folders = [path for path in (dataset, *dataset.rglob("*")) if path.is_dir()]
+    assert all(path.stat().st_mode & stat.S_IWUSR for path in folders)
+    assert not [path for path in dataset.rglob("*") if path not in folders and path.stat().st_mode & stat.S_IWUSR]
 
 
 def test_a_trainer_of_an_older_protocol_is_asked_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import hashlib
 import os
@@ -143,24 +142,22 @@ class Subject:
     @functools.cached_property
     def folder(self) -> Path:
         """A folder for everything, removed when this process ends."""
-        folder = process_folder("conformance")
-        atexit.register(_unlock, folder)  # before the folder is removed: what is registered last comes first
-        return folder
+        return process_folder("conformance")
 
     @functools.cached_property
     def dataset(self) -> Path:
-        """The dataset as the train stage gives it: with the labels' archive, and files of labels only where they are wanted. Read-only."""
+        """The dataset as the train stage gives it: with the labels' archive, and files of labels only where they are wanted; they are read-only."""
         wanted = bool(getattr(self.trainer, "label_files", True))
         return _locked(samples.write(self.folder / "dataset", self.task, archive=True, label_files=wanted))
 
     @functools.cached_property
     def plain(self) -> Path:
-        """The same dataset without an archive, as a person makes one. Read-only."""
+        """The same dataset without an archive, as a person makes one; its files are read-only."""
         return _locked(samples.write(self.folder / "plain", self.task, archive=False))
 
     @functools.cached_property
     def unlabelled(self) -> Path:
-        """A dataset whose split test has no object. Read-only."""
+        """A dataset whose split test has no object; its files are read-only."""
         wanted = bool(getattr(self.trainer, "label_files", True))
         return _locked(samples.write_unlabelled(self.folder / "unlabelled", label_files=wanted))
 
@@ -372,17 +369,11 @@ def _end_survivors(mark: str) -> list[str]:
 
 
 def _locked(folder: Path) -> Path:
-    """Takes the right to write from a folder and all that is in it."""
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(stat.S_IRUSR | stat.S_IRGRP | (stat.S_IXUSR | stat.S_IXGRP if path.is_dir() else 0))
+    """Takes the right to write from the files in a folder; the folders keep it, so that what a killed check leaves can be removed."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(stat.S_IRUSR | stat.S_IRGRP)
     return folder
-
-
-def _unlock(folder: Path) -> None:
-    """Gives the right to write back, so that the folder can be removed."""
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir():
-            path.chmod(stat.S_IRWXU)
 
 
 def _state(file: Path) -> tuple[int, int]:
