@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from laptop import VISIONLOOP
 
-from visionloop.training import conformance
+from visionloop.training import catalog, conformance
 from visionloop.training.conformance import Promise, declaration, promises
 
-OWN = ("timm", "torchvision", "transformers", "ultralytics")
+#: The trainers that Visionloop itself brings.
+OWN = sorted(entry.name for entry in distribution("visionloop").entry_points if entry.group == catalog.TRAINERS)
 
 #: The checks that train nothing.
 DECLARED = {check.name for check in declaration.GENERAL} | {check.name for check in declaration.OF_TASK}
@@ -32,11 +34,9 @@ def test_what_our_trainers_declare(promise: Promise) -> None:
     assert found.state == "passed", found.sentence
 
 
-#: As a third party writes it.
-test_timm = pytest.mark.matrix(conformance.suite("timm"))
-test_torchvision = pytest.mark.matrix(conformance.suite("torchvision"))
-test_transformers = pytest.mark.matrix(conformance.suite("transformers"))
-test_ultralytics = pytest.mark.matrix(conformance.suite("ultralytics"))
+# As a third party writes it: test_NAME = conformance.suite("NAME").
+for name in OWN:
+    globals()[f"test_{name}"] = pytest.mark.matrix(conformance.suite(name))
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
