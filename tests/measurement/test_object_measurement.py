@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pictures import CLASSES, filled, measured, picture
 
 from visionloop.data.annotations.crowds import Crowd
-from visionloop.training.measurement import OBJECT_METRICS, overlaps
+from visionloop.training.measurement import OBJECT_METRICS, PREFIXES, TASK_METRICS, overlaps
 from visionloop.training.measurement.matches import packed, unpacked
 from visionloop.training.measurement.objects import (
     BOXES,
@@ -48,6 +48,12 @@ def evaluated(*images: tuple[Any, ...]) -> Evaluation:
     for image in images:
         measurement.add(*image)
     return measurement.evaluation()
+
+
+def test_the_names_of_a_tasks_metrics_begin_as_its_measures_say() -> None:
+    assert {task: tuple(measure.prefix for measure in measures) for task, measures in MEASURES.items()} == PREFIXES
+    for task, prefixes in PREFIXES.items():
+        assert set(TASK_METRICS[task]) <= {prefix + name for prefix in prefixes for name in OBJECT_METRICS}
 
 
 def test_overlaps_of_boxes() -> None:

@@ -19,14 +19,13 @@ from visionloop.training.configuration.values import canonical_value
 from visionloop.training.conformance.outcomes import Broken, Checks, refused, require
 from visionloop.training.conformance.subject import SETTINGS, Subject
 from visionloop.training.licenses import license_of
+from visionloop.training.measurement import PREFIXES, TASK_METRICS
 from visionloop.training.trainers import Setting, Trainer, Value
 
-#: The metrics of each task that another trainer's model can be compared by.
+#: The metrics of each task that another trainer's model can be compared by: of what the task is about.
 METRICS: Mapping[str, tuple[str, ...]] = {
-    "detection": ("mAP50-95", "mAP50", "precision", "recall"),
-    "segmentation": ("mask_mAP50-95", "mask_mAP50"),
-    "pose": ("pose_mAP50-95", "pose_mAP50"),
-    "classification": ("accuracy_top1", "accuracy_top5"),
+    task: tuple(name for name in names if name.startswith(PREFIXES.get(task, ("",))[-1]))
+    for task, names in TASK_METRICS.items()
 }
 
 #: What the protocol's methods are called.

@@ -10,12 +10,9 @@ from visionloop.core.errors import Defect, Killed, OutOfMemory, Transient
 from visionloop.training.conformance import samples
 from visionloop.training.conformance.outcomes import Broken, Checks, NotChecked, require
 from visionloop.training.conformance.subject import SMALLER, Run, Subject
-from visionloop.training.measurement import OBJECT_METRICS, WITHIN
+from visionloop.training.measurement import OBJECT_METRICS, PREFIXES, WITHIN
 
 CHECKS: Checks[Subject] = Checks()
-
-#: What the names of the metrics of each task begin with.
-PREFIXES: Mapping[str, tuple[str, ...]] = {"detection": ("",), "segmentation": ("", "mask_"), "pose": ("", "pose_")}
 
 
 @CHECKS.add

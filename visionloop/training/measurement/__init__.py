@@ -5,8 +5,11 @@ from __future__ import annotations
 #: Among how many of the likeliest classes of an image the true one must be.
 WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
 
-#: The metrics of objects, by box, mask or keypoints; the names of the latter two begin with ``mask_`` and ``pose_``.
+#: The metrics of objects, by box, mask or keypoints.
 OBJECT_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
+
+#: What their names begin with in each task: nothing for boxes, and last for what the task is about.
+PREFIXES = {"detection": ("",), "segmentation": ("", "mask_"), "pose": ("", "pose_")}
 
 _BOXES = ("mAP50-95", "mAP50", "precision", "recall")
 
