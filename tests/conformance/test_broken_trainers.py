@@ -13,7 +13,7 @@ from visionloop.training.catalog import TRAINERS, trainer
 from visionloop.training.conformance import Broken, NotChecked, predicted, promises, subject
 from visionloop.training.conformance.outcomes import Outcome
 from visionloop.training.conformance.samples import CLASSES
-from visionloop.training.trainers import Prediction
+from visionloop.training.trainers import Prediction, PredictionSettings
 
 #: Trainer, the check that it fails, and a part of the sentence.
 BREAKS = [
@@ -112,7 +112,8 @@ def test_masks_are_given_where_they_are_asked_for() -> None:
             mask = asked if settings.masks else given  # type: ignore[attr-defined]
             return [[Prediction(0, 0.5, (0, 0, 1, 1), outline, mask=mask)]]
 
-        return SimpleNamespace(task="segmentation", predictor=SimpleNamespace(predict=predict))
+        answers = predict(None, PredictionSettings())
+        return SimpleNamespace(task="segmentation", predictor=SimpleNamespace(predict=predict), answers=answers)
 
     assert predicted.masks(stub(None, "code")) is None  # type: ignore[arg-type]
     with pytest.raises(Broken, match="A mask is given that was not asked for"):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from visionloop.data.view import LABELS
 from visionloop.training.conformance import samples
 from visionloop.training.conformance.declaration import METRICS
 from visionloop.training.conformance.outcomes import Broken, Checks, NotChecked, require
@@ -21,9 +22,7 @@ TOLERANCE = 1e-4
 @CHECKS.add
 def evaluation(subject: Subject) -> None:
     """An evaluation measures the task's metrics on every image, over all and by class."""
-    told: list[tuple[int, int]] = []
-    result = subject.evaluate(subject.dataset, lambda done, total: told.append((done, total)))
-    subject.__dict__["evaluation"] = result
+    result, told = subject.evaluation, subject.evaluated
     require(
         told and told[-1][0] == told[-1][1], "It does not call on_batch up to the last batch: it is the sign of life."
     )
@@ -123,5 +122,5 @@ def folders(subject: Subject) -> None:
     first, second = subject.evaluation, subject.evaluate(subject.plain)
     require(
         first.metrics == second.metrics and first.per_class == second.per_class,
-        f"With {'labels.tar'} the metrics are {dict(first.metrics)}, without it {dict(second.metrics)}: read both.",
+        f"With {LABELS} the metrics are {dict(first.metrics)}, without it {dict(second.metrics)}: read both.",
     )

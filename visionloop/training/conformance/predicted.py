@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from visionloop.training.conformance import samples
 from visionloop.training.conformance.outcomes import Checks, NotChecked, require
@@ -15,12 +11,6 @@ from visionloop.training.conformance.subject import Subject
 from visionloop.training.trainers import Prediction, PredictionSettings
 
 CHECKS: Checks[Subject] = Checks()
-
-#: Heights and widths of pictures that no dataset had: of one pixel, tall, broad, odd, and one as usual.
-SHAPES = ((1, 1), (301, 7), (5, 199), (67, 45), (64, 96))
-
-#: So little that a model that was hardly trained answers something.
-LEAST = 0.001
 
 #: By how much a coordinate may lie outside, in pixels: rounding.
 ROUNDING = 0.01
@@ -39,19 +29,19 @@ def classes(subject: Subject) -> None:
 @CHECKS.add
 def sizes(subject: Subject) -> str:
     """Pictures of any size are taken, and there is one answer for each."""
-    answers = _answers(subject)
+    answers = subject.answers
     require(
-        len(answers) == len(SHAPES),
-        f"For {len(SHAPES)} pictures there are {len(answers)} answers: give one for each, in order.",
+        len(answers) == len(samples.SHAPES),
+        f"For {len(samples.SHAPES)} pictures there are {len(answers)} answers: give one for each, in order.",
     )
-    shapes = ", ".join(f"{width} × {height}" for height, width in SHAPES)
+    shapes = ", ".join(f"{width} × {height}" for height, width in samples.SHAPES)
     return f"Pictures of {shapes} are taken, and there is one answer for each."
 
 
 @CHECKS.add
 def order(subject: Subject) -> None:
     """The most confident answer comes first, and confidences lie between 0 and 1."""
-    for found in _answers(subject):
+    for found in subject.answers:
         values = [prediction.confidence for prediction in found]
         require(all(0 <= value <= 1 for value in values), f"A confidence is not from 0 to 1: {values[:5]}.")
         require(
@@ -64,7 +54,7 @@ def order(subject: Subject) -> None:
 def fields(subject: Subject) -> None:
     """Each answer has what its task has, and nothing else."""
     _seen(subject)
-    for found in _answers(subject):
+    for found in subject.answers:
         for prediction in found:
             require(
                 isinstance(prediction, Prediction) and 0 <= prediction.class_index < len(samples.CLASSES),
@@ -79,7 +69,7 @@ def coordinates(subject: Subject) -> None:
     if subject.task == "classification":
         raise NotChecked("Not checked: a class of a whole image has no coordinates.")
     _seen(subject)
-    for (height, width), found in zip(SHAPES, _answers(subject), strict=True):
+    for (height, width), found in zip(samples.SHAPES, subject.answers, strict=True):
         for prediction in found:
             left, top, right, bottom = prediction.box or (0, 0, 0, 0)
             require(left <= right and top <= bottom, f"A box is {prediction.box}: give x1, y1, x2, y2.")
@@ -102,7 +92,7 @@ def confidence(subject: Subject) -> None:
     """Nothing is answered below the least confidence, nor more classes than were asked for."""
     if subject.task == "classification":
         for count in (1, 2):
-            (found,) = subject.predictor.predict(iter(_pictures()[-1:]), PredictionSettings(classes=count))
+            (found,) = subject.predictor.predict(iter(samples.unusual()[-1:]), PredictionSettings(classes=count))
             require(
                 len(found) == count,
                 f"{count} of {len(samples.CLASSES)} classes were asked for, and {len(found)} are given.",
@@ -110,7 +100,7 @@ def confidence(subject: Subject) -> None:
         return
     values = sorted(prediction.confidence for prediction in _seen(subject))
     middle = (values[0] + values[-1]) / 2 if len(values) > 1 else min(1.0, values[0] + 0.01)
-    for found in subject.predictor.predict(iter(_pictures()), PredictionSettings(confidence=middle)):
+    for found in subject.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=middle)):
         below = [prediction.confidence for prediction in found if prediction.confidence < middle]
         require(not below, f"With a least confidence of {middle:.4f} it answers {below[:1]}: leave it out.")
 
@@ -124,7 +114,7 @@ def masks(subject: Subject) -> None:
     require(
         all(prediction.mask is None for prediction in seen), "A mask is given that was not asked for: leave it out."
     )
-    asked = _predict(subject, PredictionSettings(confidence=LEAST, masks=True))
+    asked = subject.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=samples.LEAST, masks=True))
     outlined = [prediction for found in asked for prediction in found if prediction.polygons]
     if not outlined:
         raise NotChecked("Not checked: no answer of the model has an outline.")
@@ -157,29 +147,9 @@ def _check_fields(prediction: Prediction, task: str) -> None:
     )
 
 
-@functools.cache
-def _pictures() -> list[NDArray[np.uint8]]:
-    random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
-    pictures[-1][8:40, 8:40] = samples.COLOURS[0]
-    return pictures
-
-
-def _predict(subject: Subject, settings: PredictionSettings) -> list[list[Prediction]]:
-    return list(subject.predictor.predict(iter(_pictures()), settings))
-
-
-def _answers(subject: Subject) -> list[list[Prediction]]:
-    """What the model answers to the pictures, asked once."""
-    if "answers" not in subject.__dict__:
-        subject.__dict__["answers"] = _predict(subject, PredictionSettings(confidence=LEAST))
-    answers: list[list[Prediction]] = subject.__dict__["answers"]
-    return answers
-
-
 def _seen(subject: Subject) -> list[Prediction]:
     """All answers. Raises NotChecked without any."""
-    found = [prediction for answer in _answers(subject) for prediction in answer]
+    found = [prediction for answer in subject.answers for prediction in answer]
     if not found:
         raise NotChecked("Not checked: the model saw nothing in the pictures.")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ ABSENT = 2
 #: Widths and heights of the pictures, in turn.
 SIZES = ((64, 64), (96, 64), (64, 80))
 
+#: Heights and widths of pictures that no dataset had: of one pixel, tall, broad, odd, and one as usual.
+SHAPES = ((1, 1), (301, 7), (5, 199), (67, 45), (64, 96))
+
+#: So little confidence that a model that was hardly trained answers something.
+LEAST = 0.001
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -48,6 +55,15 @@ class Picture:
     pixels: NDArray[np.uint8]
     lines: tuple[str, ...]
     index: int = 0
+
+
+@functools.cache
+def unusual() -> list[NDArray[np.uint8]]:
+    """Pictures that no dataset had, of the sizes ``SHAPES``; height × width × 3, in RGB."""
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
+    pictures[-1][8:40, 8:40] = COLOURS[0]
+    return pictures
 
 
 def write(folder: Path, task: str, *, archive: bool, label_files: bool = True) -> Path:

@@ -25,7 +25,7 @@ from visionloop.training.environment import child_environment, trainer_variables
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import START, supervise
-from visionloop.training.trainers import Evaluation, Predictor, Setting, Trainer
+from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings, Predictor, Setting, Trainer
 
 #: What a checked training is set to, besides what the trainer sets for the sample dataset (``demos``).
 SETTINGS = {"epochs": 2, "batch": 4, "imgsz": 64, "seed": 1, "workers": 0, "device": "cpu"}
@@ -93,6 +93,8 @@ class Subject:
         """``settings`` are the user's, and come before all others."""
         self.name, self.trainer, self.task = name, trainer, task
         self._given = dict(settings)
+        #: What ``evaluation`` told of its batches: how many were done, and how many there are.
+        self.evaluated: list[tuple[int, int]] = []
 
     # Configuration
 
@@ -329,12 +331,17 @@ class Subject:
     @functools.cached_property
     def evaluation(self) -> Evaluation:
         """The evaluation on the dataset."""
-        return self.evaluate(self.dataset)
+        return self.evaluate(self.dataset, lambda done, total: self.evaluated.append((done, total)))
 
     @functools.cached_property
     def predictor(self) -> Predictor:
         """The best model, loaded."""
         return self.trainer.predictor(self.best)
+
+    @functools.cached_property
+    def answers(self) -> list[list[Prediction]]:
+        """What it answers to the unusual pictures."""
+        return list(self.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=samples.LEAST)))
 
 
 def _no_store(uri: str, local: Path) -> None:
