@@ -34,7 +34,7 @@ from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
 from visionloop.training import catalog, weights
-from visionloop.training.configuration import Resolved, named_trainer, settings_of, split_strategy
+from visionloop.training.configuration import DEFAULT, Resolved, named_model, named_trainer, split_strategy
 from visionloop.training.configuration.settings import BASIC
 from visionloop.training.trainers import Trainer
 
@@ -211,17 +211,34 @@ def _check_training(
     if wanted and wanted not in {name.lower() for name in installed} and not reach.images:
         return [f"the settings, the weights and the gate's metric, because the trainer {wanted} is not installed here."]
     candidates = [trainer for name, trainer in installed.items() if name.lower() == wanted] if wanted else _installed()
-    config, trainer, taken = _resolved(settings, [task] if task else _tasks(settings, candidates))
+    tasks = [task] if task else _tasks(settings, candidates, environment)
+    refused: InvalidConfig | None = None
+    for candidate in tasks:
+        try:
+            # Of several tasks the dataset decides later, so what some task takes passes.
+            return _check_task(settings, candidate, len(tasks) == 1, gate, reach, environment)
+        except InvalidConfig as error:
+            refused = refused or error
+    raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
+
+
+def _check_task(
+    settings: Mapping[str, object], task: str, decided: bool, gate: Any, reach: Reach, environment: Mapping[str, str]
+) -> list[str]:
+    """Checks a training for a task, which is ``decided`` or one of several; returns what could not be checked."""
+    config, trainer = resolve_settings(settings, task)
     if reach.images and not catalog.is_installed(trainer):
         raise InvalidConfig(
             f"The trainer {trainer.name} is named, and its library is not installed here; "
             f"install it with {catalog.install_command(trainer)}, or name another trainer."
         )
-    notices = _check_weights(str(config.values["model"]), trainer, reach, environment)
+    model = str(config.values["model"])
+    shown = f"model {model}" if decided or config.source("model") != DEFAULT else "the model of the dataset's task"
+    notices = [f"whether the weights of {shown} {what}" for what in _unchecked(model, trainer, reach, environment)]
     if not reach.stores and "://" in str(gate or ""):
         notices.append(f"--gate {gate}, which is read by the run.")
     else:
-        _check_metric(str(gate) if gate else None, config, trainer, taken)
+        _check_metric(str(gate) if gate else None, config, trainer, task)
     if reach.images:
         _check_packages(trainer)
     return notices
@@ -233,41 +250,28 @@ def _installed() -> list[Trainer]:
     return [trainers[name] for name in catalog.in_order(trainers) if catalog.is_installed(trainers[name])]
 
 
-def _resolved(settings: Mapping[str, object], tasks: Sequence[str]) -> tuple[Resolved, Trainer, str]:
-    """The configuration, its trainer and the task that it was resolved for.
-
-    Of several tasks the dataset decides later, so what some task takes passes.
-    """
-    refused: InvalidConfig | None = None
-    for candidate in tasks:
-        try:
-            config, trainer = resolve_settings(settings, candidate)
-        except InvalidConfig as error:
-            refused = refused or error
-            continue
-        return config, trainer, candidate
-    raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
+def _tasks(
+    settings: Mapping[str, object], candidates: Sequence[Trainer], environment: Mapping[str, str]
+) -> Sequence[str]:
+    """The tasks that the dataset may turn out to have with one of these trainers; that of a model which is named alone."""
+    named = named_model(settings, environment)
+    shown = next(filter(None, (trainer.model_task(named) for trainer in candidates)), None) if named else None
+    if shown in TASKS:
+        return [shown]
+    trained = {task for trainer in candidates for task in trainer.tasks}
+    return [task for task in TASKS if task in trained] or TASKS
 
 
-def _tasks(settings: Mapping[str, object], candidates: Sequence[Trainer]) -> Sequence[str]:
-    """The tasks that the dataset may turn out to have with one of these trainers, or the model's own alone."""
-    for trainer in candidates:
-        default = settings_of(trainer, min(trainer.tasks))["model"].default
-        shown = trainer.model_task(str(settings.get("model") or default))
-        if shown is not None and shown in TASKS:
-            return [shown]
-    return list(dict.fromkeys(task for trainer in candidates for task in sorted(trainer.tasks))) or TASKS
-
-
-def _check_weights(model: str, trainer: Trainer, reach: Reach, environment: Mapping[str, str]) -> list[str]:
+def _unchecked(model: str, trainer: Trainer, reach: Reach, environment: Mapping[str, str]) -> list[str]:
+    """Checks that starting weights are there; returns what of them could not be checked."""
     kind = weights.reference_kind(model)
     unseen = (kind in ("registered", "uri") and not reach.stores) or (kind in ("path", "name") and not reach.images)
     if kind == "uri" and model.lower().startswith("file:"):
         unseen = not reach.images
     if unseen and not trainer.is_architecture(model):
-        return [f"whether the weights of model {model} are there; the run looks for them."]
+        return ["are there; the run looks for them."]
     if weights.find(model, trainer, environment, _is_there, registered) == "download":
-        return [f"whether the weights of model {model} can be downloaded."]
+        return ["can be downloaded."]
     return []
 
 

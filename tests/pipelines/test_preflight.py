@@ -133,6 +133,42 @@ def test_on_this_machine_weights_and_trainer_must_be_there(tmp_path: Path) -> No
         check(HERE, workspace=str(tmp_path / "file" / "work"))
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "setting"),
+    [
+        ("detection", "mAP50", {"mosaic": "0"}),
+        ("segmentation", "mask_mAP50", {"overlap_mask": "false"}),
+        ("pose", "pose_mAP50", {"pose": "10"}),
+        ("classification", "accuracy_top5", {"auto_augment": "augmix"}),
+    ],
+)
+def test_where_neither_task_nor_model_is_named_what_some_task_takes_passes(
+    tmp_path: Path, task: str, metric: str, setting: dict[str, object]
+) -> None:
+    suffix = {"detection": "", "segmentation": "-seg", "pose": "-pose", "classification": "-cls"}[task]
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    environment = {"VISIONLOOP_WEIGHTS": str(tmp_path)}
+    with pytest.raises(InvalidConfig, match="the weights of model yolo11n were looked for"):
+        preflight(arguments, {}, HERE, environment)
+    (tmp_path / f"yolo11n{suffix}.pt").write_bytes(b"weights")
+    gate = f'{{"primary_metric": "{metric}"}}'
+    assert preflight(arguments, {}, HERE, environment) == []
+    assert preflight(arguments | {"gate": gate}, setting, HERE, environment) == []
+    assert preflight(arguments, setting | {"primary_metric": metric}, HERE, environment) == []
+    with pytest.raises(InvalidConfig):
+        preflight(arguments | {"gate": '{"primary_metric": "accuracy"}'}, {}, HERE, environment)
+    assert preflight(arguments, {}, FIRST_POD, environment) == [
+        f"{NOT_CHECKED}whether the weights of the model of the dataset's task are there; the run looks for them."
+    ]
+
+
+def test_a_model_of_a_variable_is_checked_for_its_own_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "yolo11n.yaml")
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    with pytest.raises(InvalidConfig, match="mask_mAP50, which detection with ultralytics"):
+        preflight(arguments | {"gate": '{"primary_metric": "mask_mAP50"}'}, {}, HERE, dict(os.environ))
+
+
 @pytest.fixture
 def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trainer whose library is not installed, in a distribution that is."""

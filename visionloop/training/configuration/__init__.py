@@ -5,9 +5,11 @@ Pure functions: no store, no engine, no training library. The order is that of d
 
 from visionloop.training.configuration.arguments import merge_settings, parse_settings
 from visionloop.training.configuration.resolve import (
+    DEFAULT,
     Resolved,
     check_model_task,
     interpolation,
+    named_model,
     named_trainer,
     resolve,
     split_strategy,
@@ -17,6 +19,7 @@ from visionloop.training.configuration.values import canonical_value
 
 __all__ = [
     "BASIC",
+    "DEFAULT",
     "Description",
     "Resolved",
     "canonical_value",
@@ -24,6 +27,7 @@ __all__ = [
     "describe",
     "interpolation",
     "merge_settings",
+    "named_model",
     "named_trainer",
     "parse_settings",
     "resolve",

@@ -170,6 +170,16 @@ def named_trainer(
     return str(merged["trainer"]).strip(), origin.in_words(sources["trainer"])
 
 
+def named_model(
+    arguments: Mapping[str, object],
+    environment: Mapping[str, str],
+    read_file: Callable[[str], str] = origin.read_text,
+) -> str:
+    """The model that arguments or variables name; empty where they name none. Raises as ``named_trainer``."""
+    merged, _ = _merge(origin.levels(arguments, environment, read_file))
+    return str(merged.get("model") or "").strip()
+
+
 def _trainer_name(
     values: Mapping[str, object], sources: Mapping[str, str], trainers: Mapping[str, Trainer], task: str
 ) -> str:
