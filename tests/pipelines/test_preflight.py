@@ -163,7 +163,7 @@ def test_where_neither_task_nor_model_is_named_what_some_task_takes_passes(
 
 
 def test_a_model_of_a_variable_is_checked_for_its_own_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODEL", "yolo11n.yaml")
+    monkeypatch.setenv("MODEL_NAME", "yolo11n.yaml")
     arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
     with pytest.raises(InvalidConfig, match="mask_mAP50, which detection with ultralytics"):
         preflight(arguments | {"gate": '{"primary_metric": "mask_mAP50"}'}, {}, HERE, dict(os.environ))
