@@ -30,6 +30,7 @@ from visionloop.core.errors import (
     InvalidConfig,
     InvalidDataset,
     InvalidReceipt,
+    NotFound,
     OutOfMemory,
     VisionloopError,
 )
@@ -59,6 +60,9 @@ SPLIT = "test"
 #: Settings that decide how a model is measured rather than what it is: the champion is measured with the candidate's.
 MEASURING = ("conf", "iou", "max_det")
 
+#: The parameter that says why the champion's trainer can't measure it here; absent where it can, or where there is no champion.
+UNAVAILABLE = "champion_unavailable"
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -84,6 +88,7 @@ class Loaded:
     gate: Gate
     registry: Registry
     champion: Version | None
+    unavailable: str | None
 
 
 class EvaluateStage:
@@ -96,7 +101,7 @@ class EvaluateStage:
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
-        """Asks the registry for the champion: its training's digest is part of the key."""
+        """Asks the registry for the champion: its training's digest is part of the key, and why its trainer can't measure it here."""
         training = receipts.load(arguments.training, "train", context.workspace)
         snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if training.receipt.inputs["snapshot"].digest != snapshot.receipt.digest:
@@ -116,6 +121,10 @@ class EvaluateStage:
         registry = Registry(os.environ, self.name)
         registry.check_name(name, arguments.model_name)
         champion = registry.champion(name)
+        unavailable = None
+        # Where the candidate's own trainer is not installed, nothing is measured: convert looks ahead from there.
+        if champion is not None and not _is_own(champion, training) and catalog.is_installed(trainer):
+            unavailable = _unavailable(champion, registry)
         resolution = Resolution(
             inputs={
                 "training": training.reference,
@@ -128,11 +137,13 @@ class EvaluateStage:
                 "split": Parameter(SPLIT, "default"),
                 "trainer": Parameter([trainer.name, trainer.logic_version], "training"),
                 "config": Parameter(config, "training"),
+                # What is installed here decides the verdict then: once it is, that is another question.
+                **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
             },
-            loaded=Loaded(training, taken, trainer, config, gate, registry, champion),
+            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
-        if _is_own(resolution.loaded) and champion is not None and not context.force:
+        if champion is not None and _is_own(champion, training) and not context.force:
             resolution.existing = self._promoting(champion, resolution, context.workspace)
         return resolution
 
@@ -170,7 +181,7 @@ class EvaluateStage:
             candidate.metrics,
             champion.metrics if champion else None,
             obstacle=obstacle,
-            own=_is_own(loaded),
+            own=_is_own(loaded.champion, loaded.training),
             not_measured=candidate.not_measured,
         )
         metric = loaded.gate.primary_metric
@@ -234,7 +245,7 @@ class EvaluateStage:
             if (
                 receipt.logic_version == self.logic_version
                 and all(receipt.inputs[name].digest == resolution.inputs[name].digest for name in others)
-                and {name: entry.value for name, entry in receipt.parameters.items()}
+                and {name: entry.value for name, entry in receipt.parameters.items() if name != UNAVAILABLE}
                 == {name: entry.value for name, entry in resolution.parameters.items()}
             ):
                 return result
@@ -254,8 +265,10 @@ class EvaluateStage:
         champion = loaded.champion
         if champion is None:
             return None, None
-        if _is_own(loaded):
+        if _is_own(champion, loaded.training):
             return candidate, None
+        if loaded.unavailable:
+            return None, _obstacle(champion, loaded.unavailable)
         try:
             uri, description = resolve.describe(champion, loaded.registry)
         except InvalidReceipt as error:
@@ -264,14 +277,7 @@ class EvaluateStage:
             if champion.training_digest:
                 raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
-        try:
-            trainer = catalog.trainer(description.trainer)
-        except InvalidConfig as error:
-            return None, _obstacle(champion, error.sentence)
-        if not catalog.is_installed(trainer):
-            # Each trainer has an image of its own, and a team may change from one to another.
-            missing = f"it was trained by {trainer.name}, whose library is not installed here"
-            return None, _obstacle(champion, f"{missing} ({catalog.install_command(trainer)})")
+        trainer = catalog.trainer(description.trainer)
         # One that was altered ends the stage: it is no reason for a verdict.
         checkpoint = package.fetch_checkpoint(
             uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
@@ -304,9 +310,26 @@ def _keypoints(snapshot: Snapshot) -> tuple[str, ...]:
     return keypoint_names(snapshot.annotations) or ()
 
 
-def _is_own(loaded: Loaded) -> bool:
+def _is_own(champion: Version | None, training: Result) -> bool:
     """Whether the champion is the candidate itself."""
-    return loaded.champion is not None and loaded.champion.training_digest == loaded.training.receipt.digest
+    return champion is not None and champion.training_digest == training.receipt.digest
+
+
+def _unavailable(champion: Version, registry: Registry) -> str | None:
+    """Why the champion's trainer can't measure it here; None where it can, and where ``compute`` says what else is wrong with it."""
+    try:
+        _, description = resolve.describe(champion, registry)
+    except (AccessDenied, InvalidConfig, InvalidReceipt, NotFound):
+        return None
+    try:
+        trainer = catalog.trainer(description.trainer)
+    except InvalidConfig as error:
+        return error.sentence
+    if catalog.is_installed(trainer):
+        return None
+    # Each trainer has an image of its own, and a team may change from one to another.
+    missing = f"it was trained by {trainer.name}, whose library is not installed here"
+    return f"{missing} ({catalog.install_command(trainer)})"
 
 
 def _obstacle(champion: Version, why: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from toy_detector import SIZE, Prepared, ToyTrainer, prepare, published, write_dataset
+from toy_detector import SIZE, Prepared, ToyTrainer, install, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import read
+from visionloop.components.evaluate.stage import UNAVAILABLE
 from visionloop.components.register.card import escape
-from visionloop.core import live, receipts, stage
+from visionloop.core import live, lookup, receipts, stage
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
+from visionloop.core.running import Invocation
 from visionloop.core.stage import Outcome
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.crowds import Crowd
@@ -288,15 +291,56 @@ def test_a_champion_whose_files_are_gone_is_left_to_a_person(prepared: Prepared,
     assert f"models:/{name}/1: no model of Visionloop's lies at" in outcome.summary()["reason"]
 
 
-def test_a_champion_of_a_trainer_whose_library_is_not_in_the_image_is_left_to_a_person(
-    prepared: Prepared, toy: ToyTrainer, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def other(toy: ToyTrainer) -> Iterator[ToyTrainer]:
+    """A second trainer."""
+    trainer = ToyTrainer()
+    trainer.name = "other"
+    with pytest.MonkeyPatch.context() as patch:
+        yield install(patch, trainer)
+
+
+def test_a_champion_that_its_trainer_can_not_measure_here_is_left_to_a_person_until_it_can(
+    prepared: Prepared, other: ToyTrainer, name: str
 ) -> None:
-    promoted(prepared, name, 3)
+    prepared.register(prepared.evaluate(prepared.train(3, trainer="other"), name), name)
     training = prepared.train(1)
-    monkeypatch.setattr(toy, "distribution", "no-such-library", raising=False)
-    outcome = prepared.evaluate(training, name)
-    assert verdict(outcome) == "keep"
-    assert "was trained by toy, whose library is not installed here" in outcome.summary()["reason"]
+    other.distribution = "no-such-library"
+    absent = prepared.evaluate(training, name)
+    assert verdict(absent) == "keep"
+    assert "was trained by other, whose library is not installed here" in absent.summary()["reason"]
+    assert prepared.evaluate(training, name).reused
+    other.distribution = None
+    installed = prepared.evaluate(training, name)
+    assert not installed.reused
+    assert verdict(installed) == "promote"
+    assert set(published(absent).receipt.parameters) - set(published(installed).receipt.parameters) == {UNAVAILABLE}
+
+
+def test_a_promoted_evaluation_whose_champion_could_not_be_measured_is_reused(
+    prepared: Prepared, other: ToyTrainer, name: str
+) -> None:
+    prepared.register(prepared.evaluate(prepared.train(3, trainer="other"), name), name)
+    training = prepared.train(1)
+    gate = '{"incomparable": "promote"}'
+    other.distribution = "no-such-library"
+    outcome = prepared.evaluate(training, name, gate=gate)
+    assert prepared.register(outcome, name).summary()["alias"] == "champion"
+    other.distribution = None
+    assert prepared.evaluate(training, name, gate=gate).reused
+
+
+def test_an_evaluation_is_found_from_where_no_trainer_is_installed(
+    prepared: Prepared, toy: ToyTrainer, other: ToyTrainer, name: str
+) -> None:
+    prepared.register(prepared.evaluate(prepared.train(3, trainer="other"), name), name)
+    training = prepared.train(5)
+    measured = published(prepared.evaluate(training, name))
+    toy.distribution = other.distribution = "no-such-library"
+    given = {"training": training, "snapshot": prepared.snapshot, "model_name": name}
+    found = lookup.find("evaluate", given, Invocation(workspace=prepared.workspace))
+    assert found is not None
+    assert found.uri == measured.uri
 
 
 def test_the_champion_is_measured_by_the_candidates_settings(prepared: Prepared, toy: ToyTrainer, name: str) -> None:

@@ -67,6 +67,7 @@ class ToyTrainer:
     """The protocol's part that evaluate and register use."""
 
     name = "toy"
+    distribution: str | None = None
     protocol = PROTOCOL
     logic_version = 1
     tasks = frozenset({"detection"})
@@ -153,7 +154,7 @@ def install(patch: pytest.MonkeyPatch, trainer: ToyTrainer | None = None) -> Toy
     real = catalog.entry_points
 
     def entry_points(**wanted: Any) -> list[Any]:
-        extra = [_EntryPoint("toy", trainer)] if wanted["group"] == TRAINERS else []
+        extra = [_EntryPoint(trainer.name, trainer)] if wanted["group"] == TRAINERS else []
         return [*real(**wanted), *(entry for entry in extra if wanted.get("name", entry.name) == entry.name)]
 
     patch.setattr(catalog, "entry_points", entry_points)
@@ -171,6 +172,7 @@ class ToyArguments:
     conf: float = argument("Least confidence that counts.", default=0.001)
     seed: int = argument("Another training, with an equally good model.", default=0)
     classes: str = argument("Names of other classes.", default=",".join(CLASSES))
+    trainer: str = argument("The trainer.", default="toy")
 
 
 class ToyTrainStage:
@@ -184,7 +186,7 @@ class ToyTrainStage:
 
     def resolve(self, context: Context, arguments: ToyArguments) -> Resolution:
         values = {
-            "trainer": "toy",
+            "trainer": arguments.trainer,
             "primary_metric": arguments.primary_metric,
             "primary_metric_mode": arguments.mode,
             "imgsz": SIZE,
