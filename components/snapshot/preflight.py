@@ -10,7 +10,6 @@ import contextlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from visionloop.components.evaluate.gate import resolve_gate
@@ -22,7 +21,6 @@ from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
-from visionloop.core.packages import install_command
 from visionloop.core.shards import parse_count
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
@@ -227,9 +225,9 @@ def _check_task(
 ) -> list[str]:
     """Checks a training for a task, which is ``decided`` or one of several; returns what could not be checked."""
     config, trainer = resolve_settings(settings, task)
-    if reach.images and not catalog.is_installed(trainer):
+    if reach.images and (package := catalog.missing(trainer)):
         raise InvalidConfig(
-            f"The trainer {trainer.name} is named, and its library is not installed here; "
+            f"The trainer {trainer.name} needs the package {package}, which is not installed here; "
             f"install it with {catalog.install_command(trainer)}, or name another trainer."
         )
     model = str(config.values["model"])
@@ -239,8 +237,6 @@ def _check_task(
         notices.append(f"--gate {gate}, which is read by the run.")
     else:
         _check_metric(str(gate) if gate else None, config, trainer, task)
-    if reach.images:
-        _check_packages(trainer)
     return notices
 
 
@@ -292,16 +288,6 @@ def _check_metric(gate: str | None, config: Resolved, trainer: Trainer, task: st
             f"--gate: primary_metric is {resolved.primary_metric}, which {task} with {trainer.name} does not yield; "
             f"give one of {', '.join(yielded)}."
         )
-
-
-def _check_packages(trainer: Trainer) -> None:
-    try:
-        trainer.requirements()
-    except PackageNotFoundError as error:
-        raise InvalidConfig(
-            f"The trainer {trainer.name} needs the package {error.name}, which is not installed here; "
-            f"install it with {install_command(str(error.name))}."
-        ) from None
 
 
 def _check_option_files(given: Mapping[str, Any], reach: Reach) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.catalog import first_installed, in_order, is_installed
+from visionloop.training.catalog import first_installed, in_order, is_installed, missing
 from visionloop.training.chosen import trainer_line
 from visionloop.training.configuration import named_trainer, resolve
 from visionloop.training.trainers import Trainer
@@ -57,6 +58,13 @@ def test_the_first_that_is_installed_and_has_the_task_is_taken(make: Any) -> Non
     assert resolve({}, trainers, {"FRAMEWORK": "ultralytics"}, "detection").trainer == "ultralytics"
     # Nobody has the task: the first that is installed says so.
     assert first_installed(trainers, "segmentation") == "torchvision"
+
+
+def test_a_trainer_of_which_a_requirement_is_missing_is_not_installed(make: Any) -> None:
+    trainers = make(torchvision=("detection", INSTALLED), timm=("detection", INSTALLED))
+    trainers["torchvision"].requirements = lambda: [version(ABSENT)]
+    assert (missing(trainers["torchvision"]), missing(trainers["timm"])) == (ABSENT, None)
+    assert first_installed(trainers, "detection") == "timm"
 
 
 def test_with_none_installed_the_commands_are_told(make: Any) -> None:

@@ -185,7 +185,7 @@ def test_a_trainer_whose_library_is_not_installed_is_refused_where_the_run_is_he
     with pytest.raises(InvalidConfig) as raised:
         check(HERE, named)
     assert raised.value.sentence == (
-        "The trainer absent is named, and its library is not installed here; "
+        "The trainer absent needs the package no-such-library, which is not installed here; "
         "install it with pip install 'no-such-library', or name another trainer."
     )
     assert check(FROM_OUTSIDE, named) == check(FIRST_POD, named) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError
 
 from visionloop.core import catalog, packages
 from visionloop.core.errors import InvalidConfig
@@ -50,10 +51,21 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-def is_installed(trainer: Trainer) -> bool:
-    """Whether a trainer's library is installed here, as far as the trainer names its ``distribution``."""
+def missing(trainer: Trainer) -> str | None:
+    """The distribution that a trainer needs and that is not installed here: its library, else one of its ``requirements``."""
     distribution = getattr(trainer, "distribution", None)
-    return distribution is None or packages.is_installed(distribution)
+    if distribution is not None and not packages.is_installed(distribution):
+        return str(distribution)
+    try:
+        trainer.requirements()
+    except PackageNotFoundError as error:
+        return str(error.name)
+    return None
+
+
+def is_installed(trainer: Trainer) -> bool:
+    """Whether all that a trainer needs is installed here, as far as the trainer names it."""
+    return missing(trainer) is None
 
 
 def install_command(trainer: Trainer) -> str:
