@@ -7,17 +7,26 @@ from importlib.metadata import Distribution, entry_points
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.logs import notice
 from visionloop.core.stage import Stage
+from visionloop.core.stdout import stdout_to_stderr
 
 STAGES = "visionloop.stages"
+
+#: The distribution of this package.
+OWN = "visionloop"
 
 #: How many of the names that exist a sentence tells.
 MOST_NAMES = 10
 
 
+class NotLoaded(InvalidConfig):
+    """What another distribution brings can't be loaded."""
+
+
 def stages() -> dict[str, Stage]:
     """Every installed stage by name."""
-    return {name: load(STAGES, name) for name in names(STAGES)}
+    return loaded(STAGES, "stage")
 
 
 def stage(name: str) -> Stage:
@@ -31,18 +40,53 @@ def names(group: str) -> list[str]:
 
 
 def find(group: str, name: str, kind: str) -> Any:
-    """The object that an entry point names. Raises InvalidConfig, listing the installed ones of this kind."""
+    """The object that an entry point names.
+
+    Raises:
+        InvalidConfig: If there is none of this name, listing the installed ones of this kind.
+        NotLoaded: If another distribution brings it, and its module can't be imported.
+    """
     installed = names(group)
     if name not in installed:
         raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed[:MOST_NAMES])}.")
-    return load(group, name)
+    try:
+        return load(group, name)
+    except Exception as error:
+        brought = distribution(group, name)
+        if brought is None or brought.name == OWN:
+            raise
+        raise NotLoaded(
+            f"The {kind} {name} can't be loaded ({type(error).__name__}: {error}); "
+            f"correct the distribution {brought.name} that brings it, or uninstall that."
+        ) from error
+
+
+def loaded(group: str, kind: str) -> dict[str, Any]:
+    """Every object of a group by name; one of another distribution that can't be loaded is left out, and told."""
+    objects = {}
+    for name in names(group):
+        try:
+            objects[name] = find(group, name, kind)
+        except NotLoaded as error:
+            pass_over(kind, name, error.sentence)
+    return objects
+
+
+@cache
+def pass_over(kind: str, name: str, why: str) -> None:
+    """Says once that something which is not asked for is left out."""
+    notice(f"The {kind} {name} is passed over: {why}")
 
 
 @cache
 def load(group: str, name: str) -> Any:
-    """The object that an installed entry point names, imported once."""
+    """The object that an installed entry point names, imported once; what its module prints goes to stderr."""
     (entry, *_) = entry_points(group=group, name=name)
-    return entry.load()
+    try:
+        with stdout_to_stderr():
+            return entry.load()
+    except SystemExit as error:
+        raise RuntimeError(f"its module ends the process with {error.code}") from error
 
 
 def distribution(group: str, name: str) -> Distribution | None:

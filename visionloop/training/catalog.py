@@ -14,10 +14,24 @@ TRAINERS = "visionloop.trainers"
 #: The order in which trainers are taken where none is named; all others follow by name.
 ORDER = ("ultralytics", "torchvision", "timm", "transformers")
 
+#: What is read of every trainer, whether a run takes it or not.
+READ_OF_ALL = ("tasks", "policy", "model_task", "requirements")
+
 
 def trainers() -> dict[str, Trainer]:
-    """Every installed trainer by name, whatever protocol it speaks: one that is not asked for stops nobody."""
-    return {name: catalog.load(TRAINERS, name) for name in catalog.names(TRAINERS)}
+    """Every installed trainer by name, whatever protocol it speaks: one that is not asked for stops nobody.
+
+    Of other distributions those are left out, and told, that can't be loaded or lack what is read of every trainer.
+    """
+    found: dict[str, Trainer] = {}
+    for name, loaded in catalog.loaded(TRAINERS, "trainer").items():
+        if lacking := [attribute for attribute in READ_OF_ALL if not hasattr(loaded, attribute)]:
+            catalog.pass_over(
+                "trainer", name, f"it has no {', '.join(lacking)}; visionloop trainer check {name} says what it needs."
+            )
+        else:
+            found[name] = loaded
+    return found
 
 
 def trainer(name: str) -> Trainer:

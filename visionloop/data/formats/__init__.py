@@ -74,8 +74,8 @@ FORMATS: Mapping[str, Format] = {
 
 def formats() -> dict[str, Format]:
     """Every format by name, other distributions' behind those of FORMATS."""
-    others = {name: catalog.load(GROUP, name) for name in catalog.names(GROUP) if name not in FORMATS}
-    return {**FORMATS, **others}
+    others = catalog.loaded(GROUP, "format")
+    return {**FORMATS, **{name: entry for name, entry in others.items() if name not in FORMATS}}
 
 
 def fitting(listing: Listing) -> list[tuple[str, str]]:
