@@ -22,6 +22,8 @@ from visionloop.training import catalog
 
 WORKSPACE = f"s3://{services.RESULTS_BUCKET}/demo"
 
+#: How variables begin that a demo does not use: the caller's own stores, trackers and settings.
+CALLERS_OWN = ("EXTERNAL_", "INTERNAL_", "AWS_", "MLFLOW_", "S3_", "CONFIG", "ADVANCED_CONFIG", "FRAMEWORK")
 
 #: By task how many images train, val and test of the sample dataset have.
 IMAGES: Mapping[str, tuple[int, int, int]] = {
@@ -46,11 +48,11 @@ def demo(
     """
     if task not in IMAGES:
         raise InvalidConfig(f"--task {task}: give one of {', '.join(IMAGES)}.")
-    settings = _settings(trainer, task)
-    # A demo does not use the caller's own stores and trackers.
+    # Before the trainer is chosen, so that the run chooses the same one.
     for name in list(os.environ):
-        if name.startswith(("EXTERNAL_", "INTERNAL_", "AWS_", "MLFLOW_", "S3_", "CONFIG", "ADVANCED_CONFIG")):
+        if name.startswith(CALLERS_OWN):
             del os.environ[name]
+    settings = _settings(trainer, task)
     name = sample.name_of(task)
     with services.session() as embedded:
         os.environ.update(embedded.environment())

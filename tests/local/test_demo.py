@@ -35,6 +35,20 @@ FOREIGN = {
 }
 
 
+#: The demo up to its run, on a machine whose services are there.
+UP_TO_THE_RUN = """
+import contextlib, sys, types
+from visionloop.pipelines.cli import demo, main
+demo.services = types.SimpleNamespace(
+    session=lambda: contextlib.nullcontext(types.SimpleNamespace(environment=dict)), DATASETS_BUCKET="datasets"
+)
+demo.write_dataset = lambda *_: None
+type(demo.LAPTOP).result = lambda _, order: sys.exit(str(order.arguments))
+sys.argv = ["visionloop", "demo"]
+main()
+"""
+
+
 @pytest.fixture
 def person(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
     """A laptop with nothing on it; services that a failing test leaves are stopped."""
@@ -89,3 +103,11 @@ def test_the_demo_trains_then_reuses_and_its_model_loads_as_readme_says(person: 
     assert not services.status(person.folder / "home").running
     assert person.processes() == []
     assert person.refused() == []
+
+
+def test_the_trainer_of_a_demo_is_the_one_whose_settings_it_gives(person: Laptop) -> None:
+    person.environment["FRAMEWORK"] = "toy"
+    ended = run(person, UP_TO_THE_RUN)
+    assert "named by FRAMEWORK" not in ended.stderr
+    assert "trainer ultralytics: the first of" in ended.stderr
+    assert "yolo11n.yaml" in ended.stderr
