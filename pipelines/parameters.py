@@ -256,6 +256,8 @@ def arguments_for(settings: Mapping[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     advanced: dict[str, Any] = {}
     for name, value in settings.items():
+        if name == "trainer":
+            value = catalog.spelled(str(value))  # the engines' conditions compare it as it is
         parameter = TRAIN[name] if name in SETTINGS else None
         typed = _typed(value, parameter.kind) if parameter else None
         if parameter is None or typed is None or typed == parameter.default:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.catalog import first_installed, in_order, is_installed, missing
+from visionloop.training.catalog import first_installed, in_order, is_installed, missing, trainer
 from visionloop.training.chosen import trainer_line
 from visionloop.training.configuration import named_trainer, resolve
+from visionloop.training.conformance import promises
 from visionloop.training.trainers import Trainer
 
 INSTALLED, ABSENT = "msgspec", "no-such-distribution"
@@ -76,6 +77,13 @@ def test_with_none_installed_the_commands_are_told(make: Any) -> None:
     )
     with pytest.raises(InvalidConfig, match="no trainer for it is installed"):
         trainer_line(trainers, {}, "detection", None, {})
+
+
+def test_a_trainer_is_found_by_its_name_in_any_case() -> None:
+    assert trainer("Timm") is trainer("timm")
+    assert next(promises("Timm")).trainer == "timm"
+    with pytest.raises(InvalidConfig, match="There is no trainer 'Nobody'"):
+        trainer("Nobody")
 
 
 def test_a_name_is_told_with_its_source() -> None:

@@ -136,3 +136,16 @@ def test_only_the_snapshot_component_repeats_the_form() -> None:
     for component in (convert, train):
         assert component.component_spec.inputs["settings"].default == {}
         assert not {*SETTINGS, "advanced_config"} & set(component.component_spec.inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ("Timm", {"trainer": "timm"}),
+        (" TORCHVISION ", {"trainer": "torchvision"}),
+        ("Ultralytics", {"advanced_config": {"trainer": "ultralytics"}}),
+        ("Elsewhere", {"trainer": "Elsewhere"}),
+    ],
+)
+def test_a_trainer_is_handed_on_as_it_spells_itself(given: str, arguments: dict[str, object]) -> None:
+    assert arguments_for({"trainer": given}) == arguments

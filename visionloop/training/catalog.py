@@ -40,7 +40,14 @@ def trainer(name: str) -> Trainer:
     Raises:
         InvalidConfig: If it is not installed, listing those that are, or speaks another protocol.
     """
+    name = spelled(name)
     return check_protocol(catalog.find(TRAINERS, name, "trainer"), name)
+
+
+def spelled(name: str) -> str:
+    """A trainer's name as its entry point spells it, for a name in any case; one that is not installed stays as it is."""
+    wanted = name.strip().lower()
+    return next((own for own in catalog.names(TRAINERS) if own.lower() == wanted), name)
 
 
 def check_protocol(trainer: Trainer, name: str) -> Trainer:

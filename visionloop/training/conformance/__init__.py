@@ -15,7 +15,7 @@ from typing import Any
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.catalog import TRAINERS
+from visionloop.training.catalog import TRAINERS, spelled
 from visionloop.training.conformance import declaration, measured, predicted, trained
 from visionloop.training.conformance.outcomes import STATES, Broken, Check, Checks, NotChecked, Outcome, require
 from visionloop.training.conformance.subject import Subject
@@ -81,6 +81,7 @@ def promises(name: str, task: str | None = None, settings: Mapping[str, object] 
     Raises:
         InvalidConfig: If there is no such trainer or task, or it does not take one of the settings.
     """
+    name = spelled(name)
     trainer = catalog.find(TRAINERS, name, "trainer")
     tasks = sorted(trainer.tasks)
     if task is not None and task not in tasks:
