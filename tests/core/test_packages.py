@@ -10,6 +10,7 @@ import pytest
 
 from visionloop.core import packages
 from visionloop.core.packages import install_command, is_foreign, not_installed
+from visionloop.training.supervision.child import failure
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,18 @@ def test_an_extra_of_the_packages_own_name_comes_first(monkeypatch: pytest.Monke
     requires = [f"torchvision>=0.25; extra == '{extra}'" for extra in held]
     monkeypatch.setattr(packages.metadata, "requires", lambda _: requires)
     assert install_command("torchvision") == "pip install 'visionloop[torchvision]'"
+
+
+@pytest.mark.parametrize("module", ["torch", "safetensors", "matplotlib", "mlflow"])
+@pytest.mark.parametrize("trainer", ["timm", "torchvision", "transformers"])
+def test_a_trainer_that_lacks_a_package_is_advised_its_own_extra(module: str, trainer: str) -> None:
+    told = failure(ModuleNotFoundError(name=module), trainer).sentence
+    assert told.endswith(f"install it with pip install 'visionloop[{trainer}]'.")
+
+
+def test_an_extra_that_does_not_hold_the_package_is_not_advised() -> None:
+    assert install_command("timm", extra="ultralytics") == "pip install 'visionloop[timm]'"
+    assert install_command("nothing-of-ours", extra="timm") == "pip install 'nothing-of-ours'"
 
 
 def test_a_module_of_our_own_is_a_defect() -> None:

@@ -34,36 +34,43 @@ def is_foreign(error: ImportError) -> bool:
     return bool(error.name) and not str(error.name).startswith("visionloop")
 
 
-def not_installed(error: ImportError, what: str) -> InvalidConfig:
+def not_installed(error: ImportError, what: str, extra: str | None = None) -> InvalidConfig:
     """The error for a package that a user can install.
 
     Args:
         error: What Python raised.
         what: What needs the package, as the sentence begins: ``register``, ``--engine argo``.
+        extra: As for `install_command`.
     """
     module = (error.name or "").partition(".")[0]
     if not module:
         return InvalidConfig(f"{what} needs a package that can't be loaded here ({error}); install it again.")
-    return InvalidConfig(
-        f"{what} needs the package {module}, which is not installed here; install it with {install_command(module)}."
-    )
+    command = install_command(module, extra)
+    return InvalidConfig(f"{what} needs the package {module}, which is not installed here; install it with {command}.")
 
 
-def install_command(module: str) -> str:
-    """The command that installs the package of a module: an extra of Visionloop's that holds it, else the package itself."""
+def install_command(module: str, extra: str | None = None) -> str:
+    """The command that installs the package of a module: an extra of Visionloop's that holds it, else the package itself.
+
+    Args:
+        module: The module's name, or its distribution's.
+        extra: The extra to name if it is one that holds the package: that of the trainer which needs it.
+    """
     distribution = DISTRIBUTIONS.get(module, module).replace("_", "-")
-    extra = PREFERRED.get(distribution) or _extra_with(distribution)
-    return f"pip install 'visionloop[{extra}]'" if extra else f"pip install '{distribution}'"
+    holding = _extras_with(distribution)
+    wanted = next((name for name in (extra, PREFERRED.get(distribution), distribution) if name in holding), None)
+    wanted = wanted or next(iter(holding), None)
+    return f"pip install 'visionloop[{wanted}]'" if wanted else f"pip install '{distribution}'"
 
 
-def _extra_with(distribution: str) -> str | None:
-    """The extra, but for the one that holds them all, whose requirements name a distribution: that of its name, else the first."""
+def _extras_with(distribution: str) -> list[str]:
+    """The extras, but for the one that holds them all, whose requirements name a distribution."""
     extras = []
     for requirement in metadata.requires("visionloop") or ():
         matched = re.match(r"([A-Za-z0-9._-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]", requirement)
         if matched and matched[2] != ALL and matched[1].lower() == distribution.lower():
             extras.append(matched[2])
-    return distribution if distribution in extras else next(iter(extras), None)
+    return extras
 
 
 def is_installed(distribution: str) -> bool:

@@ -90,8 +90,9 @@ def is_installed(trainer: Trainer) -> bool:
 
 
 def install_command(trainer: Trainer) -> str:
-    """The command that installs a trainer's library."""
-    return packages.install_command(getattr(trainer, "distribution", trainer.name))
+    """The command that installs what a trainer needs."""
+    needed = missing(trainer) or getattr(trainer, "distribution", None) or trainer.name
+    return packages.install_command(needed, extra=trainer.name)
 
 
 def first_installed(trainers: Mapping[str, Trainer], task: str) -> str:

@@ -159,7 +159,7 @@ def main(
 def failure(error: BaseException, trainer: str) -> channel.Failed:
     """What the stage is told of a training that an error ended; ``trainer`` is the trainer's name."""
     if isinstance(error, ModuleNotFoundError) and is_foreign(error):
-        error = not_installed(error, f"The trainer {trainer}")
+        error = not_installed(error, f"The trainer {trainer}", extra=trainer)
     if isinstance(error, VisionloopError):
         return channel.Failed(exit_code=error.exit_code, error_code=error.error_code, sentence=error.sentence)
     if isinstance(error, MemoryError):
