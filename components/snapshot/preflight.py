@@ -225,11 +225,8 @@ def _check_task(
 ) -> list[str]:
     """Checks a training for a task, which is ``decided`` or one of several; returns what could not be checked."""
     config, trainer = resolve_settings(settings, task)
-    if reach.images and (package := catalog.missing(trainer)):
-        raise InvalidConfig(
-            f"The trainer {trainer.name} needs the package {package}, which is not installed here; "
-            f"install it with {catalog.install_command(trainer)}, or name another trainer."
-        )
+    if reach.images:
+        catalog.check_installed(trainer)
     model = str(config.values["model"])
     shown = f"model {model}" if decided or config.source("model") != DEFAULT else "the model of the dataset's task"
     notices = [f"whether the weights of {shown} {what}" for what in _unchecked(model, trainer, reach, environment)]

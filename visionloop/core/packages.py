@@ -73,10 +73,14 @@ def _extras_with(distribution: str) -> list[str]:
     return extras
 
 
-def is_installed(distribution: str) -> bool:
-    """Whether a distribution is installed; nothing of it is imported."""
+def version_of(distribution: str) -> str | None:
+    """The version of an installed distribution, of which nothing is imported; None where it is not installed."""
     try:
-        metadata.version(distribution)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether a distribution is installed."""
+    return version_of(distribution) is not None

@@ -89,9 +89,20 @@ def is_installed(trainer: Trainer) -> bool:
     return missing(trainer) is None
 
 
+def check_installed(trainer: Trainer) -> None:
+    """Raises InvalidConfig, with the command that installs it, if something that a trainer needs is not installed here."""
+    if package := missing(trainer):
+        raise InvalidConfig(
+            f"The trainer {trainer.name} needs the package {package}, which is not installed here; "
+            f"install it with {install_command(trainer)}, or name another trainer."
+        )
+
+
 def install_command(trainer: Trainer) -> str:
     """The command that installs what a trainer needs."""
-    needed = missing(trainer) or getattr(trainer, "distribution", None) or trainer.name
+    brought = catalog.distribution(TRAINERS, trainer.name)
+    known = getattr(trainer, "distribution", None) or (brought.name if brought else trainer.name)
+    needed = missing(trainer) or known
     return packages.install_command(needed, extra=trainer.name)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from visionloop.core import catalog
+from visionloop.core.catalog import OWN
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.catalog import TRAINERS, check_protocol
+from visionloop.core.packages import version_of
+from visionloop.training.catalog import TRAINERS, check_protocol, install_command, is_installed
 from visionloop.training.licenses import license_of
-
-#: The distribution of this package, whose trainers are extras of it.
-OWN = "visionloop"
+from visionloop.training.trainers import Trainer
 
 
 @dataclass(frozen=True)
@@ -50,36 +48,30 @@ def listed() -> list[Entry]:
 def _entry(name: str) -> Entry:
     brought = catalog.distribution(TRAINERS, name)
     distribution = brought.name if brought else name
-    own = distribution == OWN
-    install = f"pip install '{OWN}[{name}]'" if own else f"pip install '{distribution}'"
-    trainer: Any = None
-    problem: str | None = None
     try:
         trainer = catalog.load(TRAINERS, name)
         check_protocol(trainer, name)
+        return _usable(name, trainer, distribution)
     except InvalidConfig as error:
         problem = error.sentence
-    except Exception as error:  # noqa: BLE001 - whatever a third party's module raises, the others are listed
-        problem = f"It can't be loaded ({type(error).__name__}: {error})."
-    if problem is not None:
-        stated = license_of(distribution)
-        return Entry(name, distribution, _version(distribution), stated, install=install, problem=problem)
+    except Exception as error:  # noqa: BLE001 - whatever a third party's trainer raises, the others are listed
+        problem = f"It can't be used ({type(error).__name__}: {error})."
+    install = f"pip install '{OWN}[{name}]'" if distribution == OWN else f"pip install '{distribution}'"
+    stated = license_of(distribution)
+    return Entry(name, distribution, version_of(distribution), stated, install=install, problem=problem)
+
+
+def _usable(name: str, trainer: Trainer, distribution: str) -> Entry:
+    """A trainer that was loaded, and the distribution that brings it."""
     library = getattr(trainer, "distribution", None)
-    shown = library if own and library else distribution
+    shown = library if distribution == OWN and library else distribution
     return Entry(
         name=name,
         distribution=shown,
-        version=_version(shown),
+        version=version_of(shown),
         license=getattr(trainer, "licence", None) or license_of(library or shown),
         tasks=tuple(sorted(trainer.tasks)),
         image=trainer.policy.image,
-        installed=_version(library or shown) is not None,
-        install=install,
+        installed=is_installed(trainer),
+        install=install_command(trainer),
     )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from importlib.metadata import packages_distributions, requires
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, VisionloopError
+from visionloop.core.packages import version_of
 from visionloop.core.policy import StagePolicy
 from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, PRIMARY_METRICS
@@ -129,7 +130,7 @@ def requirements(declared: Declared) -> None:
             separator and re.fullmatch(r"[\w.+!-]+", pinned),
             f"The requirement {line!r} is not pinned: give it as name==version.",
         )
-        present = _version(name)
+        present = version_of(name)
         require(present, f"The requirement {line!r} is not installed here: name the distribution as pip does.")
         require(
             present == pinned,
@@ -271,13 +272,6 @@ def _library_modules(trainer: Trainer) -> set[str]:
     return {"torch", "tensorflow", "jax"} | {
         module for module, brought in modules.items() if named & {name.lower() for name in brought}
     }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _last_line(text: str) -> str:
