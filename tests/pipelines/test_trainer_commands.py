@@ -12,24 +12,38 @@ from typer.testing import CliRunner
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.cli.trainer import application
-from visionloop.training.catalog import TRAINERS
+from visionloop.training.catalog import TRAINERS, install_command, trainer
+from visionloop.training.conformance import promises
 
-#: Trainers of a third party: one whose library is not installed, one of the first protocol, and one that can't be loaded.
+#: Trainers of a third party: one whose library is not installed, one that lacks a requirement, one of the first protocol, two that
+#: are incomplete, and one that can't be loaded.
 MODULE = """
 from visionloop.training.trainers.timm import TimmTrainer
 
 class Absent(TimmTrainer):
     name, distribution, licence = "absent", "no-such-library", "MIT"
 
+class Lacking(TimmTrainer):
+    name, distribution, packages = "lacking", "msgspec", ("msgspec", "no-such-requirement")
+
 class Old(TimmTrainer):
     protocol = 1
 
-ABSENT, OLD = Absent(), Old()
+class Empty:
+    name, protocol = "empty", 2
+
+class Imageless(TimmTrainer):
+    name, policy = "imageless", None
+
+ABSENT, LACKING, OLD, EMPTY, IMAGELESS = Absent(), Lacking(), Old(), Empty(), Imageless()
 """
 
 ENTRY_POINTS = """
 [visionloop.trainers]
 absent = several:ABSENT
+lacking = several:LACKING
+empty = several:EMPTY
+imageless = several:IMAGELESS
 old = several:OLD
 torn = several.torn:TRAINER
 """
@@ -77,7 +91,12 @@ def test_the_list_as_json(several: None) -> None:
         rows["absent"].items()
     )
     assert "version 1 of the trainers' protocol" in rows["old"]["problem"]
-    assert rows["torn"]["problem"].startswith("It can't be loaded (ModuleNotFoundError")
+    assert rows["torn"]["problem"].startswith("It can't be used (ModuleNotFoundError")
+    assert "no attribute 'tasks'" in rows["empty"]["problem"]
+    assert "no attribute 'image'" in rows["imageless"]["problem"]
+    for name in ("absent", "lacking"):
+        assert rows[name]["install"] == install_command(trainer(name))
+        assert not rows[name]["installed"]
     assert rows["torn"]["license"] == "BSD-2-Clause"
 
 
@@ -85,7 +104,22 @@ def test_the_list_as_text(several: None) -> None:
     lines = {line.split()[0]: line for line in listed("--output", "text").splitlines()}
     assert lines["TRAINER"].split() == ["TRAINER", "DISTRIBUTION", "LICENCE", "TASKS", "IMAGE", "INSTALLED"]
     assert lines["toy"].split() == ["toy", "visionloop-example", "1.0", "-", "detection", "example-trainer", "yes"]
-    assert lines["absent"].endswith("pip install 'several-trainers'")
+    assert lines["absent"].endswith("pip install 'no-such-library'")
+
+
+@pytest.mark.parametrize(("name", "package"), [("absent", "no-such-library"), ("lacking", "no-such-requirement")])
+def test_a_trainer_that_is_not_installed_is_not_checked(several: None, name: str, package: str) -> None:
+    with pytest.raises(
+        InvalidConfig, match=rf"The trainer {name} needs the package {package}, .* pip install '{package}'"
+    ):
+        list(promises(name))
+
+
+@pytest.mark.parametrize("name", ["empty", "imageless", "old"])
+def test_of_a_trainer_that_lacks_what_the_protocol_asks_for_that_alone_is_checked(several: None, name: str) -> None:
+    (promise,) = promises(name)
+    outcome = promise.outcome()
+    assert (outcome.check, outcome.state) == ("attributes", "failed")
 
 
 def test_of_many_trainers_ten_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.catalog import TRAINERS, spelled
+from visionloop.training.catalog import TRAINERS, check_installed, spelled
 from visionloop.training.conformance import declaration, measured, predicted, trained
 from visionloop.training.conformance.outcomes import STATES, Broken, Check, Checks, NotChecked, Outcome, require
 from visionloop.training.conformance.subject import Subject
-from visionloop.training.trainers import PROTOCOL
 
 __all__ = ["STATES", "Broken", "NotChecked", "Outcome", "Promise", "promises", "suite"]
 
@@ -79,19 +78,22 @@ def promises(name: str, task: str | None = None, settings: Mapping[str, object] 
             decide epochs, batch and workers.
 
     Raises:
-        InvalidConfig: If there is no such trainer or task, or it does not take one of the settings.
+        InvalidConfig: If there is no such trainer or task, something that the trainer needs is not installed, or it does not take one
+            of the settings.
     """
     name = spelled(name)
     trainer = catalog.find(TRAINERS, name, "trainer")
+    general = declaration.Declared(name, trainer)
+    declared = Promise(name, None, declaration.GENERAL[0], general)
+    if declared.outcome().state == "failed":
+        yield declared  # of one that lacks what the protocol asks for, nothing else can be asked
+        return
+    check_installed(trainer)
     tasks = sorted(trainer.tasks)
     if task is not None and task not in tasks:
         raise InvalidConfig(
             f"--task {task}: the trainer {name} trains {', '.join(map(str, tasks))}; give one of these."
         )
-    general = declaration.Declared(name, trainer)
-    if getattr(trainer, "protocol", 1) != PROTOCOL:
-        yield Promise(name, None, declaration.GENERAL[0], general)  # of an older protocol nothing else can be asked
-        return
     for check in declaration.GENERAL:
         yield Promise(name, None, check, general)
     for own in tasks if task is None else [task]:
