@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from visionloop.core import texts
 from visionloop.core.encodings import print_json
+from visionloop.pipelines.console import plain
 
 Format = Literal["text", "json"]
 
@@ -58,7 +58,7 @@ def aligned(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def say(text: str | Text) -> None:
     """A line for a person, on stdout as it is."""
     line = texts.outgoing(text) if isinstance(text, str) else text
-    Console(highlight=False, soft_wrap=True).print(line, markup=False)
+    plain().print(line)
 
 
 def link(address: str) -> Text:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
 
 import typer
-from rich.console import Console
 
 from visionloop.core import texts
 from visionloop.core.errors import AccessDenied, InvalidDataset
 from visionloop.core.stdout import output_to
 from visionloop.pipelines.cli.output import Output, aligned, show, wants_json
+from visionloop.pipelines.console import plain
 
 if TYPE_CHECKING:
     from visionloop.training.conformance import Outcome, Promise
@@ -84,14 +84,14 @@ def _checked(wanted: Sequence[Promise], results: TextIO, progress: TextIO) -> It
     """Makes the checks; writes a line for each as soon as it is done, and shows on a terminal which is under way."""
     task_width = max(len(promise.task or "") for promise in wanted)
     name_width = max(len(promise.check.name) for promise in wanted)
-    console = Console(file=progress, highlight=False)
+    console = plain(progress)
     with console.status("") as status:  # shows nothing where stderr is not a terminal
         for number, promise in enumerate(wanted, 1):
             status.update(f"{number} of {len(wanted)}: {promise.task or promise.trainer}, {promise.check.name}")
             outcome = promise.outcome()
             columns = (f"{outcome.state:11}", (outcome.task or "").ljust(task_width), outcome.check.ljust(name_width))
             line = "  ".join((*columns, texts.outgoing(outcome.sentence)))
-            Console(file=results, highlight=False, soft_wrap=True).print(line, markup=False)
+            plain(results).print(line)
             yield outcome
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from visionloop.core import texts
+from visionloop.pipelines.console import plain
 from visionloop.pipelines.following.rows import Row
 from visionloop.pipelines.terminal import redraws
 
@@ -21,7 +22,7 @@ class Display:
 
     def __init__(self, title: str, stages: tuple[str, ...], console: Console | None = None) -> None:
         """``title`` names the run; ``stages`` set the width of the names' column."""
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or plain(stderr=True)
         self._title, self._width = title, max(map(len, stages))
         self._rows: tuple[Row, ...] = ()
         self._message: str | None = None

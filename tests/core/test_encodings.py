@@ -15,6 +15,8 @@ from visionloop.components.snapshot.dataset import read_metadata
 from visionloop.core.encodings import decoded
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.cli.options import gate_text, policy_text
+from visionloop.pipelines.cli.output import say
+from visionloop.pipelines.console import plain
 from visionloop.training.configuration.sources import read_text
 
 MARK = b"\xef\xbb\xbf"
@@ -45,6 +47,13 @@ def test_every_encoding_takes_every_text(encoding: str, out: str, err: str):
     first, second = done.stdout.decode(encoding).splitlines()
     assert json.loads(first) == {"name": "Größe 寸法 ✓"}
     assert (second, done.stderr.decode(encoding).splitlines()[-1]) == (out, err)
+
+
+@pytest.mark.parametrize("text", ["part:x:1 and a:b:c", "[bold]name[/bold]", "a/path/of/1234/and:100:", "w" * 300])
+def test_a_line_for_a_person_is_written_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say(text)
+    plain(stderr=True).print(text)
+    assert capsys.readouterr() == (f"{text}\n", f"{text}\n")
 
 
 @pytest.mark.parametrize("start", [b"", MARK])

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from visionloop.core import texts
+from visionloop.pipelines.console import plain
 from visionloop.pipelines.sizes import size_text
 from visionloop.pipelines.terminal import redraws
 from visionloop.pipelines.warned import warnings_text
@@ -69,7 +70,7 @@ class Display:
 
     def __init__(self, stages: tuple[str, ...], console: Console | None = None) -> None:
         """``stages`` in the order of the pipeline; they set the width of the names' column."""
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or plain(stderr=True)
         self._width = max(map(len, stages))
         self.bar: Progress | None = None
         self._task: Any = None
