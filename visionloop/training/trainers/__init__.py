@@ -1,7 +1,7 @@
 """Trainers: the interface of a training library, and one folder for each library.
 
 A trainer never sees a store, a receipt or an engine: it reads a folder, writes files into a folder and reports what it
-finished. The train stage runs it in a child process; evaluate, export and the registered model reach it through the same
+finished. The train stage runs it in a child process; evaluate and the registered model reach it through the same
 protocol. A third party's trainer is found by the entry point group ``visionloop.trainers``.
 """
 
