@@ -36,7 +36,7 @@ def test_a_third_partys_stage_is_found(tmp_path, monkeypatch):
 @pytest.fixture
 def told(monkeypatch):
     """What was told as notices."""
-    sentences = []
+    sentences: list[str] = []
     monkeypatch.setattr(catalog, "notice", sentences.append)
     catalog.pass_over.cache_clear()
     return sentences

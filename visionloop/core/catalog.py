@@ -20,10 +20,6 @@ OWN = "visionloop"
 MOST_NAMES = 10
 
 
-class NotLoaded(InvalidConfig):
-    """What another distribution brings can't be loaded."""
-
-
 def stages() -> dict[str, Stage]:
     """Every installed stage by name."""
     return loaded(STAGES, "stage")
@@ -43,39 +39,47 @@ def find(group: str, name: str, kind: str) -> Any:
     """The object that an entry point names.
 
     Raises:
-        InvalidConfig: If there is none of this name, listing the installed ones of this kind.
-        NotLoaded: If another distribution brings it, and its module can't be imported.
+        InvalidConfig: If there is none of this name, listing the installed ones of this kind, or another distribution brings it
+            and its module can't be imported.
     """
     installed = names(group)
     if name not in installed:
         raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed[:MOST_NAMES])}.")
-    try:
-        return load(group, name)
-    except Exception as error:
-        brought = distribution(group, name)
-        if brought is None or brought.name == OWN:
-            raise
-        raise NotLoaded(
-            f"The {kind} {name} can't be loaded ({type(error).__name__}: {error}); "
-            f"correct the distribution {brought.name} that brings it, or uninstall that."
-        ) from error
+    found, problem = _tried(group, name, kind)
+    if problem:
+        raise InvalidConfig(problem)
+    return found
 
 
 def loaded(group: str, kind: str) -> dict[str, Any]:
     """Every object of a group by name; one of another distribution that can't be loaded is left out, and told."""
     objects = {}
     for name in names(group):
-        try:
-            objects[name] = find(group, name, kind)
-        except NotLoaded as error:
-            pass_over(kind, name, error.sentence)
+        objects[name], problem = _tried(group, name, kind)
+        if problem:
+            del objects[name]
+            pass_over(kind, name, problem)
     return objects
+
+
+def _tried(group: str, name: str, kind: str) -> tuple[Any, str]:
+    """The object that an entry point names, or why it can't be loaded where another distribution brings it."""
+    try:
+        return load(group, name), ""
+    except Exception as error:
+        brought = distribution(group, name)
+        if brought is None or brought.name == OWN:
+            raise
+        return None, (
+            f"The {kind} {name} can't be loaded ({type(error).__name__}: {error}); "
+            f"correct the distribution {brought.name} that brings it, or uninstall that."
+        )
 
 
 @cache
 def pass_over(kind: str, name: str, why: str) -> None:
     """Says once that something which is not asked for is left out."""
-    notice(f"The {kind} {name} is passed over: {why}")
+    notice(f"{kind} {name} is passed over: {why}")
 
 
 @cache
