@@ -115,7 +115,7 @@ def summary_of_trainers() -> str:
         ]
         for name, one in own_trainers().items()
     )
-    return table(("trainer", "tasks", "license of its library", "extra", "image"), rows)
+    return table(("trainer", "tasks", "licence of its library", "extra", "image"), rows)
 
 
 def advanced(trainer: Trainer, task: str) -> str:

@@ -116,7 +116,7 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         (
             entry.name,
             f"{entry.distribution} {entry.version or ''}".rstrip(),
-            entry.license or "-",
+            entry.licence or "-",
             ", ".join(entry.tasks) or "-",
             entry.image or "-",
             entry.problem or ("yes" if entry.installed else entry.install),

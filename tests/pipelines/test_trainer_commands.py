@@ -78,16 +78,16 @@ def test_the_list_as_json(several: None) -> None:
     assert rows["ultralytics"]["tasks"] == ["classification", "detection", "pose", "segmentation"]
     assert {
         "distribution": "timm",
-        "license": "Apache-2.0",
+        "licence": "Apache-2.0",
         "image": "visionloop-trainer-timm",
         "problem": None,
     }.items() <= (rows["timm"].items())
     assert rows["timm"]["installed"]
     assert rows["timm"]["install"] == "pip install 'visionloop[timm]'"
-    assert {"distribution": "visionloop-example", "version": "1.0", "license": None, "installed": True}.items() <= (
+    assert {"distribution": "visionloop-example", "version": "1.0", "licence": None, "installed": True}.items() <= (
         rows["toy"].items()
     )
-    assert {"distribution": "several-trainers", "version": "0.3", "license": "MIT", "installed": False}.items() <= (
+    assert {"distribution": "several-trainers", "version": "0.3", "licence": "MIT", "installed": False}.items() <= (
         rows["absent"].items()
     )
     assert "version 1 of the trainers' protocol" in rows["old"]["problem"]
@@ -97,7 +97,7 @@ def test_the_list_as_json(several: None) -> None:
     for name in ("absent", "lacking"):
         assert rows[name]["install"] == install_command(trainer(name))
         assert not rows[name]["installed"]
-    assert rows["torn"]["license"] == "BSD-2-Clause"
+    assert rows["torn"]["licence"] == "BSD-2-Clause"
 
 
 def test_the_list_as_text(several: None) -> None:

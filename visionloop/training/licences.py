@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 _CLASSIFIER = "License :: "
 
 
-def license_of(distribution: str) -> str | None:
+def licence_of(distribution: str) -> str | None:
     """The licence of an installed distribution; None where it is not installed, or states none.
 
     The SPDX expression comes first (https://peps.python.org/pep-0639/), then the short text of older metadata, then the classifiers.

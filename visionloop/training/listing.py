@@ -9,7 +9,7 @@ from visionloop.core.catalog import OWN
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.packages import version_of
 from visionloop.training.catalog import TRAINERS, check_protocol, install_command, is_installed
-from visionloop.training.licenses import license_of
+from visionloop.training.licences import licence_of
 from visionloop.training.trainers import Trainer
 
 
@@ -21,7 +21,7 @@ class Entry:
         name: That of its entry point.
         distribution: The library of one of our own; of a third party's the distribution that brings it.
         version: The distribution's; None where it is not installed.
-        license: The library's, as the trainer or the distribution states it; None where neither does.
+        licence: The library's, as the trainer or the distribution states it; None where neither does.
         tasks: What it trains, sorted.
         image: The image of its training; None for a trainer that can't be loaded.
         installed: Whether its library is.
@@ -32,7 +32,7 @@ class Entry:
     name: str
     distribution: str
     version: str | None
-    license: str | None
+    licence: str | None
     tasks: tuple[str, ...] = ()
     image: str | None = None
     installed: bool = False
@@ -57,7 +57,7 @@ def _entry(name: str) -> Entry:
     except Exception as error:  # noqa: BLE001 - whatever a third party's trainer raises, the others are listed
         problem = f"It can't be used ({type(error).__name__}: {error})."
     install = f"pip install '{OWN}[{name}]'" if distribution == OWN else f"pip install '{distribution}'"
-    stated = license_of(distribution)
+    stated = licence_of(distribution)
     return Entry(name, distribution, version_of(distribution), stated, install=install, problem=problem)
 
 
@@ -69,7 +69,7 @@ def _usable(name: str, trainer: Trainer, distribution: str) -> Entry:
         name=name,
         distribution=shown,
         version=version_of(shown),
-        license=getattr(trainer, "licence", None) or license_of(library or shown),
+        licence=getattr(trainer, "licence", None) or licence_of(library or shown),
         tasks=tuple(sorted(trainer.tasks)),
         image=trainer.policy.image,
         installed=is_installed(trainer),

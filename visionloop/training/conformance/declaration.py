@@ -19,7 +19,7 @@ from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE, PR
 from visionloop.training.configuration.values import canonical_value
 from visionloop.training.conformance.outcomes import Broken, Checks, refused, require
 from visionloop.training.conformance.subject import SETTINGS, Subject
-from visionloop.training.licenses import license_of
+from visionloop.training.licences import licence_of
 from visionloop.training.measurement import PREFIXES, TASK_METRICS
 from visionloop.training.trainers import Setting, Trainer, Value
 
@@ -142,7 +142,7 @@ def requirements(declared: Declared) -> None:
 def licences(declared: Declared) -> str:
     """The licence of each requirement is known."""
     names = [line.partition("==")[0] for line in declared.trainer.requirements()]
-    known = {name: license_of(name) for name in names}
+    known = {name: licence_of(name) for name in names}
     unknown = [name for name, stated in known.items() if not stated]
     require(
         not unknown,
