@@ -226,7 +226,12 @@ def test_the_group_around_the_trainers_has_a_name_too() -> None:
     (text,) = kfp_files(
         replace(target, trainers={**rows, "toy": replace(rows[DEFAULT_TRAINER], gpus=0)}), ["train"]
     ).values()
-    assert groups(Kubeflow(text)) == GROUPS | of_trainers | {"rows", "as-toy", f"as-{DEFAULT_TRAINER}", "judge"}
+    assert groups(Kubeflow(text)) == GROUPS | of_trainers | {
+        "trainers with the same resources",
+        "with-resources-of-toy",
+        f"with-resources-of-{DEFAULT_TRAINER}",
+        "judge",
+    }
 
 
 def with_trainers(*rows: StagePolicy) -> str:

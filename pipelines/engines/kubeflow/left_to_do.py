@@ -121,7 +121,9 @@ def _graph(target: Target, groups: Sequence[Sequence[str]]) -> Callable[[Values]
             judge({**values, "trained_model": show_training()})
         with dsl.Else(name="train-anew"):
             shared = {group[0]: group for group in groups}
-            for first, branch in _branches(tuple(shared), values.get("row"), "rows", "as-{}"):
+            for first, branch in _branches(
+                tuple(shared), values.get("row"), "trainers with the same resources", "with-resources-of-{}"
+            ):
                 with branch:
                     trained = train(converted_dataset=values["converted_dataset"], **_arguments("train", values))
                     apply_policy(trained, "train", target.shared_row("train", shared[first]), target, image)
