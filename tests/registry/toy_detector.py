@@ -143,6 +143,7 @@ def _true(line: str, last: int) -> Prediction:
 class _EntryPoint:
     name: str
     value: Any
+    dist: None = None
 
     def load(self) -> Any:
         return self.value
