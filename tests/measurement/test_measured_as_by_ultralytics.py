@@ -106,3 +106,58 @@ def test_17_keypoints_are_compared_as_cocos(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     evaluation = compare("pose", [picture(generator, keypoints=17) for _ in range(40)], tmp_path)
     assert 0 < evaluation.metrics["pose_mAP50-95"] < 1
+
+
+# The true masks
+
+SIDE = 128
+
+
+def square(x: float, y: float, side: float, height: float | None = None) -> np.ndarray:
+    right, bottom = x + side, y + (side if height is None else height)
+    return np.array([[x, y], [right, y], [right, bottom], [x, bottom]], np.float32)
+
+
+def two_parts(x: float, y: float) -> np.ndarray:
+    """Two squares of 32 pixels in one outline, as convert joins them: there and back between the nearest points."""
+    first, second = square(x, y, 32), square(x + 60, y + 40, 32)
+    return np.concatenate([first[:3], second, second[:1], first[2:]])
+
+
+SHAPES = {
+    "squares": [square(20.3 + step, 30.6 + step / 2, side) for side in (8, 16, 32, 64) for step in range(4)],
+    "of two parts": [two_parts(3 + step, 10 + step) for step in range(4)],
+    "thin": [square(10 + step, 20, width, 60) for width in (0.4, 1, 2, 3) for step in range(4)],
+    "at the borders": [square(0, 0, 40), square(SIDE - 40, SIDE - 30, 40, 30), square(0, 0, SIDE)],
+    "slanted": [
+        np.array([[5.5 + step, 9], [90, 17.5 + step], [110.2, 100], [30, 77]], np.float32) for step in range(4)
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_true_masks_are_those_of_the_library(shape: str) -> None:
+    from visionloop.training.pytorch.objects import pictures
+    from visionloop.training.pytorch.objects.measuring import SHRUNK
+
+    ours = pictures.drawn(SHAPES[shape], SIDE, SHRUNK)
+    theirs = library().data.utils.polygons2masks((SIDE, SIDE), SHAPES[shape], 1, SHRUNK)
+    assert ours.shape == theirs.shape == (len(SHAPES[shape]), SIDE // SHRUNK, SIDE // SHRUNK)
+    assert (ours == theirs).all()
+
+
+@pytest.mark.parametrize(("side", "least"), [(16, 0.85), (32, 0.92), (64, 0.95)])
+def test_a_square_that_is_found_has_nearly_the_true_mask(side: int, least: float) -> None:
+    from visionloop.training.measurement.objects import MASKS
+    from visionloop.training.pytorch.objects.detector import Found
+    from visionloop.training.pytorch.objects.measuring import _detections, _true
+    from visionloop.training.pytorch.objects.pictures import Objects
+
+    shared = []
+    for step in range(16):
+        outline = square(20 + step % 4, 20 + step // 4, side)
+        box = np.concatenate([outline.min(0), outline.max(0)])[None]
+        found = Found(box, np.zeros(1, np.int64), np.ones(1, np.float32), np.ones((1, 28, 28), np.float32))
+        true = _true(Objects(np.zeros(1, np.int64), box, [outline], None), "segmentation", SIDE)
+        shared.append(MASKS.overlaps(true, _detections(found, SIDE)).item())
+    assert np.mean(shared) > least

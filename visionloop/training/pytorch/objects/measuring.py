@@ -21,7 +21,8 @@ from visionloop.training.pytorch.objects.dataset import LabelledImages, collate
 from visionloop.training.pytorch.objects.detector import Detector, Found, as_inputs
 from visionloop.training.pytorch.objects.pictures import Objects
 
-#: How much smaller than inputs masks are compared: as Ultralytics compares them, so that figures mean the same.
+#: How much smaller than inputs masks are compared: as in Ultralytics, so that figures mean the same. There an object hides what it
+#: covers of larger ones' masks; here each is whole, as these models learn it.
 SHRUNK = 4
 
 #: A pixel belongs to an object where its mask is at least this, between 0 and 1.
@@ -63,7 +64,7 @@ def measured(
             regions = (crowds or {}).get(str(samples.files[number]), ())
             found = found.inside(size)
             detections = _detections(found.only(found.scores >= confidence), samples.side)
-            measurement.add(detections, _true(objects, samples), regions, size)
+            measurement.add(detections, _true(objects, samples.task, samples.side), regions, size)
             number += 1
         on_batch(done, len(loader))
     return measurement
@@ -82,10 +83,9 @@ def _detections(found: Found, side: int) -> Detections:
     return Detections(found.classes, found.scores, found.boxes.clip(0, side), **more)
 
 
-def _true(objects: Objects, samples: LabelledImages) -> TrueObjects:
-    if samples.task == "segmentation":
-        outlines = [outline / np.float32(SHRUNK) for outline in objects.polygons]
-        masks = pictures.drawn(outlines, samples.side // SHRUNK).astype(bool)
+def _true(objects: Objects, task: str, side: int) -> TrueObjects:
+    if task == "segmentation":
+        masks = pictures.drawn(objects.polygons, side, SHRUNK).astype(bool)
         return TrueObjects(objects.classes, objects.boxes, masks=masks)
     if objects.keypoints is not None:
         return TrueObjects(objects.classes, objects.boxes, keypoints=objects.keypoints)

@@ -134,10 +134,21 @@ def _recoloured(pixels: Pixels, config: Mapping[str, Any]) -> Pixels:
     return cv2.cvtColor(parts.astype(np.uint8), cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 
 
-def drawn(outlines: Sequence[NDArray[np.float32]], side: int) -> NDArray[np.uint8]:
-    """The masks of outlines, N × side × side, 1 inside."""
-    masks = np.zeros((len(outlines), side, side), np.uint8)
+def drawn(outlines: Sequence[NDArray[np.float32]], side: int, shrunk: int = 1) -> NDArray[np.uint8]:
+    """The masks of outlines, 1 inside, as Ultralytics draws those of its labels: with the pixels under the outline.
+
+    Args:
+        outlines: Corners × 2 each.
+        side: Of the square that they lie in.
+        shrunk: How much smaller a mask is.
+
+    Returns:
+        N × side // shrunk × side // shrunk.
+    """
+    small, whole = side // shrunk, np.zeros((side, side), np.uint8)
+    masks = np.zeros((len(outlines), small, small), np.uint8)
     for mask, outline in zip(masks, outlines, strict=True):
-        # Sixteenths of a pixel; a pixel's centre lies at its half.
-        cv2.fillPoly(mask, [np.round((outline - 0.5) * 16).astype(np.int32)], 1, shift=4)
+        whole.fill(0)
+        cv2.fillPoly(whole, [np.floor(outline).astype(np.int32)], 1)
+        mask[:] = cv2.resize(whole, (small, small))
     return masks
