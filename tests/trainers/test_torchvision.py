@@ -202,6 +202,49 @@ def test_what_is_moved_out_of_the_picture_is_no_object() -> None:
     assert moved.boxes.tolist() == [[60, 0, 64, 20]]
 
 
+OUTLINES = {
+    "an L": [[0, 0], [20, 0], [20, 80], [100, 80], [100, 100], [0, 100]],
+    "a band": [[0, 80], [80, 0], [100, 0], [100, 20], [20, 100], [0, 100]],
+    "an arch": [[0, 60], [0, 0], [100, 0], [100, 60], [80, 60], [80, 20], [20, 20], [20, 60]],
+    # Joined as convert joins them, there and back.
+    "two squares": [[0, 0], [30, 0], [30, 30], [70, 70], [100, 70], [100, 100], [70, 100], [70, 70], [30, 30], [0, 30]],
+    "a ring": [
+        *([0, 0], [100, 0], [100, 100], [0, 100], [0, 0]),
+        *([30, 30], [30, 70], [70, 70], [70, 30], [30, 30]),
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", OUTLINES)
+def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) -> None:
+    """Its box is that of the pixels that are left of it, and without some there is none."""
+    side, outline = 128, np.array(OUTLINES[shape], np.float32)
+    before = np.array([[*outline.min(0), *outline.max(0)]], np.float32)
+    kept, gone = 0, 0
+    for x, y in np.random.default_rng(1).uniform(-110, 140, (200, 2)).round(1).tolist():
+        moved = pictures._moved(
+            pictures.Objects(np.array([0]), before, [outline], None), np.array([[1.0, 0, x], [0, 1, y]]), side, ()
+        )
+        seen = masks._filled((outline + [x + 200, y + 200]).astype(np.float64), 600, 600)[200:328, 200:328]
+        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        if len(moved.classes):
+            kept += 1
+            assert moved.boxes[0] == pytest.approx([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], abs=1.01)
+            assert len(moved.polygons) == 1
+        else:
+            gone += 1
+            assert not len(rows) or min(len(rows), len(columns)) <= 2 or len(rows) * len(columns) < 0.02 * 100 * 100
+    assert kept > 40
+    assert gone > 30
+
+
+def test_the_box_of_an_outline_that_stays_inside_is_exact() -> None:
+    outline = np.array([[10.25, 7.5], [40.75, 8], [30, 50.125]], np.float32)
+    objects = pictures.Objects(np.array([0]), np.array([[10.25, 7.5, 40.75, 50.125]], np.float32), [outline], None)
+    moved = pictures._moved(objects, np.array([[1.0, 0, 3], [0, 1, 4]]), SIDE, ())
+    assert moved.boxes.tolist() == [[13.25, 11.5, 43.75, 54.125]]
+
+
 def test_a_mask_is_stretched_over_its_box() -> None:
     from visionloop.training.pytorch.objects.measuring import outlined
 

@@ -16,8 +16,12 @@ from visionloop.training.labels import Labels
 #: What a picture is padded with: the middle grey of photographs.
 GREY = 114
 
-#: The least part of an object's box that must be left inside the picture, and its least side in pixels.
-LEAST_PART, LEAST_SIDE = 0.1, 1.0
+#: The least part of an object's box that must be left inside the picture, and its least side in pixels; of an outline it is known
+#: that what is left shows a part of the object. Both as in Ultralytics.
+LEAST_PART, LEAST_PART_OF_OUTLINE, LEAST_SIDE = 0.1, 0.01, 1.0
+
+#: Pixels of a row between two lines of an outline that are one line there and back, up to rounding.
+NO_AREA = 1e-3
 
 Pixels = NDArray[np.uint8]
 
@@ -109,8 +113,12 @@ def _moved(objects: Objects, matrix: NDArray[np.float64], side: int, flip: Seque
     corners = mapped(objects.boxes.reshape(-1, 2, 2))
     whole = np.concatenate([corners.min(1), corners.max(1)], axis=1).reshape(-1, 4)
     boxes = whole.clip(0, side)
+    outlines = [mapped(outline) for outline in objects.polygons]
+    for index in np.flatnonzero((boxes != whole).any(1)) if outlines else ():
+        boxes[index] = _seen(outlines[index], side)
     sides, before = boxes[:, 2:] - boxes[:, :2], whole[:, 2:] - whole[:, :2]
-    kept = (sides > LEAST_SIDE).all(1) & (sides.prod(1) > LEAST_PART * before.prod(1))
+    part = LEAST_PART_OF_OUTLINE if outlines else LEAST_PART
+    kept = (sides > LEAST_SIDE).all(1) & (sides.prod(1) > part * before.prod(1))
     points = objects.keypoints
     if points is not None:
         places = mapped(points[..., :2])
@@ -118,8 +126,27 @@ def _moved(objects: Objects, matrix: NDArray[np.float64], side: int, flip: Seque
         points = np.concatenate([places, (points[..., 2] * seen)[..., None]], axis=-1)[kept]
         if len(flip):
             points = points[:, list(flip)]
-    polygons = [mapped(outline) for outline, keep in zip(objects.polygons, kept, strict=False) if keep]
+    polygons = [outline for outline, keep in zip(outlines, kept, strict=False) if keep]
     return Objects(objects.classes[kept], boxes[kept], polygons, points)
+
+
+def _seen(outline: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """The box of what an outline encloses of the square, to half a pixel; zeros if that is nothing.
+
+    It is looked at along the middle of each row. A line there and back, which joins two parts of an object, encloses nothing.
+    """
+    (x, y), (next_x, next_y) = outline.T.astype(np.float64)[:, :, None], np.roll(outline, -1, axis=0).T[:, :, None]
+    middles = np.arange(side) + 0.5
+    crossed = (y > middles) != (next_y > middles)
+    along = (middles - y) / np.where(y == next_y, 1, next_y - y)
+    crossings = np.sort(np.where(crossed, x + along * (next_x - x), np.inf), axis=0).clip(0, side)
+    # An outline crosses a row an even number of times.
+    starts, ends = crossings[: len(crossings) // 2 * 2].reshape(-1, 2, side).swapaxes(0, 1)
+    inside = ends - starts > NO_AREA
+    rows = np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return np.zeros(4, np.float32)
+    return np.array([starts[inside].min(), rows[0], ends[inside].max(), rows[-1] + 1], np.float32)
 
 
 def _recoloured(pixels: Pixels, config: Mapping[str, Any]) -> Pixels:
