@@ -159,5 +159,5 @@ def test_a_square_that_is_found_has_nearly_the_true_mask(side: int, least: float
         box = np.concatenate([outline.min(0), outline.max(0)])[None]
         found = Found(box, np.zeros(1, np.int64), np.ones(1, np.float32), np.ones((1, 28, 28), np.float32))
         true = _true(Objects(np.zeros(1, np.int64), box, [outline], None), "segmentation", SIDE)
-        shared.append(MASKS.overlaps(true, _detections(found, SIDE)).item())
+        shared.append(MASKS.overlaps(true, _detections(found, (SIDE, SIDE), SIDE)).item())
     assert np.mean(shared) > least

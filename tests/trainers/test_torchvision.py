@@ -221,11 +221,11 @@ def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) 
     side, outline = 128, np.array(OUTLINES[shape], np.float32)
     before = np.array([[*outline.min(0), *outline.max(0)]], np.float32)
     kept, gone = 0, 0
-    for x, y in np.random.default_rng(1).uniform(-110, 140, (200, 2)).round(1).tolist():
+    for x, y in np.random.default_rng(1).uniform(-110, 140, (120, 2)).round(1).tolist():
         moved = pictures._moved(
             pictures.Objects(np.array([0]), before, [outline], None), np.array([[1.0, 0, x], [0, 1, y]]), side, ()
         )
-        seen = masks._filled((outline + [x + 200, y + 200]).astype(np.float64), 600, 600)[200:328, 200:328]
+        seen = masks._filled(outline.astype(np.float64) + np.array([x + 120, y + 120]), 370, 370)[120:248, 120:248]
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
         if len(moved.classes):
             kept += 1
@@ -234,8 +234,8 @@ def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) 
         else:
             gone += 1
             assert not len(rows) or min(len(rows), len(columns)) <= 2 or len(rows) * len(columns) < 0.02 * 100 * 100
-    assert kept > 40
-    assert gone > 30
+    assert kept > 25
+    assert gone > 15
 
 
 def test_the_box_of_an_outline_that_stays_inside_is_exact() -> None:
@@ -258,6 +258,48 @@ def test_a_mask_is_stretched_over_its_box() -> None:
     assert (left, top, region.shape) == (0, 0, (8, 10))
     assert region.all()
     assert outlined(mask, np.array([50, 5, 50, 25], np.float32), 40, 50)[0].size == 0
+
+
+def test_what_is_measured_is_what_is_predicted() -> None:
+    """Boxes and keypoints end at the picture's borders, not at those of the square, and masks lie over the whole box."""
+    from visionloop.training.pytorch.objects.detector import Found
+    from visionloop.training.pytorch.objects.measuring import _detections
+
+    # A picture of 64 × 32 in a square of 64. A square object at the lower border is found too long, and one is found below it.
+    boxes = np.array([[8, 16, 24, 40], [8, 40, 24, 60], [-4, -4, 8, 8]], np.float32)
+    halves = np.zeros((3, 24, 24), np.float32)
+    halves[:, :12] = 1
+    points = np.array([[[10, 20, 0.5], [10, 40, 0.5]]] * 3, np.float32)
+    found = Found(boxes, np.arange(3), np.ones(3, np.float32), halves, points)
+    detections = _detections(found, (64, 32), 64)
+    assert detections.classes.tolist() == [0, 2]
+    assert detections.boxes.tolist() == [[8, 16, 24, 32], [0, 0, 8, 8]]
+    assert detections.keypoints[0].tolist() == [[10, 20, 0.5], [10, 32, 0.5]]
+    # Its upper half, of 24 rows: 12 of the picture's 16 in it.
+    assert np.argwhere(detections.masks[0]).tolist() == [[row, column] for row in (4, 5, 6) for column in (2, 3, 4, 5)]
+    whole = _detections(Found(boxes, found.classes, found.scores, np.ones_like(halves)), (64, 32), 64)
+    assert np.flatnonzero(whole.masks[0].any(1)).tolist() == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("scale", [1, 2.5])
+def test_a_mask_is_predicted_over_the_whole_box(scale: float) -> None:
+    """Also where the box reaches out of the picture."""
+    import torch
+
+    from visionloop.training.pytorch.objects.detector import Detector, Found
+    from visionloop.training.pytorch.objects.loaded import LoadedDetector
+
+    class Given(Detector):
+        def find(self, model: torch.nn.Module, inputs: torch.Tensor) -> list[Found]:
+            halves = np.zeros((1, 24, 24), np.float32)
+            halves[:, :12] = 1
+            return [Found(np.array([[8, 16, 24, 40]], np.float32), np.zeros(1, int), np.ones(1, np.float32), halves)]
+
+    about = Given(["x"], 64, "segmentation", 9)
+    loaded = LoadedDetector(about, torch.nn.Identity(), {"device": "cpu"})
+    (one,) = loaded.see(np.zeros((int(32 * scale), int(64 * scale), 3), np.uint8), PredictionSettings(0.1))
+    assert one.box == pytest.approx([8 * scale, 16 * scale, 24 * scale, 32 * scale])
+    assert max(one.polygons[0][1::2]) == pytest.approx(28 * scale, abs=1)
 
 
 # A model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,10 +46,26 @@ class Found:
         """Those of these rows."""
         return Found(**{name: value[rows] for name, value in vars(self).items() if value is not None})
 
+    def scaled(self, across: float, down: float) -> Found:
+        """The same in a picture that is larger by these factors."""
+        points = self.keypoints
+        return replace(
+            self,
+            boxes=self.boxes * np.array([across, down, across, down]),
+            keypoints=None if points is None else points * np.array([across, down, 1.0]),
+        )
+
     def inside(self, size: tuple[int, int]) -> Found:
         """Those that have an area and reach into the picture of this width and height, in the input's upper left corner."""
         left, top, right, bottom = self.boxes.T
-        return self.only((left < size[0]) & (top < size[1]) & (right > left) & (bottom > top))
+        return self.only((left < size[0]) & (top < size[1]) & (right > left.clip(0)) & (bottom > top.clip(0)))
+
+    def cut(self, size: tuple[int, int]) -> Found:
+        """With boxes and keypoints that end at the picture's borders; masks are those of the whole boxes, so they are made before."""
+        points = self.keypoints
+        if points is not None:
+            points = np.concatenate([points[..., :2].clip(0, size), points[..., 2:]], axis=-1)
+        return replace(self, boxes=self.boxes.clip(0, size * 2), keypoints=points, masks=None)
 
 
 @dataclass(frozen=True)

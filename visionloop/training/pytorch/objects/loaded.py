@@ -52,18 +52,17 @@ class LoadedDetector(LoadedModel[Detector]):
         fitted, across, down = pictures.fitted(pixels, side)
         square = torch.from_numpy(pictures.padded(fitted, side).transpose(2, 0, 1)[None].copy())
         (found,) = self.about.find(self.model, as_inputs(square, self.device))
-        found = found.inside((fitted.shape[1], fitted.shape[0]))
+        found = found.scaled(1 / across, 1 / down).inside((width, height))
         found = found.only(found.scores >= settings.confidence)
-        boxes = (found.boxes / np.array([across, down, across, down])).clip(0, [width, height, width, height])
-        objects = []
+        shown, objects = found.cut((width, height)), []
         for row in np.argsort(-found.scores, kind="stable"):
             more: dict[str, Any] = {}
             if found.masks is not None:
-                more |= outlines(*outlined(found.masks[row], boxes[row], width, height), (width, height), settings)
-            if found.keypoints is not None:
-                points = (found.keypoints[row] / np.array([across, down, 1.0])).clip(0, [width, height, 1])
-                more["keypoints"] = dict(zip(self._names(), map(tuple, points.tolist()), strict=True))
-            left, top, right, bottom = map(float, boxes[row])
+                region = outlined(found.masks[row], found.boxes[row], width, height)
+                more |= outlines(*region, (width, height), settings)
+            if shown.keypoints is not None:
+                more["keypoints"] = dict(zip(self._names(), map(tuple, shown.keypoints[row].tolist()), strict=True))
+            left, top, right, bottom = map(float, shown.boxes[row])
             objects.append(
                 Prediction(int(found.classes[row]), float(found.scores[row]), (left, top, right, bottom), **more)
             )

@@ -62,25 +62,26 @@ def measured(
     for done, (inputs, true, sizes) in enumerate(loader, 1):
         for found, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
             regions = (crowds or {}).get(str(samples.files[number]), ())
-            found = found.inside(size)
-            detections = _detections(found.only(found.scores >= confidence), samples.side)
+            detections = _detections(found.only(found.scores >= confidence), size, samples.side)
             measurement.add(detections, _true(objects, samples.task, samples.side), regions, size)
             number += 1
         on_batch(done, len(loader))
     return measurement
 
 
-def _detections(found: Found, side: int) -> Detections:
-    more: dict[str, Any] = {}
+def _detections(found: Found, size: tuple[int, int], side: int) -> Detections:
+    """What is found in a picture of this width and height, in a square of this side."""
+    found, more = found.inside(size), dict[str, Any]()
     if found.masks is not None:
-        small = side // SHRUNK
+        small, width, height = side // SHRUNK, math.ceil(size[0] / SHRUNK), math.ceil(size[1] / SHRUNK)
         more["masks"] = np.zeros((len(found.boxes), small, small), bool)
         for whole, mask, box in zip(more["masks"], found.masks, found.boxes / SHRUNK, strict=True):
-            region, left, top = outlined(mask, box, small, small)
+            region, left, top = outlined(mask, box, width, height)
             whole[top : top + region.shape[0], left : left + region.shape[1]] = region
-    if found.keypoints is not None:
-        more["keypoints"] = found.keypoints
-    return Detections(found.classes, found.scores, found.boxes.clip(0, side), **more)
+    shown = found.cut(size)
+    if shown.keypoints is not None:
+        more["keypoints"] = shown.keypoints
+    return Detections(shown.classes, shown.scores, shown.boxes, **more)
 
 
 def _true(objects: Objects, task: str, side: int) -> TrueObjects:
