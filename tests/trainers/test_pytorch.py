@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.training.pytorch import models, settings
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
-from visionloop.training.pytorch.starting import Head, Starting, fill, read
+from visionloop.training.pytorch.starting import Head, Starting, described, fill, read
 
 
 @pytest.mark.parametrize("name", ["timm", "torchvision", "transformers"])
@@ -181,6 +182,31 @@ def test_weights_of_another_architecture_are_refused() -> None:
     other = torch.nn.Linear(7, 7).state_dict()
     with pytest.raises(InvalidConfig, match=r"of the 2 tensors of this model the starting weights x\.pth have 0"):
         fill(_model(2), Starting("x.pth", other), HEADS, ("a", "b"))
+
+
+MODEL_FILES = {
+    "timm": ("classification", {"architecture": "x", "mean": [], "std": [], "interpolation": "x", "crop_pct": 1}),
+    "torchvision": ("pose", {"task": "pose", "max_det": 9, "architecture": "x", "keypoints": [], "iou": 0.7}),
+    "transformers": ("detection", {"task": "detection", "max_det": 9, "family": "x", "configuration": {}}),
+}
+
+
+@pytest.mark.parametrize("of", MODEL_FILES)
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_model_file_is_one_trainers(name: str, of: str) -> None:
+    about = import_module(f"visionloop.training.trainers.{name}.model").Description
+    task, values = MODEL_FILES[of]
+    weights = Starting("models:/x@champion", {}, (), {"classes": ["a"], "imgsz": 64, **values})
+    if name != of:
+        with pytest.raises(
+            InvalidConfig, match=rf"^the starting weights \S+ are of another trainer than {name}: choose"
+        ):
+            described(weights, about, name, task)
+        return
+    assert described(weights, about, name, task) == weights.description
+    if "task" in values:
+        with pytest.raises(InvalidConfig, match=f"are for {task}, not for segmentation: choose others"):
+            described(weights, about, name, "segmentation")
 
 
 def test_weights_come_in_the_forms_of_training_scripts(tmp_path: Path) -> None:

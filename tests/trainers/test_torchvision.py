@@ -391,7 +391,15 @@ def test_weights_of_another_task_or_trainer_are_refused(
     other = "pose" if task == "detection" else "detection"
     with pytest.raises(InvalidConfig, match=f"are for {task}, not for {other}"):
         train(other, dataset, tmp_path / "one", trained.best, model="models:/x@champion")
-    foreign = models.write({}, {"architecture": "resnet18", "classes": []}, tmp_path / "x.safetensors")
+    of_transformers = {
+        "family": "rt_detr",
+        "configuration": {},
+        "task": task,
+        "max_det": 300,
+        "classes": [],
+        "imgsz": 64,
+    }
+    foreign = models.write({}, of_transformers, tmp_path / "x.safetensors")
     with pytest.raises(InvalidConfig, match="are of another trainer than torchvision"):
         train(task, dataset, tmp_path / "two", foreign, model="models:/x@champion")
     with pytest.raises(InvalidReceipt, match="can't be loaded"):

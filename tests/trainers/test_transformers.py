@@ -350,7 +350,7 @@ def test_weights_of_another_trainer_are_refused(dataset: Path, published: Path, 
     from visionloop.training.pytorch import models
 
     foreign = models.write({}, {"architecture": "resnet18", "classes": []}, tmp_path / "x.safetensors")
-    with pytest.raises(InvalidConfig, match="are of another trainer than transformers: give a folder"):
+    with pytest.raises(InvalidConfig, match="are of another trainer than transformers: choose others"):
         train(dataset, tmp_path / "one", foreign, model="models:/x@champion")
     with pytest.raises(InvalidConfig, match="are of one file without a configuration: give a folder"):
         train(dataset, tmp_path / "two", published / "model.safetensors", model="a.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,33 @@ def read(path: Path, given: str) -> Starting:
     if not tensors:
         raise InvalidConfig(f"the starting weights {given} hold no tensors by name: give the state_dict of a model.")
     return Starting(given, tensors)
+
+
+def described(weights: Starting, about: type[models.Description], trainer: str, task: str) -> Mapping[str, Any] | None:
+    """What starting weights that are a model file of Visionloop's say of themselves; None for another file.
+
+    Args:
+        weights: The weights.
+        about: The trainer's own class of what a model file says.
+        trainer: Its name.
+        task: Ours of what is trained.
+
+    Raises:
+        InvalidConfig: If they are of another trainer, or for another task.
+    """
+    values = weights.description
+    if values is None:
+        return None
+    needed = {field.name for field in fields(about) if field.default is field.default_factory is MISSING}
+    if not needed <= set(values):
+        raise InvalidConfig(
+            f"the starting weights {weights.given} are of another trainer than {trainer}: choose others."
+        )
+    if values.get("task", task) != task:
+        raise InvalidConfig(
+            f"the starting weights {weights.given} are for {values['task']}, not for {task}: choose others."
+        )
+    return values
 
 
 def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Sequence[str]) -> None:

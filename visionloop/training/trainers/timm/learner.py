@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch.images.classifier import ClassifierLearner, Transform
-from visionloop.training.pytorch.starting import Head, Starting, fill, read
+from visionloop.training.pytorch.starting import Head, Starting, described, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm.environment import library
@@ -77,12 +77,8 @@ class TimmLearner(ClassifierLearner[Description]):
 
 def _architecture(job: TrainingJob, weights: Starting | None) -> str:
     """The architecture of a job's model: that of the weights, where they say it; else by the model's or the file's name."""
-    if weights and weights.description:
-        if "architecture" not in weights.description or "crop_pct" not in weights.description:
-            raise InvalidConfig(
-                f"the starting weights {weights.given} are of another trainer than timm: choose others."
-            )
-        return str(weights.description["architecture"])
+    if weights and (values := described(weights, Description, "timm", job.task)):
+        return str(values["architecture"])
     given = str(job.config["model"])
     stem = job.weights.name.removesuffix(job.weights.suffix) if job.weights else ""
     name = names.architecture(given) or names.architecture(stem)

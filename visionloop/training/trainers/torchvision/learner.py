@@ -14,7 +14,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.training.pytorch.objects.detector import as_inputs
 from visionloop.training.pytorch.objects.learner import DetectorLearner
-from visionloop.training.pytorch.starting import Starting, fill, read
+from visionloop.training.pytorch.starting import Starting, described, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision.model import Description
@@ -75,13 +75,8 @@ class TorchvisionLearner(DetectorLearner[Description]):
 def _architecture(job: TrainingJob, weights: Starting | None) -> str:
     """The architecture of a job's model: that of the weights, where they say it; else by the model's or the file's name."""
     given = str(job.config["model"])
-    if weights and weights.description:
-        task = weights.description.get("task")
-        if "max_det" not in weights.description:
-            raise InvalidConfig(f"the starting weights {given} are of another trainer than torchvision: choose others.")
-        if task != job.task:
-            raise InvalidConfig(f"the starting weights {given} are for {task}, not for {job.task}: choose others.")
-        return str(weights.description["architecture"])
+    if weights and (values := described(weights, Description, "torchvision", job.task)):
+        return str(values["architecture"])
     parts = names.split(given)
     name = "_".join(parts) if parts else names.architecture_of_file(job.weights.name) if job.weights else None
     if name is None:

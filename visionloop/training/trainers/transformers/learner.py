@@ -14,7 +14,7 @@ from visionloop.training.pytorch.failures import has
 from visionloop.training.pytorch.objects.detector import as_inputs
 from visionloop.training.pytorch.objects.learner import DetectorLearner
 from visionloop.training.pytorch.objects.pictures import Objects
-from visionloop.training.pytorch.starting import Starting, fill, read
+from visionloop.training.pytorch.starting import Starting, described, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.transformers import folder, names
 from visionloop.training.trainers.transformers.model import Description, configuration_of, heads
@@ -117,12 +117,11 @@ def _start(job: TrainingJob) -> tuple[str, dict[str, Any], Starting | None]:
     if job.weights.is_dir():
         return folder.read(job.weights, model)
     weights = read(job.weights, model)
-    values = weights.description or {}
-    if values.get("family") not in names.FAMILIES:
-        of = "another trainer than transformers" if values else "one file without a configuration"
+    values = described(weights, Description, "transformers", job.task)
+    if values is None:
         raise InvalidConfig(
-            f"the starting weights {model} are of {of}: give a folder with config.json and model.safetensors, or a model that this "
-            "trainer trained."
+            f"the starting weights {model} are of one file without a configuration: give a folder with config.json and "
+            "model.safetensors, or a model that this trainer trained."
         )
     return str(values["family"]), dict(values["configuration"]), weights
 
