@@ -26,6 +26,9 @@ PREFIXES = ("module.", "_orig_mod.")
 #: The least share of a model's tensors that its starting weights have.
 LEAST = 0.5
 
+#: What the name of a normalisation's counter of batches ends with: nothing is computed with it, and frozen ones have none.
+COUNTER = ".num_batches_tracked"
+
 
 @dataclass(frozen=True)
 class Head:
@@ -133,8 +136,12 @@ def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Se
     import torch
 
     own, by_class = model.state_dict(), {head.tensor: head for head in heads}
-    body = [name for name in own if name not in by_class]
-    fitting = [name for name in body if name in weights.tensors and weights.tensors[name].shape == own[name].shape]
+    fitting = [
+        name
+        for name in own
+        if name not in by_class and name in weights.tensors and weights.tensors[name].shape == own[name].shape
+    ]
+    body = [name for name in own if name not in by_class and (name in fitting or not name.endswith(COUNTER))]
     if len(fitting) < LEAST * len(body):
         raise InvalidConfig(
             f"of the {len(body)} tensors of this model the starting weights {weights.given} have {len(fitting)}: they are of another "
