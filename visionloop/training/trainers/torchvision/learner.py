@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+from torchvision.models.detection import (
+    FCOS_ResNet50_FPN_Weights,
+    KeypointRCNN_ResNet50_FPN_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
@@ -31,6 +35,13 @@ LOSSES = {
     "loss_keypoint": "pose_loss",
     "loss_objectness": "proposal_loss",
     "loss_rpn_box_reg": "proposal_box_loss",
+}
+
+#: By family the weights that the library publishes; each names its rows.
+PUBLISHED = {
+    "fcos": FCOS_ResNet50_FPN_Weights.COCO_V1,
+    "maskrcnn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "keypointrcnn": KeypointRCNN_ResNet50_FPN_Weights.COCO_V1,
 }
 
 
@@ -94,7 +105,7 @@ def _named(weights: Starting, about: Description) -> Starting:
     """Weights with the class names of COCO, where they are as those that the library publishes: these have as many rows."""
     if weights.description is not None:
         return weights
-    published: Sequence[str] = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    published: Sequence[str] = PUBLISHED[about.family].meta["categories"]
     scores = weights.tensors.get(about.heads()[0].tensor)
     if scores is None or len(scores) != len(published):
         return weights

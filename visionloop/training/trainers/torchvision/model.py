@@ -75,9 +75,14 @@ class Description(Detector):
         return self.keypoints
 
     @property
+    def family(self) -> str:
+        """The kind of model, one of `names.FAMILIES`."""
+        return self._parts[0]
+
+    @property
     def background(self) -> int:
         """What is added to a class's number in the model."""
-        return names.FAMILIES[self._parts[0]].background
+        return names.FAMILIES[self.family].background
 
     @property
     def _parts(self) -> tuple[str, str]:
@@ -148,12 +153,12 @@ class Description(Detector):
 
     def heads(self) -> list[Head]:
         """The tensors with rows for each class."""
-        if self._parts[0] == "fcos":
+        if self.family == "fcos":
             return [Head(f"head.classification_head.cls_logits.{part}") for part in ("weight", "bias")]
         scores = [Head(f"roi_heads.box_predictor.cls_score.{part}", 1, 1) for part in ("weight", "bias")]
         boxes = [Head(f"roi_heads.box_predictor.bbox_pred.{part}", 4, 4) for part in ("weight", "bias")]
         masks = [Head(f"roi_heads.mask_predictor.mask_fcn_logits.{part}", 1, 1) for part in ("weight", "bias")]
-        return [*scores, *boxes, *(masks if self._parts[0] == "maskrcnn" else ())]
+        return [*scores, *boxes, *(masks if self.family == "maskrcnn" else ())]
 
 
 def _as_they_are(result: Any, *_: Any) -> Any:
