@@ -194,6 +194,46 @@ def test_without_counterparts_no_pose_is_mirrored() -> None:
     assert after.boxes.tolist() == [[54, 0, 64, 64]]
 
 
+@pytest.mark.parametrize("across", [0.0, 1.0])
+@pytest.mark.parametrize("down", [0.0, 1.0])
+def test_mirrored_keypoints_change_their_names(across: float, down: float) -> None:
+    """Left and right of what is seen are those of a picture that was never mirrored; turned by half they stay what they are."""
+    config = {"scale": 0, "translate": 0, "fliplr": across, "flipud": down, "hsv_h": 0, "hsv_s": 0, "hsv_v": 0}
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[20, 10], pixels[50, 40] = 100, 200
+    points = np.array([[[10.5, 20.5, 2], [40.5, 50.5, 2]]], np.float32)
+    objects = pictures.Objects(np.array([0]), np.array([[0, 0, 64, 64]], np.float32), [], points)
+    moved, after = pictures.augmented(pixels, objects, SIDE, config, (1, 0))
+    assert after.keypoints is not None
+    shades = [moved[int(y), int(x), 0] for x, y, _ in after.keypoints[0].tolist()]
+    assert shades == ([200, 100] if across != down else [100, 200])
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "flip", "told"),
+    [
+        ({}, (), "fliplr has no effect"),
+        ({"flipud": 0.5}, (), "fliplr and flipud have no effect"),
+        ({"fliplr": 0.0}, (), ""),
+        ({"augment": False}, (), ""),
+        ({"flipud": 0.5}, (1, 0), ""),
+    ],
+)
+def test_a_mirror_without_counterparts_is_told(
+    mirrors: dict[str, object], flip: tuple[int, ...], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    from visionloop.training.trainers.torchvision.learner import TorchvisionLearner
+
+    caplog.set_level(logging.INFO)
+    config = configuration("pose", **mirrors)
+    job = TrainingJob("pose", write(tmp_path, "pose"), ("x",), config, None, tmp_path, None, 3, POINTS, flip)
+    TorchvisionLearner(job, torch.device("cpu"), Silent())
+    assert caplog.text.count("a mirror swaps") == bool(told)
+    assert told in caplog.text
+
+
 def test_what_is_moved_out_of_the_picture_is_no_object() -> None:
     matrix = np.array([[1.0, 0, 60], [0, 1, 0]])
     boxes = np.array([[0, 0, 20, 20], [3, 0, 40, 20]], np.float32)

@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from visionloop.core.logs import notice
 from visionloop.training.pytorch.learner import LibraryLearner
 from visionloop.training.pytorch.objects.dataset import LabelledImages, Sample, augmentation, collate
 from visionloop.training.pytorch.objects.detector import Detector
 from visionloop.training.pytorch.objects.measuring import measured
+from visionloop.training.pytorch.objects.pictures import MIRRORS
 
 About = TypeVar("About", bound=Detector)
 
@@ -22,6 +24,12 @@ class DetectorLearner(LibraryLearner[About, LabelledImages]):
         """The images of ``train``, augmented by the settings, or of ``val``, as they are."""
         job, side = self.job, self.about.imgsz
         augment = augmentation(job.config, side, job.flip) if split == "train" else None
+        asked = [name for name in MIRRORS if float(job.config[name])]
+        if augment and job.keypoints and not job.flip and asked:
+            notice(
+                f"train: the dataset does not say which keypoints a mirror swaps (flip_pairs), so no picture is mirrored and "
+                f"{' and '.join(asked)} {'have' if len(asked) > 1 else 'has'} no effect."
+            )
         return LabelledImages(job.dataset, split, job.task, side, len(job.keypoints), augment)
 
     def collation(self) -> Callable[[Sequence[Sample]], Any]:

@@ -23,6 +23,9 @@ LEAST_PART, LEAST_PART_OF_OUTLINE, LEAST_SIDE = 0.1, 0.01, 1.0
 #: Pixels of a row between two lines of an outline that are one line there and back, up to rounding.
 NO_AREA = 1e-3
 
+#: The settings that mirror pictures: left and right, up and down.
+MIRRORS = ("fliplr", "flipud")
+
 Pixels = NDArray[np.uint8]
 
 
@@ -83,6 +86,7 @@ def augmented(
         side: Of the square.
         config: The settings of augmentation.
         flip: For pose the index of each keypoint's counterpart in a mirrored picture; without it no picture is mirrored.
+            Mirrored both ways, a picture is turned, and each keypoint stays what it is.
     """
     random = np.random.uniform
     height, width = pixels.shape[:2]
@@ -91,16 +95,17 @@ def augmented(
     matrix = np.array([[scale, 0, 0], [0, scale, 0]])
     # The middle of the picture comes to the middle of the square, then it is moved.
     matrix[:, 2] = side / 2 + shift - scale * np.array([width, height]) / 2
-    mirrored = random() < float(config["fliplr"]) and (objects.keypoints is None or len(flip) > 0)
-    if mirrored:
+    can = objects.keypoints is None or len(flip) > 0
+    across, down = (random() < float(config[name]) and can for name in MIRRORS)
+    if across:
         matrix[0] = [-matrix[0, 0], 0, side - matrix[0, 2]]
-    if random() < float(config["flipud"]) and objects.keypoints is None:
+    if down:
         matrix[1] = [0, -matrix[1, 1], side - matrix[1, 2]]
     # Pixels' centres lie at halves.
     at_centres = matrix.copy()
     at_centres[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
     pixels = cv2.warpAffine(pixels, at_centres, (side, side), flags=cv2.INTER_LINEAR, borderValue=(GREY,) * 3)  # type: ignore[assignment]
-    return _recoloured(pixels, config), _moved(objects, matrix, side, flip if mirrored else ())
+    return _recoloured(pixels, config), _moved(objects, matrix, side, flip if across != down else ())
 
 
 def _moved(objects: Objects, matrix: NDArray[np.float64], side: int, flip: Sequence[int]) -> Objects:
