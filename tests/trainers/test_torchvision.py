@@ -345,6 +345,55 @@ def test_a_mask_is_predicted_over_the_whole_box(scale: float) -> None:
 # A model
 
 
+@pytest.mark.parametrize("architecture", ["maskrcnn_tiny", "keypointrcnn_tiny"])
+@pytest.mark.parametrize("most", [20, 250])
+def test_there_are_as_many_detections_as_max_det_says(architecture: str, most: int) -> None:
+    import torch
+
+    from visionloop.training.trainers.torchvision.model import Description
+
+    torch.manual_seed(0)
+    about = Description(["x"], 128, "", most, architecture, POINTS, 1.0)
+    with torch.no_grad():
+        (found,) = about.find(about.build(0.0).eval(), torch.rand(1, 3, 128, 128))
+    assert len(found.scores) == most
+
+
+def test_masks_are_drawn_of_what_a_step_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a picture with a thousand objects no more than the library samples, and the loss is that of all masks."""
+    import torch
+    from torchvision.models.detection.roi_heads import RoIHeads
+
+    from visionloop.training.trainers.torchvision.model import FEW, Description
+    from visionloop.training.trainers.torchvision.targets import target
+
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 100, (1000, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(6, 25, (1000, 2))], axis=1).astype(np.float32)
+    outlines = [np.array([[a, b], [c, b], [c, d], [a, (b + d) / 2]], np.float32) for a, b, c, d in boxes.tolist()]
+    several = [
+        pictures.Objects(np.zeros(len(rows), np.int64), boxes[rows], [outlines[row] for row in rows], None)
+        for rows in (np.arange(1000), np.arange(0), np.arange(1))
+    ]
+    torch.manual_seed(0)
+    about = Description(["x"], 128, "segmentation", 300, "maskrcnn_tiny", (), 0.7)
+    model, inputs = about.build(0.1), list(torch.rand(3, 3, 128, 128))
+    targets = [target(objects, "segmentation", 128, 1, torch.device("cpu")) for objects in several]
+    numbers, draw = list[int](), pictures.drawn
+    monkeypatch.setattr(pictures, "drawn", lambda rows, side: numbers.append(len(rows)) or draw(rows, side))
+    torch.manual_seed(1)
+    ours = model(inputs, targets)
+    assert numbers[1:] == [0, 1]
+    assert 1 < numbers[0] <= FEW["box_batch_size_per_image"]
+    model.roi_heads.__class__ = RoIHeads
+    whole = [{**of, "masks": of["masks"](torch.arange(len(of["labels"])))} for of in targets]
+    torch.manual_seed(1)
+    theirs = model(inputs, whole)
+    assert {name: value.item() for name, value in ours.items()} == {
+        name: value.item() for name, value in theirs.items()
+    }
+
+
 def test_a_trained_model_answers_as_its_task_does(
     task: str, dataset: Path, trained: TrainingResult, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from visionloop.training.pytorch import models
 from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
 from visionloop.training.trainers.torchvision import names
+from visionloop.training.trainers.torchvision.targets import DrawingHeads
 
 #: A residual block, and how many of them are at each of the four sizes of features.
 BACKBONES: Mapping[str, tuple[type[nn.Module], list[int]]] = {
@@ -129,6 +130,7 @@ class Description(Detector):
             common["num_classes"] = outputs
         if family == "maskrcnn":
             model: nn.Module = MaskRCNN(pyramid, **common, **(_narrow_masks(outputs) if tiny else {}))
+            model.roi_heads.__class__ = DrawingHeads
         else:
             points = len(self.keypoints)
             narrow = _narrow_keypoints(points) if tiny else {"num_keypoints": points}
