@@ -41,16 +41,17 @@ TINY_CHANNELS, NARROW, NARROW_BOX_HEAD = (32, 64, 128, 256), 64, 256
 #: Sides of the boxes that the R-CNN of a tiny model starts from, at each size of features.
 SMALL_ANCHORS = ((8,), (16,), (32,), (64,), (128,))
 
-#: How many proposals it looks at: a tenth of the library's numbers, for pictures with a tenth of the pixels.
+#: How many proposals it learns from: a tenth of the library's numbers, for pictures with a tenth of the pixels.
 FEW = {
     "rpn_pre_nms_top_n_train": 200,
-    "rpn_pre_nms_top_n_test": 200,
     "rpn_post_nms_top_n_train": 200,
-    "rpn_post_nms_top_n_test": 100,
     "rpn_batch_size_per_image": 64,
     "box_batch_size_per_image": 64,
 }
 
+#: How many proposals a tiny R-CNN and another looks at where nothing is learned, before and after those are dropped that others hide.
+#: There are no more detections than proposals, so they are as many as detections may be at least.
+PROPOSALS = {True: (200, 100), False: (1000, 1000)}
 
 #: The least confidence of a detection that a model computes for predictions.
 LEAST = 0.001
@@ -112,7 +113,10 @@ class Description(Detector):
                 **common,
             )
             return detector
+        before, after = (max(number, self.max_det) for number in PROPOSALS[tiny])
         common |= {
+            "rpn_pre_nms_top_n_test": before,
+            "rpn_post_nms_top_n_test": after,
             "box_score_thresh": confidence,
             "box_nms_thresh": self.iou,
             "box_detections_per_img": self.max_det,
