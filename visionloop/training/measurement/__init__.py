@@ -5,6 +5,9 @@ from __future__ import annotations
 #: Among how many of the likeliest classes of an image the true one must be.
 WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
 
+#: The least confidence of a detection that counts where a setting does not say another.
+LEAST_CONFIDENCE = 0.001
+
 #: The metrics of objects, by box, mask or keypoints.
 OBJECT_METRICS = ("precision", "recall", "mAP50", "mAP50-95")
 

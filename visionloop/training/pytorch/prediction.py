@@ -13,6 +13,9 @@ from visionloop.data.annotations import masks
 from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.trainers import Prediction, PredictionSettings
 
+#: A pixel belongs to an object where its mask is at least this, between 0 and 1.
+SET = 0.5
+
 
 class ImagePredictor(ABC):
     """A loaded model that sees one image at a time; the protocol is `visionloop.training.trainers.Predictor`.

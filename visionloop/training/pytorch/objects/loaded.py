@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionloop.data.view import read_crowds
+from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch.loaded import LoadedModel
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages
@@ -36,7 +37,7 @@ class LoadedDetector(LoadedModel[Detector]):
             self.model,
             LabelledImages(dataset, split, about.task, about.imgsz, len(about.keypoint_names)),
             device=self.device,
-            confidence=float(self.config.get("conf", 0.001)),
+            confidence=float(self.config.get("conf", LEAST_CONFIDENCE)),
             split=split,
             batch=self.batch,
             workers=0,

@@ -20,13 +20,11 @@ from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages, collate
 from visionloop.training.pytorch.objects.detector import Detector, Found, as_inputs
 from visionloop.training.pytorch.objects.pictures import Objects
+from visionloop.training.pytorch.prediction import SET
 
 #: How much smaller than inputs masks are compared: as in Ultralytics, so that figures mean the same. There an object hides what it
 #: covers of larger ones' masks; here each is whole, as these models learn it.
 SHRUNK = 4
-
-#: A pixel belongs to an object where its mask is at least this, between 0 and 1.
-SET = 0.5
 
 
 def measured(

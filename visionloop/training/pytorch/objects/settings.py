@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch.settings import share
 from visionloop.training.trainers import Setting
 
@@ -18,7 +19,7 @@ AUGMENTATION: dict[str, Setting] = {
 
 #: Which detections count, and what is trained.
 DETECTION: dict[str, Setting] = {
-    "conf": share(0.001, "least confidence of a detection in validation"),
+    "conf": share(LEAST_CONFIDENCE, "least confidence of a detection in validation"),
     "max_det": Setting(int, 300, "most detections in an image", minimum=1, maximum=10_000),
     "freeze": Setting(
         str, "none", "what is not trained: backbone is what features are made by", choices=("none", "backbone")

@@ -21,6 +21,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch import models
 from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
@@ -52,9 +53,6 @@ FEW = {
 #: How many proposals a tiny R-CNN and another looks at where nothing is learned, before and after those are dropped that others hide.
 #: There are no more detections than proposals, so they are as many as detections may be at least.
 PROPOSALS = {True: (200, 100), False: (1000, 1000)}
-
-#: The least confidence of a detection that a model computes for predictions.
-LEAST = 0.001
 
 
 @dataclass(frozen=True)
@@ -234,11 +232,11 @@ def load(path: Path, config: Mapping[str, Any]) -> tuple[Description, nn.Module]
 
     Args:
         path: The model file.
-        config: ``conf``, ``iou`` and ``max_det``, where they are not to be `LEAST` and the training's.
+        config: ``conf``, ``iou`` and ``max_det``, where they are not to be `LEAST_CONFIDENCE` and the training's.
 
     Raises:
         InvalidReceipt: If it is not a model file, or one of another library.
     """
     limits = {name: config[name] for name in ("iou", "max_det") if name in config}
-    confidence = float(config.get("conf", LEAST))
+    confidence = float(config.get("conf", LEAST_CONFIDENCE))
     return models.load(path, Description, lambda about: about.build(confidence), limits)

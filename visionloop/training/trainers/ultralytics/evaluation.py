@@ -9,7 +9,7 @@ from typing import Any
 
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.view import read_crowds
-from visionloop.training.measurement import OBJECT_METRICS
+from visionloop.training.measurement import LEAST_CONFIDENCE, OBJECT_METRICS
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.trainers import Evaluation
@@ -70,7 +70,7 @@ def evaluate(
                 "split": split,
                 "batch": batch,
                 "imgsz": imgsz,
-                "conf": float(config.get("conf", 0.001)),
+                "conf": float(config.get("conf", LEAST_CONFIDENCE)),
                 "iou": float(config.get("iou", 0.7)),
                 "max_det": int(config.get("max_det", 300)),
                 "single_cls": bool(config.get("single_cls", False)),

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.training.pytorch.device import resolve_device
-from visionloop.training.pytorch.prediction import ImagePredictor, likeliest, outlines
+from visionloop.training.pytorch.prediction import SET, ImagePredictor, likeliest, outlines
 from visionloop.training.trainers import Prediction, PredictionSettings
 from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.failures import recognised
 from visionloop.training.trainers.ultralytics.tasks import task_of_library
-
-#: A pixel belongs to an object where its mask is at least this, between 0 and 1.
-SET = 0.5
 
 
 class UltralyticsPredictor(ImagePredictor):

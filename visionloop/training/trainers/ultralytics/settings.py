@@ -9,6 +9,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.settings import BASIC, IMGSZ_MULTIPLE
 from visionloop.training.configuration.values import shown
 from visionloop.training.devices import device_count
+from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch.settings import share, switch_off
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.ultralytics import names
@@ -97,7 +98,7 @@ _BOXES: dict[str, Setting] = {
     "cls": _gain(0.5, "gain of the class loss"),
     "dfl": _gain(1.5, "gain of the distribution focal loss"),
     "cls_pw": share(0.0, "power of the inverse class frequency in the class loss; 0 weighs all alike"),
-    "conf": share(0.001, "least confidence of a detection in validation"),
+    "conf": share(LEAST_CONFIDENCE, "least confidence of a detection in validation"),
     "iou": share(0.7, "IoU threshold of the non-maximum suppression"),
     "max_det": Setting(int, 300, "most detections in an image", minimum=1, maximum=100_000),
 }

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.measurement.matches import Matches, packed, resampled
+from visionloop.training.measurement.objects import CONFUSION_CONFIDENCE
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure
 
 BaseValidator = library().engine.validator.BaseValidator
-
-#: Minimum confidence of a detection that the confusion matrix counts, as in the library's predictions.
-CONFUSION_CONFIDENCE = 0.25
 
 
 class Validation(BaseValidator):  # type: ignore[misc,valid-type]
