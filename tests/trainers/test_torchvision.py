@@ -160,7 +160,7 @@ def test_objects_move_with_their_picture() -> None:
     mirrored = set()
     for seed in range(30):
         np.random.seed(seed)
-        objects = pictures.Objects(np.array([0]), box, [outline], points)
+        objects = pictures.Targets(np.array([0]), box, [outline], points)
         moved, after = pictures.augmented(pixels, objects, SIDE, config, (1, 0))
         assert moved.shape == (SIDE, SIDE, 3)
         ys, xs = np.nonzero(moved[..., 0] > 150)
@@ -185,10 +185,10 @@ def test_without_counterparts_no_pose_is_mirrored() -> None:
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     pixels[:, :10] = 255
     points = np.array([[[1, 1, 2]]], np.float32)
-    objects = pictures.Objects(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], points)
+    objects = pictures.Targets(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], points)
     moved, _ = pictures.augmented(pixels, objects, SIDE, config, ())
     assert np.array_equal(moved, pixels)
-    plain = pictures.Objects(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], None)
+    plain = pictures.Targets(np.array([0]), np.array([[0, 0, 10, 64]], np.float32), [], None)
     moved, after = pictures.augmented(pixels, plain, SIDE, config, ())
     assert np.array_equal(moved, pixels[::-1, ::-1])
     assert after.boxes.tolist() == [[54, 0, 64, 64]]
@@ -202,7 +202,7 @@ def test_mirrored_keypoints_change_their_names(across: float, down: float) -> No
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     pixels[20, 10], pixels[50, 40] = 100, 200
     points = np.array([[[10.5, 20.5, 2], [40.5, 50.5, 2]]], np.float32)
-    objects = pictures.Objects(np.array([0]), np.array([[0, 0, 64, 64]], np.float32), [], points)
+    objects = pictures.Targets(np.array([0]), np.array([[0, 0, 64, 64]], np.float32), [], points)
     moved, after = pictures.augmented(pixels, objects, SIDE, config, (1, 0))
     assert after.keypoints is not None
     shades = [moved[int(y), int(x), 0] for x, y, _ in after.keypoints[0].tolist()]
@@ -237,7 +237,7 @@ def test_a_mirror_without_counterparts_is_told(
 def test_what_is_moved_out_of_the_picture_is_no_object() -> None:
     matrix = np.array([[1.0, 0, 60], [0, 1, 0]])
     boxes = np.array([[0, 0, 20, 20], [3, 0, 40, 20]], np.float32)
-    moved = pictures._moved(pictures.Objects(np.array([4, 7]), boxes, [], None), matrix, SIDE, ())
+    moved = pictures._moved(pictures.Targets(np.array([4, 7]), boxes, [], None), matrix, SIDE, ())
     assert moved.classes.tolist() == [4]
     assert moved.boxes.tolist() == [[60, 0, 64, 20]]
 
@@ -263,7 +263,7 @@ def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) 
     kept, gone = 0, 0
     for x, y in np.random.default_rng(1).uniform(-110, 140, (120, 2)).round(1).tolist():
         moved = pictures._moved(
-            pictures.Objects(np.array([0]), before, [outline], None), np.array([[1.0, 0, x], [0, 1, y]]), side, ()
+            pictures.Targets(np.array([0]), before, [outline], None), np.array([[1.0, 0, x], [0, 1, y]]), side, ()
         )
         seen = masks._filled(outline.astype(np.float64) + np.array([x + 120, y + 120]), 370, 370)[120:248, 120:248]
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
@@ -280,24 +280,24 @@ def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) 
 
 def test_the_box_of_an_outline_that_stays_inside_is_exact() -> None:
     outline = np.array([[10.25, 7.5], [40.75, 8], [30, 50.125]], np.float32)
-    objects = pictures.Objects(np.array([0]), np.array([[10.25, 7.5, 40.75, 50.125]], np.float32), [outline], None)
+    objects = pictures.Targets(np.array([0]), np.array([[10.25, 7.5, 40.75, 50.125]], np.float32), [outline], None)
     moved = pictures._moved(objects, np.array([[1.0, 0, 3], [0, 1, 4]]), SIDE, ())
     assert moved.boxes.tolist() == [[13.25, 11.5, 43.75, 54.125]]
 
 
 def test_a_mask_is_stretched_over_its_box() -> None:
-    from visionloop.training.pytorch.objects.measuring import outlined
+    from visionloop.training.pytorch.objects.measuring import mask_in_picture
 
     mask = np.zeros((28, 28), np.float32)
     mask[:, 14:] = 1
-    region, left, top = outlined(mask, np.array([10, 5, 30, 25], np.float32), 100, 50)
+    region, left, top = mask_in_picture(mask, np.array([10, 5, 30, 25], np.float32), 100, 50)
     assert (left, top, region.shape) == (10, 5, (20, 20))
     assert not region[:, :10].any()
     assert region[1:-1, 10:-1].all()
-    region, left, top = outlined(np.ones((28, 28), np.float32), np.array([-5, -5, 15, 15], np.float32), 10, 8)
+    region, left, top = mask_in_picture(np.ones((28, 28), np.float32), np.array([-5, -5, 15, 15], np.float32), 10, 8)
     assert (left, top, region.shape) == (0, 0, (8, 10))
     assert region.all()
-    assert outlined(mask, np.array([50, 5, 50, 25], np.float32), 40, 50)[0].size == 0
+    assert mask_in_picture(mask, np.array([50, 5, 50, 25], np.float32), 40, 50)[0].size == 0
 
 
 def test_what_is_measured_is_what_is_predicted() -> None:
@@ -372,7 +372,7 @@ def test_masks_are_drawn_of_what_a_step_learns(monkeypatch: pytest.MonkeyPatch) 
     boxes = np.concatenate([corners, corners + random.uniform(6, 25, (1000, 2))], axis=1).astype(np.float32)
     outlines = [np.array([[a, b], [c, b], [c, d], [a, (b + d) / 2]], np.float32) for a, b, c, d in boxes.tolist()]
     several = [
-        pictures.Objects(np.zeros(len(rows), np.int64), boxes[rows], [outlines[row] for row in rows], None)
+        pictures.Targets(np.zeros(len(rows), np.int64), boxes[rows], [outlines[row] for row in rows], None)
         for rows in (np.arange(1000), np.arange(0), np.arange(1))
     ]
     torch.manual_seed(0)

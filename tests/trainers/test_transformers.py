@@ -120,7 +120,7 @@ def test_the_library_knows_each_architecture(name: str) -> None:
 def test_the_parts_of_the_loss_are_all_of_it_and_heads_have_a_row_for_each_class(name: str) -> None:
     import torch
 
-    from visionloop.training.pytorch.objects.pictures import Objects
+    from visionloop.training.pytorch.objects.pictures import Targets
     from visionloop.training.trainers.transformers import learner
     from visionloop.training.trainers.transformers.model import build, configuration_of, heads
 
@@ -130,10 +130,10 @@ def test_the_parts_of_the_loss_are_all_of_it_and_heads_have_a_row_for_each_class
     of_classes = {key for key, value in own.items() if value.ndim and value.shape[0] in (13, 14)}
     assert {head.tensor for head in heads(model)} == of_classes
     boxes = np.array([[8, 16, 40, 48], [5, 5, 5, 9]], np.float32)
-    made = learner.target(Objects(np.array([6, 1]), boxes, [], None), SIDE, torch.device("cpu"))
+    made = learner.target(Targets(np.array([6, 1]), boxes, [], None), SIDE, torch.device("cpu"))
     assert made["class_labels"].tolist() == [6]
     assert made["boxes"].tolist() == [[0.375, 0.5, 0.5, 0.5]]
-    nothing = learner.target(Objects(np.zeros(0, np.int64), boxes[:0], [], None), SIDE, torch.device("cpu"))
+    nothing = learner.target(Targets(np.zeros(0, np.int64), boxes[:0], [], None), SIDE, torch.device("cpu"))
     pictures = torch.rand(2, 3, SIDE, SIDE)
     for labels in ([made, nothing], [nothing, nothing]):
         torch.manual_seed(0)

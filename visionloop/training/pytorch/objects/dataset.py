@@ -14,13 +14,13 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.training import labels
 from visionloop.training.pytorch.objects import pictures
-from visionloop.training.pytorch.objects.pictures import Objects, Pixels
+from visionloop.training.pytorch.objects.pictures import Pixels, Targets
 
 #: An input, 3 × side × side bytes, its objects, and width and height of the picture in it.
-Sample = tuple[torch.Tensor, Objects, tuple[int, int]]
+Sample = tuple[torch.Tensor, Targets, tuple[int, int]]
 
 #: Moves, scales and recolours a picture with its objects.
-Augmentation = Callable[[Pixels, Objects], tuple[Pixels, Objects]]
+Augmentation = Callable[[Pixels, Targets], tuple[Pixels, Targets]]
 
 
 class LabelledImages(Dataset[Sample]):
@@ -79,7 +79,7 @@ class LabelledImages(Dataset[Sample]):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), objects, size
 
 
-def collate(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Objects], list[tuple[int, int]]]:
+def collate(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Targets], list[tuple[int, int]]]:
     """A batch: inputs, N × 3 × side × side, and the objects and the picture's size of each."""
     inputs, objects, sizes = zip(*samples, strict=True)
     return torch.stack(inputs), list(objects), list(sizes)
@@ -90,7 +90,7 @@ def augmentation(config: Mapping[str, Any], side: int, flip: Sequence[int]) -> A
     if not config["augment"]:
         return None
 
-    def augment(pixels: Pixels, objects: Objects) -> tuple[Pixels, Objects]:
+    def augment(pixels: Pixels, objects: Targets) -> tuple[Pixels, Targets]:
         return pictures.augmented(pixels, objects, side, config, flip)
 
     return augment

@@ -17,7 +17,7 @@ from visionloop.training.pytorch.loaded import LoadedModel
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages
 from visionloop.training.pytorch.objects.detector import Detector, as_inputs
-from visionloop.training.pytorch.objects.measuring import measured, outlined
+from visionloop.training.pytorch.objects.measuring import mask_in_picture, measured
 from visionloop.training.pytorch.prediction import outlines
 from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings
 
@@ -59,7 +59,7 @@ class LoadedDetector(LoadedModel[Detector]):
         for row in np.argsort(-found.scores, kind="stable"):
             more: dict[str, Any] = {}
             if found.masks is not None:
-                region = outlined(found.masks[row], found.boxes[row], width, height)
+                region = mask_in_picture(found.masks[row], found.boxes[row], width, height)
                 more |= outlines(*region, (width, height), settings)
             if shown.keypoints is not None:
                 more["keypoints"] = dict(zip(self._names(), map(tuple, shown.keypoints[row].tolist()), strict=True))

@@ -14,12 +14,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from visionloop.data.annotations.crowds import Crowd
-from visionloop.training.measurement.objects import MEASURES, Detections, ObjectMeasurement
-from visionloop.training.measurement.objects import Objects as TrueObjects
+from visionloop.training.measurement.objects import MEASURES, Detections, ObjectMeasurement, Objects
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages, collate
 from visionloop.training.pytorch.objects.detector import Detector, Found, as_inputs
-from visionloop.training.pytorch.objects.pictures import Objects
+from visionloop.training.pytorch.objects.pictures import Targets
 from visionloop.training.pytorch.prediction import SET
 
 #: How much smaller than inputs masks are compared: as in Ultralytics, so that figures mean the same. There an object hides what it
@@ -74,7 +73,7 @@ def _detections(found: Found, size: tuple[int, int], side: int) -> Detections:
         small, width, height = side // SHRUNK, math.ceil(size[0] / SHRUNK), math.ceil(size[1] / SHRUNK)
         more["masks"] = np.zeros((len(found.boxes), small, small), bool)
         for whole, mask, box in zip(more["masks"], found.masks, found.boxes / SHRUNK, strict=True):
-            region, left, top = outlined(mask, box, width, height)
+            region, left, top = mask_in_picture(mask, box, width, height)
             whole[top : top + region.shape[0], left : left + region.shape[1]] = region
     shown = found.cut(size)
     if shown.keypoints is not None:
@@ -82,16 +81,16 @@ def _detections(found: Found, size: tuple[int, int], side: int) -> Detections:
     return Detections(shown.classes, shown.scores, shown.boxes, **more)
 
 
-def _true(objects: Objects, task: str, side: int) -> TrueObjects:
+def _true(objects: Targets, task: str, side: int) -> Objects:
     if task == "segmentation":
         masks = pictures.drawn(objects.polygons, side, SHRUNK).astype(bool)
-        return TrueObjects(objects.classes, objects.boxes, masks=masks)
+        return Objects(objects.classes, objects.boxes, masks=masks)
     if objects.keypoints is not None:
-        return TrueObjects(objects.classes, objects.boxes, keypoints=objects.keypoints)
-    return TrueObjects(objects.classes, objects.boxes)
+        return Objects(objects.classes, objects.boxes, keypoints=objects.keypoints)
+    return Objects(objects.classes, objects.boxes)
 
 
-def outlined(
+def mask_in_picture(
     mask: NDArray[np.float32], box: NDArray[np.float32], width: int, height: int
 ) -> tuple[NDArray[np.bool_], int, int]:
     """An object's mask in a picture: the pixels of its box's region that are set, and the column and row of the first one.

@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Objects:
+class Targets:
     """The N objects of an input.
 
     Attributes:
@@ -62,20 +62,20 @@ def padded(pixels: Pixels, side: int) -> Pixels:
     return square
 
 
-def placed(labels: Labels, width: int, height: int) -> Objects:
+def placed(labels: Labels, width: int, height: int) -> Targets:
     """The objects of a picture of this size, in pixels."""
     size = np.array([width, height], np.float32)
     points = labels.keypoints
     if points is not None:
         points = np.concatenate([points[..., :2] * size, points[..., 2:]], axis=-1)
-    return Objects(
+    return Targets(
         labels.classes, labels.boxes * np.tile(size, 2), [corners * size for corners in labels.polygons], points
     )
 
 
 def augmented(
-    pixels: Pixels, objects: Objects, side: int, config: Mapping[str, Any], flip: Sequence[int]
-) -> tuple[Pixels, Objects]:
+    pixels: Pixels, objects: Targets, side: int, config: Mapping[str, Any], flip: Sequence[int]
+) -> tuple[Pixels, Targets]:
     """A picture moved, scaled, flipped and recoloured at random, in a grey square, with its objects.
 
     Random numbers are NumPy's global ones.
@@ -108,7 +108,7 @@ def augmented(
     return _recoloured(pixels, config), _moved(objects, matrix, side, flip if across != down else ())
 
 
-def _moved(objects: Objects, matrix: NDArray[np.float64], side: int, flip: Sequence[int]) -> Objects:
+def _moved(objects: Targets, matrix: NDArray[np.float64], side: int, flip: Sequence[int]) -> Targets:
     """Objects after an affine map, without those that are left outside."""
 
     def mapped(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -132,7 +132,7 @@ def _moved(objects: Objects, matrix: NDArray[np.float64], side: int, flip: Seque
         if len(flip):
             points = points[:, list(flip)]
     polygons = [outline for outline, keep in zip(outlines, kept, strict=False) if keep]
-    return Objects(objects.classes[kept], boxes[kept], polygons, points)
+    return Targets(objects.classes[kept], boxes[kept], polygons, points)
 
 
 def _seen(outline: NDArray[np.float32], side: int) -> NDArray[np.float32]:

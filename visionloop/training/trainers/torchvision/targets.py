@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from visionloop.training.pytorch.objects import pictures
-from visionloop.training.pytorch.objects.pictures import Objects
+from visionloop.training.pytorch.objects.pictures import Targets
 
 
-def target(objects: Objects, task: str, side: int, background: int, device: torch.device) -> dict[str, Any]:
+def target(objects: Targets, task: str, side: int, background: int, device: torch.device) -> dict[str, Any]:
     """Objects as torchvision's models take them; an object without an area is none to learn from.
 
     Args:

@@ -13,7 +13,7 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch.failures import has
 from visionloop.training.pytorch.objects.detector import as_inputs
 from visionloop.training.pytorch.objects.learner import DetectorLearner
-from visionloop.training.pytorch.objects.pictures import Objects
+from visionloop.training.pytorch.objects.pictures import Targets
 from visionloop.training.pytorch.starting import Starting, described, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.transformers import folder, names
@@ -87,7 +87,7 @@ def parts(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return sums
 
 
-def target(objects: Objects, side: int, device: torch.device) -> dict[str, Tensor]:
+def target(objects: Targets, side: int, device: torch.device) -> dict[str, Tensor]:
     """Objects as the library's models take them: centre and sides as shares of the input.
 
     An object without an area is none to learn from.

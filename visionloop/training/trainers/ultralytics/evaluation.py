@@ -17,7 +17,7 @@ from visionloop.training.trainers.ultralytics import checkpoint as files
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.failures import translated
 from visionloop.training.trainers.ultralytics.progress import val_metrics
-from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure, task_of_library
+from visionloop.training.trainers.ultralytics.tasks import TASKS, LibraryMeasure, task_of_library
 
 
 def evaluate(
@@ -105,7 +105,11 @@ def evaluate(
 
 
 def _of_objects(
-    validator: Any, measured: Mapping[str, float], measures: Sequence[Measure], classes: Sequence[str], split: str
+    validator: Any,
+    measured: Mapping[str, float],
+    measures: Sequence[LibraryMeasure],
+    classes: Sequence[str],
+    split: str,
 ) -> Evaluation:
     """What was measured of objects, over all and by class."""
     names = [measure.prefix + name for measure in measures for name in OBJECT_METRICS]

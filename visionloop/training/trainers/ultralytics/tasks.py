@@ -9,7 +9,7 @@ from visionloop.training.trainers.ultralytics.environment import library
 
 
 @dataclass(frozen=True)
-class Measure:
+class LibraryMeasure:
     """One way in which the library compares objects: by box, mask or keypoints.
 
     Attributes:
@@ -23,9 +23,9 @@ class Measure:
     right: str
 
 
-BOXES = Measure("", "(B)", "tp")
-MASKS = Measure("mask_", "(M)", "tp_m")
-KEYPOINTS = Measure("pose_", "(P)", "tp_p")
+BOXES = LibraryMeasure("", "(B)", "tp")
+MASKS = LibraryMeasure("mask_", "(M)", "tp_m")
+KEYPOINTS = LibraryMeasure("pose_", "(P)", "tp_p")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LibraryTask:
     model: str
     trainer: str
     validator: str
-    measures: tuple[Measure, ...] = (BOXES,)
+    measures: tuple[LibraryMeasure, ...] = (BOXES,)
 
     def model_class(self) -> Any:
         """The class of the task's models."""

@@ -18,7 +18,7 @@ from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.measurement.matches import Matches, packed, resampled
 from visionloop.training.measurement.objects import CONFUSION_CONFIDENCE
 from visionloop.training.trainers.ultralytics.environment import library
-from visionloop.training.trainers.ultralytics.tasks import TASKS, Measure
+from visionloop.training.trainers.ultralytics.tasks import TASKS, LibraryMeasure
 
 BaseValidator = library().engine.validator.BaseValidator
 
@@ -58,7 +58,7 @@ class ObjectValidation(Validation):
         wrong: Confidences of all others.
     """
 
-    measures: tuple[Measure, ...]
+    measures: tuple[LibraryMeasure, ...]
 
     def __init__(self, on_batch: Callable[[int, int], None], **arguments: Any) -> None:
         """The arguments are those of `Validation`."""
