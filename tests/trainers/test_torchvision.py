@@ -362,7 +362,7 @@ def test_there_are_as_many_detections_as_max_det_says(architecture: str, most: i
 def test_masks_are_drawn_of_what_a_step_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a picture with a thousand objects no more than the library samples, and the loss is that of all masks."""
     import torch
-    from torchvision.models.detection.roi_heads import RoIHeads
+    from torchvision.models.detection.roi_heads import RoIHeads  # type: ignore[import-untyped]
 
     from visionloop.training.trainers.torchvision.model import FEW, Description
     from visionloop.training.trainers.torchvision.targets import target
@@ -380,7 +380,12 @@ def test_masks_are_drawn_of_what_a_step_learns(monkeypatch: pytest.MonkeyPatch) 
     model, inputs = about.build(0.1), list(torch.rand(3, 3, 128, 128))
     targets = [target(objects, "segmentation", 128, 1, torch.device("cpu")) for objects in several]
     numbers, draw = list[int](), pictures.drawn
-    monkeypatch.setattr(pictures, "drawn", lambda rows, side: numbers.append(len(rows)) or draw(rows, side))
+
+    def counted(rows: list[Any], side: int) -> Any:
+        numbers.append(len(rows))
+        return draw(rows, side)
+
+    monkeypatch.setattr(pictures, "drawn", counted)
     torch.manual_seed(1)
     ours = model(inputs, targets)
     assert numbers[1:] == [0, 1]
