@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import subprocess
@@ -16,8 +17,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.errors import (
+    InvalidConfig,
+    InvalidDataset,
+    InvalidReceipt,
+    SickMachine,
+    Transient,
+    VisionloopError,
+)
 from visionloop.training.pytorch import models, settings
+from visionloop.training.pytorch.failures import translated
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.starting import Head, Starting, described, fill, read
 
@@ -67,6 +76,54 @@ def test_the_order_changes_with_the_epoch_and_the_seed() -> None:
         order.epoch = epoch
         orders.append(list(chain(*order)))
     assert len({tuple(order) for order in orders}) == 3
+
+
+class Unpicklable(ValueError):
+    """An error that no other process can make again."""
+
+    def __init__(self, more: object, text: str) -> None:
+        super().__init__(text)
+
+
+class Broken:
+    """A dataset in which reading the third image raises an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        if index == 2:
+            raise self.error
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (ValueError("a defect"), ValueError),
+        (InvalidDataset("2.png is broken."), InvalidDataset),
+        (Unpicklable(None, "a defect"), (Unpicklable, RuntimeError)),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), SickMachine),
+        (RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), Transient),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_an_error_in_a_process_that_loads_images_is_the_error_itself(
+    error: Exception, raised: type[Exception], workers: int
+) -> None:
+    from visionloop.training.pytorch.loading import Loader
+
+    loader = Loader(Broken(error), 2, workers=workers)
+    assert len(loader) == 2
+    with pytest.raises(raised) as caught, translated(4, 64):
+        list(loader)
+    assert len(str(caught.value)) < 250
+    if not isinstance(caught.value, VisionloopError):
+        assert str(error) in str(caught.value)
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

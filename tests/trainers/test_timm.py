@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -232,10 +233,11 @@ def test_a_split_without_images_or_with_other_folders(dataset: Path, tmp_path: P
         train(tmp_path / "nothing", tmp_path / "other")
 
 
-def test_a_damaged_image_is_named(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        for index in range(2):
-            (tmp_path / "d" / split / f"{index}_x").mkdir(parents=True)
-            (tmp_path / "d" / split / f"{index}_x" / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InvalidDataset, match=r"broken\.png is not a PNG"):
-        train(tmp_path / "d", tmp_path / "work", classes=("a", "b"))
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_damaged_image_is_named(dataset: Path, tmp_path: Path, split: str, workers: int) -> None:
+    broken = shutil.copytree(dataset, tmp_path / "d") / split / "00000_red" / "0.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(InvalidDataset, match=r"^0\.png is not a PNG[^\n]*$"):
+        train(tmp_path / "d", tmp_path / "work", epochs=1, workers=workers)

@@ -443,6 +443,7 @@ def test_the_quota_of_the_control_group_counts(tmp_path: Path) -> None:
         (ValueError("'momentum=3' is an invalid value. Valid 'momentum' values are …"), InvalidConfig),
         (ValueError("Invalid CUDA 'device=7' requested."), InvalidConfig),
         (ValueError("anything else"), None),
+        (ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback …"), None),
         (RuntimeError("shape '[2]' is invalid for input of size 3"), None),
     ],
 )

@@ -50,7 +50,8 @@ _NOT_THE_DEVICE = ("device-side assert",)
 #: torch's messages about a file that could not be written completely.
 _DISK = ("unexpected pos", "PytorchStreamWriter failed")
 
-_WORKER = ("DataLoader worker", "Pin memory thread exited")
+#: A process that loads images died, or had no shared memory for its batch; what else is raised in one is no such message.
+_WORKER = ("exited unexpectedly", "is killed by signal", "Pin memory thread exited", "</torch_")
 
 #: Looks at an exception that is not torch's own.
 Further = Callable[[BaseException], VisionloopError | None]

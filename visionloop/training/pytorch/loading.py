@@ -5,12 +5,15 @@ Importing this module imports torch, so it is imported where a training starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from visionloop.core import texts
 from visionloop.training.pytorch.ranks import ALONE, Place, place
 from visionloop.training.pytorch.seeding import seed, seed_of
 
@@ -62,6 +65,86 @@ class BatchOrder(Sampler[list[int]]):
                 start += size
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """What came of a batch that could not be loaded in another process: the error, and its traceback as text."""
+
+    error: Exception
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failed:
+        traceback = texts.traceback(error)
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+        except Exception:  # noqa: BLE001 - an error may hold anything
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, traceback)
+
+
+class _Collated(Dataset[Any]):
+    """Batches by the indices of their samples."""
+
+    def __init__(self, samples: Any, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self._samples, self._collate = samples, collate
+
+    def __getitem__(self, indices: Sequence[int]) -> Any:
+        try:
+            return self._collate([self._samples[index] for index in indices])
+        except Exception as error:
+            if get_worker_info() is None:
+                raise
+            # Torch would make another error of the same class, with the traceback as its text.
+            return _Failed.of(error)
+
+
+class Loader:
+    """Batches of samples, loaded by other processes or by this one; whichever it is, an error is raised here as it is."""
+
+    def __init__(
+        self,
+        samples: Any,
+        order: Iterable[Sequence[int]] | int,
+        *,
+        workers: int = 0,
+        pinned: bool = False,
+        collate: Callable[[Sequence[Any]], Any] | None = None,
+    ) -> None:
+        """Prepares the batches.
+
+        Args:
+            samples: The images, as a dataset of torch.
+            order: The indices of each batch, with a length; or the images of a batch, in the order of the samples.
+            workers: Processes that load images.
+            pinned: Whether batches lie in memory from which a GPU can read.
+            collate: Makes a batch of samples; None is torch's own way.
+        """
+        batches = BatchSampler(range(len(samples)), order, drop_last=False) if isinstance(order, int) else order
+        self._loader: DataLoader[Any] = DataLoader(
+            _Collated(samples, collate or default_collate),
+            batch_size=None,
+            sampler=batches,
+            num_workers=workers,
+            pin_memory=pinned,
+            collate_fn=_as_it_is,
+        )
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches."""
+        for batch in self._loader:
+            if isinstance(batch, _Failed):
+                raise batch.error from RuntimeError(batch.traceback)
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 class Seeded(Dataset[Any]):
     """Images with random numbers of their own, whichever process loads them.
 
@@ -108,9 +191,7 @@ class TrainingBatches:
         """
         self._order = BatchOrder(images, effective, batch, seed, place())
         self._samples = Seeded(samples, seed)
-        self._loader = DataLoader(
-            self._samples, batch_sampler=self._order, num_workers=workers, pin_memory=pinned, collate_fn=collate
-        )
+        self._loader = Loader(self._samples, self._order, workers=workers, pinned=pinned, collate=collate)
 
     @property
     def steps(self) -> list[list[int]]:

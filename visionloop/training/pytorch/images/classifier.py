@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.failures import Further, nothing_further
 from visionloop.training.pytorch.images.dataset import ClassFolders
 from visionloop.training.pytorch.learner import LibraryLearner
 from visionloop.training.pytorch.loaded import LoadedModel
+from visionloop.training.pytorch.loading import Loader
 from visionloop.training.pytorch.loop import batches_of
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import likeliest
@@ -66,9 +66,7 @@ class ClassifierLearner(LibraryLearner[About, ClassFolders]):
     def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
         """The accuracies and the loss on val."""
         measurement, total = ImageMeasurement(self.about.classes, "val"), 0.0
-        loader = DataLoader(
-            self.validation, batch_size=self.job.batch, num_workers=self.workers, pin_memory=self.pinned
-        )
+        loader = Loader(self.validation, self.job.batch, workers=self.workers, pinned=self.pinned)
         for images, labels in batches_of(loader, on_batch):
             scores = self.about.scores(model, images.to(self.device))
             total += float(nn.functional.cross_entropy(scores, labels.to(self.device), reduction="sum"))
@@ -89,7 +87,7 @@ class LoadedClassifier(LoadedModel[Classifier]):
     def measure(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:
         """Measures on ``{split}/{class}/…``."""
         samples = ClassFolders(dataset / split, len(self.classes), self._transform)
-        loader, measurement = DataLoader(samples, batch_size=self.batch), ImageMeasurement(self.classes, split)
+        loader, measurement = Loader(samples, self.batch), ImageMeasurement(self.classes, split)
         for done, (images, labels) in enumerate(loader, 1):
             scores = self.about.scores(self.model, images.to(self.device)).softmax(1)
             measurement.add(scores.cpu().numpy(), labels.numpy())

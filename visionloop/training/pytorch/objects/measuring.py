@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
 
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.training.measurement.objects import MEASURES, Detections, ObjectMeasurement, Objects
+from visionloop.training.pytorch.loading import Loader
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages, collate
 from visionloop.training.pytorch.objects.detector import Detector, Found, as_inputs
@@ -54,7 +54,7 @@ def measured(
         crowds: The crowd regions by image file.
     """
     measurement = ObjectMeasurement(about.classes, MEASURES[samples.task], split)
-    loader = DataLoader(samples, batch_size=batch, num_workers=workers, collate_fn=collate)
+    loader = Loader(samples, batch, workers=workers, collate=collate)
     number = 0
     for done, (inputs, true, sizes) in enumerate(loader, 1):
         for found, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
