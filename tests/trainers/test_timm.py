@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from loop_training import Silent
 from PIL import Image
 
@@ -17,6 +18,9 @@ from visionloop.training.configuration import resolve
 from visionloop.training.configuration.settings import settings_of
 from visionloop.training.trainers import PredictionSettings, TrainingJob, TrainingResult
 from visionloop.training.trainers.timm import TRAINER
+
+if TYPE_CHECKING:
+    from visionloop.training.trainers.timm.learner import TimmLearner
 
 SMALL = {"model": "test_resnet.yaml", "imgsz": 32, "epochs": 2, "batch": 4, "workers": 0, "device": "cpu", "lr0": 0.05}
 CLASSES = ("red", "green", "blue")
@@ -47,6 +51,15 @@ def train(dataset: Path, work: Path, listener: Silent | None = None, **more: Any
     weights, classes, batch = more.pop("weights", None), more.pop("classes", CLASSES), more.pop("fits", 4)
     job = TrainingJob("classification", dataset, classes, configuration(**more), weights, work, None, batch)
     return TRAINER.train(job, listener or Silent())
+
+
+def learning(dataset: Path, work: Path, weights: Path | None = None, **more: Any) -> TimmLearner:
+    """What the loop would train."""
+    from visionloop.training.trainers.timm.learner import TimmLearner
+
+    classes = more.pop("classes", CLASSES)
+    job = TrainingJob("classification", dataset, classes, configuration(**more), weights, work, None, 4)
+    return TimmLearner(job, torch.device("cpu"), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +163,6 @@ def test_an_epoch_is_measured_as_an_evaluation_measures(trained: TrainingResult,
 
 
 def test_blended_labels_keep_their_sum(dataset: Path, tmp_path: Path) -> None:
-    import torch
-
     from visionloop.training.trainers.timm.learner import TimmLearner
 
     for fits in (3, 4):
@@ -197,9 +208,39 @@ def test_a_champions_classes_go_on_by_their_names(
     )
 
 
-def test_weights_that_do_not_fit(dataset: Path, tmp_path: Path) -> None:
-    import torch
+@pytest.mark.parametrize(
+    "architecture", ["test_resnet", "levit_128s", "deit_tiny_distilled_patch16_224", "crossvit_tiny_240"]
+)
+def test_each_row_of_a_class_goes_on_by_its_name_wherever_the_model_has_it(
+    dataset: Path, tmp_path: Path, architecture: str
+) -> None:
+    from visionloop.training.pytorch import models
+    from visionloop.training.trainers.timm.model import Description
 
+    about = Description.of(architecture, CLASSES, 224)
+    before = {name: torch.rand_like(value.float()) for name, value in about.build().state_dict().items()}
+    path = models.write(before, about.as_json(), tmp_path / "x.safetensors")
+    learner = learning(dataset, tmp_path, path, classes=CLASSES[::-1], freeze="backbone", imgsz=224)
+    trained = {name for name, parameter in learner.model.named_parameters() if parameter.requires_grad}
+    assert trained
+    for name, value in learner.model.state_dict().items():
+        assert torch.equal(
+            value.float(), before[name].flip(0) if name in trained else before[name].to(value.dtype).float()
+        )
+    assert all(before[name].shape[0] == len(CLASSES) for name in trained)
+
+
+def test_a_model_that_tells_no_classes_is_refused() -> None:
+    from visionloop.training.trainers.timm.model import Description
+
+    about = Description.of("qwen3_vit_88m_enc", CLASSES, 224)
+    with torch.device("meta"):
+        model = about.build()
+    with pytest.raises(InvalidConfig, match="qwen3_vit_88m_enc tells no classes: give another model"):
+        about.heads(model)
+
+
+def test_weights_that_do_not_fit(dataset: Path, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2, 2)}, tmp_path / "resnet18.pth")
     with pytest.raises(InvalidConfig, match="they are of another architecture"):
         train(dataset, tmp_path / "one", weights=tmp_path / "resnet18.pth", model="resnet18")

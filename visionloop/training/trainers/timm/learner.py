@@ -24,21 +24,19 @@ class TimmLearner(ClassifierLearner[Description]):
         """Builds the model and lists the images.
 
         Raises:
-            InvalidConfig: If the architecture is not known, or the starting weights are not its own.
+            InvalidConfig: If the architecture is not known or tells no classes, or the starting weights are not its own.
             InvalidDataset: If a split has no image.
         """
         config = job.config
         weights = read(job.weights, str(config["model"])) if job.weights else None
         about = Description.of(_architecture(job, weights), job.classes, int(config["imgsz"]), config["crop_pct"])
         model = about.build(drop_rate=float(config["drop_rate"]), drop_path_rate=float(config["drop_path_rate"]))
-        classifier = model.get_classifier()  # type: ignore[operator]
-        head = [name for name, module in model.named_modules() if module is classifier]
+        heads = about.heads(model)
         if weights:
-            heads = [Head(f"{name}.{part}") for name in head for part in ("weight", "bias")]
-            fill(model, weights, [row for row in heads if row.tensor in model.state_dict()], job.classes)
+            fill(model, weights, list(map(Head, heads)), job.classes)
         if config["freeze"] == "backbone":
             for name, parameter in model.named_parameters():
-                parameter.requires_grad = any(name.startswith(f"{start}.") for start in head)
+                parameter.requires_grad = name in heads
         super().__init__(job, device, listener, about, model)
         self._smoothing, self._mixup = float(config["label_smoothing"]), _mixup(config, len(job.classes))
         balanced = config["class_weights"] == "balanced"

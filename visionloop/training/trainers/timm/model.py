@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from visionloop.core.errors import InvalidConfig
@@ -101,6 +102,19 @@ class Description(Classifier):
         except AssertionError as error:
             raise InvalidConfig(f"imgsz {self.imgsz} does not fit the model {self.architecture}: {error}") from error
         return model
+
+    def heads(self, model: nn.Module) -> list[str]:
+        """The tensors of a model with a row for each class: those that have one row more in a model for one class more.
+
+        Raises:
+            InvalidConfig: If there is none.
+        """
+        with torch.device("meta"):  # without memory or random numbers
+            larger = replace(self, classes=[*self.classes, ""]).build().state_dict()
+        heads = [name for name, value in model.state_dict().items() if larger[name].shape != value.shape]
+        if not heads:
+            raise InvalidConfig(f"the architecture {self.architecture} tells no classes: give another model.")
+        return heads
 
 
 def _defaults(architecture: str) -> Any:
