@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
@@ -173,7 +174,7 @@ class Loop:
     def _train(self, epoch: int) -> dict[str, float]:
         """Trains an epoch; returns the mean of each part of the loss, over the images of all processes."""
         model, train = self.learner.model, self.learner.train
-        model.train()
+        _into_training(model)
         totals: dict[str, Tensor] = {}
         images, done, batches = 0, 0, train.of(epoch)
         self._watch.lap()
@@ -284,6 +285,15 @@ class Loop:
             f"Training diverged in epoch {epoch}: the loss or the weights are no longer finite; "
             f"lower lr0 (now {self.job.config['lr0']})."
         )
+
+
+def _into_training(model: nn.Module) -> None:
+    """Puts a model into training mode, but for its frozen normalisations, which would go on counting."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, _NormBase) and own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
