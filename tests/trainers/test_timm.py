@@ -229,6 +229,25 @@ def test_each_row_of_a_class_goes_on_by_its_name_wherever_the_model_has_it(
     assert all(before[name].shape[0] == len(CLASSES) for name in trained)
 
 
+@pytest.mark.parametrize("architecture", ["test_vit", "test_vit2", "test_byobnet"])
+def test_weights_go_on_at_another_image_size(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, architecture: str
+) -> None:
+    from visionloop.training.pytorch import models
+    from visionloop.training.trainers.timm.model import Description
+
+    about = Description.of(architecture, CLASSES, 64)
+    state = about.build().state_dict()
+    if "pos_embed" in state:
+        state["pos_embed"] = torch.full_like(state["pos_embed"], 3.0)
+    path = models.write(state, about.as_json(), tmp_path / "x.safetensors")
+    caplog.set_level(logging.INFO)
+    learner = learning(dataset, tmp_path, path, imgsz=96)
+    assert "begin anew" not in caplog.text
+    for name, value in learner.model.state_dict().items():
+        assert torch.allclose(value, state[name] if name != "pos_embed" else torch.full_like(value, 3.0)), name
+
+
 def test_a_model_that_tells_no_classes_is_refused() -> None:
     from visionloop.training.trainers.timm.model import Description
 

@@ -148,10 +148,7 @@ def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Se
             "architecture; give weights of this one, or another model."
         )
     if len(fitting) < len(body):
-        notice(
-            f"train: {len(body) - len(fitting)} of the model's {len(body)} tensors are not in the starting weights {weights.given}, "
-            "and begin anew."
-        )
+        _tell(weights, body, fitting)
     rows = starting.rows(dict(enumerate(weights.classes)), classes)
     with torch.no_grad():
         for name in fitting:
@@ -162,6 +159,18 @@ def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Se
     starting.tell(weights.given, dict(enumerate(weights.classes)), classes)
     if not weights.classes:
         notice(f"train: the starting weights {weights.given} name no classes, so what tells classes apart begins anew.")
+
+
+def _tell(weights: Starting, body: Sequence[str], fitting: Sequence[str]) -> None:
+    """Says which of the model's tensors begin anew: those that the weights lack, and those that they have in another shape."""
+    anew = [name for name in body if name not in fitting]
+    shaped = [name for name in anew if name in weights.tensors]
+    lacking = f"lack {len(anew) - len(shaped)}" if len(shaped) < len(anew) else ""
+    named = ", ".join(shaped[:3]) + (" …" if len(shaped) > 3 else "")
+    other = f"have {len(shaped)} in another shape ({named})" if shaped else ""
+    what = ", and ".join(filter(None, (lacking, other)))
+    begin = "it begins" if len(anew) == 1 else "they begin"
+    notice(f"train: of the model's {len(body)} tensors the starting weights {weights.given} {what}: {begin} anew.")
 
 
 def _fill_rows(target: torch.Tensor, source: torch.Tensor, head: Head, rows: Sequence[int | None]) -> None:

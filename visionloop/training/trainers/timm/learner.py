@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +17,9 @@ from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm.environment import library
 from visionloop.training.trainers.timm.model import Description
+
+#: The library's name of the embedding of positions.
+POSITIONS = "pos_embed"
 
 
 class TimmLearner(ClassifierLearner[Description]):
@@ -33,7 +38,7 @@ class TimmLearner(ClassifierLearner[Description]):
         model = about.build(drop_rate=float(config["drop_rate"]), drop_path_rate=float(config["drop_path_rate"]))
         heads = about.heads(model)
         if weights:
-            fill(model, weights, list(map(Head, heads)), job.classes)
+            fill(model, _resampled(weights, model), list(map(Head, heads)), job.classes)
         if config["freeze"] == "backbone":
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = name in heads
@@ -85,6 +90,21 @@ def _architecture(job: TrainingJob, weights: Starting | None) -> str:
             f"the starting weights {given} do not say of which architecture they are: name the file for it, as in resnet18.pth."
         )
     return name
+
+
+def _resampled(weights: Starting, model: nn.Module) -> Starting:
+    """Weights with the embedding of positions scaled to the model's grid, where they are of another image size."""
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    given, own = weights.tensors.get(POSITIONS), model.state_dict().get(POSITIONS)
+    if grid is None or given is None or own is None or given.ndim != 3 or own.ndim != 3:
+        return weights
+    # Before those of the grid are those of the tokens that stand for the whole picture.
+    first = own.shape[1] - math.prod(grid)
+    cells = given.shape[1] - first
+    if given.shape == own.shape or first < 0 or cells < 1 or math.isqrt(cells) ** 2 != cells:
+        return weights
+    scaled = library().layers.resample_abs_pos_embed(given, list(grid), num_prefix_tokens=first)
+    return replace(weights, tensors={**weights.tensors, POSITIONS: scaled})
 
 
 def _mixup(config: Any, classes: int) -> Any:
