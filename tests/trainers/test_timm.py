@@ -248,6 +248,29 @@ def test_weights_go_on_at_another_image_size(
         assert torch.allclose(value, state[name] if name != "pos_embed" else torch.full_like(value, 3.0)), name
 
 
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("vit_tiny_patch16_224", ([0.5, 0.5, 0.5], "bicubic", "center")),
+        ("vit_base_patch16_224.dino", ([0.485, 0.456, 0.406], "bicubic", "center")),
+        ("vit_base_patch16_224.mine", ([0.5, 0.5, 0.5], "bicubic", "center")),
+        ("convnextv2_huge.fcmae_ft_in22k_in1k_384", ([0.485, 0.456, 0.406], "bicubic", "squash")),
+    ],
+)
+def test_pictures_are_prepared_as_the_weights_need(model: str, expected: tuple[list[float], str, str]) -> None:
+    from visionloop.training.trainers.timm import names
+    from visionloop.training.trainers.timm.model import Description
+
+    about = Description.of(names.architecture(model) or "", CLASSES, 64)
+    assert (about.mean, about.interpolation, about.crop_mode) == expected
+    # A model that goes on from this one is prepared in the same way; the library knows the name.
+    assert Description.of(about.architecture, CLASSES, 64) == about
+    assert (about.architecture == model) == (".mine" not in model)
+    seen = about.transform()(Image.fromarray(np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (100, 1, 3))))
+    cut = (seen[0, 0, 0] * about.std[0] + about.mean[0]) * 255 > 30
+    assert bool(cut) == (about.crop_mode == "center")
+
+
 def test_a_model_that_tells_no_classes_is_refused() -> None:
     from visionloop.training.trainers.timm.model import Description
 

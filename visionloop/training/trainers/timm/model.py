@@ -20,11 +20,12 @@ class Description(Classifier):
     """What a model file says of its model.
 
     Attributes:
-        architecture: The library's name.
+        architecture: The library's name, with the tag of the weights that the model started from, if it is one of the library's.
         mean: Of each channel of an input, from 0 to 1.
         std: Of each channel.
         interpolation: How pictures are scaled.
         crop_pct: The part of a scaled picture's side that is looked at.
+        crop_mode: What is done to a picture that is no square: its middle is cut out, or it is squashed, or given a border.
     """
 
     architecture: str
@@ -32,6 +33,7 @@ class Description(Classifier):
     std: Sequence[float]
     interpolation: str
     crop_pct: float
+    crop_mode: str = "center"
 
     @classmethod
     def of(cls, architecture: str, classes: Sequence[str], imgsz: int, crop_pct: float | None = None) -> Description:
@@ -43,6 +45,8 @@ class Description(Classifier):
         timm = library()
         if not timm.is_model(architecture):
             raise InvalidConfig(f"model {architecture} is not an architecture that timm brings: give one of its names.")
+        if architecture not in timm.models.get_arch_pretrained_cfgs(architecture):
+            architecture = architecture.partition(".")[0]
         data = timm.data.resolve_data_config({}, pretrained_cfg=_defaults(architecture).to_dict())
         return cls(
             classes=list(classes),
@@ -52,12 +56,18 @@ class Description(Classifier):
             std=list(data["std"]),
             interpolation=str(data["interpolation"]),
             crop_pct=crop_pct or float(data["crop_pct"]),
+            crop_mode=str(data["crop_mode"]),
         )
 
     def transform(self) -> Transform:
         """Makes an input of a picture: scaled, cropped in the middle, normalised."""
         made: Transform = library().data.create_transform(
-            self.imgsz, interpolation=self.interpolation, mean=self.mean, std=self.std, crop_pct=self.crop_pct
+            self.imgsz,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
         )
         return made
 

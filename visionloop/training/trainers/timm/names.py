@@ -15,13 +15,13 @@ _NAME = re.compile(r"(?P<architecture>[a-z][a-z0-9_]*)(\.(?P<tag>[a-z0-9_]+))?")
 
 
 def architecture(model: str) -> str | None:
-    """The architecture that a bare model or YAML name is for; None for a path, a URI or another name."""
+    """The architecture that a bare model or YAML name is for, with the weights' tag; None for a path, a URI or another name."""
     match = _NAME.fullmatch(re.sub(r"\.(yaml|yml)$", "", model))
     if match is None:
         return None
     shipped = _shipped()
     # If the library is not installed, only the spelling is checked.
-    return match["architecture"] if not shipped or match["architecture"] in shipped else None
+    return match[0] if not shipped or match["architecture"] in shipped else None
 
 
 @functools.cache
