@@ -125,6 +125,10 @@ def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dic
     ("given", "sentence"),
     [
         ({"aa": "random"}, r"aa is 'random': give a recipe such as rand-m9-mstd0\.5"),
+        *(
+            ({"aa": recipe}, f"aa is '{recipe}': give a recipe")
+            for recipe in ("rand-x3", "augmix-q2", "v0-n2", "3a-m3", "rand-m9.5", "augmix-w1.5", "rand-n0", "augmix-w0")
+        ),
         ({"re_prob": 0.1, "reprob": 0.2}, "re_prob 0.1 and reprob 0.2 are the same setting with two values"),
         ({"augment": False, "mixup_alpha": 0.2}, "augment is false, but mixup_alpha is 0.2"),
         ({"class_weights": "balanced"}, "class_weights is balanced, but mixup_alpha and cutmix_alpha blend"),
@@ -134,6 +138,21 @@ def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dic
 def test_settings_that_contradict_each_other(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidConfig, match=sentence):
         TRAINER.normalise(given, "classification")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *("none", "rand", "augmix", "3a", "v0", "v0r", "original", "originalr-mstd0.5", "rand-m9-n3-mstd0.5"),
+        *("rand-m7-mmax20-inc1-p0.3", "rand-mstd101-tweights", "rand-t3a-n1", "augmix-m5-w4-d2-a0.5-b1-mstd1"),
+    ],
+)
+def test_recipes_of_augmentation_are_the_librarys(recipe: str) -> None:
+    from visionloop.training.trainers.timm.model import Description
+
+    assert TRAINER.normalise({"aa": recipe}, "classification")["aa"] == recipe
+    transform = Description.of("test_resnet", CLASSES, 32).training_transform(configuration(aa=recipe))
+    assert transform(Image.new("RGB", (40, 40))).shape == (3, 32, 32)
 
 
 def test_settings_are_checked_as_all_others() -> None:

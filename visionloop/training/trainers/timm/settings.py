@@ -40,8 +40,13 @@ AUGMENTATIONS: dict[str, float | str] = {
     "scale": 1.0,
 }
 
-#: A recipe of automatic augmentation: its kind, then numbers with their names.
-_RECIPE = re.compile(r"none|(rand|augmix|3a|original|originalr|v0|v0r)(-[a-z]+\d+(\.\d+)?)*")
+#: A recipe of automatic augmentation: its kind, then what the library knows of it by letters and numbers.
+_RECIPE = re.compile(
+    r"none"
+    r"|rand(-(m\d+|mmax[1-9]\d*|n[1-9]\d*|inc[01]|p\d+(\.\d+)?|mstd\d+(\.\d+)?|t(weights|3aw?)))*"
+    r"|augmix(-(m\d+|w[1-9]\d*|d[1-9]\d*|b[01]|a\d+(\.\d+)?|mstd\d+(\.\d+)?))*"
+    r"|(3a|originalr?|v0r?)(-mstd\d+(\.\d+)?)*"
+)
 
 
 #: Those in addition to, and in place of, the basic ones.
