@@ -327,6 +327,14 @@ def test_an_architecture_without_drop_path_is_trained_and_tells(
     assert "the architecture ghostnet_050 takes no drop_path_rate, so it is not used" in caplog.text
 
 
+@pytest.mark.parametrize("batch", [{"batch": 1}, {"fits": 1}])
+def test_a_batch_of_one_that_the_model_can_not_bear_is_told(
+    dataset: Path, tmp_path: Path, batch: dict[str, int]
+) -> None:
+    with pytest.raises(InvalidConfig, match="needs more than one value.*larger batch or imgsz"):
+        train(dataset, tmp_path / "work", model="resnest14d.yaml", model_ema=False, **batch)
+
+
 def test_a_split_without_images_or_with_other_folders(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="folders of classes, and the dataset has 4 classes"):
         train(dataset, tmp_path / "work", classes=(*CLASSES, "more"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from visionloop.core.errors import (
+    InvalidConfig,
     OutOfMemory,
     SickMachine,
     Transient,
@@ -53,6 +54,9 @@ _DISK = ("unexpected pos", "PytorchStreamWriter failed")
 #: A process that loads images died, or had no shared memory for its batch; what else is raised in one is no such message.
 _WORKER = ("exited unexpectedly", "is killed by signal", "Pin memory thread exited", "</torch_")
 
+#: A normalisation has a single number to take the mean of.
+_ONE_VALUE = ("Expected more than 1 value per channel", "Expected more than 1 spatial element")
+
 #: Looks at an exception that is not torch's own.
 Further = Callable[[BaseException], VisionloopError | None]
 
@@ -71,6 +75,7 @@ def translated(batch: int, imgsz: int, further: Further = nothing_further) -> It
         further: Recognises what the library itself raises.
 
     Raises:
+        InvalidConfig: If a batch is too small for the model.
         OutOfMemory: If the memory of the GPU (or of the CPU) is used up.
         SickMachine: If the GPU is lost or its driver does not fit, or the disk is full.
         Transient: If a data loader's worker died.
@@ -108,6 +113,11 @@ def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | 
         if has(everything, _NOT_THE_DEVICE):
             return None
         return SickMachine(f"The GPU of this machine failed ({text}): use another machine, or a driver that fits.")
+    if isinstance(error, ValueError) and has(everything, _ONE_VALUE):
+        return InvalidConfig(
+            f"A normalisation of the model needs more than one value to train: batch is {batch}, imgsz {imgsz}; give a larger batch or "
+            "imgsz, or more images than one in train."
+        )
     return None
 
 

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from visionloop.core.errors import InvalidConfig, InvalidDataset, VisionloopError
+from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.training.pytorch.failures import first_line, has
 
 #: Read by the hub's client, which the library brings: nothing is fetched or sent.
@@ -24,8 +24,6 @@ def library() -> Any:
 
 def recognised(error: BaseException) -> VisionloopError | None:
     """The error of `visionloop.core.errors` for an exception of the library, None if it is not recognised."""
-    if has(str(error), ("Expected more than 1 value per channel",)):
-        return InvalidDataset("The split train has one image alone, and a batch needs two: give it more.")
     if isinstance(error, AssertionError) and has(str(error), ("doesn't match model", "Input height", "divisible")):
         return InvalidConfig(f"imgsz does not fit the model: {first_line(error)}")
     return None
