@@ -128,7 +128,7 @@ def test_an_error_in_a_process_that_loads_images_is_the_error_itself(
 
 @pytest.mark.parametrize("norm", [torch.nn.BatchNorm2d(4), torch.nn.GroupNorm(4, 4), torch.nn.InstanceNorm2d(4)])
 def test_a_normalisation_with_one_value_is_told(norm: torch.nn.Module) -> None:
-    with pytest.raises(InvalidConfig, match="batch is 1, imgsz 32.*larger batch or imgsz"), translated(1, 32):
+    with pytest.raises(InvalidConfig, match=r"batch is 1, imgsz 32.*larger batch or imgsz"), translated(1, 32):
         norm(torch.zeros(1, 4, 1, 1))
 
 

@@ -290,6 +290,27 @@ def test_pictures_are_prepared_as_the_weights_need(model: str, expected: tuple[l
     assert bool(cut) == (about.crop_mode == "center")
 
 
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("size", [(3000, 1), (10, 2001), (601, 60)])
+def test_a_thin_picture_is_never_scaled_to_many_times_the_input(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], mode: str
+) -> None:
+    from dataclasses import replace
+
+    from visionloop.training.trainers.timm.model import Description
+
+    about = replace(Description.of("test_resnet", CLASSES, 64), crop_mode=mode)
+    across = np.linspace(0, 255, size[0] * size[1]).reshape(size[::-1])
+    picture = Image.fromarray(np.repeat(across[..., None], 3, axis=2).astype(np.uint8))
+    scaled, resize = list[tuple[int, int]](), Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda image, to, *more: scaled.append(to) or resize(image, to, *more))
+    seen = about.transform()(picture)
+    assert scaled
+    assert all(max(to) < 64 * 8 for to in scaled)
+    # It is the middle that is looked at; a border has the mean colour.
+    assert float(seen.mean() * about.std[0] + about.mean[0]) == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_model_that_tells_no_classes_is_refused() -> None:
     from visionloop.training.trainers.timm.model import Description
 
@@ -331,7 +352,7 @@ def test_an_architecture_without_drop_path_is_trained_and_tells(
 def test_a_batch_of_one_that_the_model_can_not_bear_is_told(
     dataset: Path, tmp_path: Path, batch: dict[str, int]
 ) -> None:
-    with pytest.raises(InvalidConfig, match="needs more than one value.*larger batch or imgsz"):
+    with pytest.raises(InvalidConfig, match=r"needs more than one value.*larger batch or imgsz"):
         train(dataset, tmp_path / "work", model="resnest14d.yaml", model_ema=False, **batch)
 
 

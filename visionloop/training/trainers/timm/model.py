@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.training.pytorch.images.classifier import Classifier, Transform
 from visionloop.training.trainers.timm.environment import library
+
+#: A picture's longer side is at most this many times the shorter one when it is scaled; what is looked at is a square in the middle.
+THIN = 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Description(Classifier):
             crop_pct=self.crop_pct,
             crop_mode=self.crop_mode,
         )
-        return made
+        # With a border all of a picture is looked at, but for one that would be less than a pixel high.
+        thin = {"center": THIN, "border": self.imgsz}.get(self.crop_mode)
+        return made if thin is None else lambda picture: made(_middle(picture, thin))
 
     def training_transform(self, config: Mapping[str, Any]) -> Transform:
         """Makes an input of a picture for training, by the settings of augmentation."""
@@ -125,6 +131,13 @@ class Description(Classifier):
         if not heads:
             raise InvalidConfig(f"the architecture {self.architecture} tells no classes: give another model.")
         return heads
+
+
+def _middle(picture: Image.Image, thin: int) -> Image.Image:
+    """The middle of a picture whose longer side is more than ``thin`` times the shorter one: scaled whole, it would be huge, or nothing."""
+    kept = [side - max(0, (side - thin * min(picture.size)) // 2 * 2) for side in picture.size]
+    left, top = ((side - part) // 2 for side, part in zip(picture.size, kept, strict=True))
+    return picture.crop((left, top, left + kept[0], top + kept[1]))
 
 
 def _defaults(architecture: str) -> Any:
