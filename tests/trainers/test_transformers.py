@@ -15,6 +15,7 @@ from PIL import Image
 
 from visionloop.core.errors import InvalidConfig, InvalidReceipt
 from visionloop.training import weights as starting_weights
+from visionloop.training.configuration import resolve
 from visionloop.training.configuration.settings import settings_of
 from visionloop.training.trainers import PredictionSettings, TrainingJob, TrainingResult
 from visionloop.training.trainers.transformers import TRAINER, names
@@ -69,6 +70,36 @@ def detector(
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return train(dataset, tmp_path_factory.mktemp("trained") / "work")
+
+
+def test_the_documented_defaults() -> None:
+    settings = settings_of(TRAINER, "detection")
+    # FACTS of the seeds, section 2.
+    assert {name: settings[name].default for name in ("weight_decay", "max_grad_norm", "amp")} == {
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "amp": True,
+    }
+
+
+def test_half_precision_by_the_librarys_own_name() -> None:
+    assert TRAINER.normalise({"fp16": False}, "detection") == {"amp": False}
+    with pytest.raises(InvalidConfig, match="fp16 True and amp False are the same setting with two values: give amp"):
+        TRAINER.normalise({"fp16": True, "amp": False}, "detection")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"warmup_ratio": 0.1}, "is not a setting: give warmup_epochs, which is this times epochs"),
+        ({"gradient_accumulation_steps": 4}, "is not a setting: give as batch the images of a whole step"),
+        ({"gradient_checkpointing": True}, "is not a setting: leave it out"),
+        ({"save_steps": 1000}, "is not a setting: leave it out"),
+    ],
+)
+def test_what_the_librarys_own_training_knows_is_told(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidConfig, match=sentence):
+        resolve({"trainer": "transformers", **given}, {"transformers": TRAINER}, {}, "detection")
 
 
 @pytest.mark.parametrize("model", ["rtdetr_r18vd", "rtdetr_v2_r50vd", "dfine_small", *MODELS])

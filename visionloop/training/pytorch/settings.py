@@ -45,6 +45,24 @@ OPTIMIZATION: dict[str, Setting] = {
 }
 
 
+def renamed(values: Mapping[str, Any], synonyms: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by our names, where they stand under a library's own.
+
+    Raises:
+        InvalidConfig: If one stands there under both, with two values.
+    """
+    values = dict(values)
+    for name, ours in synonyms.items():
+        if name not in values:
+            continue
+        if ours in values and values[ours] != values[name]:
+            raise InvalidConfig(
+                f"{name} {shown(values[name])} and {ours} {shown(values[ours])} are the same setting with two values: give {ours} alone."
+            )
+        values[ours] = values.pop(name)
+    return values
+
+
 def normalise(values: dict[str, Any]) -> dict[str, Any]:
     """Spells the optimizer's name as torch does.
 

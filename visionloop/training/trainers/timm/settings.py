@@ -107,16 +107,7 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidConfig: If a setting stands there under two names, contradicts ``augment``, or ``aa`` is no recipe.
     """
-    values = dict(values)
-    for name, ours in SYNONYMS.items():
-        if name not in values:
-            continue
-        if ours in values and values[ours] != values[name]:
-            raise InvalidConfig(
-                f"{name} {shown(values[name])} and {ours} {shown(values[ours])} are the same setting with two values: give {ours} alone."
-            )
-        values[ours] = values.pop(name)
-    values = shared.normalise(values)
+    values = shared.normalise(shared.renamed(values, SYNONYMS))
     if "aa" in values:
         values["aa"] = _recipe(values["aa"])
     if not shared.augmented(values):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.pytorch.objects.trainer import DetectorTrainer
+from visionloop.training.pytorch.settings import renamed
 from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
 from visionloop.training.trainers.transformers import names
 from visionloop.training.trainers.transformers.demo import DEMOS
-from visionloop.training.trainers.transformers.settings import SETTINGS
+from visionloop.training.trainers.transformers.settings import ADVICE, SETTINGS, SYNONYMS
 
 if TYPE_CHECKING:
     from visionloop.training.pytorch.objects.loaded import LoadedDetector
@@ -35,6 +36,14 @@ class TransformersTrainer(DetectorTrainer):
     def settings(self, task: str) -> Mapping[str, Setting]:
         """The advanced settings."""
         return SETTINGS
+
+    def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
+        """Maps the library's own names of settings; see `DetectorTrainer.normalise`."""
+        return super().normalise(renamed(values, SYNONYMS), task)
+
+    def advice(self, name: str, value: object) -> str | None:
+        """What to do instead of a setting of the library's own training that is none here."""
+        return ADVICE.get(name)
 
     def model_task(self, model: str) -> str | None:
         """Detection for each of the names of `names.ARCHITECTURES`, None for all others."""
