@@ -67,7 +67,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
     return train(dataset, tmp_path_factory.mktemp("trained") / "work", epochs=6)
 
 
-@pytest.mark.parametrize("model", ["resnet18.yaml", "vit_tiny_patch16_224.yaml", "convnextv2_atto.yml"])
+@pytest.mark.parametrize("model", ["resnet18.yaml", "vit_tiny_patch16_224.yaml", "convnextv2_atto.yml", "resnet18.a1_in1k.yaml"])
 def test_an_architecture_by_its_name(model: str) -> None:
     assert TRAINER.is_architecture(model)
     assert TRAINER.weights_names(model) == ()
@@ -75,7 +75,7 @@ def test_an_architecture_by_its_name(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["resnet18", "resnet18.a1_in1k.yaml", "no_such_net.yaml", "yolo11n.yaml", "a/resnet18.yaml"]
+    "model", ["resnet18", "resnet18.a1_in1k", "resnet18.a.b.yaml", "no_such_net.yaml", "yolo11n.yaml", "a/resnet18.yaml"]
 )
 def test_what_is_no_architecture(model: str) -> None:
     assert not TRAINER.is_architecture(model)

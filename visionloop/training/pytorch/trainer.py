@@ -58,8 +58,7 @@ class LoopTrainer(ABC):
 
     def is_architecture(self, model: str) -> bool:
         """Whether ``model`` is the YAML name of an architecture, such as ``resnet18.yaml``."""
-        stem = model.rpartition(".")[0]
-        return model.endswith(FROM_SCRATCH) and "." not in stem and self.model_task(model) is not None
+        return model.endswith(FROM_SCRATCH) and self.model_task(model) is not None
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
         """Spells the optimizer's name as torch does. Raises InvalidConfig as `settings.normalise`."""
