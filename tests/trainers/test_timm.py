@@ -67,7 +67,9 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
     return train(dataset, tmp_path_factory.mktemp("trained") / "work", epochs=6)
 
 
-@pytest.mark.parametrize("model", ["resnet18.yaml", "vit_tiny_patch16_224.yaml", "convnextv2_atto.yml", "resnet18.a1_in1k.yaml"])
+@pytest.mark.parametrize(
+    "model", ["resnet18.yaml", "vit_tiny_patch16_224.yaml", "convnextv2_atto.yml", "resnet18.a1_in1k.yaml"]
+)
 def test_an_architecture_by_its_name(model: str) -> None:
     assert TRAINER.is_architecture(model)
     assert TRAINER.weights_names(model) == ()
@@ -75,7 +77,8 @@ def test_an_architecture_by_its_name(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["resnet18", "resnet18.a1_in1k", "resnet18.a.b.yaml", "no_such_net.yaml", "yolo11n.yaml", "a/resnet18.yaml"]
+    "model",
+    ["resnet18", "resnet18.a1_in1k", "resnet18.a.b.yaml", "no_such_net.yaml", "yolo11n.yaml", "a/resnet18.yaml"],
 )
 def test_what_is_no_architecture(model: str) -> None:
     assert not TRAINER.is_architecture(model)
@@ -173,6 +176,21 @@ def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tm
     assert len(found) == 2
     assert found[0].confidence >= found[1].confidence
     assert found[0].box is None
+
+
+def test_a_model_that_is_asked_leaves_torchs_threads_as_they_are(
+    trained: TrainingResult, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(TRAINER.predictor(trained.best).predict([np.zeros((9, 9, 3), np.uint8)]))
+        assert torch.get_num_threads() == 2
+        TRAINER.evaluate(trained.best, dataset, "val", configuration(), tmp_path, lambda *_: None)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_epoch_is_measured_as_an_evaluation_measures(trained: TrainingResult, dataset: Path, tmp_path: Path) -> None:

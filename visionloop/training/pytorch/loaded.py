@@ -13,7 +13,7 @@ from torch import nn
 from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import ImagePredictor
-from visionloop.training.pytorch.training import torch_device
+from visionloop.training.pytorch.training import set_threads, torch_device
 from visionloop.training.trainers import Evaluation
 
 About = TypeVar("About", bound=Description)
@@ -64,6 +64,7 @@ class LoadedModel(ImagePredictor, Generic[About]):
             OutOfMemory: If the GPU's memory is used up.
             SickMachine: If the GPU is lost.
         """
+        set_threads()
         with translated(self.batch, self.imgsz, self._further):
             return self.measure(dataset, split, on_batch)
 

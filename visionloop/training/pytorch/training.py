@@ -32,7 +32,7 @@ THREADS = 1
 
 
 def set_threads() -> None:
-    """Sets the threads of torch on the processor."""
+    """Sets the threads of torch on the processor, where equal results are promised: a model that is only asked leaves them."""
     import torch
 
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -40,16 +40,15 @@ def set_threads() -> None:
 
 
 def torch_device(device: object) -> torch.device:
-    """The device of the setting ``device``, in torch's words, with its threads set. Raises as `resolve_device`."""
+    """The device of the setting ``device``, in torch's words. Raises as `resolve_device`."""
     chosen = resolve_device(device)
     LOGGER.info("computing on %s", chosen.words)
-    return _prepared(chosen.name)
+    return _named(chosen.name)
 
 
-def _prepared(name: str) -> torch.device:
+def _named(name: str) -> torch.device:
     import torch
 
-    set_threads()
     return torch.device(f"cuda:{name}" if name.isdecimal() else name)
 
 
@@ -136,7 +135,7 @@ def _rank(
 
     with translated(job.batch, int(job.config["imgsz"]), further):
         own = replace(job, config={**job.config, "device": devices[seat.rank]})
-        device = _prepared(devices[seat.rank])
+        device = _named(devices[seat.rank])
         ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, device)
         state = checkpoint.read(job.checkpoint) if job.checkpoint else None
         return _run(own, listener, learner, state, device)
@@ -153,6 +152,7 @@ def _run(
 
     from visionloop.training.pytorch.loop import Loop
 
+    set_threads()
     # Where there is no deterministic algorithm, torch warns and takes the other one.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(bool(job.config.get("deterministic", True)), warn_only=True)
