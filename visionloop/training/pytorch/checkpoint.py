@@ -5,13 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.files import atomic_write
-
-if TYPE_CHECKING:
-    import torch
 
 #: The layout of a checkpoint; one with another layout can't be resumed from.
 FORMAT = 1
@@ -46,9 +43,3 @@ def read(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} has another layout than {FORMAT}: remove it, and the training starts anew."
         )
     return state
-
-
-def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A copy of a model's state on the CPU with its floats in half precision, as a model file holds them."""
-    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
-    return {name: value.half() if value.is_floating_point() else value for name, value in copies.items()}

@@ -31,6 +31,12 @@ def architecture(model: Any) -> str:
     return json.dumps(description)
 
 
+def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy of a model's state on the CPU with its floats in half precision, as a model file holds them."""
+    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+    return {name: value.half() if value.is_floating_point() else value for name, value in copies.items()}
+
+
 def write_model(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Writes a model file that the library loads by its path; equal weights give equal bytes.
 

@@ -27,7 +27,7 @@ import torch
 from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch import ranks
-from visionloop.training.pytorch.checkpoint import half, write
+from visionloop.training.pytorch.checkpoint import write
 from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
@@ -344,7 +344,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def save_model(self) -> bool:
         """Writes and reports the epoch's checkpoint, and stops if the listener asks for it."""
         if self.stopper.epoch == self.epoch + 1:
-            self.best_model = half(self.ema.ema.state_dict())
+            self.best_model = checkpoint.half(self.ema.ema.state_dict())
         previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{self.epoch + 1}.pt"
         write(self._state(), self.checkpoint)
         go_on = self.plan.listener.epoch(

@@ -8,7 +8,7 @@ from typing import Any
 
 from visionloop.training.devices import device_count
 from visionloop.training.pytorch import distributed
-from visionloop.training.pytorch.checkpoint import half, read
+from visionloop.training.pytorch.checkpoint import read
 from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.pytorch.history import plot_history
 from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
@@ -61,7 +61,7 @@ def finalise(path: Path, job: TrainingJob) -> TrainingResult:
     state = read(path)
     best, last = job.work / "best.pt", job.work / "last.pt"
     checkpoint.write_model(state, state["best"]["model"], best)
-    checkpoint.write_model(state, half(state["ema"]), last)
+    checkpoint.write_model(state, checkpoint.half(state["ema"]), last)
     return TrainingResult(
         best=best,
         last=last,
