@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
-from visionloop.core.errors import InvalidConfig, InvalidReceipt
+from visionloop.core.errors import Defect, InvalidConfig, InvalidReceipt
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch import checkpoint as checkpoints
 from visionloop.training.pytorch import ranks
@@ -168,7 +168,7 @@ class Loop:
             if ranks.told(ends):
                 break
         if self.checkpoint is None:
-            raise InvalidReceipt(f"{self.job.checkpoint}: there is no epoch left to train: remove the checkpoint.")
+            raise Defect("A training that is finished was begun again.")
         return self.checkpoint
 
     def _train(self, epoch: int) -> dict[str, float]:

@@ -62,14 +62,10 @@ class LoadedDetector(LoadedModel[Detector]):
                 region = mask_in_picture(found.masks[row], found.boxes[row], width, height)
                 more |= outlines(*region, (width, height), settings)
             if shown.keypoints is not None:
-                more["keypoints"] = dict(zip(self._names(), map(tuple, shown.keypoints[row].tolist()), strict=True))
+                points = map(tuple, shown.keypoints[row].tolist())
+                more["keypoints"] = dict(zip(self.about.keypoint_names, points, strict=True))
             left, top, right, bottom = map(float, shown.boxes[row])
             objects.append(
                 Prediction(int(found.classes[row]), float(found.scores[row]), (left, top, right, bottom), **more)
             )
         return objects
-
-    def _names(self) -> list[str]:
-        """The keypoints' names; their numbers where two are equal."""
-        names = list(self.about.keypoint_names)
-        return names if len(set(names)) == len(names) else list(map(str, range(len(names))))

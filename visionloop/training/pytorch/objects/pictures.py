@@ -51,7 +51,7 @@ def fitted(pixels: Pixels, side: int) -> tuple[Pixels, float, float]:
     height, width = pixels.shape[:2]
     across, down = Reduction(side, "linear").size(width, height)
     if (across, down) != (width, height):
-        pixels = cv2.resize(pixels, (max(across, 1), max(down, 1)), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        pixels = cv2.resize(pixels, (across, down), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return pixels, pixels.shape[1] / width, pixels.shape[0] / height
 
 
