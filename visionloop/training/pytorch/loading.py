@@ -85,7 +85,7 @@ class _Failed:
 class _Collated(Dataset[Any]):
     """Batches by the indices of their samples."""
 
-    def __init__(self, samples: Any, collate: Callable[[Sequence[Any]], Any]) -> None:
+    def __init__(self, samples: Any, collate: Callable[[list[Any]], Any]) -> None:
         self._samples, self._collate = samples, collate
 
     def __getitem__(self, indices: Sequence[int]) -> Any:
