@@ -43,3 +43,8 @@ def read(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} has another layout than {FORMAT}: remove it, and the training starts anew."
         )
     return state
+
+
+def is_finished(state: Mapping[str, Any], epochs: int) -> bool:
+    """Whether a state is the last one of a training of so many epochs: all are done, or it was stopped early."""
+    return bool(state["finished"]) or state["epoch"] >= epochs

@@ -121,6 +121,13 @@ def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | 
     return None
 
 
+def diverged(epoch: int, lr0: object) -> InvalidConfig:
+    """The error of a training whose loss or weights are no longer finite, with its learning rate."""
+    return InvalidConfig(
+        f"Training diverged in epoch {epoch}: the loss or the weights are no longer finite; lower lr0 (now {lr0})."
+    )
+
+
 def has(text: str, patterns: tuple[str, ...]) -> bool:
     """Whether a text holds one of the patterns, in upper or lower case."""
     lowered = text.lower()

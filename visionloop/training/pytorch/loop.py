@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
-from visionloop.core.errors import Defect, InvalidConfig, InvalidReceipt
+from visionloop.core.errors import Defect, InvalidReceipt
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch import checkpoint as checkpoints
 from visionloop.training.pytorch import ranks
-from visionloop.training.pytorch.best import Best
+from visionloop.training.pytorch.best import UNLABELLED, Best
+from visionloop.training.pytorch.failures import diverged
 from visionloop.training.pytorch.loading import TrainingBatches
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.seeding import seed
@@ -157,7 +158,7 @@ class Loop:
             InvalidConfig: If the training diverged; the last finite checkpoint was reported before.
         """
         if not self.learner.measures:
-            LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
+            LOGGER.warning(UNLABELLED)
         for epoch in range(self._first, self._epochs + 1):
             ranks.begin_alike(self.learner.model)
             losses = self._train(epoch)
@@ -281,10 +282,7 @@ class Loop:
         }
 
     def _diverged(self, epoch: int) -> None:
-        raise InvalidConfig(
-            f"Training diverged in epoch {epoch}: the loss or the weights are no longer finite; "
-            f"lower lr0 (now {self.job.config['lr0']})."
-        )
+        raise diverged(epoch, self.job.config["lr0"])
 
 
 def _into_training(model: nn.Module) -> None:

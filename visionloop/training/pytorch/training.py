@@ -95,7 +95,7 @@ def train(
     with translated(job.batch, int(job.config["imgsz"]), further):
         state = checkpoint.read(job.checkpoint) if job.checkpoint else None
         last = job.checkpoint
-        if last is None or state is None or not is_finished(state, job):
+        if last is None or state is None or not checkpoint.is_finished(state, int(job.config["epochs"])):
             names = device_name(job.config.get("device")).split(",")
             if len(names) > 1:
                 LOGGER.info("computing on %s", resolve_device(job.config["device"]).words)
@@ -103,11 +103,6 @@ def train(
             else:
                 last = _run(job, listener, learner, state, torch_device(job.config.get("device")))
         return finalise(last, job)
-
-
-def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
-    """Whether a checkpoint is the last one: all epochs done, or stopped early."""
-    return bool(state["finished"]) or state["epoch"] >= int(job.config["epochs"])
 
 
 def train_on(

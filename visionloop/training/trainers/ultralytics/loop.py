@@ -27,8 +27,10 @@ import torch
 from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
 from visionloop.training.pytorch import ranks
+from visionloop.training.pytorch.best import UNLABELLED
 from visionloop.training.pytorch.checkpoint import write
 from visionloop.training.pytorch.distributed import Seat
+from visionloop.training.pytorch.failures import diverged
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
@@ -168,7 +170,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         # Without a label the library says 0, which would be a measurement.
         self.measures = self.whole_images or any(len(entry["cls"]) for entry in self.test_loader.dataset.labels)
         if not self.measures:
-            LOGGER.warning("val has no label, so no epoch is measured, and the best epoch is the last one.")
+            LOGGER.warning(UNLABELLED)
         for split, loader in (("train", self.train_loader), ("val", self.test_loader)):
             dataset = loader.dataset
             files = [sample[0] for sample in dataset.samples] if self.whole_images else dataset.im_files
@@ -325,10 +327,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         return False
 
     def _diverged(self) -> None:
-        raise InvalidConfig(
-            f"Training diverged in epoch {self.epoch + 1}: the loss or the weights are no longer finite; "
-            f"lower lr0 (now {self.job.config['lr0']})."
-        )
+        raise diverged(self.epoch + 1, self.job.config["lr0"])
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """Adds the epoch to the history, in place of a line in results.csv."""

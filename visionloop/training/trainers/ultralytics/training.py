@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from visionloop.training.devices import device_count
 from visionloop.training.pytorch import distributed
-from visionloop.training.pytorch.checkpoint import read
+from visionloop.training.pytorch.checkpoint import is_finished, read
 from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.pytorch.history import plot_history
 from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
@@ -34,7 +32,7 @@ def train(job: TrainingJob, listener: Listener) -> TrainingResult:
     with translated(job.batch, int(job.config["imgsz"])):
         state = read(job.checkpoint) if job.checkpoint else None
         last = job.checkpoint
-        if last is None or state is None or not is_finished(state, job):
+        if last is None or state is None or not is_finished(state, int(job.config["epochs"])):
             world = device_count(job.config.get("device"))
             if world > 1:
                 resolve_device(job.config["device"])  # what is not there is refused before anything is started
@@ -49,11 +47,6 @@ def rank(job: TrainingJob, listener: Listener, seat: distributed.Seat) -> Path:
     library()
     with translated(job.batch, int(job.config["imgsz"])):
         return session.run(job, listener, read(job.checkpoint) if job.checkpoint else None, seat)
-
-
-def is_finished(state: Mapping[str, Any], job: TrainingJob) -> bool:
-    """Whether a checkpoint is the last one: all epochs done, or stopped early."""
-    return bool(state["finished"]) or state["epoch"] >= int(job.config["epochs"])
 
 
 def finalise(path: Path, job: TrainingJob) -> TrainingResult:
