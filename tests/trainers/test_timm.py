@@ -321,7 +321,12 @@ def test_a_thin_picture_is_never_scaled_to_many_times_the_input(
     across = np.linspace(0, 255, size[0] * size[1]).reshape(size[::-1])
     picture = Image.fromarray(np.repeat(across[..., None], 3, axis=2).astype(np.uint8))
     scaled, resize = list[tuple[int, int]](), Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda image, to, *more: scaled.append(to) or resize(image, to, *more))
+
+    def noted(image: Image.Image, to: tuple[int, int], *more: Any) -> Image.Image:
+        scaled.append(to)
+        return resize(image, to, *more)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
     seen = about.transform()(picture)
     assert scaled
     assert all(max(to) < 64 * 8 for to in scaled)
@@ -368,7 +373,7 @@ def test_an_architecture_without_drop_path_is_trained_and_tells(
 
 @pytest.mark.parametrize("batch", [{"batch": 1}, {"fits": 1}])
 def test_a_batch_of_one_that_the_model_can_not_bear_is_told(
-    dataset: Path, tmp_path: Path, batch: dict[str, int]
+    dataset: Path, tmp_path: Path, batch: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidConfig, match=r"needs more than one value.*larger batch or imgsz"):
         train(dataset, tmp_path / "work", model="resnest14d.yaml", model_ema=False, **batch)
