@@ -330,7 +330,9 @@ class Training:
         local = Path(epoch.checkpoint)
         path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
         record = functools.partial(self._record, epoch, path)
-        self._sending = epoch, Upload(self.attempt.key_prefix, self._aside.put(local), path, epoch.epoch, record)
+        upload = Upload(self.attempt.key_prefix, self._aside.put(local), path, epoch.epoch, record)
+        self._sending = epoch, upload
+        upload.begin()
         # The newest stays: the trainer makes its result from it.
         if self._local and self._local != local:
             self._local.unlink(missing_ok=True)
@@ -397,6 +399,8 @@ class Training:
         if self._sending is None:
             return
         (epoch, upload), self._sending = self._sending, None
+        if not upload.begun:
+            return
         with contextlib.suppress(VisionloopError):  # asked to end meanwhile
             if not self.context.limits.stopping:
                 upload.wait(self.context.alive)

@@ -54,10 +54,15 @@ class Aside:
 
 
 class Upload:
-    """One epoch's checkpoint on its way to the store."""
+    """One epoch's checkpoint on its way to the store.
+
+    Attributes:
+        begun: Whether something may have been sent or recorded.
+        seconds: How long it took; 0 before its end.
+    """
 
     def __init__(self, prefix: Prefix, file: Path, path: str, epoch: int, record: Callable[[Sent], None]) -> None:
-        """Begins.
+        """Takes what is needed; `begin` starts it.
 
         Args:
             prefix: The prefix of the training's key.
@@ -73,6 +78,11 @@ class Upload:
         self._error: BaseException | None = None
         self._parts = 0
         self.seconds = 0.0
+        self.begun = False
+
+    def begin(self) -> None:
+        """Begins. Who waits for it has to know it before: a signal may end the stage while the thread starts."""
+        self.begun = True
         threading.Thread(target=self._run, name="checkpoint", daemon=True).start()
 
     @property

@@ -50,6 +50,7 @@ def test_a_checkpoint_is_uploaded_beside_the_next_epoch(
                 waited[way].append(time.perf_counter() - began)
                 continue
             sending = Upload(prefix, aside.put(file), file.name, epoch, recorded.append)
+            sending.begin()
             aside_seconds = time.perf_counter() - began
             time.sleep(EPOCH_SECONDS)
             began = time.perf_counter()

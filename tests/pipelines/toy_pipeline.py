@@ -151,5 +151,13 @@ class ToyTrainer:
         """None beside the basic ones."""
         return {}
 
+    def model_task(self, model: str) -> str | None:
+        """Every model is for its only task."""
+        return "detection"
+
+    def requirements(self) -> list[str]:
+        """None."""
+        return []
+
 
 TOY_TRAINER = ToyTrainer()

@@ -50,8 +50,18 @@ def trained(folder: Path, listener: Heard, **changes: Any) -> TrainingResult:
     return finalise(train_on(TWO, wanted, listener, Learner), wanted)
 
 
+BEFORE: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def processes_before() -> None:
+    """Notes what runs already: servers of other tests are none of a training's processes."""
+    BEFORE.clear()
+    BEFORE.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[str]:
-    return [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    return [" ".join(process.cmdline()) for process in set(psutil.Process().children(recursive=True)) - BEFORE]
 
 
 # How processes are started, heard and ended
