@@ -1,12 +1,13 @@
 import hashlib
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from dice_samples import FILE, dataset, document, encoded, image
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
@@ -153,6 +154,33 @@ def test_an_image_never_moves_as_the_dataset_grows(every: list[str], size: int, 
             assert any("stayed empty" in notice and name in notice for notice in after.notices)
         if split != hashed.of(name):
             assert any("stayed empty" in notice and name in notice for notice in before.notices)
+
+
+@given(names, st.integers(3, 30), st.sampled_from([RULE, SplitRule(0.5, 0.3, 0.2, seed=5), None]))
+def test_what_was_trained_on_is_never_tested_on_as_the_dataset_grows(
+    every: list[str], size: int, rule: SplitRule | None
+) -> None:
+    before, after = assign(named(every[:size]), rule), assign(named(every), rule)
+    assume(not any("train stayed empty" in notice for notice in before.notices))
+    assert all(after.splits[name] == "train" for name, split in before.splits.items() if split == "train")
+
+
+@given(names, st.integers(3, 30), st.sampled_from([RULE, SplitRule(0.5, 0.3, 0.2, seed=5), SplitRule(0.7, 0, 0.3)]))
+def test_the_seed_that_a_filled_split_names_moves_nothing(every: list[str], size: int, rule: SplitRule) -> None:
+    notices = assign(named(every[:size]), rule).notices
+    assume(notices)
+    found = re.search(r"; with seed=(\d+) no split stays empty, and no image moves\.$", notices[0])
+    assert found is not None
+    stable = replace(rule, seed=int(found[1]))
+    before, after = assign(named(every[:size]), stable), assign(named(every), stable)
+    assert before.notices == after.notices == ()
+    assert before.splits.items() <= after.splits.items()
+
+
+def test_a_split_that_hardly_any_name_falls_into_has_no_seed_to_name() -> None:
+    notices = assign(many(3000), SplitRule(1 - 2e-9, 1e-9, 1e-9)).notices
+    assert len(notices) == 2
+    assert all(notice.endswith("this may move again as the dataset grows.") for notice in notices)
 
 
 def test_a_large_dataset_grows_without_a_move() -> None:

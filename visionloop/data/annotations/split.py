@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.groups import FOLDER, REGEX, groups_of
@@ -26,6 +26,9 @@ from visionloop.data.sentences import printable, shown
 _FILLING_ORDER: tuple[Split, ...] = ("train", "test", "val")
 
 _SPLITS_BY_NAME: dict[str, Split] = {split: split for split in SPLITS}
+
+#: The most file names or groups that are hashed in search of a seed that leaves no split empty.
+_HASHES = 100_000
 
 #: Fills a split that no image's ``split`` field names: val and test get a tenth of the train images each.
 FILL = SplitRule(train=0.8, val=0.1, test=0.1)
@@ -74,7 +77,8 @@ def assign(
     well. So do images that the dataset itself gives to both, unless a rule gives each image one split.
 
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
-    train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way.
+    train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way: a notice
+    names it, and a seed with which nothing is moved. What is train stays train, unless train itself stayed empty.
     A fold that stays empty is refused, and so is a split that no date falls into.
 
     Args:
@@ -131,7 +135,7 @@ def assign(
         together.setdefault(keys.get(name, name), []).append(name)
     for split in wanted:
         if not _has_images(split, splits, also):
-            notices += _fill_empty(split, splits, together, (rule or FILL).seed, read.file)
+            notices += _fill_empty(split, splits, together, rule, read.file)
     empty = [split for split in wanted if not _has_images(split, splits, also)]
     if empty:
         raise InvalidDataset(
@@ -222,19 +226,31 @@ def _shared(file: str, splits: dict[str, Split], rule: SharedSplit) -> Assignmen
 
 
 def _fill_empty(
-    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], seed: int, file: str
+    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], rule: SplitRule | None, file: str
 ) -> list[str]:
     """Gives an empty split the group (or the single image) with the smallest u, from train if train keeps another."""
+    seed = (rule or FILL).seed
     for donor in _FILLING_ORDER:
         spare = [key for key, members in together.items() if splits[members[0]] == donor]
         if len(spare) > 1:
             taken = together[min(spare, key=lambda key: (fraction(key, seed), key))]
             splits.update(dict.fromkeys(taken, split))
+            remedy = "" if rule is None else _seed_that_fills(rule, together)
             return [
                 f"{file}: {split} stayed empty and got from {donor} what has the smallest hash, {listed(taken)}; "
-                "this may move again as the dataset grows."
+                f"this may move again as the dataset grows{remedy}."
             ]
     return []
+
+
+def _seed_that_fills(rule: SplitRule, groups: Collection[str]) -> str:
+    """Names the first seed with which each split has an image by itself, so that none moves; empty if none is near."""
+    wanted = {split for split in SPLITS if getattr(rule, split)}
+    for seed in range(_HASHES // len(groups)):
+        seeded = replace(rule, seed=seed)
+        if {seeded.of(group) for group in groups} == wanted:
+            return f"; with seed={seed} no split stays empty, and no image moves"
+    return ""
 
 
 def listed(names: Sequence[str], shown: int = 3) -> str:
