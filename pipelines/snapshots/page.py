@@ -216,7 +216,7 @@ class _Shown:
             return
         table = self._snapshot.table
         at = pc.index_in(pa.array(sorted(wanted), pa.string()), value_set=table["file_name"]).drop_null()
-        fields = [name for name in ImageRow.__dataclass_fields__ if name in table.schema.names]
+        fields = [name for name in ImageRow.__struct_fields__ if name in table.schema.names]
         for row in table.select(fields).take(at).to_pylist():
             self._rows[row["file_name"]] = ImageRow(**row)
         read = self._snapshot.read_annotations()

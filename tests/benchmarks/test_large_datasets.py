@@ -5,6 +5,7 @@ BENCH_IMAGES is the number of images (1,000,000 for the figures of docs/benchmar
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import statistics
@@ -297,6 +298,50 @@ sys.stdout = out
 }
 
 
+#: The view of a converted dataset whose images the cache has.
+VIEW = """
+import tempfile
+from pathlib import Path
+from visionloop.components.convert.converted import Converted
+from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import receipts
+from visionloop.data.images import ImageCache
+
+workspace = Path(sys.argv[1])
+uris = {{path.parts[-3]: path.as_uri() for path in workspace.glob("*/*/receipt.json")}}
+scratch = tempfile.TemporaryDirectory(dir=workspace.parent)
+folder, cache = Path(scratch.name), ImageCache(workspace.parent / "cache")
+converted = Converted(receipts.load(uris["convert"], "convert"))
+snapshot = Snapshot(receipts.load(uris["snapshot"], "snapshot"))
+converted.view(snapshot, folder, cache, ("train", "val"), checked=("test",), label_files=False)
+assert cache.fetched == 0
+{batch}
+"""
+
+#: The first batch of a view's train by trainer; in this process, whose processor time counts.
+FIRST_BATCH = {
+    "Ultralytics": {
+        "prepare": DATASET["prepare"] + "import torch.utils.data\n",
+        "work": VIEW.format(
+            batch="""
+dataset = ultralytics.data.dataset.YOLODataset(img_path=f"{folder}/images/train", batch_size=16, **arguments)
+next(iter(torch.utils.data.DataLoader(dataset, 16, shuffle=True, collate_fn=dataset.collate_fn)))
+sys.stdout = out
+"""
+        ),
+    },
+    "our own loop": {
+        "prepare": "import torch.utils.data\nfrom visionloop.training.pytorch.objects.dataset import LabelledImages, collate\n",
+        "work": VIEW.format(
+            batch="""
+dataset = LabelledImages(folder, "train", "detection", 640)
+next(iter(torch.utils.data.DataLoader(dataset, 16, shuffle=True, collate_fn=collate)))
+"""
+        ),
+    },
+}
+
+
 #: The canonical tables of a dataset whose images and objects have free values, made without a file.
 SELECTED = """
 import numpy as np
@@ -448,20 +493,47 @@ def test_annotations_of_a_large_dataset(
             print(f"  {way:<16} {seconds:7.2f} s  {seconds / floor:5.2f} times  peak of RssAnon {peak:6,.0f} MiB")
 
 
+#: Below the most links that a file has on ext4.
+LINKS = 60_000
+
+
 @pytest.fixture(scope="module")
 def frozen(dice: Path) -> Path:
-    """A workspace with the snapshot of a DICE dataset, whose images are links to one, and its validation."""
-    first = dice.parent / "images" / "000" / "0000000.jpg"
-    first.parent.mkdir(parents=True)
-    Image.new("RGB", (1280, 720)).save(first)
-    for number in range(1, IMAGES):
+    """A workspace with the snapshot of a DICE dataset, whose images are links to few files, and its validation."""
+    for number in range(IMAGES):
         path = dice.parent / "images" / f"{number // 1000:03d}" / f"{number:07d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        os.link(first, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % LINKS == 0:
+            first = path
+            Image.new("RGB", (1280, 720)).save(first)
+        else:
+            os.link(first, path)
     workspace = dice.parent.parent / "workspace"
     rule = "train=0.8,val=0.1,test=0.1"
     snapshot = stage("snapshot", workspace, dataset=str(dice.parent), split=rule)
     stage("validate", workspace, snapshot=snapshot.uri, mode="annotations", checks=CHECKS)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def distinct(dice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a converted dataset whose images differ in their bytes, and beside it a cache that has them all."""
+    place = tmp_path_factory.mktemp("distinct")
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 36)).save(picture, "JPEG")
+    (place / "dice" / "images").mkdir(parents=True)
+    (place / "dice" / dice.name).symlink_to(dice)
+    for number in range(IMAGES):
+        path = place / "dice" / "images" / f"{number // 1000:03d}" / f"{number:07d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture.getvalue() + b"%07d" % number)
+    workspace = place / "workspace"
+    taken = stage("snapshot", workspace, dataset=str(place / "dice"), split="train=0.8,val=0.1,test=0.1")
+    report = stage("validate", workspace, snapshot=taken.uri, mode="annotations")
+    stage("convert", workspace, snapshot=taken.uri, report=report.uri)
+    snapshot, cache = Snapshot(taken), ImageCache(place / "cache")
+    for row in snapshot.rows:
+        cache.fetch_picture(snapshot.open_images(), row)
     return workspace
 
 
@@ -507,6 +579,16 @@ def test_labels_of_a_training(frozen: Path, tmp_path: Path, capsys: pytest.Captu
         capsys,
         tmp_path / "files",
     )
+
+
+@pytest.mark.parametrize("library", FIRST_BATCH)
+def test_first_batch_of_a_warm_cache(
+    library: str, distinct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From convert's receipt to the first batch, of images that the cache has and that were checked in this boot."""
+    seconds, peak = measure(FIRST_BATCH[library], distinct)
+    with capsys.disabled():
+        print(f"\n{IMAGES:,} images, warm cache, {library}: first batch after {seconds:.1f} s, peak {peak:,.0f} MiB")
 
 
 def test_comparing_two_snapshots(

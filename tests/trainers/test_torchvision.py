@@ -117,22 +117,51 @@ def test_a_label_that_is_none(tmp_path: Path, task: str, text: bytes, sentence: 
         labels.read(root, "train", labels.images(root, "train"), task, 2)
 
 
-def test_labels_come_from_the_archive_alone_where_there_is_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_come_from_the_archive_alone_where_there_is_one(tmp_path: Path, task: str) -> None:
+    root = write(tmp_path, task)
+    files = labels.images(root, "train")
+    loose = labels.read(root, "train", files, task, 2)
+    assert [len(label.classes) > 0 for label in loose] == [True] * 5 + [False]
+    stems = [Path(file).stem for file in files]
+    texts = [(f"labels/train/{stem}.txt", (root / "labels/train" / f"{stem}.txt").read_text()) for stem in stems]
+    view.write_archive(root / view.LABELS, iter(texts))
+    view.write_sizes(root, [view.ImageSize(f"images/train/{Path(file).name}", 80, 48) for file in files])
+    for text in (root / "labels/train").iterdir():
+        text.unlink()
+    archived = labels.read(root, "train", files, task, 2)
+    for one, other in zip(loose, archived, strict=True):
+        assert np.array_equal(one.classes, other.classes)
+        assert np.array_equal(one.boxes, other.boxes)
+        assert len(one.polygons) == len(other.polygons)
+        assert all(map(np.array_equal, one.polygons, other.polygons))
+        assert (one.keypoints is None) == (other.keypoints is None) == (task != "pose")
+        assert one.keypoints is None or np.array_equal(one.keypoints, other.keypoints)  # type: ignore[arg-type]
+    (root / "images/train/new.png").write_bytes(Path(files[0]).read_bytes())
+    with pytest.raises(InvalidReceipt, match=r"train/new\.txt has no label; run again with --force convert"):
+        labels.read(root, "train", labels.images(root, "train"), task, 2)
+
+
+def test_a_label_in_the_archive_that_convert_does_not_write_is_named(tmp_path: Path) -> None:
     root = write(tmp_path, "detection")
     files = labels.images(root, "train")
-    loose = labels.read(root, "train", files, "detection")
-    texts = [
-        (f"labels/train/{file.stem}.txt", (root / "labels/train" / f"{file.stem}.txt").read_text()) for file in files
-    ]
+    stems = [Path(file).stem for file in files]
+    # The numbers of both lines together are those of two boxes.
+    texts = [(f"labels/train/{stem}.txt", "0 0.5 0.5 0.1 0.1 1\n0 0.5 0.5 0.1\n") for stem in stems]
+    texts[:-1] = [(name, "0 0.5 0.5 0.1 0.1\n") for name, _ in texts[:-1]]
     view.write_archive(root / view.LABELS, iter(texts))
-    view.write_sizes(root, [view.ImageSize(f"images/train/{file.name}", 80, 48) for file in files])
-    for file in (root / "labels/train").iterdir():
-        file.unlink()
-    archived = labels.read(root, "train", files, "detection")
-    assert all(np.array_equal(one.boxes, other.boxes) for one, other in zip(loose, archived, strict=True))
-    (root / "images/train/new.png").write_bytes(files[0].read_bytes())
-    with pytest.raises(InvalidReceipt, match=r"train/new\.txt has no label; run again with --force convert"):
-        labels.read(root, "train", labels.images(root, "train"), "detection")
+    view.write_sizes(root, [])
+    with pytest.raises(InvalidReceipt, match=rf"labels\.tar: train/{stems[-1]}\.txt is none that convert writes"):
+        labels.read(root, "train", files, "detection")
+
+
+def test_images_are_sorted_part_by_part_as_paths_are(tmp_path: Path) -> None:
+    names = ["a/b.png", "a-b.png", "a.png", "a/b/c.png", "a/b-c.png", "A.png", "a b/c.png", "ä.png"]
+    for name in names:
+        (tmp_path / "images/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images/train" / name).touch()
+    expected = sorted(tmp_path / "images/train" / name for name in names)
+    assert labels.images(tmp_path, "train") == [str(path) for path in expected]
 
 
 # Pictures

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -84,8 +84,7 @@ LEFTOVER_SECONDS = 3600.0
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 
-@dataclass(frozen=True)
-class ImageRow:
+class ImageRow(msgspec.Struct, frozen=True):
     """One image of a snapshot.
 
     Attributes:
@@ -408,7 +407,9 @@ class ImageCache:
 
     def _frozen(self, location: Location, row: ImageRow) -> tuple[bytes, bool]:
         """As ``read_frozen``; of an image that is to be reduced the file that lies here whole, if it is intact."""
-        if row.reduction is not None and self._is_intact(whole := self.path_of(replace(row, reduction=None))):
+        if row.reduction is not None and self._is_intact(
+            whole := self.path_of(msgspec.structs.replace(row, reduction=None))
+        ):
             with contextlib.suppress(FileNotFoundError):  # another process may evict it in between
                 return whole.read_bytes(), False
         return read_frozen(location, row)
@@ -458,18 +459,22 @@ class ImageCache:
             Whether it is in the view now; False if it must be hashed, decoded or fetched first, or copied.
         """
         path = self._text_of(row)
-        beside = f"{path}{_DIGEST}"
         try:
-            with open(beside, "rb") as file:
-                digest = _DIGESTS.decode(file.read())
+            beside = os.open(f"{path}{_DIGEST}", os.O_RDONLY)  # a file object takes twice the time
+        except OSError:
+            return False
+        try:
+            digest = _DIGESTS.decode(os.read(beside, _DIGEST_BYTES))
             if not (digest.decodes and digest.seen.boot and digest.seen == Seen.of(path)):
                 return False
             if target is not None:
                 os.link(path, target)
+            with contextlib.suppress(OSError):  # another user's file: it is linked, and looks unused
+                os.utime(beside)
         except (OSError, msgspec.MsgspecError):
             return False
-        with contextlib.suppress(OSError):  # another user's file: it is linked, and looks unused
-            os.utime(beside)
+        finally:
+            os.close(beside)
         return True
 
     def link(self, location: Location, row: ImageRow, target: Path | None) -> None:

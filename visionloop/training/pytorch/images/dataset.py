@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.decoding import Undecodable, decode
+from visionloop.training.labels import files_below
 
 
 class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
@@ -35,9 +35,9 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
             InvalidDataset: If there is no image, or another number of folders.
         """
         folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        self.files, self.labels, self._transform = list[Path](), list[int](), transform
+        self.files, self.labels, self._transform = list[str](), list[int](), transform
         for index, own in enumerate(folders):
-            files = sorted(Path(parent) / name for parent, _, names in os.walk(own) for name in names)
+            files = files_below(own)
             self.files += files
             self.labels += [index] * len(files)
         if not self.files:
@@ -60,7 +60,7 @@ class ClassFolders(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """The input and the class of an image. Raises InvalidDataset if it can't be decoded."""
         try:
-            pixels = decode(self.files[index].read_bytes())
+            pixels = decode(Path(self.files[index]).read_bytes())
         except Undecodable as error:
-            raise InvalidDataset(f"{self.files[index].name} is {error}; replace it, or leave it out.") from error
+            raise InvalidDataset(f"{Path(self.files[index]).name} is {error}; replace it, or leave it out.") from error
         return self._transform(Image.fromarray(pixels)), self.labels[index]

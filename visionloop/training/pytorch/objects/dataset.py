@@ -66,9 +66,9 @@ class LabelledImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """An input. Raises InvalidDataset if the image can't be decoded."""
         try:
-            whole = decode(self.files[index].read_bytes())
+            whole = decode(Path(self.files[index]).read_bytes())
         except Undecodable as error:
-            raise InvalidDataset(f"{self.files[index].name} is {error}; replace it, or leave it out.") from error
+            raise InvalidDataset(f"{Path(self.files[index]).name} is {error}; replace it, or leave it out.") from error
         pixels, _, _ = pictures.fitted(whole, self.side)
         size = (pixels.shape[1], pixels.shape[0])
         objects = pictures.placed(self.labels[index], *size)

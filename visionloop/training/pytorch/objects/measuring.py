@@ -58,7 +58,7 @@ def measured(
     number = 0
     for done, (inputs, true, sizes) in enumerate(loader, 1):
         for found, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
-            regions = (crowds or {}).get(str(samples.files[number]), ())
+            regions = (crowds or {}).get(samples.files[number], ())
             detections = _detections(found.only(found.scores >= confidence), size, samples.side)
             measurement.add(detections, _true(objects, samples.task, samples.side), regions, size)
             number += 1
