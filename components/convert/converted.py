@@ -22,7 +22,7 @@ from visionloop.data.images import ImageRow
 from visionloop.data.reduced import Reduction
 
 
-class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
+class IndexEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One image: its name, its path in a view, its split, size in bytes and ETag. Its key is the snapshot's to say."""
 
     file_name: str

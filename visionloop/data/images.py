@@ -84,7 +84,7 @@ LEFTOVER_SECONDS = 3600.0
 CACHE_BYTES_VARIABLE = "VISIONLOOP_CACHE_BYTES"
 
 
-class ImageRow(msgspec.Struct, frozen=True):
+class ImageRow(msgspec.Struct, frozen=True, gc=False):
     """One image of a snapshot.
 
     Attributes:

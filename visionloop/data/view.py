@@ -26,7 +26,7 @@ CROWDS = "crowds.jsonl"
 _AT_ONCE = 10_000
 
 
-class ImageSize(msgspec.Struct, frozen=True):
+class ImageSize(msgspec.Struct, frozen=True, gc=False):
     """An image's path in the view, and its width and height in pixels, as it is shown; None where they are not known.
 
     They are those of the whole image, also where the view's file is a reduced one.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import InvalidDataset, InvalidReceipt
+from visionloop.core.memory import uncollected
 from visionloop.data import view
 
 #: Numbers of a box's line: class, centre, width and height.
@@ -77,12 +78,13 @@ def read(folder: Path, split: str, files: Sequence[str], task: str, keypoints: i
         return _read_files(folder / "labels", names, task, keypoints)
     found: dict[str, Labels] = {}
     texts = view.read_labels(folder, split)
-    while batch := dict(itertools.islice(texts, _AT_ONCE)):
-        try:
-            parsed = _parse_all([*batch.values()], task, keypoints)
-        except ValueError:
-            parsed = [_parse_archived(name, text, task, keypoints) for name, text in batch.items()]
-        found |= zip(batch, parsed, strict=True)
+    with uncollected():
+        while batch := dict(itertools.islice(texts, _AT_ONCE)):
+            try:
+                parsed = _parse_all([*batch.values()], task, keypoints)
+            except ValueError:
+                parsed = [_parse_archived(name, text, task, keypoints) for name, text in batch.items()]
+            found |= zip(batch, parsed, strict=True)
     try:
         return [found.pop(f"labels/{name}") for name in names]
     except KeyError as error:

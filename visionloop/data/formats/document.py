@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import mmap
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.core.memory import uncollected
 from visionloop.data.formats.json_errors import REMEDY, wrong_field
 from visionloop.data.sentences import printable
 
@@ -55,18 +55,6 @@ class Piece(Generic[Decoded]):
     first: int
     array: bytes
     elements: list[Decoded]
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keeps Python's collector of garbage from looking at each of many new values, none of which is in a circle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_list(value: msgspec.Raw) -> bool:
@@ -148,7 +136,7 @@ def _decoded(array: bytes, type_: type[Decoded], name: str, file: str, first: in
     """A piece from its JSON. Raises msgspec.DecodeError if that is not JSON, InvalidDataset for a wrong field."""
     _check_text(array, name, file, first)
     try:
-        with _uncollected():
+        with uncollected():
             return Piece(first, array, decode_whole(array, list[type_]))  # type: ignore[valid-type]
     except (msgspec.ValidationError, RecursionError) as error:
         msgspec.json.decode(array, type=list[msgspec.Raw])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionloop.core.errors import InvalidReceipt
+from visionloop.core.memory import uncollected
 from visionloop.data import view
 
 #: How many label files are parsed at once.
@@ -49,18 +50,19 @@ def read(dataset: Any, root: Path, split: str, size_of: Callable[[str], tuple[in
     Raises:
         InvalidReceipt: If a label is none that convert writes, or an image has none.
     """
-    sizes, parsed = view.read_sizes(root, split), dict(_parsed(dataset, view.read_labels(root, split)))
-    start, labels, empty = len(str(root)) + 1, [], 0
-    for file in dataset.im_files:
-        path = file[start:]
-        stem = path.partition("/")[2].rpartition(".")[0]
-        try:
-            label, size = parsed.pop(f"labels/{stem}.txt"), sizes[path]
-        except KeyError:
-            raise _refused(f"{path} has no label") from None
-        shape = (size.height, size.width) if size.height and size.width else size_of(file)
-        empty += not len(label["cls"])
-        labels.append({"im_file": file, "shape": shape, **label, "normalized": True, "bbox_format": "xywh"})
+    with uncollected():
+        sizes, parsed = view.read_sizes(root, split), dict(_parsed(dataset, view.read_labels(root, split)))
+        start, labels, empty = len(str(root)) + 1, [], 0
+        for file in dataset.im_files:
+            path = file[start:]
+            stem = path.partition("/")[2].rpartition(".")[0]
+            try:
+                label, size = parsed.pop(f"labels/{stem}.txt"), sizes[path]
+            except KeyError:
+                raise _refused(f"{path} has no label") from None
+            shape = (size.height, size.width) if size.height and size.width else size_of(file)
+            empty += not len(label["cls"])
+            labels.append({"im_file": file, "shape": shape, **label, "normalized": True, "bbox_format": "xywh"})
     return {
         "labels": labels,
         "hash": "",
