@@ -36,12 +36,14 @@ def walk(folder: Path, passed_over: PassedOver) -> Iterator[tuple[str, os.stat_r
         inner: list[tuple[str, tuple[tuple[int, int], ...]]] = []
         for entry, status in _level(folder / path):
             name = f"{path}/{entry.name}" if path else entry.name
-            identity = (status.st_dev, status.st_ino) if isinstance(status, os.stat_result) else (0, 0)
             if isinstance(status, str):
                 passed_over(name, status)
-            elif stat.S_ISREG(status.st_mode):
+                continue
+            if stat.S_ISREG(status.st_mode):
                 yield name, status
-            elif identity in above or identity == _identity(folder):
+                continue
+            identity = (status.st_dev, status.st_ino)
+            if identity in above or identity == _identity(folder):
                 passed_over(name, "a link to a folder above it")
             else:
                 inner.append((name, (*above, identity)))
@@ -71,8 +73,8 @@ def _level(folder: Path) -> list[tuple[os.DirEntry[str], os.stat_result | str]]:
             entries = sorted(listing, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    seen = [(entry, _look(entry)) for entry in entries if not PARTIAL.search(entry.name) or entry.is_dir()]
-    return [(entry, status) for entry, status in seen if status]
+    whole = [entry for entry in entries if "#" not in entry.name or not PARTIAL.search(entry.name) or entry.is_dir()]
+    return [(entry, status) for entry in whole if (status := _look(entry))]
 
 
 def _look(entry: os.DirEntry[str]) -> os.stat_result | str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import obstore
 from obstore import exceptions as store_errors
 from obstore.store import LocalStore
@@ -56,8 +57,7 @@ HTML = re.compile(
 PAGES = (".html", ".htm", ".xhtml")
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
+class ObjectInfo(msgspec.Struct, frozen=True, gc=False):
     """An object's metadata as its store declares it: key relative to the prefix, size in bytes, ETag, version id."""
 
     key: str
