@@ -21,7 +21,7 @@ from visionloop.core.running import make_arguments
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Explains, Resolution, Stage, key_of
 from visionloop.core.storage import Prefix, open_prefix
-from visionloop.pipelines.preflight import champion_told
+from visionloop.pipelines.preflight import champion_in_environment
 from visionloop.training.catalog import trainers
 from visionloop.training.chosen import trainer_line
 from visionloop.training.configuration import parse_settings
@@ -82,9 +82,9 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
             continue
         if call.unless is not None and _is_left_out(call.unless, receipt_uris):
             continue
-        with champion_told(arguments) if name == "snapshot" else contextlib.nullcontext():
-            given = call.arguments(parameters, receipt_uris)
-            plan, resolution = _plan(catalog.stage(name), given, workspace, scalars)
+        with champion_in_environment(arguments) if name == "snapshot" else contextlib.nullcontext():
+            stage_arguments = call.arguments(parameters, receipt_uris)
+            plan, resolution = _plan(catalog.stage(name), stage_arguments, workspace, scalars)
         scalars[name] = resolution.run_scalars
         if name == "snapshot":
             check_for_task(settings, str(resolution.parameters["task"].value), arguments.get("gate"), os.environ)
@@ -214,7 +214,7 @@ def changes(name: str, old: Any, new: Any) -> list[str]:
         ]
     before, now = _text(old), _text(new)
     start = next(
-        (index for index, (one, other) in enumerate(zip(before, now, strict=False)) if one != other),
+        (index for index, (first, second) in enumerate(zip(before, now, strict=False)) if first != second),
         min(len(before), len(now)),
     )
     return [f"{name} {_excerpt(before, start)} → {_excerpt(now, start)}"]

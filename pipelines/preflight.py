@@ -35,12 +35,12 @@ def check_from_outside(arguments: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def champion_told(arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Tells the stages that are started meanwhile on this machine which champion there is, for drift."""
-    from visionloop.components.snapshot.baseline import told
+def champion_in_environment(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Gives the stages that are started in it on this machine the champion, which drift is measured against."""
+    from visionloop.components.snapshot.baseline import champion_variable
 
     name = arguments.get("model_name")
-    with setting(told(None if name is None else str(name), os.environ)):
+    with setting(champion_variable(None if name is None else str(name), os.environ)):
         yield
 
 

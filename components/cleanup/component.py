@@ -18,5 +18,5 @@ def cleanup(workspace: str, status: dsl.PipelineTaskFinalStatus, run: str = "", 
     from visionloop.components.kubeflow import run_stage
 
     print("The engine's final status:", status.state)  # noqa: T201
-    told = {"engine_status": status.state, "engine_failure": status.error_message or ""}
-    run_stage("cleanup", workspace, run, trace_id, told)
+    arguments = {"engine_status": status.state, "engine_failure": status.error_message or ""}
+    run_stage("cleanup", workspace, run, trace_id, arguments)

@@ -231,8 +231,8 @@ def _why_no_address() -> str | None:
     if in_a_pod and OLD_KEY in os.environ:
         return f"the Secret {SECRET} holds the address under the key {OLD_KEY}, which is not read; name the key {URL_VARIABLE}."
     if os.environ.get(FORMAT_VARIABLE):
-        place = f"the Secret {SECRET} has no key {URL_VARIABLE}" if in_a_pod else f"{URL_VARIABLE} is not set"
-        return f"{FORMAT_VARIABLE} is set, but {place} (docs/engines.md, Notifications)."
+        problem = f"the Secret {SECRET} has no key {URL_VARIABLE}" if in_a_pod else f"{URL_VARIABLE} is not set"
+        return f"{FORMAT_VARIABLE} is set, but {problem} (docs/engines.md, Notifications)."
     return None
 
 

@@ -64,7 +64,7 @@ def convert(
     """
     from visionloop.components.kubeflow import look_ahead_arguments, run_stage
 
-    told = look_ahead_arguments(settings, model_name, gate) if look_ahead else None
-    given = {"snapshot": snapshot, "report": report, "shards": shards, "shard": shard}
+    ahead = look_ahead_arguments(settings, model_name, gate) if look_ahead else None
+    arguments = {"snapshot": snapshot, "report": report, "shards": shards, "shard": shard}
     returns = ("next", "training_receipt", "evaluation_receipt", "verdict", "reason", "evaluation_metrics")
-    return run_stage("convert", workspace, run, trace_id, given, (converted_dataset,), returns, told)
+    return run_stage("convert", workspace, run, trace_id, arguments, (converted_dataset,), returns, ahead)

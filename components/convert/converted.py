@@ -95,26 +95,26 @@ class Converted:
         table = snapshot.table
         names = table["file_name"].to_pylist()
         columns = (table[name].to_pylist() for name in ("key", "width", "height"))
-        known = dict(zip(names, map(_Frozen._make, zip(*columns, strict=True)), strict=True))
+        rows = dict(zip(names, map(_Frozen._make, zip(*columns, strict=True)), strict=True))
         if self.format == "yolo":
             self._labels(folder, wanted if label_files else set())
             shown = (entry for entry in entries if entry.split in wanted)
-            view.write_sizes(folder, (view.ImageSize(entry.path, *known[entry.file_name][1:]) for entry in shown))
+            view.write_sizes(folder, (view.ImageSize(entry.path, *rows[entry.file_name][1:]) for entry in shown))
         pairs = (
-            (_row(entry, known[entry.file_name], reduction), f"{folder}/{_safe(entry.path)}")
+            (_row(entry, rows[entry.file_name], reduction), f"{folder}/{_safe(entry.path)}")
             if entry.split in wanted
-            else (_row(entry, known[entry.file_name], None), None)
+            else (_row(entry, rows[entry.file_name], None), None)
             for entry in entries
         )
         dataset = snapshot.open_images()
         whole = sum(entry.size for entry in entries)
         done = enumerate(itertools.accumulate(entry.size for entry in entries), 1)
 
-        def told() -> None:
+        def report() -> None:
             number, size = next(done)
             advanced(number, len(entries), size, whole)
 
-        images.materialise(dataset, pairs, cache, told)
+        images.materialise(dataset, pairs, cache, report)
         return sum(entry.split in wanted for entry in entries)
 
     def _labels(self, folder: Path, wanted: set[str]) -> None:

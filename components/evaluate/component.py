@@ -48,8 +48,8 @@ def evaluate(
 
     from visionloop.components.kubeflow import run_stage
 
-    given = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate}
+    arguments = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate}
     artifacts = (report, evaluation_metrics, confusion_matrix)
     returns = ("verdict", "reason", "metrics")
-    receipt, verdict, reason, metrics = run_stage("evaluate", workspace, run, trace_id, given, artifacts, returns)
+    receipt, verdict, reason, metrics = run_stage("evaluate", workspace, run, trace_id, arguments, artifacts, returns)
     return receipt, verdict, reason, json.dumps(metrics)

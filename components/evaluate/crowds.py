@@ -17,7 +17,7 @@ def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd
         image: The image with its annotations.
         class_index: The model's class index by class id; a class that the model does not have passes over nothing.
     """
-    found = []
+    regions = []
     for annotation in image.annotations:
         if not annotation.iscrowd or not image.width or not image.height:
             continue
@@ -26,8 +26,10 @@ def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd
         if box is None or (index is None and annotation.class_id != IGNORED):
             continue
         left, top, right, bottom = box
-        found.append(Crowd(index, (left / image.width, top / image.height, right / image.width, bottom / image.height)))
-    return found
+        regions.append(
+            Crowd(index, (left / image.width, top / image.height, right / image.width, bottom / image.height))
+        )
+    return regions
 
 
 def _box(annotation: Annotation) -> Box | None:

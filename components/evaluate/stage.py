@@ -372,10 +372,10 @@ def _evaluate(
 def _complete(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str]) -> Evaluation:
     """Leaves out values that are not finite, gives each metric without a value a reason, and the classes if none are named."""
 
-    def reasons(values: Mapping[str, float], given: Mapping[str, str], wanted: Sequence[str] = ()) -> dict[str, str]:
+    def reasons(values: Mapping[str, float], stated: Mapping[str, str], wanted: Sequence[str] = ()) -> dict[str, str]:
         lost = {name: "its value is not a finite number" for name, value in values.items() if not math.isfinite(value)}
         missing = {name: "the evaluation does not yield it" for name in wanted if name not in values}
-        return missing | lost | dict(given)
+        return missing | lost | dict(stated)
 
     measured = dict.fromkeys([*evaluation.per_class, *evaluation.not_measured_per_class])
     by_class = {
@@ -417,12 +417,12 @@ def _write_crowds(snapshot: Snapshot, entries: Sequence[IndexEntry], folder: Pat
     rows = np.unique(owners)
     # By the dataset's own classes, which a model's are compared with before anything is measured.
     index = class_index(annotations)
-    found = (
+    regions = (
         ImageCrowds(paths[image.file_name], crowds)
         for image in images_of(annotations, rows)
         if image.file_name in paths and (crowds := crowds_of(image, index))
     )
-    write_crowds(folder, found)
+    write_crowds(folder, regions)
 
 
 def _objects(snapshot: Snapshot, entries: Sequence[IndexEntry], classes: Sequence[str]) -> dict[str, int]:

@@ -39,7 +39,7 @@ def register(
     """
     from visionloop.components.kubeflow import run_stage
 
-    given = {"evaluation": evaluation, "model_name": model_name, "storage": storage}
+    arguments = {"evaluation": evaluation, "model_name": model_name, "storage": storage}
     artifacts, returns = (registered_model, model_card), ("version", "alias")
-    receipt, version, alias = run_stage("register", workspace, run, trace_id, given, artifacts, returns)
+    receipt, version, alias = run_stage("register", workspace, run, trace_id, arguments, artifacts, returns)
     return receipt, str(version), alias

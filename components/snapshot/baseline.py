@@ -46,7 +46,7 @@ def look_up(model_name: str, environment: Mapping[str, str]) -> Champion:
     return Champion(version.label, version.training_receipt, version.training_digest)
 
 
-def told(model_name: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+def champion_variable(model_name: str | None, environment: Mapping[str, str]) -> dict[str, str]:
     """The variable for the stages of a run on this machine; none where the registry can't be asked."""
     if not model_name:
         return {}
@@ -82,11 +82,11 @@ def scalars(
             champion = look_up(model_name, environment)
         else:
             return {}, []
-        found = _compared(champion, snapshot_id, workspace) if champion.training else None
+        baseline = _compared(champion, snapshot_id, workspace) if champion.training else None
     except (VisionloopError, msgspec.MsgspecError) as error:
         why = error.sentence.rstrip(".") if isinstance(error, VisionloopError) else str(error)
         return {}, [f"drift is not measured: what the champion of {model_name} was trained on can't be read ({why})."]
-    return ({SCALAR: found} if found else {}), []
+    return ({SCALAR: baseline} if baseline else {}), []
 
 
 def _compared(champion: Champion, snapshot_id: str, workspace: Prefix) -> dict[str, str] | None:

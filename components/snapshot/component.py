@@ -84,10 +84,12 @@ def snapshot(
     form = {"trainer": trainer, "model": model, "imgsz": imgsz, "epochs": epochs, "batch": batch, "lr0": lr0}
     form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
     form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
-    given = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
+    arguments = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
-    given |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
-    given |= {"classes": classes, "where": where, "checks": checks, "shards": shards}
+    arguments |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
+    arguments |= {"classes": classes, "where": where, "checks": checks, "shards": shards}
     returns = ("snapshot_id", "go", "reason", "shards")
-    done = run_stage("snapshot", workspace, run, trace_id, {**given, "settings": settings}, (frozen_dataset,), returns)
+    done = run_stage(
+        "snapshot", workspace, run, trace_id, {**arguments, "settings": settings}, (frozen_dataset,), returns
+    )
     return (*done[:-1], done[-1] or [], settings)

@@ -67,12 +67,12 @@ class Kept:
     def sizes(self, keys: pa.Array) -> Sizes:
         """Width and height of pictures; those that did not change are not read."""
         at = pc.index_in(keys, value_set=self._before["key"].combine_chunks())
-        known = {name: self._before[name].take(at).combine_chunks() for name in ("width", "height", "etag")}
-        widths, heights = (np.array(pc.fill_null(known[name], 0), np.int32) for name in ("width", "height"))
-        new = np.flatnonzero(np.asarray(known["width"].is_null()))
+        kept = {name: self._before[name].take(at).combine_chunks() for name in ("width", "height", "etag")}
+        widths, heights = (np.array(pc.fill_null(kept[name], 0), np.int32) for name in ("width", "height"))
+        new = np.flatnonzero(np.asarray(kept["width"].is_null()))
         wanted = keys.take(pa.array(new)).to_pylist()
         widths[new], heights[new], read = sizes_with_etags(self._source.prefix, wanted, self._source.alive)
-        etags = np.array(known["etag"].to_pylist(), object)
+        etags = np.array(kept["etag"].to_pylist(), object)
         etags[new] = read
         self._add({"key": keys, "etag": pa.array(etags, pa.string()), "width": widths, "height": heights})
         return widths, heights

@@ -80,20 +80,20 @@ def preflight(
     Raises:
         VisionloopError: The error that a stage of the run would end with.
     """
-    given = {name: value for name, value in arguments.items() if value not in (None, "")}
-    _check_locations(given, reach)
-    _check_words(given)
-    name = sanitise(str(given["model_name"])) if "model_name" in given else None
-    task = parse_task(str(given["task"]), "--task") if "task" in given else None
-    _check_choices(given)
-    parse_count(str(given.get("shards", "")))
-    _check_split(given, environment)
-    notices = _check_selection(given, reach)
-    notices += _check_format(given, reach)
-    notices += _check_training(settings, task, given.get("gate"), reach, environment)
-    notices += _check_option_files(given, reach)
+    filled = {name: value for name, value in arguments.items() if value not in (None, "")}
+    _check_locations(filled, reach)
+    _check_words(filled)
+    name = sanitise(str(filled["model_name"])) if "model_name" in filled else None
+    task = parse_task(str(filled["task"]), "--task") if "task" in filled else None
+    _check_choices(filled)
+    parse_count(str(filled.get("shards", "")))
+    _check_split(filled, environment)
+    notices = _check_selection(filled, reach)
+    notices += _check_format(filled, reach)
+    notices += _check_training(settings, task, filled.get("gate"), reach, environment)
+    notices += _check_option_files(filled, reach)
     if name is not None:
-        notices += _check_registry(given, name, reach, environment)
+        notices += _check_registry(filled, name, reach, environment)
     return [f"{NOT_CHECKED}{notice}" for notice in notices]
 
 
@@ -126,22 +126,22 @@ def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, 
             )
 
 
-def _check_locations(given: Mapping[str, Any], reach: Reach) -> None:
-    if ("dataset" in given) == ("snapshot" in given):
+def _check_locations(arguments: Mapping[str, Any], reach: Reach) -> None:
+    if ("dataset" in arguments) == ("snapshot" in arguments):
         raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
     for name in ("workspace", "storage"):
-        if name in given:
-            normalise_uri(str(given[name]))
-    for dataset in parse_datasets(given["dataset"]) if "dataset" in given else ():
-        check_apart(str(given["workspace"]), dataset.uri)
+        if name in arguments:
+            normalise_uri(str(arguments[name]))
+    for dataset in parse_datasets(arguments["dataset"]) if "dataset" in arguments else ():
+        check_apart(str(arguments["workspace"]), dataset.uri)
     if reach.stores:
-        check_can_be_made(str(given["workspace"]))
+        check_can_be_made(str(arguments["workspace"]))
 
 
-def _check_words(given: Mapping[str, Any]) -> None:
+def _check_words(arguments: Mapping[str, Any]) -> None:
     """Refuses control characters and marks of direction in what people and pages see; a description may have lines."""
     for name in ("model_name", "run_name", "description"):
-        text = str(given.get(name, ""))
+        text = str(arguments.get(name, ""))
         spaces = "\n\t" if name == "description" else ""
         bad = next((sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs") and sign not in spaces), None)
         bad = bad or next((sign for sign in text if unicodedata.bidirectional(sign) in _DIRECTION_MARKS), None)
@@ -152,31 +152,31 @@ def _check_words(given: Mapping[str, Any]) -> None:
             )
 
 
-def _check_choices(given: Mapping[str, Any]) -> None:
+def _check_choices(arguments: Mapping[str, Any]) -> None:
     for name, choices in (("validate_mode", MODES), ("on_error", ON_ERROR)):
-        if name in given and given[name] not in choices:
+        if name in arguments and arguments[name] not in choices:
             option = name.replace("_", "-")
-            raise InvalidConfig(f"--{option} {given[name]}: give one of {', '.join(choices)}.")
+            raise InvalidConfig(f"--{option} {arguments[name]}: give one of {', '.join(choices)}.")
 
 
-def _check_split(given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-    if "split" not in given:
+def _check_split(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    if "split" not in arguments:
         if (strategy := split_strategy(environment)) is not None:
             split_from_object(strategy, "CONFIG.split_strategy")
         return
-    if "snapshot" in given:
-        refuse_beside_snapshot("split", str(given["split"]))
-    parse_split(str(given["split"]))
+    if "snapshot" in arguments:
+        refuse_beside_snapshot("split", str(arguments["split"]))
+    parse_split(str(arguments["split"]))
 
 
-def _check_selection(given: Mapping[str, Any], reach: Reach) -> list[str]:
+def _check_selection(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
     """Checks what of the dataset is selected; returns what could not be checked."""
-    if "snapshot" in given:
+    if "snapshot" in arguments:
         for name in ("classes", "where"):
-            refuse_beside_snapshot(name, str(given.get(name, "")))
-    if "where" in given:
-        parse_where(str(given["where"]))
-    classes = str(given.get("classes", ""))
+            refuse_beside_snapshot(name, str(arguments.get(name, "")))
+    if "where" in arguments:
+        parse_where(str(arguments["where"]))
+    classes = str(arguments.get("classes", ""))
     if "://" in classes.partition("{")[0] and not reach.stores:
         return [f"--classes {classes}, which is read by the run."]
     if classes:
@@ -184,12 +184,12 @@ def _check_selection(given: Mapping[str, Any], reach: Reach) -> list[str]:
     return []
 
 
-def _check_format(given: Mapping[str, Any], reach: Reach) -> list[str]:
+def _check_format(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
     """Checks the name of the dataset's format; returns what could not be checked."""
-    name = given.get("dataset_format")
+    name = arguments.get("dataset_format")
     if name is None:
         return []
-    if "snapshot" in given:
+    if "snapshot" in arguments:
         refuse_beside_snapshot("dataset-format", str(name))
     if not reach.images and name not in formats():
         return [f"--dataset-format {name}, which is not installed here."]
@@ -287,32 +287,32 @@ def _check_metric(gate: str | None, config: Resolved, trainer: Trainer, task: st
         )
 
 
-def _check_option_files(given: Mapping[str, Any], reach: Reach) -> list[str]:
+def _check_option_files(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
     notices = []
-    if "checks" in given:
-        if "://" in str(given["checks"]) and not reach.stores:
-            notices.append(f"--checks {given['checks']}, which is read by the run.")
+    if "checks" in arguments:
+        if "://" in str(arguments["checks"]) and not reach.stores:
+            notices.append(f"--checks {arguments['checks']}, which is read by the run.")
         else:
-            resolve_checks(str(given["checks"]))
-    if "retraining" not in given:
+            resolve_checks(str(arguments["checks"]))
+    if "retraining" not in arguments:
         return notices
-    if "://" in str(given["retraining"]) and not reach.stores:
-        return [*notices, f"--retraining {given['retraining']}, which is read by the run."]
-    parse_policy(str(given["retraining"]))
-    if "model_name" not in given:
+    if "://" in str(arguments["retraining"]) and not reach.stores:
+        return [*notices, f"--retraining {arguments['retraining']}, which is read by the run."]
+    parse_policy(str(arguments["retraining"]))
+    if "model_name" not in arguments:
         raise InvalidConfig("--retraining needs --model-name: the champion of that name is what is compared with.")
     return notices
 
 
-def _check_registry(given: Mapping[str, Any], name: str, reach: Reach, environment: Mapping[str, str]) -> list[str]:
+def _check_registry(arguments: Mapping[str, Any], name: str, reach: Reach, environment: Mapping[str, str]) -> list[str]:
     if not reach.stores:
         return [f"the registry, and whether '{name}' is free in it; the run asks it first."]
     registry = Registry(environment, "evaluate")
-    registry.check_workspace(str(given["workspace"]))
-    registry.check_name(name, str(given["model_name"]))
+    registry.check_workspace(str(arguments["workspace"]))
+    registry.check_name(name, str(arguments["model_name"]))
     champion = registry.champion(name)
     if champion is not None:
         # Only a workspace that is gone is refused: what else evaluate can't read is incomparable there.
         with contextlib.suppress(InvalidReceipt, AccessDenied, NotFound):
-            resolve.check_workspace(champion, registry, str(given["workspace"]))
+            resolve.check_workspace(champion, registry, str(arguments["workspace"]))
     return []

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from visionloop.components.snapshot import dataset as one
+from visionloop.components.snapshot import dataset as single
 from visionloop.components.snapshot.kept import Kept, listing_of
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core.canonical import canonical, sha256
@@ -32,7 +32,7 @@ from visionloop.data.formats.written import with_splits
 from visionloop.data.sentences import printable
 
 #: Where a dataset of the DICE format says its split.
-SPLIT_CONFIG = f"{one.METADATA}: split_config"
+SPLIT_CONFIG = f"{single.METADATA}: split_config"
 
 #: Called with a dataset's URI, gives what is called with the number of its objects that are listed so far.
 Listing = Callable[[str], Callable[[int], None]]
@@ -111,11 +111,11 @@ def lying(
         opened = []
         for dataset in datasets:
             prefix = open_prefix(dataset.uri, "dataset")
-            source = stack.enter_context(one.opened(prefix, task, alive, listing(dataset.uri)))
+            source = stack.enter_context(single.opened(prefix, task, alive, listing(dataset.uri)))
             with _about(dataset, datasets):
                 wanted = format_name.get(dataset.name) if isinstance(format_name, Mapping) else format_name
-                name, evidence = one.format_of(source, wanted)
-                metadata = one.read_metadata(prefix) if name == "dice" else {}
+                name, evidence = single.format_of(source, wanted)
+                metadata = single.read_metadata(prefix) if name == "dice" else {}
                 rule = _own_rule(dataset, datasets, metadata) if own_rules else None
                 opened.append(Lying(dataset, source, name, evidence, rule))
         yield opened
@@ -124,7 +124,7 @@ def lying(
 def remember(opened: Sequence[Lying], workspace: Prefix) -> None:
     """Lets what did not change since it was read be taken from the workspace."""
     for entry in opened:
-        entry.kept = one.remember(entry.source, workspace)
+        entry.kept = single.remember(entry.source, workspace)
 
 
 def choose(opened: Sequence[Lying], selection: Selection, rule: Rule | None, origin: str) -> Chosen:
@@ -159,16 +159,16 @@ def read_again(opened: Sequence[Lying], selection: Selection, rule: Rule | None)
 
 
 def declared(
-    opened: Sequence[Lying], read: Annotations, advanced: one.Advanced = lambda done, total, size, whole: None
-) -> one.SourceDataset:
+    opened: Sequence[Lying], read: Annotations, advanced: single.Advanced = lambda done, total, size, whole: None
+) -> single.SourceDataset:
     """The datasets with what their stores declare of each image. Image bytes are read only in folders, which declare no ETag."""
     if not read.parts:
         (entry,) = opened
-        declares = one.declared_of(entry.source, read.images["key"], read.below, advanced)
-        return one.SourceDataset(read, declares, entry.evidence, entry.source.passed_over)
+        declares = single.declared_of(entry.source, read.images["key"], read.below, advanced)
+        return single.SourceDataset(read, declares, entry.evidence, entry.source.passed_over)
     below = {part.name: part.below for part in read.parts}
     sources = {entry.dataset.name: (entry.source, below[entry.dataset.name]) for entry in opened}
-    return one.SourceDataset(read, declared_of(read.images["key"], sources, advanced))
+    return single.SourceDataset(read, declared_of(read.images["key"], sources, advanced))
 
 
 def read_snapshot_again(snapshot: Snapshot, context: Context) -> Annotations:
@@ -199,18 +199,18 @@ def declared_now(snapshot: Snapshot, context: Context) -> pa.Table:
         sources: dict[str, tuple[Source, str]] = {}
         for dataset in snapshot.datasets:
             prefix = open_prefix(dataset.uri, "dataset")
-            source = stack.enter_context(one.opened(prefix, snapshot.task, context.alive, listing(dataset.uri)))
+            source = stack.enter_context(single.opened(prefix, snapshot.task, context.alive, listing(dataset.uri)))
             sources[dataset.name] = source, parts.get(dataset.name, snapshot.annotations.below)
         if not parts:
             ((source, below),) = sources.values()
-            return one.declared_of(source, keys, below, context.fetched)
+            return single.declared_of(source, keys, below, context.fetched)
         return declared_of(keys, sources, context.fetched)
 
 
 def declared_of(
     keys: pa.ChunkedArray,
     sources: Mapping[str, tuple[Source, str]],
-    advanced: one.Advanced = lambda done, total, size, whole: None,
+    advanced: single.Advanced = lambda done, total, size, whole: None,
 ) -> pa.Table:
     """As ``dataset.declared_of``, of images in several datasets.
 
@@ -220,16 +220,16 @@ def declared_of(
         advanced: As there, over all of them; the bytes are not known ahead, and 0.
     """
     owners = np.asarray(datasets_of(keys).to_pylist(), object)
-    tables, rows, done = [one.DECLARED.empty_table()], [np.empty(0, np.int64)], 0
+    tables, rows, done = [single.DECLARED.empty_table()], [np.empty(0, np.int64)], 0
     for name, (source, below) in sources.items():
         own = np.flatnonzero(owners == name)
         stripped = [key.partition("/")[2] for key in keys.take(pa.array(own)).to_pylist()]
         before = done
 
-        def told(number: int, total: int, size: int, whole: int, before: int = before) -> None:
+        def report(number: int, total: int, size: int, whole: int, before: int = before) -> None:
             advanced(before + number, len(keys), 0, 0)
 
-        tables.append(one.declared_of(source, pa.chunked_array([stripped], pa.string()), below, told))
+        tables.append(single.declared_of(source, pa.chunked_array([stripped], pa.string()), below, report))
         rows.append(own)
         done += len(own)
     order = np.argsort(np.concatenate(rows))
@@ -243,12 +243,12 @@ def notices(opened: Sequence[Lying], chosen: Chosen) -> list[str]:
     lines = []
     by_name = counts(chosen)
     for entry in opened:
-        found = by_name[entry.dataset.name]
+        numbers = by_name[entry.dataset.name]
         evidence = f" ({entry.evidence})" if entry.evidence else ""
-        splits = ", ".join(f"{split} {found[split]:,}" for split in SPLITS if found[split]) or "no image"
+        splits = ", ".join(f"{split} {numbers[split]:,}" for split in SPLITS if numbers[split]) or "no image"
         title = formats()[entry.format].title
         lines.append(printable(f"{entry.dataset.name}: {entry.dataset.uri}, read as {title}{evidence}: {splits}."))
-        if passed := one.passed_over_notice(entry.source.passed_over):
+        if passed := single.passed_over_notice(entry.source.passed_over):
             lines.append(f"{entry.dataset.name}: {passed}")
     return [*lines, *chosen.read.notices, *chosen.assignment.notices, *chosen.notices]
 
@@ -315,9 +315,11 @@ def _assigned(read: Annotations, rule: Rule | None, origin: str, owned: Mapping[
         images = read.images.take(pa.array(rows)).combine_chunks()
         inside = set(images["file_name"].to_pylist())
         own = replace(read, file=part.file, images=images, shared=tuple(name for name in read.shared if name in inside))
-        given = assign(own, owned[part.name], f"{part.name}/{SPLIT_CONFIG}", [hashed[row] for row in rows.tolist()])
-        decided |= given.splits
-        notices += given.notices
+        assignment = assign(
+            own, owned[part.name], f"{part.name}/{SPLIT_CONFIG}", [hashed[row] for row in rows.tolist()]
+        )
+        decided |= assignment.splits
+        notices += assignment.notices
     if decided:
         shared = tuple(name for name in read.shared if name not in decided)
         read = replace(with_splits(read, decided), shared=shared)

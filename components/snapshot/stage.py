@@ -291,11 +291,11 @@ def _preflight(context: Context, arguments: Arguments) -> list[str]:
     # It imports what checks settings, gate and registry, which a stage by itself need not.
     from visionloop.components.snapshot.preflight import FIRST_POD, preflight
 
-    given: dict[str, Any] = {"workspace": context.workspace.uri}
-    given |= {entry.name: getattr(arguments, entry.name) for entry in fields(arguments) if entry.name != "settings"}
+    values: dict[str, Any] = {"workspace": context.workspace.uri}
+    values |= {entry.name: getattr(arguments, entry.name) for entry in fields(arguments) if entry.name != "settings"}
     if arguments.snapshot:
-        given["dataset"] = None
-    return preflight(given, merge_settings((), arguments.settings), FIRST_POD, os.environ)
+        values["dataset"] = None
+    return preflight(values, merge_settings((), arguments.settings), FIRST_POD, os.environ)
 
 
 def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: Annotations) -> Decision:

@@ -52,13 +52,13 @@ def uris_of(workspace: Prefix, wanted: str) -> list[str]:
     An index may name receipts that are gone: a deletion that was cut off leaves them in it.
     """
     ours = f"{workspace.uri}/"
-    there = [
+    existing = [
         uri
         for uri in indexed(workspace, wanted)
         if not uri.startswith(ours) or workspace.exists(uri.removeprefix(ours))
     ]
     # The receipts decide: an index that lost one only costs a look at all of them.
-    return there or [result.uri for result in every(workspace) if result.receipt.scalars.get(ID) == wanted]
+    return existing or [result.uri for result in every(workspace) if result.receipt.scalars.get(ID) == wanted]
 
 
 def indexed(workspace: Prefix, wanted: str) -> list[str]:
@@ -68,9 +68,9 @@ def indexed(workspace: Prefix, wanted: str) -> list[str]:
 
 def unknown(workspace: Prefix, wanted: str) -> InvalidConfig:
     """The error for an id that the workspace does not hold."""
-    known = sorted({str(result.receipt.scalars.get(ID)) for result in every(workspace)})
-    names = f"it has {', '.join(known[:NAMED])}" if known else "it has none"
-    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
+    ids = sorted({str(result.receipt.scalars.get(ID)) for result in every(workspace)})
+    names = f"it has {', '.join(ids[:NAMED])}" if ids else "it has none"
+    more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
     return InvalidConfig(f"{workspace.uri} holds no snapshot {wanted!r}; {names}{more}.")
 
 

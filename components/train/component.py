@@ -43,6 +43,6 @@ def train(
     """
     from visionloop.components.kubeflow import run_stage
 
-    given = {"converted": converted, "snapshot": snapshot, "settings": settings, "model_name": model_name}
-    given |= {"run_name": run_name, "description": description}
-    return run_stage("train", workspace, run, trace_id, given, (trained_model, training_metrics))
+    arguments = {"converted": converted, "snapshot": snapshot, "settings": settings, "model_name": model_name}
+    arguments |= {"run_name": run_name, "description": description}
+    return run_stage("train", workspace, run, trace_id, arguments, (trained_model, training_metrics))

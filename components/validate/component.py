@@ -45,8 +45,8 @@ def validate(
     """
     from visionloop.components.kubeflow import run_stage
 
-    given = {"snapshot": snapshot, "mode": mode, "on_error": on_error, "checks": checks, "settings": settings}
-    given |= {"shards": shards, "shard": shard}
+    arguments = {"snapshot": snapshot, "mode": mode, "on_error": on_error, "checks": checks, "settings": settings}
+    arguments |= {"shards": shards, "shard": shard}
     returns = ("errors", "quarantined")
-    receipt, errors, quarantined = run_stage("validate", workspace, run, trace_id, given, (report,), returns)
+    receipt, errors, quarantined = run_stage("validate", workspace, run, trace_id, arguments, (report,), returns)
     return receipt, errors or 0, quarantined or 0

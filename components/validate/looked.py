@@ -171,10 +171,10 @@ def _stated(table: pa.Table) -> Headers:
 def _encode(read: Annotations, looked: Looked) -> bytes:
     """A shard's output: equal content gives equal bytes."""
     names = read.images["file_name"].to_pylist()
-    told: dict[str | None, list[tuple[object, ...]]] = {}
+    by_image: dict[str | None, list[tuple[object, ...]]] = {}
     for finding in looked.findings:
-        told.setdefault(finding.file_name, []).append(astuple(finding))
-    findings = [msgspec.json.encode(told[name]).decode() if name in told else None for name in names]
+        by_image.setdefault(finding.file_name, []).append(astuple(finding))
+    findings = [msgspec.json.encode(by_image[name]).decode() if name in by_image else None for name in names]
     columns: dict[str, pa.Array] = {
         "file_name": pa.array(names, pa.string()),
         "reasons": pa.ListArray.from_arrays(
@@ -214,8 +214,8 @@ def _rows_of(table: pa.Table, manifest: pa.Table, result: Result) -> Whole:
 
 def _findings(column: pa.ChunkedArray, rows: Whole) -> Iterator[tuple[int, list[Finding]]]:
     for position in np.flatnonzero(np.asarray(pc.is_valid(column))).tolist():
-        told = msgspec.json.decode(column[position].as_py(), type=list[tuple[str, str, str | None, str, str]])
-        yield int(rows[position]), [Finding(*values) for values in told]  # type: ignore[arg-type]
+        encoded = msgspec.json.decode(column[position].as_py(), type=list[tuple[str, str, str | None, str, str]])
+        yield int(rows[position]), [Finding(*values) for values in encoded]  # type: ignore[arg-type]
 
 
 def _put(pictures: quality.Pictures, table: pa.Table, rows: Whole) -> None:

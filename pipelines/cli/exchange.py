@@ -98,8 +98,8 @@ def frozen(snapshot: Snapshot) -> Annotations:
     names, splits, also = (snapshot.table[name].to_pylist() for name in ("file_name", "split", "also"))
     # What val and test share is of val, whichever of the two it was taken from.
     both = {name for name, other in zip(names, also, strict=True) if other is not None}
-    given = {name: "val" if name in both else split for name, split in zip(names, splits, strict=True)}
-    return replace(with_splits(snapshot.annotations, given), shared=tuple(name for name in names if name in both))
+    split_of = {name: "val" if name in both else split for name, split in zip(names, splits, strict=True)}
+    return replace(with_splits(snapshot.annotations, split_of), shared=tuple(name for name in names if name in both))
 
 
 def written(

@@ -120,11 +120,11 @@ def main() -> None:
     except BaseException as error:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
-        known = of_this_machine(_command_of(arguments), error)
-        if known is not None:
+        explained = of_this_machine(_command_of(arguments), error)
+        if explained is not None:
             sys.stdout.flush()
-            print(known.sentence, file=sys.stderr, flush=True)  # noqa: T201
-            sys.exit(known.exit_code)
+            print(explained.sentence, file=sys.stderr, flush=True)  # noqa: T201
+            sys.exit(explained.exit_code)
         # Whatever is left is a defect, with its traceback and its own exit code.
         _defect(error)
 

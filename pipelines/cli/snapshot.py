@@ -62,8 +62,8 @@ def show_(snapshot: Id, workspace: Workspace, output: Output = None) -> None:
 
     with workspace_store(workspace):
         results = open_workspace(workspace)
-        found = details(results, snapshot_of(results, snapshot))
-    show(found, _lines(found), output)
+        content = details(results, snapshot_of(results, snapshot))
+    show(content, _lines(content), output)
 
 
 @application.command("diff")
@@ -90,17 +90,17 @@ def diff(
     with workspace_store(workspace):
         results = open_workspace(workspace)
         old, new = snapshot_of(results, before), snapshot_of(results, after)
-        found = difference.difference(old, new, Uses(results))
+        comparison = difference.difference(old, new, Uses(results))
         if page is not None:
             from visionloop.pipelines.snapshots.page import render
 
             with dataset_store(*(dataset.uri for dataset in (*old.datasets, *new.datasets))):
-                _write(page, render(old, new, found, results.uri))
+                _write(page, render(old, new, comparison, results.uri))
     written = {"page": str(page.absolute())} if page is not None else {}
     if wants_json(output):
-        print_json(difference.as_json(old, new, found) | written)
+        print_json(difference.as_json(old, new, comparison) | written)
         return
-    show(None, difference.lines(old, new, found), "text")
+    show(None, difference.lines(old, new, comparison), "text")
     if page is not None:
         say(Text("Page     ") + link(str(page)))
 
@@ -121,18 +121,18 @@ def delete(
 
     with workspace_store(workspace):
         results = open_workspace(workspace)
-        found = removal.planned(results, snapshot)
+        plan = removal.planned(results, snapshot)
         with services_for({"workspace": workspace}) if results.children("register")[0] else nullcontext():
-            removal.check_unused(results, found)
+            removal.check_unused(results, plan)
         if not dry_run:
-            removal.remove(results, found)
+            removal.remove(results, plan)
     result = {
-        "snapshot": found.id,
+        "snapshot": plan.id,
         "removed": not dry_run,
-        "objects": found.count,
-        "bytes": found.size,
-        "runs": found.runs,
-        "results": dict(found.results),
+        "objects": plan.count,
+        "bytes": plan.size,
+        "runs": plan.runs,
+        "results": dict(plan.results),
     }
     show(result, _removed(result), output)
 
@@ -195,28 +195,28 @@ def _table(entries: Sequence[Entry]) -> list[str]:
     return aligned(heading, rows) if rows else ["No snapshot."]
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(content: dict[str, Any]) -> Iterator[str]:
     """What a person reads of one snapshot."""
-    yield f"Snapshot  {found['id']}, taken {found['time']}"
-    for dataset in found["datasets"]:
+    yield f"Snapshot  {content['id']}, taken {content['time']}"
+    for dataset in content["datasets"]:
         yield f"Dataset   {dataset_sentence(dataset)}"
-    for uri in ([] if found["datasets"] else [found["dataset"]]) + found["other_datasets"]:
+    for uri in ([] if content["datasets"] else [content["dataset"]]) + content["other_datasets"]:
         yield f"Dataset   {uri}"
-    yield f"Format    {found['format'] or 'not readable'}"
-    yield f"Task      {found['task']}"
-    yield f"Images    {found['images']:,} ({', '.join(f'{name} {count:,}' for name, count in found['splits'].items())})"
-    for name, value in found["options"].items():
+    yield f"Format    {content['format'] or 'not readable'}"
+    yield f"Task      {content['task']}"
+    yield f"Images    {content['images']:,} ({', '.join(f'{name} {count:,}' for name, count in content['splits'].items())})"
+    for name, value in content["options"].items():
         yield f"Option    {name} = {value if isinstance(value, str) else json_line(value)}"
-    yield f"Bytes     {found['image_bytes']:,}"
-    if found["missing_images"]:
-        yield f"Missing   {found['missing_images']:,} images were not there"
-    yield f"Objects   {found['objects'] or 0:,}"
-    yield f"Classes   {len(found['classes']):,}"
-    for entry in found["classes"]:
+    yield f"Bytes     {content['image_bytes']:,}"
+    if content["missing_images"]:
+        yield f"Missing   {content['missing_images']:,} images were not there"
+    yield f"Objects   {content['objects'] or 0:,}"
+    yield f"Classes   {len(content['classes']):,}"
+    for entry in content["classes"]:
         yield f"          {entry['id']:>3}  {entry['name']}  {entry['objects']:,}"
-    yield f"Runs      {_some(found['runs']) or 'none'}"
-    yield f"Versions  {_some(found['versions'], len(found['versions'])) or 'none'}"
-    made = ", ".join(f"{stage} {count:,}" for stage, count in found["results"].items())
+    yield f"Runs      {_some(content['runs']) or 'none'}"
+    yield f"Versions  {_some(content['versions'], len(content['versions'])) or 'none'}"
+    made = ", ".join(f"{stage} {count:,}" for stage, count in content["results"].items())
     yield f"Results   {made or 'none'}"
 
 

@@ -115,8 +115,8 @@ def _read(workspace: Prefix, record: RunRecord, stage: str) -> StageRecord:
 
 def _of_shards(record: RunRecord, stage: str, parts: Sequence[StageState], total: int) -> StageRecord:
     """The record of a stage whose shards are at work; the failure that came first is the stage's."""
-    found = (record.failure(stage, part.shard) for part in parts if part.state == "failed")
-    failures = sorted((failure for failure in found if failure), key=lambda failure: failure.written_at)
+    records = (record.failure(stage, part.shard) for part in parts if part.state == "failed")
+    failures = sorted((failure for failure in records if failure), key=lambda failure: failure.written_at)
     state = StageState(stage=stage, state="running", attempt=failures[0].attempt if failures else 1)
     done = sum(part.state == "succeeded" for part in parts)
     return StageRecord(state, failure=failures[0] if failures else None, shards=(done, total))

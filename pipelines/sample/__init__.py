@@ -141,8 +141,8 @@ def _geometry(digit: Digit, task: str, width: int, height: int) -> dict[str, Any
         "iscrowd": 0,
     }
     if task == "segmentation":
-        found = outlines(compressed(digit.mask, digit.left, digit.top, height, width), height, width)
-        return {**box, "area": float(digit.mask.sum()), "segmentation": [list(map(float, p)) for p in found.polygons]}
+        outline = outlines(compressed(digit.mask, digit.left, digit.top, height, width), height, width)
+        return {**box, "area": float(digit.mask.sum()), "segmentation": [list(map(float, p)) for p in outline.polygons]}
     if task == "pose":
         return {**box, "keypoints": [value for x, y in digit.extremes() for value in (x, y, 2)]}
     return box

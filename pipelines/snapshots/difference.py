@@ -41,32 +41,36 @@ def difference(before: Snapshot, after: Snapshot, uses: Uses | None = None) -> C
         after: The later one.
         uses: What was made from the snapshots of their workspace: a validation that has read the pixels knows how bright they are.
     """
-    found = compare(_side(before, uses), _side(after, uses))
-    alike = not len(found.changed["split"])
+    comparison = compare(_side(before, uses), _side(after, uses))
+    alike = not len(comparison.changed["split"])
     if alike and before.identity.split.get("rule") != after.identity.split.get("rule"):
-        found = replace(found, notices=[*found.notices, "The splits have other rules and give each image the same."])
+        comparison = replace(
+            comparison, notices=[*comparison.notices, "The splits have other rules and give each image the same."]
+        )
     if before.identity.repeats != after.identity.repeats:
-        found = replace(found, notices=[*found.notices, "The weights of the datasets repeat other images of train."])
-    return found
+        comparison = replace(
+            comparison, notices=[*comparison.notices, "The weights of the datasets repeat other images of train."]
+        )
+    return comparison
 
 
-def not_measured(found: Comparison) -> dict[str, str]:
+def not_measured(comparison: Comparison) -> dict[str, str]:
     """What drift is not measured of, and why."""
-    return {} if any(entry.measure == BRIGHTNESS for entry in found.drift) else {BRIGHTNESS: UNSEEN}
+    return {} if any(entry.measure == BRIGHTNESS for entry in comparison.drift) else {BRIGHTNESS: UNSEEN}
 
 
-def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, Any]:
+def as_json(before: Snapshot, after: Snapshot, comparison: Comparison) -> dict[str, Any]:
     """What the command prints where stdout is not a terminal: every name, every class."""
-    kinds = {"added": found.added, "removed": found.removed, **found.changed}
+    kinds = {"added": comparison.added, "removed": comparison.removed, **comparison.changed}
     return {
-        "before": _described(before, found.before),
-        "after": _described(after, found.after),
-        "differs": found.differs,
+        "before": _described(before, comparison.before),
+        "after": _described(after, comparison.after),
+        "differs": comparison.differs,
         "images": {kind: {"count": len(names), "file_names": names.to_pylist()} for kind, names in kinds.items()},
-        "moves": [{"before": old, "after": new, "images": count} for (old, new), count in found.moves.items()],
+        "moves": [{"before": old, "after": new, "images": count} for (old, new), count in comparison.moves.items()],
         "classes": [
             {"name": entry.name, "was": entry.was, "change": entry.change, "before": entry.before, "after": entry.after}
-            for entry in found.classes
+            for entry in comparison.classes
         ],
         "drift": [
             {
@@ -79,38 +83,38 @@ def as_json(before: Snapshot, after: Snapshot, found: Comparison) -> dict[str, A
                 "after": entry.after,
                 "sentence": entry.sentence,
             }
-            for entry in found.drift
+            for entry in comparison.drift
         ],
-        "not_measured": not_measured(found),
-        "notices": list(found.notices),
+        "not_measured": not_measured(comparison),
+        "notices": list(comparison.notices),
     }
 
 
-def lines(before: Snapshot, after: Snapshot, found: Comparison) -> Iterator[str]:
+def lines(before: Snapshot, after: Snapshot, comparison: Comparison) -> Iterator[str]:
     """What a person reads."""
-    for label, snapshot, total in (("Before", before, found.before), ("After", after, found.after)):
+    for label, snapshot, total in (("Before", before, comparison.before), ("After", after, comparison.after)):
         splits = ", ".join(f"{split} {count:,}" for split, count in total.splits.items())
         yield f"{label:<8} {snapshot.id}: {total.images:,} images ({splits}), {total.objects:,} objects, {snapshot.dataset}"
-    if not found.differs:
+    if not comparison.differs:
         yield "Nothing  differs in images and classes."
-    for names, what in ((found.added, "added"), (found.removed, "removed")):
+    for names, what in ((comparison.added, "added"), (comparison.removed, "removed")):
         if len(names):
             yield f"Images   {len(names):,} {what}: {some(names)}"
     for kind in KINDS:
-        if names := found.changed[kind]:
+        if names := comparison.changed[kind]:
             yield f"Images   {len(names):,} with {TITLES[kind]}: {some(names)}"
-    for (old, new), count in found.moves.items():
+    for (old, new), count in comparison.moves.items():
         yield f"Split    {count:,} from {old} to {new}"
-    changed = [entry for entry in found.classes if entry.change or entry.before != entry.after]
+    changed = [entry for entry in comparison.classes if entry.change or entry.before != entry.after]
     for entry in changed[:CLASSES]:
         yield f"Class    {class_sentence(entry)}"
     if len(changed) > CLASSES:
         yield f"         {len(changed) - CLASSES:,} more classes: --output json has them all"
-    for measure in found.drift:
+    for measure in comparison.drift:
         yield f"Drift    {'yes' if measure.drifted else 'no '}  {measure.sentence}"
-    for name, reason in not_measured(found).items():
+    for name, reason in not_measured(comparison).items():
         yield f"Drift    -    {name} is not measured: {reason}"
-    for text in found.notices:
+    for text in comparison.notices:
         yield f"Notice   {text}"
 
 

@@ -156,5 +156,5 @@ def details(results: Prefix, snapshot: Snapshot) -> dict[str, Any]:
         "missing_images": snapshot.table["etag"].null_count,
         "image_bytes": int(column(snapshot.table, "size").sum()),
         "receipts": [result.uri for result in own],
-        "results": {stage: len(found) for stage, found in made.items()},
+        "results": {stage: len(receipts) for stage, receipts in made.items()},
     }

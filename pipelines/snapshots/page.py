@@ -47,30 +47,30 @@ class Section:
         return self.count - len(self.examples)
 
 
-def render(before: Snapshot, after: Snapshot, found: Comparison, workspace: str) -> bytes:
+def render(before: Snapshot, after: Snapshot, comparison: Comparison, workspace: str) -> bytes:
     """The page's HTML. Pictures are read from the datasets where they still lie as they were frozen.
 
     Args:
         before: The earlier snapshot.
         after: The later one.
-        found: How they differ.
+        comparison: How they differ.
         workspace: The workspace's URI.
     """
     album = drawing.Album()
-    gallery = _Gallery(before, after, found, album)
+    gallery = _Gallery(before, after, comparison, album)
     sections = list(gallery.sections())
-    total = len(found.added) + len(found.removed) + _changed(found)
-    drifted = [measure for measure in found.drift if measure.drifted]
+    total = len(comparison.added) + len(comparison.removed) + _changed(comparison)
+    drifted = [measure for measure in comparison.drift if measure.drifted]
     headline = (
         f"{total:,} image{'' if total == 1 else 's'} differ{'s' if total == 1 else ''}" if total else "No image differs"
     )
     if drifted:
         headline += f", and {' and '.join(measure.measure for measure in drifted)} drifted"
-    rows = sorted(found.classes, key=_class_order)
+    rows = sorted(comparison.classes, key=_class_order)
     values: dict[str, Any] = {
         "title": f"{headline}: {before.id} and {after.id}",
         "headline": headline,
-        "tone": "warn" if drifted else "" if found.differs else "good",
+        "tone": "warn" if drifted else "" if comparison.differs else "good",
         "facts": {
             "Before": before.id,
             "After": after.id,
@@ -79,9 +79,9 @@ def render(before: Snapshot, after: Snapshot, found: Comparison, workspace: str)
             **_datasets(before.dataset, after.dataset),
             "Workspace": workspace,
         },
-        "found": found,
+        "comparison": comparison,
         "titles": TITLES,
-        "not_measured": not_measured(found),
+        "not_measured": not_measured(comparison),
         "kinds": KINDS,
         "sections": sections,
         "classes": [_class_row(entry, rows) for entry in rows[:CLASSES]],
@@ -97,9 +97,9 @@ def _datasets(before: str, after: str) -> dict[str, str]:
     return {"Dataset": after} if before == after else {"Dataset before": before, "Dataset after": after}
 
 
-def _changed(found: Comparison) -> int:
+def _changed(comparison: Comparison) -> int:
     """How many of the images that both have changed in any way."""
-    arrays = [found.changed[kind] for kind in KINDS]
+    arrays = [comparison.changed[kind] for kind in KINDS]
     return len(pc.unique(pa.concat_arrays(arrays)))
 
 
@@ -123,11 +123,15 @@ def _class_row(entry: ClassChange, rows: Sequence[ClassChange]) -> dict[str, Any
 class _Gallery:
     """Draws examples of each kind. A dataset that can't be read at all is told once, and asked no more."""
 
-    def __init__(self, before: Snapshot, after: Snapshot, found: Comparison, album: drawing.Album) -> None:
-        self._found, self._album = found, album
+    def __init__(self, before: Snapshot, after: Snapshot, comparison: Comparison, album: drawing.Album) -> None:
+        self._comparison, self._album = comparison, album
         self._sides = [_Shown(snapshot) for snapshot in (before, after)]
-        self._renamed = {entry.was: entry.name for entry in found.classes if entry.was is not None}
-        kinds = {"added": found.added, "removed": found.removed, **{kind: found.changed[kind] for kind in KINDS}}
+        self._renamed = {entry.was: entry.name for entry in comparison.classes if entry.was is not None}
+        kinds = {
+            "added": comparison.added,
+            "removed": comparison.removed,
+            **{kind: comparison.changed[kind] for kind in KINDS},
+        }
         self._chosen = {kind: _spread(names) for kind, names in kinds.items()}
         before_wanted = {name for kind, names in self._chosen.items() if kind != "added" for name in names}
         after_wanted = {name for kind, names in self._chosen.items() if kind != "removed" for name in names}
@@ -141,15 +145,15 @@ class _Gallery:
 
     def sections(self) -> Iterator[Section]:
         """The kinds that have any image, what people look at first."""
-        found = self._found
+        comparison = self._comparison
         for kind in KINDS:
-            if (names := found.changed[kind]) and kind in _TWICE:
+            if (names := comparison.changed[kind]) and kind in _TWICE:
                 examples = [self._pair(name, labels=kind == "labels") for name in self._chosen[kind]]
                 yield Section(f"Images with {TITLES[kind]}", len(names), examples)
-        for kind, names, side in (("added", found.added, 1), ("removed", found.removed, 0)):
+        for kind, names, side in (("added", comparison.added, 1), ("removed", comparison.removed, 0)):
             if len(names):
                 yield Section(f"Images {kind}", len(names), [[self._single(name, side)] for name in self._chosen[kind]])
-        if names := found.changed["split"]:
+        if names := comparison.changed["split"]:
             yield Section(
                 f"Images with {TITLES['split']}", len(names), [[self._moved(name)] for name in self._chosen["split"]]
             )

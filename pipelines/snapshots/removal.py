@@ -52,12 +52,12 @@ class Removal:
     @property
     def count(self) -> int:
         """The number of objects that go."""
-        return sum(len(found) for found in self.objects.values())
+        return sum(len(infos) for infos in self.objects.values())
 
     @property
     def size(self) -> int:
         """Their size in bytes."""
-        return sum(info.size for found in self.objects.values() for info in found)
+        return sum(info.size for infos in self.objects.values() for info in infos)
 
 
 def planned(results: Prefix, wanted: str) -> Removal:
@@ -83,7 +83,7 @@ def planned(results: Prefix, wanted: str) -> Removal:
         keys,
         own[0].receipt.digest if own else None,
         objects,
-        {stage: len(found) for stage, found in made.items()},
+        {stage: len(receipts) for stage, receipts in made.items()},
         uses.runs(keys),
     )
 

@@ -44,17 +44,17 @@ class Uses:
         """The results of each later stage whose snapshot has a result digest, with register's; stages without any are left out."""
         made = {stage: [result for result in self._of(stage) if _snapshot_of(result) == digest] for stage in STAGES}
         made["register"] = [result for result, evaluated in self._registered if _snapshot_of(evaluated) == digest]
-        return {stage: found for stage, found in made.items() if found}
+        return {stage: results for stage, results in made.items() if results}
 
     def versions(self, digest: str) -> list[RegisteredAs]:
         """The versions that were registered from it, by name and number."""
-        found = {
+        registered = {
             RegisteredAs(str(scalars["model_name"]), int(scalars["version"]), result.receipt.key)
             for result, evaluated in self._registered
             if _snapshot_of(evaluated) == digest and (scalars := result.receipt.scalars).get("version") is not None
         }
         # A version that was registered again, after its receipt did not count any more, has two.
-        named = {(version.name, version.number): version for version in found}
+        named = {(version.name, version.number): version for version in registered}
         return [named[label] for label in sorted(named)]
 
     @cached_property

@@ -45,10 +45,10 @@ def find(group: str, name: str, kind: str) -> Any:
     installed = names(group)
     if name not in installed:
         raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed[:MOST_NAMES])}.")
-    found, problem = _tried(group, name, kind)
+    target, problem = _tried(group, name, kind)
     if problem:
         raise InvalidConfig(problem)
-    return found
+    return target
 
 
 def loaded(group: str, kind: str) -> dict[str, Any]:

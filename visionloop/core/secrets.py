@@ -112,7 +112,7 @@ def redact_urls(text: str) -> str:
     """The text without user, password, PIN and signing parameters in its URLs; all else is left as it is."""
     if ":" not in text:
         return text
-    return _URL.sub(lambda found: _PARAMETER.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", found[0])), text)
+    return _URL.sub(lambda match: _PARAMETER.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", match[0])), text)
 
 
 def redact_fields(value: Any) -> Any:
@@ -128,8 +128,8 @@ def redact_fields(value: Any) -> Any:
 
 def _passwords(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The passwords in the addresses that variables hold, such as a tracking URI's or a proxy's."""
-    found = (re.search(r"://[^\s/?#:]*:([^\s/?#]+)@", value) for value in environment.values() if "@" in value)
-    return tuple(sorted({unquote(match[1]) for match in found if match}))
+    matches = (re.search(r"://[^\s/?#:]*:([^\s/?#]+)@", value) for value in environment.values() if "@" in value)
+    return tuple(sorted({unquote(match[1]) for match in matches if match}))
 
 
 @functools.lru_cache(maxsize=64)

@@ -152,13 +152,13 @@ def standing(stage: Sharded, workspace: Prefix, whole: Resolution, count: int) -
         whole: The resolution of the whole.
         count: The number of shards.
     """
-    found: dict[str, Result | None] = {}
+    existing: dict[str, Result | None] = {}
     for text in listed(count):
         parameters = {**_values(stage.of_shard(whole)), PARAMETER: text}
         key = stage_key(stage.name, stage.logic_version, _digests(whole), parameters)
         result = receipts.look(workspace, stage.name, key)
-        found[text] = result if result is not None and result.intact() else None
-    return found
+        existing[text] = result if result is not None and result.intact() else None
+    return existing
 
 
 def results(stage: Sharded, context: Context, whole: Resolution, count: int) -> list[Result] | None:
@@ -174,13 +174,13 @@ def results(stage: Sharded, context: Context, whole: Resolution, count: int) -> 
     """
     if not count or context.force:
         return None
-    found = standing(stage, context.workspace, whole, count)
-    missing = [text for text, result in found.items() if result is None]
+    existing = standing(stage, context.workspace, whole, count)
+    missing = [text for text, result in existing.items() if result is None]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         notice(f"{stage.name}: of its shards {missing[0]}{more} is not there; all images are worked on here.")
         return None
-    return [result for result in found.values() if result is not None]
+    return [result for result in existing.values() if result is not None]
 
 
 def _digests(resolution: Resolution) -> dict[str, str]:

@@ -17,12 +17,12 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 def visible(text: str) -> str:
     r"""The text with each such character as an escape (``\x1b``, ``\u202e``); line ends and tabs stay."""
-    return _ACTING.sub(lambda found: _escape(found[0]), text)
+    return _ACTING.sub(lambda match: _escape(match[0]), text)
 
 
 def visible_json(text: str) -> str:
     r"""JSON that means the same, with each such character inside its texts as ``\uXXXX``."""
-    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def json_line(value: Any) -> str:

@@ -350,8 +350,8 @@ class ImageCache:
         """
         new = {path: row.room for row in rows if not os.path.exists(path := self._text_of(row))}
         needed = sum(new.values())
-        there = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
-        disk = shutil.disk_usage(there)
+        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        disk = shutil.disk_usage(existing)
         fetched = f"{len(new):,} images with {needed / 1e6:,.1f} MB are to be fetched"
         if needed > disk.total:
             raise InvalidConfig(

@@ -23,15 +23,15 @@ def trainers() -> dict[str, Trainer]:
 
     Of other distributions those are left out, and told, that can't be loaded or lack what is read of every trainer.
     """
-    found: dict[str, Trainer] = {}
+    usable: dict[str, Trainer] = {}
     for name, loaded in catalog.loaded(TRAINERS, "trainer").items():
         if lacking := [attribute for attribute in READ_OF_ALL if not hasattr(loaded, attribute)]:
             catalog.pass_over(
                 "trainer", name, f"it has no {', '.join(lacking)}; visionloop trainer check {name} says what it needs."
             )
         else:
-            found[name] = loaded
-    return found
+            usable[name] = loaded
+    return usable
 
 
 def trainer(name: str) -> Trainer:
@@ -101,8 +101,8 @@ def check_installed(trainer: Trainer) -> None:
 def install_command(trainer: Trainer) -> str:
     """The command that installs what a trainer needs."""
     brought = catalog.distribution(TRAINERS, trainer.name)
-    known = getattr(trainer, "distribution", None) or (brought.name if brought else trainer.name)
-    needed = missing(trainer) or known
+    library = getattr(trainer, "distribution", None) or (brought.name if brought else trainer.name)
+    needed = missing(trainer) or library
     return packages.install_command(needed, extra=trainer.name)
 
 

@@ -29,12 +29,12 @@ def device_count(device: object) -> int:
     return len([word for word in device_name(device).split(",") if word]) or 1
 
 
-def check_devices(device: object, given: str = "device") -> None:
+def check_devices(device: object, setting: str = "device") -> None:
     """Refuses several devices that are not GPUs by their numbers, each once.
 
     Args:
         device: The setting.
-        given: The setting and where it came from, in words.
+        setting: The setting and where it came from, in words.
 
     Raises:
         InvalidConfig: If they are not.
@@ -44,10 +44,10 @@ def check_devices(device: object, given: str = "device") -> None:
         return
     if not all(word.isascii() and word.isdecimal() for word in words):
         raise InvalidConfig(
-            f"{given} is {device}, but several devices are GPUs by their numbers: give numbers such as 0,1, or one device."
+            f"{setting} is {device}, but several devices are GPUs by their numbers: give numbers such as 0,1, or one device."
         )
     if len({int(word) for word in words}) < len(words):
-        raise InvalidConfig(f"{given} is {device}, which names a GPU twice: give each GPU once.")
+        raise InvalidConfig(f"{setting} is {device}, which names a GPU twice: give each GPU once.")
 
 
 def first_device(device: object) -> str | None:
@@ -57,11 +57,11 @@ def first_device(device: object) -> str | None:
 
 def idle_gpus(device: object, environment: Mapping[str, str]) -> str | None:
     """The sentence about GPUs that this pod was given and a training does not use; None where there are none."""
-    given, used = _pod_gpus(environment) or 0, device_count(device)
-    if device_name(device) == CPU or given <= used:
+    gpus, used = _pod_gpus(environment) or 0, device_count(device)
+    if device_name(device) == CPU or gpus <= used:
         return None
-    every = ",".join(map(str, range(given)))
-    return f"this pod was given {_count(given)}, and the training computes on {_count(used)}: give device={every} to use all of them."
+    every = ",".join(map(str, range(gpus)))
+    return f"this pod was given {_count(gpus)}, and the training computes on {_count(used)}: give device={every} to use all of them."
 
 
 def peak_gpu_bytes() -> int | None:
@@ -102,20 +102,20 @@ def choose_device(
         InvalidConfig: If a device is named that this process was not given, or that is not there.
     """
     check_devices(device)
-    name, given = device_name(device), _pod_gpus(environment)
+    name, pod_gpus = device_name(device), _pod_gpus(environment)
     if name == CPU:
         return Device(CPU, "the CPU, as device says")
     words = [word for word in name.split(",") if word]
     numbers = [int(word) for word in words if word.isdecimal()]
     unusable = [int(word) >= len(gpus) if word.isdecimal() else word not in others for word in words]
-    if given is not None and any(not word.isdecimal() or int(word) >= given for word in words):
+    if pod_gpus is not None and any(not word.isdecimal() or int(word) >= pod_gpus for word in words):
         raise InvalidConfig(
-            f"device is {device}, but this pod was given {_count(given)}: raise the run's gpus, or leave device out."
+            f"device is {device}, but this pod was given {_count(pod_gpus)}: raise the run's gpus, or leave device out."
         )
-    if given and (any(unusable) or not gpus):
+    if pod_gpus and (any(unusable) or not gpus):
         because = f" ({reason})" if reason else ""
         raise SickMachine(
-            f"This pod was given {_count(given)}, and {_count(len(gpus))} can be used{because}: look at the node's GPU and driver."
+            f"This pod was given {_count(pod_gpus)}, and {_count(len(gpus))} can be used{because}: look at the node's GPU and driver."
         )
     if any(unusable):
         raise InvalidConfig(

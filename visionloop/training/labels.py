@@ -76,7 +76,7 @@ def read(folder: Path, split: str, files: Sequence[str], task: str, keypoints: i
     names = [f"{file[start:].rpartition('.')[0]}.txt" for file in files]
     if not view.has_labels(folder):
         return _read_files(folder / "labels", names, task, keypoints)
-    found: dict[str, Labels] = {}
+    labels: dict[str, Labels] = {}
     texts = view.read_labels(folder, split)
     with uncollected():
         while batch := dict(itertools.islice(texts, _AT_ONCE)):
@@ -84,9 +84,9 @@ def read(folder: Path, split: str, files: Sequence[str], task: str, keypoints: i
                 parsed = _parse_all([*batch.values()], task, keypoints)
             except ValueError:
                 parsed = [_parse_archived(name, text, task, keypoints) for name, text in batch.items()]
-            found |= zip(batch, parsed, strict=True)
+            labels |= zip(batch, parsed, strict=True)
     try:
-        return [found.pop(f"labels/{name}") for name in names]
+        return [labels.pop(f"labels/{name}") for name in names]
     except KeyError as error:
         inner = str(error.args[0]).removeprefix("labels/")
         raise InvalidReceipt(f"{view.LABELS}: {inner} has no label; run again with --force convert.") from None
@@ -94,15 +94,15 @@ def read(folder: Path, split: str, files: Sequence[str], task: str, keypoints: i
 
 def _read_files(folder: Path, names: Sequence[str], task: str, keypoints: int) -> list[Labels]:
     """The labels of a folder that a person made: an image without a file has no object."""
-    found = []
+    labels = []
     for name in names:
         try:
-            found.append(parse((folder / name).read_bytes(), task, keypoints))
+            labels.append(parse((folder / name).read_bytes(), task, keypoints))
         except FileNotFoundError:
-            found.append(parse(b"", task, keypoints))
+            labels.append(parse(b"", task, keypoints))
         except ValueError as error:
             raise InvalidDataset(f"labels/{name}: {error}; correct it, or remove it.") from error
-    return found
+    return labels
 
 
 def _parse_archived(name: str, text: bytes, task: str, keypoints: int) -> Labels:

@@ -11,22 +11,22 @@ from visionloop.data.sentences import printable
 NAMED = 5
 
 
-def tell(given: str, names: Mapping[int, str], classes: Sequence[str]) -> None:
+def tell(weights: str, names: Mapping[int, str], classes: Sequence[str]) -> None:
     """Says which classes go on from the starting weights, which are new and which are dropped.
 
     Args:
-        given: The weights as they were asked for.
+        weights: The weights as they were asked for.
         names: Their class names by index; empty where they have none.
         classes: The dataset's class names by index.
     """
     if not names:
         return
-    found = rows(names, classes)
-    new = [name for name, row in zip(classes, found, strict=True) if row is None]
-    dropped = [name for index, name in sorted(names.items()) if index not in found]
+    row_of = rows(names, classes)
+    new = [name for name, row in zip(classes, row_of, strict=True) if row is None]
+    dropped = [name for index, name in sorted(names.items()) if index not in row_of]
     if new or dropped:
         notice(
-            f"train: of the classes of the starting weights {given} {len(classes) - len(new)} go on by their names; "
+            f"train: of the classes of the starting weights {weights} {len(classes) - len(new)} go on by their names; "
             f"{_listed(new)} new, {_listed(dropped)} dropped."
         )
 

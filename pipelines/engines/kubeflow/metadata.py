@@ -59,12 +59,12 @@ def output_parameters(connection: Connection, run: str) -> Iterator[tuple[str, d
         InvalidConfig: If the metadata store can't be asked from here, or does not know the run.
         Transient: If there is no connection.
     """
-    found = _ask(
+    run_context = _ask(
         connection, "GetContextByTypeAndName", "FoundContext", "NamedContext", type_name=_RUN, context_name=run
     )
-    if not found.context.id:
+    if not run_context.context.id:
         raise _unknown(connection, "it knows nothing of this run")
-    listed = _ask(connection, "GetExecutionsByContext", "Executions", "OfContext", context_id=found.context.id)
+    listed = _ask(connection, "GetExecutionsByContext", "Executions", "OfContext", context_id=run_context.context.id)
     for execution in sorted(listed.executions, key=lambda execution: int(execution.id)):
         properties = {entry.key: entry.value for entry in execution.custom_properties}
         if "outputs" in properties and "task_name" in properties:
@@ -86,7 +86,7 @@ def _ask(connection: Connection, method: str, answer: str, request: str, **field
     content = _messages()[request](**fields).SerializeToString()
     with connection.asking():
         # Redirects lead to a login, and the token to somewhere else.
-        told = api.rest_client.pool_manager.request(
+        response = api.rest_client.pool_manager.request(
             "POST",
             f"{_root(connection)}{_PATH}{method}",
             body=b"\0" + len(content).to_bytes(4, "big") + content,
@@ -94,14 +94,14 @@ def _ask(connection: Connection, method: str, answer: str, request: str, **field
             timeout=urllib3.Timeout(*client.TIMEOUT),
             redirect=False,
         )
-    if told.status != 200:
-        raise _unknown(connection, f"it answers {told.status}")
-    if not told.headers.get("Content-Type", "").startswith("application/grpc-web"):
+    if response.status != 200:
+        raise _unknown(connection, f"it answers {response.status}")
+    if not response.headers.get("Content-Type", "").startswith("application/grpc-web"):
         raise _unknown(connection, "a page answers in its place")
     try:
-        data, status = _unframed(told.data)
+        data, status = _unframed(response.data)
         # Without data the status stands among the headers.
-        status = status or told.headers.get("grpc-status", "0")
+        status = status or response.headers.get("grpc-status", "0")
         if status != "0":
             raise _unknown(connection, f"it answers with gRPC's status {status}")
         return _messages()[answer].FromString(data)
@@ -131,8 +131,8 @@ def _root(connection: Connection) -> str:
     page = os.environ.get(PAGE_VARIABLE)
     address = page or str(connection.client.runs.api_client.configuration.host)
     # Within a cluster the client's own address has no scheme.
-    told = urlsplit(address if "://" in address else f"{'https' if page else 'http'}://{address}")
-    return f"{told.scheme}://{told.netloc}"
+    parts = urlsplit(address if "://" in address else f"{'https' if page else 'http'}://{address}")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _unknown(connection: Connection, why: str) -> InvalidConfig:

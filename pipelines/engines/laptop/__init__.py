@@ -60,11 +60,11 @@ class Laptop:
             VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
         """
         from visionloop.pipelines.engines.laptop.run import run_order
-        from visionloop.pipelines.preflight import champion_told, check_here
+        from visionloop.pipelines.preflight import champion_in_environment, check_here
 
         check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
         order = _in_one_piece(order)
-        with champion_told(order.arguments):
+        with champion_in_environment(order.arguments):
             return run_order(order)
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:

@@ -58,7 +58,7 @@ class _Work:
     unit: str
     began: float
     first: float
-    told: float
+    said: float
 
 
 class Display:
@@ -147,8 +147,8 @@ class Display:
         if unit == "objects" and speed >= 1:
             text += f", {speed:,.0f} a second"
         self._works(stage, text, done, total if total > done or unit != "objects" else None)
-        if not redraws(self.console) and now - work.told >= LINE_SECONDS:
-            work.told = now
+        if not redraws(self.console) and now - work.said >= LINE_SECONDS:
+            work.said = now
             left = f", {timedelta(seconds=int((total - done) / speed))} left" if speed and total > done else ""
             self._line(stage, text + left)
 

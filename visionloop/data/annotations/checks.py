@@ -253,8 +253,8 @@ class _Checks:
         field = "segmentation"
         if annotation.mask is not None:
             named = object_field(self.read, image, annotation)
-            told = {(image.file_name, named), (image.file_name, f"{named}.segmentation")} & self.wrong_masks
-            if not annotation.iscrowd and not told:
+            reported = {(image.file_name, named), (image.file_name, f"{named}.segmentation")} & self.wrong_masks
+            if not annotation.iscrowd and not reported:
                 problem = "is a run-length mask, which no YOLO label can hold"
                 yield self._wrong("error", "run_length_mask", image, annotation, field, problem, "export polygons")
             return

@@ -206,11 +206,11 @@ class _Table:
         names: dict[str, None] = {}
         for text in texts.to_pylist()[:10_000]:
             names.update(dict.fromkeys(msgspec.json.decode(text)))
-        known = [name for name in names if name not in PEOPLE]
-        near = difflib.get_close_matches(str(entry.key), known, 1)
+        existing = [name for name in names if name not in PEOPLE]
+        near = difflib.get_close_matches(str(entry.key), existing, 1)
         meant = f" (did you mean {entry.name}.{near[0]}?)" if near else ""
-        listed = ", ".join(sorted(known)[:10]) or "none"
-        more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+        listed = ", ".join(sorted(existing)[:10]) or "none"
+        more = f" and {len(existing) - 10} more" if len(existing) > 10 else ""
         things = "image" if entry.level == "image" else "object"
         return InvalidDataset(
             printable(

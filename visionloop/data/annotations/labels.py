@@ -176,8 +176,8 @@ def _refuse_unknown_classes(read: Annotations, rows: npt.NDArray[np.integer[Any]
     labelled = np.zeros(len(read.images), bool)
     labelled[rows] = True
     image, class_id = column(read.objects, "image"), column(read.objects, "class_id")
-    known = np.isin(class_id, [entry.id for entry in read.classes]) | np.asarray(read.objects["iscrowd"])
-    for row in np.flatnonzero(labelled[image] & ~known)[:1].tolist():
+    allowed = np.isin(class_id, [entry.id for entry in read.classes]) | np.asarray(read.objects["iscrowd"])
+    for row in np.flatnonzero(labelled[image] & ~allowed)[:1].tolist():
         name = printable(read.images["file_name"][int(image[row])].as_py())
         raise InvalidDataset(
             f"{name}: class_id {class_id[row]} is no class of the dataset; correct the label or add the class."
@@ -211,11 +211,11 @@ def clipped_boxes(read: Annotations, objects: pa.Table) -> Boxes:
     x, y, across, down = (column(objects, name) for name in BOX)
     left, top = np.maximum(x, 0), np.maximum(y, 0)
     right, bottom = np.minimum(x + across, size[0]), np.minimum(y + down, size[1])
-    known = np.isin(column(objects, "class_id"), [entry.id for entry in read.classes])
+    of_class = np.isin(column(objects, "class_id"), [entry.id for entry in read.classes])
     absent = np.asarray(objects["x"].combine_chunks().is_null())
     conditions = [
         np.asarray(objects["iscrowd"].combine_chunks()),
-        ~known | absent | (size[0] == 0) | (size[1] == 0),
+        ~of_class | absent | (size[0] == 0) | (size[1] == 0),
         (across <= 0) | (down <= 0),
         (right <= left) | (bottom <= top),
     ]

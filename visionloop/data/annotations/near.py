@@ -45,8 +45,8 @@ class NearPairs:
 
     def ordered(self, masks: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
         """The rows of each listed pair: first the one in train, else in val, about which its finding is."""
-        pairs = (sorted((one, other), key=lambda row: (int(masks[row]), row)) for _, one, other in self.listed)
-        return [(one, other) for one, other in pairs]
+        pairs = (sorted((first, second), key=lambda row: (int(masks[row]), row)) for _, first, second in self.listed)
+        return [(first, second) for first, second in pairs]
 
 
 def near_pairs(
@@ -67,44 +67,44 @@ def near_pairs(
         distance: 0 to 7.
         alive: Called now and then.
     """
-    found = NearPairs()
+    near = NearPairs()
     if not len(hashes):
-        return found
+        return near
     distinct, group = np.unique(hashes, return_inverse=True)
     groups = _Groups(group.astype(np.int64), rows, masks)
-    found.total = groups.within()
+    near.total = groups.within()
     nearest: list[tuple[int, int, int]] = [(0, number, number) for number in groups.mixed(LISTED)]
     if distance:
-        for one, other, bits in _candidates(distinct, distance, found):
+        for first, second, bits in _candidates(distinct, distance, near):
             alive()
-            leaks = groups.between(one, other)
-            found.total += int(leaks.sum())
+            leaks = groups.between(first, second)
+            near.total += int(leaks.sum())
             across = np.flatnonzero(leaks)
-            nearest += zip(bits[across].tolist(), one[across].tolist(), other[across].tolist(), strict=True)
+            nearest += zip(bits[across].tolist(), first[across].tolist(), second[across].tolist(), strict=True)
             nearest = heapq.nsmallest(LISTED, nearest)
-    pairs = (pair for bits, one, other in sorted(nearest) for pair in groups.pairs(bits, one, other))
-    found.listed = list(itertools.islice(pairs, LISTED))
-    return found
+    pairs = (pair for bits, first, second in sorted(nearest) for pair in groups.pairs(bits, first, second))
+    near.listed = list(itertools.islice(pairs, LISTED))
+    return near
 
 
 def near_duplicates(
-    read: Annotations, found: NearPairs, masks: npt.NDArray[np.uint8], distance: float
+    read: Annotations, near: NearPairs, masks: npt.NDArray[np.uint8], distance: float
 ) -> Iterator[Finding]:
     """The findings of pairs: one about the image of each listed pair that is in train, else in val, and one of how many there are."""
-    pairs, names = found.ordered(masks), read.images["key"]
+    pairs, names = near.ordered(masks), read.images["key"]
     about = images(read, [row for row, _ in pairs])
-    for (bits, _, _), (row, other), image in zip(found.listed, pairs, about, strict=True):
+    for (bits, _, _), (row, other), image in zip(near.listed, pairs, about, strict=True):
         problem = (
             f"{image.key} of {_splits(int(masks[row]))} looks like {names[other].as_py()} of {_splits(int(masks[other]))} "
             f"({bits} of 64 bits differ)"
         )
         remedy = "if both show the same, put them into one split, or remove one of them"
         yield about_image(read, "warning", "near_duplicate", image, "file_name", problem, remedy)
-    if found.total > len(found.listed) or not found.whole:
-        least = "" if found.whole else "at least "
+    if near.total > len(near.listed) or not near.whole:
+        least = "" if near.whole else "at least "
         problem = (
-            f"{least}{found.total:,} pairs of images look alike across splits (at most {distance:g} of 64 bits differ), of which "
-            f"{len(found.listed):,} are listed; split by groups of images that belong together"
+            f"{least}{near.total:,} pairs of images look alike across splits (at most {distance:g} of 64 bits differ), of which "
+            f"{len(near.listed):,} are listed; split by groups of images that belong together"
         )
         yield Finding("warning", "near_duplicate", None, "images[]", printable(f"{read.file}: images[]: {problem}."))
 
@@ -123,7 +123,9 @@ class _Groups:
         kinds = np.unique(masks)
         self.counts = np.stack([np.bincount(group[masks == kind], minlength=group.max() + 1) for kind in kinds])
         self.apart = [
-            (one, other) for one, other in itertools.combinations(range(len(kinds)), 2) if not kinds[one] & kinds[other]
+            (first, second)
+            for first, second in itertools.combinations(range(len(kinds)), 2)
+            if not kinds[first] & kinds[second]
         ]
 
     def within(self) -> int:
@@ -136,24 +138,24 @@ class _Groups:
 
     def _within(self) -> Whole:
         pairs = np.zeros(self.counts.shape[1], np.int64)
-        for one, other in self.apart:
-            pairs += self.counts[one] * self.counts[other]
-        return pairs
-
-    def between(self, one: Whole, other: Whole) -> Whole:
-        """The pairs of images of different splits, one of each group."""
-        pairs = np.zeros(len(one), np.int64)
         for first, second in self.apart:
-            pairs += self.counts[first][one] * self.counts[second][other]
-            pairs += self.counts[second][one] * self.counts[first][other]
+            pairs += self.counts[first] * self.counts[second]
         return pairs
 
-    def pairs(self, bits: int, one: int, other: int) -> Iterator[tuple[int, int, int]]:
+    def between(self, group: Whole, other: Whole) -> Whole:
+        """The pairs of images of different splits, one of each group."""
+        pairs = np.zeros(len(group), np.int64)
+        for first, second in self.apart:
+            pairs += self.counts[first][group] * self.counts[second][other]
+            pairs += self.counts[second][group] * self.counts[first][other]
+        return pairs
+
+    def pairs(self, bits: int, group: int, other: int) -> Iterator[tuple[int, int, int]]:
         """The pairs of two groups' images, or of one group's, one by one."""
-        if one == other:
-            candidates: Iterator[tuple[int, int]] = itertools.combinations(self._of(one), 2)
+        if group == other:
+            candidates: Iterator[tuple[int, int]] = itertools.combinations(self._of(group), 2)
         else:
-            candidates = itertools.product(self._of(one), self._of(other))
+            candidates = itertools.product(self._of(group), self._of(other))
         for first, second in candidates:
             if not self.masks[first] & self.masks[second]:
                 yield bits, int(self.rows[first]), int(self.rows[second])
@@ -162,7 +164,7 @@ class _Groups:
         return self.order[self.bounds[group] : self.bounds[group + 1]].tolist()  # type: ignore[no-any-return]
 
 
-def _candidates(distinct: Hashes, distance: int, found: NearPairs) -> Iterator[tuple[Whole, Whole, Whole]]:
+def _candidates(distinct: Hashes, distance: int, near: NearPairs) -> Iterator[tuple[Whole, Whole, Whole]]:
     """Pairs of distinct hashes that differ in at most so many bits, each once, and how many bits that is.
 
     By the pigeonhole principle a pair agrees in a part but for ``flipped`` bits; it counts at the first such part.
@@ -187,7 +189,7 @@ def _candidates(distinct: Hashes, distance: int, found: NearPairs) -> Iterator[t
                     kept &= np.bitwise_count(_part(differing, earlier)) > flipped
                 yield order[left[kept]], order[right[kept]], bits[kept]
                 if compared > MOST_COMPARED:
-                    found.whole = False
+                    near.whole = False
                     return
 
 

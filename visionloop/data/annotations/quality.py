@@ -265,9 +265,9 @@ def of_images(
         compared = pictures.hashed.copy()
         compared[repeated] = False
         rows = np.flatnonzero(compared)
-        found = near_pairs(pictures.hashes[rows], rows, masks[rows], distance, alive)
-        findings += near_duplicates(read, found, masks, distance)
-        for row, other in reversed(found.ordered(masks)):  # the nearest one counts
+        near = near_pairs(pictures.hashes[rows], rows, masks[rows], distance, alive)
+        findings += near_duplicates(read, near, masks, distance)
+        for row, other in reversed(near.ordered(masks)):  # the nearest one counts
             twins["near_duplicate", names[row].as_py()] = names[other].as_py()
     return findings, twins
 
@@ -332,19 +332,19 @@ def _pairs_of(
         close = (overlap >= least) & (overlap > iou[other])
         matched[other[close]], iou[other[close]] = at[close], overlap[close]
         step += 1
-    found = np.flatnonzero(matched >= 0)
-    pair = np.sort(np.stack([rows[found], rows[matched[found]]]), axis=0)
+    paired = np.flatnonzero(matched >= 0)
+    pair = np.sort(np.stack([rows[paired], rows[matched[paired]]]), axis=0)
     ascending = np.lexsort((pair[0], pair[1]))
-    return image[found][ascending], pair[1][ascending], pair[0][ascending], iou[found][ascending]
+    return image[paired][ascending], pair[1][ascending], pair[0][ascending], iou[paired][ascending]
 
 
-def _iou(one: Whole, other: Whole, x: Whole, y: Whole, width: Whole, height: Whole) -> npt.NDArray[np.float64]:
+def _iou(first: Whole, second: Whole, x: Whole, y: Whole, width: Whole, height: Whole) -> npt.NDArray[np.float64]:
     """Intersection over union of pairs of boxes."""
-    across = np.minimum(x[one] + width[one], x[other] + width[other]) - np.maximum(x[one], x[other])
-    down = np.minimum(y[one] + height[one], y[other] + height[other]) - np.maximum(y[one], y[other])
+    across = np.minimum(x[first] + width[first], x[second] + width[second]) - np.maximum(x[first], x[second])
+    down = np.minimum(y[first] + height[first], y[second] + height[second]) - np.maximum(y[first], y[second])
     shared = np.maximum(across, 0).astype(np.float64) * np.maximum(down, 0)
     areas = width.astype(np.float64) * height
-    return np.asarray(shared / (areas[one] + areas[other] - shared))
+    return np.asarray(shared / (areas[first] + areas[second] - shared))
 
 
 def blank_images(read: Annotations, spread: npt.ArrayLike, most: float) -> Iterator[Finding]:

@@ -152,8 +152,8 @@ def parse_split(text: str) -> Rule:
         raise InvalidConfig(f"--split: {text[:80]!a} holds half a character (a surrogate); leave it out.")
     values: dict[str, Any] = {}
     head, pattern = text, None
-    if found := _PATTERN.search(text):
-        head, pattern = text[: found.start()], text[found.end() :]
+    if match := _PATTERN.search(text):
+        head, pattern = text[: match.start()], text[match.end() :]
     for part in head.split(",") if head.strip() or pattern is None else ():
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value or key in values:
@@ -254,9 +254,9 @@ def _time_rule(value: Mapping[str, Any], where: str) -> TimeRule:
         text = value.get(split)
         date = parsed_date(text) if isinstance(text, str) else None
         if date is None:
-            given = f"is {text!r}, which is not" if split in value else "is missing; give"
+            problem = f"is {text!r}, which is not" if split in value else "is missing; give"
             raise InvalidConfig(
-                f"{_named(where, split)} {given} a date such as 2026-01-31 or 2026-01-31T12:00:00Z; "
+                f"{_named(where, split)} {problem} a date such as 2026-01-31 or 2026-01-31T12:00:00Z; "
                 f"its images are from that date on."
             )
         dates[split] = date

@@ -180,10 +180,10 @@ class Annotations:
     def only(self, rows: Whole) -> Annotations:
         """The same with some of its images alone, and with their objects; ``rows`` are in ascending order."""
         image = column(self.objects, "image")
-        place = np.full(len(self.images), -1, np.int32)
-        place[rows] = np.arange(len(rows), dtype=np.int32)
-        objects = self.objects.filter(pa.array(place[image] >= 0)).combine_chunks()
-        objects = objects.set_column(0, OBJECTS.field(0), pa.array(place[column(objects, "image")]))
+        new_row = np.full(len(self.images), -1, np.int32)
+        new_row[rows] = np.arange(len(rows), dtype=np.int32)
+        objects = self.objects.filter(pa.array(new_row[image] >= 0)).combine_chunks()
+        objects = objects.set_column(0, OBJECTS.field(0), pa.array(new_row[column(objects, "image")]))
         return replace(self, images=self.images.take(pa.array(rows)).combine_chunks(), objects=objects)
 
 

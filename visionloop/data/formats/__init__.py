@@ -102,8 +102,8 @@ def writer(name: str, option: str = "--format") -> Callable[[Annotations], Writt
     writers = {name: entry.write for name, entry in formats().items() if entry.write is not None}
     if name not in writers:
         raise InvalidConfig(f"{option} {name}: no such format is written; choose one of {', '.join(writers)}.")
-    found: Callable[[Annotations], Written] = resolve_name(writers[name])
-    return found
+    write: Callable[[Annotations], Written] = resolve_name(writers[name])
+    return write
 
 
 def named_file(outline: Outline) -> str | None:

@@ -123,11 +123,11 @@ def write_dataset(
     removed = [
         f"{path.name} was left by a command that was interrupted: removed." for path in _remove_abandoned(target)
     ]
-    with _destination(target) as place:
+    with _destination(target) as destination:
         keys = read.images["key"].to_pylist()
         pairs = ((keys[row], key) for row, key in written.images)
-        missing = _put_images(source, place, pairs, functools.partial(advanced, "images"))
-        files = _put_files(written.files, place, work, functools.partial(advanced, "files"))
+        missing = _put_images(source, destination, pairs, functools.partial(advanced, "images"))
+        files = _put_files(written.files, destination, work, functools.partial(advanced, "files"))
     notices = [*removed, *written.losses.notices()]
     if missing:
         words = counted(len(missing), "image does", "images do")

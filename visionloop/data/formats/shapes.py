@@ -142,16 +142,16 @@ def choose_task(asked: str | None, kinds: Whole, file: str) -> tuple[str, list[s
     if asked is None:
         task = tasks[0] if tasks else "detection"
         others = [other for other in tasks if other != task]
-        told = [f"{task} is taken; {' and '.join(others)} could be chosen with --task."] if others else []
+        notices = [f"{task} is taken; {' and '.join(others)} could be chosen with --task."] if others else []
     elif present and not present & set(SERVES.get(asked, ())):
         served = " or ".join(tasks)
         raise InvalidConfig(f"{file}: nothing is labelled for {asked}; choose --task {served}.")
     else:
-        task, told = asked, []
+        task, notices = asked, []
     for kind in sorted(present - set(SERVES[task])):
         number = int((kinds == kind).sum())
-        told.append(f"{counted(number, *WORDS[kind])} left out: not for {task}.")
-    return task, told
+        notices.append(f"{counted(number, *WORDS[kind])} left out: not for {task}.")
+    return task, notices
 
 
 def of_task(objects: pa.Table, kinds: Whole, task: str) -> tuple[pa.Table, list[str]]:

@@ -305,11 +305,11 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
 def _check_device(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
     """Refuses several devices that are none or not GPUs, and a trainer that trains on one."""
     device = values["device"]
-    given = f"device in {origin.in_words(sources['device'])}"
-    check_devices(device, given)
+    setting = f"device in {origin.in_words(sources['device'])}"
+    check_devices(device, setting)
     if device_count(device) > 1 and not getattr(trainer, "several_devices", False):
         raise InvalidConfig(
-            f"{given} is {device}, but the trainer {trainer.name} trains on one device: give cpu, or the number of one GPU such as 0."
+            f"{setting} is {device}, but the trainer {trainer.name} trains on one device: give cpu, or the number of one GPU such as 0."
         )
 
 
@@ -318,14 +318,14 @@ def _check_resize(values: Mapping[str, Value], sources: Mapping[str, str], train
     resize, imgsz = values["resize"], values["imgsz"]
     if not isinstance(resize, int) or not isinstance(imgsz, int) or not resize:
         return
-    given = f"resize in {origin.in_words(sources['resize'])} is {resize}"
+    setting = f"resize in {origin.in_words(sources['resize'])} is {resize}"
     if interpolation(trainer, task) is None:
         raise InvalidConfig(
-            f"{given}, but the trainer {trainer.name} does not say how it shrinks the images of {task}: leave resize out."
+            f"{setting}, but the trainer {trainer.name} does not say how it shrinks the images of {task}: leave resize out."
         )
     if resize < imgsz:
         raise InvalidConfig(
-            f"{given}, less than imgsz {imgsz}, so that images would be enlarged again: give at least {imgsz}, or leave it out."
+            f"{setting}, less than imgsz {imgsz}, so that images would be enlarged again: give at least {imgsz}, or leave it out."
         )
 
 

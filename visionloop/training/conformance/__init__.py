@@ -99,7 +99,7 @@ def promises(name: str, task: str | None = None, settings: Mapping[str, object] 
     for own in tasks if task is None else [task]:
         if own in declaration.METRICS:
             subject = Subject(name, trainer, own, settings or {})
-            subject.check_given()
+            subject.check_settings()
             yield from (Promise(name, own, check, subject) for check in OF_TASK)
 
 

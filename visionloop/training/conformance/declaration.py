@@ -142,13 +142,13 @@ def requirements(declared: Declared) -> None:
 def licences(declared: Declared) -> str:
     """The licence of each requirement is known."""
     names = [line.partition("==")[0] for line in declared.trainer.requirements()]
-    known = {name: licence_of(name) for name in names}
-    unknown = [name for name, stated in known.items() if not stated]
+    licences_by_name = {name: licence_of(name) for name in names}
+    unknown = [name for name, stated in licences_by_name.items() if not stated]
     require(
         not unknown,
         f"The metadata of {', '.join(unknown)} states no licence: find it out before a model depends on it.",
     )
-    return f"Licences: {'; '.join(f'{name} {stated}' for name, stated in known.items())}."
+    return f"Licences: {'; '.join(f'{name} {stated}' for name, stated in licences_by_name.items())}."
 
 
 @OF_TASK.add
@@ -176,8 +176,8 @@ def models(subject: Subject) -> None:
     names = trainer.weights_names(other)
     require(not names, f"weights_names({other!r}) is {names!r}: give none for a path.")
     if trainer.is_architecture(model):
-        found = trainer.weights_names(model)
-        require(not found, f"{model} is an architecture, but weights_names gives {found!r}: give none.")
+        files = trainer.weights_names(model)
+        require(not files, f"{model} is an architecture, but weights_names gives {files!r}: give none.")
 
 
 @OF_TASK.add
@@ -209,8 +209,8 @@ def normalise(subject: Subject) -> None:
     once = subject.trainer.normalise(dict(values), subject.task)
     changed = [name for name in values if name not in once or once[name] != values[name]]
     require(not changed, f"normalise changes the default of {', '.join(changed)}: leave defaults alone.")
-    for given in ({}, {"augment": False}, dict(subject.config.values)):
-        first = subject.trainer.normalise(dict(given), subject.task)
+    for arguments in ({}, {"augment": False}, dict(subject.config.values)):
+        first = subject.trainer.normalise(dict(arguments), subject.task)
         second = subject.trainer.normalise(dict(first), subject.task)
         different = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
         require(
@@ -233,7 +233,7 @@ def refusals(subject: Subject) -> None:
 @OF_TASK.add
 def key(subject: Subject) -> str:
     """Each setting that affects a result is in the key; device and workers at their defaults are not."""
-    usual = {name: value for name, value in subject.given.items() if name not in SETTINGS}
+    usual = {name: value for name, value in subject.arguments.items() if name not in SETTINGS}
     base = subject.resolve(usual).key_values()
     outside = [name for name in ("device", "workers", "cache", "resize") if name in base]
     require(not outside, f"{', '.join(outside)} is in the key at its default: leave the basic setting as it is.")

@@ -22,9 +22,10 @@ TOLERANCE = 1e-4
 @CHECKS.add
 def evaluation(subject: Subject) -> None:
     """An evaluation measures the task's metrics on every image, over all and by class."""
-    result, told = subject.evaluation, subject.evaluated
+    result, batches = subject.evaluation, subject.evaluated
     require(
-        told and told[-1][0] == told[-1][1], "It does not call on_batch up to the last batch: it is the sign of life."
+        batches and batches[-1][0] == batches[-1][1],
+        "It does not call on_batch up to the last batch: it is the sign of life.",
     )
     require(
         result.images == samples.COUNTS["test"],

@@ -19,10 +19,10 @@ ROUNDING = 0.01
 @CHECKS.add
 def classes(subject: Subject) -> None:
     """The loaded model has the classes in the order of the dataset."""
-    found = tuple(subject.predictor.classes)
+    named = tuple(subject.predictor.classes)
     require(
-        found == samples.CLASSES,
-        f"classes are {found}, and the model was trained on {samples.CLASSES}: keep them in order.",
+        named == samples.CLASSES,
+        f"classes are {named}, and the model was trained on {samples.CLASSES}: keep them in order.",
     )
 
 
@@ -41,8 +41,8 @@ def sizes(subject: Subject) -> str:
 @CHECKS.add
 def order(subject: Subject) -> None:
     """The most confident answer comes first, and confidences lie between 0 and 1."""
-    for found in subject.answers:
-        values = [prediction.confidence for prediction in found]
+    for predictions in subject.answers:
+        values = [prediction.confidence for prediction in predictions]
         require(all(0 <= value <= 1 for value in values), f"A confidence is not from 0 to 1: {values[:5]}.")
         require(
             values == sorted(values, reverse=True),
@@ -54,8 +54,8 @@ def order(subject: Subject) -> None:
 def fields(subject: Subject) -> None:
     """Each answer has what its task has, and nothing else."""
     _seen(subject)
-    for found in subject.answers:
-        for prediction in found:
+    for predictions in subject.answers:
+        for prediction in predictions:
             require(
                 isinstance(prediction, Prediction) and 0 <= prediction.class_index < len(samples.CLASSES),
                 f"An answer is {prediction}: give a Prediction with the number of a class.",
@@ -69,8 +69,8 @@ def coordinates(subject: Subject) -> None:
     if subject.task == "classification":
         raise NotChecked("Not checked: a class of a whole image has no coordinates.")
     _seen(subject)
-    for (height, width), found in zip(samples.SHAPES, subject.answers, strict=True):
-        for prediction in found:
+    for (height, width), predictions in zip(samples.SHAPES, subject.answers, strict=True):
+        for prediction in predictions:
             left, top, right, bottom = prediction.box or (0, 0, 0, 0)
             require(left <= right and top <= bottom, f"A box is {prediction.box}: give x1, y1, x2, y2.")
             points = [(left, top), (right, bottom), *((x, y) for x, y, _ in prediction.keypoints.values())]
@@ -92,16 +92,16 @@ def confidence(subject: Subject) -> None:
     """Nothing is answered below the least confidence, nor more classes than were asked for."""
     if subject.task == "classification":
         for count in (1, 2):
-            (found,) = subject.predictor.predict(iter(samples.unusual()[-1:]), PredictionSettings(classes=count))
+            (predictions,) = subject.predictor.predict(iter(samples.unusual()[-1:]), PredictionSettings(classes=count))
             require(
-                len(found) == count,
-                f"{count} of {len(samples.CLASSES)} classes were asked for, and {len(found)} are given.",
+                len(predictions) == count,
+                f"{count} of {len(samples.CLASSES)} classes were asked for, and {len(predictions)} are given.",
             )
         return
     values = sorted(prediction.confidence for prediction in _seen(subject))
     middle = (values[0] + values[-1]) / 2 if len(values) > 1 else min(1.0, values[0] + 0.01)
-    for found in subject.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=middle)):
-        below = [prediction.confidence for prediction in found if prediction.confidence < middle]
+    for predictions in subject.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=middle)):
+        below = [prediction.confidence for prediction in predictions if prediction.confidence < middle]
         require(not below, f"With a least confidence of {middle:.4f} it answers {below[:1]}: leave it out.")
 
 
@@ -115,7 +115,7 @@ def masks(subject: Subject) -> None:
         all(prediction.mask is None for prediction in seen), "A mask is given that was not asked for: leave it out."
     )
     asked = subject.predictor.predict(iter(samples.unusual()), PredictionSettings(confidence=samples.LEAST, masks=True))
-    outlined = [prediction for found in asked for prediction in found if prediction.polygons]
+    outlined = [prediction for predictions in asked for prediction in predictions if prediction.polygons]
     if not outlined:
         raise NotChecked("Not checked: no answer of the model has an outline.")
     require(
@@ -149,7 +149,7 @@ def _check_fields(prediction: Prediction, task: str) -> None:
 
 def _seen(subject: Subject) -> list[Prediction]:
     """All answers. Raises NotChecked without any."""
-    found = [prediction for answer in subject.answers for prediction in answer]
-    if not found:
+    predictions = [prediction for answer in subject.answers for prediction in answer]
+    if not predictions:
         raise NotChecked("Not checked: the model saw nothing in the pictures.")
-    return found
+    return predictions

@@ -92,19 +92,19 @@ class Subject:
     def __init__(self, name: str, trainer: Trainer, task: str, settings: Mapping[str, object]) -> None:
         """``settings`` are the user's, and come before all others."""
         self.name, self.trainer, self.task = name, trainer, task
-        self._given = dict(settings)
+        self._settings = dict(settings)
         #: What ``evaluation`` told of its batches: how many were done, and how many there are.
         self.evaluated: list[tuple[int, int]] = []
 
     # Configuration
 
-    def check_given(self) -> None:
+    def check_settings(self) -> None:
         """Checks the user's settings; what is impossible without them as well is the trainer's failure, and left to its checks.
 
         Raises:
             InvalidConfig: If one is the suite's own, or none that the trainer takes.
         """
-        for name in self._given:
+        for name in self._settings:
             if name in FIXED:
                 raise InvalidConfig(f"--set {name}: a check sets it itself; leave it out.")
         try:
@@ -128,16 +128,16 @@ class Subject:
         return configuration.settings_of(self.trainer, self.task)
 
     @functools.cached_property
-    def given(self) -> dict[str, object]:
-        """The settings of a checked training."""
+    def arguments(self) -> dict[str, object]:
+        """The settings that a checked training is started with, and not their defaults."""
         demo = dict(getattr(self.trainer, "demos", {}).get(self.task, {}))
-        own: dict[str, object] = {} if "model" in {**demo, **self._given} else {"pretrained": False}
-        return {**own, **demo, **SETTINGS, **self._given}
+        own: dict[str, object] = {} if "model" in {**demo, **self._settings} else {"pretrained": False}
+        return {**own, **demo, **SETTINGS, **self._settings}
 
     @functools.cached_property
     def config(self) -> configuration.Resolved:
         """The configuration of a checked training."""
-        return self.resolve(self.given)
+        return self.resolve(self.arguments)
 
     # Datasets
 
@@ -170,11 +170,11 @@ class Subject:
 
     def altered(self) -> list[str]:
         """Files that were added to a dataset, removed or changed."""
-        found = []
+        files = []
         for folder, before in self.contents.items():
             after = _listing(Path(folder))
-            found += sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        return found
+            files += sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        return files
 
     # Trainings
 
@@ -278,9 +278,14 @@ class Subject:
         reported: dict[Path, tuple[int, tuple[int, int]] | None] = {}
 
         def look() -> None:
-            for file, known in reported.items():
-                if known and known[0] not in run.changed and file.is_file() and _state(file) != known[1]:
-                    run.changed.append(known[0])
+            for file, first_report in reported.items():
+                if (
+                    first_report
+                    and first_report[0] not in run.changed
+                    and file.is_file()
+                    and _state(file) != first_report[1]
+                ):
+                    run.changed.append(first_report[0])
 
         def on_epoch(epoch: channel.Epoch) -> bool:
             run.epochs.append(epoch)
@@ -350,14 +355,14 @@ def _no_store(uri: str, local: Path) -> None:
 
 def _marked(mark: str) -> list[psutil.Process]:
     """The living processes of a training, whoever their parent is."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return processes
 
 
 def _end_survivors(mark: str) -> list[str]:

@@ -249,10 +249,10 @@ def _differing(first: Run, second: Run) -> str:
     """Which of the results of two trainings differ."""
     if second.done is None:
         raise Broken(f"The training ended with: {second.error}")
-    one, other = first.result, second.done
+    expected, actual = first.result, second.done
     pairs = zip(("best", "last"), first.digests(), second.digests(), strict=True)
     names = [name for name, before, after in pairs if before != after]
-    names += [name for name in ("history", "best_epoch", "epochs") if getattr(one, name) != getattr(other, name)]
+    names += [name for name in ("history", "best_epoch", "epochs") if getattr(expected, name) != getattr(actual, name)]
     return " and ".join(names)
 
 

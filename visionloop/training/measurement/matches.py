@@ -118,9 +118,9 @@ class Matches:
             return None
         if name in ("mAP50", "mAP50-95"):
             thresholds = 1 if name == "mAP50" else None
-            return float(numpy.mean([average_precision(*one, weights, thresholds) for one in present]))
+            return float(numpy.mean([average_precision(*of_class, weights, thresholds) for of_class in present]))
         if name in ("precision", "recall"):
-            precision, recall = at_best_confidence([curves(*one, weights) for one in present])
+            precision, recall = at_best_confidence([curves(*of_class, weights) for of_class in present])
             return float((precision if name == "precision" else recall).mean())
         return None
 
@@ -130,10 +130,10 @@ class Matches:
         present = {index: (own, len(own.objects), once) for index, own in self.classes.items()}
         if not present:
             return {}
-        precision, recall = at_best_confidence([curves(*one) for one in present.values()])
+        precision, recall = at_best_confidence([curves(*of_class) for of_class in present.values()])
         rows = (
-            (at, found, average_precision(*one, 1), average_precision(*one))
-            for at, found, one in zip(precision, recall, present.values(), strict=True)
+            (at_precision, at_recall, average_precision(*of_class, 1), average_precision(*of_class))
+            for at_precision, at_recall, of_class in zip(precision, recall, present.values(), strict=True)
         )
         return {
             index: dict(zip(OBJECT_METRICS, map(float, row), strict=True))

@@ -160,13 +160,13 @@ class Loop:
         if not self.learner.measures:
             LOGGER.warning(UNLABELLED)
         for epoch in range(self._first, self._epochs + 1):
-            ranks.begin_alike(self.learner.model)
+            ranks.broadcast_model(self.learner.model)
             losses = self._train(epoch)
             previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
             ends = self._place.rank == 0 and self._report(epoch, losses, self._validate(epoch), self.checkpoint)
             if self._place.rank == 0 and previous:
                 previous.unlink(missing_ok=True)
-            if ranks.told(ends):
+            if ranks.broadcast(ends):
                 break
         if self.checkpoint is None:
             raise Defect("A training that is finished was begun again.")

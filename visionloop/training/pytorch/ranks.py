@@ -66,7 +66,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def told(value: T) -> T:
+def broadcast(value: T) -> T:
     """The first process's value, in each of them."""
     if place().world == 1:
         return value
@@ -85,7 +85,7 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def begin_alike(model: nn.Module) -> None:
+def broadcast_model(model: nn.Module) -> None:
     """Gives each process the first one's weights and statistics, which are those that a checkpoint holds."""
     if place().world == 1:
         return
@@ -101,8 +101,8 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = [value.grad if value.grad is not None else torch.zeros_like(value) for value in trained]
-    there = torch.tensor([value.grad is not None for value in trained]).to(gradients[0])
-    summed = torch.cat([*(value.detach().reshape(-1) for value in gradients), there])
+    present = torch.tensor([value.grad is not None for value in trained]).to(gradients[0])
+    summed = torch.cat([*(value.detach().reshape(-1) for value in gradients), present])
     dist.all_reduce(summed)
     *sums, counts = torch.split(summed, [*(value.numel() for value in gradients), len(trained)])
     for parameter, gradient, total, count in zip(trained, gradients, sums, counts.tolist(), strict=True):

@@ -50,24 +50,24 @@ class Starting:
     """Starting weights.
 
     Attributes:
-        given: The weights as they were asked for.
+        name: The weights as they were asked for.
         tensors: By name.
         classes: Class names by index; empty for a file that is not Visionloop's.
         description: What a model file of Visionloop's says of itself; None for another file.
     """
 
-    given: str
+    name: str
     tensors: Mapping[str, torch.Tensor]
     classes: Sequence[str] = ()
     description: Mapping[str, Any] | None = None
 
 
-def read(path: Path, given: str) -> Starting:
+def read(path: Path, name: str) -> Starting:
     """Reads starting weights: a model file of Visionloop's, safetensors, or tensors that torch saved. Nothing in them is executed.
 
     Args:
         path: The file.
-        given: The weights as they were asked for.
+        name: The weights as they were asked for.
 
     Raises:
         InvalidConfig: If the file holds no tensors by name.
@@ -78,20 +78,20 @@ def read(path: Path, given: str) -> Starting:
     try:
         description = models.describe(path)
         if description is not None:
-            return Starting(given, models.read(path)[1], tuple(map(str, description.get("classes", ()))), description)
+            return Starting(name, models.read(path)[1], tuple(map(str, description.get("classes", ()))), description)
         if path.suffix == models.SUFFIX:
             from safetensors.torch import load_file
 
-            return Starting(given, load_file(path))
+            return Starting(name, load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise InvalidConfig(
-            f"the starting weights {given} can't be read as tensors by name: give a state_dict that torch.save wrote, or safetensors."
+            f"the starting weights {name} can't be read as tensors by name: give a state_dict that torch.save wrote, or safetensors."
         ) from error
     tensors = _tensors(content)
     if not tensors:
-        raise InvalidConfig(f"the starting weights {given} hold no tensors by name: give the state_dict of a model.")
-    return Starting(given, tensors)
+        raise InvalidConfig(f"the starting weights {name} hold no tensors by name: give the state_dict of a model.")
+    return Starting(name, tensors)
 
 
 def described(weights: Starting, about: type[models.Description], trainer: str, task: str) -> Mapping[str, Any] | None:
@@ -112,11 +112,11 @@ def described(weights: Starting, about: type[models.Description], trainer: str, 
     needed = {field.name for field in fields(about) if field.default is field.default_factory is MISSING}
     if not needed <= set(values):
         raise InvalidConfig(
-            f"the starting weights {weights.given} are of another trainer than {trainer}: choose others."
+            f"the starting weights {weights.name} are of another trainer than {trainer}: choose others."
         )
     if values.get("task", task) != task:
         raise InvalidConfig(
-            f"the starting weights {weights.given} are for {values['task']}, not for {task}: choose others."
+            f"the starting weights {weights.name} are for {values['task']}, not for {task}: choose others."
         )
     return values
 
@@ -144,7 +144,7 @@ def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Se
     body = [name for name in own if name not in by_class and (name in fitting or not name.endswith(COUNTER))]
     if len(fitting) < LEAST * len(body):
         raise InvalidConfig(
-            f"of the {len(body)} tensors of this model the starting weights {weights.given} have {len(fitting)}: they are of another "
+            f"of the {len(body)} tensors of this model the starting weights {weights.name} have {len(fitting)}: they are of another "
             "architecture; give weights of this one, or another model."
         )
     if len(fitting) < len(body):
@@ -156,9 +156,9 @@ def fill(model: nn.Module, weights: Starting, heads: Sequence[Head], classes: Se
         for name, head in by_class.items():
             if weights.classes and name in weights.tensors:
                 _fill_rows(own[name], weights.tensors[name], head, rows)
-    starting.tell(weights.given, dict(enumerate(weights.classes)), classes)
+    starting.tell(weights.name, dict(enumerate(weights.classes)), classes)
     if not weights.classes:
-        notice(f"train: the starting weights {weights.given} name no classes, so what tells classes apart begins anew.")
+        notice(f"train: the starting weights {weights.name} name no classes, so what tells classes apart begins anew.")
 
 
 def _tell(weights: Starting, body: Sequence[str], fitting: Sequence[str]) -> None:
@@ -170,7 +170,7 @@ def _tell(weights: Starting, body: Sequence[str], fitting: Sequence[str]) -> Non
     other = f"have {len(shaped)} in another shape ({named})" if shaped else ""
     what = ", and ".join(filter(None, (lacking, other)))
     begin = "it begins" if len(anew) == 1 else "they begin"
-    notice(f"train: of the model's {len(body)} tensors the starting weights {weights.given} {what}: {begin} anew.")
+    notice(f"train: of the model's {len(body)} tensors the starting weights {weights.name} {what}: {begin} anew.")
 
 
 def _fill_rows(target: torch.Tensor, source: torch.Tensor, head: Head, rows: Sequence[int | None]) -> None:

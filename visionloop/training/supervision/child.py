@@ -85,8 +85,8 @@ class ChannelListener:
 
     def epoch(self, report: EpochReport) -> bool:
         """Reports an epoch and waits until its checkpoint is set aside. Returns whether to go on."""
-        given = {"train_metrics": report.train_metrics, "val_metrics": report.val_metrics, "seconds": report.seconds}
-        numbers = {part: finite(values) for part, values in given.items()}
+        reported = {"train_metrics": report.train_metrics, "val_metrics": report.val_metrics, "seconds": report.seconds}
+        numbers = {part: finite(values) for part, values in reported.items()}
         self._channel.send(
             channel.Epoch(
                 epoch=report.epoch,
@@ -98,7 +98,10 @@ class ChannelListener:
                 stopping=report.stopping,
                 seconds=numbers["seconds"],
                 left_out=[
-                    f"{name} ({part})" for part, values in given.items() for name in values if name not in numbers[part]
+                    f"{name} ({part})"
+                    for part, values in reported.items()
+                    for name in values
+                    if name not in numbers[part]
                 ],
                 peak_gpu_bytes=report.peak_gpu_bytes or peak_gpu_bytes(),
             )

@@ -128,9 +128,9 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
     in_text = re.search(r"error code ([1-5]\d\d)\b", text)
     status = _status(error) or (int(in_text[1]) if in_text else None)
     if code in _DENIED or status in (401, 403):
-        place = ", in the Secret visionloop-registry" if "KUBERNETES_SERVICE_HOST" in os.environ else ""
+        where = ", in the Secret visionloop-registry" if "KUBERNETES_SERVICE_HOST" in os.environ else ""
         return AccessDenied(
-            f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN{place}."
+            f"{shown(uri)}: MLflow refused access ({text}); check MLFLOW_TRACKING_USERNAME and …PASSWORD, or …TOKEN{where}."
         )
     # MLflow creates the folder of a SQLite file, and has no error of its own if it can't.
     no_folder = isinstance(error, OSError) and not is_server(uri)

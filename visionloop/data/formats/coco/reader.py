@@ -196,8 +196,8 @@ def _objects(
     rows = pc.index_in(identities, value_set=ids)
     if rows.null_count:
         read.findings.append(_without_image(objects, identities, rows, file))
-        known = rows.is_valid()
-        objects, rows = objects.filter(known), rows.filter(known)
+        of_image = rows.is_valid()
+        objects, rows = objects.filter(of_image), rows.filter(of_image)
     return objects.set_column(0, OBJECTS.field(0), rows)
 
 

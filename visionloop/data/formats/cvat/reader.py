@@ -130,7 +130,7 @@ class _Export:
         classes, images, objects, kinds = self.rows.number(names)
         if self.source.group is not None and images["group"].null_count == len(images):
             raise InvalidConfig(f"{file}: {self.source.grouping} is a field of no image; name one that they have.")
-        task, told = choose_task(self.source.task, kinds, file)
+        task, notices = choose_task(self.source.task, kinds, file)
         objects, made = of_task(objects, kinds, task)
         return Annotations(
             format="cvat",
@@ -142,7 +142,7 @@ class _Export:
             image_field="image[{image}]",
             object_field="image[{image}][{object}]",
             findings=self.drawn.findings(task),
-            notices=(*told, *made, *self.drawn.notices(task), *self._notices(unlisted, task), *self.keys.notices()),
+            notices=(*notices, *made, *self.drawn.notices(task), *self._notices(unlisted, task), *self.keys.notices()),
             metadata={"dataset_id": None, "dataset_name": None},
         )
 

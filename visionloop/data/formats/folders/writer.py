@@ -53,16 +53,16 @@ def write(read: Annotations) -> Written:
 def _classes(read: Annotations, losses: Losses) -> dict[int, int]:
     """The class id of each image, by row; images without one, or with several, are counted."""
     labels: dict[int, set[int]] = defaultdict(set)
-    known = {entry.id for entry in read.classes}
+    existing = {entry.id for entry in read.classes}
     class_ids = column(read.objects, "class_id").tolist()
     for image, class_id in zip(column(read.objects, "image").tolist(), class_ids, strict=True):
         labels[image].add(class_id)
     several = [image for image, ids in labels.items() if len(ids) > 1]
-    foreign = [image for image, ids in labels.items() if len(ids) == 1 and not ids & known]
+    foreign = [image for image, ids in labels.items() if len(ids) == 1 and not ids & existing]
     losses.add(len(read.images) - len(labels), "image has", "images have", "no label: left out")
     losses.add(len(several), "image has", "images have", "labels of several classes: left out")
     losses.add(len(foreign), "image has", "images have", "the id of no class: left out")
-    return {image: next(iter(ids)) for image, ids in sorted(labels.items()) if len(ids) == 1 and ids & known}
+    return {image: next(iter(ids)) for image, ids in sorted(labels.items()) if len(ids) == 1 and ids & existing}
 
 
 def _folders(read: Annotations, losses: Losses) -> dict[int, str]:

@@ -174,14 +174,14 @@ class _Export:
         classes, images, objects, kinds = self.rows.number(sorted(self.rows.class_names))
         if self.source.group is not None and images["group"].null_count == len(images):
             raise InvalidConfig(f"{file}: {self.source.grouping} is a field of no task; name one of their data.")
-        task, told = choose_task(self.source.task, kinds, file)
-        return self._of_task(file, task, told, classes, images, objects, kinds)
+        task, notices = choose_task(self.source.task, kinds, file)
+        return self._of_task(file, task, notices, classes, images, objects, kinds)
 
     def _of_task(
         self,
         file: str,
         task: str,
-        told: list[str],
+        notices: list[str],
         classes: tuple[Class, ...],
         images: pa.Table,
         objects: pa.Table,
@@ -199,8 +199,8 @@ class _Export:
             )
         if self.configuration and unlisted:
             words = counted(len(unlisted), "label", "labels")
-            told = [
-                *told,
+            notices = [
+                *notices,
                 printable(f"{words} ({shown(unlisted[0])}) not listed in {config.FILE}: behind the others, sorted."),
             ]
         return Annotations(
@@ -213,7 +213,7 @@ class _Export:
             image_field="[{image}]",
             object_field="[{image}].result[{object}]",
             findings=(*self.findings, *self.drawn.findings(task)),
-            notices=(*told, *made, *self.drawn.notices(task), *self._notices(), *self.keys.notices()),
+            notices=(*notices, *made, *self.drawn.notices(task), *self._notices(), *self.keys.notices()),
             metadata={"dataset_id": None, "dataset_name": None},
         )
 

@@ -71,11 +71,11 @@ def _count(read: Annotations, kept: Chosen, losses: Losses) -> None:
         len(read.shared), "image is", "images are", "of val and of test, and a name may stand in one list: it is of val"
     )
     crowd, box = crowds(read.objects), boxed(read.objects)
-    known = np.isin(column(read.objects, "class_id"), [entry.id for entry in read.classes])
+    of_class = np.isin(column(read.objects, "class_id"), [entry.id for entry in read.classes])
     written = kept[column(read.objects, "image")]
     losses.add(int((crowd & written).sum()), "crowd region is", "crowd regions are", "left out: Pascal VOC has none")
-    losses.add(int((~known & ~crowd & written).sum()), "object has", "objects have", "the id of no class: left out")
-    losses.add(int((~box & known & ~crowd & written).sum()), "object has", "objects have", "no box: left out")
+    losses.add(int((~of_class & ~crowd & written).sum()), "object has", "objects have", "the id of no class: left out")
+    losses.add(int((~box & of_class & ~crowd & written).sum()), "object has", "objects have", "no box: left out")
     used = set(column(read.objects, "class_id")[~crowd & box & written].tolist())
     empty = [entry.name for entry in ranked(read) if entry.id not in used]
     losses.add(

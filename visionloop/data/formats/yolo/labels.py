@@ -170,5 +170,7 @@ def _keypoints(
     result[:, :, :2] = hundredths(flat[:, :, :2] * np.stack([widths, heights], axis=1)[:, None])
     result[:, :, 2] = seen
     result[:, :, :2][(seen == 0) & (flat[:, :, :2] < 0).any(axis=2)] = 0
-    lists = [row if known else None for row, known in zip(result.reshape(len(begins), -1).tolist(), sized, strict=True)]
+    lists = [
+        row if complete else None for row, complete in zip(result.reshape(len(begins), -1).tolist(), sized, strict=True)
+    ]
     return pa.array(lists, pa.list_(pa.int32()))

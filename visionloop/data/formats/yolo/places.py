@@ -65,14 +65,14 @@ class Places:
         if self._exists(key):
             if key.lower().endswith(".txt"):
                 return self._listed(root, key)
-            found = self._below(key)
+            keys = self._below(key)
         elif _PATTERN.search(key):
-            found = self.images.filter(pc.match_substring_regex(self.images, _expression(key)))
+            keys = self.images.filter(pc.match_substring_regex(self.images, _expression(key)))
         else:
             raise InvalidDataset(f"{where}: nothing lies at {shown(entry)} ({key}); correct the path.")
-        if not len(found):
+        if not len(keys):
             raise InvalidDataset(f"{where}: no image lies at {shown(entry)} ({key or '.'}); correct the path.")
-        return found.take(pc.sort_indices(found)).combine_chunks()
+        return keys.take(pc.sort_indices(keys)).combine_chunks()
 
     def refuse_links(self, keys: pa.Array) -> None:
         """Raises InvalidDataset if a key of a folder on this machine leads outside the dataset through a link."""
@@ -155,14 +155,14 @@ class Places:
                 names.append(self._line(root, folder, text, f"{key}: line {number}"))
         if not names:
             raise InvalidDataset(f"{key}: the list is empty; name the images, a line for each.")
-        found = pa.array(dict.fromkeys(names), pa.string())
+        keys = pa.array(dict.fromkeys(names), pa.string())
         if folder == root:
-            return found
+            return keys
         # Without ./ a line counts from the dataset's root; some tools count it from the list.
-        beside = pc.binary_join_element_wise(f"{folder}/" if folder else "", found.cast(pa.string()), "")
-        there = pc.is_in(found, value_set=self.images)
-        other = pc.and_(pc.invert(there), pc.is_in(beside, value_set=self.images))
-        return pc.if_else(other, beside, found)
+        beside = pc.binary_join_element_wise(f"{folder}/" if folder else "", keys.cast(pa.string()), "")
+        existing = pc.is_in(keys, value_set=self.images)
+        other = pc.and_(pc.invert(existing), pc.is_in(beside, value_set=self.images))
+        return pc.if_else(other, beside, keys)
 
     def _line(self, root: str, folder: str, text: str, where: str) -> str:
         start = folder if text.startswith("./") else root

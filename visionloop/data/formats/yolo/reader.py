@@ -116,13 +116,15 @@ def _description(source: Source) -> Description:
     listed = source.objects()
     keys = listed["key"].filter(pc.match_substring_regex(listed["key"], r"(?i)^[^/]+\.ya?ml$")).to_pylist()
     try:
-        found = [key for key in sorted(keys) if is_yolo(source.prefix.read_start(key, 2**16)) or key == "data.yaml"]
-        if len(found) > 1 and "data.yaml" not in found:
+        descriptions = [
+            key for key in sorted(keys) if is_yolo(source.prefix.read_start(key, 2**16)) or key == "data.yaml"
+        ]
+        if len(descriptions) > 1 and "data.yaml" not in descriptions:
             raise InvalidDataset(
-                f"{found[0]}: {found[1]} names classes and splits too; call the one that counts data.yaml."
+                f"{descriptions[0]}: {descriptions[1]} names classes and splits too; call the one that counts data.yaml."
             )
-        if found:
-            file = "data.yaml" if "data.yaml" in found else found[0]
+        if descriptions:
+            file = "data.yaml" if "data.yaml" in descriptions else descriptions[0]
             return parse_description(source.read(file), file)
         text = decoded(source.read(_CLASSES))
     except NotFound:
@@ -169,7 +171,7 @@ def _chosen(description: Description, places: Places) -> _Chosen:
             notices.append(f"{description.file}: val and test both name {len(both):,} images ({first}): both get them.")
             of_split[split] = of_split[split].filter(pc.invert(pc.is_in(of_split[split], value_set=both)))
     keys = pa.concat_arrays(list(of_split.values()))
-    splits = pa.concat_arrays([pa.repeat(split, len(found)) for split, found in of_split.items()])
+    splits = pa.concat_arrays([pa.repeat(split, len(listed)) for split, listed in of_split.items()])
     return _Chosen(keys, splits, shared, notices)
 
 
@@ -181,7 +183,7 @@ def _by_folder(places: Places) -> _Chosen:
     keys = some.take(pc.sort_indices(some)).combine_chunks()
     folders = [key.rpartition("/")[0] for key in keys.to_pylist()]
     stated = {folder: stated_split(folder) for folder in set(folders)}
-    splits = [found[0] if (found := stated[folder]) else None for folder in folders]
+    splits = [stated_splits[0] if (stated_splits := stated[folder]) else None for folder in folders]
     return _Chosen(keys, pa.array(splits, pa.string()))
 
 

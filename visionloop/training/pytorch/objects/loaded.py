@@ -52,20 +52,22 @@ class LoadedDetector(LoadedModel[Detector]):
         side, (height, width) = self.imgsz, pixels.shape[:2]
         fitted, across, down = pictures.fitted(pixels, side)
         square = torch.from_numpy(pictures.padded(fitted, side).transpose(2, 0, 1)[None].copy())
-        (found,) = self.about.find(self.model, as_inputs(square, self.device))
-        found = found.scaled(1 / across, 1 / down).inside((width, height))
-        found = found.only(found.scores >= settings.confidence)
-        shown, objects = found.cut((width, height)), []
-        for row in np.argsort(-found.scores, kind="stable"):
+        (detections,) = self.about.find(self.model, as_inputs(square, self.device))
+        detections = detections.scaled(1 / across, 1 / down).inside((width, height))
+        detections = detections.only(detections.scores >= settings.confidence)
+        shown, objects = detections.cut((width, height)), []
+        for row in np.argsort(-detections.scores, kind="stable"):
             more: dict[str, Any] = {}
-            if found.masks is not None:
-                region = mask_in_picture(found.masks[row], found.boxes[row], width, height)
+            if detections.masks is not None:
+                region = mask_in_picture(detections.masks[row], detections.boxes[row], width, height)
                 more |= outlines(*region, (width, height), settings)
             if shown.keypoints is not None:
                 points = map(tuple, shown.keypoints[row].tolist())
                 more["keypoints"] = dict(zip(self.about.keypoint_names, points, strict=True))
             left, top, right, bottom = map(float, shown.boxes[row])
             objects.append(
-                Prediction(int(found.classes[row]), float(found.scores[row]), (left, top, right, bottom), **more)
+                Prediction(
+                    int(detections.classes[row]), float(detections.scores[row]), (left, top, right, bottom), **more
+                )
             )
         return objects

@@ -57,25 +57,25 @@ def measured(
     loader = Loader(samples, batch, workers=workers, collate=collate)
     number = 0
     for done, (inputs, true, sizes) in enumerate(loader, 1):
-        for found, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
+        for output, objects, size in zip(about.find(model, as_inputs(inputs, device)), true, sizes, strict=True):
             regions = (crowds or {}).get(samples.files[number], ())
-            detections = _detections(found.only(found.scores >= confidence), size, samples.side)
+            detections = _detections(output.only(output.scores >= confidence), size, samples.side)
             measurement.add(detections, _true(objects, samples.task, samples.side), regions, size)
             number += 1
         on_batch(done, len(loader))
     return measurement
 
 
-def _detections(found: Found, size: tuple[int, int], side: int) -> Detections:
+def _detections(output: Found, size: tuple[int, int], side: int) -> Detections:
     """What is found in a picture of this width and height, in a square of this side."""
-    found, more = found.inside(size), dict[str, Any]()
-    if found.masks is not None:
+    output, more = output.inside(size), dict[str, Any]()
+    if output.masks is not None:
         small, width, height = side // SHRUNK, math.ceil(size[0] / SHRUNK), math.ceil(size[1] / SHRUNK)
-        more["masks"] = np.zeros((len(found.boxes), small, small), bool)
-        for whole, mask, box in zip(more["masks"], found.masks, found.boxes / SHRUNK, strict=True):
+        more["masks"] = np.zeros((len(output.boxes), small, small), bool)
+        for whole, mask, box in zip(more["masks"], output.masks, output.boxes / SHRUNK, strict=True):
             region, left, top = mask_in_picture(mask, box, width, height)
             whole[top : top + region.shape[0], left : left + region.shape[1]] = region
-    shown = found.cut(size)
+    shown = output.cut(size)
     if shown.keypoints is not None:
         more["keypoints"] = shown.keypoints
     return Detections(shown.classes, shown.scores, shown.boxes, **more)

@@ -82,12 +82,12 @@ def _architecture(job: TrainingJob, weights: Starting | None) -> str:
     """The architecture of a job's model: that of the weights, where they say it; else by the model's or the file's name."""
     if weights and (values := described(weights, Description, "timm", job.task)):
         return str(values["architecture"])
-    given = str(job.config["model"])
+    model = str(job.config["model"])
     stem = job.weights.name.removesuffix(job.weights.suffix) if job.weights else ""
-    name = names.architecture(given) or names.architecture(stem)
+    name = names.architecture(model) or names.architecture(stem)
     if name is None:
         raise InvalidConfig(
-            f"the starting weights {given} do not say of which architecture they are: name the file for it, as in resnet18.pth."
+            f"the starting weights {model} do not say of which architecture they are: name the file for it, as in resnet18.pth."
         )
     return name
 
@@ -95,15 +95,15 @@ def _architecture(job: TrainingJob, weights: Starting | None) -> str:
 def _resampled(weights: Starting, model: nn.Module) -> Starting:
     """Weights with the embedding of positions scaled to the model's grid, where they are of another image size."""
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    given, own = weights.tensors.get(POSITIONS), model.state_dict().get(POSITIONS)
-    if grid is None or given is None or own is None or given.ndim != 3 or own.ndim != 3:
+    embedding, own = weights.tensors.get(POSITIONS), model.state_dict().get(POSITIONS)
+    if grid is None or embedding is None or own is None or embedding.ndim != 3 or own.ndim != 3:
         return weights
     # Before those of the grid are those of the tokens that stand for the whole picture.
     first = own.shape[1] - math.prod(grid)
-    cells = given.shape[1] - first
-    if given.shape == own.shape or first < 0 or cells < 1 or math.isqrt(cells) ** 2 != cells:
+    cells = embedding.shape[1] - first
+    if embedding.shape == own.shape or first < 0 or cells < 1 or math.isqrt(cells) ** 2 != cells:
         return weights
-    scaled = library().layers.resample_abs_pos_embed(given, list(grid), num_prefix_tokens=first)
+    scaled = library().layers.resample_abs_pos_embed(embedding, list(grid), num_prefix_tokens=first)
     return replace(weights, tensors={**weights.tensors, POSITIONS: scaled})
 
 

@@ -85,18 +85,18 @@ class TorchvisionLearner(DetectorLearner[Description]):
 
 def _architecture(job: TrainingJob, weights: Starting | None) -> str:
     """The architecture of a job's model: that of the weights, where they say it; else by the model's or the file's name."""
-    given = str(job.config["model"])
+    model = str(job.config["model"])
     if weights and (values := described(weights, Description, "torchvision", job.task)):
         return str(values["architecture"])
-    parts = names.split(given)
+    parts = names.split(model)
     name = "_".join(parts) if parts else names.architecture_of_file(job.weights.name) if job.weights else None
     if name is None:
         raise InvalidConfig(
-            f"the starting weights {given} do not say of which architecture they are: name the file for it, as in fcos_resnet50_fpn.pth."
+            f"the starting weights {model} do not say of which architecture they are: name the file for it, as in fcos_resnet50_fpn.pth."
         )
     if names.model_task(name) != job.task:
         raise InvalidConfig(
-            f"the starting weights {given} are for {names.model_task(name)}, not for {job.task}: choose others."
+            f"the starting weights {model} are for {names.model_task(name)}, not for {job.task}: choose others."
         )
     return name
 
@@ -118,11 +118,11 @@ def _tell_keypoints(weights: Starting, keypoints: Sequence[str]) -> None:
     if keypoints and own is not None and list(own) != list(keypoints):
         if len(own) == len(keypoints):
             notice(
-                f"train: the starting weights {weights.given} name their keypoints {', '.join(own)}, and the dataset "
+                f"train: the starting weights {weights.name} name their keypoints {', '.join(own)}, and the dataset "
                 f"{', '.join(keypoints)}: they go on in this order."
             )
         else:
             notice(
-                f"train: the starting weights {weights.given} find {len(own)} keypoints and the dataset has {len(keypoints)}, so what "
+                f"train: the starting weights {weights.name} find {len(own)} keypoints and the dataset has {len(keypoints)}, so what "
                 "finds them is trained anew; the rest goes on from the weights."
             )

@@ -143,17 +143,19 @@ class Description(Detector):
 
     def find(self, model: nn.Module, inputs: Tensor) -> list[Found]:
         """What a model finds, already without what others hide; see `Detector.find`."""
-        return [self._found(one) for one in model(list(inputs))]
+        return [self._found(output) for output in model(list(inputs))]
 
-    def _found(self, found: Mapping[str, Tensor]) -> Found:
+    def _found(self, output: Mapping[str, Tensor]) -> Found:
         more = {}
-        if "masks" in found:
-            more["masks"] = found["masks"][:, 0]
-        if "keypoints" in found:
+        if "masks" in output:
+            more["masks"] = output["masks"][:, 0]
+        if "keypoints" in output:
             # What the library gives as third number is always 1; its scores are logits of the likeliest places.
-            confidence = found["keypoints_scores"].sigmoid()[..., None]
-            more["keypoints"] = torch.cat([found["keypoints"][..., :2], confidence], -1)
-        return Found.of(boxes=found["boxes"], classes=found["labels"] - self.background, scores=found["scores"], **more)
+            confidence = output["keypoints_scores"].sigmoid()[..., None]
+            more["keypoints"] = torch.cat([output["keypoints"][..., :2], confidence], -1)
+        return Found.of(
+            boxes=output["boxes"], classes=output["labels"] - self.background, scores=output["scores"], **more
+        )
 
     def heads(self) -> list[Head]:
         """The tensors with rows for each class."""

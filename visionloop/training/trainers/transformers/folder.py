@@ -15,12 +15,12 @@ from visionloop.training.trainers.transformers.environment import library
 from visionloop.training.trainers.transformers.model import configuration_of
 
 
-def read(folder: Path, given: str) -> tuple[str, dict[str, Any], Starting]:
+def read(folder: Path, weights: str) -> tuple[str, dict[str, Any], Starting]:
     """Reads a folder of weights. Nothing in it is executed.
 
     Args:
         folder: With ``config.json`` and the tensors.
-        given: The weights as they were asked for.
+        weights: The weights as they were asked for.
 
     Returns:
         The family of the model, its configuration as `Description.configuration`, and its tensors with their classes.
@@ -28,19 +28,19 @@ def read(folder: Path, given: str) -> tuple[str, dict[str, Any], Starting]:
     Raises:
         InvalidConfig: If the configuration is none, or of another kind of model, or the tensors can't be read or are not its own.
     """
-    values = _configuration(folder / "config.json", given)
+    values = _configuration(folder / "config.json", weights)
     family = str(values.get("model_type"))
     if family not in names.FAMILIES:
         raise InvalidConfig(
-            f"the starting weights {given} are of the kind {family} by their config.json, and the trainer transformers trains "
+            f"the starting weights {weights} are of the kind {family} by their config.json, and the trainer transformers trains "
             f"{', '.join(sorted(names.FAMILIES))}: choose others."
         )
-    classes = _classes(values, given)
+    classes = _classes(values, weights)
     try:
         whole = configuration_of(family, values)
     except ValueError as error:
         raise InvalidConfig(
-            f"config.json of the starting weights {given} is not one of {family} ({shortened(str(error), 200)}): put the right one there."
+            f"config.json of the starting weights {weights} is not one of {family} ({shortened(str(error), 200)}): put the right one there."
         ) from error
     import torch
     from safetensors import SafetensorError
@@ -66,39 +66,39 @@ def read(folder: Path, given: str) -> tuple[str, dict[str, Any], Starting]:
         OSError,
     ) as error:
         raise InvalidConfig(
-            f"the starting weights {given} can't be read: give a folder with the config.json and the model.safetensors of one model, as "
+            f"the starting weights {weights} can't be read: give a folder with the config.json and the model.safetensors of one model, as "
             "its save_pretrained writes them."
         ) from error
     # What the folder lacks has random numbers in the library's model.
     absent = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
     tensors = {name: value for name, value in model.state_dict().items() if name not in absent}
-    return family, whole, Starting(given, tensors, classes)
+    return family, whole, Starting(weights, tensors, classes)
 
 
-def _configuration(path: Path, given: str) -> dict[str, Any]:
+def _configuration(path: Path, weights: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise InvalidConfig(
-            f"config.json of the starting weights {given} is not a JSON object: put the right one there."
+            f"config.json of the starting weights {weights} is not a JSON object: put the right one there."
         )
     return values
 
 
-def _classes(values: Mapping[str, Any], given: str) -> list[str]:
+def _classes(values: Mapping[str, Any], weights: str) -> list[str]:
     """Class names by index; none where the configuration has no names of its own."""
     named = values.get("id2label") or {}
     try:
         by_number = {int(number): str(name) for number, name in dict(named).items()}
     except (TypeError, ValueError):
         raise InvalidConfig(
-            f"config.json of the starting weights {given} has an id2label that is not class names by number: correct it."
+            f"config.json of the starting weights {weights} has an id2label that is not class names by number: correct it."
         ) from None
     if sorted(by_number) != list(range(len(by_number))):
         raise InvalidConfig(
-            f"config.json of the starting weights {given} has an id2label whose numbers are not 0 to {len(by_number) - 1}: correct it."
+            f"config.json of the starting weights {weights} has an id2label whose numbers are not 0 to {len(by_number) - 1}: correct it."
         )
     classes = [by_number[number] for number in range(len(by_number))]
     # What the library writes for classes without names.

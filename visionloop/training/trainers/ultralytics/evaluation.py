@@ -85,10 +85,10 @@ def evaluate(
             validator.measurement = ImageMeasurement(classes, split)
         else:
             validator.crowds = {
-                f"{dataset.absolute()}/{path}": [Crowd(None, crowd.box) for crowd in found]
+                f"{dataset.absolute()}/{path}": [Crowd(None, crowd.box) for crowd in crowds]
                 if len(classes) == 1
-                else found
-                for path, found in read_crowds(dataset).items()
+                else crowds
+                for path, crowds in read_crowds(dataset).items()
             }
         results = validator(model=loaded.model)
     measured = val_metrics(results)

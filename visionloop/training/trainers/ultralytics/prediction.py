@@ -49,7 +49,7 @@ class UltralyticsPredictor(ImagePredictor):
         return self._objects(result.cpu(), settings)
 
     def _objects(self, result: Any, settings: PredictionSettings) -> list[Prediction]:
-        boxes, found = result.boxes, []
+        boxes, predictions = result.boxes, []
         for row, (index, score, box) in enumerate(
             zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
         ):
@@ -59,8 +59,8 @@ class UltralyticsPredictor(ImagePredictor):
             if result.keypoints is not None:
                 values["keypoints"] = self._points(result.keypoints.data[row].tolist())
             left, top, right, bottom = box
-            found.append(Prediction(int(index), float(score), (left, top, right, bottom), **values))
-        return found
+            predictions.append(Prediction(int(index), float(score), (left, top, right, bottom), **values))
+        return predictions
 
     def _points(self, rows: list[list[float]]) -> dict[str, tuple[float, float, float]]:
         """x, y and confidence by name; a model that measures no confidence of keypoints has 1."""

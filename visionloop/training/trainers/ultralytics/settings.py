@@ -174,9 +174,9 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
     _check_batch(mapped, task)
     check_stride(mapped.get("imgsz"), names.stride(str(mapped.get("model") or "")))
     if mapped.get("augment") is False or str(mapped.get("augment")).lower() == "false":
-        known = settings(task)
+        own = settings(task)
         off = AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS
-        switch_off(mapped, {name: value for name, value in off.items() if name in known})
+        switch_off(mapped, {name: value for name, value in off.items() if name in own})
     return mapped
 
 

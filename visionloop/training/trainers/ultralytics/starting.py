@@ -12,22 +12,22 @@ from visionloop.training import starting as classes_of
 FRESH = 0.01
 
 
-def tell(weights: Any, given: str, classes: Sequence[str], keypoints: Sequence[str]) -> None:
+def tell(weights: Any, name: str, classes: Sequence[str], keypoints: Sequence[str]) -> None:
     """Says which classes go on from the starting weights, which are new and which are dropped, and where keypoints begin anew.
 
     Args:
         weights: The loaded model that the training starts from.
-        given: The weights as they were asked for.
+        name: The weights as they were asked for.
         classes: The dataset's class names by index.
         keypoints: The dataset's keypoints, for pose.
     """
     shape = getattr(weights, "kpt_shape", None)
     if shape and keypoints and shape[0] != len(keypoints):
         notice(
-            f"train: the starting weights {given} find {shape[0]} keypoints and the dataset has {len(keypoints)}, so what finds "
+            f"train: the starting weights {name} find {shape[0]} keypoints and the dataset has {len(keypoints)}, so what finds "
             "them is trained anew; the rest goes on from the weights."
         )
-    classes_of.tell(given, _names(weights), classes)
+    classes_of.tell(name, _names(weights), classes)
 
 
 def map_classes(model: Any, weights: Any, classes: Sequence[str]) -> None:
