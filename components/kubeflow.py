@@ -212,7 +212,7 @@ def _finish(outcome: Outcome, artifacts: Sequence[dsl.Artifact], returns: Sequen
 
 
 def _fill_if_possible(artifact: dsl.Artifact, result: Result) -> None:
-    """Fills an artifact. What goes wrong is told and ends nothing: the stage has its receipt, and this is for the eye alone."""
+    """Fills an artifact. An error is logged and does not end the stage: it has its receipt, and artifacts are only shown."""
     try:
         fill(artifact, result)
     except Exception as error:  # noqa: BLE001 - whatever a store, a disk or the engine's own library raises
@@ -274,7 +274,7 @@ def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:
         return
     measured = msgspec.json.decode(result.read(CONFUSION))
     rows = [list(column) for column in zip(*measured["confusion"], strict=True)]
-    # Of whole images there is no background.
+    # A classification of whole images has no background.
     names = [*(str(name) for name in measured["classes"]), "background"][: len(rows)]
     artifact.log_confusion_matrix(names, rows)
 

@@ -59,7 +59,7 @@ def _meaning(error: type[errors.VisionloopError]) -> str:
 
 
 def arguments(name: str) -> str:
-    """The arguments of a stage beside the common ones."""
+    """The arguments of a stage besides the common ones."""
     rows = []
     for entry in fields(catalog.stage(name).arguments):
         told = entry.metadata["argument"]
@@ -119,7 +119,7 @@ def summary_of_trainers() -> str:
 
 
 def advanced(trainer: Trainer, task: str) -> str:
-    """What a task's settings have beside the basic ones and those of the trainer's first task."""
+    """A task's settings besides the basic ones and those of the trainer's first task."""
     return settings(own_settings(trainer, task))
 
 

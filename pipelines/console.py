@@ -1,4 +1,4 @@
-"""Where lines for a person are written: as they are, with names and paths of data in them."""
+"""The console for lines that people read, which hold names and paths of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The warnings of a run's stages: their counts in the run's result, and the line that tells them on a terminal."""
+"""The warnings of a run's stages: their counts in the run's result, and the line that shows them on a terminal."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Converted:
         wanted, checked = set(splits), set(checked)
         entries = [entry for entry in self.index() if entry.split in wanted | checked]
         for split in SPLITS:
-            # A class that a split lacks has a folder all the same: libraries number the classes by the folders that they see.
+            # A class that a split lacks has a folder too: libraries number the classes by the folders that they see.
             classes = (f"{split}/{class_folder(*entry)}" for entry in enumerate(self.classes))
             for name in (f"images/{split}", f"labels/{split}") if self.format == "yolo" else (split, *classes):
                 (folder / name).mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ from visionloop.data.annotations.tables import SPLITS, Annotations, column, name
 from visionloop.data.archive import read_archive, write_archive
 from visionloop.data.sharding import rows_of_shard
 
-#: After how many images progress is told.
+#: After how many images progress is reported.
 _TOLD_AFTER = 500
 
 #: The name of a shard's only output: nobody takes it for a converted dataset.

@@ -1,4 +1,4 @@
-"""How well a detector's confidence tells its right detections from its wrong ones: a ROC curve over the detections.
+"""How well a detector's confidence separates its right detections from its wrong ones: a ROC curve over the detections.
 
 An image has no countable places without an object, so a detector has no true negatives. The curve is defined over its
 detections: a detection of any class is right or wrong (`visionloop.training.trainers.Evaluation`), and its

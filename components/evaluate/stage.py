@@ -122,7 +122,7 @@ class EvaluateStage:
         registry.check_name(name, arguments.model_name)
         champion = registry.champion(name)
         unavailable = None
-        # Where the candidate's own trainer is not installed, nothing is measured: convert looks ahead from there.
+        # Without the candidate's own trainer nothing is measured here: this is convert's look ahead.
         if champion is not None and not _is_own(champion, training) and catalog.is_installed(trainer):
             unavailable = _unavailable(champion, registry)
         resolution = Resolution(
@@ -137,7 +137,7 @@ class EvaluateStage:
                 "split": Parameter(SPLIT, "default"),
                 "trainer": Parameter([trainer.name, trainer.logic_version], "training"),
                 "config": Parameter(config, "training"),
-                # What is installed here decides the verdict then: once it is, that is another question.
+                # The verdict then depends on what is installed here, so it is part of the key.
                 **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
             },
             loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable),
@@ -278,7 +278,7 @@ class EvaluateStage:
                 raise  # Visionloop registered it: the keys are wrong, and a person must correct them
             return None, _obstacle(champion, error.sentence)
         trainer = catalog.trainer(description.trainer)
-        # One that was altered ends the stage: it is no reason for a verdict.
+        # A checkpoint that was altered ends the stage: it must not decide the verdict.
         checkpoint = package.fetch_checkpoint(
             uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
         )
@@ -316,7 +316,7 @@ def _is_own(champion: Version | None, training: Result) -> bool:
 
 
 def _unavailable(champion: Version, registry: Registry) -> str | None:
-    """Why the champion's trainer can't measure it here; None where it can, and where ``compute`` says what else is wrong with it."""
+    """Why the champion's trainer can't measure it here; None where it can, or where ``compute`` reports another obstacle."""
     try:
         _, description = resolve.describe(champion, registry)
     except (AccessDenied, InvalidConfig, InvalidReceipt, NotFound):
@@ -355,7 +355,7 @@ def _evaluate(
         context.advanced(round(count * done / max(1, total)), count)
 
     while True:
-        # An evaluation computes on one device, also where the training was given several.
+        # An evaluation computes on one device, even where the training had several.
         used = {**config, "batch": batch, "device": first_device(os.environ.get("DEVICE"))}
         work.mkdir(parents=True, exist_ok=True)
         try:

@@ -127,7 +127,7 @@ def format_of(source: Source, name: str | None, option: str = "--dataset-format"
 
     Raises:
         DatasetNotFound: If no dataset lies there; the sentence says what does.
-        InvalidConfig: If several formats fit, or the one that is asked for is none that is read.
+        InvalidConfig: If several formats fit, or the requested one is not a format that is read.
     """
     try:
         chosen = choose(source, name, option)

@@ -124,7 +124,7 @@ class Kept:
 
 
 def listed_before(workspace: Prefix, dataset: str) -> int:
-    """How many objects a dataset had when it was last frozen; 0 where nothing tells."""
+    """How many objects a dataset had when it was last frozen; 0 if unknown."""
     try:
         return max(0, msgspec.json.decode(workspace.read(f"{_name(dataset)}.json"), type=dict[str, int])["objects"])
     except (NotFound, msgspec.MsgspecError, UnicodeDecodeError, KeyError):

@@ -1,4 +1,4 @@
-"""The check before a run: whatever follows from its arguments alone, told before any stage starts.
+"""The check before a run: whatever follows from its arguments alone is reported before any stage starts.
 
 One function for the command line (``plan``, ``run``, ``schedule create``) and for the first pod of a run that somebody else
 started. It reads no dataset and no receipt, and imports no training library.
@@ -211,10 +211,10 @@ def _check_training(
     candidates = [trainer for name, trainer in installed.items() if name.lower() == wanted] if wanted else _installed()
     tasks = [task] if task else _tasks(settings, candidates, environment)
     refused: InvalidConfig | None = None
-    for candidate in tasks:
+    for possible in tasks:
         try:
-            # Of several tasks the dataset decides later, so what some task takes passes.
-            return _check_task(settings, candidate, len(tasks) == 1, gate, reach, environment)
+            # The dataset decides among several tasks later: what one of them takes passes.
+            return _check_task(settings, possible, len(tasks) == 1, gate, reach, environment)
         except InvalidConfig as error:
             refused = refused or error
     raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
@@ -223,7 +223,7 @@ def _check_training(
 def _check_task(
     settings: Mapping[str, object], task: str, decided: bool, gate: Any, reach: Reach, environment: Mapping[str, str]
 ) -> list[str]:
-    """Checks a training for a task, which is ``decided`` or one of several; returns what could not be checked."""
+    """Checks a training for a task, which is ``decided`` or one of several that the dataset may have; returns what could not be checked."""
     config, trainer = resolve_settings(settings, task)
     if reach.images:
         catalog.check_installed(trainer)
@@ -246,7 +246,7 @@ def _installed() -> list[Trainer]:
 def _tasks(
     settings: Mapping[str, object], candidates: Sequence[Trainer], environment: Mapping[str, str]
 ) -> Sequence[str]:
-    """The tasks that the dataset may turn out to have with one of these trainers; that of a model which is named alone."""
+    """The tasks that the dataset may have with one of these trainers; where a model is named, its task alone."""
     named = named_model(settings, environment)
     shown = next(filter(None, (trainer.model_task(named) for trainer in candidates)), None) if named else None
     if shown in TASKS:
@@ -256,7 +256,7 @@ def _tasks(
 
 
 def _unchecked(model: str, trainer: Trainer, reach: Reach, environment: Mapping[str, str]) -> list[str]:
-    """Checks that starting weights are there; returns what of them could not be checked."""
+    """Checks that starting weights exist; returns what could not be checked about them, each the end of a sentence."""
     kind = weights.reference_kind(model)
     unseen = (kind in ("registered", "uri") and not reach.stores) or (kind in ("path", "name") and not reach.images)
     if kind == "uri" and model.lower().startswith("file:"):

@@ -1,4 +1,4 @@
-"""Reads a run's datasets: each is recognised and read alone, then they are one, of which the run's selection and split speak."""
+"""Reads a run's datasets: each is recognised and read by itself, then they are merged, selected from and split."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def lying(
 
     Raises:
         DatasetNotFound: If no dataset lies at one of the URIs.
-        InvalidConfig: If several formats fit, or the one that is asked for is none that is read.
+        InvalidConfig: If several formats fit, or the requested one is not a format that is read.
     """
     with contextlib.ExitStack() as stack:
         opened = []
@@ -237,7 +237,7 @@ def declared_of(
 
 
 def notices(opened: Sequence[Lying], chosen: Chosen) -> list[str]:
-    """What people are told of the datasets: how each was read, what was selected, how they were split and weighed."""
+    """The notices about the datasets: how each was read, what was selected, how they were split and weighed."""
     if not chosen.read.parts:
         return []
     lines = []

@@ -14,7 +14,7 @@ class Times:
 
     Attributes:
         train_images: Images of the split train, where the trainer says which it uses.
-        checkpoints: Seconds that uploads of checkpoints took, most of them beside the epochs.
+        checkpoints: Seconds that uploads of checkpoints took, most of them during the epochs.
     """
 
     def __init__(self, began: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,11 +52,11 @@ class Times:
         """The entries of a receipt's ``timings`` that say where this attempt's time went.
 
         Args:
-            batch: Images of a batch: the first one's are no part of the epochs' seconds, so they do not count for their speed.
+            batch: Images in a batch: the epochs' seconds leave out the first batch, so its images do not count for the speed.
         """
         timings = {f"{part}_seconds": seconds for part, seconds in self._parts.items()}
         epochs = self._parts.get(EPOCHS, 0.0)
-        # A trainer's figures that are more than there was are no measurement.
+        # A trainer that reports more time than has passed has not measured it.
         if sum(self._of_epochs.values()) <= epochs:
             timings |= {f"{part}_seconds": seconds for part, seconds in self._of_epochs.items()}
         if self.checkpoints:

@@ -1,4 +1,4 @@
-"""The upload of a checkpoint beside the next epoch: the trainer goes on while a thread sends what was set aside."""
+"""The upload of a checkpoint during the next epoch: the trainer goes on while a thread sends the copy that was set aside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UPLOAD_BACKOFF_SECONDS = 1.0
 #: fit into the grace period of the policy.
 GRACE_SECONDS = 20.0
 
-#: How often somebody who waits for an upload looks whether it sends.
+#: How often the waiting stage checks whether an upload is making progress.
 LOOK_SECONDS = 0.5
 
 
@@ -62,7 +62,7 @@ class Upload:
     """
 
     def __init__(self, prefix: Prefix, file: Path, path: str, epoch: int, record: Callable[[Sent], None]) -> None:
-        """Takes what is needed; `begin` starts it.
+        """Prepares the upload; `begin` starts it.
 
         Args:
             prefix: The prefix of the training's key.
@@ -81,7 +81,7 @@ class Upload:
         self.begun = False
 
     def begin(self) -> None:
-        """Begins. Who waits for it has to know it before: a signal may end the stage while the thread starts."""
+        """Begins. The caller stores the upload before it: a signal may end the stage while the thread starts."""
         self.begun = True
         threading.Thread(target=self._run, name="checkpoint", daemon=True).start()
 

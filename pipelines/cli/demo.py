@@ -22,7 +22,7 @@ from visionloop.training import catalog
 
 WORKSPACE = f"s3://{services.RESULTS_BUCKET}/demo"
 
-#: How variables begin that a demo does not use: the caller's own stores, trackers and settings.
+#: What the names of variables begin with that a demo ignores: the caller's own stores, trackers and settings.
 CALLERS_OWN = ("EXTERNAL_", "INTERNAL_", "AWS_", "MLFLOW_", "S3_", "CONFIG", "ADVANCED_CONFIG", "FRAMEWORK")
 
 #: By task how many images train, val and test of the sample dataset have.

@@ -97,7 +97,7 @@ def main() -> None:
     write_anything()
     end_quickly()
     try:
-        # A stage does the same itself, and tells the run's record of it.
+        # A stage does the same itself, and writes it into the run's record.
         if arguments[:1] != ["stage"]:
             variables.prepare()
             _end_by_signals()

@@ -113,10 +113,10 @@ class RemoteRun(Protocol):
         ...
 
     def with_outputs(self, state: RemoteState) -> RemoteState:
-        """A state of its end, with the output parameters of its steps where the engine has them.
+        """The final state with its steps' output parameters, where the engine keeps them apart from the state.
 
         Raises:
-            VisionloopError: If the engine has them elsewhere, and they can't be read from here.
+            VisionloopError: If they can't be read from here.
         """
         ...
 

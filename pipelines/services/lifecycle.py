@@ -156,7 +156,7 @@ def registry(folder: str | os.PathLike[str] | None = None) -> dict[str, str]:
 
 
 def _home(folder: str | os.PathLike[str] | None) -> Folder:
-    """The home, made where it is missing, and told."""
+    """The home, made if it is missing; a notice says which it is."""
     home = find_folder(folder)
     home.create()
     notice(f"Registry and embedded services: {home.path} ({home.origin}).")

@@ -1,4 +1,4 @@
-"""How two snapshots differ, as a command tells it."""
+"""How two snapshots differ, as a command prints it."""
 
 from __future__ import annotations
 

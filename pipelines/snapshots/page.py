@@ -121,7 +121,7 @@ def _class_row(entry: ClassChange, rows: Sequence[ClassChange]) -> dict[str, Any
 
 
 class _Gallery:
-    """Draws examples of each kind. A dataset that can't be read at all is told once, and asked no more."""
+    """Draws examples of each kind. A dataset that can't be read at all gives one notice, and is not tried again."""
 
     def __init__(self, before: Snapshot, after: Snapshot, comparison: Comparison, album: drawing.Album) -> None:
         self._comparison, self._album = comparison, album

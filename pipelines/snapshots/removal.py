@@ -22,7 +22,7 @@ from visionloop.core.runs import RunRecord, StageState
 from visionloop.core.storage import ObjectInfo, Prefix
 from visionloop.pipelines.snapshots.uses import Uses
 
-#: A stage that is at work tells it at least every minute, and ends after five of silence: beyond this many seconds it is gone.
+#: A running stage reports at least every minute, and ends after five of silence: beyond this many seconds it is gone.
 SILENT_SECONDS = 600
 
 #: A whole run's limit in seconds: one that has not ended by then will not go on.
@@ -170,7 +170,7 @@ def _versions(results: Prefix, removal: Removal) -> list[str]:
 
 
 def _under_way(record: RunRecord) -> str | None:
-    """What a run is doing, or None if it has ended: cleanup is the last stage, and a stage that works tells so."""
+    """What a run is doing, or None if it has ended: cleanup is the last stage, and a running stage reports."""
     states = {state.stage: state for state in record.stages()}
     if "cleanup" in states or not states:
         return None
@@ -214,7 +214,7 @@ def _left_behind(record: RunRecord, state: StageState) -> bool:
 
 
 def _age(state: StageState) -> float:
-    """Seconds since a stage last told of itself."""
+    """Seconds since a stage last reported."""
     try:
         updated = datetime.fromisoformat(state.updated_at or "")
     except ValueError:

@@ -16,7 +16,7 @@ STAGES = "visionloop.stages"
 #: The distribution of this package.
 OWN = "visionloop"
 
-#: How many of the names that exist a sentence tells.
+#: The most existing names that a sentence lists.
 MOST_NAMES = 10
 
 
@@ -45,24 +45,24 @@ def find(group: str, name: str, kind: str) -> Any:
     installed = names(group)
     if name not in installed:
         raise InvalidConfig(f"There is no {kind} '{name}'; there are {', '.join(installed[:MOST_NAMES])}.")
-    target, problem = _tried(group, name, kind)
+    target, problem = _load_or_problem(group, name, kind)
     if problem:
         raise InvalidConfig(problem)
     return target
 
 
 def loaded(group: str, kind: str) -> dict[str, Any]:
-    """Every object of a group by name; one of another distribution that can't be loaded is left out, and told."""
+    """Every object of a group by name; one of another distribution that can't be loaded is left out with a notice."""
     objects = {}
     for name in names(group):
-        objects[name], problem = _tried(group, name, kind)
+        objects[name], problem = _load_or_problem(group, name, kind)
         if problem:
             del objects[name]
             pass_over(kind, name, problem)
     return objects
 
 
-def _tried(group: str, name: str, kind: str) -> tuple[Any, str]:
+def _load_or_problem(group: str, name: str, kind: str) -> tuple[Any, str]:
     """The object that an entry point names, or why it can't be loaded where another distribution brings it."""
     try:
         return load(group, name), ""
@@ -78,7 +78,7 @@ def _tried(group: str, name: str, kind: str) -> tuple[Any, str]:
 
 @cache
 def pass_over(kind: str, name: str, why: str) -> None:
-    """Says once that something which is not asked for is left out."""
+    """Says once that an object which nobody named is left out."""
     notice(f"{kind} {name} is passed over: {why}")
 
 

@@ -42,7 +42,7 @@ def progress(stage: str, done: int, total: int, unit: str = "images", size: int 
 
 
 def listed(stage: str, number: int, before: int) -> None:
-    """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 where nothing tells."""
+    """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 if unknown."""
     emit("listing", stage=stage, done=number, before=before)
 
 

@@ -17,7 +17,7 @@ from visionloop.core.errors import InvalidConfig, VisionloopError
 
 LOGGER = logging.getLogger("visionloop")
 
-#: Where log lines go while stderr itself is read (``core.stray``), and what is told of the fields of each line.
+#: Where log lines go while stderr itself is read (``core.stray``), and what is called with the fields of each line.
 _redirected: TextIO | None = None
 _on_fields: Callable[[dict[str, str]], None] = lambda fields: None  # noqa: E731
 
@@ -103,7 +103,7 @@ def form(stream: TextIO | None) -> str:
 
 
 def use_stream(stream: TextIO | None, on_fields: Callable[[dict[str, str]], None] = lambda fields: None) -> None:
-    """Sends log lines to another stream than stderr, or back to it; ``on_fields`` is told of the fields of each line."""
+    """Sends log lines to another stream than stderr, or back to it; ``on_fields`` is called with the fields of each line."""
     global _redirected, _on_fields
     _redirected, _on_fields = stream, on_fields
     for handler in LOGGER.handlers:

@@ -64,7 +64,7 @@ class MemoryBudget:
 
     @contextlib.contextmanager
     def reserve(self, size: int) -> Iterator[None]:
-        """Waits until ``size`` bytes fit beside what runs, and holds them during the body."""
+        """Waits until ``size`` bytes fit next to those already held, and holds them during the body."""
         with self._changed:
             self._changed.wait_for(lambda: self.used == 0 or self.used + size <= self.limit)
             self.used += size

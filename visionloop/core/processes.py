@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 _PR_SET_PDEATHSIG = 1
-#: Seconds that what is left of a process group is given to end by itself (Python's resource tracker removes shared memory
-#: that a killed process left), and after SIGTERM.
+#: Seconds that the rest of a process group has to end by itself (Python's resource tracker removes the shared memory of a
+#: killed process), and after SIGTERM.
 OWN_END_SECONDS = 1.0
 LEFT_SECONDS = 5.0
 
@@ -57,10 +57,10 @@ def session(leader: int) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[int]:
-    """The id of a new process group, in this process's session; what is in it at the end is ended, also when this process is killed.
+    """The id of a new process group in this process's session, whose processes are ended with the context, and when this process is killed.
 
-    A process is put into it by the argument ``process_group`` of Popen, and what it starts is in it as well. At the end all of it is
-    given ``OWN_END_SECONDS``, then SIGTERM, then after ``LEFT_SECONDS`` SIGKILL.
+    Popen's argument ``process_group`` puts a process into it; what that starts is in it as well. At the end the processes have
+    ``OWN_END_SECONDS`` to end by themselves; then they get SIGTERM, and after ``LEFT_SECONDS`` SIGKILL.
     """
     # Its leader keeps the id in use. The pipe of its input closes with this process, however that ends.
     with subprocess.Popen(
@@ -75,16 +75,16 @@ def process_group() -> Iterator[int]:
             yield leader.pid
         finally:
             try:
-                if not _empty(leader.pid, OWN_END_SECONDS):
+                if not _wait_until_empty(leader.pid, OWN_END_SECONDS):
                     os.killpg(leader.pid, signal.SIGTERM)
-                    _empty(leader.pid, LEFT_SECONDS)
+                    _wait_until_empty(leader.pid, LEFT_SECONDS)
             finally:
                 os.killpg(leader.pid, signal.SIGKILL)
-                _empty(leader.pid, LEFT_SECONDS)  # a signal is sent before its process is gone
+                _wait_until_empty(leader.pid, LEFT_SECONDS)  # a signal is sent before its process is gone
 
 
-def _empty(leader: int, seconds: float) -> bool:
-    """Waits until nothing but its leader lives in a process group, at most so many seconds; returns whether it is so."""
+def _wait_until_empty(leader: int, seconds: float) -> bool:
+    """Waits, at most so many seconds, until only its leader lives in a process group; returns whether that is so."""
     deadline = time.monotonic() + seconds
     while any(process.pid != leader and started(process.pid) for process in _members(os.getpgid, leader)):
         if time.monotonic() >= deadline:

@@ -109,7 +109,7 @@ def _required(entry: Any) -> bool:
 
 
 def _refuse_half_characters(values: Mapping[str, Any]) -> None:
-    """Raises InvalidConfig for bytes of a command line that are no text: no record can hold them."""
+    """Raises InvalidConfig for bytes of a command line that are not text: no record can hold them."""
     for name, value in values.items():
         texts_of = value if isinstance(value, list) else [value]
         if half := next((text for text in texts_of if isinstance(text, str) and is_half(text)), None):
@@ -129,7 +129,7 @@ def run_stage(stage: Stage | Action, values: Mapping[str, Any], invocation: Invo
         try:
             variables.prepare()
         except InvalidConfig:
-            # The record is told as well, unless the keys of its store are what is wrong.
+            # It goes into the record as well, unless the keys of the record's store are what is wrong.
             with contextlib.suppress(Exception):
                 session.begin(values)
             raise

@@ -35,7 +35,7 @@ class Credential:
     Attributes:
         name: The variable.
         role: The Secret that pods take it from, one of ROLES; None for a variable that no pod reads.
-        secret: Whether its value is never shown. An access key id and a user's name are no secrets.
+        secret: Whether its value is never shown. An access key id and a user's name are not secrets.
         user: The variable of the user or key id that it belongs to: HTTP sends both as one base64 text.
     """
 

@@ -164,7 +164,7 @@ def standing(stage: Sharded, workspace: Prefix, whole: Resolution, count: int) -
 def results(stage: Sharded, context: Context, whole: Resolution, count: int) -> list[Result] | None:
     """The results of all shards; None where the whole has to be computed.
 
-    That is so without shards, where one is missing (which is told), and where the stage is told to compute again.
+    That is so without shards, where one is missing (with a notice), and where the stage is forced to compute again.
 
     Args:
         stage: The stage.

@@ -175,7 +175,7 @@ class Context:
         self.advanced(done, total, "images", size, whole)
 
     def listed(self, number: int, before: int = 0) -> None:
-        """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 where nothing tells."""
+        """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 if unknown."""
         self.alive()
         if self._is_due():
             live.listed(self.limits.stage, number, before)

@@ -237,7 +237,7 @@ class Prefix:
     def objects(self, under: str = "", passed_over: PassedOver = lambda key, kind: None) -> Iterator[ObjectInfo]:
         """Every object below ``under``, in the store's order; keys are relative to this prefix.
 
-        ``passed_over`` is told of each that can't be read: of a folder pipes, devices and links in a circle; of a bucket keys that no
+        ``passed_over`` is called with each that can't be read: of a folder pipes, devices and links in a circle; of a bucket keys that no
         path holds, such as ``a//b``.
         """
         start = self._key(under.strip("/")) if under else self.path
@@ -290,7 +290,7 @@ class Prefix:
         return bucket_pages(self._bucket, f"{start}/" if start else "", self.role, after, delimiter)
 
     def _held(self, page: Mapping[str, Any], passed_over: PassedOver) -> Iterator[ObjectInfo]:
-        """The objects of a page that a path holds; ``passed_over`` is told of the others."""
+        """The objects of a page that a path holds; ``passed_over`` is called with the others."""
         for entry in page.get("Contents", ()):
             key = str(entry["Key"])
             if unheld(key):

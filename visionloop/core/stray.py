@@ -1,6 +1,6 @@
 """Makes log lines of what code in any language writes to stderr, so that no library's warning is a plain line among JSON lines.
 
-A process of its own reads them: what a library says while it crashes the stage is still told. Linux only, as it forks.
+A process of its own reads them: what a library prints while it crashes the stage is still logged. Linux only, as it forks.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ MARKS = 500
 ALBUM_BYTES = 3_500_000
 ALBUM_PIXELS = 1_000_000_000
 
-#: Colours of classes, and that of objects that are only shown beside others.
+#: Colours of classes, and that of objects that are only shown for comparison.
 COLOURS = ("#e5484d", "#0091ff", "#30a46c", "#f5a623", "#8e4ec6", "#e93d82", "#12a594", "#ad7f58")
 QUIET = "#c1c8cd"
 
@@ -47,7 +47,7 @@ class Mark:
         points: x and y of each.
         colour: A colour as CSS writes it.
         text: A few ASCII characters at its upper left corner.
-        style: ``wrong`` stands out and may lie outside the image, ``thin`` is shown beside others.
+        style: ``wrong`` stands out and may lie outside the image, ``thin`` is shown for comparison.
     """
 
     box: tuple[float, float, float, float] | None = None

@@ -591,7 +591,7 @@ def _write_digest(path: Path, digest: Digest) -> None:
     """Writes a digest by one write of a fixed length, over the earlier one.
 
     Not by renaming a new file to it: replacing a file waits for the disk on ext4, longer than hashing an image takes. One that a
-    kill left half-written is no JSON, and its image is fetched again.
+    kill left half-written is not JSON, and its image is fetched again.
     """
     file = os.open(_digest_path(path), os.O_WRONLY | os.O_CREAT, 0o666)
     try:

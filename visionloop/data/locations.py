@@ -42,7 +42,7 @@ def open_images(datasets: tuple[RunDataset, ...]) -> Location:
 
 
 def located(location: Location, key: str) -> tuple[Prefix, str]:
-    """The dataset that an image lies in, and its key there. Raises NotFound for a dataset that is none of these."""
+    """The dataset that an image lies in, and its key there. Raises NotFound for any other dataset."""
     if not isinstance(location, Prefixes):
         return location, key
     name, _, rest = key.partition("/")

@@ -145,7 +145,7 @@ def example_image() -> bytes:
 
 @contextlib.contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """Turns what keeps MLflow from writing a model into an error of ours; a full disk is told by whoever runs the stage."""
+    """Turns what keeps MLflow from writing a model into an error of ours; a full disk is recognised where the stage is run."""
     try:
         yield
     except ImportError as error:

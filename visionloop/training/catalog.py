@@ -21,7 +21,7 @@ READ_OF_ALL = ("tasks", "policy", "model_task", "requirements")
 def trainers() -> dict[str, Trainer]:
     """Every installed trainer by name, whatever protocol it speaks: one that is not asked for stops nobody.
 
-    Of other distributions those are left out, and told, that can't be loaded or lack what is read of every trainer.
+    A trainer of another distribution that can't be loaded, or lacks an attribute that is read of every trainer, is left out with a notice.
     """
     usable: dict[str, Trainer] = {}
     for name, loaded in catalog.loaded(TRAINERS, "trainer").items():

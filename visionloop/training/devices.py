@@ -51,12 +51,12 @@ def check_devices(device: object, setting: str = "device") -> None:
 
 
 def first_device(device: object) -> str | None:
-    """The first of the devices that are named, for what computes on one; None where none is."""
+    """The first of the named devices, for what computes on one alone; None if none is named."""
     return device_name(device).split(",")[0] or None
 
 
 def idle_gpus(device: object, environment: Mapping[str, str]) -> str | None:
-    """The sentence about GPUs that this pod was given and a training does not use; None where there are none."""
+    """The sentence about GPUs that this pod has and a training does not use; None if there are none."""
     gpus, used = _pod_gpus(environment) or 0, device_count(device)
     if device_name(device) == CPU or gpus <= used:
         return None

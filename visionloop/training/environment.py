@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE
 from visionloop.training.trainers import Trainer
 
-#: What a trainer's child process is given, where it is set; ``*`` stands for any characters. It is no rank of a job around it:
+#: What a trainer's child process is given, where it is set; ``*`` stands for any characters. RANK and its like stay out:
 #: the processes of several devices are given their numbers where they are started.
 CHILD_VARIABLES = (
     "PATH",

@@ -49,7 +49,7 @@ def images(folder: Path, split: str) -> list[str]:
     """The images of a split, sorted as paths are.
 
     Raises:
-        InvalidDataset: If there is none.
+        InvalidDataset: If there is no image.
     """
     root = folder / "images" / split
     files = files_below(root)
@@ -69,8 +69,8 @@ def read(folder: Path, split: str, files: Sequence[str], task: str, keypoints: i
         keypoints: For pose the number of keypoints.
 
     Raises:
-        InvalidReceipt: If a label is none that convert writes, or an image of an archive has none.
-        InvalidDataset: If a label file of a folder is none.
+        InvalidReceipt: If an archive's label is not as convert writes it, or an image has none.
+        InvalidDataset: If a folder's label file can't be read as labels.
     """
     start = len(f"{folder / 'images'}/")
     names = [f"{file[start:].rpartition('.')[0]}.txt" for file in files]

@@ -41,7 +41,7 @@ from visionloop.pipelines.targets import Target
 #: Where a stage writes its output parameters: a folder of its own in the pod's scratch volume.
 OUTPUTS = f"{pods.SCRATCH}/outputs"
 
-#: An output that a "successful" step lost is empty, so that what reads it refuses it; a list must be one all the same.
+#: An output that a "successful" step lost is empty, so that what reads it refuses it; a list must still be a list.
 LOST = {SHARDS: "[]"}
 
 #: The exit code that Argo gives a failed pod none of whose containers ran: its node refused or evicted it.

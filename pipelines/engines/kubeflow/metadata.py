@@ -1,7 +1,7 @@
 """The output parameters of a run's tasks, which Kubeflow Pipelines 2 keeps in its metadata store alone.
 
-The API has no call for them. The page asks the metadata store by gRPC-Web, at its own address and with the caller's credentials; so does
-this module, for one run.
+The API has no call for them. KFP's page asks the metadata store by gRPC-Web at its own address, with the caller's credentials. This module
+does the same for one run.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _ask(connection: Connection, method: str, answer: str, request: str, **field
     api.update_params_for_auth(headers, [], ["Bearer"])
     content = _messages()[request](**fields).SerializeToString()
     with connection.asking():
-        # Redirects lead to a login, and the token to somewhere else.
+        # A redirect leads to a login page, and would send the token there.
         response = api.rest_client.pool_manager.request(
             "POST",
             f"{_root(connection)}{_PATH}{method}",
@@ -110,7 +110,7 @@ def _ask(connection: Connection, method: str, answer: str, request: str, **field
 
 
 def _unframed(content: bytes) -> tuple[bytes, str]:
-    """A message out of its frames, and the status that its trailers tell; "" if they tell none. ValueError if a frame is cut off."""
+    """A message out of its frames, and the status in its trailers, "" if they have none. Raises ValueError if a frame is cut off."""
     data, status = b"", ""
     while content:
         end = _HEAD + int.from_bytes(content[1:_HEAD], "big")

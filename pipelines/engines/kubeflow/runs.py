@@ -142,7 +142,7 @@ class KubeflowRun:
         return RemoteState(phase, stages, message, _moment(run.finished_at))
 
     def with_outputs(self, state: RemoteState) -> RemoteState:
-        """A state of its end with the steps' output parameters, which are kept apart from the run.
+        """The final state with the steps' output parameters, which KFP keeps apart from the run.
 
         Raises:
             InvalidConfig: If they can't be read from here.

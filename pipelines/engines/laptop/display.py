@@ -43,7 +43,7 @@ def done_text(done: int, total: int, unit: str) -> str:
 
 
 class _TimeLeft(ProgressColumn):
-    """How long the rest takes at the speed of the last half minute; nothing where that can't be told."""
+    """How long the rest takes at the speed of the last half minute; nothing where that is unknown."""
 
     def render(self, task: Task) -> Text:
         """The time left as hours, minutes and seconds."""

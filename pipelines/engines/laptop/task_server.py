@@ -140,7 +140,7 @@ class _Server:
         """Runs a task in a fork and waits for its end."""
         self._task = True
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        # What is imported already is no garbage: the fork need not go through it when it ends, page by page.
+        # What is imported already is never collected: the fork need not walk through it when it ends.
         gc.freeze()
         process = os.fork()
         if process == 0:

@@ -93,7 +93,7 @@ class _Checks:
         self.wrong_masks = {(entry.file_name, entry.field) for entry in read.findings if entry.code == "mask"}
 
     def of_images(self) -> Iterator[Finding]:
-        """The findings in the order of the images. What can be told of all at once decides which are looked at."""
+        """The findings in the order of the images. Checks over whole columns decide which images are looked at one by one."""
         for image in images(self.read, np.flatnonzero(self._suspicious())):
             yield from self._image(image)
 
@@ -395,7 +395,7 @@ def _about(
 
 
 def _is_ignored(annotation: Annotation) -> bool:
-    """Whether the run chose to ignore an object's class: that is told once, not for each object."""
+    """Whether the run chose to ignore an object's class: that is reported once, not for each object."""
     return annotation.iscrowd and annotation.class_id == IGNORED
 
 

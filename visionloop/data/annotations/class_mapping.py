@@ -148,7 +148,7 @@ def _objects(
     aside = np.isin(class_id, ignored)
     gone = np.isin(class_id, dropped)
     if read.task == "classification":
-        gone |= aside  # an image's label is no region that could be passed over
+        gone |= aside  # an image's label is not a region that could be passed over
     new[aside] = IGNORED
     crowd = np.asarray(read.objects["iscrowd"].combine_chunks()) | aside
     table = read.objects

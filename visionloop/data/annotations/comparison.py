@@ -20,7 +20,7 @@ from visionloop.data.annotations.drift import Drift
 from visionloop.data.annotations.images import objects_of
 from visionloop.data.annotations.tables import OBJECTS, SPLITS, Annotations, Whole, column, images_table, offsets
 
-#: What of an image can change, in the order in which it is told.
+#: What can change about an image, in the order in which it is reported.
 KINDS = ("labels", "bytes", "picture_size", "split", "stated_split")
 
 #: How many images' objects are put into their form at once.
@@ -103,7 +103,7 @@ class Comparison:
         moves: How many images went from one split to another, by both names.
         classes: Every class, those of the second in its order, then those that are gone.
         drift: How far the datasets differ as a whole.
-        notices: What was not compared, and what differs beside images and classes; a sentence each.
+        notices: What was not compared, and what differs besides images and classes; a sentence each.
     """
 
     before: Total
@@ -118,7 +118,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether any image or class differs; a notice may tell of more."""
+        """Whether any image or class differs; a notice may report more."""
         images = len(self.added) or len(self.removed) or any(len(names) for names in self.changed.values())
         return bool(images) or any(entry.change for entry in self.classes)
 
@@ -135,7 +135,7 @@ def compare(before: Side, after: Side) -> Comparison:
     }
     if not pairs.have("stated_split"):
         notices.append("A snapshot of the first form does not hold what split an image states: that is not compared.")
-    # One side's annotations at a time: at a million images both would not fit beside the manifests.
+    # One side's annotations at a time: at a million images both would not fit into memory together with the manifests.
     old = _Summary.of(before.read(), before.brightness)
     read = after.read()
     new = _Summary.of(read, after.brightness)

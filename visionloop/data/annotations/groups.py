@@ -30,7 +30,7 @@ def check_group(group: str, where: str) -> None:
     """Checks a group's pattern, if it has one.
 
     Raises:
-        InvalidConfig: If it is no regular expression of RE2 (https://github.com/google/re2/wiki/Syntax), which knows no
+        InvalidConfig: If it is not a regular expression of RE2 (https://github.com/google/re2/wiki/Syntax), which knows no
             pattern that takes forever, or is longer than LONGEST_PATTERN.
     """
     if not group.startswith(REGEX):

@@ -332,7 +332,7 @@ def view_names(file_names: Iterable[str]) -> dict[str, str]:
 
 
 def _stay(names: Sequence[str]) -> bool:
-    """Whether no name has to be changed, told of all at once; False also where that can't be told so."""
+    """Whether no name has to be changed, checked for all at once; False also where that is not certain."""
     array = pa.array(names, pa.string())
     if not (pc.all(pc.match_substring_regex(array, _PLAIN_NAME)).as_py() and len(names)):
         return False

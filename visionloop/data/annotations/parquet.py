@@ -26,7 +26,7 @@ _KEY = b"visionloop"
 
 @dataclass(frozen=True)
 class _Header:
-    """What ``Annotations`` holds beside its tables."""
+    """What ``Annotations`` holds besides its tables."""
 
     format: str
     task: str
@@ -59,7 +59,7 @@ def encode_table(table: pa.Table) -> bytes:
 
 
 def encode(read: Annotations) -> bytes:
-    """The objects as Parquet; in its metadata what the annotations hold beside their tables. The images are not in it."""
+    """The objects as Parquet; its metadata holds what the annotations hold besides their tables. The images are not in it."""
     header = {name: getattr(read, name) for name in _Header.__dataclass_fields__ if name != "parts" or read.parts}
     text = msgspec.json.encode({**header, "metadata": dict(read.metadata)}, order="sorted")
     return encode_table(read.objects.replace_schema_metadata({_KEY: text}))

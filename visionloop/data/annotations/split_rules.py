@@ -268,7 +268,7 @@ def _time_rule(value: Mapping[str, Any], where: str) -> TimeRule:
 
 
 def _refuse_beside(value: Mapping[str, Any], keys: tuple[str, ...], kind: str, where: str) -> None:
-    """Raises InvalidConfig for a key that has no meaning beside ``fold`` or ``time``."""
+    """Raises InvalidConfig for a key that has no meaning together with ``fold`` or ``time``."""
     if beside := next((key for key in value if key not in keys), None):
         raise InvalidConfig(
             f"{_named(where, kind)} and {beside} are both given; with {kind} give {' and '.join(keys[1:])} alone."

@@ -28,7 +28,7 @@ HUNDREDTHS = 100
 #: The largest coordinate, in hundredths of a pixel: what lies beyond it is held there, and is outside any image.
 LIMIT = 10_000_000 * HUNDREDTHS
 
-#: A visibility of a keypoint that is none of 0 (not labelled), 1 (hidden) and 2 (visible).
+#: A visibility of a keypoint that is not 0 (not labelled), 1 (hidden) or 2 (visible).
 WRONG_VISIBILITY = -1
 
 #: Free fields of an image that say who labelled it, and when: never kept.

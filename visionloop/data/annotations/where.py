@@ -24,7 +24,7 @@ LONGEST, DEEPEST = 4000, 64
 #: Where a column lies: an image has one value, or each object.
 Level = Literal["image", "object"]
 
-#: What a column holds; None where only the dataset tells.
+#: What a column holds; None where only the dataset decides.
 Kind = Literal["text", "number", "truth"]
 
 #: The columns, with where they lie and what they hold.
@@ -82,7 +82,7 @@ class Column:
 
     @property
     def kind(self) -> Kind | None:
-        """What it holds; None where only the dataset tells."""
+        """What it holds; None where only the dataset decides."""
         return None if self.key is not None else COLUMNS[self.name][1]
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ def parse_where(text: str, option: str = "--where") -> Where:
         option: Where it was written, for errors.
 
     Raises:
-        InvalidConfig: If it is none; the sentence names the column of the text.
+        InvalidConfig: If it is not an expression; the sentence names the column of the text.
     """
     text = " ".join(text.split("\n")).strip()
     if len(text) > LONGEST:
@@ -158,7 +158,7 @@ def _parsed(text: str, option: str) -> ast.expr:
             warnings.simplefilter("ignore")  # Python warns of escapes that it does not know
             return ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        at = min(error.offset or len(text) + 1, len(text) + 1)  # none is told of the end
+        at = min(error.offset or len(text) + 1, len(text) + 1)  # Python gives none for the end of the text
         raise _refused(option, at, f"{_reason(error)}; write it like split != 'train' and box_width >= 8") from None
     except (ValueError, RecursionError, MemoryError):
         raise _refused(option, 1, "it can't be read; write it like split != 'train' and box_width >= 8") from None

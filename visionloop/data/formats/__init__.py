@@ -1,4 +1,4 @@
-"""Formats of labelled datasets: what a folder or prefix holds, told from its keys and the ends of a few files, and how it is read.
+"""Formats of labelled datasets: which one a folder or prefix holds, by its keys and the ends of a few files, and how it is read.
 
 Each format is a folder (or a module) and a row of FORMATS; a third party's is an entry point of the group ``visionloop.formats`` that
 names a ``Format``. A format is recognised from a ``Listing``, and read from a ``Source`` into the canonical annotations.
@@ -98,7 +98,7 @@ def reader(name: str, option: str = "--format") -> Callable[[Source], Annotation
 
 
 def writer(name: str, option: str = "--format") -> Callable[[Annotations], Written]:
-    """What writes a format. Raises InvalidConfig, with the option and the formats that are written, for a name that is none."""
+    """What writes a format. Raises InvalidConfig, with the option and the formats that are written, for another name."""
     writers = {name: entry.write for name, entry in formats().items() if entry.write is not None}
     if name not in writers:
         raise InvalidConfig(f"{option} {name}: no such format is written; choose one of {', '.join(writers)}.")

@@ -191,7 +191,7 @@ def _mask(value: dice.RunLength) -> str:
 
 
 def _keypoints(values: list[tuple[float, ...] | None]) -> pa.Array | None:
-    """Keypoints with x and y in hundredths, and a visibility of 0, 1, 2 or WRONG_VISIBILITY; an empty list is none."""
+    """Keypoints with x and y in hundredths, and a visibility of 0, 1, 2 or WRONG_VISIBILITY; an empty list counts as no keypoints."""
     if values.count(None) == len(values):
         return None
     lists = [value or () for value in values]

@@ -1,4 +1,4 @@
-"""The outline of a JSON file, told from its first and last bytes: its top-level keys, and the first element of its lists."""
+"""The outline of a JSON file, read from its first and last bytes: its top-level keys, and the first element of its lists."""
 
 from __future__ import annotations
 

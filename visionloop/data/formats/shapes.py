@@ -52,7 +52,7 @@ SERVES = {
     "classification": (Kind.LABEL,),
 }
 
-#: What a task can't do without: rectangles alone are no reason to learn outlines.
+#: What a task can't do without: a file of rectangles alone is not one to learn outlines from.
 _NEEDS = SERVES | {"segmentation": (Kind.POLYGON, Kind.MASK)}
 
 
@@ -88,7 +88,7 @@ def bounds(polygon: Sequence[float]) -> Box:
 
 @dataclass
 class Drawn:
-    """Counts what a file holds beside the objects that are read.
+    """Counts what a file holds besides the objects that are read.
 
     Attributes:
         turned: Rectangles that are turned.

@@ -115,7 +115,7 @@ def ranks(classes: Sequence[Class], objects: pa.Table) -> Whole:
 
 
 def rows_of_splits(read: Annotations, losses: Losses, title: str) -> dict[str, list[int]]:
-    """The rows of the images of each split that has any; those without a split count as train, which is told.
+    """The rows of the images of each split that has any; those without a split count as train, with a notice.
 
     An image of val that test has as well is in both.
     """

@@ -303,7 +303,7 @@ def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> Non
 
 
 def _check_device(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
-    """Refuses several devices that are none or not GPUs, and a trainer that trains on one."""
+    """Refuses several devices that are not all GPUs, and a trainer that trains on one alone."""
     device = values["device"]
     setting = f"device in {origin.in_words(sources['device'])}"
     check_devices(device, setting)

@@ -42,7 +42,7 @@ METHODS = (
     "requirements",
 )
 
-#: Lists the modules that the import of a trainer's module brings, beside those of Visionloop's own protocol.
+#: Lists the modules that the import of a trainer's module brings, besides those of Visionloop's own protocol.
 IMPORTS = """
 import importlib, json, sys
 import visionloop.core.policy, visionloop.training.catalog, visionloop.training.configuration
@@ -294,7 +294,7 @@ def _wrong(setting: Setting) -> list[object]:
 
 
 def _other(setting: Setting) -> object:
-    """A value beside the default; None where none is known."""
+    """A value other than the default; None where none is known."""
     if setting.choices:
         return next((choice for choice in setting.choices if choice != setting.default), None)
     default: Any = setting.default

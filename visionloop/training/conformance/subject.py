@@ -30,7 +30,7 @@ from visionloop.training.trainers import Evaluation, Prediction, PredictionSetti
 #: What a checked training is set to, besides what the trainer sets for the sample dataset (``demos``).
 SETTINGS = {"epochs": 2, "batch": 4, "imgsz": 64, "seed": 1, "workers": 0, "device": "cpu"}
 
-#: The settings that the checks rest on.
+#: The settings that the checks themselves decide.
 FIXED = ("trainer", "epochs", "batch", "workers")
 
 #: The batch after the memory ran out.
@@ -56,9 +56,9 @@ class Run:
         folder: Where its files lie.
         epochs: The epochs that it reported, in their order.
         checkpoints: By epoch the copy of its checkpoint; none of one that was not there.
-        changed: The epochs whose checkpoint was changed later, and not by writing each into the same file.
+        changed: The epochs whose checkpoint was changed after its report, though not each epoch writes the same file.
         images: By split the images that it reported, below the dataset's folder.
-        batches: The number of batches of an epoch, as it was told with each.
+        batches: The number of batches of an epoch, as it was reported with each.
         done: Its result; None where it failed.
         error: What ended it; None where it ended well.
         survivors: Processes that outlived it.
@@ -93,16 +93,16 @@ class Subject:
         """``settings`` are the user's, and come before all others."""
         self.name, self.trainer, self.task = name, trainer, task
         self._settings = dict(settings)
-        #: What ``evaluation`` told of its batches: how many were done, and how many there are.
+        #: What ``evaluation`` reported after each batch: how many are done, and how many there are.
         self.evaluated: list[tuple[int, int]] = []
 
     # Configuration
 
     def check_settings(self) -> None:
-        """Checks the user's settings; what is impossible without them as well is the trainer's failure, and left to its checks.
+        """Checks the user's settings. An error that comes without them as well is the trainer's, and its checks report it.
 
         Raises:
-            InvalidConfig: If one is the suite's own, or none that the trainer takes.
+            InvalidConfig: If one is fixed by the checks, or the trainer does not take it.
         """
         for name in self._settings:
             if name in FIXED:
@@ -115,7 +115,7 @@ class Subject:
             except Exception:  # noqa: BLE001 - the trainer is a stranger's
                 return
             raise
-        except Exception:  # noqa: BLE001 - the trainer is a stranger's, and its checks tell
+        except Exception:  # noqa: BLE001 - the trainer is a stranger's, and its checks report it
             return
 
     def resolve(self, changes: Mapping[str, object]) -> configuration.Resolved:
@@ -217,7 +217,7 @@ class Subject:
 
     @property
     def trained(self) -> Run:
-        """The whole training. Raises NotChecked where it did not end well, which the check "training" tells."""
+        """The whole training. Raises NotChecked where it failed, which the check "training" reports."""
         _ = self.whole.result
         return self.whole
 
@@ -274,7 +274,7 @@ class Subject:
             run="conformance",
         )
 
-        # By path the epoch and the state of a file that is written once.
+        # By path the epoch and the state of a checkpoint; None for a file that several epochs write.
         reported: dict[Path, tuple[int, tuple[int, int]] | None] = {}
 
         def look() -> None:

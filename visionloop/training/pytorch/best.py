@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What is told where val has no ground truth.
+#: The notice where val has no ground truth.
 UNLABELLED = "val has no label, so no epoch is measured, and the best epoch is the last one."
 
 

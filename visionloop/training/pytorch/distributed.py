@@ -1,7 +1,7 @@
-"""A training on several devices of this machine: a process for each, started, heard and ended here.
+"""A training on several devices of this machine: a process (rank) for each, started, listened to and ended here.
 
-The first process reports; this one passes on what it says, and holds no model. When one of them ends without a result, all are
-ended, and its error is raised.
+Rank 0 reports; this process passes its reports on, and holds no model. When a rank ends without a result, all are ended, and its
+error is raised.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER
 from visionloop.core.processes import die_with_parent
 from visionloop.training.devices import peak_gpu_bytes
+from visionloop.training.pytorch.failures import picklable
 from visionloop.training.supervision.supervisor import ended
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 
 #: A rank's program, with its end of the pipe as argument.
 START = "import sys; from visionloop.training.pytorch.distributed import main; main(int(sys.argv[1]))"
 
-#: Seconds between two looks at whether a rank is alive.
-LOOK_SECONDS = 0.5
+#: Seconds between two checks that the ranks are alive.
+CHECK_SECONDS = 0.5
 
-#: Seconds in which the rank that is the cause is waited for, once another one has said that a rank has gone.
+#: Seconds to wait for the error of the rank that failed first, once another rank has reported that a rank has gone.
 CAUSE_SECONDS = 10.0
 
-#: Seconds that the ranks are given to end once the training is done.
+#: Seconds that the ranks have to end once the training is done.
 END_SECONDS = 30.0
 
-#: What a process is told when another one of its group has gone.
+#: What errors of a process say when another one of its group has gone.
 _PEER_GONE = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "gloo/", "ncclremoteerror")
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What a rank is given: its number from 0, how many there are, and the file by which they meet."""
+    """What a rank gets: its number from 0, how many there are, and the file by which they find each other."""
 
     rank: int
     world: int
@@ -58,18 +59,18 @@ class Seat:
 
 
 class Program(Protocol):
-    """What each rank runs; it is found by its module and name."""
+    """What each rank runs; it is pickled, so it is a function of a module, or a partial of one."""
 
     def __call__(self, job: TrainingJob, listener: Listener, seat: Seat) -> Path:
         """Trains and returns the last epoch's checkpoint, which rank 0 wrote.
 
-        Only rank 0's listener is heard, and the work folder of each other rank lies in the job's.
+        Only rank 0's listener reports. Each other rank has a work folder of its own within the job's.
         """
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a rank ended: its error, the traceback as text, and whether it says no more than that another rank has gone."""
+    """How a rank ended: its error, the traceback as text, and whether the error only says that another rank has gone."""
 
     error: Exception
     traceback: str
@@ -107,7 +108,7 @@ def run(program: Program, job: TrainingJob, listener: Listener, world: int) -> P
 
 @contextlib.contextmanager
 def _started(program: Program, job: TrainingJob, seat: Seat) -> Iterator[_Rank]:
-    """A rank; it and what it started are ended with the context."""
+    """Starts a rank; it and the processes that it started are killed with the context."""
     ours, theirs = Pipe()
     variables = {"RANK": seat.rank, "LOCAL_RANK": seat.rank, "WORLD_SIZE": seat.world}
     environment = os.environ | {name: str(value) for name, value in variables.items()}
@@ -118,22 +119,22 @@ def _started(program: Program, job: TrainingJob, seat: Seat) -> Iterator[_Rank]:
     process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
     theirs.close()
     try:
-        with contextlib.suppress(OSError):  # a rank that is gone already is noticed where all are heard
+        with contextlib.suppress(OSError):  # a rank that is gone already is noticed below, where all are listened to
             ours.send_bytes(pickle.dumps((program, job, seat, LOGGER.getEffectiveLevel())))
         yield _Rank(seat, process, ours)
     finally:
         ours.close()
-        _end(process)
+        _kill(process)
 
 
 def _heard(ranks: list[_Rank], listener: Listener) -> Path:
-    """Passes on what rank 0 says until all are done; returns the checkpoint. Raises the error that ended a rank."""
+    """Passes rank 0's reports on until all ranks are done; returns the checkpoint. Raises the error that ended a rank."""
     by_end = {rank.end: rank for rank in ranks}
     checkpoints: dict[int, Path] = {}
     blamed: tuple[float, Failure] | None = None
     while by_end:
-        ready = [end for end in wait(list(by_end), LOOK_SECONDS) if isinstance(end, Connection)]
-        # Loaders of a killed rank hold its end open, so the processes are looked at as well.
+        ready = [end for end in wait(list(by_end), CHECK_SECONDS) if isinstance(end, Connection)]
+        # Loaders of a killed rank keep its end of the pipe open, so the processes are checked as well.
         gone = [end for end, rank in by_end.items() if end not in ready and rank.process.poll() is not None]
         for end in [*ready, *gone]:
             rank = by_end[end]
@@ -184,8 +185,8 @@ def _raise(failure: Failure) -> None:
     raise failure.error from RuntimeError(failure.traceback)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills a rank that is still there, and what it started."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a rank that is still alive, and the processes that it started."""
     if process.poll() is not None:
         return
     with contextlib.suppress(psutil.Error):
@@ -199,25 +200,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Speaker:
-    """A rank's end of the pipe; what the processes and threads beside it say does not come in between."""
+    """A rank's end of the pipe: messages of its threads do not interleave, and processes that it started say nothing."""
 
     def __init__(self, end: Connection) -> None:
         self._end, self._lock, self._pid = end, threading.Lock(), os.getpid()
 
     def say(self, kind: str, value: object) -> None:
-        """Says something; in a process that the rank started it is not said."""
+        """Sends a message; a process that the rank started sends none."""
         if os.getpid() == self._pid:
             with self._lock:
                 self._end.send((kind, value))
 
     def ask(self, kind: str, value: object) -> Any:
-        """Says something and waits for the answer."""
+        """Sends a message and waits for the answer."""
         self.say(kind, value)
         return self._end.recv()
 
 
 class _Reporting:
-    """Rank 0's listener: it speaks to the process that started the ranks."""
+    """Rank 0's listener: it reports to the process that started the ranks."""
 
     def __init__(self, speaker: _Speaker) -> None:
         self._speaker = speaker
@@ -245,7 +246,7 @@ class _Silent:
         """Is not reported."""
 
     def epoch(self, report: EpochReport) -> bool:
-        """Is not reported; rank 0 says whether to go on."""
+        """Is not reported; rank 0 decides whether to go on."""
         return True
 
 
@@ -266,7 +267,7 @@ def main(descriptor: int) -> None:
     """A rank's process.
 
     Args:
-        descriptor: Its end of the pipe, over which it is given the program, the job and its seat.
+        descriptor: Its end of the pipe, over which it receives the program, the job and its seat.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
     die_with_parent(VisionloopError.exit_code)
@@ -274,7 +275,7 @@ def main(descriptor: int) -> None:
     speaker = _Speaker(end)
     program, job, seat, level = pickle.loads(end.recv_bytes())  # noqa: S301 - the process that started this one sent it
     LOGGER.handlers[:] = [_Forward(speaker)]
-    # What all ranks would say is said once.
+    # What all ranks would log is logged once.
     LOGGER.setLevel(level if seat.rank == 0 else logging.ERROR)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers if seat.rank == 0 else [logging.NullHandler()]
@@ -300,16 +301,11 @@ def _leave() -> None:
 
 
 def _failure(error: Exception) -> Failure:
-    traceback, peer = texts.traceback(error), _is_a_gone_peer(error)
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
-    except Exception:  # noqa: BLE001 - an error may hold anything
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return Failure(error, traceback, peer)
+    return Failure(picklable(error), texts.traceback(error), _is_a_gone_peer(error))
 
 
 def _is_a_gone_peer(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says that another process has gone, and so not why."""
+    """Whether an error, or what caused it, only says that another process has gone, and not why."""
     while error is not None:
         if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _PEER_GONE):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -51,7 +52,7 @@ _NOT_THE_DEVICE = ("device-side assert",)
 #: torch's messages about a file that could not be written completely.
 _DISK = ("unexpected pos", "PytorchStreamWriter failed")
 
-#: A process that loads images died, or had no shared memory for its batch; what else is raised in one is no such message.
+#: A process that loads images died, or had no shared memory for its batch. Other errors in such a process have other messages.
 _WORKER = ("exited unexpectedly", "is killed by signal", "Pin memory thread exited", "</torch_")
 
 #: A normalisation has a single number to take the mean of.
@@ -119,6 +120,15 @@ def classify(error: BaseException, batch: int, imgsz: int) -> VisionloopError | 
             "imgsz, or more images than one in train."
         )
     return None
+
+
+def picklable(error: Exception) -> Exception:
+    """The error itself if another process can raise it too, else a RuntimeError with its class and text."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    except Exception:  # noqa: BLE001 - an error may hold anything
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def diverged(epoch: int, lr0: object) -> InvalidConfig:

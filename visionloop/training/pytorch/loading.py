@@ -5,7 +5,6 @@ Importing this module imports torch, so it is imported where a training starts.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from visionloop.core import texts
+from visionloop.training.pytorch.failures import picklable
 from visionloop.training.pytorch.ranks import ALONE, Place, place
 from visionloop.training.pytorch.seeding import seed, seed_of
 
@@ -49,11 +49,11 @@ class BatchOrder(Sampler[list[int]]):
         return shares(size, self._place.world)[self._place.rank]
 
     def __len__(self) -> int:
-        """The number of what it gives."""
+        """The number of shares with an image."""
         return sum(self.share(size) > 0 for sizes in self.steps for size in sizes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The indices of each share: those of the processes follow each other, as smaller batches would on one device."""
+        """The indices of each share. Within a batch the shares of the processes follow each other in the order of the ranks."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(self.images, generator=generator).tolist()
         start = 0
@@ -67,19 +67,14 @@ class BatchOrder(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class _Failed:
-    """What came of a batch that could not be loaded in another process: the error, and its traceback as text."""
+    """In place of a batch that another process could not load: the error, and its traceback as text."""
 
     error: Exception
     traceback: str
 
     @classmethod
     def of(cls, error: Exception) -> _Failed:
-        traceback = texts.traceback(error)
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
-        except Exception:  # noqa: BLE001 - an error may hold anything
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        return cls(error, traceback)
+        return cls(picklable(error), texts.traceback(error))
 
 
 class _Collated(Dataset[Any]):
@@ -99,7 +94,7 @@ class _Collated(Dataset[Any]):
 
 
 class Loader:
-    """Batches of samples, loaded by other processes or by this one; whichever it is, an error is raised here as it is."""
+    """Batches of samples, loaded by other processes or by this one; either way an error is raised here unchanged."""
 
     def __init__(
         self,
@@ -116,7 +111,7 @@ class Loader:
             samples: The images, as a dataset of torch.
             order: The indices of each batch, with a length; or the images of a batch, in the order of the samples.
             workers: Processes that load images.
-            pinned: Whether batches lie in memory from which a GPU can read.
+            pinned: Whether batches lie in pinned memory, which a GPU copies from directly.
             collate: Makes a batch of samples; None is torch's own way.
         """
         batches = BatchSampler(range(len(samples)), order, drop_last=False) if isinstance(order, int) else order
@@ -186,7 +181,7 @@ class TrainingBatches:
             batch: The most images of a batch.
             seed: The training's seed.
             workers: Processes that load images; their number changes no result.
-            pinned: Whether batches lie in memory from which a GPU can read.
+            pinned: Whether batches lie in pinned memory, which a GPU copies from directly.
             collate: Makes a batch of samples.
         """
         self._order = BatchOrder(images, effective, batch, seed, place())

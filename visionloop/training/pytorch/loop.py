@@ -203,7 +203,7 @@ class Loop:
         return {name: value / images for name, value in sums.items()}
 
     def _gradients(self, epoch: int, batch: Any, weight: float) -> dict[str, Tensor]:
-        """Adds a batch's gradients, by its share of the step's images; returns the parts of its loss."""
+        """Adds a batch's gradients, weighted by its share of the step's images; returns the parts of its loss."""
         with self._autocast:
             losses = self.learner.losses(batch)
             loss = torch.stack(list(losses.values())).sum()
@@ -213,7 +213,7 @@ class Loop:
         return {name: value.detach().float() for name, value in losses.items()}
 
     def _nothing(self) -> dict[str, Tensor]:
-        """What a process without an image of a batch does, and the parts of its loss."""
+        """Takes part in a batch of which this process has no image; returns no parts of a loss."""
         self._scaler.scale(torch.zeros((), device=self.device))  # it makes a step only once it has scaled a loss
         return {}
 

@@ -1,6 +1,6 @@
-"""The processes of a training, one for each device: which of them this is, and what they tell each other.
+"""The processes of a training, one for each device: which of them this is, and how they exchange values.
 
-A training on one device has one process, and nothing is told to anybody. Importing this module imports torch.
+A training on one device has one process, and nothing is exchanged. Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from visionloop.training.pytorch.distributed import Seat
+
 T = TypeVar("T")
 
-#: How long a process waits for another one. Nothing is ended by it: a rank that dies ends all at once, and the stage ends a training
-#: that reports no batch.
+#: How long a process waits for another one. No training ends by it: the death of a rank ends all of them, and the stage ends a
+#: training that reports no batch.
 WAIT = timedelta(days=1)
 
 
@@ -35,26 +36,25 @@ ALONE = Place()
 
 
 def place() -> Place:
-    """The place of this process; the only one where it has joined no others."""
+    """The place of this process; `ALONE` if it has not joined others."""
     return Place(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
-def join(own: Place, meeting: Path, device: torch.device) -> None:
+def join(seat: Seat, device: torch.device) -> None:
     """Joins the other processes of a training.
 
     Args:
-        own: The place of this process.
-        meeting: A file that does not exist yet, by which the processes find each other.
-        device: What this process computes on: NCCL between GPUs, gloo else and for what lies in the machine's memory.
+        seat: Which process this is; its file ``meeting`` does not exist yet.
+        device: What this process computes on: GPUs use NCCL; gloo serves the CPU and values in the machine's memory.
     """
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.set_device(device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpu else "gloo",
-        init_method=meeting.absolute().as_uri(),
-        rank=own.rank,
-        world_size=own.world,
+        init_method=seat.meeting.absolute().as_uri(),
+        rank=seat.rank,
+        world_size=seat.world,
         timeout=WAIT,
     )
 
@@ -67,7 +67,7 @@ def leave() -> None:
 
 
 def broadcast(value: T) -> T:
-    """The first process's value, in each of them."""
+    """The first process's value, in each process."""
     if place().world == 1:
         return value
     values: list[Any] = [value]
@@ -77,7 +77,7 @@ def broadcast(value: T) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """The values of all processes in their order, in each of them."""
+    """The values of all processes in the order of their ranks, in each process."""
     if place().world == 1:
         return [value]
     values: list[Any] = [None] * place().world

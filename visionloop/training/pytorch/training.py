@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     MakesLearner = Callable[[TrainingJob, torch.device, Listener], Learner]
 
-#: Threads of torch on the processor, unless OMP_NUM_THREADS says otherwise: their number decides the order of a sum's terms, and so
-#: a result's last bits.
+#: Threads of torch on the CPU, unless OMP_NUM_THREADS says otherwise: their number decides the order in which sums are added up, and
+#: so a result's last bits.
 THREADS = 1
 
 
 def set_threads() -> None:
-    """Sets the threads of torch on the processor, where equal results are promised: a model that is only asked leaves them."""
+    """Sets the number of torch's CPU threads for training and evaluation, whose results are promised to be equal; predictions leave it."""
     import torch
 
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -131,7 +131,7 @@ def _rank(
     with translated(job.batch, int(job.config["imgsz"]), further):
         own = replace(job, config={**job.config, "device": devices[seat.rank]})
         device = _named(devices[seat.rank])
-        ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, device)
+        ranks.join(seat, device)
         state = checkpoint.read(job.checkpoint) if job.checkpoint else None
         return _run(own, listener, learner, state, device)
 

@@ -31,7 +31,7 @@ class Images(msgspec.Struct, tag="images", frozen=True):
 class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     """An epoch is done and its checkpoint is in a file; ``seconds`` by part, and the GPU's memory, where they are known.
 
-    JSON has neither NaN nor infinity: ``left_out`` names what was no finite number, and ``best_value`` is then None.
+    JSON has neither NaN nor infinity: ``left_out`` names the metrics that were not finite; a ``best_value`` that was not is None.
     """
 
     epoch: int

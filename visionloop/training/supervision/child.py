@@ -160,7 +160,7 @@ def main(
 
 
 def failure(error: BaseException, trainer: str) -> channel.Failed:
-    """What the stage is told of a training that an error ended; ``trainer`` is the trainer's name."""
+    """The message to the stage about a training that an error ended; ``trainer`` is the trainer's name."""
     if isinstance(error, ModuleNotFoundError) and is_foreign(error):
         error = not_installed(error, f"The trainer {trainer}", extra=trainer)
     if isinstance(error, VisionloopError):
@@ -173,7 +173,7 @@ def failure(error: BaseException, trainer: str) -> channel.Failed:
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of a history; what is no finite number was told with its epoch."""
+    """An entry of a history without values that are not finite, which were named in the report of its epoch."""
     return {**entry, **{part: finite(entry[part]) for part in ("train_metrics", "val_metrics") if part in entry}}
 
 

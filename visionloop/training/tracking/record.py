@@ -17,7 +17,7 @@ from visionloop.training.tracking.connection import describe, tracking_uri
 
 FILE = "tracking.json"
 
-#: The field beside the trackers' names: the state with which their runs were ended; without it they are open.
+#: The field next to the trackers' names: the state with which their runs were ended; without it they are open.
 ENDED = "ended"
 
 

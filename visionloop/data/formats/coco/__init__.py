@@ -21,7 +21,7 @@ def is_coco(seen: Outline) -> bool:
 
 
 def recognise(listing: Listing) -> str | None:
-    """The first file of this format, or None; one that calls itself DICE is none."""
+    """The first file of this format, or None; one that calls itself DICE does not count."""
     files = [key for key, seen in listing.outlines.items() if is_coco(seen) and "format_version" not in seen.keys]
     # Captions and image information have no categories: a file with them shows more.
     return min(files, key=lambda key: "categories" not in listing.outlines[key].keys, default=None)

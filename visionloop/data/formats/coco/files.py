@@ -25,7 +25,7 @@ _NAMES = 100
 
 @dataclass
 class Files:
-    """The files that are read, by key, and what is told of the others."""
+    """The files that are read, by key, and the notices about the others."""
 
     keys: list[str]
     notices: list[str] = field(default_factory=list)

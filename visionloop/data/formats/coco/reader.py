@@ -74,7 +74,7 @@ def read_coco(source: Source) -> Annotations:
 
 
 def _task(source: Source, objects: pa.Table, file: str, notices: list[str]) -> str:
-    """The task that is read; of a file that serves several it is detection, which is told."""
+    """The task that is read; of a file that serves several it is detection, with a notice."""
     outlined = len(objects) - min(objects["polygons"].null_count, objects["mask"].null_count)
     if source.task == "segmentation" and not outlined:
         raise InvalidConfig(
@@ -93,7 +93,7 @@ def _task(source: Source, objects: pa.Table, file: str, notices: list[str]) -> s
 
 
 def _read_file(source: Source, file: str, several: bool, read: _Read, classes: Classes) -> bool:
-    """Reads a file; False for one that lacks a list of COCO's, which is told."""
+    """Reads a file; False, with a notice, for one that lacks a list of COCO's."""
     with mapped(source.local(file)) as data:
         document = split(data, file)
         if isinstance(document, str):

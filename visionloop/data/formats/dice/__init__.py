@@ -13,7 +13,7 @@ _LEGACY = "annotations.json"
 
 
 def recognise(listing: Listing) -> str | None:
-    """The first annotation file at the root, or None; a file of COCO under its name is none."""
+    """The first annotation file at the root, or None; a file of COCO under its name does not count."""
     keys = set(listing.keys)
     for name in (*_FILES, _LEGACY):
         if name in keys:

@@ -74,7 +74,7 @@ class Picture(Struct, gc=False, kw_only=True):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says beside its images."""
+    """What a file says besides its images."""
 
     task: str
     classes: tuple[Class, ...]

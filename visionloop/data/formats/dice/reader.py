@@ -53,7 +53,7 @@ def read_file(data: bytes, file: str, task: str | None, group: str | None = None
 def _annotations(
     header: Header, pieces: Iterator[Piece[Picture]], free: Free, alive: Callable[[], None]
 ) -> Annotations:
-    """The tables of all pieces, and what the file states beside them."""
+    """The tables of all pieces, and what the file states besides them."""
     file = free.file
     contradictions = Contradictions(file, header.classes)
     columns = Columns(file, free, contradictions)

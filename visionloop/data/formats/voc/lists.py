@@ -23,7 +23,7 @@ class Lists:
 
     Attributes:
         entries: The split, and the key of its list, by the folder of ImageSets and the name in the list.
-        without: How many XML files beside lists stand in none.
+        without: How many XML files are in no list where there are lists.
     """
 
     entries: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Lists:
         return split_of_folders(key)
 
     def notices(self) -> Iterator[str]:
-        """The files that no list names, and the names that are no file's."""
+        """The files that no list names, and the names without a file."""
         if self.without:
             yield f"{counted(self.without, 'XML file stands', 'XML files stand')} in no list of ImageSets/Main: no split is stated."
         unused = sorted(self.entries.keys() - self.used)

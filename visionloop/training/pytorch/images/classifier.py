@@ -38,7 +38,7 @@ class Classifier(Description, ABC):
         """How a picture is prepared for validation and prediction."""
 
     def scores(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """What a model of this description says of inputs: N × C numbers, of which the softmax is the probability of each class."""
+        """The logits of inputs, N × C: their softmax is the probability of each class."""
         outputs: Tensor = model(inputs)
         return outputs.float()
 

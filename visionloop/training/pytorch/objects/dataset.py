@@ -48,7 +48,7 @@ class LabelledImages(Dataset[Sample]):
 
         Raises:
             InvalidDataset: If there is no image.
-            InvalidReceipt: If a label is none that convert writes.
+            InvalidReceipt: If a label is not as convert writes it.
         """
         self.files = labels.images(folder, split)
         self.labels = labels.read(folder, split, self.files, task, keypoints)

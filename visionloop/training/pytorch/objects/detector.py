@@ -1,4 +1,4 @@
-"""What a library of detectors gives: a description from which a model is built, and what a model finds. Importing this module imports torch."""
+"""A detector of any library: the description from which a model is built, and the objects that it finds. Importing this module imports torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Found:
 
     @classmethod
     def of(cls, **tensors: torch.Tensor) -> Found:
-        """Takes what an attribute is from a tensor."""
+        """From tensors by attribute."""
         return cls(
             **{
                 name: (value.float() if value.is_floating_point() else value).cpu().numpy()
@@ -43,7 +43,7 @@ class Found:
         )
 
     def only(self, rows: NDArray[np.bool_]) -> Found:
-        """Those of these rows."""
+        """The objects of these rows."""
         return Found(**{name: value[rows] for name, value in vars(self).items() if value is not None})
 
     def scaled(self, across: float, down: float) -> Found:

@@ -21,8 +21,8 @@ from visionloop.training.pytorch.objects.detector import Detector, Found, as_inp
 from visionloop.training.pytorch.objects.pictures import Targets
 from visionloop.training.pytorch.prediction import SET
 
-#: How much smaller than inputs masks are compared: as in Ultralytics, so that figures mean the same. There an object hides what it
-#: covers of larger ones' masks; here each is whole, as these models learn it.
+#: By how much masks are smaller than inputs when they are compared: as in Ultralytics, so that figures mean the same. There a smaller
+#: object covers larger ones' masks; here each mask is whole, as these models learn it.
 SHRUNK = 4
 
 

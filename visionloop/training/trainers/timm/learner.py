@@ -18,7 +18,7 @@ from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm.environment import library
 from visionloop.training.trainers.timm.model import Description
 
-#: The library's name of the embedding of positions.
+#: The library's name of the position embedding.
 POSITIONS = "pos_embed"
 
 
@@ -29,7 +29,7 @@ class TimmLearner(ClassifierLearner[Description]):
         """Builds the model and lists the images.
 
         Raises:
-            InvalidConfig: If the architecture is not known or tells no classes, or the starting weights are not its own.
+            InvalidConfig: If the architecture is unknown or does not classify, or the starting weights are not its own.
             InvalidDataset: If a split has no image.
         """
         config = job.config
@@ -93,12 +93,12 @@ def _architecture(job: TrainingJob, weights: Starting | None) -> str:
 
 
 def _resampled(weights: Starting, model: nn.Module) -> Starting:
-    """Weights with the embedding of positions scaled to the model's grid, where they are of another image size."""
+    """Weights with the position embedding scaled to the model's grid, where they are of another image size."""
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     embedding, own = weights.tensors.get(POSITIONS), model.state_dict().get(POSITIONS)
     if grid is None or embedding is None or own is None or embedding.ndim != 3 or own.ndim != 3:
         return weights
-    # Before those of the grid are those of the tokens that stand for the whole picture.
+    # The rows of the prefix tokens (class, registers) come before those of the grid.
     first = own.shape[1] - math.prod(grid)
     cells = embedding.shape[1] - first
     if embedding.shape == own.shape or first < 0 or cells < 1 or math.isqrt(cells) ** 2 != cells:

@@ -15,7 +15,7 @@ from visionloop.core.logs import notice
 from visionloop.training.pytorch.images.classifier import Classifier, Transform
 from visionloop.training.trainers.timm.environment import library
 
-#: A picture's longer side is at most this many times the shorter one when it is scaled; what is looked at is a square in the middle.
+#: Pictures are cut so that the longer side is at most this many times the shorter one before they are scaled; the model sees a square.
 THIN = 4
 
 
@@ -28,8 +28,8 @@ class Description(Classifier):
         mean: Of each channel of an input, from 0 to 1.
         std: Of each channel.
         interpolation: How pictures are scaled.
-        crop_pct: The part of a scaled picture's side that is looked at.
-        crop_mode: What is done to a picture that is no square: its middle is cut out, or it is squashed, or given a border.
+        crop_pct: The part of a scaled picture's side that the model sees.
+        crop_mode: How a picture becomes a square: its middle is cut out, it is squashed, or it gets a border.
     """
 
     architecture: str
@@ -73,7 +73,7 @@ class Description(Classifier):
             crop_pct=self.crop_pct,
             crop_mode=self.crop_mode,
         )
-        # With a border all of a picture is looked at, but for one that would be less than a pixel high.
+        # With a border the model sees the whole picture, unless it would be less than a pixel high.
         thin = {"center": THIN, "border": self.imgsz}.get(self.crop_mode)
         return made if thin is None else lambda picture: made(_middle(picture, thin))
 
@@ -134,7 +134,7 @@ class Description(Classifier):
 
 
 def _middle(picture: Image.Image, thin: int) -> Image.Image:
-    """The middle of a picture whose longer side is more than ``thin`` times the shorter one: scaled whole, it would be huge, or nothing."""
+    """A picture cut to its middle where the longer side is more than ``thin`` times the shorter one: scaled whole, it would be huge or vanish."""
     kept = [side - max(0, (side - thin * min(picture.size)) // 2 * 2) for side in picture.size]
     left, top = ((side - part) // 2 for side, part in zip(picture.size, kept, strict=True))
     return picture.crop((left, top, left + kept[0], top + kept[1]))

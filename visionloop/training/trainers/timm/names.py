@@ -7,7 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-#: How the library marks what makes an architecture: the function below it bears the architecture's name.
+#: How the library marks a function that builds an architecture; the function has the architecture's name.
 _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def ([a-z0-9_]+)\(", re.MULTILINE)
 
 #: An architecture's name, and the tag of one of its weights: resnet18, resnet18.a1_in1k.

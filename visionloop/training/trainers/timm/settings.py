@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.training.configuration.settings import BASIC
 from visionloop.training.configuration.values import shown
 from visionloop.training.pytorch import settings as shared
 from visionloop.training.pytorch.settings import share
@@ -40,7 +42,7 @@ AUGMENTATIONS: dict[str, float | str] = {
     "scale": 1.0,
 }
 
-#: A recipe of automatic augmentation: its kind, then what the library knows of it by letters and numbers.
+#: A recipe of automatic augmentation: its kind, then its options as the library writes them.
 _RECIPE = re.compile(
     r"none"
     r"|rand(-(m\d+|mmax[1-9]\d*|n[1-9]\d*|inc[01]|p\d+(\.\d+)?|mstd\d+(\.\d+)?|t(weights|3aw?)))*"
@@ -49,14 +51,10 @@ _RECIPE = re.compile(
 )
 
 
-#: Those in addition to, and in place of, the basic ones.
+#: The settings in addition to, and in place of, the basic ones.
 SETTINGS: Mapping[str, Setting] = {
-    "model": Setting(
-        str,
-        "resnet18",
-        "starting weights: a bare name, a path, s3://…, file://…, models:/NAME@alias, or an architecture's YAML name",
-    ),
-    "imgsz": Setting(int, 224, "side of the square input in pixels, a multiple of 32", minimum=32, maximum=8192),
+    "model": replace(BASIC["model"], default="resnet18"),
+    "imgsz": replace(BASIC["imgsz"], default=224),
     # Augmentation
     "aa": Setting(str, "rand-m9-mstd0.5", "recipe of automatic augmentation, such as rand-m9-mstd0.5; none for none"),
     "reprob": share(0.25, "probability of erasing a part of an image"),
@@ -105,7 +103,7 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
     """Maps the library's own names, switches augmentations off where ``augment`` is false, and checks the recipe.
 
     Raises:
-        InvalidConfig: If a setting stands there under two names, contradicts ``augment``, or ``aa`` is no recipe.
+        InvalidConfig: If a setting stands there under two names, contradicts ``augment``, or ``aa`` is not a recipe.
     """
     values = shared.normalise(shared.renamed(values, SYNONYMS))
     if "aa" in values:
@@ -121,7 +119,7 @@ def normalise(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: object) -> float:
-    """A value as a number; 0 for one that is none, which is refused by its own rule."""
+    """A value as a number; 0 if it is not one, which the setting's own rule refuses."""
     try:
         return float(str(value))
     except ValueError:

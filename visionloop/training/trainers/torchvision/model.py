@@ -51,7 +51,7 @@ FEW = {
 }
 
 #: How many proposals a tiny R-CNN and another looks at where nothing is learned, before and after those are dropped that others hide.
-#: There are no more detections than proposals, so they are as many as detections may be at least.
+#: There are never more detections than proposals, so max_det raises these numbers.
 PROPOSALS = {True: (200, 100), False: (1000, 1000)}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from visionloop.training.configuration.settings import BASIC
 from visionloop.training.pytorch.objects.settings import AUGMENTATION, DETECTION
 from visionloop.training.pytorch.settings import OPTIMIZATION, share
 from visionloop.training.trainers import Setting
@@ -19,9 +21,5 @@ _SETTINGS: dict[str, Setting] = {
 
 def settings(task: str) -> Mapping[str, Setting]:
     """The settings of a task in addition to, and in place of, the basic ones."""
-    model = Setting(
-        str,
-        names.default_model(task) if task in {family.task for family in names.FAMILIES.values()} else "",
-        "starting weights: a bare name, a path, s3://…, file://…, models:/NAME@alias, or an architecture's YAML name",
-    )
-    return {"model": model, **_SETTINGS}
+    model = names.default_model(task) if task in {family.task for family in names.FAMILIES.values()} else ""
+    return {"model": replace(BASIC["model"], default=model), **_SETTINGS}

@@ -14,7 +14,7 @@ from visionloop.training.pytorch.objects.pictures import Targets
 
 
 def target(objects: Targets, task: str, side: int, background: int, device: torch.device) -> dict[str, Any]:
-    """Objects as torchvision's models take them; an object without an area is none to learn from.
+    """Objects as torchvision's models take them; objects without an area are left out.
 
     Args:
         objects: The objects of an input.

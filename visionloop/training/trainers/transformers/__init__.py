@@ -42,7 +42,7 @@ class TransformersTrainer(DetectorTrainer):
         return super().normalise(renamed(values, SYNONYMS), task)
 
     def advice(self, name: str, value: object) -> str | None:
-        """What to do instead of a setting of the library's own training that is none here."""
+        """What to do instead of a setting that only the library's own training has."""
         return ADVICE.get(name)
 
     def model_task(self, model: str) -> str | None:

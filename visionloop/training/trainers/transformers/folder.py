@@ -26,7 +26,7 @@ def read(folder: Path, weights: str) -> tuple[str, dict[str, Any], Starting]:
         The family of the model, its configuration as `Description.configuration`, and its tensors with their classes.
 
     Raises:
-        InvalidConfig: If the configuration is none, or of another kind of model, or the tensors can't be read or are not its own.
+        InvalidConfig: If the configuration can't be read or is of another kind of model, or the tensors can't be read or are not its own.
     """
     values = _configuration(folder / "config.json", weights)
     family = str(values.get("model_type"))

@@ -90,7 +90,7 @@ def parts(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def target(objects: Targets, side: int, device: torch.device) -> dict[str, Tensor]:
     """Objects as the library's models take them: centre and sides as shares of the input.
 
-    An object without an area is none to learn from.
+    Objects without an area are left out.
 
     Args:
         objects: The objects of an input.

@@ -22,7 +22,7 @@ _OWN: Mapping[str, Any] = {
 #: The library's names of settings, and ours.
 SYNONYMS = {"fp16": "amp"}
 
-#: What the library's own training knows and is no setting here, and what to do instead.
+#: Settings that only the library's own training has, and what to do instead.
 ADVICE: Mapping[str, str] = {
     "warmup_ratio": "give warmup_epochs, which is this times epochs",
     "gradient_accumulation_steps": "give as batch the images of a whole step; one that does not fit into memory is computed in parts",

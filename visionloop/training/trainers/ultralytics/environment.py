@@ -156,7 +156,7 @@ def _read_images_as_validated(ultralytics: Any) -> None:
 
 
 def check_size(file: str) -> tuple[int, int]:
-    """Height and width of an image, as it is shown. Raises InvalidDataset if it is none."""
+    """Height and width of an image, as it is shown. Raises InvalidDataset if it is not an image."""
     with Path(file).open("rb") as opened:
         header = header_of(opened.read(HEADER_BYTES), whole=False)
     if header is None:

@@ -48,7 +48,7 @@ def read(dataset: Any, root: Path, split: str, size_of: Callable[[str], tuple[in
         size_of: Height and width of an image file, for one whose size is not recorded.
 
     Raises:
-        InvalidReceipt: If a label is none that convert writes, or an image has none.
+        InvalidReceipt: If a label is not as convert writes it, or an image has none.
     """
     with uncollected():
         sizes, parsed = view.read_sizes(root, split), dict(_parsed(dataset, view.read_labels(root, split)))

@@ -124,13 +124,13 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         return unwrapped(self.model)
 
     def _setup_ddp(self) -> None:
-        """Joins the other ranks; the library's own would meet at a port of this machine."""
+        """Joins the other ranks by a file, where the library would use a port of this machine."""
         seat = self.plan.seat
         if seat is None:
             raise Defect("The library began to train on several devices by itself.")
         if self.device.type == "cuda":
             self.device = torch.device("cuda", int(self.args.device.split(",")[seat.rank]))
-        ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, self.device)
+        ranks.join(seat, self.device)
 
     def setup_model(self) -> Any:
         """Sets up the model; checks that starting weights are the library's, and for the task."""
