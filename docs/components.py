@@ -92,8 +92,10 @@ def metadata(stage: str) -> str:
 
 def _kfp() -> str:
     """The least version of KFP that the package takes: an entry holds one comparison with a whole version."""
-    (kfp,) = (one for one in map(Requirement, requires("visionloop") or ()) if one.name == "kfp")
-    (least,) = (Version(one.version) for one in kfp.specifier if one.operator == ">=")
+    (kfp,) = (
+        requirement for requirement in map(Requirement, requires("visionloop") or ()) if requirement.name == "kfp"
+    )
+    (least,) = (Version(requirement.version) for requirement in kfp.specifier if requirement.operator == ">=")
     return f">={least.major}.{least.minor}.{least.micro}"
 
 
@@ -137,49 +139,49 @@ def _inputs(definitions: Mapping[str, Any], order: Sequence[str]) -> str:
     entries = {**definitions.get("parameters", {}), **definitions.get("artifacts", {})}
     rows = []
     for name in order:
-        one = entries[name]
-        kind = TYPES[one["parameterType"]] if "parameterType" in one else _artifact(one)
-        rows.append((f"`{name}`", kind, _default(one), one.get("description", "")))
+        entry = entries[name]
+        kind = TYPES[entry["parameterType"]] if "parameterType" in entry else _artifact(entry)
+        rows.append((f"`{name}`", kind, _default(entry), entry.get("description", "")))
     rows.sort(key=lambda row: row[2] != "required")
     return _table(("input", "type", "default", "meaning"), rows)
 
 
-def _default(one: Mapping[str, Any]) -> str:
-    if "defaultValue" not in one:
-        return "none" if one.get("isOptional") else "required"
-    value = one["defaultValue"]
+def _default(entry: Mapping[str, Any]) -> str:
+    if "defaultValue" not in entry:
+        return "none" if entry.get("isOptional") else "required"
+    value = entry["defaultValue"]
     if value == "":
         return "empty"
-    if one["parameterType"] == "NUMBER_INTEGER":
+    if entry["parameterType"] == "NUMBER_INTEGER":
         value = int(value)  # the IR holds 100 as 100.0
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _outputs(definitions: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{name}`", TYPES[one["parameterType"]], one.get("description", ""))
-        for name, one in definitions.get("parameters", {}).items()
+        (f"`{name}`", TYPES[entry["parameterType"]], entry.get("description", ""))
+        for name, entry in definitions.get("parameters", {}).items()
     ]
     rows += [
-        (f"`{name}`", _artifact(one), one.get("description", ""))
-        for name, one in definitions.get("artifacts", {}).items()
+        (f"`{name}`", _artifact(entry), entry.get("description", ""))
+        for name, entry in definitions.get("artifacts", {}).items()
     ]
     return _table(("output", "type", "meaning"), rows) if rows else "None."
 
 
-def _artifact(one: Mapping[str, Any]) -> str:
-    return f"artifact {one['artifactType']['schemaTitle'].removeprefix('system.')}"
+def _artifact(entry: Mapping[str, Any]) -> str:
+    return f"artifact {entry['artifactType']['schemaTitle'].removeprefix('system.')}"
 
 
 def _errors(stage: str) -> str:
     """The errors that the stage's modules and all that they import name."""
     modules = imports.closure([f"visionloop.components.{stage}.stage"], _decides)
     named = {name for module in modules for name in _named(module)}
-    known = sorted(
+    classes = sorted(
         (error for error in errors.all_errors()[1:] if error.__name__ in named), key=lambda error: error.exit_code
     )
     rows = {}
-    for error in known:
+    for error in classes:
         again = "yes" if error.exit_code in errors.RETRYABLE else "never"
         code = f"`{error.error_code}`"
         rows[error.exit_code, error.error_code] = (str(error.exit_code), code, _meaning(error), error.remedy, again)
@@ -209,10 +211,10 @@ def _meaning(error: type[errors.VisionloopError]) -> str:
 def example(stage: str) -> str:
     """A pipeline with the component alone in it, as a person writes one."""
     definitions = yaml.safe_load(compiled(stage))["components"][f"comp-{stage}"]["inputDefinitions"]["parameters"]
-    needed = [name for name, one in definitions.items() if not one.get("isOptional")]
+    needed = [name for name, entry in definitions.items() if not entry.get("isOptional")]
     if stage == "snapshot":
         needed.append("dataset")
-    given = "".join(
+    arguments = "".join(
         f'        {name}="{_value(name)}",\n' for name in sorted(needed, key=lambda name: name != "workspace")
     )
     lines = [
@@ -245,7 +247,7 @@ def example(stage: str) -> str:
             f"        {_placed('first', 'snapshot')}",
         ]
     else:
-        lines += [f"    task = {stage}(", *given.splitlines(), "    )", f"    {_placed('task', stage)}"]
+        lines += [f"    task = {stage}(", *arguments.splitlines(), "    )", f"    {_placed('task', stage)}"]
     lines += ["", "", f'compiler.Compiler().compile(pipeline, "{stage}-alone.yaml")']
     return "\n".join(lines) + "\n"
 

@@ -17,15 +17,15 @@ FOLDERS = {"visionloop": "visionloop", "components": "visionloop.components", "p
 @cache
 def modules() -> dict[str, Path]:
     """Every module's file by its import name."""
-    found = {}
+    paths = {}
     for folder, name in FOLDERS.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
             parts = parts[:-1] if parts[-1] == "__init__" else parts
             # Older Pythons follow the links, newer ones don't: each file counts under its own folder alone.
             if folder != "visionloop" or parts[:1] not in (("components",), ("pipelines",)):
-                found[".".join((name, *parts))] = path
-    return found
+                paths[".".join((name, *parts))] = path
+    return paths
 
 
 @cache
@@ -37,15 +37,15 @@ def tree(module: str) -> ast.Module:
 @cache
 def imports(module: str) -> frozenset[str]:
     """The package's modules that a module imports, at its top or later."""
-    found = set()
+    imported = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.ImportFrom) and node.module in modules():
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if name in modules() else node.module)
+                imported.add(name if name in modules() else node.module)
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in modules()}
-    return frozenset(found)
+            imported |= {alias.name for alias in node.names if alias.name in modules()}
+    return frozenset(imported)
 
 
 def below(package: str) -> list[str]:
@@ -55,11 +55,11 @@ def below(package: str) -> list[str]:
 
 def closure(start: Iterable[str], follow: Callable[[str], bool]) -> list[str]:
     """These modules and all that they import, and what those import, as far as ``follow`` says of a module's name."""
-    found: set[str] = set()
+    reached: set[str] = set()
     left = list(start)
     while left:
         name = left.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             left += [other for other in imports(name) if follow(other)]
-    return sorted(found)
+    return sorted(reached)

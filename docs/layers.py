@@ -42,7 +42,9 @@ def main() -> None:
 def rooms() -> list[str]:
     """The rooms from the top down, as pyproject.toml orders them for import-linter."""
     configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (layers,) = [found["layers"] for found in configured["tool"]["importlinter"]["contracts"] if "layers" in found]
+    (layers,) = [
+        contract["layers"] for contract in configured["tool"]["importlinter"]["contracts"] if "layers" in contract
+    ]
     return [name.removeprefix("visionloop.") for name in layers]
 
 

@@ -46,8 +46,8 @@ def exit_codes() -> str:
         ["0", "", "Done.", "", ""],
         ["2", "", "The command line is mistyped.", "Read the usage that it prints.", "never"],
     ]
-    known = sorted(errors.all_errors()[1:], key=lambda error: error.exit_code)
-    for error in known:
+    classes = sorted(errors.all_errors()[1:], key=lambda error: error.exit_code)
+    for error in classes:
         again = "yes" if error.exit_code in errors.RETRYABLE else "never"
         rows.append([str(error.exit_code), f"`{error.error_code}`", _meaning(error), error.remedy, again])
     return table(("exit", "code", "meaning", "remedy", "retried by an engine"), rows)
@@ -62,15 +62,15 @@ def arguments(name: str) -> str:
     """The arguments of a stage besides the common ones."""
     rows = []
     for entry in fields(catalog.stage(name).arguments):
-        told = entry.metadata["argument"]
-        if told.repeated:
+        declared = entry.metadata["argument"]
+        if declared.repeated:
             default = "none"
         elif entry.default is MISSING:
             default = "required"
         else:
             default = "none" if entry.default is None else f"`{entry.default}`"
-        variable = f"`{told.variable}`" if told.variable else ""
-        rows.append([f"`--{entry.name.replace('_', '-')}`", default, variable, told.description])
+        variable = f"`{declared.variable}`" if declared.variable else ""
+        rows.append([f"`--{entry.name.replace('_', '-')}`", default, variable, declared.description])
     return table(("option", "default", "variable", "meaning"), rows)
 
 
@@ -85,21 +85,30 @@ def parameters() -> str:
     """The pipelines' form, with the values that the default trainer lists for its settings."""
     shown = {**form([DEFAULT_TRAINER]), "trainer": TRAIN["trainer"]}
     rows = (
-        [f"`{one.name}`", "required" if one.text is None else f"`{one.text}`" if one.text else "empty", one.description]
-        for one in shown.values()
+        [
+            f"`{parameter.name}`",
+            "required" if parameter.text is None else f"`{parameter.text}`" if parameter.text else "empty",
+            parameter.description,
+        ]
+        for parameter in shown.values()
     )
     return table(("parameter", "default", "meaning"), rows)
 
 
 def settings(chosen: dict[str, Setting]) -> str:
     """Settings of a training."""
-    rows = ([f"`{one.name}`", f"`{one.default}`", one.allowed, one.meaning, one.in_key] for one in describe(chosen))
+    rows = (
+        [f"`{setting.name}`", f"`{setting.default}`", setting.allowed, setting.meaning, setting.in_key]
+        for setting in describe(chosen)
+    )
     return table(("setting", "default", "takes", "meaning", "in the key"), rows)
 
 
 def own_trainers() -> dict[str, Trainer]:
     """The trainers of this repository by name, the default one first."""
-    own = {name: one for name, one in trainers().items() if (reference(name) or "").startswith(f"{OWN_TRAINERS}.")}
+    own = {
+        name: trainer for name, trainer in trainers().items() if (reference(name) or "").startswith(f"{OWN_TRAINERS}.")
+    }
     return dict(sorted(own.items(), key=lambda pair: (pair[0] != DEFAULT_TRAINER, pair[0])))
 
 
@@ -108,12 +117,12 @@ def summary_of_trainers() -> str:
     rows = (
         [
             f"`{name}`",
-            ", ".join(sorted(one.tasks)),
-            getattr(one, "licence", ""),
+            ", ".join(sorted(trainer.tasks)),
+            getattr(trainer, "licence", ""),
             f"`visionloop[{name}]`",
-            f"`{one.policy.image}`",
+            f"`{trainer.policy.image}`",
         ]
-        for name, one in own_trainers().items()
+        for name, trainer in own_trainers().items()
     )
     return table(("trainer", "tasks", "licence of its library", "extra", "image"), rows)
 
@@ -127,7 +136,7 @@ def own_settings(trainer: Trainer, task: str) -> dict[str, Setting]:
     """The settings of a task that are neither basic ones nor those of the trainer's first task."""
     every, first = settings_of(trainer, task), first_task(trainer)
     before = settings_of(trainer, first) if task != first else {}
-    return {name: one for name, one in every.items() if name not in BASIC and name not in before}
+    return {name: setting for name, setting in every.items() if name not in BASIC and name not in before}
 
 
 def first_task(trainer: Trainer) -> str:
@@ -223,10 +232,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "variables of pods": pod_variables,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
-        f"settings of {name} for {task}": partial(advanced, one, task)
-        for name, one in own_trainers().items()
-        for task in sorted(one.tasks)
-        if task == first_task(one) or own_settings(one, task)
+        f"settings of {name} for {task}": partial(advanced, trainer, task)
+        for name, trainer in own_trainers().items()
+        for task in sorted(trainer.tasks)
+        if task == first_task(trainer) or own_settings(trainer, task)
     },
     **{
         f"words of {name}": partial(foreign_words, f"{OWN_TRAINERS}.{name}.words")
@@ -248,8 +257,8 @@ def pages() -> list[Path]:
 def current(text: str) -> str:
     """A page's text with its tables as they should be."""
 
-    def fill(found: re.Match[str]) -> Any:
-        return f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}"
+    def fill(match: re.Match[str]) -> Any:
+        return f"{match[1]}\n{TABLES[match[2]]()}\n{match[4]}"
 
     return BLOCK.sub(fill, text)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.parallel import parallel_map
 from visionloop.data.images import Entry, ImageCache
 from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.sizes import size_text
@@ -60,10 +60,9 @@ def verify(output: Output = None) -> None:
         return None if cache.verify(entry) else entry.path.name
 
     # Hashing and reading let other threads run.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        console = Console(stderr=True)
-        checked = track(pool.map(check, entries), "Hashing", len(entries), console=console, transient=True)
-        damaged = [name for name in checked if name]
+    names = parallel_map(check, entries, os.cpu_count())
+    checked = track(names, "Hashing", len(entries), console=Console(stderr=True), transient=True)
+    damaged = [name for name in checked if name]
     result = {"folder": str(cache.folder), "images": len(entries), "damaged": damaged}
     show(result, [f"{cache.folder}: {len(entries):,} images hashed, {len(damaged):,} damaged"], output)
     if damaged:

@@ -18,6 +18,7 @@ from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core import names
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.pairs import parse_pair
 from visionloop.core.shards import MOST
 from visionloop.core.stores import normalise_uri
 from visionloop.data.annotations.class_mapping import parse_classes
@@ -222,9 +223,7 @@ def parameter_pairs(pairs: Iterable[str]) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise InvalidConfig(f"--parameter {pair}: give NAME=VALUE, such as gpus=0.")
+        name, value = parse_pair("--parameter", pair, "NAME=VALUE, such as gpus=0")
         if name in RETRAIN:
             raise InvalidConfig(f"--parameter {pair}: {name} has an option of its own; see --help.")
         values[name] = value

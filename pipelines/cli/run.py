@@ -52,7 +52,9 @@ def retrain(training: Retraining, execution: Execution, output: Output = None) -
 
 @application.command("follow")
 def follow(
-    run: Annotated[str, typer.Argument(help="The workflow's name (argo), the run's id or name (kfp).")],
+    run: Annotated[
+        str, typer.Argument(help="The run's name or id on the engine, as the command that started it shows it.")
+    ],
     engine: ClusterName = FIRST_CLUSTER,
     namespace: Namespace = None,
     host: Host = None,

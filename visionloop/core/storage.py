@@ -17,7 +17,6 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +40,7 @@ from visionloop.core.errors import (
 )
 from visionloop.core.files import atomic_write
 from visionloop.core.listings import PARTIAL, PassedOver, bucket_pages, copy_object, level, unheld, walk
+from visionloop.core.parallel import parallel_map
 from visionloop.core.stores import VARIABLES, Role, endpoint_of, local_path, normalise_uri, s3_store, split_uri
 
 Item = TypeVar("Item")
@@ -373,12 +373,7 @@ class Prefix:
 
         At the first error, or when the caller stops taking results, items that have not begun are dropped.
         """
-        with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
-            try:
-                yield from pool.map(work, items)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        return parallel_map(work, items, PARALLEL_TRANSFERS)
 
     def _refuse_special(self, key: str) -> None:
         """Refuses a pipe, socket or device in a folder before it is opened: reading one waits for ever, or never ends.
