@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-#: Variables that Visionloop and the libraries beside it read; no test inherits one from its caller.
+#: Variables that Visionloop and its libraries read; no test inherits one from its caller.
 OURS = re.compile(
     r"(VISIONLOOP|AWS|S3|R2|EXTERNAL|INTERNAL|MLFLOW|CONFIG|OBSERVABILITY|CLEARML|TENSORBOARD|CALLBACK|LABELER|KFP|ARGO)_.*"
     r"|CONFIG|ADVANCED_CONFIG|JOB_ID|TRAINING_JOB_ID|TRACE_ID|MODEL_NAME|TASK_TYPE|FRAMEWORK|DATASET_.*|SNAPSHOT_ID"
@@ -147,17 +147,17 @@ class S3Server:
 
 def free_ports(count: int) -> list[int]:
     """Free loopback ports below the range of outgoing connections."""
-    found: list[int] = []
+    results: list[int] = []
     candidate = 20000 + os.getpid() * 37 % 9000
-    while len(found) < count:
+    while len(results) < count:
         candidate = 20000 + (candidate - 20000 + 1) % 10000
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", candidate))
             except OSError:
                 continue
-        found.append(candidate)
-    return found
+        results.append(candidate)
+    return results
 
 
 class _Weed:

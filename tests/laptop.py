@@ -155,15 +155,15 @@ class Command:
 def wait_for(look: Callable[[], Seen | None], command: Command | None = None, patience: float = PATIENCE) -> Seen:
     """The first true result; a command that ends before is a failure."""
     until = time.monotonic() + patience
-    while not (found := look()):
+    while not (result := look()):
         if command is not None and command.process.poll() is not None:
             # It may have ended right after what was waited for.
-            found = look()
-            assert found, f"ended too early: {command.end()}"
+            result = look()
+            assert result, f"ended too early: {command.end()}"
             break
         assert time.monotonic() < until, f"waited in vain{f': {command.stderr}' if command else ''}"
         time.sleep(0.02)
-    return found
+    return result
 
 
 @dataclass(frozen=True)
@@ -308,8 +308,8 @@ class Laptop:
         """The command line of a whole run; with the real trainer its gate lets a model through that was hardly trained."""
         if "--gate" not in arguments and "trainer=toy" not in settings:
             arguments = (*arguments, *HARDLY_TRAINED)
-        told = ["--dataset", dataset, "--workspace", self.workspace.uri, "--model-name", "Tiny Digits"]
-        return ["run", "train", *told, *arguments, *sets(settings)]
+        words = ["--dataset", dataset, "--workspace", self.workspace.uri, "--model-name", "Tiny Digits"]
+        return ["run", "train", *words, *arguments, *sets(settings)]
 
     def train(self, dataset: str, *arguments: str, settings: tuple[str, ...] = TOY) -> Ended:
         """Runs the whole pipeline to its end."""
@@ -322,12 +322,12 @@ class Laptop:
         converted = self.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary["receipt"]
         return {"snapshot": snapshot, "validate": report, "convert": converted}
 
-    def found(self, stage: str, key: str) -> Result:
+    def result(self, stage: str, key: str) -> Result:
         """A receipt of the workspace, all of its outputs there."""
-        found = receipts.look(self.workspace, stage, key)
-        assert found is not None, f"no receipt of {stage} {key}"
-        assert found.intact()
-        return found
+        result = receipts.look(self.workspace, stage, key)
+        assert result is not None, f"no receipt of {stage} {key}"
+        assert result.intact()
+        return result
 
     def receipt(self, stage: str, key: str) -> Receipt:
         """What it says."""
@@ -439,11 +439,11 @@ class CommandServer:
 
     def run(self, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, output: Path) -> int:
         """Runs a command to its end; returns the exit code."""
-        told = {"arguments": arguments, "environment": environment, "folder": str(folder)}
-        told |= {name: str(output / name) for name in ("stdout", "stderr")}
+        fields = {"arguments": arguments, "environment": environment, "folder": str(folder)}
+        fields |= {name: str(output / name) for name in ("stdout", "stderr")}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.write(json.dumps(fields) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
@@ -514,8 +514,8 @@ def make_laptop(
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for entry in made:
+        entry.close()
 
 
 @pytest.fixture
@@ -540,8 +540,8 @@ def make_dataset(s3: Server) -> Callable[..., Dataset]:
     """Writes sample datasets to S3, each under a prefix of its own."""
 
     def make(**counts: int) -> Dataset:
-        place = s3_prefix(s3, "datasets", f"digits-{uuid.uuid4().hex[:8]}", "dataset")
-        return Dataset(place).put(sample_objects(**counts))
+        prefix = s3_prefix(s3, "datasets", f"digits-{uuid.uuid4().hex[:8]}", "dataset")
+        return Dataset(prefix).put(sample_objects(**counts))
 
     return make
 

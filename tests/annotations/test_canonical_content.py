@@ -45,10 +45,10 @@ def numbers(values: list[int] | None) -> bytes:
 
 def reference(found: Annotations, task: str, objects: pa.Table | None) -> list[bytes]:
     """The digests, spelled out object by object."""
-    ranks = {entry: rank for rank, entry in enumerate(sorted(one.id for one in found.classes))}
+    ranks = {entry: rank for rank, entry in enumerate(sorted(item.id for item in found.classes))}
     bounds, labels = offsets(found), found.objects.to_pylist()
     result = []
-    for row, one in enumerate(found.images.to_pylist()):
+    for row, item in enumerate(found.images.to_pylist()):
         records = []
         for label in labels[bounds[row] : bounds[row + 1]]:
             rank = ranks.get(label["class_id"], 2**31 | (label["class_id"] & (2**31 - 1)))
@@ -65,26 +65,28 @@ def reference(found: Annotations, task: str, objects: pa.Table | None) -> list[b
                 "classification": b"",
             }[task]
             records.append(struct.pack(">I", rank) + geometry + bytes([label["iscrowd"]]) + text(label["attributes"]))
-        form = text(one["file_name"])
+        form = text(item["file_name"])
         if objects is not None:
             size = objects["size"][row].as_py()
             form += struct.pack(">Q", 2**64 - 1 if size is None else size) + text(objects["etag"][row].as_py())
-        form += struct.pack(">2I", one["width"], one["height"]) + text(one["split"]) + struct.pack(">I", len(records))
+        form += (
+            struct.pack(">2I", item["width"], item["height"]) + text(item["split"]) + struct.pack(">I", len(records))
+        )
         result.append(hashlib.sha256(form + b"".join(sorted(records))).digest())
     return result
 
 
 @given(documents(), st.sampled_from(TASKS))
 def test_the_form_is_the_stated_one(value: dict[str, Any], task: str) -> None:
-    found = read(value | {"task_type": task})
-    assert digests(found).to_pylist() == reference(found, task, None)
-    assert digests(found, declared(found)).to_pylist() == reference(found, task, declared(found))
+    result = read(value | {"task_type": task})
+    assert digests(result).to_pylist() == reference(result, task, None)
+    assert digests(result, declared(result)).to_pylist() == reference(result, task, declared(result))
 
 
 def test_objects_that_begin_alike_are_sorted_whole() -> None:
     labels = [annotation(number, attributes={"n": "x" * 30 + str(9 - number % 3)}) for number in range(7)]
-    found = read(document([image("a.png", annotations=labels), image("b.png", 2, annotations=labels[::-1])]))
-    assert digests(found).to_pylist() == reference(found, "detection", None)
+    result = read(document([image("a.png", annotations=labels), image("b.png", 2, annotations=labels[::-1])]))
+    assert digests(result).to_pylist() == reference(result, "detection", None)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -98,15 +100,15 @@ def test_boxes_that_begin_alike_are_sorted_whole(task: str) -> None:
             image("b.png", 2, annotations=some[::-1]),
             image("c.png", 3, annotations=[]),
         ]
-        found = read(document(images) | {"task_type": task})
-        assert digests(found).to_pylist() == reference(found, task, None)
+        result = read(document(images) | {"task_type": task})
+        assert digests(result).to_pylist() == reference(result, task, None)
 
 
 def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = read(document([image(f"{number}.png", number) for number in range(7)]))
-    expected = digests(found).to_pylist()
+    result = read(document([image(f"{number}.png", number) for number in range(7)]))
+    expected = digests(result).to_pylist()
     monkeypatch.setattr(content, "_IMAGES_AT_ONCE", 2)
-    assert digests(found).to_pylist() == expected
+    assert digests(result).to_pylist() == expected
 
 
 @given(documents(), st.randoms(use_true_random=False))
@@ -114,14 +116,14 @@ def test_order_never_changes_it(value: dict[str, Any], order: random.Random) -> 
     shuffled = copy.deepcopy(value)
     order.shuffle(shuffled["images"])
     order.shuffle(shuffled["classes"])
-    for one in shuffled["images"]:
-        order.shuffle(one["annotations"])
+    for entry in shuffled["images"]:
+        order.shuffle(entry["annotations"])
     assert annotations_hash(read(shuffled)) == annotations_hash(read(value))
 
 
 def label(value: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = value["images"][0]["annotations"][0]
-    return found
+    result: dict[str, Any] = value["images"][0]["annotations"][0]
+    return result
 
 
 UNCOVERED: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -177,15 +179,15 @@ def test_another_word_for_a_split_is_the_same_split() -> None:
 
 @pytest.mark.parametrize("column", ["size", "etag"])
 def test_the_store_s_word_changes_it(column: str) -> None:
-    found = read(document([image("a.png"), image("b.png", 2)]))
-    objects = declared(found)
+    result = read(document([image("a.png"), image("b.png", 2)]))
+    objects = declared(result)
     changed = objects.set_column(
         objects.schema.names.index(column),
         column,
         pa.array([None, 7 if column == "size" else "x"]).cast(objects[column].type),
     )
-    first, other = (dataset_hash(found, digests(found, one)) for one in (objects, changed))
-    assert first != other != annotations_hash(found)
+    first, other = (dataset_hash(result, digests(result, entry)) for entry in (objects, changed))
+    assert first != other != annotations_hash(result)
 
 
 def test_names_of_keypoints_count_for_pose_alone() -> None:
@@ -202,14 +204,14 @@ def test_names_of_keypoints_count_for_pose_alone() -> None:
 
 @given(documents())
 def test_parquet_gives_back_what_it_was_given_and_the_same_bytes(value: dict[str, Any]) -> None:
-    found = read(value)
-    data = parquet.encode(found)
-    back = parquet.decode(data, found.images)
-    assert back.objects.equals(found.objects)
+    result = read(value)
+    data = parquet.encode(result)
+    back = parquet.decode(data, result.images)
+    assert back.objects.equals(result.objects)
     assert (back.classes, back.task, back.file, back.findings) == (
-        found.classes,
-        found.task,
-        found.file,
-        found.findings,
+        result.classes,
+        result.task,
+        result.file,
+        result.findings,
     )
     assert parquet.encode(back) == data == parquet.encode(read(value))

@@ -22,7 +22,7 @@ def labelled(task_type: str = "object_detection", classes: list[dict[str, Any]] 
     return dataset(value)
 
 
-def found(value: Any, headers: dict[str, Header | Missing | None] | None = None) -> dict[str, Finding]:
+def findings_of(value: Any, headers: dict[str, Header | Missing | None] | None = None) -> dict[str, Finding]:
     return {finding.code: finding for finding in check(value, headers)}
 
 
@@ -63,7 +63,7 @@ def test_a_right_dataset_has_no_findings() -> None:
     ],
 )
 def test_a_wrong_label_is_an_error_of_its_image(fields: dict[str, Any], code: str, sentence: str) -> None:
-    finding = found(labelled(area=None, **fields))[code]
+    finding = findings_of(labelled(area=None, **fields))[code]
     assert (finding.severity, finding.file_name) == ("error", "bottle/broken_large/000.png")
     assert sentence in finding.sentence
     assert finding.field in finding.sentence
@@ -76,7 +76,7 @@ def test_a_box_may_reach_a_pixel_outside(bbox: list[float]) -> None:
 
 @pytest.mark.parametrize(("area", "warned"), [(220255.55, False), (220254.6, False), (220300, True), (0, True)])
 def test_area_is_compared_with_a_tolerance(area: float, warned: bool) -> None:
-    findings = found(labelled(area=area))
+    findings = findings_of(labelled(area=area))
     assert ("area" in findings) is warned
     assert all(finding.severity == "warning" for finding in findings.values())
 
@@ -86,16 +86,16 @@ def test_the_area_of_polygons_is_not_compared_with_the_box() -> None:
 
 
 def test_a_hostile_class_name_cannot_break_the_line() -> None:
-    sentence = found(labelled(class_name="\x1b[2J\ndefect\u202e" + "x" * 999))["class_name"].sentence
+    sentence = findings_of(labelled(class_name="\x1b[2J\ndefect\u202e" + "x" * 999))["class_name"].sentence
     assert sentence.isprintable()
     assert len(sentence) < 300
 
 
 def test_dense_and_other_class_ids_are_told() -> None:
     dense = [{"id": index, "name": str(index)} for index in range(5)]
-    assert "(0 to 4)" in found(labelled(class_id=7, classes=dense))["unknown_class"].sentence
+    assert "(0 to 4)" in findings_of(labelled(class_id=7, classes=dense))["unknown_class"].sentence
     other = [{"id": 3, "name": "a"}, {"id": 5, "name": "b"}]
-    assert "(3, 5)" in found(labelled(class_id=7, classes=other))["unknown_class"].sentence
+    assert "(3, 5)" in findings_of(labelled(class_id=7, classes=other))["unknown_class"].sentence
 
 
 def test_images_are_compared_with_what_was_read_of_them() -> None:
@@ -125,16 +125,16 @@ def test_an_image_that_no_trainer_would_read_is_an_error() -> None:
 
 def test_an_image_without_annotations_is_background_or_left_out() -> None:
     value = document([image(annotations=[]), image("b.png", 2)])
-    finding = found(dataset(value))["image_without_annotations"]
+    finding = findings_of(dataset(value))["image_without_annotations"]
     assert (finding.severity, finding.file_name) == ("warning", "bottle/broken_large/000.png")
     assert "kept as background" in finding.sentence
     value["task_type"] = "classification"
-    assert "left out" in found(dataset(value))["image_without_annotations"].sentence
+    assert "left out" in findings_of(dataset(value))["image_without_annotations"].sentence
 
 
 @pytest.mark.parametrize(("width", "height", "warned"), [(9, 300, True), (300, 9, True), (10, 10, False)])
 def test_an_image_with_a_short_side_is_left_out(width: int, height: int, warned: bool) -> None:
-    findings = found(dataset(document([image(width=width, height=height, annotations=[])])))
+    findings = findings_of(dataset(document([image(width=width, height=height, annotations=[])])))
     assert ("image_too_small" in findings) == warned
     if warned:
         assert f"{width} × {height}" in findings["image_too_small"].sentence
@@ -150,17 +150,17 @@ def test_an_empty_class_and_missing_names_are_warnings() -> None:
 
 def test_a_repeated_box_is_a_warning() -> None:
     labels = [annotation(0), annotation(1, bbox=[1, 2, 3, 4], area=None), annotation(2)]
-    finding = found(dataset(document([image(annotations=labels)])))["duplicate"]
+    finding = findings_of(dataset(document([image(annotations=labels)])))["duplicate"]
     assert finding.field == "images[0].annotations[2]"
     assert "repeats annotations[0]" in finding.sentence
 
 
 def test_classification_takes_one_class_an_image() -> None:
-    one = {"id": 1, "image_id": 1, "class_id": 0, "class_name": "defect", "attributes": {}}
-    value = document([image(annotations=[one, one])], classes=CLASSES, task_type="classification")
+    entry = {"id": 1, "image_id": 1, "class_id": 0, "class_name": "defect", "attributes": {}}
+    value = document([image(annotations=[entry, entry])], classes=CLASSES, task_type="classification")
     assert not [finding for finding in check(dataset(value), None) if finding.severity == "error"]
-    value["images"][0]["annotations"].append(one | {"class_id": 1, "class_name": "class 1"})
-    finding = found(dataset(value))["several_classes"]
+    value["images"][0]["annotations"].append(entry | {"class_id": 1, "class_name": "class 1"})
+    finding = findings_of(dataset(value))["several_classes"]
     assert "2 classes (0, 1), but an image has one" in finding.sentence
 
 
@@ -184,7 +184,7 @@ def test_polygons_are_checked(segmentation: Any, code: str | None) -> None:
 
 def test_a_crowd_may_be_a_mask() -> None:
     mask = {"size": [900, 900], "counts": [1, 2]}
-    assert list(found(labelled("segmentation", iscrowd=1, segmentation=mask))) == ["object_dropped"]
+    assert list(findings_of(labelled("segmentation", iscrowd=1, segmentation=mask))) == ["object_dropped"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_crowd_may_be_a_mask() -> None:
 )
 def test_an_object_that_conversion_drops_is_told(task: str, fields: dict[str, Any], words: str) -> None:
     value = labelled(task, HAND if task == "keypoints" else None, area=None, **fields)
-    findings = found(value)
+    findings = findings_of(value)
     assert words in findings["object_dropped"].sentence
     assert findings["object_dropped"].severity == "warning"
     assert not [finding for finding in findings.values() if finding.severity == "error"]
@@ -213,9 +213,9 @@ def test_an_object_that_conversion_drops_is_told(task: str, fields: dict[str, An
 def test_what_an_image_drops_for_one_reason_is_one_finding() -> None:
     labels = [annotation(number, iscrowd=1, bbox=[number, 1, 5, 5], area=None) for number in range(4)]
     dropped = [
-        one for one in check(dataset(document([image(annotations=labels)])), None) if one.code == "object_dropped"
+        entry for entry in check(dataset(document([image(annotations=labels)])), None) if entry.code == "object_dropped"
     ]
-    assert [one.field for one in dropped] == ["images[0].annotations[0]"]
+    assert [entry.field for entry in dropped] == ["images[0].annotations[0]"]
     assert "is a crowd region (as 3 more of this image)" in dropped[0].sentence
 
 
@@ -228,7 +228,7 @@ def test_boxes_polygons_and_keypoints_have_one_tolerance_at_the_border(outside: 
         "keypoint_outside": labelled("pose", HAND, keypoints=[edge, 5, 2, 7, 7, 2]),
     }
     for code, value in codes.items():
-        assert (code in found(value)) is (outside > 1), code
+        assert (code in findings_of(value)) is (outside > 1), code
         numbers = label_of(value).split()
         assert all(0 <= float(number) <= 1 for number in numbers[1:] if value.task != "pose"), code
     # A keypoint within the tolerance is clipped, one outside is not labelled.
@@ -260,13 +260,13 @@ def test_keypoints_without_names_must_agree_with_each_other() -> None:
         annotation(0, keypoints=[1, 1, 2]),
         annotation(1, bbox=[0, 0, 5, 5], area=25, keypoints=[1, 1, 2, 2, 2, 2]),
     ]
-    finding = found(dataset(document([image(annotations=labels)], task_type="pose")))["keypoints_length"]
+    finding = findings_of(dataset(document([image(annotations=labels)], task_type="pose")))["keypoints_length"]
     assert finding.field == "images[0].annotations[1].keypoints"
 
 
 def test_classes_must_agree_on_keypoints() -> None:
     classes = [*HAND, {"id": 1, "name": "foot", "keypoints": ["heel"]}]
-    finding = found(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))["keypoints_differ"]
+    finding = findings_of(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))["keypoints_differ"]
     assert (finding.severity, finding.file_name) == ("error", None)
     assert "(class 0: 2, class 1: 1)" in finding.sentence
 
@@ -274,7 +274,7 @@ def test_classes_must_agree_on_keypoints() -> None:
 @pytest.mark.parametrize("pairs", [[[0, 2]], [[0, 0]], [[0, 1], [1, 0]], [[-1, 0]]])
 def test_wrong_flip_pairs_are_an_error(pairs: list[list[int]]) -> None:
     classes = [HAND[0] | {"flip_pairs": pairs}]
-    assert "flip_pairs" in found(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))
+    assert "flip_pairs" in findings_of(labelled("pose", classes, keypoints=[1, 1, 2, 5, 5, 0]))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_wrong_flip_pairs_are_an_error(pairs: list[list[int]]) -> None:
 def test_statistics_are_compared(field: str, value: Any, warned: bool) -> None:
     boxes = [annotation(0, image_id=0), annotation(1, image_id=0, bbox=[0, 0, 5, 5], area=25)]
     images = [image("a.png", 0, annotations=boxes), image("b.png", 1), image("c.png", 2, split="val")]
-    findings = found(dataset(document(images, statistics={field: value})))
+    findings = findings_of(dataset(document(images, statistics={field: value})))
     assert set(findings) == ({"statistics"} if warned else set())
     if warned:
         assert findings["statistics"].field == f"statistics.{field}"
@@ -307,12 +307,12 @@ def test_any_valid_document_can_be_checked(value: dict[str, Any]) -> None:
         for finding in check(read, dict.fromkeys(read.images["file_name"].to_pylist(), MISSING)):
             assert finding.sentence.startswith(f"{read.file}: ")
             assert finding.sentence.isprintable()
-            assert finding.file_name is None or finding.file_name in {one.file_name for one in pictures(read)}
+            assert finding.file_name is None or finding.file_name in {entry.file_name for entry in pictures(read)}
 
 
 @given(documents())
 def test_looking_at_suspicious_images_alone_finds_what_looking_at_all_does(value: dict[str, Any]) -> None:
     read = dataset(value)
-    found = check(read)
+    result = check(read)
     with mock.patch.object(checks._Checks, "_suspicious", lambda self: np.ones(len(self.read.images), bool)):
-        assert found == check(read)
+        assert result == check(read)

@@ -1,4 +1,4 @@
-"""``--classes``: what becomes of a dataset's classes, and what is no mapping."""
+"""``--classes``: what becomes of a dataset's classes, and what is not a mapping."""
 
 import json
 import re
@@ -215,11 +215,11 @@ def test_what_is_no_mapping_is_refused(text: str, expected: str) -> None:
 
 
 def test_equal_mappings_are_one_whatever_their_order_and_form() -> None:
-    one = parse_classes('{"drop": ["b", "a", "a"], "rename": {"x": "y", "v": "w"}}')
+    entry = parse_classes('{"drop": ["b", "a", "a"], "rename": {"x": "y", "v": "w"}}')
     other = parse_classes("rename:\n  v: w\n  x: y\ndrop: [a, b]\nignore: []\n")
-    assert one.canonical() == other.canonical() == {"drop": ["a", "b"], "rename": {"v": "w", "x": "y"}}
-    assert one.text() == other.text()
-    assert parse_classes(one.text()).canonical() == one.canonical()
+    assert entry.canonical() == other.canonical() == {"drop": ["a", "b"], "rename": {"v": "w", "x": "y"}}
+    assert entry.text() == other.text()
+    assert parse_classes(entry.text()).canonical() == entry.canonical()
     assert parse_classes("").canonical() == parse_classes("{}").canonical() == {}
 
 

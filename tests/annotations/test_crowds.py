@@ -23,15 +23,15 @@ def crowd(class_id: int = 1, **geometry: object) -> Annotation:
 
 
 def test_a_region_is_its_box_in_shares_of_the_image() -> None:
-    one = Annotation(position=1, class_id=1, bbox=(0, 0, 9, 9))
-    found = crowds_of(image(crowd(bbox=(10, 10, 50, 20)), one, crowd(IGNORED, bbox=(0, 0, 100, 50))), {1: 4})
-    assert found == [Crowd(4, (0.1, 0.2, 0.6, 0.6)), Crowd(None, ALL)]
+    entry = Annotation(position=1, class_id=1, bbox=(0, 0, 9, 9))
+    result = crowds_of(image(crowd(bbox=(10, 10, 50, 20)), entry, crowd(IGNORED, bbox=(0, 0, 100, 50))), {1: 4})
+    assert result == [Crowd(4, (0.1, 0.2, 0.6, 0.6)), Crowd(None, ALL)]
 
 
 def test_without_a_box_it_is_what_is_around_its_outline_or_its_mask() -> None:
     mask = json.dumps({"size": [50, 100], "counts": [10 * 50 + 5, 10, 90 * 50 - 15]})
-    found = crowds_of(image(crowd(polygons=[[10, 5, 30, 5, 20, 25]]), crowd(mask=mask)), {1: 0})
-    assert [entry.box for entry in found] == [(0.1, 0.1, 0.3, 0.5), (0.1, 0.1, 0.11, 0.3)]
+    result = crowds_of(image(crowd(polygons=[[10, 5, 30, 5, 20, 25]]), crowd(mask=mask)), {1: 0})
+    assert [entry.box for entry in result] == [(0.1, 0.1, 0.3, 0.5), (0.1, 0.1, 0.11, 0.3)]
 
 
 @pytest.mark.parametrize("mask", ["{}", "7", json.dumps({"size": [50, 100], "counts": [1, 2]}), "none"])

@@ -72,7 +72,7 @@ def test_keypoints_are_told_where_they_count() -> None:
 
 def test_other_class_ids_in_the_same_order_are_no_difference() -> None:
     value = base()
-    for entry in (*value["classes"], *(label for one in value["images"] for label in one["annotations"])):
+    for entry in (*value["classes"], *(label for item in value["images"] for label in item["annotations"])):
         name = "id" if "name" in entry else "class_id"
         entry[name] = 10 * entry[name]
     old, new = dataset(base()).sorted(), dataset(value).sorted()
@@ -82,8 +82,8 @@ def test_other_class_ids_in_the_same_order_are_no_difference() -> None:
 
 def test_many_renamings_are_shortened() -> None:
     value = base()
-    for one in value["classes"]:
-        one["name"] += "s"
+    for entry in value["classes"]:
+        entry["name"] += "s"
     assert len(changes(value)) == 4
     assert changes(value)[-1] == "3 more classes renamed"
 

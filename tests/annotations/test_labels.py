@@ -100,8 +100,8 @@ def test_a_class_that_is_not_there_is_refused() -> None:
 @given(documents(), st.randoms(use_true_random=False))
 def test_the_order_of_annotations_never_changes_a_label(value: dict[str, Any], order: random.Random) -> None:
     before = {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
-    for one in value["images"]:
-        order.shuffle(one["annotations"])
+    for entry in value["images"]:
+        order.shuffle(entry["annotations"])
     assert before == {task: labels_of(dataset(value | {"task_type": task})) for task in LABELLED}
 
 
@@ -141,20 +141,20 @@ def test_boxes_and_polygons_lie_in_the_image(value: dict[str, Any]) -> None:
 
 @given(documents(), st.booleans())
 def test_all_boxes_at_once_are_what_each_is_by_itself(value: dict[str, Any], twice: bool) -> None:
-    for one in value["images"]:
-        one["annotations"] *= 1 + twice
+    for entry in value["images"]:
+        entry["annotations"] *= 1 + twice
     read = dataset(value)
-    index, bounds, found = class_index(read), offsets(read), outcomes(read)
+    index, bounds, result = class_index(read), offsets(read), outcomes(read)
     reasons, repeats = [KEPT] * len(read.objects), {}
-    for one, text in zip(pictures(read), labels_of(read), strict=True):
-        rows, left_out = yolo_rows(one, "detection", index)
+    for entry, text in zip(pictures(read), labels_of(read), strict=True):
+        rows, left_out = yolo_rows(entry, "detection", index)
         assert text == "".join(sorted(" ".join(f"{value:g}" for value in row) + "\n" for row in rows))
         for dropped in left_out:
-            at = int(bounds[one.row]) + dropped.index
+            at = int(bounds[entry.row]) + dropped.index
             reasons[at] = REASONS.index(dropped.reason)
             if dropped.repeats is not None:
-                repeats[at] = int(bounds[one.row]) + dropped.repeats
-    assert (found.reasons.tolist(), dict(found.repeats)) == (reasons, repeats)
+                repeats[at] = int(bounds[entry.row]) + dropped.repeats
+    assert (result.reasons.tolist(), dict(result.repeats)) == (reasons, repeats)
 
 
 def test_a_polygon_is_written_as_fractions_clipped_to_the_image() -> None:
@@ -285,9 +285,9 @@ def test_a_file_and_a_folder_of_one_name_live_beside_each_other(tmp_path: Path) 
 
 
 def test_a_long_name_is_cut_and_keeps_its_extension() -> None:
-    one, other = "한" * 300 + "1.png", "한" * 300 + "2.png"
-    views = view_names([one, other])
-    assert views[one] != views[other]
+    entry, other = "한" * 300 + "1.png", "한" * 300 + "2.png"
+    views = view_names([entry, other])
+    assert views[entry] != views[other]
     for view in views.values():
         assert view.endswith(".png")
         assert len(view.encode()) <= 200
@@ -355,12 +355,12 @@ def random_images(chance: random.Random) -> list[dict[str, Any]]:
 def test_labels_equal_those_of_the_librarys_own_conversion(tmp_path: Path) -> None:
     images = random_images(random.Random(20))
     coco = {
-        "images": [{key: one[key] for key in ("id", "file_name", "width", "height")} for one in images],
+        "images": [{key: entry[key] for key in ("id", "file_name", "width", "height")} for entry in images],
         # The library's class ids start at 1.
         "annotations": [
-            label | {"image_id": one["id"], "category_id": label["class_id"] + 1}
-            for one in images
-            for label in one["annotations"]
+            label | {"image_id": entry["id"], "category_id": label["class_id"] + 1}
+            for entry in images
+            for label in entry["annotations"]
         ],
     }
     (tmp_path / "coco").mkdir()
@@ -376,8 +376,8 @@ def test_labels_equal_those_of_the_librarys_own_conversion(tmp_path: Path) -> No
     for task in ("detection", "segmentation", "pose"):
         read = dataset(document(images, classes=classes, task_type=task))
         compared = 0
-        for one, text in zip(pictures(read), labels_of(read), strict=True):
-            theirs = (tmp_path / task / "labels" / "train" / one.file_name).with_suffix(".txt").read_text()
+        for entry, text in zip(pictures(read), labels_of(read), strict=True):
+            theirs = (tmp_path / task / "labels" / "train" / entry.file_name).with_suffix(".txt").read_text()
             ours = text.splitlines()
             assert ours == sorted(theirs.splitlines())
             compared += len(ours)
@@ -393,6 +393,6 @@ def test_labels_equal_those_of_the_librarys_own_conversion(tmp_path: Path) -> No
 @example(["a/b.png", "a.png"])
 @example(["A.png", "a.jpg"])
 def test_names_that_stay_are_told_of_all_at_once_as_one_by_one(names: list[str]) -> None:
-    found = view_names(names)
+    result = view_names(names)
     with mock.patch("visionloop.data.annotations.labels._stay", return_value=False):
-        assert found == view_names(names)
+        assert result == view_names(names)

@@ -13,7 +13,7 @@ CLASSES = [{"id": 0, "name": "defect"}, {"id": 1, "name": "class 1"}, {"id": 2, 
 SPLITS = ("train", "val", "test")
 
 
-def found(
+def presence_of(
     train: list[int], val: list[int], test: list[int], crowd: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
 ) -> list[Finding]:
     """The absences of a dataset with one image a split that holds objects of these classes."""
@@ -63,7 +63,7 @@ def found(
     ],
 )
 def test_what_is_absent_is_told(arguments: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
-    findings = found(**arguments)
+    findings = presence_of(**arguments)
     assert [(finding.severity, finding.code) for finding in findings] == [entry[:2] for entry in expected]
     for finding, (_, _, words) in zip(findings, expected, strict=True):
         assert words in finding.sentence

@@ -131,14 +131,14 @@ def test_a_rule_counts_before_the_split_field() -> None:
 
 
 def test_another_seed_gives_another_split() -> None:
-    one, other = assign(many(200), RULE), assign(many(200), SplitRule(0.8, 0.1, 0.1, seed=1))
-    assert one.splits != other.splits
-    assert one.digest() != other.digest()
+    entry, other = assign(many(200), RULE), assign(many(200), SplitRule(0.8, 0.1, 0.1, seed=1))
+    assert entry.splits != other.splits
+    assert entry.digest() != other.digest()
 
 
 def test_the_digest_is_independent_of_order() -> None:
-    one, other = assign(named(["a.png", "b.png", "c.png"]), RULE), assign(named(["c.png", "b.png", "a.png"]), RULE)
-    assert one.digest() == other.digest()
+    entry, other = assign(named(["a.png", "b.png", "c.png"]), RULE), assign(named(["c.png", "b.png", "a.png"]), RULE)
+    assert entry.digest() == other.digest()
 
 
 names = st.lists(st.text("abcdefgh", min_size=1, max_size=4).map(lambda stem: f"{stem}.png"), min_size=3, unique=True)
@@ -259,7 +259,7 @@ def test_too_few_images_are_refused(splits: list[str], empty: str) -> None:
 
 
 def grouped(places: list[dict[str, Any]]) -> bytes:
-    return encoded(document([image(f"{index:03d}.png", index) | place for index, place in enumerate(places)]))
+    return encoded(document([image(f"{index:03d}.png", index) | entry for index, entry in enumerate(places)]))
 
 
 def test_groups_are_looked_for_in_the_image_its_metadata_and_its_attributes() -> None:
@@ -275,8 +275,8 @@ def test_groups_are_looked_for_in_the_image_its_metadata_and_its_attributes() ->
             {},
         ]
     )
-    found = read_file(data, FILE, None, "patient").images["group"].to_pylist()
-    assert found == ["a", "b", "c", "7", "7", None, None, None]
+    result = read_file(data, FILE, None, "patient").images["group"].to_pylist()
+    assert result == ["a", "b", "c", "7", "7", None, None, None]
 
 
 def with_groups(read: Annotations, groups: dict[str, str]) -> Annotations:
@@ -302,20 +302,20 @@ def test_a_group_stays_together() -> None:
 def test_a_whole_group_fills_a_split_that_stays_empty() -> None:
     keys = [key for key in (f"g{number}" for number in range(99)) if fraction(key) > 0.2][:4]
     read = named([f"{index}.png" for index in range(8)])
-    found = {f"{index}.png": keys[index % 4] for index in range(8)}
-    assignment = assign(with_groups(read, found), SplitRule(0.8, 0.1, 0.1, group="g"))
+    results = {f"{index}.png": keys[index % 4] for index in range(8)}
+    assignment = assign(with_groups(read, results), SplitRule(0.8, 0.1, 0.1, group="g"))
     smallest = sorted(keys, key=fraction)
     for split, key in (("test", smallest[0]), ("val", smallest[1])):
         assert {name for name, where in assignment.splits.items() if where == split} == {
-            name for name, group in found.items() if group == key
+            name for name, group in results.items() if group == key
         }
 
 
 def test_images_without_a_group_are_split_by_file_name_with_a_notice() -> None:
     read = many(50)
-    found = dict.fromkeys(read.images["file_name"].to_pylist()[:10], "together")
+    result = dict.fromkeys(read.images["file_name"].to_pylist()[:10], "together")
     rule = SplitRule(0.8, 0.1, 0.1, group="patient")
-    assignment = assign(with_groups(read, found), rule)
+    assignment = assign(with_groups(read, result), rule)
     assert assignment.splits["00020.png"] == rule.of("00020.png")
     assert (
         f"{FILE}: 40 images have no patient, and are split by file name: 00010.png, 00011.png, 00012.png and 37 more."

@@ -91,10 +91,10 @@ def _document(task: str, annotation: dict[str, Any]) -> dict[str, Any]:
     images = []
     for number in range(6):
         split = ("train", "val", "test")[number % 3]
-        told = {"id": number, "image_id": number, "class_id": 0, "class_name": "square", "attributes": {}}
+        fields = {"id": number, "image_id": number, "class_id": 0, "class_name": "square", "attributes": {}}
         images.append(
             {"id": number, "file_name": f"{split}/{number // 3 + 1:06d}.png", "width": 160, "height": 160, "depth": 3}
-            | {"split": split, "annotations": [told | annotation], "metadata": {}}
+            | {"split": split, "annotations": [fields | annotation], "metadata": {}}
         )
     head = {"format_version": "1.0", "dataset_id": "shapes", "dataset_name": "shapes", "task_type": task}
     return head | {"version": 1, "classes": [CLASS], "images": images, "statistics": {}}
@@ -118,25 +118,25 @@ def test_a_detector_for_another_task_is_refused(file_laptop: Laptop, tmp_path: P
         document["classes"] = [CLASS | {"keypoints": ["left", "right"], "skeleton": [[0, 1]]}]
     dataset.put(objects).write_annotations(document, task)
     uris = file_laptop.prepare(dataset.uri)
-    told = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
+    arguments = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
     settings = TINY if task != "classification" else tuple(entry for entry in TINY if not entry.startswith("mosaic"))
-    sentence = file_laptop.stage("train", *told, settings=("model=yolo11n.yaml", *settings[1:])).refused(78)
+    sentence = file_laptop.stage("train", *arguments, settings=("model=yolo11n.yaml", *settings[1:])).refused(78)
     assert "is for detection" in sentence
     assert task in sentence
 
 
 @pytest.mark.parametrize("name", ["", "!!!", "한국어", "-", "/", "..", " "])
 def test_a_model_name_of_which_nothing_is_left(laptop: Laptop, digits: Dataset, name: str):
-    told = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", name]
-    assert "--model-name" in laptop.run("run", "train", *told).refused(78)
+    arguments = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", name]
+    assert "--model-name" in laptop.run("run", "train", *arguments).refused(78)
     assert laptop.listing() == {}
 
 
 @pytest.mark.parametrize("given", [[], ["--dataset", "s3://datasets/digits", "--snapshot", "snap_0123456789ab"]])
 def test_neither_or_both_of_dataset_and_snapshot(laptop: Laptop, given: list[str]):
-    told = [*given, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
+    arguments = [*given, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
     for command in ("run", "plan"):
-        sentence = laptop.run(command, "train", *told).refused(78)
+        sentence = laptop.run(command, "train", *arguments).refused(78)
         assert "--dataset" in sentence
         assert "--snapshot" in sentence
     assert laptop.listing() == {}

@@ -222,7 +222,7 @@ def test_whatever_a_defect_says_no_secret_is_in_what_is_left_of_it(outside: Outs
     assert_none_in(text)
     lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"timestamp"')]
     assert {line["source"] for line in lines} >= {"sdk", "urllib3.connectionpool", "py.warnings"}
-    assert "RuntimeError: Canary/00/" in text  # a key id, which is no secret
+    assert "RuntimeError: Canary/00/" in text  # a key id, which is not a secret
 
 
 def test_the_message_about_a_defect_tells_no_secret(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,27 +53,27 @@ def timed(work: Callable[[], object]) -> float:
 
 def tell(capsys: pytest.CaptureFixture[str], name: str, **seconds: list[float]) -> None:
     """Prints the medians of two ways, their spread and how often the one goes into the other."""
-    (one, first), (other, second) = seconds.items()
+    (entry, first), (other, second) = seconds.items()
     medians = [statistics.median(values) for values in (first, second)]
     with capsys.disabled():
         print(f"\n{name}")
-        for label, values, median in zip((one, other), (first, second), medians, strict=True):
+        for label, values, median in zip((entry, other), (first, second), medians, strict=True):
             print(f"  {label:<12} {median:8.2f} s  ({min(values):.2f} to {max(values):.2f}, {len(values)} rounds)")
-        print(f"  {one} / {other} = {medians[0] / medians[1]:.2f}")
+        print(f"  {entry} / {other} = {medians[0] / medians[1]:.2f}")
 
 
 @pytest.fixture
 def bulk(s3: Server) -> Prefix:
     """Many objects of an image's size."""
-    place = machine.s3_prefix(s3, "datasets", f"bulk-{uuid.uuid4().hex[:8]}", "dataset")
+    prefix = machine.s3_prefix(s3, "datasets", f"bulk-{uuid.uuid4().hex[:8]}", "dataset")
     data = bytes(range(256)) * (IMAGE_BYTES // 256)
-    for _ in place.map(lambda key: place.write(key, data + key.encode()), [f"{n:06d}" for n in range(IMAGES)]):
+    for _ in prefix.map(lambda key: prefix.write(key, data + key.encode()), [f"{n:06d}" for n in range(IMAGES)]):
         pass
-    return place
+    return prefix
 
 
 def test_fetching_many_images(bulk: Prefix, s3: Server, capsys: pytest.CaptureFixture[str]):
-    """What the store's module does, beside boto3 with as many threads."""
+    """What the store's module does, compared with boto3 with as many threads."""
     client = boto3.client(
         "s3",
         endpoint_url=s3.endpoint,
@@ -171,7 +171,12 @@ def test_a_step_as_a_fork_against_a_new_interpreter(tmp_path: Path, capsys: pyte
             (timed(lambda: subprocess.run(command, check=True, capture_output=True)), timed(lambda: server.run(task)))
             for _ in range(ROUNDS * 3)
         ]
-    tell(capsys, "a step that does nothing", interpreter=[one for one, _ in pairs], fork=[other for _, other in pairs])
+    tell(
+        capsys,
+        "a step that does nothing",
+        interpreter=[entry for entry, _ in pairs],
+        fork=[other for _, other in pairs],
+    )
 
 
 def test_a_reused_run_against_the_first(
@@ -199,7 +204,7 @@ def test_a_resumed_training_against_a_new_one(
         inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
         words = laptop.stage_command("train", *inputs, settings=settings)
         command = laptop.start(*words)
-        machine.wait_for(lambda laptop=laptop: (there := laptop.progress()) and there.finished, command)  # type: ignore[misc]
+        machine.wait_for(lambda laptop=laptop: (recorded := laptop.progress()) and recorded.finished, command)  # type: ignore[misc]
         command.kill()
         resumed.append(timed(lambda laptop=laptop, words=words: laptop.run(*words).expect()))  # type: ignore[misc]
         (key,) = laptop.keys("train")
@@ -210,7 +215,7 @@ def test_a_resumed_training_against_a_new_one(
 
 
 def test_decoding_against_the_library_alone(capsys: pytest.CaptureFixture[str]):
-    """The one decoder, which looks at the header and waits for its memory first, beside OpenCV's own call."""
+    """The one decoder, which looks at the header and waits for its memory first, compared with OpenCV's own call."""
     pixels = numpy.random.default_rng(0).integers(0, 255, (68, 120, 3), numpy.uint8)
     picture = cv2.imencode(".jpg", cv2.resize(pixels, (1920, 1080)))[1].tobytes()
     encoded = numpy.frombuffer(picture, numpy.uint8)
@@ -241,8 +246,8 @@ def test_the_interval_of_a_large_split(metric: str, capsys: pytest.CaptureFixtur
         right[: len(true)] = generator.random((len(true), 1)) > numpy.linspace(0.2, 0.9, 10)
         for column, rows in zip(columns, (generator.random(300), predicted, packed(right), true), strict=True):
             column.append(rows)
-    confidence, found, matched, objects = map(numpy.concatenate, columns)
-    matches = Matches([300] * 5000, confidence, found, matched, [len(rows) for rows in columns[3]], objects)
+    confidence, result, matched, objects = map(numpy.concatenate, columns)
+    matches = Matches([300] * 5000, confidence, result, matched, [len(rows) for rows in columns[3]], objects)
     evaluation = Evaluation({metric: 0.5}, {}, matches.images, resampled=matches.metric)
     bounds = []
     seconds = timed(lambda: bounds.append(interval(evaluation, metric)))

@@ -393,7 +393,7 @@ FILTERED = {"prepare": SELECTED, "work": "read.images.filter(pc.not_equal(read.i
 
 
 def test_selecting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What choosing images, objects and classes of a large dataset takes, beside one bare filter of its images."""
+    """What choosing images, objects and classes of a large dataset takes, compared with one bare filter of its images."""
     ways = {"one bare filter": FILTERED} | {
         name: {"prepare": SELECTED, "work": work} for name, work in SELECTIONS.items()
     }
@@ -543,27 +543,27 @@ def test_validating_annotations(frozen: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_checking_boxes(dice: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Close, tiny and huge boxes, beside one bare decode of their file."""
+    """Close, tiny and huge boxes, compared with one bare decode of their file."""
     show("images with their boxes checked", "bare decode", DECODE_DICE, QUALITY, dice, capsys)
 
 
 def test_drift(dice: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two datasets profiled and compared, beside one bare decode of one of them."""
+    """Two datasets profiled and compared, against one bare decode of one of them."""
     show("images compared with as many", "bare decode", DECODE_DICE, DRIFT, dice, capsys)
 
 
 def test_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All pairs of hashes that differ in at most four bits, beside sorting the hashes."""
+    """All pairs of hashes that differ in at most four bits, compared with sorting the hashes."""
     show("hashes compared with each other", "four sorts", SORTED, NEAR, tmp_path, capsys)
 
 
 def test_converting(frozen: Path, coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ultralytics' converter beside convert, on the same boxes."""
+    """Ultralytics' converter and convert, on the same boxes."""
     show("images converted", "Ultralytics", LIBRARY_CONVERT, CONVERT, frozen, capsys, coco)
 
 
 def test_labels_of_a_training(frozen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The scan of images and label files that the library makes at each start, beside labels and sizes of convert and snapshot."""
+    """The scan of images and label files that the library makes at each start, compared with labels and sizes of convert and snapshot."""
     uris = {path.parts[-3]: path.as_uri() for path in frozen.glob("*/*/receipt.json")}
     converted = Converted(stage("convert", frozen, snapshot=uris["snapshot"], report=uris["validate"]))
     snapshot = Snapshot(receipts.load(uris["snapshot"], "snapshot"))
@@ -614,7 +614,7 @@ def dice_of(workspace: Path) -> Path:
 
 
 def test_listing_a_large_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bare walk beside the table of keys, sizes and ETags."""
+    """A bare walk, compared with the table of keys, sizes and ETags."""
     for number in range(IMAGES):
         path = tmp_path / f"{number // 1000:03d}" / f"{number:07d}.jpg"
         path.parent.mkdir(exist_ok=True)
@@ -623,7 +623,7 @@ def test_listing_a_large_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_labels_into_a_tar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The standard library beside a stream of its own headers."""
+    """The standard library, compared with a stream of its own headers."""
     show("label files into a tar", "standard library", LIBRARY, STREAM, tmp_path / "labels", capsys)
 
 

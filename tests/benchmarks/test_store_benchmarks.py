@@ -1,4 +1,4 @@
-"""Paired timings of what asks a real S3 for each image: one request an image, beside the same requests made by the store's client alone.
+"""Paired timings of what asks a real S3 for each image: one request an image, compared with the same requests made by the store's client alone.
 
 BENCH_IMAGES is the number of images, BENCH_ROUNDS the number of pairs.
 """
@@ -44,7 +44,7 @@ def jpeg() -> bytes:
 
 def filled(s3: Server, jpeg: bytes, name: str) -> Prefix:
     """A dataset in YOLO, or in folders of two classes."""
-    place = machine.s3_prefix(s3, "datasets", f"bench-{uuid.uuid4().hex[:8]}", "dataset")
+    prefix = machine.s3_prefix(s3, "datasets", f"bench-{uuid.uuid4().hex[:8]}", "dataset")
     files: dict[str, bytes] = {}
     for number in range(IMAGES):
         split, stem = ("train", "val")[number % 5 == 0], f"{number:07d}"
@@ -54,9 +54,9 @@ def filled(s3: Server, jpeg: bytes, name: str) -> Prefix:
     if name == "yolo":
         files["data.yaml"] = b"train: images/train\nval: images/val\nnames: [a]\n"
     # What is told apart by its bytes is not the store's: each picture ends with its own name.
-    for _ in place.map(lambda key: place.write(key, files[key] + key.encode() * key.endswith(".jpg")), files):
+    for _ in prefix.map(lambda key: prefix.write(key, files[key] + key.encode() * key.endswith(".jpg")), files):
         pass
-    return place
+    return prefix
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -91,20 +91,20 @@ def test_reading_a_dataset_in_a_store(
     name: str, s3: Server, s3_environment: Server, jpeg: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What snapshot reads: the start of each picture, and in YOLO each label. Then again with one image in a hundred changed."""
-    place = filled(s3, jpeg, name)
+    prefix = filled(s3, jpeg, name)
     workspace = machine.s3_prefix(s3, "results", f"bench-{uuid.uuid4().hex[:8]}")
-    keys = [info.key for info in place.objects() if info.key.endswith((".jpg", ".txt"))]
+    keys = [info.key for info in prefix.objects() if info.key.endswith((".jpg", ".txt"))]
     pairs, again = [], []
     for number in range(ROUNDS + 1):
-        theirs = timed(lambda: bare(place, keys))
+        theirs = timed(lambda: bare(prefix, keys))
         (tmp_path / str(number)).mkdir()
         workspace.delete([info.key for info in workspace.objects()])
-        pairs.append((theirs, timed(lambda number=number: read(place, workspace, name, tmp_path / str(number)))))  # type: ignore[misc]
+        pairs.append((theirs, timed(lambda number=number: read(prefix, workspace, name, tmp_path / str(number)))))  # type: ignore[misc]
         changed = [key for key in keys if key.endswith(".jpg")][number::100][: IMAGES // 100]
         for key in changed:
-            place.write(key, jpeg + os.urandom(8))
-        theirs = timed(lambda: bare(place, changed))  # noqa: B023 - called at once
-        again.append((theirs, timed(lambda number=number: read(place, workspace, name, tmp_path / str(number)))))  # type: ignore[misc]
+            prefix.write(key, jpeg + os.urandom(8))
+        theirs = timed(lambda: bare(prefix, changed))  # noqa: B023 - called at once
+        again.append((theirs, timed(lambda number=number: read(prefix, workspace, name, tmp_path / str(number)))))  # type: ignore[misc]
     # The first round imports what reads.
     tell(capsys, f"{name}, {IMAGES:,} images", len(keys), pairs[1:])
     tell(capsys, f"{name}, one image in a hundred changed, the listing included in ours", len(changed), again[1:])
@@ -123,15 +123,15 @@ def test_headers_and_a_view(
     s3: Server, s3_environment: Server, jpeg: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """validate's look at each image's start; then the view that a training makes of images that its cache has."""
-    place = filled(s3, jpeg, "folders")
+    prefix = filled(s3, jpeg, "folders")
     workspace = tmp_path / "workspace"
-    taken = stage("snapshot", workspace, dataset=place.uri)
+    taken = stage("snapshot", workspace, dataset=prefix.uri)
     snapshot = Snapshot(taken)
     keys = [row.key for row in snapshot.rows]
     pairs = [
         (
-            timed(lambda: bare(place, keys)),
-            timed(lambda: [*inspect(place, snapshot.rows, whole=False)]),
+            timed(lambda: bare(prefix, keys)),
+            timed(lambda: [*inspect(prefix, snapshot.rows, whole=False)]),
         )
         for _ in range(ROUNDS)
     ]

@@ -88,8 +88,8 @@ def taken(
     """Runs a training; ``first``, given the seconds of the whole, is asked after its end when the first batch was done."""
     with (folder / "output").open("wb") as output:
         began = time.time()
-        given = {**environment, "BENCH_START": repr(began), "BENCH_FIRST": str(folder / "first")}
-        process = subprocess.Popen(command, env=given, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        arguments = {**environment, "BENCH_START": repr(began), "BENCH_FIRST": str(folder / "first")}
+        process = subprocess.Popen(command, env=arguments, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
         watch = Watch(process.pid, gpu)
         watch.start()
         code = process.wait()
@@ -128,11 +128,11 @@ def test_the_stage_against_the_bare_library(
     workers = max(1, (os.cpu_count() or 1) - 1)
     demo: dict[str, str] = getattr(catalog.trainer(trainer), "demos", {})[task]
     demo |= {"epochs": str(EPOCHS), "workers": str(workers), "device": device}
-    given = {"trainer": trainer, **demo}
+    arguments = {"trainer": trainer, **demo}
     inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
 
     def words(**changes: str) -> list[str]:
-        settings = tuple(f"{name}={value}" for name, value in {**given, **changes}.items())
+        settings = tuple(f"{name}={value}" for name, value in {**arguments, **changes}.items())
         return laptop.stage_command("train", *inputs, settings=settings)
 
     # The images into the cache, and the machine's files into memory.
@@ -144,7 +144,7 @@ def test_the_stage_against_the_bare_library(
         def first(seconds: float) -> float:
             summary = json.loads((folder / "output").read_text().splitlines()[-1])
             timings = laptop.receipt("train", summary["key"]).timings
-            # What is no epoch and no upload of the result is before the first batch: the process's start and end count here.
+            # All time outside the epochs and the upload of the result counts as before the first batch: the process's start and end.
             return seconds - timings["epochs_seconds"] - timings["upload_seconds"]
 
         return taken([str(machine.VISIONLOOP), *words(), "--force"], environment, folder, first, device != "cpu")
@@ -170,7 +170,7 @@ def test_the_stage_against_the_bare_library(
             f"\n{trainer}, {task} on {device}: {EPOCHS} epochs of {IMAGES[task][0]} images, {ROUNDS} rounds, {workers} workers"
         )
         for name, each in rounds.items():
-            spread = f"{min(one.seconds for one in each):.1f} to {max(one.seconds for one in each):.1f}"
+            spread = f"{min(entry.seconds for entry in each):.1f} to {max(entry.seconds for entry in each):.1f}"
             seconds, first = median(name, "seconds"), median(name, "first")
             print(
                 f"  {name} {seconds:7.1f} s ({spread}), first batch after {first:.1f} s, then {images / (seconds - first):.0f} images/s",

@@ -1,4 +1,4 @@
-"""How long a training process waits for the upload of a checkpoint of 100 MB at 50 MB/s: all of it, and beside the next epoch.
+"""How long a training process waits for the upload of a checkpoint of 100 MB at 50 MB/s: all of it, and during the next epoch.
 
 BENCH_EPOCH_SECONDS is the time that the next epoch takes, BENCH_ROUNDS the number of pairs.
 """

@@ -68,8 +68,8 @@ def checkpoint_in_its_write(_: Laptop, command: Command) -> bool:
 
 def last_epoch_done(laptop: Laptop, _: Command) -> bool:
     """The last epoch's checkpoint is durable."""
-    there = laptop.progress()
-    return there is not None and there.finished
+    recorded = laptop.progress()
+    return recorded is not None and recorded.finished
 
 
 def results_uploaded(laptop: Laptop, _: Command) -> bool:
@@ -104,14 +104,14 @@ def kill_at(laptop: Laptop, dataset: str, moment: str, chance: random.Random) ->
         command.end().expect()
         return None
     command.kill()
-    there = laptop.progress()
+    recorded = laptop.progress()
     states = laptop.record(run).stages()
     stage = next((state.stage for state in states if state.state == "running"), f"after {states[-1].stage}")
     return Kill(
         moment=moment,
         delay=round(delay, 3),
         stage=stage,
-        epochs_done=there.epoch if there else 0,
+        epochs_done=recorded.epoch if recorded else 0,
         training_there=bool(laptop.keys("train")),
         versions=len(laptop.versions()),
     )
@@ -120,20 +120,20 @@ def kill_at(laptop: Laptop, dataset: str, moment: str, chance: random.Random) ->
 def wear_down(laptop: Laptop, dataset: str, chance: random.Random, reference: dict[str, Any], digest: str) -> Round:
     """One kill at each moment, in their order, then a run to the end."""
     began = time.monotonic()
-    found = Round()
+    result = Round()
     for moment in MOMENTS:
         kill = kill_at(laptop, dataset, moment, chance)
         if kill is not None:
-            found.kills.append(kill)
+            result.kills.append(kill)
     ended = laptop.train(dataset, settings=SETTINGS).expect()
     stages = ended.summary["stages"]
-    found.keys_equal = {stage: stages[stage]["key"] for stage in SAME} == {s: reference[s]["key"] for s in SAME}
-    found.digest_equal = laptop.receipt("train", stages["train"]["key"]).digest == digest
-    found.versions = len(laptop.versions())
-    found.champions = list(laptop.aliases().values()).count("champion")
-    found.seconds = round(time.monotonic() - began, 1)
+    result.keys_equal = {stage: stages[stage]["key"] for stage in SAME} == {s: reference[s]["key"] for s in SAME}
+    result.digest_equal = laptop.receipt("train", stages["train"]["key"]).digest == digest
+    result.versions = len(laptop.versions())
+    result.champions = list(laptop.aliases().values()).count("champion")
+    result.seconds = round(time.monotonic() - began, 1)
     assert not [key for key in laptop.listing() if "/checkpoints/" in key or key.endswith("reservation.json")]
-    return found
+    return result
 
 
 @pytest.mark.chaos
@@ -151,15 +151,15 @@ def test_kills_at_random_moments_lose_nothing_but_time(make_laptop: Callable[...
     report.parent.mkdir(parents=True, exist_ok=True)
     for number in range(ROUNDS):
         rounds.append(wear_down(make_laptop(), digits.uri, chance, summary["stages"], digest))
-        told = {"seed": seed, "undisturbed_seconds": round(alone, 1), "rounds": [asdict(one) for one in rounds]}
-        report.write_text(json.dumps(told, indent=2) + "\n")
+        fields = {"seed": seed, "undisturbed_seconds": round(alone, 1), "rounds": [asdict(item) for item in rounds]}
+        report.write_text(json.dumps(fields, indent=2) + "\n")
         print(f"round {number + 1}: {rounds[-1]}")
     print(table(rounds))
-    for one in rounds:
-        assert one.keys_equal
-        assert one.digest_equal
-        assert (one.versions, one.champions) == (1, 1)
-    kills = [kill for one in rounds for kill in one.kills]
+    for item in rounds:
+        assert item.keys_equal
+        assert item.digest_equal
+        assert (item.versions, item.champions) == (1, 1)
+    kills = [kill for item in rounds for kill in item.kills]
     assert len(kills) >= len(MOMENTS) * ROUNDS * 3 // 4, "too many runs were over before their kill"
     assert {kill.moment for kill in kills} == set(MOMENTS)
 
@@ -171,18 +171,18 @@ def table(rounds: list[Round]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for moment in MOMENTS:
-        found = [(one, kill) for one in rounds for kill in one.kills if kill.moment == moment]
-        if not found:
+        results = [(item, kill) for item in rounds for kill in item.kills if kill.moment == moment]
+        if not results:
             continue
-        stages = ", ".join(sorted({kill.stage for _, kill in found}))
-        epochs = sorted({kill.epochs_done for _, kill in found})
+        stages = ", ".join(sorted({kill.stage for _, kill in results}))
+        epochs = sorted({kill.epochs_done for _, kill in results})
         kept = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
-        if all(kill.training_there for _, kill in found):
+        if all(kill.training_there for _, kill in results):
             kept = "all"
-        keys, equal = (sum(getattr(one, name) for one, _ in found) for name in ("keys_equal", "digest_equal"))
-        versions = sorted({one.versions for one, _ in found})
+        keys, equal = (sum(getattr(item, name) for item, _ in results) for name in ("keys_equal", "digest_equal"))
+        versions = sorted({item.versions for item, _ in results})
         lines.append(
-            f"| {moment} | {len(found)} | {stages} | {kept} | {keys} of {len(found)} | {equal} of {len(found)} "
+            f"| {moment} | {len(results)} | {stages} | {kept} | {keys} of {len(results)} | {equal} of {len(results)} "
             f"| {', '.join(map(str, versions))} |"
         )
     return "\n".join(lines)

@@ -44,19 +44,19 @@ def cluster(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         kubectl("create", "namespace", namespace)
         try:
             kubectl("apply", "-k", str(folder))
-            found = Cluster(namespace, embedded)
+            result = Cluster(namespace, embedded)
             pods = embedded.pod_environment()
-            found.apply(reaching(str(HOST)), *secrets_and_config(pods))
+            result.apply(reaching(str(HOST)), *secrets_and_config(pods))
             # Until its use is counted, the quota refuses every pod.
             until(lambda: _counted(namespace), "the count of what the quota limits")
-            yield found
+            yield result
         finally:
             kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def _counted(namespace: str) -> bool:
     quotas = json.loads(kubectl("-n", namespace, "get", "resourcequotas", "-o", "json"))["items"]
-    return all(one.get("status", {}).get("used") for one in quotas)
+    return all(entry.get("status", {}).get("used") for entry in quotas)
 
 
 def reaching(host: str) -> dict[str, Any]:
@@ -81,6 +81,6 @@ def dataset(cluster: Cluster) -> str:
         for name, value in cluster.services.environment().items():
             patch.setenv(name, value)
         uri = f"s3://{services.DATASETS_BUCKET}/tiny"
-        place = open_prefix(uri, "results")
-        sample.write(place.write, train=24, val=8, test=8)
+        prefix = open_prefix(uri, "results")
+        sample.write(prefix.write, train=24, val=8, test=8)
     return uri

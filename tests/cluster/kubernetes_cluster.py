@@ -22,7 +22,7 @@ from visionloop.pipelines.engines.pods import STAGE_LABEL
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
-#: The network policy of the tests themselves, beside those of the manifests.
+#: The network policy of the tests themselves, besides those of the manifests.
 OPENED = "visionloop-test-machine"
 
 #: Read before any test's clean environment takes them away.
@@ -51,8 +51,8 @@ def secrets_and_config(variables: Mapping[str, str], namespace: str | None = Non
         held = {name: variables[name] for name in secrets.variables(role) if name in variables}
         metadata = {"name": secrets.secret_of(role), **placed}
         objects.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": held})
-    known = {entry.name for entry in secrets.CREDENTIALS}
-    data = {name: value for name, value in variables.items() if name not in known}
+    existing = {entry.name for entry in secrets.CREDENTIALS}
+    data = {name: value for name, value in variables.items() if name not in existing}
     metadata = {"name": "visionloop", **placed}
     return [*objects, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
@@ -95,8 +95,8 @@ class Cluster:
     def pods(self, workflow: str, stage: str | None = None) -> list[dict[str, Any]]:
         """A workflow's pods that the cluster still holds, of one stage or of all, the first one made first."""
         selector = f"workflows.argoproj.io/workflow={workflow}" + (f",{STAGE_LABEL}={stage}" if stage else "")
-        found = json.loads(kubectl("-n", self.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
-        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        result = json.loads(kubectl("-n", self.namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
+        return sorted(result, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def running(self, workflow: str, stage: str, seconds: float = 600) -> str | None:
         """The name of a stage's pod, once it runs; None if the workflow is over before."""
@@ -113,30 +113,31 @@ class Cluster:
     def wait(self, name: str, seconds: float = 900, phase: str | None = None) -> dict[str, Any]:
         """Waits for a workflow's end, its exit handler's too; a phase that is given must be that of its end."""
         end = time.monotonic() + seconds
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         while time.monotonic() < end:
-            found = self.workflow(name)
-            status = found.get("status", {})
+            results = self.workflow(name)
+            status = results.get("status", {})
             if status.get("phase") in ("Succeeded", "Failed", "Error") and status.get("finishedAt"):
-                assert phase in (None, status["phase"]), self.account(found)
-                return found
+                assert phase in (None, status["phase"]), self.account(results)
+                return results
             time.sleep(2)
-        raise AssertionError(f"{name} did not end within {seconds:g} s\n{self.account(found)}")
+        raise AssertionError(f"{name} did not end within {seconds:g} s\n{self.account(results)}")
 
     def account(self, workflow: dict[str, Any]) -> str:
-        """What happened in a workflow: its steps' pods as Argo tells of them, then those that the cluster still holds."""
+        """What happened in a workflow: its steps' pods as Argo reports them, then those that the cluster still holds."""
         status = workflow.get("status", {})
         lines = [f"{workflow['metadata']['name']}: {status.get('phase')}, {status.get('message', 'no message')}"]
         for node in steps(workflow):
             code = node.get("outputs", {}).get("exitCode", "none")
-            told = f"{node['phase']}, exit code {code}, {node.get('message', 'no message')}"
-            lines.append(f"  {node['displayName']}, {node.get('startedAt')} to {node.get('finishedAt')}: {told}")
+            line = f"{node['phase']}, exit code {code}, {node.get('message', 'no message')}"
+            lines.append(f"  {node['displayName']}, {node.get('startedAt')} to {node.get('finishedAt')}: {line}")
         for pod in self.pods(workflow["metadata"]["name"]):
             state = pod["status"]
             of_all = [*state.get("initContainerStatuses", ()), *state.get("containerStatuses", ())]
-            ended = {one["name"]: one["state"].get("terminated", one["state"]) for one in of_all}
+            ended = {entry["name"]: entry["state"].get("terminated", entry["state"]) for entry in of_all}
             ends = {
-                name: {key: one.get(key) for key in ("reason", "exitCode", "message")} for name, one in ended.items()
+                name: {key: entry.get(key) for key in ("reason", "exitCode", "message")}
+                for name, entry in ended.items()
             }
             reason = f"{state.get('reason', 'no reason')}, {state.get('message', 'no message')}"
             lines.append(f"  pod {pod['metadata']['name']}: {state.get('phase')}, {reason}, {json.dumps(ends)}")
@@ -158,13 +159,13 @@ def template_of(node: dict[str, Any]) -> str:
 
 def outputs(node: dict[str, Any]) -> dict[str, str]:
     """A node's output parameters."""
-    return {one["name"]: one["value"] for one in node.get("outputs", {}).get("parameters", ())}
+    return {entry["name"]: entry["value"] for entry in node.get("outputs", {}).get("parameters", ())}
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Waits for a condition to hold, and returns what it gave."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
         time.sleep(1)
-    return found
+    return result

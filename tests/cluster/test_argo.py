@@ -78,14 +78,14 @@ def test_the_trace_id_that_was_given_stands_in_every_receipt(cluster: Cluster, t
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.services.environment().items():
             patch.setenv(name, value)
-        found = {stage: load(outputs(steps(trained, stage)[0])["receipt"], stage).receipt for stage in STAGES[:-1]}
-    assert {receipt.trace_id for receipt in found.values()} == {"Of this test"}
+        results = {stage: load(outputs(steps(trained, stage)[0])["receipt"], stage).receipt for stage in STAGES[:-1]}
+    assert {receipt.trace_id for receipt in results.values()} == {"Of this test"}
 
 
 def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluster, dataset: str) -> None:
     settings = SETTINGS | {"epochs": "8", "model_name": "Deleted"}
     name = cluster.submit(pod_spec_patch=AT_ONCE, dataset=dataset, **settings)
-    # A pod that goes before Argo has seen it run is made again under its name, which is no attempt.
+    # A pod that goes before Argo has seen it run is made again under its name, which does not count as an attempt.
     until(lambda: _trains(cluster, name), "an epoch of the training", 600)
     (pod,) = cluster.pods(name, "train")
     # Gracefully: a pod that is force-deleted from the API runs on to its end, and its result is taken.
@@ -97,9 +97,9 @@ def test_a_training_whose_pod_is_deleted_is_tried_again_and_ends(cluster: Cluste
 
 def _trains(cluster: Cluster, name: str) -> bool:
     """Whether Argo has seen an epoch done; stops where the workflow is over."""
-    found = cluster.workflow(name)
-    assert not found.get("status", {}).get("finishedAt"), cluster.account(found)
-    trained = [node.get("progress", "0/1") for node in steps(found, "train") if node["phase"] == "Running"]
+    result = cluster.workflow(name)
+    assert not result.get("status", {}).get("finishedAt"), cluster.account(result)
+    trained = [node.get("progress", "0/1") for node in steps(result, "train") if node["phase"] == "Running"]
     return any(int(progress.split("/")[0]) > 0 for progress in trained)
 
 
@@ -111,7 +111,7 @@ def test_a_training_takes_the_gpu_that_it_asks_for(cluster: Cluster, dataset: st
     name = cluster.submit(dataset=dataset, **(SETTINGS | {"model_name": "On a GPU", "gpus": "1", "epochs": "3"}))
     ended = cluster.wait(name, phase="Succeeded")
     (pod,) = cluster.pods(name, "train")
-    (main,) = [one for one in pod["spec"]["containers"] if one["name"] == "main"]
+    (main,) = [entry for entry in pod["spec"]["containers"] if entry["name"] == "main"]
     assert main["resources"]["limits"][GPU] == "1"
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in cluster.services.environment().items():

@@ -25,21 +25,21 @@ def _to_train(cluster: Cluster, dataset: str, workspace: str, shards: str, pipel
     )
 
     def converted() -> dict[str, Any] | None:
-        found = cluster.workflow(name)
-        assert not found.get("status", {}).get("finishedAt"), cluster.account(found)
-        nodes = found.get("status", {}).get("nodes", {}).values()
+        result = cluster.workflow(name)
+        assert not result.get("status", {}).get("finishedAt"), cluster.account(result)
+        nodes = result.get("status", {}).get("nodes", {}).values()
         return (
-            found if any(node["displayName"] == "convert" and node["phase"] == "Succeeded" for node in nodes) else None
+            result if any(node["displayName"] == "convert" and node["phase"] == "Succeeded" for node in nodes) else None
         )
 
-    found: dict[str, Any] = until(converted, "convert", 900)
+    result: dict[str, Any] = until(converted, "convert", 900)
     kubectl("-n", cluster.namespace, "delete", "workflow", name, "--wait=false")
-    return found
+    return result
 
 
 def _node(workflow: dict[str, Any], task: str) -> dict[str, Any]:
-    (found,) = [node for node in workflow["status"]["nodes"].values() if node["displayName"] == task]
-    return dict(found)
+    (results,) = [node for node in workflow["status"]["nodes"].values() if node["displayName"] == task]
+    return dict(results)
 
 
 @pytest.fixture(scope="module")
@@ -66,4 +66,4 @@ def test_shards_give_what_a_run_without_them_gives(
             assert [part.parameters["shard"].value for part in parts] == ["1/4", "2/4", "3/4", "4/4"]
             whole = [load(outputs(_node(run, stage))["receipt"], stage).receipt for run in (one, four)]
             receipts[stage] = {(receipt.key, receipt.digest) for receipt in whole}
-    assert {stage: len(found) for stage, found in receipts.items()} == {"validate": 1, "convert": 1}
+    assert {stage: len(entry) for stage, entry in receipts.items()} == {"validate": 1, "convert": 1}

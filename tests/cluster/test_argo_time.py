@@ -1,4 +1,4 @@
-"""Argo's own time a step beside ours, printed. Run by ``make bench`` where there is a cluster.
+"""Argo's own time a step and ours, printed. Run by ``make bench`` where there is a cluster.
 
 A step's time is its node's: from the engine's decision to start it to its outputs being known. The pod's is its
 container's; ours is what the receipt says was computed. The rest is the engine's: scheduling, init and wait containers, the
@@ -37,27 +37,27 @@ def seconds(began: str, ended: str) -> float:
 
 def containers(cluster: Cluster, workflow: str) -> dict[str, float]:
     """The seconds that each stage's main container ran."""
-    found = {}
+    results = {}
     for pod in cluster.pods(workflow):
-        (main,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == "main"]
+        (main,) = [entry for entry in pod["status"]["containerStatuses"] if entry["name"] == "main"]
         ended = main["state"]["terminated"]
         stage = pod["metadata"]["labels"][STAGE_LABEL]
-        found[stage] = seconds(ended["startedAt"], ended["finishedAt"])
-    return found
+        results[stage] = seconds(ended["startedAt"], ended["finishedAt"])
+    return results
 
 
 def rows(cluster: Cluster, workflow: dict[str, Any]) -> dict[str, tuple[float, float, float | None]]:
     """By stage: the step's seconds, its container's, and its receipt's (None without one)."""
     ran = containers(cluster, workflow["metadata"]["name"])
-    found = {}
+    results = {}
     for node in sorted(workflow["status"]["nodes"].values(), key=lambda one: str(one["startedAt"])):
         stage = node["displayName"]
         if node["type"] == "Retry" and stage in ran:
             uri = outputs(node).get("receipt", "")
             receipt = receipts.load(uri, stage).receipt if uri else None
             ours = receipt.timings["seconds"] if receipt else None
-            found[stage] = (seconds(node["startedAt"], node["finishedAt"]), ran[stage], ours)
-    return found
+            results[stage] = (seconds(node["startedAt"], node["finishedAt"]), ran[stage], ours)
+    return results
 
 
 def test_the_engines_own_time_beside_ours(
@@ -67,14 +67,14 @@ def test_the_engines_own_time_beside_ours(
         monkeypatch.setenv(name, value)
     for what in ("computed", "reused"):
         ended = cluster.wait(cluster.submit(dataset=dataset, **SETTINGS), phase="Succeeded")
-        found = rows(cluster, ended)
-        assert ("train" in found) == (what == "computed")
+        result = rows(cluster, ended)
+        assert ("train" in result) == (what == "computed")
         whole = seconds(ended["status"]["startedAt"], ended["status"]["finishedAt"])
         with capsys.disabled():
             print(f"\na run on Argo, {what}: {whole:.0f} s in all")
             print("  stage      step s  container s  receipt s  the engine's own s")
-            for stage, (step, container, ours) in found.items():
-                told = "" if ours is None else f"{ours:.1f}"
-                print(f"  {stage:<10} {step:6.0f}  {container:11.0f}  {told:>9}  {step - container:18.0f}")
-            own = [step - container for step, container, _ in found.values()]
+            for stage, (step, container, ours) in result.items():
+                ours_text = "" if ours is None else f"{ours:.1f}"
+                print(f"  {stage:<10} {step:6.0f}  {container:11.0f}  {ours_text:>9}  {step - container:18.0f}")
+            own = [step - container for step, container, _ in result.values()]
             print(f"  the engine's own time a step: {sum(own) / len(own):.1f} s")

@@ -48,11 +48,11 @@ def test_a_lost_spot_node_is_left_and_a_kill_for_memory_gives_more(cluster: Clus
     )
     name = submit(cluster, row, SCRIPT)
     cluster.wait(name, 300, "Succeeded")
-    found = attempts(cluster, name)
-    assert [one["nodeSelector"] for one in found] == [{"kubernetes.io/os": "linux"}, {}, {}]
-    assert [one["resources"]["limits"]["memory"] for one in found] == ["64Mi", "64Mi", "256Mi"]
-    assert [one["resources"]["requests"]["memory"] for one in found] == ["32Mi", "32Mi", "128Mi"]
-    assert [one["exitCode"] for one in found] == [143, 137, 0]
+    result = attempts(cluster, name)
+    assert [entry["nodeSelector"] for entry in result] == [{"kubernetes.io/os": "linux"}, {}, {}]
+    assert [entry["resources"]["limits"]["memory"] for entry in result] == ["64Mi", "64Mi", "256Mi"]
+    assert [entry["resources"]["requests"]["memory"] for entry in result] == ["32Mi", "32Mi", "128Mi"]
+    assert [entry["exitCode"] for entry in result] == [143, 137, 0]
 
 
 @pytest.mark.parametrize("code", [71, 75, 76, 124, 70, 79, 130])
@@ -61,12 +61,12 @@ def test_an_exit_code_decides_whether_the_next_attempt_comes(cluster: Cluster, c
     installed = json.loads(
         kubectl("-n", cluster.namespace, "get", "workflowtemplate", template_of("train"), "-o", "json")
     )
-    (train,) = [one for one in installed["spec"]["templates"] if one["name"] == "train"]
+    (train,) = [entry for entry in installed["spec"]["templates"] if entry["name"] == "train"]
     retries = train["retryStrategy"] | {"backoff": {"duration": "1s"}}
     name = submit(cluster, catalog.stage("snapshot").policy, ENDS.format(code=code), retries=retries)
     retried = code in RETRYABLE
     cluster.wait(name, 300, "Succeeded" if retried else "Failed")
-    assert [one["exitCode"] for one in attempts(cluster, name)] == ([code, 0] if retried else [code])
+    assert [entry["exitCode"] for entry in attempts(cluster, name)] == ([code, 0] if retried else [code])
 
 
 def test_a_sick_node_is_left(cluster: Cluster) -> None:
@@ -98,8 +98,8 @@ def test_a_pod_that_its_node_refuses_is_tried_again(cluster: Cluster) -> None:
 
 def schedulable(node: dict[str, Any]) -> bool:
     """Whether a node is Ready and takes pods without a toleration."""
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
-    return ready and not any(one["effect"] != "PreferNoSchedule" for one in node["spec"].get("taints", ()))
+    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in node["status"]["conditions"])
+    return ready and not any(entry["effect"] != "PreferNoSchedule" for entry in node["spec"].get("taints", ()))
 
 
 def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
@@ -107,12 +107,12 @@ def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
     budget = pipeline["spec"]["podDisruptionBudget"]
     row = replace(catalog.stage("snapshot").policy, attempts=1)
     name = submit(cluster, row, "import time; time.sleep(600)", podDisruptionBudget=budget)
-    place = ("-n", cluster.namespace)
+    namespace = ("-n", cluster.namespace)
     selector = ("-l", f"workflows.argoproj.io/workflow={name}")
     pod = cluster.running(name, "snapshot", 180)
     assert pod, cluster.account(cluster.workflow(name))
     # Before Kubernetes has counted the pod it refuses any eviction.
-    counted = ("get", "poddisruptionbudgets", *place, *selector, "-o", "jsonpath={.items[*].status.currentHealthy}")
+    counted = ("get", "poddisruptionbudgets", *namespace, *selector, "-o", "jsonpath={.items[*].status.currentHealthy}")
     until(lambda: kubectl(*counted) == "1", "the budget's count of the pod")
     # What a drain asks for, pod by pod.
     eviction = {
@@ -123,8 +123,8 @@ def test_a_drained_node_waits_for_the_stage_that_runs(cluster: Cluster) -> None:
     path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
     with pytest.raises(AssertionError, match="would violate the pod's disruption budget"):
         kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    kubectl(*place, "delete", "workflow", name)
-    listed = ("get", "poddisruptionbudgets", *place, *selector, "-o", "name")
+    kubectl(*namespace, "delete", "workflow", name)
+    listed = ("get", "poddisruptionbudgets", *namespace, *selector, "-o", "name")
     until(lambda: kubectl(*listed) == "", "the end of the budget with its workflow")
 
 
@@ -156,11 +156,11 @@ def submit(
 
 def attempts(cluster: Cluster, workflow: str) -> list[dict[str, Any]]:
     """What each pod of a workflow was given, first try first."""
-    found = []
+    results = []
     for pod in cluster.pods(workflow, "snapshot"):
-        (main,) = [one for one in pod["spec"]["containers"] if one["name"] == "main"]
-        (state,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == "main"]
-        found.append(
+        (main,) = [entry for entry in pod["spec"]["containers"] if entry["name"] == "main"]
+        (state,) = [entry for entry in pod["status"]["containerStatuses"] if entry["name"] == "main"]
+        results.append(
             {
                 "nodeSelector": pod["spec"].get("nodeSelector", {}),
                 "node": pod["spec"].get("nodeName"),
@@ -168,4 +168,4 @@ def attempts(cluster: Cluster, workflow: str) -> list[dict[str, Any]]:
                 "exitCode": state["state"]["terminated"]["exitCode"],
             }
         )
-    return found
+    return results

@@ -105,10 +105,10 @@ class Disturbed:
         keys, _ = self.workspace.children("train")
         if not keys:
             return 0
-        place = self.workspace.child(f"train/{keys[0]}")
-        there = progress.read(place)
-        if there is not None:
-            return there.epoch
+        prefix = self.workspace.child(f"train/{keys[0]}")
+        recorded = progress.read(prefix)
+        if recorded is not None:
+            return recorded.epoch
         return EPOCHS if receipts.look(self.workspace, "train", keys[0]) else 0
 
     def moment(self, what: str, longest: float) -> None:
@@ -179,8 +179,8 @@ KINDS: dict[str, Callable[[Disturbed], None]] = {
 def relay(cluster: Cluster) -> Iterator[FaultyRelay]:
     """The pods' way to the store, for this module."""
     port = int(urlsplit(cluster.services.endpoint).port or 0)
-    with FaultyRelay(str(HOST), port) as found, _endpoints(cluster, found.url):
-        yield found
+    with FaultyRelay(str(HOST), port) as result, _endpoints(cluster, result.url):
+        yield result
 
 
 @contextlib.contextmanager
@@ -213,10 +213,10 @@ def submit(cluster: Cluster, dataset: str, name: str) -> tuple[str, Prefix]:
 def training(workspace: Prefix) -> receipts.Receipt:
     """The one training of a workspace."""
     (key,) = workspace.children("train")[0]
-    found = receipts.look(workspace, "train", key)
-    assert found is not None
-    assert found.intact()
-    return found.receipt
+    result = receipts.look(workspace, "train", key)
+    assert result is not None
+    assert result.intact()
+    return result.receipt
 
 
 def orphans(workspace: Prefix) -> list[str]:
@@ -224,8 +224,8 @@ def orphans(workspace: Prefix) -> list[str]:
     left = []
     for stage in STAGES:
         for key in workspace.children(stage)[0]:
-            found = receipts.look(workspace, stage, key)
-            kept = KEPT | ({one.path for one in found.receipt.outputs.values()} if found else set())
+            result = receipts.look(workspace, stage, key)
+            kept = KEPT | ({entry.path for entry in result.receipt.outputs.values()} if result else set())
             left += [
                 f"{stage}/{key}/{info.key}"
                 for info in workspace.child(f"{stage}/{key}").objects()
@@ -251,15 +251,15 @@ def logs(cluster: Cluster, workflow: str, stage: str) -> str:
 def finish(run: Disturbed, digest: str) -> None:
     """Waits for the workflow's end, and writes down what came of it."""
     ended = run.cluster.wait(run.workflow)
-    found = run.found
-    found.phase = ended["status"]["phase"]
-    found.attempts, found.train_attempts = len(steps(ended)), len(steps(ended, "train"))
-    found.messages = [str(node["message"]) for node in steps(ended) if node.get("message")]
-    found.resumed = "resuming after epoch" in logs(run.cluster, run.workflow, "train")
-    found.orphans = orphans(run.workspace)
-    found.versions = versions(run.cluster, run.name)
-    if found.phase == "Succeeded":
-        found.digest_equal = training(run.workspace).digest == digest
+    result = run.found
+    result.phase = ended["status"]["phase"]
+    result.attempts, result.train_attempts = len(steps(ended)), len(steps(ended, "train"))
+    result.messages = [str(node["message"]) for node in steps(ended) if node.get("message")]
+    result.resumed = "resuming after epoch" in logs(run.cluster, run.workflow, "train")
+    result.orphans = orphans(run.workspace)
+    result.versions = versions(run.cluster, run.name)
+    if result.phase == "Succeeded":
+        result.digest_equal = training(run.workspace).digest == digest
 
 
 def start(
@@ -278,7 +278,7 @@ def test_disturbances_at_random_moments_lose_nothing_but_time(
     began = time.monotonic()
     workflow, workspace = submit(cluster, dataset, "undisturbed")
     cluster.wait(workflow, phase="Succeeded")
-    told: dict[str, Any] = {"seed": SEED, "undisturbed_seconds": round(time.monotonic() - began, 1), "rounds": []}
+    fields: dict[str, Any] = {"seed": SEED, "undisturbed_seconds": round(time.monotonic() - began, 1), "rounds": []}
     digest = training(workspace).digest
     assert orphans(workspace) == []
     REPORT.parent.mkdir(parents=True, exist_ok=True)
@@ -286,26 +286,26 @@ def test_disturbances_at_random_moments_lose_nothing_but_time(
     for number in range(ROUNDS):
         kind = list(KINDS)[number % len(KINDS)]
         began = time.monotonic()
-        found = Round(kind)
-        rounds.append(found)
+        result = Round(kind)
+        rounds.append(result)
         try:
-            run = start(found, f"round-{number + 1}", cluster, dataset, relay, chance)
+            run = start(result, f"round-{number + 1}", cluster, dataset, relay, chance)
             KINDS[kind](run)
             finish(run, digest)
         except Exception as error:  # noqa: BLE001 - the other rounds still tell something
-            found.messages.append(f"the test: {error}")
-        found.seconds = round(time.monotonic() - began, 1)
-        told["rounds"].append(asdict(found))
-        REPORT.write_text(json.dumps(told, indent=2) + "\n")
-        print(f"round {number + 1}: {found}", flush=True)
+            result.messages.append(f"the test: {error}")
+        result.seconds = round(time.monotonic() - began, 1)
+        fields["rounds"].append(asdict(result))
+        REPORT.write_text(json.dumps(fields, indent=2) + "\n")
+        print(f"round {number + 1}: {result}", flush=True)
     print(table(rounds))
-    assert any(one.hit for one in rounds), "no disturbance came in time"
-    for one in rounds:
-        assert (one.phase, one.versions, one.orphans) == ("Succeeded", 1, []), one
-        assert one.digest_equal, one
+    assert any(entry.hit for entry in rounds), "no disturbance came in time"
+    for entry in rounds:
+        assert (entry.phase, entry.versions, entry.orphans) == ("Succeeded", 1, []), entry
+        assert entry.digest_equal, entry
         # An attempt that follows one which began a checkpoint goes on from it.
-        if one.train_attempts > 1 and 0 < one.epochs_kept < EPOCHS:
-            assert one.resumed, one
+        if entry.train_attempts > 1 and 0 < entry.epochs_kept < EPOCHS:
+            assert entry.resumed, entry
 
 
 def table(rounds: list[Round]) -> str:
@@ -315,18 +315,18 @@ def table(rounds: list[Round]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind in KINDS:
-        found = [one for one in rounds if one.kind == kind]
-        if not found:
+        results = [entry for entry in rounds if entry.kind == kind]
+        if not results:
             continue
-        count = len(found)
-        stages = ", ".join(sorted({one.moment.split(",")[0] for one in found}))
-        cut = [one for one in found if one.train_attempts > 1]
-        kept = sorted({one.epochs_kept for one in cut})
+        count = len(results)
+        stages = ", ".join(sorted({entry.moment.split(",")[0] for entry in results}))
+        cut = [entry for entry in results if entry.train_attempts > 1]
+        kept = sorted({entry.epochs_kept for entry in cut})
         lines.append(
-            f"| {kind} | {count} | {sum(one.hit for one in found)} | {stages} | {', '.join(map(str, kept)) or '-'} "
-            f"| {sum(one.resumed for one in cut)} of {sum(0 < one.epochs_kept < EPOCHS for one in cut)} "
-            f"| {sum(one.phase == 'Succeeded' for one in found)} of {count} "
-            f"| {sum(one.digest_equal for one in found)} of {count} "
-            f"| {', '.join(sorted({str(one.versions) for one in found}))} | {sum(len(one.orphans) for one in found)} |"
+            f"| {kind} | {count} | {sum(entry.hit for entry in results)} | {stages} | {', '.join(map(str, kept)) or '-'} "
+            f"| {sum(entry.resumed for entry in cut)} of {sum(0 < entry.epochs_kept < EPOCHS for entry in cut)} "
+            f"| {sum(entry.phase == 'Succeeded' for entry in results)} of {count} "
+            f"| {sum(entry.digest_equal for entry in results)} of {count} "
+            f"| {', '.join(sorted({str(entry.versions) for entry in results}))} | {sum(len(entry.orphans) for entry in results)} |"
         )
     return "\n".join(lines)

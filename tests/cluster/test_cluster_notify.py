@@ -31,12 +31,12 @@ def telling(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     whole = {"namespace": cluster.namespace, "resources": [overlay], "components": [component]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(whole))
     # Only what the component touches: the stores stay those of this machine.
-    for one in yaml.safe_load_all(kubectl("kustomize", str(folder))):
-        name, namespaced = one["metadata"]["name"], cluster.namespace
+    for entry in yaml.safe_load_all(kubectl("kustomize", str(folder))):
+        name, namespaced = entry["metadata"]["name"], cluster.namespace
         if name in ("visionloop-cleanup", "visionloop-notify"):
-            cluster.apply(one)
-        if (one["kind"], name) == ("ConfigMap", "visionloop"):
-            data = {key: value for key, value in one["data"].items() if key.startswith("VISIONLOOP_")}
+            cluster.apply(entry)
+        if (entry["kind"], name) == ("ConfigMap", "visionloop"):
+            data = {key: value for key, value in entry["data"].items() if key.startswith("VISIONLOOP_")}
             kubectl("-n", namespaced, "patch", "configmap", name, "--type=merge", "-p", json.dumps({"data": data}))
     yield cluster
     kubectl("-n", cluster.namespace, "delete", "secret", "visionloop-notify", "--ignore-not-found")
@@ -60,16 +60,16 @@ def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
     wrong = SETTINGS | {"advanced_config": json.dumps({"no_such_setting": 1})}
     ended = telling.wait(telling.submit(dataset=dataset, **wrong), phase="Failed")
     assert len(receiver.bodies) == 1, telling.account(ended)
-    (told,) = receiver.bodies
-    assert told["status"] == "failed"
-    assert told["run"] == ended["metadata"]["uid"]
-    assert "no_such_setting" in told["text"]
-    assert (told["stage"], told["error"]) == ("train", "INVALID_CONFIG (exit code 78)")
-    assert told["remedy"] == "Correct the configuration, then start a new run."
-    kept = [part.split(" ")[0] for part in told["kept"].split(", ")]
+    (body,) = receiver.bodies
+    assert body["status"] == "failed"
+    assert body["run"] == ended["metadata"]["uid"]
+    assert "no_such_setting" in body["text"]
+    assert (body["stage"], body["error"]) == ("train", "INVALID_CONFIG (exit code 78)")
+    assert body["remedy"] == "Correct the configuration, then start a new run."
+    kept = [part.split(" ")[0] for part in body["kept"].split(", ")]
     assert sorted(kept) == ["convert", "snapshot", "validate"]
     name = ended["metadata"]["name"]
-    assert told["link"] == f"https://argo.example.com/workflows/{telling.namespace}/{name}"
+    assert body["link"] == f"https://argo.example.com/workflows/{telling.namespace}/{name}"
 
 
 def test_a_receiver_that_is_out_fails_nothing_and_its_address_stays_secret(telling: Cluster, dataset: str) -> None:

@@ -29,8 +29,8 @@ def retrain(cluster: Cluster, dataset: str) -> dict[str, Any]:
 
 
 def decision(workflow: dict[str, Any]) -> tuple[str, str]:
-    found = outputs(steps(workflow, "snapshot")[-1])
-    return found["go"], found["reason"]
+    result = outputs(steps(workflow, "snapshot")[-1])
+    return result["go"], result["reason"]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,6 @@ def test_an_unchanged_dataset_ends_succeeded_after_snapshot(
 
 
 def test_the_schedule_that_is_shipped_waits_for_a_person(cluster: Cluster) -> None:
-    found = json.loads(kubectl("-n", cluster.namespace, "get", "cronworkflow", "visionloop-retrain", "-o", "json"))
-    assert found["spec"]["suspend"] is True
-    assert not found.get("status", {}).get("active")
+    result = json.loads(kubectl("-n", cluster.namespace, "get", "cronworkflow", "visionloop-retrain", "-o", "json"))
+    assert result["spec"]["suspend"] is True
+    assert not result.get("status", {}).get("active")

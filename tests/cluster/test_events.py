@@ -59,8 +59,8 @@ class Webhook:
     def started(self, sensor: str = "visionloop-labeling") -> dict[str, dict[str, Any]]:
         """The workflows that a sensor made, by their dataset."""
         selector = f"events.argoproj.io/sensor={sensor}"
-        found = json.loads(kubectl("-n", self.cluster.namespace, "get", "workflows", "-l", selector, "-o", "json"))
-        return {parameters(one)["dataset"]: one for one in found["items"]}
+        result = json.loads(kubectl("-n", self.cluster.namespace, "get", "workflows", "-l", selector, "-o", "json"))
+        return {parameters(entry)["dataset"]: entry for entry in result["items"]}
 
     def log(self, sensor: str = "visionloop-labeling") -> str:
         """What a sensor has written."""
@@ -69,7 +69,7 @@ class Webhook:
 
 
 def parameters(workflow: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
+    return {entry["name"]: entry["value"] for entry in workflow["spec"]["arguments"]["parameters"]}
 
 
 def event(**fields: Any) -> bytes:
@@ -112,9 +112,9 @@ def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         for kind in ("eventsource", "sensor"):
             selector = f"{kind}-name=visionloop-labeling"
             until(lambda s=selector: _runs(cluster, s), f"the {kind}'s pod")  # type: ignore[misc]
-        found = Webhook("", cluster)
+        result = Webhook("", cluster)
         # What is posted before both triggers listen is never seen.
-        until(lambda: found.log().count("started subscribing to events") >= 2, "the sensor's subscriptions")
+        until(lambda: result.log().count("started subscribing to events") >= 2, "the sensor's subscriptions")
         with _forwarded(cluster) as port:
             yield Webhook(f"http://127.0.0.1:{port}", cluster)
     finally:
@@ -141,9 +141,9 @@ class _forwarded:
     def __enter__(self) -> int:
         assert self.process.stdout is not None
         # "Forwarding from 127.0.0.1:40001 -> 12000"; no line at all if kubectl has ended.
-        told = self.process.stdout.readline()
-        assert "->" in told, f"kubectl port-forward ended with {self.process.wait(30)}"
-        return int(told.split("->")[0].rsplit(":", 1)[1])
+        output = self.process.stdout.readline()
+        assert "->" in output, f"kubectl port-forward ended with {self.process.wait(30)}"
+        return int(output.split("->")[0].rsplit(":", 1)[1])
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
@@ -163,8 +163,8 @@ def test_a_finished_labelling_starts_a_run_with_what_it_says(webhook: Webhook, n
     assert webhook.post(event(event=name, dataset=dataset, task="", model_name='Zahlen "neu"')) == 200
     until(lambda: dataset in webhook.started(), "the workflow")
     made = webhook.started()[dataset]
-    told = {"workspace": "s3://visionloop/work", "dataset": dataset, "task": "", "model_name": 'Zahlen "neu"'}
-    assert parameters(made) == told
+    fields = {"workspace": "s3://visionloop/work", "dataset": dataset, "task": "", "model_name": 'Zahlen "neu"'}
+    assert parameters(made) == fields
     assert made["spec"]["workflowTemplateRef"]["name"] == "visionloop-train"
     assert made["metadata"]["labels"]["visionloop/event"] == name
     # Argo has taken it, and the first stage says that no dataset lies there.

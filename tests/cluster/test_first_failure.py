@@ -15,7 +15,7 @@ from visionloop.pipelines.engines.argo.train import FIRST_FAILURE
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def told(cluster: Cluster, phase: str, **commands: list[str]) -> str:
+def account(cluster: Cluster, phase: str, **commands: list[str]) -> str:
     """What the exit handler of a workflow is told whose steps run these commands at once."""
     pod: dict[str, Any] = {
         "image": STAGE_IMAGE,
@@ -56,10 +56,12 @@ def test_the_first_failed_step_is_told_with_the_engines_words(cluster: Cluster) 
     program = f"open('/dev/termination-log', 'w').write({said!r}); raise SystemExit(3)"
     later = "import time; time.sleep(30); raise SystemExit(4)"
     # Named so that it is the first in neither order of names.
-    text = told(cluster, "Failed", a=["python3", "-c", later], b=["python3", "-c", program], c=["python3", "-c", later])
+    text = account(
+        cluster, "Failed", a=["python3", "-c", later], b=["python3", "-c", program], c=["python3", "-c", later]
+    )
     assert text.startswith('b: main: Error (exit code 3): a "quoted" {{word}} yyy')
     assert len(text) == 500
 
 
 def test_of_a_run_that_succeeded_nothing_is_told(cluster: Cluster) -> None:
-    assert told(cluster, "Succeeded", only=["true"]) == ""
+    assert account(cluster, "Succeeded", only=["true"]) == ""

@@ -121,7 +121,7 @@ class Closed:
     cluster: Cluster
     proxy: Proxy
 
-    def told(self, stage: str, program: str, *words: str) -> dict[str, Any]:
+    def printed(self, stage: str, program: str, *words: str) -> dict[str, Any]:
         """What a program prints in a pod made as the stage's template says."""
         template = self._template(stage)
         container = template["container"]
@@ -162,8 +162,8 @@ class Closed:
         return dict(json.loads(line.removeprefix("TOLD ")))
 
     def _template(self, stage: str) -> dict[str, Any]:
-        found = kubectl("-n", self.cluster.namespace, "get", "workflowtemplate", template_of(stage), "-o", "json")
-        return next(dict(one) for one in json.loads(found)["spec"]["templates"] if one["name"] == stage)
+        result = kubectl("-n", self.cluster.namespace, "get", "workflowtemplate", template_of(stage), "-o", "json")
+        return next(dict(entry) for entry in json.loads(result)["spec"]["templates"] if entry["name"] == stage)
 
     def _end(self, name: str, seconds: float = 600) -> str:
         end = time.monotonic() + seconds
@@ -173,8 +173,8 @@ class Closed:
             time.sleep(1)
             state = json.loads(kubectl("-n", self.cluster.namespace, "get", name, "-o", "json"))["status"]
             phase = state.get("phase", "")
-            waiting = [one.get("state", {}).get("waiting", {}) for one in state.get("containerStatuses", ())]
-            assert not any("Image" in str(one.get("reason")) for one in waiting), waiting
+            waiting = [entry.get("state", {}).get("waiting", {}) for entry in state.get("containerStatuses", ())]
+            assert not any("Image" in str(entry.get("reason")) for entry in waiting), waiting
         log = kubectl("-n", self.cluster.namespace, "logs", name)
         assert phase == "Succeeded", f"{log}\n{json.dumps(state)}"
         return log
@@ -197,7 +197,7 @@ def test_every_stage_runs_and_reaches_for_nothing_but_the_stores(closed: Closed,
         "train": lambda: (
             f"--snapshot={receipts['snapshot']}",
             f"--converted={receipts['convert']}",
-            *(f"--set={one}" for one in settings),
+            *(f"--set={entry}" for entry in settings),
         ),
         "evaluate": lambda: (
             f"--snapshot={receipts['snapshot']}",
@@ -208,13 +208,13 @@ def test_every_stage_runs_and_reaches_for_nothing_but_the_stores(closed: Closed,
         "cleanup": lambda: (),
     }
     assert set(words) == set(POLICIES)
-    for stage, given in words.items():
-        told = closed.told(stage, RUN, stage, "--workspace=s3://visionloop/closed", "--run=closed", *given())
-        assert told["exit"] == 0, stage
-        assert told["reached"] == [], stage
+    for stage, value in words.items():
+        printed = closed.told(stage, RUN, stage, "--workspace=s3://visionloop/closed", "--run=closed", *value())
+        assert printed["exit"] == 0, stage
+        assert printed["reached"] == [], stage
         # The program here and the stage; train has a child that trains.
-        assert told["watched"] >= (3 if stage == "train" else 2), stage
-        receipts[stage] = told["result"]["receipt"]
+        assert printed["watched"] >= (3 if stage == "train" else 2), stage
+        receipts[stage] = printed["result"]["receipt"]
     assert closed.proxy.asked == []
 
 
@@ -233,9 +233,9 @@ except OSError:
     pass
 print("TOLD " + json.dumps({"names": names, "reached": open("/tmp/reached").read()}), flush=True)
 """
-    told = closed.told("snapshot", program)
-    assert told["names"] is False
-    assert "registry.example.com" in told["reached"]
+    printed = closed.told("snapshot", program)
+    assert printed["names"] is False
+    assert "registry.example.com" in printed["reached"]
     assert closed.proxy.asked == ["GET http://registry.example.com/simple/ HTTP/1.1"]
     closed.proxy.asked.clear()
 
@@ -247,16 +247,16 @@ print("TOLD " + json.dumps({"names": names, "reached": open("/tmp/reached").read
 def test_an_image_is_a_users_without_root_who_writes_to_tmp_alone_and_builds_nothing(
     closed: Closed, stage: str, holds: set[str], lacks: set[str]
 ) -> None:
-    told = closed.told(stage, LOOK, *POLICIES)
-    assert told["user"] == 65532
-    assert set(told["writable"]) <= {"/tmp", "/cache"}
-    assert told["outside"] == ["/tmp"]
-    assert told["builders"] == []
-    assert told["helps"] == [0] * len(POLICIES)
-    assert told["bill"] == "CycloneDX"
-    assert holds <= set(told["components"])
-    assert not lacks & set(told["components"])
-    assert told["git"] == []
+    printed = closed.told(stage, LOOK, *POLICIES)
+    assert printed["user"] == 65532
+    assert set(printed["writable"]) <= {"/tmp", "/cache"}
+    assert printed["outside"] == ["/tmp"]
+    assert printed["builders"] == []
+    assert printed["helps"] == [0] * len(POLICIES)
+    assert printed["bill"] == "CycloneDX"
+    assert holds <= set(printed["components"])
+    assert not lacks & set(printed["components"])
+    assert printed["git"] == []
 
 
 @pytest.mark.parametrize("name", ["stage", "trainer-ultralytics", "services"])
@@ -292,9 +292,9 @@ def image(name: str) -> Image:
                 [*command, reference], capture_output=True, text=True, check=False, env=dict(os.environ)
             )
             if done.returncode == 0:
-                found = json.loads(done.stdout)
+                result = json.loads(done.stdout)
                 if command[0] == "buildah":
-                    layers = json.loads(found["Manifest"])["layers"]
-                    return Image(found["OCIv1"]["config"]["Labels"], sum(layer["size"] for layer in layers))
-                return Image(found[0]["Config"]["Labels"], found[0]["Size"])
+                    layers = json.loads(result["Manifest"])["layers"]
+                    return Image(result["OCIv1"]["config"]["Labels"], sum(layer["size"] for layer in layers))
+                return Image(result[0]["Config"]["Labels"], result[0]["Size"])
     pytest.skip(f"{reference} is in no store of this machine's docker, podman or buildah")

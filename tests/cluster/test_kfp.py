@@ -133,7 +133,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     if not HOST:
         pytest.skip("VISIONLOOP_CLUSTER_HOST is not set: pods would not find this machine's S3 and MLflow")
     named = ("-n", NAMESPACE, "get", "secret,configmap", "--ignore-not-found", "-o", "name")
-    replaced = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in secrets_and_config({})}
+    replaced = {f"{entry['kind'].lower()}/{entry['metadata']['name']}" for entry in secrets_and_config({})}
     if replaced & set(kubectl(*named).split()):
         pytest.skip(f"the namespace {NAMESPACE} has Secrets or a ConfigMap of Visionloop, which a test would replace")
     folder = tmp_path_factory.mktemp("kfp")
@@ -188,8 +188,8 @@ def trained(endpoint: Endpoint) -> tuple[kubeflow.KubeflowRun, dict[str, Any]]:
 def pods(run: str, stage: str) -> list[dict[str, Any]]:
     """The pods that a run started for a stage, first try first."""
     selector = f"pipeline/runid={run},app.kubernetes.io/component={stage}"
-    found = json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"))["items"]
-    return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    result = json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    return sorted(result, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
 
 def metadata(method: str) -> bytes:
@@ -223,7 +223,7 @@ def test_a_run_ends_with_a_registered_champion(
     run, summary = trained
     assert (summary["version"], summary["alias"], summary["verdict"]) == (1, "champion", "promote")
     wanted = dict.fromkeys(("snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup"), "succeeded")
-    assert {stage: told.state for stage, told in endpoint.record(run.run).items()} == wanted
+    assert {stage: entry.state for stage, entry in endpoint.record(run.run).items()} == wanted
 
     def settled() -> bool:
         """Whether every task that the server lists has ended too: it calls a run succeeded a moment before its last tasks."""
@@ -248,11 +248,11 @@ def test_the_record_repeats_the_version_that_ran(trained: tuple[kubeflow.Kubeflo
 
 def test_artifacts_carry_the_receipts(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
     _, summary = trained
-    found = metadata("GetArtifacts")
+    result = metadata("GetArtifacts")
     for stage in ("snapshot", "convert", "train", "evaluate"):
-        assert summary["stages"][stage]["receipt"].encode() in found
+        assert summary["stages"][stage]["receipt"].encode() in result
     for kind in (b"system.Dataset", b"system.Model", b"system.Metrics", b"system.ClassificationMetrics"):
-        assert kind in found
+        assert kind in result
 
 
 def test_the_exit_handler_tells_the_champion_and_keeps_the_receivers_address(
@@ -289,10 +289,10 @@ def test_a_run_whose_workspace_cant_be_read_ends_with_what_the_engine_hands_on(
     run = endpoint.submit("KFP Digits")
     # Of the second, convert has found the evaluation.
     for ran, summary in (trained, (run, endpoint.end(run))):
-        told = follow(ran, "s3://visionloop-elsewhere/kfp", ran.arguments)
+        output = follow(ran, "s3://visionloop-elsewhere/kfp", ran.arguments)
         names = ("run", "model_name", "given_name", "version", "alias", "verdict", "reason", "metrics")
-        assert {name: told[name] for name in names} == {name: summary[name] for name in names}
-        assert told["metrics"]
+        assert {name: output[name] for name in names} == {name: summary[name] for name in names}
+        assert output["metrics"]
 
 
 def test_shards_give_what_a_run_without_them_gives(
@@ -303,7 +303,7 @@ def test_shards_give_what_a_run_without_them_gives(
     run = endpoint.submit("KFP Shards", workspace=workspace, shards="3")
     summary = follow(run, workspace, run.arguments)
     for stage in ("validate", "convert"):
-        ours, theirs = (load(told["stages"][stage]["receipt"], stage).receipt for told in (summary, trained[1]))
+        ours, theirs = (load(entry["stages"][stage]["receipt"], stage).receipt for entry in (summary, trained[1]))
         assert (ours.key, ours.digest) == (theirs.key, theirs.digest)
         parts = [
             receipt.receipt
@@ -342,12 +342,12 @@ def test_the_roc_curve_of_a_model_that_detects_is_an_artifact(endpoint: Endpoint
     evaluation = load(summary["stages"]["evaluate"]["receipt"], "evaluate")
     curve = msgspec.json.decode(evaluation.read(ROC), type=Curve)
     assert min(curve.right, curve.wrong) > 0
-    found = metadata("GetArtifacts")
+    result = metadata("GetArtifacts")
     # A number of the metadata is a double of eight bytes, the lowest first (google/protobuf/struct.proto).
     numbers = {*curve.fpr, *curve.tpr, *curve.threshold} - {0.0, 1.0}
     assert len(numbers) > 10
-    assert [number for number in numbers if struct.pack("<d", number) not in found] == []
-    assert b"confidenceMetrics" in found
+    assert [number for number in numbers if struct.pack("<d", number) not in result] == []
+    assert b"confidenceMetrics" in result
 
 
 def test_a_recurring_run_computes_once(
@@ -363,7 +363,7 @@ def test_a_recurring_run_computes_once(
         return True
 
     try:
-        (recurring,) = [one for one in schedules._recurring_runs() if one.display_name == "visionloop-test"]
+        (recurring,) = [entry for entry in schedules._recurring_runs() if entry.display_name == "visionloop-test"]
 
         def ended() -> list[Any]:
             wanted = {"operation": 1, "key": "recurring_run_id", "stringValue": recurring.recurring_run_id}
@@ -371,8 +371,8 @@ def test_a_recurring_run_computes_once(
                 runs = client.list_runs(
                     page_size=10, sort_by="created_at asc", filter=json.dumps({"predicates": [wanted]})
                 ).runs
-            found = [run for run in runs or () if run.state in ("SUCCEEDED", "FAILED")]
-            return found if len(found) >= 2 else []
+            results = [run for run in runs or () if run.state in ("SUCCEEDED", "FAILED")]
+            return results if len(results) >= 2 else []
 
         first, second, *_ = until(ended, 1800, "the second run's end")
     finally:
@@ -433,8 +433,8 @@ def advancing(endpoint: Endpoint, run: kubeflow.KubeflowRun, epochs: int) -> str
         state = endpoint.record(run.run).get("train")
         if state is None or not state.key:
             return False
-        found = progress.read(open_prefix(f"{WORKSPACE}/train/{state.key}", "results"))
-        return found is not None and found.epoch >= epochs
+        result = progress.read(open_prefix(f"{WORKSPACE}/train/{state.key}", "results"))
+        return result is not None and result.epoch >= epochs
 
     until(advanced, 1200, f"epoch {epochs}")
     (running,) = [pod for pod in pods(run.run, "train") if pod["status"]["phase"] == "Running"]

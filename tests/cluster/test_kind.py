@@ -41,7 +41,7 @@ def place(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     made: dict[str, Any] = {"namespace": namespace, "resources": [overlay]}
     classes = json.loads(kubectl("get", "storageclasses", "-o", "json"))["items"]
     default = "storageclass.kubernetes.io/is-default-class"
-    if not any(one["metadata"].get("annotations", {}).get(default) == "true" for one in classes):
+    if not any(entry["metadata"].get("annotations", {}).get(default) == "true" for entry in classes):
         # Nobody here makes volumes: the pods' own folders serve.
         volume = {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "data", "emptyDir": {}}}
         made["patches"] = [{"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([volume])}]
@@ -61,8 +61,8 @@ def installed(place: dict[str, str]) -> dict[str, str]:
 
 def keys(place: dict[str, str]) -> dict[str, str]:
     named = ("visionloop-dataset", "visionloop-results")
-    found = json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", *named, "-o", "json"))["items"]
-    return {name: value for one in found for name, value in one["data"].items()}
+    result = json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", *named, "-o", "json"))["items"]
+    return {name: value for entry in result for name, value in entry["data"].items()}
 
 
 def test_a_second_apply_keeps_the_keys(installed: dict[str, str]) -> None:
@@ -98,7 +98,7 @@ def test_the_demo_registers_a_model_in_the_cluster(installed: dict[str, str]) ->
 
 def test_mlflow_keeps_its_models_when_its_pod_goes(installed: dict[str, str]) -> None:
     claims = json.loads(kubectl("-n", installed["NAMESPACE"], "get", "pvc", "-o", "json"))["items"]
-    if not all(one["status"]["phase"] == "Bound" for one in claims):
+    if not all(entry["status"]["phase"] == "Bound" for entry in claims):
         pytest.skip("the cluster has no default StorageClass: nothing outlives a pod")
     place = ("-n", installed["NAMESPACE"])
     inside = (*place, "exec", "deploy/visionloop-mlflow", "-c", "mlflow", "--", "python", "-c")

@@ -28,11 +28,11 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(params=ERRORS)
 def code(request: pytest.FixtureRequest, cluster: Cluster, receiver: Receiver) -> Iterator[int]:
     """The exit code; cleanup's Secret has the receiver's URL meanwhile, and the dataset's for 77 a wrong key."""
-    found: int = request.param
+    result: int = request.param
     right = cluster.services.keys.secret_key
     _patch(cluster, "notify", dict(receiver.variables))
-    _patch(cluster, "dataset", {"EXTERNAL_S3_SECRET_KEY": "not-the-key" if found == 77 else right})
-    yield found
+    _patch(cluster, "dataset", {"EXTERNAL_S3_SECRET_KEY": "not-the-key" if result == 77 else right})
+    yield result
     _patch(cluster, "notify", dict.fromkeys(receiver.variables))
     _patch(cluster, "dataset", {"EXTERNAL_S3_SECRET_KEY": right})
 
@@ -47,8 +47,8 @@ def test_a_permanent_error_ends_at_once_with_its_sentence(
     cluster: Cluster, dataset: str, code: int, receiver: Receiver
 ) -> None:
     arguments, sentence = ERRORS[code]
-    given = {"dataset": dataset, "workspace": f"s3://visionloop/refused-{code}", "model_name": "Refused", **arguments}
-    ended = cluster.wait(cluster.submit(**given), 300, "Failed")
+    values = {"dataset": dataset, "workspace": f"s3://visionloop/refused-{code}", "model_name": "Refused", **arguments}
+    ended = cluster.wait(cluster.submit(**values), 300, "Failed")
     # The stage, once, and the exit handler, whose own attempts are not the question.
     tried = [
         (template_of(node), node.get("outputs", {}).get("exitCode"))

@@ -169,20 +169,20 @@ def test_the_api_server_takes_what_production_applies(cluster: Cluster, tmp_path
 
 def egress(cluster: Cluster, stage: str) -> set[int]:
     """The TCP ports that the manifests' policies leave open to a stage's pods."""
-    found = json.loads(kubectl("-n", cluster.namespace, "get", "networkpolicies", "-o", "json"))["items"]
+    result = json.loads(kubectl("-n", cluster.namespace, "get", "networkpolicies", "-o", "json"))["items"]
     ports: set[int] = set()
-    for policy in found:
+    for policy in result:
         if policy["metadata"]["name"] == OPENED:
             continue
         if "Egress" in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pods.labels(stage)):
             for rule in policy["spec"].get("egress", ()):
-                ports |= {one["port"] for one in rule["ports"] if one["protocol"] == "TCP"}
+                ports |= {entry["port"] for entry in rule["ports"] if entry["protocol"] == "TCP"}
     return ports
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     plain = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
-    listed = (labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ()))
+    listed = (labels.get(entry["key"]) in entry["values"] for entry in selector.get("matchExpressions", ()))
     return plain and all(listed)
 
 

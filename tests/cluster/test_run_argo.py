@@ -32,7 +32,7 @@ COMMAND = [str(Path(sys.executable).with_name("visionloop"))]
 
 
 @pytest.fixture(scope="module")
-def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def variables(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables of a person who may use the cluster and the stores."""
     return plain(tmp_path_factory.mktemp("person")) | cluster.services.environment() | {"KUBECONFIG": str(KUBECONFIG)}
 
@@ -63,9 +63,9 @@ def summary(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def piped(cluster: Cluster, place: dict[str, str], dataset: str) -> subprocess.CompletedProcess[str]:
+def piped(cluster: Cluster, variables: dict[str, str], dataset: str) -> subprocess.CompletedProcess[str]:
     """A whole training, followed without a terminal."""
-    return visionloop(*train(cluster, dataset, "--trace-id", TRACE), environment=place)
+    return visionloop(*train(cluster, dataset, "--trace-id", TRACE), environment=variables)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +76,17 @@ def name(piped: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_run_ends_with_the_registered_version(piped: subprocess.CompletedProcess[str]) -> None:
     assert piped.returncode == 0, piped.stderr
-    told = summary(piped)
-    assert {field: told[field] for field in ("model_name", "version", "alias", "verdict", "trace_id")} == {
+    output = summary(piped)
+    assert {field: output[field] for field in ("model_name", "version", "alias", "verdict", "trace_id")} == {
         "model_name": "followed-digits",
         "version": 1,
         "alias": "champion",
         "verdict": "promote",
         "trace_id": TRACE,
     }
-    assert set(told["stages"]) == {"snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup"}
-    assert told["metrics"]
-    assert told["seconds"] > 0
+    assert set(output["stages"]) == {"snapshot", "validate", "convert", "train", "evaluate", "register", "cleanup"}
+    assert output["metrics"]
+    assert output["seconds"] > 0
 
 
 def test_lines_tell_stages_epochs_and_metrics(piped: subprocess.CompletedProcess[str]) -> None:
@@ -102,28 +102,30 @@ def test_a_run_is_found_by_its_trace_id_and_its_dataset(cluster: Cluster, name: 
 
 
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(
-    cluster: Cluster, place: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
+    cluster: Cluster, variables: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
 ) -> None:
-    code, screen = on_a_terminal(train(cluster, dataset), place, until="✓ snapshot", key=b"\x03")
+    code, screen = on_a_terminal(train(cluster, dataset), variables, until="✓ snapshot", key=b"\x03")
     assert code == 130, screen
     assert "\x1b" in screen
-    told = plain_text(screen.encode())
-    found = re.search(r"the run goes on; come back with: visionloop (run follow (\S+) --engine argo \S+ \S+)", told)
-    assert found, told
-    assert cluster.workflow(found[2])["status"]["phase"] == "Running"
+    screen_text = plain_text(screen.encode())
+    match = re.search(
+        r"the run goes on; come back with: visionloop (run follow (\S+) --engine argo \S+ \S+)", screen_text
+    )
+    assert match, screen_text
+    assert cluster.workflow(match[2])["status"]["phase"] == "Running"
 
     left = subprocess.Popen(
-        [*COMMAND, *found[1].split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place
+        [*COMMAND, *match[1].split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
     )
     assert left.stderr is not None
-    assert found[2] in left.stderr.readline()
+    assert match[2] in left.stderr.readline()
     left.send_signal(signal.SIGTERM)
     out, err = left.communicate(timeout=60)
     assert left.returncode == 143, err
     assert out == ""
     assert "the run goes on" in err.splitlines()[-1]
 
-    again = visionloop(*found[1].split(), environment=place)
+    again = visionloop(*match[1].split(), environment=variables)
     assert again.returncode == 0, again.stderr
     told_again = summary(again)
     assert told_again["version"] == summary(piped)["version"]
@@ -157,65 +159,65 @@ def plain_text(shown: bytes) -> str:
     return " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace")).split())
 
 
-def test_wrong_data_ends_with_its_sentence_and_code(cluster: Cluster, place: dict[str, str]) -> None:
-    ended = visionloop(*train(cluster, "s3://datasets/nothing"), environment=place)
+def test_wrong_data_ends_with_its_sentence_and_code(cluster: Cluster, variables: dict[str, str]) -> None:
+    ended = visionloop(*train(cluster, "s3://datasets/nothing"), environment=variables)
     assert ended.returncode == 65, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.splitlines()[-1].startswith("s3://datasets/nothing: no dataset lies there")
 
 
 def test_a_retraining_that_is_not_worth_it_ends_well(
-    cluster: Cluster, place: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
+    cluster: Cluster, variables: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
 ) -> None:
     words = train(cluster, dataset, "--retraining", '{"min_new_images": 1}')
-    ended = visionloop(*("retrain" if word == "train" else word for word in words), environment=place)
+    ended = visionloop(*("retrain" if word == "train" else word for word in words), environment=variables)
     assert ended.returncode == 0, ended.stderr
-    told = summary(ended)
-    assert (told["version"], told["verdict"], list(told["stages"])) == (None, None, ["snapshot", "cleanup"])
+    output = summary(ended)
+    assert (output["version"], output["verdict"], list(output["stages"])) == (None, None, ["snapshot", "cleanup"])
     assert "note: nothing is registered: skipped: the dataset is still the champion's snap_" in ended.stderr
 
 
 def test_without_keys_the_engine_tells_what_it_knows(
-    cluster: Cluster, place: dict[str, str], name: str, tmp_path: Path
+    cluster: Cluster, variables: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     environment = plain(tmp_path) | {"KUBECONFIG": str(KUBECONFIG)}
     ended = visionloop("run", "follow", name, "--namespace", cluster.namespace, environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("the workspace can't be read here") == 1, ended.stderr
-    told = summary(ended)
-    assert (told["version"], told["alias"], told["model_name"]) == (1, "champion", MODEL)
-    assert told["stages"]["register"]["receipt"].endswith("/receipt.json")
+    output = summary(ended)
+    assert (output["version"], output["alias"], output["model_name"]) == (1, "champion", MODEL)
+    assert output["stages"]["register"]["receipt"].endswith("/receipt.json")
 
 
-def test_a_submitted_run_is_left_alone_at_once(cluster: Cluster, place: dict[str, str]) -> None:
-    ended = visionloop(*train(cluster, "s3://datasets/nothing", "--detach"), environment=place)
+def test_a_submitted_run_is_left_alone_at_once(cluster: Cluster, variables: dict[str, str]) -> None:
+    ended = visionloop(*train(cluster, "s3://datasets/nothing", "--detach"), environment=variables)
     assert ended.returncode == 0, ended.stderr
-    told = summary(ended)
-    assert f"visionloop run follow {told['name']} --engine argo --namespace {cluster.namespace}" in ended.stderr
-    assert cluster.workflow(told["name"])["metadata"]["uid"] == told["run"]
+    output = summary(ended)
+    assert f"visionloop run follow {output['name']} --engine argo --namespace {cluster.namespace}" in ended.stderr
+    assert cluster.workflow(output["name"])["metadata"]["uid"] == output["run"]
 
 
-def test_the_engines_reason_for_waiting_is_shown(cluster: Cluster, place: dict[str, str], dataset: str) -> None:
+def test_the_engines_reason_for_waiting_is_shown(cluster: Cluster, variables: dict[str, str], dataset: str) -> None:
     """No node of this cluster has nine GPUs, so a training waits for ever, and another of the same model for it."""
     words = [*train(cluster, dataset), "--parameter", "gpus=9", "--set", "lr0=0.002"]
-    code, screen = on_a_terminal(words, place, until="Insufficient nvidia.com/gpu", key=b"\x03")
+    code, screen = on_a_terminal(words, variables, until="Insufficient nvidia.com/gpu", key=b"\x03")
     assert code == 130, screen
     assert "… train Unschedulable: " in plain_text(screen.encode())
     waits = on_a_terminal(
-        words, place, until="another run holds the lock visionloop-train-followed-digits", key=b"\x03"
+        words, variables, until="another run holds the lock visionloop-train-followed-digits", key=b"\x03"
     )
     assert waits[0] == 130, waits[1]
-    found = [re.search(r"visionloop-train-\w{5}", text)[0] for text in (screen, waits[1])]  # type: ignore[index]
-    kubectl("-n", cluster.namespace, "delete", "workflow", *found)
-    ended = visionloop("run", "follow", found[0], "--namespace", cluster.namespace, environment=place)
+    match = [re.search(r"visionloop-train-\w{5}", text)[0] for text in (screen, waits[1])]  # type: ignore[index]
+    kubectl("-n", cluster.namespace, "delete", "workflow", *match)
+    ended = visionloop("run", "follow", match[0], "--namespace", cluster.namespace, environment=variables)
     assert ended.returncode == 78
-    assert f"has no workflow {found[0]}" in ended.stderr
+    assert f"has no workflow {match[0]}" in ended.stderr
 
 
 def test_a_pod_that_kueue_holds_back_names_its_queue(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, place: dict[str, str]
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """The pod is made as Kueue's webhook leaves it; without Kueue there is no Workload that tells more."""
+    """The pod is made as Kueue's webhook leaves it; without Kueue there is no Workload that says more."""
     metadata = {
         "name": "held-back",
         "labels": {"workflows.argoproj.io/workflow": "held", "kueue.x-k8s.io/queue-name": "visionloop-training"},
@@ -234,7 +236,7 @@ def test_a_pod_that_kueue_holds_back_names_its_queue(
         ],
     }
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    monkeypatch.setenv("KUBECONFIG", place["KUBECONFIG"])
+    monkeypatch.setenv("KUBECONFIG", variables["KUBECONFIG"])
     client = KubernetesApi()
     assert str(client.queued(cluster.namespace, "held", "held-1")).startswith("in Kueue's queue visionloop-training")
     assert client.queued(cluster.namespace, "held", "held-2") is None
@@ -244,7 +246,7 @@ def test_a_pod_that_kueue_holds_back_names_its_queue(
 def test_the_notebook_runs_from_top_to_bottom(
     through: str,
     cluster: Cluster,
-    place: dict[str, str],
+    variables: dict[str, str],
     dataset: str,
     name: str,
     tmp_path: Path,
@@ -255,11 +257,11 @@ def test_the_notebook_runs_from_top_to_bottom(
     import notebook_process
 
     here = {"ARGO_NAMESPACE": cluster.namespace, "ARGO_DATASET": dataset, "ARGO_WORKSPACE": "s3://visionloop/followed"}
-    reached = place
+    reached = variables
     if through == "Argo's server":
         if not ARGO_SERVER:
             pytest.skip("ARGO_SERVER is not set: there is no Argo server to ask")
-        reached = place | {"ARGO_SERVER": ARGO_SERVER, "ARGO_SECURE": ARGO_SECURE}
+        reached = variables | {"ARGO_SERVER": ARGO_SERVER, "ARGO_SECURE": ARGO_SECURE}
         del reached["KUBECONFIG"]
     ran = notebook_process.run("argo-and-hera", tmp_path, reached | here)
     assert ran.code == 0, ran.stderr
@@ -270,29 +272,29 @@ def test_the_notebook_runs_from_top_to_bottom(
     assert "mAP50" in results
 
 
-def test_a_namespace_without_the_template_is_named(place: dict[str, str], dataset: str, cluster: Cluster) -> None:
+def test_a_namespace_without_the_template_is_named(variables: dict[str, str], dataset: str, cluster: Cluster) -> None:
     words = train(cluster, dataset)
     words[words.index("--namespace") + 1] = "default"
-    ended = visionloop(*words, environment=place)
+    ended = visionloop(*words, environment=variables)
     assert ended.returncode == 78
     assert ended.stderr.startswith("The namespace default has no WorkflowTemplate visionloop-train")
 
 
-def test_an_unknown_parameter_is_named(place: dict[str, str], dataset: str, cluster: Cluster) -> None:
-    ended = visionloop(*train(cluster, dataset, "--parameter", "pods=3"), environment=place)
+def test_an_unknown_parameter_is_named(variables: dict[str, str], dataset: str, cluster: Cluster) -> None:
+    ended = visionloop(*train(cluster, dataset, "--parameter", "pods=3"), environment=variables)
     assert ended.returncode == 78
     assert "visionloop-train has no parameter 'pods'" in ended.stderr
 
 
 def test_a_caller_without_rights_is_told_so(
-    cluster: Cluster, place: dict[str, str], dataset: str, tmp_path: Path
+    cluster: Cluster, variables: dict[str, str], dataset: str, tmp_path: Path
 ) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
     token = kubectl("-n", cluster.namespace, "create", "token", "nobody").strip()
-    known = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
-    known["users"][0]["user"] = {"token": token}
-    (tmp_path / "config").write_text(json.dumps(known))
-    ended = visionloop(*train(cluster, dataset), environment=place | {"KUBECONFIG": str(tmp_path / "config")})
+    existing = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+    existing["users"][0]["user"] = {"token": token}
+    (tmp_path / "config").write_text(json.dumps(existing))
+    ended = visionloop(*train(cluster, dataset), environment=variables | {"KUBECONFIG": str(tmp_path / "config")})
     assert ended.returncode == 77, ended.stderr
     *before, last = ended.stderr.splitlines()
     assert "access refused" in last
@@ -300,11 +302,11 @@ def test_a_caller_without_rights_is_told_so(
 
 
 def test_argos_server_is_asked_where_it_is_named(
-    cluster: Cluster, place: dict[str, str], name: str, tmp_path: Path
+    cluster: Cluster, variables: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     if not ARGO_SERVER:
         pytest.skip("ARGO_SERVER is not set: there is no Argo server to ask")
-    environment = place | {"ARGO_SERVER": ARGO_SERVER, "ARGO_SECURE": ARGO_SECURE}
+    environment = variables | {"ARGO_SERVER": ARGO_SERVER, "ARGO_SECURE": ARGO_SECURE}
     del environment["KUBECONFIG"]
     ended = visionloop("run", "follow", name, "--namespace", cluster.namespace, environment=environment)
     assert ended.returncode == 0, ended.stderr

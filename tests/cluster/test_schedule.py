@@ -50,15 +50,15 @@ def name(schedules: ArgoSchedules, request: pytest.FixtureRequest) -> Iterator[s
     """The name of a schedule that is gone at the end."""
     chosen = f"each-minute-{request.node.callspec.params['schedules']}"
     yield chosen
-    if any(one.name == chosen for one in schedules.list()):
+    if any(entry.name == chosen for entry in schedules.list()):
         schedules.delete(chosen)
 
 
 def runs(cluster: Cluster, schedule: str) -> list[dict[str, Any]]:
     """The workflows that a schedule has started."""
     selector = f"visionloop/schedule={schedule}"
-    found = kubectl("-n", cluster.namespace, "get", "workflows", "-l", selector, "-o", "json")
-    return list(json.loads(found)["items"])
+    result = kubectl("-n", cluster.namespace, "get", "workflows", "-l", selector, "-o", "json")
+    return list(json.loads(result)["items"])
 
 
 def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
@@ -81,10 +81,10 @@ def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
     assert any("s3://datasets/nothing: no dataset lies there" in message for message in messages), messages
 
     schedules.pause(name)
-    (listed,) = [one for one in schedules.list() if one.name == name]
+    (listed,) = [entry for entry in schedules.list() if entry.name == name]
     assert (listed.state, listed.next, listed.model_name) == ("paused", None, "Scheduled Digits")
     assert listed.last is not None
-    until(lambda: all(_ended(one) for one in runs(cluster, name)), "the last run's end", 300)
+    until(lambda: all(_ended(entry) for entry in runs(cluster, name)), "the last run's end", 300)
     before = _last(schedules, name)
     # Over a whole minute a paused schedule starts nothing.
     minute = datetime.now(UTC).minute
@@ -95,7 +95,7 @@ def test_a_schedule_fires_and_is_paused_resumed_and_deleted(
     until(lambda: _last(schedules, name) != before, "a run after it was resumed", 150)
 
     schedules.delete(name)
-    assert name not in [one.name for one in schedules.list()]
+    assert name not in [entry.name for entry in schedules.list()]
     with pytest.raises(InvalidConfig, match=f"has no schedule {name}"):
         schedules.pause(name)
 
@@ -106,8 +106,8 @@ def _ended(workflow: dict[str, Any]) -> bool:
 
 
 def _last(schedules: ArgoSchedules, name: str) -> datetime | None:
-    (found,) = [one for one in schedules.list() if one.name == name]
-    return found.last
+    (results,) = [entry for entry in schedules.list() if entry.name == name]
+    return results.last
 
 
 def test_a_template_must_be_there(schedules: ArgoSchedules) -> None:

@@ -44,7 +44,7 @@ def step() -> dict[str, Any]:
     """The train template with a small container in it, for any node."""
     target = placed()
     document = yaml.safe_load(argo_files(target)[f"{template_of('train')}.yaml"])
-    (template,) = [one for one in document["spec"]["templates"] if one["name"] == "train"]
+    (template,) = [entry for entry in document["spec"]["templates"] if entry["name"] == "train"]
     for name in ("synchronization", "retryStrategy"):
         template.pop(name)
     template["podSpecPatch"] = pod_spec_patch(replace(target.policies["train"], gpus=0, attempts=1, spot_selector=()))
@@ -82,8 +82,8 @@ def test_many_steps_of_ours_stay_under_half_of_what_a_workflow_may_take(
     assert len(nodes) == STEPS
     ours = [
         sum(
-            len(one["name"]) + len(one["value"])
-            for one in (*node["inputs"]["parameters"], *node["outputs"]["parameters"])
+            len(entry["name"]) + len(entry["value"])
+            for entry in (*node["inputs"]["parameters"], *node["outputs"]["parameters"])
         )
         for node in nodes
     ]

@@ -614,6 +614,6 @@ def test_the_strongest_level_counts(trainers: Trainers, placed: dict[str, dict[s
             expected[name] = (by_level[strongest][0], sources[strongest])
     environment |= {"CONFIG": json.dumps(config), "ADVANCED_CONFIG": json.dumps(older), "CONFIG_PATH": "/config.json"}
     resolved = resolve(arguments, trainers, environment, "detection", read_file=lambda _: json.dumps(file))
-    found = {name: (resolved.values[name], resolved.sources[name]) for name in expected}
-    assert found == expected
+    results = {name: (resolved.values[name], resolved.sources[name]) for name in expected}
+    assert results == expected
     assert all(resolved.sources[name] == "default" for name in resolved.values.keys() - expected.keys())

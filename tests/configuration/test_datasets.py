@@ -126,6 +126,6 @@ def test_a_dataset_that_is_another_one_through_a_link_is_refused(tmp_path: Path)
     ],
 )
 def test_the_check_before_a_run_covers_each_dataset(dataset: str, problem: str) -> None:
-    given = {"workspace": "s3://results/work", "model_name": "x", "dataset": dataset}
+    arguments = {"workspace": "s3://results/work", "model_name": "x", "dataset": dataset}
     with pytest.raises(InvalidConfig, match=problem):
-        preflight(given, {"model": "yolo11n.yaml"}, FROM_OUTSIDE, {})
+        preflight(arguments, {"model": "yolo11n.yaml"}, FROM_OUTSIDE, {})

@@ -75,9 +75,9 @@ def test_a_broken_trainer_fails_with_its_sentence(
 ) -> None:
     if check == "children":
         monkeypatch.setattr(subject, "PATIENCE", 0.1)
-    found = outcome(trainer, check)
-    assert (found.state, found.check) == ("failed", check), found
-    assert sentence in found.sentence
+    result = outcome(trainer, check)
+    assert (result.state, result.check) == ("failed", check), result
+    assert sentence in result.sentence
 
 
 def test_every_check_has_a_trainer_that_fails_it() -> None:

@@ -30,8 +30,8 @@ def own(trainer: str) -> list[Promise]:
     ids=lambda promise: f"{promise.trainer}-{promise}",
 )
 def test_what_our_trainers_declare(promise: Promise) -> None:
-    found = promise.outcome()
-    assert found.state == "passed", found.sentence
+    result = promise.outcome()
+    assert result.state == "passed", result.sentence
 
 
 # As a third party writes it: test_NAME = conformance.suite("NAME").

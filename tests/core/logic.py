@@ -1,7 +1,7 @@
-"""The hash of each stage's logic, beside its version: what ``logic.json`` records and the test compares.
+"""The hash of each stage's logic, next to its version: what ``logic.json`` records and the test compares.
 
 A change that can give other results from equal inputs must raise the stage's ``logic_version``, or every workspace keeps the
-old results under the same keys. Comments, docstrings and formatting are no logic.
+old results under the same keys. Comments, docstrings and formatting do not count.
 
 A stage's logic is its own folder, and what that imports of data, training and registry and of a few modules of core: all
 modules that decide bytes. Modules count by the names that they are imported by.
@@ -25,7 +25,7 @@ from visionloop.core import catalog  # noqa: E402
 
 RECORD = Path(__file__).with_name("logic.json")
 
-#: Where results are decided, beside a stage's own folder.
+#: Where results are decided, besides a stage's own folder.
 DECIDING = ("visionloop.data", "visionloop.training", "visionloop.registry")
 DECIDING_OF_CORE = ("visionloop.core.canonical", "visionloop.core.names", "visionloop.core.stores")
 
@@ -47,10 +47,10 @@ def logic(stage: str) -> list[str]:
         return module in DECIDING_OF_CORE or module.startswith(DECIDING)
 
     own = [module for module in below(package) if module == package or decides(module)]
-    found = closure(own, decides)
-    if TRAINERS in found:
-        found = closure([*found, *below("visionloop.training.trainers")], decides)
-    return found
+    result = closure(own, decides)
+    if TRAINERS in result:
+        result = closure([*result, *below("visionloop.training.trainers")], decides)
+    return result
 
 
 def logic_hash(stage: str) -> str:

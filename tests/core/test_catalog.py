@@ -34,7 +34,7 @@ def test_a_third_partys_stage_is_found(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def notices(monkeypatch):
     """What was told as notices."""
     sentences: list[str] = []
     monkeypatch.setattr(catalog, "notice", sentences.append)
@@ -54,14 +54,14 @@ def told(monkeypatch):
     ],
 )
 def test_what_another_distribution_brings_and_can_not_be_loaded_stops_nobody_who_does_not_name_it(
-    tmp_path, monkeypatch, told, group, every, find, module
+    tmp_path, monkeypatch, notices, group, every, find, module
 ):
     before = set(every())
     (tmp_path / "broken_module.py").write_text(module)
     write_distribution(tmp_path, "broken", f"[{group}]\nodd = broken_module:ODD\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert set(every()) == set(every()) == before
-    (sentence,) = told
+    (sentence,) = notices
     assert "odd is passed over: " in sentence
     with pytest.raises(InvalidConfig, match=r"odd can't be loaded .*; correct the distribution broken"):
         find("odd")
@@ -76,12 +76,12 @@ def test_what_a_module_prints_is_not_on_stdout(tmp_path, monkeypatch, capfd):
     catalog.load.cache_clear()
 
 
-def test_a_trainer_that_lacks_what_is_read_of_all_stops_nobody(tmp_path, monkeypatch, told):
+def test_a_trainer_that_lacks_what_is_read_of_all_stops_nobody(tmp_path, monkeypatch, notices):
     (tmp_path / "empty_module.py").write_text("class Empty:\n    name, protocol = 'odd', 2\nODD = Empty()\n")
     write_distribution(tmp_path, "empty", f"[{TRAINERS}]\nodd = empty_module:ODD\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "odd" not in trainers()
-    assert "odd is passed over: it has no tasks, policy, model_task, requirements" in told[0]
+    assert "odd is passed over: it has no tasks, policy, model_task, requirements" in notices[0]
     catalog.load.cache_clear()
 
 

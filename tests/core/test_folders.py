@@ -26,7 +26,7 @@ with temporary_folder("held") as folder:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The temporary folder of this process and of those that it starts."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -46,7 +46,7 @@ def age(folder: Path) -> None:
     os.utime(folder, (long_ago, long_ago))
 
 
-def test_a_folder_is_gone_at_the_end_whatever_happens(place):
+def test_a_folder_is_gone_at_the_end_whatever_happens(temporary):
     def fail() -> None:
         with temporary_folder("toy") as folder:
             (folder / "below" / "this").mkdir(parents=True)
@@ -54,43 +54,43 @@ def test_a_folder_is_gone_at_the_end_whatever_happens(place):
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert list(place.iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(place):
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(temporary):
     (killed, left), (living, kept) = start(), start()
     killed.kill()
     killed.communicate()
     age(left)
     age(kept)
     with temporary_folder("toy") as folder:
-        assert {path.name for path in place.iterdir()} == {folder.name, kept.name}
+        assert {path.name for path in temporary.iterdir()} == {folder.name, kept.name}
         assert (kept / "large").exists()
     living.communicate("")
-    assert list(place.iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_folder_that_was_just_made_is_left_alone(place):
-    (place / f"{PREFIX}toy-new").mkdir()
+def test_a_folder_that_was_just_made_is_left_alone(temporary):
+    (temporary / f"{PREFIX}toy-new").mkdir()
     assert sweep() == 0
-    age(place / f"{PREFIX}toy-new")
+    age(temporary / f"{PREFIX}toy-new")
     assert sweep() == 1
 
 
-def test_nobody_elses_folder_and_no_link_is_touched(place, tmp_path_factory):
+def test_nobody_elses_folder_and_no_link_is_touched(temporary, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (place / "visionloop-temporary-another-host-toy-x").mkdir()
-    (place / "visionloop-temporary").mkdir()
-    (place / f"{PREFIX}link").symlink_to(elsewhere)
-    for path in (elsewhere, *place.iterdir()):
+    (temporary / "visionloop-temporary-another-host-toy-x").mkdir()
+    (temporary / "visionloop-temporary").mkdir()
+    (temporary / f"{PREFIX}link").symlink_to(elsewhere)
+    for path in (elsewhere, *temporary.iterdir()):
         age(path)
     assert sweep() == 0
     assert elsewhere.exists()
 
 
-def test_a_temporary_folder_that_is_none_is_named(place, monkeypatch):
-    (place / "file").write_text("")
-    monkeypatch.setenv("TMPDIR", str(place / "file"))
-    monkeypatch.setattr(tempfile, "tempdir", str(place / "file"))
+def test_a_temporary_folder_that_is_none_is_named(temporary, monkeypatch):
+    (temporary / "file").write_text("")
+    monkeypatch.setenv("TMPDIR", str(temporary / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "file"))
     with pytest.raises(AccessDenied, match="choose another TMPDIR"), temporary_folder("toy"):
         pass

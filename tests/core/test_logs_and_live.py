@@ -1,4 +1,4 @@
-"""What people and machines read beside the results: log lines and live events."""
+"""What people and machines read besides the results: log lines and live events."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def test_slack_and_teams_get_their_own_form(failed: RunRecord, monkeypatch: pyte
     assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
     card = attachment["content"]
     assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
-    assert [one["type"] for one in card["body"]] == ["TextBlock", "TextBlock", "FactSet"]
-    assert [one["text"] for one in card["body"][:2]] == [message.title, message.text]
+    assert [entry["type"] for entry in card["body"]] == ["TextBlock", "TextBlock", "FactSet"]
+    assert [entry["text"] for entry in card["body"][:2]] == [message.title, message.text]
     assert {"title": "stage", "value": "validate"} in card["body"][2]["facts"]
     (action,) = card["actions"]
     assert (action["type"], action["url"]) == ("Action.OpenUrl", message.link)
@@ -124,7 +124,7 @@ def test_a_run_that_was_not_worth_it_is_told_with_its_reason(workspace: str, arg
     assert (message.status, message.title) == ("completed", "bottles: skipped")
     assert message.text == "skipped: 12 new images, 50 needed"
     assert "skipped: 12 new images" in payload(message, "slack")["text"]
-    # An engine that failed all the same is what counts.
+    # What counts is that the engine failed anyway.
     assert message_of(record, "Failed").status == "failed"
 
 
@@ -204,5 +204,5 @@ def test_an_address_that_is_not_where_it_is_read_is_told(
         monkeypatch.setenv(name, value)
     with caplog.at_level("INFO", "visionloop"):
         assert not notify(failed)
-    told = [record.message for record in caplog.records if "no message" in record.message]
-    assert told == ([f"no message was sent: {sentence}"] if sentence else [])
+    arguments = [record.message for record in caplog.records if "no message" in record.message]
+    assert arguments == ([f"no message was sent: {sentence}"] if sentence else [])

@@ -42,8 +42,8 @@ def test_an_extra_of_the_packages_own_name_comes_first(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("module", ["torch", "safetensors", "matplotlib", "mlflow"])
 @pytest.mark.parametrize("trainer", ["timm", "torchvision", "transformers"])
 def test_a_trainer_that_lacks_a_package_is_advised_its_own_extra(module: str, trainer: str) -> None:
-    told = failure(ModuleNotFoundError(name=module), trainer).sentence
-    assert told.endswith(f"install it with pip install 'visionloop[{trainer}]'.")
+    output = failure(ModuleNotFoundError(name=module), trainer).sentence
+    assert output.endswith(f"install it with pip install 'visionloop[{trainer}]'.")
 
 
 def test_an_extra_that_does_not_hold_the_package_is_not_advised() -> None:

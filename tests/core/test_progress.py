@@ -15,7 +15,7 @@ from visionloop.core.storage import Prefix, open_prefix
 
 
 @pytest.fixture
-def place(workspace: str) -> Prefix:
+def prefix(workspace: str) -> Prefix:
     return open_prefix(workspace, "results").child("train/key")
 
 
@@ -31,52 +31,52 @@ def at(epoch: int, attempt: str = "a", **changes) -> Progress:
     return Progress(**(values | changes))
 
 
-def test_it_reads_back(place):
-    assert progress.read(place) is None
-    assert progress.advance(place, at(1)) == at(1)
-    assert progress.read(place) == at(1)
+def test_it_reads_back(prefix):
+    assert progress.read(prefix) is None
+    assert progress.advance(prefix, at(1)) == at(1)
+    assert progress.read(prefix) == at(1)
 
 
-def test_an_earlier_or_equal_epoch_changes_nothing(place):
-    progress.advance(place, at(3, "first"))
-    assert progress.advance(place, at(3, "second")) == at(3, "first")
-    assert progress.advance(place, at(2, "second")) == at(3, "first")
-    assert progress.read(place) == at(3, "first")
-    assert progress.advance(place, at(4, "second")) == at(4, "second")
+def test_an_earlier_or_equal_epoch_changes_nothing(prefix):
+    progress.advance(prefix, at(3, "first"))
+    assert progress.advance(prefix, at(3, "second")) == at(3, "first")
+    assert progress.advance(prefix, at(2, "second")) == at(3, "first")
+    assert progress.read(prefix) == at(3, "first")
+    assert progress.advance(prefix, at(4, "second")) == at(4, "second")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_racing_writers_only_move_it_forward(place, seed):
+def test_racing_writers_only_move_it_forward(prefix, seed):
     def writer(number: int) -> list[int]:
         own = random.Random(seed * 100 + number)
         epochs = sorted(own.sample(range(1, 60), 8))
         seen = []
         for epoch in epochs:
-            stands = progress.advance(place, at(epoch, f"attempt{number}"))
+            stands = progress.advance(prefix, at(epoch, f"attempt{number}"))
             assert stands.epoch >= epoch
-            there = progress.read(place)
-            assert there is not None
-            seen.append(there.epoch)
+            recorded = progress.read(prefix)
+            assert recorded is not None
+            seen.append(recorded.epoch)
         assert seen == sorted(seen)
         return epochs
 
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(writer, range(4)))
-    last = progress.read(place)
+    last = progress.read(prefix)
     assert last is not None
     assert last.epoch == max(max(epochs) for epochs in written)
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"attempt": 1}'])
-def test_a_torn_record_is_none_and_is_replaced(place, torn):
-    place.write(FILE, torn)
-    assert progress.read(place) is None
-    assert progress.advance(place, at(1)) == at(1)
-    assert progress.read(place) == at(1)
+def test_a_torn_record_is_none_and_is_replaced(prefix, torn):
+    prefix.write(FILE, torn)
+    assert progress.read(prefix) is None
+    assert progress.advance(prefix, at(1)) == at(1)
+    assert progress.read(prefix) == at(1)
 
 
-def test_a_metric_that_is_no_number_does_not_cost_the_record(place):
-    progress.advance(place, at(1, metrics={"mAP50": math.nan, "precision": 0.5}))
-    stands = progress.read(place)
+def test_a_metric_that_is_no_number_does_not_cost_the_record(prefix):
+    progress.advance(prefix, at(1, metrics={"mAP50": math.nan, "precision": 0.5}))
+    stands = progress.read(prefix)
     assert stands is not None
     assert stands.metrics == {"precision": 0.5}

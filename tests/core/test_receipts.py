@@ -52,10 +52,10 @@ def make(attempt: str = "attempt1", **changes) -> Receipt:
 def store(workspace: str, receipt: Receipt | None = None) -> tuple[Prefix, receipts.Result]:
     """Writes outputs and publishes their receipt."""
     receipt = receipt or make()
-    place = open_prefix(workspace, "results").child(f"{receipt.stage}/{receipt.key}")
+    prefix = open_prefix(workspace, "results").child(f"{receipt.stage}/{receipt.key}")
     for name, data in DATA.items():
-        place.write(f"{receipt.attempt}/{name}", data)
-    return place, receipts.publish(place, receipt, None)
+        prefix.write(f"{receipt.attempt}/{name}", data)
+    return prefix, receipts.publish(prefix, receipt, None)
 
 
 @settings(max_examples=40)
@@ -122,20 +122,20 @@ ALTERATIONS = [
 
 @pytest.mark.parametrize(("field", "value"), ALTERATIONS)
 def test_an_altered_receipt_is_refused(workspace, field, value):
-    place, found = store(workspace)
-    content = msgspec.json.decode(place.read(FILE))
+    prefix, result = store(workspace)
+    content = msgspec.json.decode(prefix.read(FILE))
     *path, last = field.split(".")
     inner = content
     for name in path:
         inner = inner[name]
     assert inner.get(last) != value
     inner[last] = value
-    place.write(FILE, msgspec.json.encode(content))
+    prefix.write(FILE, msgspec.json.encode(content))
     with pytest.raises(InvalidReceipt) as caught:
-        receipts.load(found.uri, "convert")
+        receipts.load(result.uri, "convert")
     assert caught.value.exit_code == 65
-    assert found.uri in str(caught.value)
-    assert receipts.look(open_prefix(workspace, "results"), "convert", found.receipt.key) is None
+    assert result.uri in str(caught.value)
+    assert receipts.look(open_prefix(workspace, "results"), "convert", result.receipt.key) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"{", b"\xff\xfe", make().encode()[:-10]])
@@ -147,55 +147,55 @@ def test_what_is_no_receipt_is_refused(data):
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("damage", ["gone", "shorter"])
 def test_a_receipt_whose_outputs_are_gone_or_cut_is_not_intact(workspace, name, damage):
-    place, found = store(workspace)
-    assert found.intact()
+    prefix, result = store(workspace)
+    assert result.intact()
     if damage == "gone":
-        place.delete([f"attempt1/{name}"])
+        prefix.delete([f"attempt1/{name}"])
     else:
-        place.write(f"attempt1/{name}", DATA[name][:-1])
-    assert not found.intact()
+        prefix.write(f"attempt1/{name}", DATA[name][:-1])
+    assert not result.intact()
     with pytest.raises(
         InvalidReceipt, match=rf"the output '{name}' (is gone|has \d+ bytes instead of \d+); run again: convert will be"
     ):
-        receipts.load(found.uri, "convert")
+        receipts.load(result.uri, "convert")
 
 
 def test_an_altered_sample_is_noticed_and_every_altered_output_when_it_is_read(workspace, tmp_path):
-    place, found = store(workspace)
-    place.write("attempt1/labels", b"LABELS")
-    assert not found.intact()
-    place.write("attempt1/labels", DATA["labels"])
-    assert found.intact()
-    place.write("attempt1/index", b"THE INDEX")
-    for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
+    prefix, result = store(workspace)
+    prefix.write("attempt1/labels", b"LABELS")
+    assert not result.intact()
+    prefix.write("attempt1/labels", DATA["labels"])
+    assert result.intact()
+    prefix.write("attempt1/index", b"THE INDEX")
+    for read in (lambda: result.read("index"), lambda: result.fetch("index", tmp_path / "index")):
         with pytest.raises(
             InvalidReceipt,
             match=r"the output 'index' is damaged, and can't be marked .* --force convert and --workspace",
         ):
             read()
-    place.delete(["attempt1/index"])
-    for read in (lambda: found.read("index"), lambda: found.fetch("index", tmp_path / "index")):
+    prefix.delete(["attempt1/index"])
+    for read in (lambda: result.read("index"), lambda: result.fetch("index", tmp_path / "index")):
         with pytest.raises(
             InvalidReceipt, match="the output 'index' is gone; run again: convert will be computed again"
         ):
             read()
     assert list(tmp_path.glob("*index*")) == []
-    assert found.read("labels") == b"labels"
-    assert found.fetch("labels", tmp_path / "labels").read_bytes() == b"labels"
+    assert result.read("labels") == b"labels"
+    assert result.fetch("labels", tmp_path / "labels").read_bytes() == b"labels"
 
 
 @pytest.mark.parametrize("name", ["index", "report"])
 def test_a_damaged_output_is_marked_by_its_reader_and_the_key_counts_as_gone(workspace, tmp_path, name):
     results = open_prefix(workspace, "results")
-    place, published = store(workspace)
-    place.write(f"attempt1/{name}", bytes(len(DATA[name])))
+    prefix, published = store(workspace)
+    prefix.write(f"attempt1/{name}", bytes(len(DATA[name])))
     result = receipts.load(published.uri, "convert", results)
     sentence = f"{published.uri}: the output '{name}' is damaged; run again: convert will be computed again."
     for read in (lambda: result.read(name), lambda: result.fetch(name, tmp_path / "output")):
         with pytest.raises(InvalidReceipt) as caught:
             read()
         assert str(caught.value) == sentence
-        place_mark = msgspec.json.decode(place.read(damage.FILE))
+        place_mark = msgspec.json.decode(prefix.read(damage.FILE))
         assert place_mark == {"output": name, "attempt": "attempt1", "sha256": sha256(bytes(len(DATA[name])))}
     assert list(tmp_path.glob("output*")) == []
     looked = receipts.look(results, "convert", published.receipt.key)
@@ -205,13 +205,13 @@ def test_a_damaged_output_is_marked_by_its_reader_and_the_key_counts_as_gone(wor
         receipts.load(published.uri, "convert", results)
     assert str(caught.value) == sentence
     for output, data in DATA.items():
-        place.write(f"attempt2/{output}", data)
-    assert receipts.publish(place, make("attempt2"), looked.etag).intact()
+        prefix.write(f"attempt2/{output}", data)
+    assert receipts.publish(prefix, make("attempt2"), looked.etag).intact()
 
 
 def test_an_output_that_is_damaged_on_its_way_is_read_again(workspace):
     results = open_prefix(workspace, "results")
-    place, published = store(workspace)
+    store_prefix, published = store(workspace)
     result = receipts.load(published.uri, "convert", results)
     reads = iter([b"the ind3x", DATA["index"], b"the ind3x", b"th3 index", b"the"])
 
@@ -223,16 +223,16 @@ def test_an_output_that_is_damaged_on_its_way_is_read_again(workspace):
     result._check("index", transfer)
     with pytest.raises(Transient, match="reads differently each time"):
         result._check("index", transfer)
-    assert not place.exists(damage.FILE)
+    assert not store_prefix.exists(damage.FILE)
 
 
 def test_a_damaged_output_of_another_workspace_is_not_marked(workspace, tmp_path):
-    place, published = store(workspace)
-    place.write("attempt1/index", bytes(len(DATA["index"])))
+    prefix, published = store(workspace)
+    prefix.write("attempt1/index", bytes(len(DATA["index"])))
     result = receipts.load(published.uri, "convert", open_prefix(str(tmp_path / "another"), "results"))
     with pytest.raises(InvalidReceipt, match=r"run again with --force convert and --workspace (s3|file)://"):
         result.read("index")
-    assert not place.exists(damage.FILE)
+    assert not prefix.exists(damage.FILE)
 
 
 def test_an_input_is_looked_for_in_the_open_workspace_first_and_its_digest_decides(tmp_path):
@@ -268,11 +268,11 @@ def test_an_input_is_looked_for_in_the_open_workspace_first_and_its_digest_decid
 
 def test_an_input_that_was_computed_anew_with_another_result_is_refused(workspace):
     results = open_prefix(workspace, "results")
-    place, converted = store(workspace)
+    prefix, converted = store(workspace)
     training = make(stage="train", inputs={"converted": converted.reference}, parameters={}, outputs={})
     receipts.publish(results.child(f"train/{training.key}"), training, None)
-    place.write("attempt2/index", b"2")
-    place.write(FILE, make("attempt2", outputs={"index": Output("attempt2/index", 1, sha256(b"2"), True)}).encode())
+    prefix.write("attempt2/index", b"2")
+    prefix.write(FILE, make("attempt2", outputs={"index": Output("attempt2/index", 1, sha256(b"2"), True)}).encode())
     result = receipts.look(results, "train", training.key)
     assert result is not None
     with pytest.raises(InvalidReceipt, match=r"computed anew, with another result, since .* train will be computed"):
@@ -282,10 +282,10 @@ def test_an_input_that_was_computed_anew_with_another_result_is_refused(workspac
 def test_a_path_that_leads_out_of_the_key_is_no_output(workspace):
     receipt = make()
     entry = msgspec.structs.replace(receipt.outputs["labels"], path="../../secret")
-    place, found = store(workspace)
-    place.write(FILE, make(outputs=receipt.outputs | {"labels": entry}).encode())
+    prefix, result = store(workspace)
+    prefix.write(FILE, make(outputs=receipt.outputs | {"labels": entry}).encode())
     with pytest.raises(InvalidReceipt):
-        receipts.load(found.uri, "convert")
+        receipts.load(result.uri, "convert")
 
 
 @pytest.mark.parametrize("uri", ["", "s3://w/convert/k", "s3://w/convert/k/other.json"])
@@ -295,27 +295,27 @@ def test_a_uri_that_names_no_receipt(uri):
 
 
 def test_an_input_of_another_stage_or_without_a_receipt(workspace):
-    _, found = store(workspace)
+    _, result = store(workspace)
     with pytest.raises(InvalidReceipt, match="of stage 'convert', where one of 'train' is needed"):
-        receipts.load(found.uri, "train")
+        receipts.load(result.uri, "train")
     with pytest.raises(InvalidReceipt, match="has not finished"):
-        receipts.load(found.uri.replace(found.receipt.key, "0" * 64), "convert")
-    loaded = receipts.load(found.uri, "convert")
-    assert loaded.receipt == found.receipt
-    assert loaded.uri == found.uri
-    assert loaded.reference == InputReference(found.uri, found.receipt.digest)
-    assert loaded.output_uri("labels") == f"{found.prefix.uri}/attempt1/labels"
+        receipts.load(result.uri.replace(result.receipt.key, "0" * 64), "convert")
+    loaded = receipts.load(result.uri, "convert")
+    assert loaded.receipt == result.receipt
+    assert loaded.uri == result.uri
+    assert loaded.reference == InputReference(result.uri, result.receipt.digest)
+    assert loaded.output_uri("labels") == f"{result.prefix.uri}/attempt1/labels"
     with pytest.raises(InvalidReceipt, match="has no 'weights'"):
         loaded.output("weights")
 
 
 def test_a_receipt_that_lies_in_another_keys_folder_is_not_its_result(workspace):
     results = open_prefix(workspace, "results")
-    place, own = store(workspace)
+    prefix, own = store(workspace)
     other = make(parameters={"format": Parameter("imagefolder", "default")})
     for folder in (f"convert/{other.key}", f"train/{own.receipt.key}"):
         stage, key = folder.split("/")
-        results.child(folder).write(FILE, place.read(FILE))
+        results.child(folder).write(FILE, prefix.read(FILE))
         assert receipts.look(results, stage, key) is None
         with pytest.raises(
             InvalidReceipt, match=f"holds the receipt of convert/{own.receipt.key[:12]}…, which belongs"
@@ -325,9 +325,9 @@ def test_a_receipt_that_lies_in_another_keys_folder_is_not_its_result(workspace)
 
 def test_a_receipt_that_lies_in_another_keys_folder_gives_way(workspace):
     results = open_prefix(workspace, "results")
-    place, _ = store(workspace)
+    prefix, _ = store(workspace)
     other = make(parameters={"format": Parameter("imagefolder", "default")})
-    results.child(f"convert/{other.key}").write(FILE, place.read(FILE))
+    results.child(f"convert/{other.key}").write(FILE, prefix.read(FILE))
     published = receipts.publish(results.child(f"convert/{other.key}"), other, None)
     assert published.receipt == other
     loaded = receipts.look(results, "convert", other.key)
@@ -337,42 +337,42 @@ def test_a_receipt_that_lies_in_another_keys_folder_gives_way(workspace):
 
 def test_of_racing_publishers_one_wins_and_all_take_its_receipt(workspace):
     racers = [make(f"attempt{number}") for number in range(8)]
-    place = open_prefix(workspace, "results").child(f"convert/{racers[0].key}")
+    prefix = open_prefix(workspace, "results").child(f"convert/{racers[0].key}")
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda receipt: receipts.publish(place, receipt, None), racers))
-    stored = receipts.parse(place.read(FILE), "uri")
-    assert {entry.receipt.attempt for entry in found} == {stored.attempt}
+        results = list(pool.map(lambda receipt: receipts.publish(prefix, receipt, None), racers))
+    stored = receipts.parse(prefix.read(FILE), "uri")
+    assert {entry.receipt.attempt for entry in results} == {stored.attempt}
 
 
 def test_a_late_finisher_takes_the_winners_receipt(workspace):
-    place, first = store(workspace)
-    late = receipts.publish(place, make("attempt2"), None)
+    prefix, first = store(workspace)
+    late = receipts.publish(prefix, make("attempt2"), None)
     assert late.receipt == first.receipt
-    assert place.read(FILE) == first.receipt.encode()
+    assert prefix.read(FILE) == first.receipt.encode()
 
 
 def test_a_forced_one_replaces_exactly_the_receipt_it_saw(workspace):
-    place, _ = store(workspace)
-    seen = place.read_with_etag(FILE)[1]
-    assert receipts.publish(place, make("attempt2"), seen).receipt.attempt == "attempt2"
-    assert receipts.publish(place, make("attempt3"), seen).receipt.attempt == "attempt2"
-    place.delete([FILE])
-    assert receipts.publish(place, make("attempt4"), seen).receipt.attempt == "attempt4"
-    assert receipts.parse(place.read(FILE), "uri").attempt == "attempt4"
+    prefix, _ = store(workspace)
+    seen = prefix.read_with_etag(FILE)[1]
+    assert receipts.publish(prefix, make("attempt2"), seen).receipt.attempt == "attempt2"
+    assert receipts.publish(prefix, make("attempt3"), seen).receipt.attempt == "attempt2"
+    prefix.delete([FILE])
+    assert receipts.publish(prefix, make("attempt4"), seen).receipt.attempt == "attempt4"
+    assert receipts.parse(prefix.read(FILE), "uri").attempt == "attempt4"
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"schema": 1,'])
 def test_a_torn_object_gives_way_to_a_receipt(workspace, torn):
-    place, _ = store(workspace)
-    place.write(FILE, torn)
-    assert receipts.publish(place, make("attempt2"), None).receipt.attempt == "attempt2"
-    assert receipts.parse(place.read(FILE), "uri").attempt == "attempt2"
+    prefix, _ = store(workspace)
+    prefix.write(FILE, torn)
+    assert receipts.publish(prefix, make("attempt2"), None).receipt.attempt == "attempt2"
+    assert receipts.parse(prefix.read(FILE), "uri").attempt == "attempt2"
 
 
 def test_what_could_not_be_read_back_is_never_published(workspace):
-    place = open_prefix(workspace, "results")
+    prefix = open_prefix(workspace, "results")
     for receipt in (make(metrics={"mAP50": math.nan}), make(digest="0" * 64)):
         with pytest.raises(Defect, match="can't be read back"):
-            receipts.publish(place, receipt, None)
-    assert not place.exists(FILE)
+            receipts.publish(prefix, receipt, None)
+    assert not prefix.exists(FILE)
     assert receipts.finite({"a": 1.0, "b": math.nan, "c": math.inf}) == {"a": 1.0}

@@ -50,8 +50,8 @@ FAILURES = [error.__name__ for error in all_errors()[1:] if error.__module__ == 
 @pytest.fixture
 def workspace(workspace: str) -> str:
     """A workspace whose store is known: finding out takes SeaweedFS a second, and has its own test."""
-    found = Probe(created_at="", conditional_create=True, read_after_write=True)
-    open_prefix(workspace, "results").write(FILE, msgspec.json.encode(found))
+    result = Probe(created_at="", conditional_create=True, read_after_write=True)
+    open_prefix(workspace, "results").write(FILE, msgspec.json.encode(result))
     return workspace
 
 
@@ -145,15 +145,15 @@ def test_force_computes_again_and_replaces(workspace):
 def test_a_damaged_result_is_computed_again_and_replaced(workspace, damage):
     first = run(workspace)
     assert first.result is not None
-    place = first.result.prefix
+    key_prefix = first.result.prefix
     if damage == "output gone":
-        place.delete([first.result.output("a").path])
+        key_prefix.delete([first.result.output("a").path])
     elif damage == "decoration gone":
-        place.delete([first.result.output("picture").path])
+        key_prefix.delete([first.result.output("picture").path])
     elif damage == "output cut":
-        place.write(first.result.output("a").path, b"a")
+        key_prefix.write(first.result.output("a").path, b"a")
     else:
-        place.write("receipt.json", place.read("receipt.json")[:100])
+        key_prefix.write("receipt.json", key_prefix.read("receipt.json")[:100])
     again = run(workspace)
     assert (again.reused, executions()) == (False, 2)
     assert stored(again).receipt == again.receipt
@@ -302,18 +302,18 @@ def test_work_that_takes_no_minute_is_not_told(file_workspace, capfd):
 @given(st.lists(st.floats(0, 200), max_size=40))
 def test_a_sign_of_life_is_told_once_an_interval_at_most_and_as_soon_as_work_allows(gaps: list[float]):
     now = 0.0
-    told: list[float] = []
+    arguments: list[float] = []
     work = list(itertools.accumulate(gaps))
-    place = Prefix("file:///nowhere", "results", None)
+    key_prefix = Prefix("file:///nowhere", "results", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: now))
         context = Context(
-            place,
-            RunRecord(place, "one"),
+            key_prefix,
+            RunRecord(key_prefix, "one"),
             "trace",
             Limits("toy", 60, 0),
             StagePolicy(),
-            on_sign_of_life=lambda: told.append(now),
+            on_sign_of_life=lambda: arguments.append(now),
             _last_sign_of_life=0.0,
         )
         for now in work:  # noqa: B007 - the clock above reads it
@@ -323,7 +323,7 @@ def test_a_sign_of_life_is_told_once_an_interval_at_most_and_as_soon_as_work_all
         if moment - last >= 60:
             expected.append(moment)
             last = moment
-    assert told == expected
+    assert arguments == expected
 
 
 def test_after_the_last_attempt_the_error_stands(file_workspace, monkeypatch):
@@ -379,10 +379,10 @@ def test_a_failure_counts_for_three_minutes(file_workspace, monkeypatch, age, ho
     with pytest.raises(InvalidDataset):
         run(file_workspace, run="one")
     monkeypatch.delenv("TOY_FAIL")
-    there = record(file_workspace, "one")
-    failure = there.failure("toy")
+    recorded = record(file_workspace, "one")
+    failure = recorded.failure("toy")
     assert failure is not None
-    there.write_failure(msgspec.structs.replace(failure, written_at=failure.written_at - age))
+    recorded.write_failure(msgspec.structs.replace(failure, written_at=failure.written_at - age))
     with pytest.raises(InvalidDataset) if honoured else contextlib.nullcontext():
         run(file_workspace, run="one", honour_failures=True)
 
@@ -446,16 +446,16 @@ def test_errors_of_the_machine_and_of_the_user(file_workspace, monkeypatch, name
 def test_the_time_limit_counts_over_the_attempts_of_a_run_and_anew_after_it(file_workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("TOY_LIMIT", "100")
     monkeypatch.setenv("TOY_WAIT", str(tmp_path / "never"))
-    there = record(file_workspace, "one")
-    there.open({}, None)
-    there.write_state(runs.StageState(stage="toy", state="failed", attempt=1, seconds=99.9))
+    recorded = record(file_workspace, "one")
+    recorded.open({}, None)
+    recorded.write_state(runs.StageState(stage="toy", state="failed", attempt=1, seconds=99.9))
     with pytest.raises(TimeLimit):
         run(file_workspace, run="one")
-    assert there.state("toy").seconds > 100
+    assert recorded.state("toy").seconds > 100
     assert not any(key.endswith("reservation.json") for key in keys(file_workspace))
     (tmp_path / "never").touch()
     assert not run(file_workspace, run="one").reused
-    assert there.state("toy").seconds < 50
+    assert recorded.state("toy").seconds < 50
 
 
 def test_what_is_missing_or_unknown_is_told_and_recorded(file_workspace):
@@ -516,10 +516,10 @@ def test_no_object_and_no_line_holds_a_secret(s3_environment, s3_workspace, monk
     monkeypatch.setenv("TOY_FAIL", "ValueError")
     with pytest.raises(Defect):
         run(s3_workspace, value=2.0, run="two")
-    place = open_prefix(s3_workspace, "results")
-    told = b"".join(place.read(info.key) for info in place.objects()) + capfd.readouterr().err.encode()
+    prefix = open_prefix(s3_workspace, "results")
+    output = b"".join(prefix.read(info.key) for info in prefix.objects()) + capfd.readouterr().err.encode()
     assert b"failure" in b" ".join(key.encode() for key in keys(s3_workspace))
-    assert not [secret for secret in secrets if secret.encode() in told]
+    assert not [secret for secret in secrets if secret.encode() in output]
 
 
 def test_every_log_line_carries_the_trace_id(file_workspace, capfd):
@@ -553,9 +553,9 @@ def test_the_trace_id_is_the_given_one_the_runs_or_new(file_workspace, monkeypat
 def test_run_json_is_written_once(file_workspace):
     run(file_workspace, run="one", run_arguments={"model_name": "first"})
     run(file_workspace, run="one", run_arguments={"model_name": "second"})
-    there = record(file_workspace, "one").read()
-    assert there is not None
-    assert there.arguments == {"model_name": "first"}
+    recorded = record(file_workspace, "one").read()
+    assert recorded is not None
+    assert recorded.arguments == {"model_name": "first"}
 
 
 def test_nothing_is_left_on_this_machine(file_workspace, monkeypatch, tmp_path):
@@ -578,7 +578,7 @@ def quiet_logger():
 def test_a_panic_of_an_extension_ends_with_a_sentence_and_is_recorded(
     workspace: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A store whose address is no URL panics in Rust, with an exception that does not derive from Exception."""
+    """A store whose address is not a URL panics in Rust, with an exception that does not derive from Exception."""
 
     def panicking(*_: object) -> None:
         obstore.head(S3Store("bucket", endpoint="http://a b", access_key_id="a", secret_access_key="b"), "key")

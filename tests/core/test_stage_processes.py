@@ -36,9 +36,9 @@ class Toys:
         self.events = folder / "events"
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, run: str, told: dict[str, Any] | None = None, **variables: str) -> subprocess.Popen[str]:
+    def start(self, run: str, stderr: dict[str, Any] | None = None, **variables: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), json.dumps({"workspace": self.workspace, "run": run} | (told or {}))],
+            [sys.executable, str(SCRIPT), json.dumps({"workspace": self.workspace, "run": run} | (stderr or {}))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -59,24 +59,24 @@ class Toys:
         """Whether an event was told."""
         if not self.events.exists():
             return False
-        told = [json.loads(line) for line in self.events.read_text().splitlines()]
-        return any(event["kind"] == kind and run in (None, event.get("run")) for event in told)
+        arguments = [json.loads(line) for line in self.events.read_text().splitlines()]
+        return any(event["kind"] == kind and run in (None, event.get("run")) for event in arguments)
 
     def record(self, run: str) -> RunRecord:
         return RunRecord(open_prefix(self.workspace, "results"), run)
 
     def receipt(self) -> receipts.Result | None:
         """The workspace's one receipt, its outputs verified."""
-        place = open_prefix(self.workspace, "results")
-        found = [info.key for info in place.objects("toy") if info.key.endswith("/receipt.json")]
-        return receipts.load(f"{place.uri}/{found[0]}", "toy") if found else None
+        prefix = open_prefix(self.workspace, "results")
+        results = [info.key for info in prefix.objects("toy") if info.key.endswith("/receipt.json")]
+        return receipts.load(f"{prefix.uri}/{results[0]}", "toy") if results else None
 
 
 @pytest.fixture
 def workspace(workspace: str) -> str:
     """A workspace whose store is known: finding out takes SeaweedFS a second, and has its own test."""
-    found = Probe(created_at="", conditional_create=True, read_after_write=True)
-    open_prefix(workspace, "results").write(FILE, msgspec.json.encode(found))
+    result = Probe(created_at="", conditional_create=True, read_after_write=True)
+    open_prefix(workspace, "results").write(FILE, msgspec.json.encode(result))
     return workspace
 
 
@@ -113,8 +113,8 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | N
 
 def end(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any] | None, str]:
     """Exit code, the JSON on stdout if any, and the last line on stderr."""
-    output, told = process.communicate(timeout=60)
-    return process.returncode, json.loads(output) if output else None, (told.splitlines() or [""])[-1]
+    output, stderr = process.communicate(timeout=60)
+    return process.returncode, json.loads(output) if output else None, (stderr.splitlines() or [""])[-1]
 
 
 def test_of_two_at_once_one_computes_and_the_other_follows(toys):
@@ -122,12 +122,12 @@ def test_of_two_at_once_one_computes_and_the_other_follows(toys):
     second = toys.start("second")
     wait_until(lambda: toys.heard("follow", "first"), second)
     toys.gate.touch()
-    (code, one, _), (other_code, other, _) = end(first), end(second)
+    (code, entry, _), (other_code, other, _) = end(first), end(second)
     assert (code, other_code) == (0, 0)
-    assert one is not None
+    assert entry is not None
     assert other is not None
-    assert (one["key"], one["receipt"]) == (other["key"], other["receipt"])
-    assert (one["reused"], other["reused"], executions()) == (False, True, 1)
+    assert (entry["key"], entry["receipt"]) == (other["key"], other["receipt"])
+    assert (entry["reused"], other["reused"], executions()) == (False, True, 1)
     assert toys.record("second").state("toy").attempts == []
 
 
@@ -141,32 +141,32 @@ def test_when_the_first_is_killed_half_way_the_second_takes_over(toys):
     assert code == 0
     assert summary is not None
     assert (summary["reused"], executions()) == (False, 2)
-    found = toys.receipt()
-    assert found is not None
-    assert [found.receipt.attempt] == toys.record("second").state("toy").attempts
-    assert not found.prefix.exists(reservation.FILE)
+    result = toys.receipt()
+    assert result is not None
+    assert [result.receipt.attempt] == toys.record("second").state("toy").attempts
+    assert not result.prefix.exists(reservation.FILE)
 
 
 def test_a_late_finisher_takes_the_winners_receipt_and_leaves_it(toys):
     late = toys.start_waiting("late")
-    place = open_prefix(toys.workspace, "results")
+    prefix = open_prefix(toys.workspace, "results")
     # As if its heartbeat had stopped for a minute, while it lives on.
-    place.delete([info.key for info in place.objects("toy") if info.key.endswith(reservation.FILE)])
+    prefix.delete([info.key for info in prefix.objects("toy") if info.key.endswith(reservation.FILE)])
     code, winner, _ = end(toys.start("winner"))
     assert code == 0
     assert winner is not None
     won = toys.receipt()
     toys.gate.touch()
     code, other, _ = end(late)
-    found = toys.receipt()
+    result = toys.receipt()
     assert code == 0
     assert won is not None
-    assert found is not None
+    assert result is not None
     assert other is not None
     assert executions() == 2
     assert other["receipt"] == winner["receipt"]
-    assert found.receipt == won.receipt
-    assert [found.receipt.attempt] == toys.record("winner").state("toy").attempts
+    assert result.receipt == won.receipt
+    assert [result.receipt.attempt] == toys.record("winner").state("toy").attempts
     assert toys.record("late").state("toy").state == "succeeded"
 
 
@@ -183,8 +183,8 @@ def test_one_that_is_asked_to_end_says_so_gives_the_key_back_and_is_not_tried_ag
     assert failure is not None
     assert (failure.exit_code, failure.error_message) == (code, sentence)
     assert toys.record("one").state("toy").state == state
-    place = open_prefix(toys.workspace, "results")
-    assert not [info for info in place.objects("toy") if info.key.endswith(".json")]
+    prefix = open_prefix(toys.workspace, "results")
+    assert not [info for info in prefix.objects("toy") if info.key.endswith(".json")]
     toys.gate.touch()
     assert end(toys.start("one"))[0] == 0
 
@@ -214,19 +214,19 @@ def test_on_failure_the_last_line_is_the_sentence_and_no_traceback_is_shown(file
     code, summary, sentence = end(file_toys.start("one", TOY_FAIL="AccessDenied"))
     assert (code, summary, sentence) == (77, None, "The toy failed as it was told; run it again.")
     process = file_toys.start("two", TOY_FAIL="ZeroDivisionError")
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 70
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
 def test_killed_at_random_moments_it_leaves_no_half_result(toys, tmp_path):
     moments = random.Random(0)
     inputs = ",".join("abcdefgh")
-    told = {"inputs": inputs}
+    fields = {"inputs": inputs}
     uninterrupted = toy_stage.run((tmp_path / "uninterrupted").as_uri(), inputs=inputs).receipt
     assert uninterrupted is not None
     for number in range(3):
-        process = toys.start(f"killed{number}", told, TOY_SLEEP="0.04")
+        process = toys.start(f"killed{number}", fields, TOY_SLEEP="0.04")
         if number:
             began = executions()
             wait_until(lambda began=began, process=process: executions() > began or process.poll() is not None)  # type: ignore[misc]
@@ -234,13 +234,13 @@ def test_killed_at_random_moments_it_leaves_no_half_result(toys, tmp_path):
         process.kill()
         process.communicate()
         # Whatever there is now is whole: ``receipt`` verifies every output.
-        found = toys.receipt()
-        assert found is None or found.receipt.digest == uninterrupted.digest
-    code, summary, _ = end(toys.start("last", told))
+        result = toys.receipt()
+        assert result is None or result.receipt.digest == uninterrupted.digest
+    code, summary, _ = end(toys.start("last", fields))
     assert code == 0
-    found = toys.receipt()
+    result = toys.receipt()
     assert summary is not None
-    assert found is not None
+    assert result is not None
     assert summary["key"] == uninterrupted.key
-    assert found.receipt.digest == uninterrupted.digest
-    assert all(found.read(name) for name in found.receipt.outputs)
+    assert result.receipt.digest == uninterrupted.digest
+    assert all(result.read(name) for name in result.receipt.outputs)

@@ -20,15 +20,15 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import Role
 
 ACTIONS: dict[str, Callable[[Prefix], object]] = {
-    "read": lambda place: place.read("403.png"),
-    "head": lambda place: place.head("a"),
-    "write": lambda place: place.write("a", b"1"),
-    "create": lambda place: place.create("a", b"1"),
-    "replace": lambda place: place.replace("a", b"1", '"0"'),
-    "list": lambda place: list(place.objects()),
-    "children": lambda place: place.children(),
-    "delete": lambda place: place.delete(["a"]),
-    "copy": lambda place: place.copy("a", "b"),
+    "read": lambda store_prefix: store_prefix.read("403.png"),
+    "head": lambda store_prefix: store_prefix.head("a"),
+    "write": lambda store_prefix: store_prefix.write("a", b"1"),
+    "create": lambda store_prefix: store_prefix.create("a", b"1"),
+    "replace": lambda store_prefix: store_prefix.replace("a", b"1", '"0"'),
+    "list": lambda store_prefix: list(store_prefix.objects()),
+    "children": lambda store_prefix: store_prefix.children(),
+    "delete": lambda store_prefix: store_prefix.delete(["a"]),
+    "copy": lambda store_prefix: store_prefix.copy("a", "b"),
 }
 READS = ("read", "head", "list", "children")
 
@@ -48,10 +48,10 @@ def test_wrong_keys_are_access_denied(s3_environment, monkeypatch, action, varia
 def test_keys_that_may_only_read_are_refused_to_write(s3_environment, monkeypatch, action):
     for name, value in s3_environment.variables("INTERNAL_S3_", s3_environment.readonly).items():
         monkeypatch.setenv(name, value)
-    place = open_prefix("s3://results/readonly", "results")
-    assert list(place.objects()) == []
+    prefix = open_prefix("s3://results/readonly", "results")
+    assert list(prefix.objects()) == []
     with pytest.raises(AccessDenied, match="refused to"):
-        ACTIONS[action](place)
+        ACTIONS[action](prefix)
 
 
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action not in ("delete", "replace")])
@@ -61,23 +61,23 @@ def test_a_missing_bucket_is_not_found(s3_environment, action):
 
 
 def test_a_missing_object_is_not_found(workspace):
-    place = open_prefix(workspace, "results")
-    place.write("folder/object", b"1")
+    prefix = open_prefix(workspace, "results")
+    prefix.write("folder/object", b"1")
     for action in (
-        lambda: place.read("missing"),
-        lambda: place.read_start("missing", 10),
-        lambda: place.head("missing"),
-        lambda: place.copy("missing", "other"),
-        lambda: place.download("missing", Path("never")),
-        lambda: place.read("folder"),
-        lambda: place.read("folder/object/below"),
+        lambda: prefix.read("missing"),
+        lambda: prefix.read_start("missing", 10),
+        lambda: prefix.head("missing"),
+        lambda: prefix.copy("missing", "other"),
+        lambda: prefix.download("missing", Path("never")),
+        lambda: prefix.read("folder"),
+        lambda: prefix.read("folder/object/below"),
     ):
         with pytest.raises(NotFound):
             action()
-    assert not place.exists("missing")
-    assert place.exists("folder/object")
+    assert not prefix.exists("missing")
+    assert prefix.exists("folder/object")
     assert not Path("never").exists()
-    assert place.delete(["missing"]) == 1
+    assert prefix.delete(["missing"]) == 1
 
 
 def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monkeypatch):
@@ -86,19 +86,19 @@ def test_an_endpoint_that_nobody_answers_is_transient_soon(s3_environment, monke
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("INTERNAL_S3_ENDPOINT", endpoint)
-        place = open_prefix("s3://results/507", "results")
+        prefix = open_prefix("s3://results/507", "results")
 
         def refused(action: str) -> Transient:
             with pytest.raises(Transient, match="Connection refused") as caught:
-                ACTIONS[action](place)
+                ACTIONS[action](prefix)
             return caught.value
 
         began = time.monotonic()
         with ThreadPoolExecutor(len(ACTIONS)) as pool:
-            found = list(pool.map(refused, ACTIONS))
+            results = list(pool.map(refused, ACTIONS))
         assert time.monotonic() - began < 25
-    assert {error.exit_code for error in found} == {75}
-    assert all(is_one_sentence(error, endpoint, "s3://results/507") for error in found)
+    assert {error.exit_code for error in results} == {75}
+    assert all(is_one_sentence(error, endpoint, "s3://results/507") for error in results)
 
 
 @pytest.fixture
@@ -131,17 +131,17 @@ def test_a_store_that_fails_by_itself_is_transient_and_only_a_write_blames_its_s
     s3_environment, monkeypatch, failing_store
 ):
     monkeypatch.setenv("INTERNAL_S3_ENDPOINT", failing_store)
-    place = open_prefix("s3://results/x", "results")
+    prefix = open_prefix("s3://results/x", "results")
 
     def sentence(action: str) -> str:
         with pytest.raises(Transient) as caught:
-            ACTIONS[action](place)
+            ACTIONS[action](prefix)
         assert is_one_sentence(caught.value, f"the results store at {failing_store} fails to", "500")
         return str(caught.value)
 
     with ThreadPoolExecutor(len(ACTIONS)) as pool:
-        found = dict(zip(ACTIONS, pool.map(sentence, ACTIONS), strict=True))
-    blamed = {action for action, text in found.items() if "has space left" in text}
+        results = dict(zip(ACTIONS, pool.map(sentence, ACTIONS), strict=True))
+    blamed = {action for action, text in results.items() if "has space left" in text}
     assert blamed == {"write", "create", "replace", "copy"}
 
 
@@ -183,11 +183,11 @@ def test_an_unknown_aws_profile_is_access_denied(monkeypatch):
 
 def test_a_workspace_below_a_regular_file_is_access_denied(tmp_path):
     (tmp_path / "file").write_text("I am no folder")
-    place = open_prefix(str(tmp_path / "file" / "workspace"), "results")
-    assert not place.exists("a")
+    prefix = open_prefix(str(tmp_path / "file" / "workspace"), "results")
+    assert not prefix.exists("a")
     for action in ("write", "create"):
         with pytest.raises(AccessDenied, match="choose a folder that can be written"):
-            ACTIONS[action](place)
+            ACTIONS[action](prefix)
     assert (tmp_path / "file").read_text() == "I am no folder"
 
 
@@ -214,49 +214,49 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 def test_a_read_only_folder_is_access_denied(mounted):
     folder = mounted("-t", "tmpfs", "-o", "ro", "tmpfs")
-    for place in (open_prefix(str(folder), "results"), open_prefix(str(folder / "workspace"), "results")):
+    for entry in (open_prefix(str(folder), "results"), open_prefix(str(folder / "workspace"), "results")):
         for action in ("write", "create"):
             with pytest.raises(AccessDenied, match="folder that can be written"):
-                ACTIONS[action](place)
-        assert not place.exists("a")
+                ACTIONS[action](entry)
+        assert not entry.exists("a")
 
 
 def test_a_full_store_is_transient_and_leaves_nothing_half(mounted, tmp_path):
-    place = open_prefix(str(mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")), "results")
-    place.write("small", b"1")
+    prefix = open_prefix(str(mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")), "results")
+    prefix.write("small", b"1")
     large = tmp_path / "large"
     large.write_bytes(bytes(2**21))
     for action in (
-        lambda: place.write("large", bytes(2**21)),
-        lambda: place.create("large", bytes(2**21)),
-        lambda: place.upload(large, "large"),
+        lambda: prefix.write("large", bytes(2**21)),
+        lambda: prefix.create("large", bytes(2**21)),
+        lambda: prefix.upload(large, "large"),
     ):
         with pytest.raises(Transient, match="no space is left"):
             action()
-    assert [info.key for info in place.objects()] == ["small"]
-    assert place.read("small") == b"1"
+    assert [info.key for info in prefix.objects()] == ["small"]
+    assert prefix.read("small") == b"1"
 
 
 def test_a_full_disk_of_this_machine_is_its_sickness_and_a_download_is_whole_or_nothing(mounted, workspace):
     disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
-    place = open_prefix(workspace, "results")
-    place.write("large", bytes(2**21))
-    place.write("small", b"new")
+    prefix = open_prefix(workspace, "results")
+    prefix.write("large", bytes(2**21))
+    prefix.write("small", b"new")
     (disk / "kept").write_bytes(b"old")
     with pytest.raises(SickMachine, match="disk is full") as caught:
-        place.download("large", disk / "kept")
+        prefix.download("large", disk / "kept")
     assert caught.value.exit_code == 71
     assert [path.name for path in disk.iterdir()] == ["kept"]
     assert (disk / "kept").read_bytes() == b"old"
-    place.download("small", disk / "kept")
+    prefix.download("small", disk / "kept")
     assert (disk / "kept").read_bytes() == b"new"
 
 
 def test_a_download_into_an_unwritable_folder_is_access_denied(mounted, workspace):
-    place = open_prefix(workspace, "results")
-    place.write("a", b"1")
+    prefix = open_prefix(workspace, "results")
+    prefix.write("a", b"1")
     with pytest.raises(AccessDenied, match="TMPDIR"):
-        place.download("a", mounted("-t", "tmpfs", "-o", "ro", "tmpfs") / "a")
+        prefix.download("a", mounted("-t", "tmpfs", "-o", "ro", "tmpfs") / "a")
 
 
 HOSTILE = ["..", "x/../y", "x//y", "./x", "x/.", "tab\tx", "new\nline", "null\x00", "delete\x7f", "x" * 300, "\udc80"]
@@ -265,15 +265,15 @@ HOSTILE = ["..", "x/../y", "x//y", "./x", "x/.", "tab\tx", "new\nline", "null\x0
 @pytest.mark.parametrize("key", HOSTILE)
 @pytest.mark.parametrize("action", ["read", "write", "create", "head", "delete", "objects"])
 def test_a_hostile_key_is_refused_with_one_sentence(workspace, key, action):
-    place = open_prefix(workspace, "results")
-    place.write("kept", b"1")
+    prefix = open_prefix(workspace, "results")
+    prefix.write("kept", b"1")
     call = {
-        "read": lambda: place.read(key),
-        "write": lambda: place.write(key, b"1"),
-        "create": lambda: place.create(key, b"1"),
-        "head": lambda: place.head(key),
-        "delete": lambda: place.delete([key]),
-        "objects": lambda: list(place.objects(key)),
+        "read": lambda: prefix.read(key),
+        "write": lambda: prefix.write(key, b"1"),
+        "create": lambda: prefix.create(key, b"1"),
+        "head": lambda: prefix.head(key),
+        "delete": lambda: prefix.delete([key]),
+        "objects": lambda: list(prefix.objects(key)),
     }[action]
     # A name that is only too long is nowhere, rather than refused, when something is read.
     allowed = (NotFound, InvalidDataset) if len(key) == 300 else InvalidDataset
@@ -281,7 +281,7 @@ def test_a_hostile_key_is_refused_with_one_sentence(workspace, key, action):
         return
     with pytest.raises(allowed):
         call()
-    assert [info.key for info in place.objects()] == ["kept"]
+    assert [info.key for info in prefix.objects()] == ["kept"]
 
 
 @pytest.mark.parametrize("role", ["dataset", "results"])

@@ -35,9 +35,9 @@ def test_a_roles_keys_do_not_open_the_other_store(s3, second_s3, monkeypatch):
 def test_older_names_of_the_variables(s3, monkeypatch, prefix, role):
     for name, value in s3.variables(prefix).items():
         monkeypatch.setenv(name, value)
-    place = open_prefix("s3://results/older", role)
-    place.write(f"{prefix}{role}", b"1")
-    assert place.read(f"{prefix}{role}") == b"1"
+    store_prefix = open_prefix("s3://results/older", role)
+    store_prefix.write(f"{prefix}{role}", b"1")
+    assert store_prefix.read(f"{prefix}{role}") == b"1"
 
 
 def test_the_newest_name_comes_first_and_a_role_leaves_the_others_alone():
@@ -84,9 +84,9 @@ def test_an_aws_profile_gives_keys_and_endpoint(s3, monkeypatch, tmp_path, profi
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     if profile:
         monkeypatch.setenv("AWS_PROFILE", profile)
-    place = open_prefix("s3://results/profile", "results")
-    place.write(f"object of {name}", b"1")
-    assert place.read(f"object of {name}") == b"1"
+    prefix = open_prefix("s3://results/profile", "results")
+    prefix.write(f"object of {name}", b"1")
+    assert prefix.read(f"object of {name}") == b"1"
 
 
 def test_a_foreign_session_token_is_not_sent_with_a_roles_own_keys(s3_environment, monkeypatch):

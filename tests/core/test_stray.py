@@ -42,9 +42,9 @@ def lines(*arguments: str, form: str = "json") -> list[str]:
 
 
 def test_no_plain_line_stands_among_json_lines_and_the_sentence_is_the_last() -> None:
-    *told, last = lines()
+    *printed, last = lines()
     assert last == "The last sentence."
-    read = [json.loads(line) for line in told]
+    read = [json.loads(line) for line in printed]
     messages = {line["message"].split("\n")[0]: line["source"] for line in read}
     stray = (
         "before any stage",
@@ -65,6 +65,6 @@ def test_what_a_library_says_as_it_crashes_the_process_is_told() -> None:
 
 
 def test_lines_for_a_person_stay_as_they_are() -> None:
-    told = lines(form="text")
-    assert "our own" in told
-    assert "of a child" in told
+    printed = lines(form="text")
+    assert "our own" in printed
+    assert "of a child" in printed

@@ -101,9 +101,9 @@ def run(workspace: str, inputs: str = "a,b", value: float = 1.0, **invocation: A
 
 def main() -> int:
     """``python toy_stage.py '{"workspace": …, "run": …}'``: the summary on stdout, or the sentence on stderr."""
-    told = json.loads(sys.argv[1])
+    request = json.loads(sys.argv[1])
     try:
-        print(json.dumps(run(**told).summary()))
+        print(json.dumps(run(**request).summary()))
     except errors.VisionloopError as error:
         print(error.sentence, file=sys.stderr)
         return error.exit_code

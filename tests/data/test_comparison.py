@@ -70,9 +70,9 @@ def changes(found: Comparison) -> dict[str, list[str]]:
 
 def test_the_same_dataset_does_not_differ() -> None:
     side = dataset({"a": [CAT], "b": []})
-    found = compare(side, side)
-    assert (found.differs, changes(found), list(found.notices)) == (False, {}, [])
-    assert [(entry.name, entry.before, entry.after) for entry in found.classes] == [("cat", 1, 1), ("dog", 0, 0)]
+    result = compare(side, side)
+    assert (result.differs, changes(result), list(result.notices)) == (False, {}, [])
+    assert [(entry.name, entry.before, entry.after) for entry in result.classes] == [("cat", 1, 1), ("dog", 0, 0)]
 
 
 def test_images_are_told_by_what_changed() -> None:
@@ -86,20 +86,20 @@ def test_images_are_told_by_what_changed() -> None:
         splits={"split": "val", "both": "val"},
         also={"both": "test"},
     )  # fmt: skip
-    found = compare(before, after)
-    assert changes(found) == {
+    result = compare(before, after)
+    assert changes(result) == {
         "added": ["new"],
         "removed": ["gone"],
         "labels": ["moved"],
         "bytes": ["bytes", "missing"],
         "split": ["both", "split"],
     }
-    assert found.moves == {("train", "val and test"): 1, ("train", "val"): 1}
-    assert (found.before.splits, found.after.splits) == (
+    assert result.moves == {("train", "val and test"): 1, ("train", "val"): 1}
+    assert (result.before.splits, result.after.splits) == (
         {"train": 7, "val": 0, "test": 0},
         {"train": 5, "val": 2, "test": 1},
     )
-    assert found.differs
+    assert result.differs
 
 
 def test_an_image_of_another_size_and_stated_split() -> None:
@@ -117,9 +117,9 @@ def test_classes_make_pairs_by_their_names() -> None:
     """Other ids, and one class more before the others: the labels stay, though every image's digest is another one."""
     before = dataset({"a": [CAT], "b": [DOG], "c": []})
     after = dataset({"a": [(4, CAT[1])], "b": [(9, DOG[1])], "c": [(2, CAT[1])]}, {2: "ant", 4: "cat", 9: "dog"})
-    found = compare(before, after)
-    assert changes(found) == {"labels": ["c"]}
-    assert [(entry.name, entry.before, entry.after, entry.change) for entry in found.classes] == [
+    result = compare(before, after)
+    assert changes(result) == {"labels": ["c"]}
+    assert [(entry.name, entry.before, entry.after, entry.change) for entry in result.classes] == [
         ("ant", None, 1, "added"),
         ("cat", 1, 1, None),
         ("dog", 1, 1, None),
@@ -129,29 +129,29 @@ def test_classes_make_pairs_by_their_names() -> None:
 def test_a_renamed_class_is_no_change_of_labels_or_shares() -> None:
     before = dataset({f"{number}": [CAT] for number in range(300)})
     after = dataset({f"{number}": [CAT] for number in range(300)}, {0: "kitten", 1: "dog"})
-    found = compare(before, after)
-    assert changes(found) == {}
-    assert [(entry.name, entry.was, entry.change) for entry in found.classes] == [
+    result = compare(before, after)
+    assert changes(result) == {}
+    assert [(entry.name, entry.was, entry.change) for entry in result.classes] == [
         ("kitten", "cat", "renamed"),
         ("dog", None, None),
     ]
-    assert found.differs
-    assert not any(measure.drifted for measure in found.drift)
+    assert result.differs
+    assert not any(measure.drifted for measure in result.drift)
 
 
 def test_classes_that_changed_places_are_other_labels() -> None:
     """The digests are equal, as they hold ranks: what was a cat is a dog now."""
-    found = compare(dataset({"a": [CAT], "b": []}), dataset({"a": [CAT], "b": []}, {0: "dog", 1: "cat"}))
-    assert changes(found) == {"labels": ["a"]}
-    assert list(found.notices) == ["The order of the classes differs: a training gives them other numbers."]
+    result = compare(dataset({"a": [CAT], "b": []}), dataset({"a": [CAT], "b": []}, {0: "dog", 1: "cat"}))
+    assert changes(result) == {"labels": ["a"]}
+    assert list(result.notices) == ["The order of the classes differs: a training gives them other numbers."]
 
 
 def test_a_class_that_is_gone_and_one_that_does_not_exist() -> None:
     before = dataset({"a": [CAT], "b": [(7, CAT[1])]})
     after = dataset({"a": [], "b": [(7, CAT[1])]}, {1: "dog"})
-    found = compare(before, after)
-    assert changes(found) == {"labels": ["a"]}
-    assert [(entry.name, entry.change, entry.before) for entry in found.classes] == [
+    result = compare(before, after)
+    assert changes(result) == {"labels": ["a"]}
+    assert [(entry.name, entry.change, entry.before) for entry in result.classes] == [
         ("dog", None, 0),
         ("cat", "removed", 1),
     ]
@@ -164,17 +164,17 @@ def test_a_class_that_is_gone_and_one_that_does_not_exist() -> None:
 def test_snapshots_of_the_first_form(first_form: tuple[bool, bool]) -> None:
     before = dataset({"a": [CAT], "b": [DOG]}, first_form=first_form[0])
     after = dataset({"a": [CAT, DOG], "b": [DOG]}, first_form=first_form[1])
-    found = compare(before, after)
-    assert changes(found) == {"labels": ["a"]}
-    assert "first form" in found.notices[0]
+    result = compare(before, after)
+    assert changes(result) == {"labels": ["a"]}
+    assert "first form" in result.notices[0]
 
 
 def test_tasks_that_differ_are_compared_in_what_both_have() -> None:
     boxes = dataset({"a": [CAT], "b": [DOG]})
     outlined = dataset({"a": [CAT], "b": [CAT]}, task="segmentation")
-    found = compare(boxes, outlined)
-    assert changes(found) == {"labels": ["b"]}
-    assert "classes and boxes alone are compared" in found.notices[0]
+    result = compare(boxes, outlined)
+    assert changes(result) == {"labels": ["b"]}
+    assert "classes and boxes alone are compared" in result.notices[0]
     labels = dataset({"a": [(0, DOG[1])], "b": [DOG]}, task="classification")
     assert changes(compare(boxes, labels)) == {}
 
@@ -182,13 +182,13 @@ def test_tasks_that_differ_are_compared_in_what_both_have() -> None:
 def test_etags_of_a_folder_and_of_a_store_are_not_compared() -> None:
     before = dataset({"a": [CAT]}, etags={"a": "sha"})
     after = dataset({"a": [CAT]}, etags={"a": "md5"}, on_files=False)
-    found = compare(before, after)
-    assert changes(found) == {}
-    assert "by their number alone" in found.notices[0]
+    result = compare(before, after)
+    assert changes(result) == {}
+    assert "by their number alone" in result.notices[0]
     silent = dataset({"a": [CAT], "b": []}, etags={"a": ""})
-    found = compare(dataset({"a": [CAT], "b": []}), silent)
-    assert changes(found) == {}
-    assert list(found.notices) == [
+    result = compare(dataset({"a": [CAT], "b": []}), silent)
+    assert changes(result) == {}
+    assert list(result.notices) == [
         "Images of which a store declares no ETag: 1; their bytes are compared by their number alone."
     ]
 
@@ -197,8 +197,8 @@ def test_more_images_than_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(comparison, "_AT_ONCE", 3)
     labels: dict[str, list[Object]] = {f"{number:02d}": [CAT] * (number % 3) for number in range(20)}
     other = {**labels, "07": [DOG], "19": []}
-    found = compare(dataset(labels, first_form=True), dataset(other))
-    assert changes(found) == {"labels": ["07", "19"]}
+    result = compare(dataset(labels, first_form=True), dataset(other))
+    assert changes(result) == {"labels": ["07", "19"]}
 
 
 def test_datasets_without_images_or_classes() -> None:
@@ -211,6 +211,6 @@ def test_datasets_without_images_or_classes() -> None:
 def test_drift_is_measured() -> None:
     before = dataset({f"{number}": [CAT] for number in range(200)})
     after = dataset({f"{number}": [DOG] for number in range(200)})
-    found = {measure.measure: measure for measure in compare(before, after).drift}
-    assert found["classes"].drifted
-    assert found["box sizes"].drifted
+    results = {measure.measure: measure for measure in compare(before, after).drift}
+    assert results["classes"].drifted
+    assert results["box sizes"].drifted

@@ -77,8 +77,8 @@ def test_two_small_samples_of_one_source_are_not_drift() -> None:
     random = np.random.default_rng(0)
     drifted = 0
     for _ in range(200):
-        one, other = (boxes(random.uniform(10, 900, 30).tolist(), random.integers(0, 2, 30).tolist()) for _ in "ab")
-        parts = measured(one, other).values()
+        entry, other = (boxes(random.uniform(10, 900, 30).tolist(), random.integers(0, 2, 30).tolist()) for _ in "ab")
+        parts = measured(entry, other).values()
         assert any(part.distance > 0 for part in parts)
         drifted += any(part.drifted for part in parts)
     assert drifted <= 10

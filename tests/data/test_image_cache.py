@@ -169,7 +169,7 @@ def test_the_least_recently_used_goes_first_with_its_digest(tmp_path: Path, data
         (tmp_path / "dataset" / f"{number}.png").write_bytes(data)
         rows.append(row(f"{number}.png", data))
     cache = ImageCache(tmp_path / "cache")
-    paths = [cache.fetch(dataset, one) for one in rows]
+    paths = [cache.fetch(dataset, entry) for entry in rows]
     for age, path in enumerate(paths):
         os.utime(path.with_name(f"{path.name}.json"), (age + 1, age + 1))
     cache.fetch(dataset, rows[0])

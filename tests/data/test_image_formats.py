@@ -98,21 +98,21 @@ def test_what_passes_is_read_by_opencv_in_the_same_size(name: str) -> None:
 @pytest.mark.parametrize("name", WARNED)
 def test_what_is_read_otherwise_than_meant_is_a_warning(name: str) -> None:
     data, code = WARNED[name]
-    found = findings(name, data)
-    assert list(found) == [code]
-    assert found[code].severity == "warning"
-    assert name in found[code].sentence
+    results = findings(name, data)
+    assert list(results) == [code]
+    assert results[code].severity == "warning"
+    assert name in results[code].sentence
 
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_trainer_reads_is_refused_by_its_kind(name: str, whole: bool) -> None:
     data, code, words = REFUSED[name]
-    found = findings(name, data, whole=whole)
-    assert list(found) == [code]
-    assert found[code].severity == "error"
-    assert name in found[code].sentence
-    assert words in found[code].sentence
+    results = findings(name, data, whole=whole)
+    assert list(results) == [code]
+    assert results[code].severity == "error"
+    assert name in results[code].sentence
+    assert words in results[code].sentence
 
 
 @pytest.mark.parametrize("name", ["gif.jpg", "ppm.png", "postscript.png", "tga.jpg", "page.jpg"])

@@ -50,8 +50,8 @@ def test_a_picture_without_structure_has_no_hash() -> None:
 def by_brute_force(hashes: npt.NDArray[np.uint64], masks: npt.NDArray[np.uint8], distance: int) -> int:
     pairs = itertools.combinations(range(len(hashes)), 2)
     return sum(
-        not masks[one] & masks[other] and (int(hashes[one]) ^ int(hashes[other])).bit_count() <= distance
-        for one, other in pairs
+        not masks[entry] & masks[other] and (int(hashes[entry]) ^ int(hashes[other])).bit_count() <= distance
+        for entry, other in pairs
     )
 
 
@@ -62,21 +62,21 @@ def test_every_pair_is_counted_once(distance: int) -> None:
     for _ in range(4):
         hashes = hashes ^ (random.integers(0, 2, 400, np.uint64) << random.integers(0, 64, 400, np.uint64))
     masks = random.choice(np.array([TRAIN, VAL, TEST, VAL + TEST], np.uint8), 400)
-    found = near.near_pairs(hashes, np.arange(400), masks, distance)
-    assert found.total == by_brute_force(hashes, masks, distance)
-    assert found.whole
-    assert len(found.listed) == min(found.total, near.LISTED)
-    assert [pair[0] for pair in found.listed] == sorted(pair[0] for pair in found.listed)
-    for differing, one, other in found.listed:
-        assert (int(hashes[one]) ^ int(hashes[other])).bit_count() == differing
-        assert not masks[one] & masks[other]
+    result = near.near_pairs(hashes, np.arange(400), masks, distance)
+    assert result.total == by_brute_force(hashes, masks, distance)
+    assert result.whole
+    assert len(result.listed) == min(result.total, near.LISTED)
+    assert [pair[0] for pair in result.listed] == sorted(pair[0] for pair in result.listed)
+    for differing, entry, other in result.listed:
+        assert (int(hashes[entry]) ^ int(hashes[other])).bit_count() == differing
+        assert not masks[entry] & masks[other]
 
 
 def test_thousands_of_equal_pictures_are_counted_and_a_thousand_pairs_listed() -> None:
     hashes = np.full(20_000, 7, np.uint64)
     masks = np.array([TRAIN] * 15_000 + [TEST] * 5_000, np.uint8)
-    found = near.near_pairs(hashes, np.arange(20_000), masks, 4)
-    assert (found.total, len(found.listed), found.whole) == (75_000_000, near.LISTED, True)
+    result = near.near_pairs(hashes, np.arange(20_000), masks, 4)
+    assert (result.total, len(result.listed), result.whole) == (75_000_000, near.LISTED, True)
 
 
 def test_a_search_that_would_never_end_says_that_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +84,9 @@ def test_a_search_that_would_never_end_says_that_it_stopped(monkeypatch: pytest.
     monkeypatch.setattr(near, "AT_ONCE", 100)
     hashes = np.arange(2_000, dtype=np.uint64)
     masks = np.array([TRAIN, TEST] * 1_000, np.uint8)
-    found = near.near_pairs(hashes, np.arange(2_000), masks, 1)
-    assert not found.whole
-    assert found.total < by_brute_force(hashes, masks, 1)
+    result = near.near_pairs(hashes, np.arange(2_000), masks, 1)
+    assert not result.whole
+    assert result.total < by_brute_force(hashes, masks, 1)
 
 
 def test_images_of_one_split_are_not_compared() -> None:

@@ -58,8 +58,8 @@ def test_an_orientation_that_is_none_counts_as_upright(orientation: int | None) 
 
 def test_a_damaged_block_counts_as_none() -> None:
     data = stored(6)
-    place = data.index(b"Exif\0\0") + 6
-    assert header_of(data[:place] + b"XX" + data[place + 2 :], whole=False) == Header(64, 32, 1, "JPEG")
+    offset = data.index(b"Exif\0\0") + 6
+    assert header_of(data[:offset] + b"XX" + data[offset + 2 :], whole=False) == Header(64, 32, 1, "JPEG")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

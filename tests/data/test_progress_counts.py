@@ -19,8 +19,8 @@ def test_the_data_stages_count_their_images(tmp_path: Path, monkeypatch: pytest.
     events = tmp_path / "events"
     monkeypatch.setenv(live.VARIABLE, str(events))
     converted(dataset(tmp_path / "set", "detection", None), tmp_path / "workspace")
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    last = {event["stage"]: event for event in told if event["kind"] == "progress"}
+    arguments = [json.loads(line) for line in events.read_text().splitlines()]
+    last = {event["stage"]: event for event in arguments if event["kind"] == "progress"}
     assert {stage: (event["done"], event["total"], event["unit"]) for stage, event in last.items()} == dict.fromkeys(
         ("snapshot", "validate", "convert"), (4, 4, "images")
     )
@@ -35,10 +35,10 @@ def test_bytes_are_counted_and_a_listing_knows_its_last_total(tmp_path: Path, mo
     events = tmp_path / "events"
     monkeypatch.setenv(live.VARIABLE, str(events))
     stage("snapshot", workspace, dataset=str(folder))
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    assert [(event["done"], event["before"]) for event in told if event["kind"] == "listing"] == [(6, 5)]
+    arguments = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [(event["done"], event["before"]) for event in arguments if event["kind"] == "listing"] == [(6, 5)]
     size = sum(path.stat().st_size for path in (folder / "images").iterdir())
-    last = [event for event in told if event["kind"] == "progress"][-1]
+    last = [event for event in arguments if event["kind"] == "progress"][-1]
     assert (last["bytes"], last["total_bytes"]) == (size, size)
     events.unlink()
     (tmp_path / "0.png").rename(folder / "images" / "0.png")
@@ -52,8 +52,8 @@ def test_bytes_are_counted_and_a_listing_knows_its_last_total(tmp_path: Path, mo
         ImageCache(tmp_path / "cache"),
         advanced=lambda *counts: seen.append(counts),
     )
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    validated = [event for event in told if event["kind"] == "progress" and event["stage"] == "validate"][-1]
+    arguments = [json.loads(line) for line in events.read_text().splitlines()]
+    validated = [event for event in arguments if event["kind"] == "progress" and event["stage"] == "validate"][-1]
     size = sum(path.stat().st_size for path in (folder / "images").iterdir())
     assert (validated["bytes"], validated["total_bytes"]) == (size, size)
     assert seen[-1] == (4, 4, size, size)

@@ -61,8 +61,8 @@ def manifest(*files: tuple[str | None, str, str | None], sizes: list[int] | None
 
 
 def equal_files(table: pa.Table) -> list[tuple[str, str | None]]:
-    found = quality.same_bytes(dataset([[]] * len(table)), table)
-    return [(entry.severity, entry.file_name) for entry in found]
+    result = quality.same_bytes(dataset([[]] * len(table)), table)
+    return [(entry.severity, entry.file_name) for entry in result]
 
 
 def test_the_same_file_in_two_splits_is_an_error_about_the_one_that_was_learned() -> None:
@@ -107,9 +107,9 @@ def imbalance(counts: dict[int, int], **checks: Any) -> list[Finding]:
 
 
 def test_a_rare_class_is_named_with_its_numbers() -> None:
-    (found,) = imbalance({0: 3000, 1: 20})
-    assert (found.code, found.severity, found.field) == ("class_imbalance", "warning", "classes[1]")
-    assert '"dog" has 20 of train\'s labels and "cat" 3,000, 150 for each one, more than 100' in found.sentence
+    (result,) = imbalance({0: 3000, 1: 20})
+    assert (result.code, result.severity, result.field) == ("class_imbalance", "warning", "classes[1]")
+    assert '"dog" has 20 of train\'s labels and "cat" 3,000, 150 for each one, more than 100' in result.sentence
     assert imbalance({0: 2000, 1: 20}) == []
     assert imbalance({0: 2000, 1: 20}, thresholds={"class_imbalance": 99}) != []
     assert imbalance({0: 2000, 1: 0}) == []  # class_absent says so
@@ -123,8 +123,8 @@ def sizes(sides: Sequence[float], imgsz: int = 640, **checks: Any) -> dict[str, 
 
 def test_tiny_boxes_have_advice_with_numbers() -> None:
     tiny, middling, fair = [30.0] * 21, [70.0] * 40, [700.0] * 39
-    found = sizes(tiny + middling + fair)
-    assert found == {
+    result = sizes(tiny + middling + fair)
+    assert result == {
         "tiny_boxes": "annotations_detection.json: bbox: 61% of the boxes are under 8 px at 640 (21% at 1280); raise imgsz, or "
         "cut the images into tiles."
     }
@@ -149,9 +149,9 @@ def close(boxes: list[list[tuple[int, float, float, float, float]]], least: floa
 
 
 def test_two_boxes_of_one_class_that_nearly_coincide_are_found() -> None:
-    (found,) = close([[(0, 10, 10, 100, 100), (1, 10, 10, 100, 100), (0, 300, 10, 100, 100), (0, 12, 10, 100, 100)]])
-    assert (found.code, found.file_name, found.field) == ("close_boxes", "0.png", "images[0].annotations[3].bbox")
-    assert "nearly coincides with annotations[0] of its class (IoU 0.96); remove one of them" in found.sentence
+    (result,) = close([[(0, 10, 10, 100, 100), (1, 10, 10, 100, 100), (0, 300, 10, 100, 100), (0, 12, 10, 100, 100)]])
+    assert (result.code, result.file_name, result.field) == ("close_boxes", "0.png", "images[0].annotations[3].bbox")
+    assert "nearly coincides with annotations[0] of its class (IoU 0.96); remove one of them" in result.sentence
 
 
 def test_boxes_of_two_images_or_exact_repetitions_are_not_close() -> None:
@@ -174,16 +174,16 @@ def test_close_boxes_are_those_of_every_pair(monkeypatch: pytest.MonkeyPatch) ->
     first = 0
     kept = presence.outcomes(read).reasons == presence.KEPT
     for labels in boxes:
-        for one, other in itertools.combinations(range(len(labels)), 2):
-            if labels[one][0] == labels[other][0] and kept[first + one] and kept[first + other]:
-                a, b = labels[one], labels[other]
+        for entry, other in itertools.combinations(range(len(labels)), 2):
+            if labels[entry][0] == labels[other][0] and kept[first + entry] and kept[first + other]:
+                a, b = labels[entry], labels[other]
                 across, down = 90 - abs(a[1] - b[1]), 90 - abs(a[2] - b[2])
                 shared = max(across, 0) * max(down, 0)
                 if shared / (2 * 90 * 90 - shared) >= 0.85:
-                    expected |= {first + one, first + other}
+                    expected |= {first + entry, first + other}
         first += len(labels)
-    found = set(pairs.later.tolist()) | set(pairs.earlier.tolist())
-    assert found == expected != set()
+    results = set(pairs.later.tolist()) | set(pairs.earlier.tolist())
+    assert results == expected != set()
 
 
 def test_a_picture_of_one_colour_is_found_with_what_is_labelled_in_it() -> None:
@@ -200,7 +200,7 @@ def looked_at(*looks: Appearance | None) -> quality.Pictures:
     return pictures
 
 
-def found(pictures: quality.Pictures, table: pa.Table, checks: Checks = DEFAULTS) -> list[Finding]:
+def findings_of(pictures: quality.Pictures, table: pa.Table, checks: Checks = DEFAULTS) -> list[Finding]:
     read = dataset([[]] * len(table))
     return quality.of_images(read, table, pictures, checks)[0]
 
@@ -208,18 +208,20 @@ def found(pictures: quality.Pictures, table: pa.Table, checks: Checks = DEFAULTS
 def test_images_that_look_alike_across_splits_are_told_with_their_splits() -> None:
     pictures = looked_at(Appearance(7, 100, 200), Appearance(5, 100, 200), Appearance(2**64 - 1, 9, 200), None)
     table = manifest(("a", "train", None), ("b", "val", "test"), ("c", "val", None), ("d", "test", None))
-    (near,) = found(pictures, table)
+    (near,) = findings_of(pictures, table)
     assert (near.severity, near.code, near.file_name) == ("warning", "near_duplicate", "0.png")
     assert "images/0.png of train looks like images/1.png of val and test (1 of 64 bits differ)" in near.sentence
-    assert found(pictures, table, Checks(thresholds={"near_duplicate": 0})) == []
-    assert found(pictures, table, Checks({"near_duplicate": "off"})) == []
+    assert findings_of(pictures, table, Checks(thresholds={"near_duplicate": 0})) == []
+    assert findings_of(pictures, table, Checks({"near_duplicate": "off"})) == []
 
 
 def test_equal_files_and_pictures_without_structure_are_not_near_duplicates() -> None:
     same = looked_at(Appearance(7, 1, 200), Appearance(7, 1, 200))
-    assert {entry.code for entry in found(same, manifest(("a", "train", None), ("a", "test", None)))} == {"same_bytes"}
+    assert {entry.code for entry in findings_of(same, manifest(("a", "train", None), ("a", "test", None)))} == {
+        "same_bytes"
+    }
     blank = looked_at(Appearance(None, 0, 0), Appearance(None, 0, 0))
-    assert {entry.code for entry in found(blank, manifest(("a", "train", None), ("b", "test", None)))} == {
+    assert {entry.code for entry in findings_of(blank, manifest(("a", "train", None), ("b", "test", None)))} == {
         "blank_image"
     }
 
@@ -227,7 +229,7 @@ def test_equal_files_and_pictures_without_structure_are_not_near_duplicates() ->
 def test_more_pairs_than_are_listed_are_counted() -> None:
     looks = Appearance(7, 100, 200)
     table = manifest(*((str(row), "train" if row % 2 else "test", None) for row in range(80)))
-    findings = found(looked_at(*[looks] * 80), table)
+    findings = findings_of(looked_at(*[looks] * 80), table)
     assert len(findings) == 1_001
     assert findings[-1].file_name is None
     assert "1,600 pairs of images look alike across splits" in findings[-1].sentence

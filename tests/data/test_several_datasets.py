@@ -342,11 +342,13 @@ def test_what_a_weight_does_is_told(tmp_path: Path, day: Path, night: Path, capf
         {"uri": str(night), "weight": 2.5},
         {"uri": str(held_out), "weight": 9},
     )
-    told = capfd.readouterr().err
-    assert "day: its weight 0.5 leaves out 1, of 2 train images." in told
-    assert "night: its weight 2.5 repeats 2 (2 more in all), of 2 train images." in told or "(3 more in all)" in told
-    assert "held: its weight 9 changes none, of 0 train images." in told
-    assert "2 file names are in several datasets (b.png, c.png); there they begin" in told
+    stderr = capfd.readouterr().err
+    assert "day: its weight 0.5 leaves out 1, of 2 train images." in stderr
+    assert (
+        "night: its weight 2.5 repeats 2 (2 more in all), of 2 train images." in stderr or "(3 more in all)" in stderr
+    )
+    assert "held: its weight 9 changes none, of 0 train images." in stderr
+    assert "2 file names are in several datasets (b.png, c.png); there they begin" in stderr
 
 
 def test_weights_that_leave_nothing_to_train_are_refused(tmp_path: Path, day: Path) -> None:
@@ -488,14 +490,14 @@ def test_commands_of_snapshots_read_each_image_in_its_own_dataset(
     images[1]["annotations"][0]["bbox"] = [1, 1, 20, 20]
     rewrite(night, images=images)
     after = taken(tmp_path / "work", day, {"uri": str(night), "weight": 2})
-    found = difference.difference(before, after)
-    assert found.changed["bytes"].to_pylist() == found.changed["labels"].to_pylist() == ["night/c.png"]
-    assert "The weights of the datasets repeat other images of train." in found.notices
-    described = difference.as_json(before, after, found)["after"]
+    result = difference.difference(before, after)
+    assert result.changed["bytes"].to_pylist() == result.changed["labels"].to_pylist() == ["night/c.png"]
+    assert "The weights of the datasets repeat other images of train." in result.notices
+    described = difference.as_json(before, after, result)["after"]
     assert described["datasets"] == [
         {"uri": day.as_uri(), "name": "day"}, {"uri": night.as_uri(), "name": "night", "weight": 2}
     ]  # fmt: skip
-    page = render(before, after, found, workspace).decode()
+    page = render(before, after, result, workspace).decode()
     assert page.count("changed since") == 2
     shown = details(open_prefix(workspace, "results"), after)
     assert shown["datasets"][1] == {

@@ -231,9 +231,9 @@ def test_an_error_of_a_shard_is_told_of_the_whole(dataset: Path, tmp_path: Path)
         _whole(dataset, tmp_path / "whole", mode="headers")
     with pytest.raises(InvalidDataset) as merged:
         _merged(dataset, tmp_path / "merged", 8, mode="headers")
-    told, again = (refused.value.sentence.partition(" The report lies")[0] for refused in (whole, merged))
-    assert told == again
-    assert "a/02.png" in told
+    output, again = (refused.value.sentence.partition(" The report lies")[0] for refused in (whole, merged))
+    assert output == again
+    assert "a/02.png" in output
     assert sum(shards.is_shard(result) for result in _every(tmp_path / "merged", "validate")) == 8
 
 
@@ -289,14 +289,14 @@ def test_a_damaged_shard_is_computed_with_the_whole(
     how = {"mode": "headers", "checks": '{"same_bytes": "off"}'}
     whole = dict(zip(("validate", "convert"), _whole(dataset, tmp_path / "whole", **how), strict=True))
     workspace = tmp_path / "merged"
-    given = {"snapshot": stage("snapshot", workspace, dataset=str(dataset)).uri}
-    given |= how if name == "validate" else {"report": stage("validate", workspace, **given, **how).uri}
-    parts = [stage(name, workspace, **given, shard=shard) for shard in shards.listed(2)]
+    arguments = {"snapshot": stage("snapshot", workspace, dataset=str(dataset)).uri}
+    arguments |= how if name == "validate" else {"report": stage("validate", workspace, **arguments, **how).uri}
+    parts = [stage(name, workspace, **arguments, shard=shard) for shard in shards.listed(2)]
     path = Path(parts[1].output_uri("part").removeprefix("file://"))
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Result, "intact", lambda _: True)
-        merged = stage(name, workspace, **given, shards="2")
+        merged = stage(name, workspace, **arguments, shards="2")
     assert "is damaged" in capfd.readouterr().err
     _same(whole[name], merged)
 
@@ -306,19 +306,19 @@ def test_with_the_whole_there_a_shard_has_nothing_to_do(dataset: Path, tmp_path:
     report, converted = _whole(dataset, tmp_path / "results", **how)
     snapshot = report.receipt.inputs["snapshot"].receipt
     assert stage("validate", tmp_path / "results", snapshot=snapshot, shard="1/2", **how).uri == report.uri
-    given = {"snapshot": snapshot, "report": report.uri}
-    assert stage("convert", tmp_path / "results", **given, shard="2/2").uri == converted.uri
+    arguments = {"snapshot": snapshot, "report": report.uri}
+    assert stage("convert", tmp_path / "results", **arguments, shard="2/2").uri == converted.uri
     # Another severity judges anew what the shards saw.
     assert stage("validate", tmp_path / "results", snapshot=snapshot, shard="1/2", mode="headers").uri != report.uri
 
 
 def test_other_checks_take_what_the_shards_saw(dataset: Path, tmp_path: Path, put_together: list[str]) -> None:
     snapshot = stage("snapshot", tmp_path / "results", dataset=str(dataset)).uri
-    given = {"snapshot": snapshot, "mode": "full"}
+    arguments = {"snapshot": snapshot, "mode": "full"}
     for shard in shards.listed(2):
-        stage("validate", tmp_path / "results", **given, shard=shard)
-    stage("validate", tmp_path / "results", **given, shards="2", on_error="quarantine")
-    stage("validate", tmp_path / "results", **given, shards="2", checks='{"same_bytes": "warning"}')
+        stage("validate", tmp_path / "results", **arguments, shard=shard)
+    stage("validate", tmp_path / "results", **arguments, shards="2", on_error="quarantine")
+    stage("validate", tmp_path / "results", **arguments, shards="2", checks='{"same_bytes": "warning"}')
     assert put_together == ["validate", "validate"]
 
 

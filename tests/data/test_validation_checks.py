@@ -106,13 +106,13 @@ def test_pixels_are_looked_at_in_full_alone(tmp_path: Path) -> None:
     Image.fromarray(np.stack([ramp] * 3, axis=2)).save(folder / "images" / "1.png")
     Image.fromarray(np.stack([ramp, ramp, ramp | 1], axis=2)).save(folder / "images" / "3.png")
     assert validation.read(validate(folder)).findings == []
-    found = validation.read(validate(folder, mode="full")).findings
-    assert [(entry.code, entry.file_name) for entry in found] == [
+    findings = validation.read(validate(folder, mode="full")).findings
+    assert [(entry.code, entry.file_name) for entry in findings] == [
         ("blank_image", "0.png"),
         ("blank_image", "2.png"),
         ("near_duplicate", "1.png"),
     ]
-    assert "looks like images/3.png of test (0 of 64 bits differ)" in found[2].sentence
+    assert "looks like images/3.png of test (0 of 64 bits differ)" in findings[2].sentence
     page = validate(folder, mode="full").read("page").decode()
     assert "the other one of 1.png" in page
 

@@ -158,8 +158,8 @@ def test_a_champion_whose_lineage_is_gone_is_a_notice(
     )
     _, report = workspace.validated(dataset(tmp_path / "set", "detection", None))
     assert "baseline" not in report.receipt.parameters
-    (told,) = [text for text in workspace.notices("snapshot") if "drift" in text]
-    assert told.startswith("drift is not measured: what the champion of pets was trained on can't be read")
+    (arguments,) = [text for text in workspace.notices("snapshot") if "drift" in text]
+    assert arguments.startswith("drift is not measured: what the champion of pets was trained on can't be read")
     monkeypatch.setenv(VARIABLE, "not JSON")
     workspace.validated(tmp_path / "set")
     assert any("drift is not measured" in text for text in workspace.notices("snapshot"))
@@ -170,8 +170,8 @@ def test_without_a_champion_a_model_or_a_registry_nothing_is_compared(tmp_path: 
     assert scalars(None, True, "snap_0", prefix, {}) == ({}, [])
     assert scalars("pets", False, "snap_0", prefix, {}) == ({}, [])
     assert scalars("pets", True, "snap_0", prefix, {VARIABLE: "{}"}) == ({}, [])
-    found, notices = scalars("pets", True, "snap_0", prefix, {})
-    assert found == {}
+    result, notices = scalars("pets", True, "snap_0", prefix, {})
+    assert result == {}
     assert "drift needs an MLflow" in notices[0]
 
 

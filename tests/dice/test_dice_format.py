@@ -94,11 +94,11 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 def changed(path: str, value: Any) -> dict[str, Any]:
     """A valid document with one field set: ``images.0.width``."""
     result: Any = document([image(), image("b.png", 2), image("c.png", 3), image("d.png", 4)])
-    place = result
+    node = result
     *parts, last = path.split(".")
     for part in parts:
-        place = place[int(part) if part.isdigit() else part]
-    place[last] = value
+        node = node[int(part) if part.isdigit() else part]
+    node[last] = value
     return result
 
 

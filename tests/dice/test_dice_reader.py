@@ -30,18 +30,20 @@ def whole(values: Any) -> list[int]:
 
 @given(documents())
 def test_columns_hold_what_structs_hold(value: dict[str, Any]) -> None:
-    found = read(value)
-    assert found.images.schema == IMAGES
-    assert found.objects.schema == OBJECTS
-    assert [(entry.id, entry.name) for entry in found.classes] == [(one["id"], one["name"]) for one in value["classes"]]
-    bounds = offsets(found)
-    rows = found.objects.to_pylist()
-    for index, one in enumerate(value["images"]):
-        row = found.images.slice(index, 1).to_pylist()[0]
-        assert all(row[name] == one[name] for name in ("file_name", "width", "height", "split"))
+    result = read(value)
+    assert result.images.schema == IMAGES
+    assert result.objects.schema == OBJECTS
+    assert [(entry.id, entry.name) for entry in result.classes] == [
+        (item["id"], item["name"]) for item in value["classes"]
+    ]
+    bounds = offsets(result)
+    rows = result.objects.to_pylist()
+    for index, item in enumerate(value["images"]):
+        row = result.images.slice(index, 1).to_pylist()[0]
+        assert all(row[name] == item[name] for name in ("file_name", "width", "height", "split"))
         labels = rows[bounds[index] : bounds[index + 1]]
-        assert len(labels) == len(one["annotations"])
-        for position, (row, label) in enumerate(zip(labels, one["annotations"], strict=True)):
+        assert len(labels) == len(item["annotations"])
+        for position, (row, label) in enumerate(zip(labels, item["annotations"], strict=True)):
             assert (row["image"], row["position"], row["class_id"]) == (index, position, label["class_id"])
             assert row["iscrowd"] == bool(label.get("iscrowd"))
             box = [row[name] for name in ("x", "y", "width", "height")]
@@ -56,11 +58,11 @@ def test_columns_hold_what_structs_hold(value: dict[str, Any]) -> None:
 
 @given(st.lists(numbers, min_size=1, max_size=9))
 def test_coordinates_are_hundredths_and_never_wrap(values: list[float]) -> None:
-    for number, found in zip(values, whole(values), strict=True):
+    for number, entry in zip(values, whole(values), strict=True):
         if abs(number) * HUNDREDTHS >= LIMIT:
-            assert found == (LIMIT if number > 0 else -LIMIT)
+            assert entry == (LIMIT if number > 0 else -LIMIT)
         else:
-            assert abs(found - number * HUNDREDTHS) <= 0.5
+            assert abs(entry - number * HUNDREDTHS) <= 0.5
 
 
 def test_half_a_hundredth_goes_to_the_even_one() -> None:
@@ -77,10 +79,10 @@ def test_pieces_give_what_the_whole_gives(value: dict[str, Any], indent: int | N
     expected = read_file(data, FILE, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "BYTES_AT_ONCE", at_once)
-        found = read_file(data, FILE, None)
-    assert found.images.equals(expected.images)
-    assert found.objects.equals(expected.objects)
-    assert found.findings == expected.findings
+        result = read_file(data, FILE, None)
+    assert result.images.equals(expected.images)
+    assert result.objects.equals(expected.objects)
+    assert result.findings == expected.findings
 
 
 @pytest.mark.parametrize("text", ["}", "{", '"}', "},{", "}]},{", "\\"])
@@ -93,9 +95,9 @@ def test_a_brace_in_a_text_ends_no_piece(text: str, monkeypatch: pytest.MonkeyPa
     expected = read(value)
     assert expected.objects["attributes"].null_count == 7
     monkeypatch.setattr(pieces, "BYTES_AT_ONCE", 600)
-    found = read(value)
-    assert found.images.equals(expected.images)
-    assert found.objects.equals(expected.objects)
+    result = read(value)
+    assert result.images.equals(expected.images)
+    assert result.objects.equals(expected.objects)
     value["images"][7]["width"] = "wide"
     with pytest.raises(
         InvalidDataset, match=r'images\[7\]\.width: expected a whole number of pixels above 0, got "wide"'
@@ -120,10 +122,10 @@ def test_a_whole_number_may_be_written_with_a_point(field: str) -> None:
         value["classes"][0]["id"] = 0.0
     else:
         value["images"][0]["annotations"][0]["class_id"] = 0.0
-    found, expected = read(value), read(many(2))
-    assert found.images.equals(expected.images)
-    assert found.objects.equals(expected.objects)
-    assert found.findings == ()
+    result, expected = read(value), read(many(2))
+    assert result.images.equals(expected.images)
+    assert result.objects.equals(expected.objects)
+    assert result.findings == ()
 
 
 def test_a_whole_number_with_a_point_leaves_free_values_as_they_are() -> None:
@@ -155,18 +157,18 @@ def test_what_json_can_not_hold_is_one_sentence(old: bytes, new: bytes, words: s
 
 def test_ids_may_be_texts() -> None:
     value = many(2)
-    for number, one in enumerate(value["images"]):
-        one["id"] = f"image-{number}"
-        one["annotations"][0] |= {"id": "label", "image_id": "image-1"}
+    for number, entry in enumerate(value["images"]):
+        entry["id"] = f"image-{number}"
+        entry["annotations"][0] |= {"id": "label", "image_id": "image-1"}
     assert [finding.code for finding in read(value).findings] == ["image_id"]
 
 
 def test_a_mask_does_not_change_what_lies_beside_it() -> None:
     value = many(2)
     value["images"][0]["annotations"].append(annotation(1, segmentation={"size": [900, 900], "counts": "0a"}))
-    found = read(value).objects.to_pylist()
-    assert [row["mask"] for row in found] == [None, '{"counts":"0a","size":[900,900]}', None]
-    assert [row["x"] for row in found] == [35129] * 3
+    result = read(value).objects.to_pylist()
+    assert [row["mask"] for row in result] == [None, '{"counts":"0a","size":[900,900]}', None]
+    assert [row["x"] for row in result] == [35129] * 3
 
 
 def test_what_the_file_states_twice_is_compared() -> None:
@@ -174,8 +176,8 @@ def test_what_the_file_states_twice_is_compared() -> None:
     value["images"][0]["annotations"][0] |= {"class_name": "dent", "area": 5}
     value["images"][1]["annotations"][0] |= {"image_id": 9}
     value |= {"statistics": {"total_images": 3, "class_distribution": {"defect": 2}}, "dataset_name": None}
-    found = read(value).findings
-    assert [(finding.code, finding.file_name, finding.field) for finding in found] == [
+    findings = read(value).findings
+    assert [(finding.code, finding.file_name, finding.field) for finding in findings] == [
         ("class_name", "0.png", "images[0].annotations[0].class_name"),
         ("area", "0.png", "images[0].annotations[0].area"),
         ("image_id", "1.png", "images[1].annotations[0].image_id"),
@@ -192,17 +194,17 @@ def test_metadata_has_no_people() -> None:
 
 def test_attributes_are_canonical() -> None:
     labels = [annotation(attributes={"b": 1.0, "a": "é"}), annotation(attributes=None), annotation(attributes={})]
-    found = read(document([image(annotations=labels)])).objects["attributes"].to_pylist()
-    assert found == ['{"a":"é","b":1}', None, None]
+    result = read(document([image(annotations=labels)])).objects["attributes"].to_pylist()
+    assert result == ['{"a":"é","b":1}', None, None]
 
 
 def test_images_come_in_the_order_of_their_names() -> None:
     value = document([image("b.png", 1), image("a.png", 2, annotations=[]), image("ä.png", 3), image("B.png", 4)])
-    found = read(value).sorted()
-    assert found.images["file_name"].to_pylist() == ["B.png", "a.png", "b.png", "ä.png"]
-    assert found.images["position"].to_pylist() == [3, 1, 0, 2]
-    assert found.objects["image"].to_pylist() == [0, 2, 3]
-    assert found.sorted().images.equals(found.images)
+    result = read(value).sorted()
+    assert result.images["file_name"].to_pylist() == ["B.png", "a.png", "b.png", "ä.png"]
+    assert result.images["position"].to_pylist() == [3, 1, 0, 2]
+    assert result.objects["image"].to_pylist() == [0, 2, 3]
+    assert result.sorted().images.equals(result.images)
 
 
 def test_a_dataset_is_read_where_it_lies(tmp_path: Path) -> None:
@@ -212,9 +214,9 @@ def test_a_dataset_is_read_where_it_lies(tmp_path: Path) -> None:
     source = formats.Source(open_prefix(str(tmp_path), "dataset"), tmp_path / "work", group="source")
     listing = formats.Listing([FILE, "images/0.png"], lambda key: ((tmp_path / key).read_bytes(), b""))
     assert formats.fitting(listing) == [("dice", FILE)]
-    found = formats.reader("dice")(source)
-    assert found.images["group"].to_pylist() == ["platform_labeler_v1.0"]
-    assert found.images["key"].to_pylist() == source.objects(found.below)["key"].to_pylist() == ["images/0.png"]
+    result = formats.reader("dice")(source)
+    assert result.images["group"].to_pylist() == ["platform_labeler_v1.0"]
+    assert result.images["key"].to_pylist() == source.objects(result.below)["key"].to_pylist() == ["images/0.png"]
 
 
 def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
@@ -232,8 +234,8 @@ def test_a_format_that_is_not_read_is_refused() -> None:
 def test_a_key_that_is_escaped_is_the_same_key() -> None:
     value = document([image(annotations=[annotation(attributes={"n": 1}, mask="none")])])
     escaped = encoded(value).replace(b'"attributes"', b'"\\u0061ttributes"').replace(b'"metadata"', b'"\\u006detadata"')
-    found, expected = read_file(escaped, FILE, None), read(value)
-    assert found.objects.equals(expected.objects)
-    assert found.images.equals(expected.images)
-    assert found.objects["attributes"].to_pylist() == ['{"n":1}']
-    assert found.objects["mask"].null_count == 1
+    result, expected = read_file(escaped, FILE, None), read(value)
+    assert result.objects.equals(expected.objects)
+    assert result.images.equals(expected.images)
+    assert result.objects["attributes"].to_pylist() == ['{"n":1}']
+    assert result.objects["mask"].null_count == 1

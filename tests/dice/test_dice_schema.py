@@ -53,26 +53,26 @@ def problems(value: Any, part: Any, root: dict[str, Any], where: str = "$") -> l
         return (
             [] if any(value is entry or (value == entry and value is not True) for entry in part["enum"]) else [where]
         )
-    found = [] if "type" not in part or is_of(value, part["type"]) else [where]
-    if isinstance(value, str) and not found:
-        found += [where] * (not part.get("minLength", 0) <= len(value) <= part.get("maxLength", len(value)))
-        found += [where] * (not re.search(part.get("pattern", ""), value))
+    results = [] if "type" not in part or is_of(value, part["type"]) else [where]
+    if isinstance(value, str) and not results:
+        results += [where] * (not part.get("minLength", 0) <= len(value) <= part.get("maxLength", len(value)))
+        results += [where] * (not re.search(part.get("pattern", ""), value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = part.get("minimum", value), part.get("maximum", value)
-        found += [where] * (not low <= value <= high or value >= part.get("exclusiveMaximum", math.inf))
+        results += [where] * (not low <= value <= high or value >= part.get("exclusiveMaximum", math.inf))
     if isinstance(value, list):
-        found += [where] * (not part.get("minItems", 0) <= len(value) <= part.get("maxItems", len(value)))
+        results += [where] * (not part.get("minItems", 0) <= len(value) <= part.get("maxItems", len(value)))
         first = part.get("prefixItems", [])
         for index, entry in enumerate(value):
-            found += problems(
+            results += problems(
                 entry, first[index] if index < len(first) else part.get("items", True), root, f"{where}[{index}]"
             )
     if isinstance(value, dict):
-        found += [f"{where}.{name}" for name in part.get("required", ()) if name not in value]
+        results += [f"{where}.{name}" for name in part.get("required", ()) if name not in value]
         others = part.get("additionalProperties", True)
         for name, entry in value.items():
-            found += problems(entry, part.get("properties", {}).get(name, others), root, f"{where}.{name}")
-    return found
+            results += problems(entry, part.get("properties", {}).get(name, others), root, f"{where}.{name}")
+    return results
 
 
 def is_of(value: Any, kind: str) -> bool:

@@ -17,7 +17,7 @@ HOLDERS = re.compile(r"(?:os\.|self\._)?environ(?:ment)?")
 
 
 def load(path: str) -> ModuleType:
-    """A script of docs/, which is no part of the package."""
+    """A script of docs/, which is not a part of the package."""
     if str(ROOT / "docs") not in sys.path:
         sys.path.append(str(ROOT / "docs"))  # where its own imports lie
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
@@ -33,7 +33,7 @@ SOURCES = sorted(load("docs/imports.py").modules().values())
 
 def variables_read() -> set[str]:
     """Every variable that a source asks its environment for by a literal or by a constant of its module."""
-    found: set[str] = set()
+    results: set[str] = set()
     for source in SOURCES:
         tree = ast.parse(source.read_text(encoding="utf-8"))
         constants = {
@@ -48,10 +48,10 @@ def variables_read() -> set[str]:
         for node in ast.walk(tree):
             name = _asked(node)
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                found.add(name.value)
+                results.add(name.value)
             elif isinstance(name, ast.Name) and name.id in constants:
-                found.add(constants[name.id])
-    return found
+                results.add(constants[name.id])
+    return results
 
 
 def _asked(node: ast.AST) -> ast.expr | None:
@@ -80,5 +80,5 @@ def page(name: str) -> str:
 
 def rows(name: str, head: str, number: int = 0) -> list[list[str]]:
     """The rows of the page's table with this first heading, the ``number``-th of several."""
-    found = re.findall(rf"^\| {re.escape(head)} \|.*\n\| -.*\n((?:\|.*\n)+)", page(name), re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found[number].splitlines()]
+    result = re.findall(rf"^\| {re.escape(head)} \|.*\n\| -.*\n((?:\|.*\n)+)", page(name), re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in result[number].splitlines()]

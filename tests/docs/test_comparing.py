@@ -61,9 +61,9 @@ def test_the_commands_print_what_the_page_says(
 
     def run(words: list[str]) -> str:
         names = dict(zip(("BEFORE", "AFTER"), ids, strict=False))
-        given = [names.get(word, word) for word in words]
+        arguments = [names.get(word, word) for word in words]
         text = ["--output", "text"] if words[0] == "snapshot" else []
-        application(given)([*given, *text], standalone_mode=False)
+        application(arguments)([*arguments, *text], standalone_mode=False)
         return capsys.readouterr().out
 
     for words in commands():

@@ -23,7 +23,7 @@ generator: ModuleType = load("docs/components.py")
 #: The files that the community's repository requires of each component, but for OWNERS: it names members of that community.
 LAYOUT = {"__init__.py", "component.py", "metadata.yaml", "README.md"}
 
-#: Ours beside them: what ``kfp.components.load_component_from_file`` reads.
+#: Ours besides them: what ``kfp.components.load_component_from_file`` reads.
 LOADED = "component.yaml"
 
 
@@ -71,18 +71,18 @@ def test_a_component_lies_beside_its_stage_and_kfp_is_imported_for_nobody_else()
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_metadata_have_the_fields_that_the_community_asks_for(stage: str) -> None:
     """scripts/validate_metadata of kubeflow/pipelines-components: these fields in this order, and the form of their values."""
-    found = yaml.safe_load(text(stage, "metadata.yaml"))
-    assert [name for name in found if name != "tags"] == ["name", "stability", "dependencies", "lastVerified"]
-    assert found["name"] == stage
-    assert found["stability"] in ("experimental", "alpha", "beta", "stable")
-    assert set(found["dependencies"]) <= {"kubeflow", "external_services"}
-    assert found["dependencies"]["kubeflow"] == [{"name": "Pipelines", "version": ">=2.17.0"}]
-    for one in itertools.chain(*found["dependencies"].values()):
-        assert set(one) == {"name", "version"}
-        assert re.fullmatch(r"(>=|<=|==)?\d+\.\d+\.\d+", one["version"]), one
-    assert isinstance(found["lastVerified"], datetime)
-    assert found["tags"]
-    assert all(isinstance(tag, str) for tag in found["tags"])
+    result = yaml.safe_load(text(stage, "metadata.yaml"))
+    assert [name for name in result if name != "tags"] == ["name", "stability", "dependencies", "lastVerified"]
+    assert result["name"] == stage
+    assert result["stability"] in ("experimental", "alpha", "beta", "stable")
+    assert set(result["dependencies"]) <= {"kubeflow", "external_services"}
+    assert result["dependencies"]["kubeflow"] == [{"name": "Pipelines", "version": ">=2.17.0"}]
+    for entry in itertools.chain(*result["dependencies"].values()):
+        assert set(entry) == {"name", "version"}
+        assert re.fullmatch(r"(>=|<=|==)?\d+\.\d+\.\d+", entry["version"]), entry
+    assert isinstance(result["lastVerified"], datetime)
+    assert result["tags"]
+    assert all(isinstance(tag, str) for tag in result["tags"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -92,11 +92,11 @@ def test_the_page_names_every_input_output_and_error(stage: str) -> None:
     interface = yaml.safe_load(text(stage, "component.yaml"))["components"][f"comp-{stage}"]
     for side in ("inputDefinitions", "outputDefinitions"):
         for entries in interface.get(side, {}).values():
-            for name, one in entries.items():
+            for name, entry in entries.items():
                 (row,) = re.findall(rf"^\| `{name}` \|.*$", page[page.index(f"## {side[0].upper()}") :], re.MULTILINE)[
                     :1
                 ]
-                assert one["description"].replace("|", "\\|") in row
+                assert entry["description"].replace("|", "\\|") in row
     codes = {int(code) for code in re.findall(r"^\| (\d+) \| `", page, re.MULTILINE)}
     assert {65, 70, 71, 75, 77, 78, 79, 124, 130, 143} <= codes <= {error.exit_code for error in errors.all_errors()}
     assert (76 in codes) == (stage in ("train", "evaluate"))
@@ -114,9 +114,9 @@ def test_the_example_compiles_with_the_policys_row(stage: str, tmp_path: Path, m
     specification, platform = yaml.load_all(
         (tmp_path / f"{stage}-alone.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader
     )
-    images = {one["container"]["image"] for one in specification["deploymentSpec"]["executors"].values()}
+    images = {entry["container"]["image"] for entry in specification["deploymentSpec"]["executors"].values()}
     assert images
     assert {image.rsplit("/", 1)[0] for image in images} == {"registry.example.com/vision"}
     assert {image.rsplit(":", 1)[1] for image in images} == {"1.2.3"}
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert [label for label, one in executors.items() if "secretAsEnv" not in one] == []
+    assert [label for label, entry in executors.items() if "secretAsEnv" not in entry] == []

@@ -22,15 +22,15 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "leaks.md"
 def commands() -> list[dict[str, Any]]:
     """The stages that the page runs, each with its options by name."""
     lines = re.findall(r"^\$ visionloop stage (.*)$", PAGE.read_text(), re.MULTILINE)
-    told = []
+    arguments = []
     for line in lines:
         stage, *words = shlex.split(line)
         options = {
             name.removeprefix("--").replace("-", "_"): value
             for name, value in zip(words[::2], words[1::2], strict=True)
         }
-        told.append({"stage": stage, **options})
-    return told
+        arguments.append({"stage": stage, **options})
+    return arguments
 
 
 def test_the_leak_is_found_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Links lead somewhere, commands exist with their options, examples work, and no page tells of a machine."""
+"""Links lead somewhere, commands exist with their options, examples work, and no page names a machine."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def anchors(content: str) -> set[str]:
 
 def commands(content: str) -> list[str]:
     """The commands that a page shows: after a prompt in a block, and in the text."""
-    found = []
+    results = []
     for kind, block in BLOCK.findall(content):
         if kind == "console":
             joined = block.replace("\\\n", " ")
-            found += [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
-    return found + [
+            results += [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+    return results + [
         span
         for span in re.findall(r"`([^`\n]+)`", prose(content))
         if re.match(r"(\.venv/bin/)?(visionloop|make) ", span)
@@ -135,8 +135,10 @@ def _visionloop(words: list[str]) -> str | None:
         if word not in command.commands:
             return f"there is no command {word}"
         command = command.commands[word]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-    return next((f"there is no option {word}" for word in words if word.startswith("--") and word not in known), None)
+    existing = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return next(
+        (f"there is no option {word}" for word in words if word.startswith("--") and word not in existing), None
+    )
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
@@ -174,12 +176,12 @@ def test_the_stage_that_contributing_shows_runs(tmp_path: Path, monkeypatch: pyt
     where = Invocation(str(tmp_path / "work"), run="documents")
     snapshot = run_stage(catalog.stage("snapshot"), {"dataset": str(tmp_path / "dataset")}, where)
     assert snapshot.result
-    given = {"snapshot": snapshot.result.uri}
-    first = run_stage(STAGE, given, where)
+    arguments = {"snapshot": snapshot.result.uri}
+    first = run_stage(STAGE, arguments, where)
     assert first.scalars["classes"] > 0
     assert not first.reused
-    assert run_stage(STAGE, given, where).reused
-    assert not run_stage(STAGE, {**given, "least": "2"}, where).reused
+    assert run_stage(STAGE, arguments, where).reused
+    assert not run_stage(STAGE, {**arguments, "least": "2"}, where).reused
 
 
 def test_no_page_tells_of_a_machine(text: tuple[str, str]) -> None:

@@ -28,14 +28,14 @@ tables: ModuleType = load("docs/tables.py")
 
 def test_every_table_is_current() -> None:
     pages = tables.pages()
-    assert {found.name for found in pages} == {"contract.md", "configuration.md", "dice.md", "README.md"}
-    for found in pages:
-        text = found.read_text(encoding="utf-8")
-        assert tables.current(text) == text, f"{found.name}: run .venv/bin/python docs/tables.py"
+    assert {entry.name for entry in pages} == {"contract.md", "configuration.md", "dice.md", "README.md"}
+    for entry in pages:
+        text = entry.read_text(encoding="utf-8")
+        assert tables.current(text) == text, f"{entry.name}: run .venv/bin/python docs/tables.py"
 
 
 def test_every_table_stands_somewhere() -> None:
-    used = {match[2] for found in tables.pages() for match in tables.BLOCK.finditer(found.read_text(encoding="utf-8"))}
+    used = {match[2] for entry in tables.pages() for match in tables.BLOCK.finditer(entry.read_text(encoding="utf-8"))}
     assert used == set(tables.TABLES)
 
 
@@ -63,9 +63,9 @@ def test_a_failure_has_the_fields_that_the_contract_tells() -> None:
 
 
 def test_a_version_has_the_tags_that_the_contract_tells() -> None:
-    told = {row[0].split("`")[1] for row in rows("docs/contract.md", "tag")}
+    fields = {row[0].split("`")[1] for row in rows("docs/contract.md", "tag")}
     tags = [value for name, value in vars(registry).items() if name.isupper() and isinstance(value, str)]
-    assert told == {value for value in tags if value.startswith("visionloop.")}
+    assert fields == {value for value in tags if value.startswith("visionloop.")}
 
 
 def test_every_stage_has_a_part_in_the_contract() -> None:
@@ -74,12 +74,12 @@ def test_every_stage_has_a_part_in_the_contract() -> None:
 
 
 def test_the_outputs_are_those_that_the_stages_write() -> None:
-    told = {row[0]: set(re.findall(r"`([\w.]+)`", " ".join(row[1:]))) for row in rows("docs/contract.md", "stage")}
+    output = {row[0]: set(re.findall(r"`([\w.]+)`", " ".join(row[1:]))) for row in rows("docs/contract.md", "stage")}
     written: dict[str, set[str]] = {}
-    for name in told:
+    for name in output:
         source = (ROOT / "components" / name / "stage.py").read_text(encoding="utf-8")
         written[name] = set(re.findall(r'attempt\.(?:write|upload)\("?\w+"?, f?"([\w.]+)', source))
-    assert told == written
+    assert output == written
 
 
 def test_the_headings_that_sources_name_exist() -> None:
@@ -91,48 +91,48 @@ def test_the_headings_that_sources_name_exist() -> None:
 
 
 def test_the_findings_are_those_of_the_checks() -> None:
-    told = {row[0].strip("`"): row[1].strip("*") for row in rows("docs/dice.md", "finding")}
+    fields = {row[0].strip("`"): row[1].strip("*") for row in rows("docs/dice.md", "finding")}
     folder = ROOT / "visionloop/data"
     # The table itself is not a source of findings.
     paths = [path for path in folder.rglob("*.py") if path.name != "codes.py"]
     sources = [path.read_text(encoding="utf-8") for path in paths]
-    found: dict[str, set[str]] = {}
+    results: dict[str, set[str]] = {}
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         match node:
             case ast.Call(func=ast.Name(id="_error" | "_warning" as kind), args=[_, ast.Constant(value=str(code)), *_]):
-                found.setdefault(code, set()).add(kind.removeprefix("_"))
+                results.setdefault(code, set()).add(kind.removeprefix("_"))
             case ast.Call(args=[ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]):
-                found.setdefault(code, set()).add(kind)
+                results.setdefault(code, set()).add(kind)
             case ast.Call(func=ast.Name(id="_general"), args=[_, ast.Constant(value=str(code)), *_]):
-                found.setdefault(code, set()).add("warning")
+                results.setdefault(code, set()).add("warning")
             case ast.Tuple(
                 elts=[_, ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]
             ):
-                found.setdefault(code, set()).add(kind)
+                results.setdefault(code, set()).add(kind)
             case ast.Call(args=[_, ast.Constant(value="error" | "warning" as kind), ast.Constant(value=str(code)), *_]):
-                found.setdefault(code, set()).add(kind)
-    assert told == {code: ", ".join(sorted(kinds)) for code, kinds in found.items()}
+                results.setdefault(code, set()).add(kind)
+    assert fields == {code: ", ".join(sorted(kinds)) for code, kinds in results.items()}
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    told, read = documented(), variables_read()
+    in_docs, read = documented(), variables_read()
     assert len(read) > 30
-    assert read - told == set()
-    assert {*SINGLE_VARIABLES, *OLD_VARIABLES} - told == set()
+    assert read - in_docs == set()
+    assert {*SINGLE_VARIABLES, *OLD_VARIABLES} - in_docs == set()
     for prefix in {prefix for prefixes in VARIABLES.values() for prefix in prefixes}:
-        assert {f"{prefix}{name}" for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")} <= told
+        assert {f"{prefix}{name}" for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY")} <= in_docs
 
 
 def test_no_variable_is_documented_that_nothing_names() -> None:
-    known = variables_read() | {*SINGLE_VARIABLES, *OLD_VARIABLES}
+    existing = variables_read() | {*SINGLE_VARIABLES, *OLD_VARIABLES}
     sources = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES)
-    prefixes = tuple(prefix for found in VARIABLES.values() for prefix in found)
-    for name in documented() - known:
+    prefixes = tuple(prefix for entry in VARIABLES.values() for prefix in entry)
+    for name in documented() - existing:
         assert name.startswith(prefixes) or f'"{name}"' in sources, f"{name} is read by nothing"
 
 
 def documented() -> set[str]:
-    """The variables that docs/configuration.md tells of."""
+    """The variables that docs/configuration.md describes."""
     text = page("docs/configuration.md").partition("\n## Settings")[0]
     return {
         name
@@ -141,7 +141,7 @@ def documented() -> set[str]:
     } - NOT_VARIABLES
 
 
-#: Words in capitals on that page that are no variables.
+#: Words in capitals on that page that are not variables.
 NOT_VARIABLES = {"DEBUG", "INFO", "WARNING", "ERROR"}
 
 
@@ -167,7 +167,7 @@ def test_the_picture_of_the_layers_is_current(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_figures_of_the_contract_are_those_of_the_code() -> None:
     text = " ".join(page("docs/contract.md").split())
-    for told in (
+    for entry in (
         f"A reservation is renewed every {reservation.RENEW_SECONDS:g} s",
         f"a reader saw no change for {reservation.STALE_SECONDS:g} s",
         f"not older than {runs.FAILURE_COUNTS_SECONDS // 60} minutes",
@@ -181,7 +181,7 @@ def test_the_figures_of_the_contract_are_those_of_the_code() -> None:
         f"at most {names.LONGEST} characters",
         f"`schema` | {receipts.SCHEMA};",
     ):
-        assert told in text, told
+        assert entry in text, entry
 
 
 def test_every_variable_of_a_secret_is_told_with_its_meaning_and_stripped() -> None:

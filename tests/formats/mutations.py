@@ -300,7 +300,7 @@ def _tree(whole: list[Any], outside: Path, choose: Choose) -> str:
                 stack.append(holder[key])
     if not places:
         return "nothing"
-    paths = [place for place in places if _is_path(place[0][place[1]])]
+    paths = [entry for entry in places if _is_path(entry[0][entry[1]])]
     if paths and not choose(4):
         holder, key = paths[choose(len(paths))]
         holder[key] = _outside(outside, choose)

@@ -80,12 +80,12 @@ def test_it_is_recognised_and_read_where_it_lies(tmp_path: Path) -> None:
 )
 def test_images_lie_in_any_of_the_usual_folders(tmp_path: Path, file: str, where: str) -> None:
     layouts.pictures(tmp_path, {name: where.format(name) for name in ONE})
-    found = layouts.read(layouts.write(tmp_path, {file: document()}), "coco")
-    assert sorted(found.images["key"].to_pylist()) == sorted(where.format(name) for name in ONE)
-    assert sorted(found.images["file_name"].to_pylist()) == sorted(
+    result = layouts.read(layouts.write(tmp_path, {file: document()}), "coco")
+    assert sorted(result.images["key"].to_pylist()) == sorted(where.format(name) for name in ONE)
+    assert sorted(result.images["file_name"].to_pylist()) == sorted(
         where.format(name).removeprefix("images/") for name in ONE
     )
-    assert set(found.images["split"].to_pylist()) == {"train" if "train" in file else None}
+    assert set(result.images["split"].to_pylist()) == {"train" if "train" in file else None}
 
 
 def test_a_name_that_is_not_there_is_kept_for_validate(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_name_that_is_not_there_is_kept_for_validate(tmp_path: Path) -> None:
     ],
 )
 def test_a_split_is_a_word_of_its_own(path: str, split: str | None) -> None:
-    found = stated_split(path)
-    assert (found[0] if found else None) == split
+    result = stated_split(path)
+    assert (result[0] if result else None) == split
 
 
 def test_classes_of_several_files_are_one_by_name(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_classes_of_several_files_are_one_by_name(tmp_path: Path) -> None:
     for label in value["annotations"]:
         label["category_id"] = 5
     path.write_text(json.dumps(value))
-    found = layouts.read(folder, "coco")
-    assert [(entry.id, entry.name) for entry in found.classes] == [(0, "cat"), (1, "dog")]
-    assert sorted(found.objects["class_id"].to_pylist()) == [0, 1, 1]
+    result = layouts.read(folder, "coco")
+    assert [(entry.id, entry.name) for entry in result.classes] == [(0, "cat"), (1, "dog")]
+    assert sorted(result.objects["class_id"].to_pylist()) == [0, 1, 1]
     value["categories"] = [{"id": 0, "name": "dog"}]
     path.write_text(json.dumps(value))
     assert '0 of "dog" is already the id of "cat" in annotations/instances_train2017.json' in refused(folder)
@@ -136,10 +136,10 @@ def test_classes_of_several_files_are_one_by_name(tmp_path: Path) -> None:
 def test_two_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
     value = document(categories=[*layouts.CLASSES, {"id": 9, "name": "cat"}])
     value["annotations"][0]["category_id"] = 9
-    found = layouts.read(of(tmp_path, value), "coco")
-    assert len(found.classes) == 2
-    assert 9 not in found.objects["class_id"].to_pylist()
-    assert 'a category before it is "cat" too' in found.notices[0]
+    result = layouts.read(of(tmp_path, value), "coco")
+    assert len(result.classes) == 2
+    assert 9 not in result.objects["class_id"].to_pylist()
+    assert 'a category before it is "cat" too' in result.notices[0]
 
 
 def test_pose_reads_the_files_with_keypoints_and_other_tasks_the_rest(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_pose_reads_the_files_with_keypoints_and_other_tasks_the_rest(tmp_path: 
 
 def test_where_a_file_serves_several_tasks_detection_is_taken_and_told(tmp_path: Path) -> None:
     folder = of(tmp_path, layouts.coco_document(ONE, segmentation=[[1, 1, 5, 1, 5, 5]]))
-    found = layouts.read(folder, "coco")
-    assert found.task == "detection"
-    assert "--task segmentation" in found.notices[-1]
+    result = layouts.read(folder, "coco")
+    assert result.task == "detection"
+    assert "--task segmentation" in result.notices[-1]
     assert layouts.read(folder, "coco", "segmentation").task == "segmentation"
 
 
@@ -196,14 +196,14 @@ def test_masks_become_polygons_and_those_of_crowds_stay(tmp_path: Path) -> None:
         }
     second["iscrowd"] = 1
     third["segmentation"] = [[1, 1, 5, 1, 5, 5]]
-    found = layouts.read(of(tmp_path, value), "coco", "segmentation")
-    by_position = {row["position"]: row for row in found.objects.to_pylist()}
+    result = layouts.read(of(tmp_path, value), "coco", "segmentation")
+    by_position = {row["position"]: row for row in result.objects.to_pylist()}
     assert by_position[0]["polygons"] == [[200, 100, 300, 100, 300, 300, 200, 300]]
     assert by_position[0]["mask"] is None
     assert by_position[1]["polygons"] is None
     assert json.loads(by_position[1]["mask"]) == second["segmentation"]
     assert by_position[2]["polygons"] == [[100, 100, 500, 100, 500, 500]]
-    assert "1 run-length masks became polygons" in found.notices[0]
+    assert "1 run-length masks became polygons" in result.notices[0]
 
 
 def test_a_wrong_mask_is_a_finding_of_its_image(tmp_path: Path) -> None:
@@ -224,10 +224,10 @@ def test_pieces_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mo
     folder = of(tmp_path, value)
     expected = layouts.read(folder, "coco")
     monkeypatch.setattr(pieces, "BYTES_AT_ONCE", 1)
-    found = layouts.read(folder, "coco")
-    assert found.images.equals(expected.images)
-    assert found.objects.equals(expected.objects)
-    assert len(found.objects) == 3
+    result = layouts.read(folder, "coco")
+    assert result.images.equals(expected.images)
+    assert result.objects.equals(expected.objects)
+    assert len(result.objects) == 3
 
 
 def test_a_text_is_an_id_of_its_own(tmp_path: Path) -> None:
@@ -255,20 +255,20 @@ def test_sizes_that_are_not_stated_are_read_from_the_pictures(tmp_path: Path) ->
     del value["images"][0]["width"]
     value["images"][1] |= {"width": 0, "height": 0}
     value["images"].append({"id": 1, "file_name": "gone.png"})
-    found = layouts.read(of(tmp_path, value), "coco")
-    sizes = dict(zip(found.images["file_name"].to_pylist(), found.images["width"].to_pylist(), strict=True))
+    result = layouts.read(of(tmp_path, value), "coco")
+    sizes = dict(zip(result.images["file_name"].to_pylist(), result.images["width"].to_pylist(), strict=True))
     assert sizes == {"a.png": 40, "sub/b.png": 20, "c.png": 64, "gone.png": None}
-    assert "3 images state no width and height" in found.notices[0]
+    assert "3 images state no width and height" in result.notices[0]
 
 
 def test_an_annotation_of_no_image_is_a_finding(tmp_path: Path) -> None:
     value = document()
     value["annotations"][1]["image_id"] = 4242
-    found = layouts.read(of(tmp_path, value), "coco")
-    (finding,) = found.findings
+    result = layouts.read(of(tmp_path, value), "coco")
+    (finding,) = result.findings
     assert (finding.severity, finding.field) == ("error", "annotations[1].image_id")
     assert "4242 is the id of no image" in finding.sentence
-    assert len(found.objects) == 2
+    assert len(result.objects) == 2
 
 
 def test_files_without_categories_are_passed_over_and_told(tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_files_without_categories_are_passed_over_and_told(tmp_path: Path) -> No
     layouts.write(
         folder, {"annotations/captions_train2017.json": captions, "annotations/.x/instances.json": document()}
     )
-    found = layouts.read(folder, "coco")
-    assert len(found.images) == 3
-    assert found.notices == (
+    result = layouts.read(folder, "coco")
+    assert len(result.images) == 3
+    assert result.notices == (
         "1 hidden JSON files are passed over (annotations/.x/instances.json).",
         "annotations/captions_train2017.json: passed over, it has no categories.",
     )

@@ -136,8 +136,8 @@ def test_the_findings_are_those_of_validate_without_reading_an_image(
     code, out, err = command(capsys, str(folder))
     assert code == 65
     assert "annotations[0].bbox [30, 4, 20, 8] reaches outside the image of 40 × 20" in err
-    found = {(finding["severity"], finding["code"]) for finding in json.loads(out)["findings"]}
-    assert found >= {("error", "bbox_outside"), ("error", "missing_image"), ("warning", "image_too_small")}
+    findings = {(finding["severity"], finding["code"]) for finding in json.loads(out)["findings"]}
+    assert findings >= {("error", "bbox_outside"), ("error", "missing_image"), ("warning", "image_too_small")}
 
 
 @pytest.mark.parametrize("name", ["voc", "folders", "labelstudio", "cvat"])

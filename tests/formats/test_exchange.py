@@ -147,19 +147,19 @@ def test_an_image_that_does_not_exist_is_told(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_folder_that_is_not_complete_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = layouts.coco(tmp_path / "pets"), tmp_path / "out" / "folder"
-    place = check_empty(str(target), source.as_uri())
+    prefix = check_empty(str(target), source.as_uri())
 
     def stop(kind: str, done: int) -> None:
         assert not target.exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(layouts.read(source, "coco"), open_prefix(str(source), "dataset"), place, "yolo", tmp_path, stop)
+        write_dataset(layouts.read(source, "coco"), open_prefix(str(source), "dataset"), prefix, "yolo", tmp_path, stop)
     assert os.listdir(tmp_path / "out") == []
     # What a kill leaves is not cleaned up.
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(layouts.read(source, "coco"), open_prefix(str(source), "dataset"), place, "yolo", tmp_path, stop)
+        write_dataset(layouts.read(source, "coco"), open_prefix(str(source), "dataset"), prefix, "yolo", tmp_path, stop)
     [left] = os.listdir(tmp_path / "out")
     assert left.startswith(".folder.")
     assert left.endswith(".partial")
@@ -231,8 +231,8 @@ def test_from_folder_to_store_to_bucket_to_folder(
     run = uuid.uuid4().hex[:8]
     source, back = named(tmp_path / "names"), tmp_path / "back"
     ways = [str(source), f"s3://datasets/{run}/a", f"s3://datasets/{run}/b", f"s3://results/{run}/c", str(back)]
-    for here, there in itertools.pairwise(ways):
-        code, _, sentence = command(capsys, "import", here, there)
+    for here, existing in itertools.pairwise(ways):
+        code, _, sentence = command(capsys, "import", here, existing)
         assert (code, sentence) == (0, "")
     keys = {info.key for info in open_prefix(ways[3], "dataset").objects()}
     assert keys == {"annotations_detection.json", *(f"images/{name}" for name in NAMES)}
@@ -249,15 +249,15 @@ def test_what_is_not_complete_in_a_store_says_so(
     tmp_path: Path, s3_environment: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, uri = layouts.coco(tmp_path / "pets"), f"s3://datasets/{uuid.uuid4().hex[:8]}"
-    place = check_empty(uri, source.as_uri())
+    store_prefix = check_empty(uri, source.as_uri())
     prefix = open_prefix(str(source), "dataset")
 
     def stop(kind: str, done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(layouts.read(source, "coco"), prefix, place, "voc", tmp_path, stop)
-    assert "This dataset is not complete" in place.read(INCOMPLETE).decode()
+        write_dataset(layouts.read(source, "coco"), prefix, store_prefix, "voc", tmp_path, stop)
+    assert "This dataset is not complete" in store_prefix.read(INCOMPLETE).decode()
     code, _, sentence = command(capsys, "import", source, uri)
     assert (code, "was not written to its end" in sentence) == (78, True)
 
@@ -272,9 +272,9 @@ def test_what_shows_the_format_is_written_last(tmp_path: Path, monkeypatch: pyte
         return write(self, key, data)
 
     monkeypatch.setattr(Prefix, "write", recorded)
-    place = check_empty(str(tmp_path / "yolo"), source.as_uri())
+    store_prefix = check_empty(str(tmp_path / "yolo"), source.as_uri())
     read, prefix = layouts.read(source, "coco"), open_prefix(str(source), "dataset")
-    report = write_dataset(read, prefix, place, "yolo", tmp_path)
+    report = write_dataset(read, prefix, store_prefix, "yolo", tmp_path)
     assert report.files == len(keys) == 5
     assert keys[-1] == "data.yaml"
 
@@ -282,9 +282,9 @@ def test_what_shows_the_format_is_written_last(tmp_path: Path, monkeypatch: pyte
 def test_a_large_file_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = layouts.coco(tmp_path / "pets")
     monkeypatch.setattr(exchange, "_HELD", 100)
-    place = check_empty(str(tmp_path / "coco"), source.as_uri())
+    store_prefix = check_empty(str(tmp_path / "coco"), source.as_uri())
     read, prefix = layouts.read(source, "coco"), open_prefix(str(source), "dataset")
-    assert write_dataset(read, prefix, place, "coco", tmp_path).files == 2
+    assert write_dataset(read, prefix, store_prefix, "coco", tmp_path).files == 2
     assert layouts.rows(layouts.read(tmp_path / "coco", "coco")) == layouts.rows(read)
     assert not (tmp_path / "annotations").exists()
 

@@ -45,10 +45,10 @@ def test_the_splits_are_those_that_the_snapshot_gave(
     assert command(capsys, "export", identity, tmp_path / name, "--format", name, "--workspace", workspace)[0] == 0
     rows = json.loads((workspace / f"snapshots/{identity}.json").read_text())
     assert len(rows["receipts"]) == 1
-    found = splits(layouts.read(tmp_path / name, name))
-    assert sorted(filter(None, found.values())) == ["test", "train", "train", "val"]
+    result = splits(layouts.read(tmp_path / name, name))
+    assert sorted(filter(None, result.values())) == ["test", "train", "train", "val"]
     stated = {"0.png": "train", "1.png": "train", "2.png": "val", "3.png": "test"}
-    assert {name.rpartition("/")[2]: split for name, split in found.items()} != stated
+    assert {name.rpartition("/")[2]: split for name, split in result.items()} != stated
 
 
 @pytest.mark.parametrize("rule", ["test=val", "val=test"])

@@ -320,7 +320,7 @@ def test_a_finding_names_the_place_in_the_formats_own_words(
 
 
 def test_a_correction_that_changes_no_label_is_seen(tmp_path: Path) -> None:
-    """The hash of the dataset does not cover a class's name that is written beside its id."""
+    """The hash of the dataset does not cover a class's name that is written next to its id."""
     folder = dice(tmp_path / "dice")
     path = folder / "annotations_detection.json"
     right = path.read_text()

@@ -60,8 +60,8 @@ masks = st.integers(1, 9).flatmap(
 @given(masks)
 def test_polygons_enclose_the_masks_pixels(columns: list[list[int]]) -> None:
     mask = np.array(columns, np.uint8).T
-    found = outlines(counts_of(mask), *mask.shape)
-    assert (filled(found.polygons, mask.shape) == mask).all()
+    result = outlines(counts_of(mask), *mask.shape)
+    assert (filled(result.polygons, mask.shape) == mask).all()
 
 
 @settings(max_examples=60)
@@ -78,8 +78,8 @@ def test_the_compressed_text_of_a_part_is_that_of_the_whole_mask(
 ) -> None:
     part = np.array(columns, np.uint8).T
     whole = np.pad(part, ((top, bottom), (left, right)))
-    found = code(part.astype(bool), left, top, *whole.shape)
-    assert found == compressed(counts_of(whole))
+    result = code(part.astype(bool), left, top, *whole.shape)
+    assert result == compressed(counts_of(whole))
 
 
 @settings(max_examples=60)
@@ -113,9 +113,9 @@ def test_parts_and_holes_are_counted() -> None:
     mask[3:5, 3:5] = 0
     mask[6, 5] = 0
     mask[2:4, 12:19] = 1
-    found = outlines(counts_of(mask), *mask.shape)
-    assert (len(found.polygons), found.holes) == (2, 2)
-    assert found.polygons[1] == (12, 2, 19, 2, 19, 4, 12, 4)
+    result = outlines(counts_of(mask), *mask.shape)
+    assert (len(result.polygons), result.holes) == (2, 2)
+    assert result.polygons[1] == (12, 2, 19, 2, 19, 4, 12, 4)
 
 
 def test_a_mask_without_a_pixel_has_no_outline() -> None:

@@ -123,8 +123,8 @@ def test_ultralytics_reads_our_yolo(tmp_path: Path) -> None:
     assert np.abs(pixels(third) - [[10.01, 3.33, 20.07, 7.49]]).max() < 0.01
     _, folder = written(tmp_path / "segments", segmentation(), "yolo")
     [label] = ultralytics_labels(folder, "segment")
-    for outline, found in zip((POLYGON, TWO, OVERLAPPING), label["segments"], strict=True):
-        before, after = filled(outline), filled([(found * 100 * 100).ravel()])
+    for outline, entry in zip((POLYGON, TWO, OVERLAPPING), label["segments"], strict=True):
+        before, after = filled(outline), filled([(entry * 100 * 100).ravel()])
         assert (before & after).sum() / (before | after).sum() >= 0.999
     _, folder = written(tmp_path / "poses", pose(), "yolo")
     [label] = ultralytics_labels(folder, "pose")
@@ -182,9 +182,9 @@ def test_torchvision_reads_our_class_folders(tmp_path: Path) -> None:
         splits=["train", "train", "val"],
     )
     _, folder = written(tmp_path, read, "folders")
-    found = datasets.ImageFolder(folder / "train")
-    assert found.classes == ["cat", "dog%2Fwolf"]
-    assert [(Path(path).name, number) for path, number in found.samples] == [("a.png", 0), ("s_b c.png", 1)]
+    result = datasets.ImageFolder(folder / "train")
+    assert result.classes == ["cat", "dog%2Fwolf"]
+    assert [(Path(path).name, number) for path, number in result.samples] == [("a.png", 0), ("s_b c.png", 1)]
 
 
 def test_our_schema_is_one_and_takes_our_dice(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_label_studio_converter_reads_what_we_read(tmp_path: Path) -> None:
     )
     ours = layouts.read(folder, "labelstudio")
     classes = {entry.id: entry.name for entry in ours.classes}
-    found = sorted(
+    results = sorted(
         (classes[row["class_id"]], [row[side] / 100 for side in ("x", "y", "width", "height")])
         for row in ours.objects.to_pylist()
     )
-    assert found == expected
+    assert results == expected
     ours = layouts.read(folder, "labelstudio", "segmentation")
     outline = next(label for label in theirs["annotations"] if label["segmentation"])
     assert [[value / 100 for value in polygon] for polygon in ours.objects["polygons"][2].as_py()] == outline[

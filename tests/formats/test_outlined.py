@@ -31,23 +31,23 @@ def masked(found: Annotations) -> list[Finding]:
 
 
 def test_dice_masks_become_polygons_and_other_objects_stay_as_they_are(tmp_path: Path) -> None:
-    found = dice(tmp_path, [[1, 1, 5, 1, 5, 5]], SQUARE, [[2, 2, 3, 2, 3, 3]])
-    assert found.objects["polygons"].to_pylist() == [
+    result = dice(tmp_path, [[1, 1, 5, 1, 5, 5]], SQUARE, [[2, 2, 3, 2, 3, 3]])
+    assert result.objects["polygons"].to_pylist() == [
         [[100, 100, 500, 100, 500, 500]],
         CORNERS,
         [[200, 200, 300, 200, 300, 300]],
     ]
-    assert found.objects["mask"].null_count == 3
-    assert found.notices == (
+    assert result.objects["mask"].null_count == 3
+    assert result.notices == (
         "annotations_segmentation.json: 1 run-length masks became polygons along the edges of their pixels.",
     )
 
 
 def test_crowds_keep_their_masks(tmp_path: Path) -> None:
-    found = dice(tmp_path, SQUARE, crowd=1)
-    assert found.objects["polygons"].to_pylist() == [None]
-    assert json.loads(found.objects["mask"][0].as_py()) == SQUARE
-    assert found.notices == ()
+    result = dice(tmp_path, SQUARE, crowd=1)
+    assert result.objects["polygons"].to_pylist() == [None]
+    assert json.loads(result.objects["mask"][0].as_py()) == SQUARE
+    assert result.notices == ()
 
 
 def test_parts_and_holes_are_counted(tmp_path: Path) -> None:
@@ -59,17 +59,17 @@ def test_parts_and_holes_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_wrong_mask_is_a_finding_with_its_image_and_field(tmp_path: Path) -> None:
-    found = dice(tmp_path, SQUARE, {"size": [2, 2], "counts": [1, 3]}, {"size": [30, 40], "counts": [1, 2]})
-    assert [(entry.severity, entry.file_name, entry.field) for entry in masked(found)] == [
+    result = dice(tmp_path, SQUARE, {"size": [2, 2], "counts": [1, 3]}, {"size": [30, 40], "counts": [1, 2]})
+    assert [(entry.severity, entry.file_name, entry.field) for entry in masked(result)] == [
         ("error", "a.png", "images[0].annotations[1]"),
         ("error", "a.png", "images[0].annotations[2]"),
     ]
-    assert masked(found)[0].sentence == (
+    assert masked(result)[0].sentence == (
         "annotations_segmentation.json: a.png: images[0].annotations[1] is not a mask of this image: its size is 2 × 2, not the "
         "image's 40 × 30; draw the object again."
     )
-    assert found.objects["polygons"].to_pylist() == [CORNERS, None, None]
-    assert found.objects["mask"].null_count == 1
+    assert result.objects["polygons"].to_pylist() == [CORNERS, None, None]
+    assert result.objects["mask"].null_count == 1
 
 
 def test_coco_tells_of_a_wrong_mask_once(tmp_path: Path) -> None:
@@ -109,20 +109,20 @@ def packed(painted: Any) -> list[int]:
 
 
 def test_masks_of_the_labelling_tools_become_polygons(tmp_path: Path) -> None:
-    found = cvat(tmp_path / "cvat", 'rle="0,4" left="3" top="2" width="2" height="2"')
+    result = cvat(tmp_path / "cvat", 'rle="0,4" left="3" top="2" width="2" height="2"')
     expected = [[[300, 200, 500, 200, 500, 400, 300, 400]]]
-    assert found.objects["polygons"].to_pylist() == expected
-    assert found.objects["mask"].null_count == 1
+    assert result.objects["polygons"].to_pylist() == expected
+    assert result.objects["mask"].null_count == 1
     painted = np.zeros((20, 40), np.uint8)
     painted[2:4, 3:5] = 1
-    found = brush(tmp_path / "brush", packed(painted))
-    assert found.objects["polygons"].to_pylist() == expected
+    result = brush(tmp_path / "brush", packed(painted))
+    assert result.objects["polygons"].to_pylist() == expected
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
 def test_a_mask_that_a_tool_wrote_wrongly_is_a_finding(tmp_path: Path, task: str) -> None:
-    found = cvat(tmp_path / "cvat", 'rle="1,2" left="0" top="0" width="2" height="2"', task)
-    assert masked(found) == [
+    result = cvat(tmp_path / "cvat", 'rle="1,2" left="0" top="0" width="2" height="2"', task)
+    assert masked(result) == [
         Finding(
             "error",
             "mask",
@@ -131,9 +131,9 @@ def test_a_mask_that_a_tool_wrote_wrongly_is_a_finding(tmp_path: Path, task: str
             "annotations.xml: a.png: image[0].mask[0].rle: the runs cover 3 pixels, not 2 × 2; export it again.",
         )
     ]
-    assert len(found.objects) == 1
-    found = brush(tmp_path / "brush", [1, 2, 3], task)
-    [finding] = masked(found)
+    assert len(result.objects) == 1
+    result = brush(tmp_path / "brush", [1, 2, 3], task)
+    [finding] = masked(result)
     assert (finding.file_name, finding.field) == ("a.png", "[0].result[0]")
     assert finding.sentence.startswith("export.json: a.png: [0].result[0].value.rle: not the mask of")
 

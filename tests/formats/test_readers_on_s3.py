@@ -67,9 +67,9 @@ def read(prefix: Prefix, name: str, work: Path) -> tuple[Annotations, list[tuple
     """The annotations, and what is listed."""
     work.mkdir()
     source = formats.Source(prefix, work)
-    found = formats.reader(name)(source)
+    result = formats.reader(name)(source)
     listed = source.objects()
-    return found, list(zip(listed["key"].to_pylist(), listed["size"].to_pylist(), strict=True))
+    return result, list(zip(listed["key"].to_pylist(), listed["size"].to_pylist(), strict=True))
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
@@ -80,15 +80,15 @@ def test_a_dataset_on_s3_gives_the_tables_of_its_files(name: str, tmp_path: Path
         if path.is_file():
             bucket.write(path.relative_to(folder).as_posix(), path.read_bytes())
     expected, files = read(open_prefix(str(folder), "dataset"), name, tmp_path / "work")
-    found, objects = read(open_prefix(bucket.uri, "dataset"), name, tmp_path / "work-s3")
-    assert len(found.images) >= 3
-    assert len(found.objects) >= 3
+    result, objects = read(open_prefix(bucket.uri, "dataset"), name, tmp_path / "work-s3")
+    assert len(result.images) >= 3
+    assert len(result.objects) >= 3
     assert sorted(objects) == sorted(files)
-    expected, found = expected.sorted(), found.sorted()
-    assert found.images.equals(expected.images)
-    assert found.objects.equals(expected.objects)
+    expected, result = expected.sorted(), result.sorted()
+    assert result.images.equals(expected.images)
+    assert result.objects.equals(expected.objects)
     for field in ("format", "task", "file", "classes", "below", "shared", "findings", "notices", "metadata"):
-        assert getattr(found, field) == getattr(expected, field), field
+        assert getattr(result, field) == getattr(expected, field), field
 
 
 @pytest.mark.parametrize(

@@ -97,11 +97,11 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     }
     dataset = read("voc", tmp_path, files)
     assert dataset.images["key"].to_pylist() == ["JPEGImages/other.jpg"]
-    told = "\n".join(dataset.notices)
-    assert "1 hidden file is passed over." in told
-    assert '3 names in the lists of ImageSets/Main without an XML file ("../b" in ImageSets/Main/train.txt)' in told
-    assert "1 mask of SegmentationClass and SegmentationObject: passed over" in told
-    assert "2 images without an XML file" in told
+    output = "\n".join(dataset.notices)
+    assert "1 hidden file is passed over." in output
+    assert '3 names in the lists of ImageSets/Main without an XML file ("../b" in ImageSets/Main/train.txt)' in output
+    assert "1 mask of SegmentationClass and SegmentationObject: passed over" in output
+    assert "2 images without an XML file" in output
 
 
 def test_a_missing_image_whose_name_differs_in_case_has_a_hint(tmp_path: Path) -> None:

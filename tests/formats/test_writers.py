@@ -44,9 +44,9 @@ def written(folder: Path, read: Annotations, name: str) -> tuple[Report, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         size = (row["width"] or 4, row["height"] or 4)
         Image.new("1", size).save(path, "PNG")
-    place = check_empty(str(target), source.as_uri())
+    prefix = check_empty(str(target), source.as_uri())
     (folder / "work").mkdir(exist_ok=True)
-    return write_dataset(read, open_prefix(str(source), "dataset"), place, name, folder / "work"), target
+    return write_dataset(read, open_prefix(str(source), "dataset"), prefix, name, folder / "work"), target
 
 
 def dataset(
@@ -213,8 +213,8 @@ def test_segmentation_goes_round(tmp_path: Path, name: str) -> None:
     read = dataset("segmentation", {"a.png": (100, 100)}, labels)
     report, target = written(tmp_path, read, name)
     again = layouts.read(target, name, "segmentation")
-    for outline, found in zip((POLYGON, TWO, OVERLAPPING), again.objects["polygons"].to_pylist(), strict=True):
-        before, after = filled(outline), filled(found)
+    for outline, entry in zip((POLYGON, TWO, OVERLAPPING), again.objects["polygons"].to_pylist(), strict=True):
+        before, after = filled(outline), filled(entry)
         assert (before & after).sum() / (before | after).sum() >= 0.999
     if name == "yolo":
         assert set(report.notices) == {
@@ -243,7 +243,7 @@ POSE = (
 @pytest.mark.parametrize("name", ["dice", "coco", "yolo"])
 def test_poses_go_round(tmp_path: Path, name: str) -> None:
     points = [[100, 100, 2, 150, 250, 1, 0, 0, 0], [5000, 100, 2, 9999, 9999, 2, 100, 200, 2]]
-    labels = [box(index, 0, 0, 10_000, 10_000, class_id=0, keypoints=found) for index, found in enumerate(points)]
+    labels = [box(index, 0, 0, 10_000, 10_000, class_id=0, keypoints=entry) for index, entry in enumerate(points)]
     read = dataset("pose", {"a.png": (100, 100), "b.png": (100, 100)}, labels, classes=POSE)
     report, target = written(tmp_path, read, name)
     again = layouts.read(target, name, "pose")
@@ -295,28 +295,28 @@ def test_what_a_format_can_not_say_is_counted(tmp_path: Path, name: str) -> None
         splits=["train", None, "val"],
     )
     report, target = written(tmp_path, read, name)
-    told = " ".join(report.notices)
+    output = " ".join(report.notices)
     for words in (
         "2 crowd regions are left out",
         "1 object has the id of no class",
         "1 object has no box",
         "1 object has polygons",
     ):
-        assert words in told
-    assert "1 object states an area of its own" in told
-    assert "1 image has free values" in told
-    assert '1 image has no image\'s extension ("c"): left out' in told
-    assert "1 image is written under another name" in told
+        assert words in output
+    assert "1 object states an area of its own" in output
+    assert "1 image has free values" in output
+    assert '1 image has no image\'s extension ("c"): left out' in output
+    assert "1 image is written under another name" in output
     again = layouts.read(target, name)
     if name == "yolo":
-        assert "1 image states no split: train is taken, as YOLO needs one" in told
-        assert "1 object has attributes, which YOLO does not hold" in told
-        assert "1 box has a negative side" in told
-        assert "1 box lies outside" in told
-        assert "1 box reaches outside the image: cut off there" in told
+        assert "1 image states no split: train is taken, as YOLO needs one" in output
+        assert "1 object has attributes, which YOLO does not hold" in output
+        assert "1 box has a negative side" in output
+        assert "1 box lies outside" in output
+        assert "1 box reaches outside the image: cut off there" in output
         assert geometry(again, *BOX) == [("cat", 100, 0, 0, 100, 100), ("cat", 101, 10_000, 0, 100, 100)]
     else:
-        assert "1 attribute is not a text" in told
+        assert "1 attribute is not a text" in output
         assert len(again.objects) == 4
         [attributes] = filter(None, again.objects["attributes"].to_pylist())
         assert json.loads(attributes) == {"colour": "red", "difficult": 1, "n": "[1]"}

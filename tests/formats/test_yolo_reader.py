@@ -60,8 +60,8 @@ EXPECTED = {key: layouts.SPLITS[name] for name, key in KEYS.items()}
 
 def test_the_same_boxes_in_dice_and_yolo_give_equal_tables(tmp_path: Path) -> None:
     dice = layouts.read(layouts.dice(tmp_path / "dice"), "dice")
-    found = layouts.read(yolo(tmp_path / "yolo"), "yolo")
-    expected, read = layouts.rows(dice), layouts.rows(found)
+    result = layouts.read(yolo(tmp_path / "yolo"), "yolo")
+    expected, read = layouts.rows(dice), layouts.rows(result)
     names = {name: key.removeprefix("images/") for name, key in KEYS.items()}
     assert read[0] == [
         row | {"file_name": names[row["file_name"]], "key": f"images/{names[row['file_name']]}"}
@@ -71,8 +71,8 @@ def test_the_same_boxes_in_dice_and_yolo_give_equal_tables(tmp_path: Path) -> No
     by_name = [{**row, "image": names[order[row["image"]]]} for row in expected[1]]
     found_names = [row["file_name"] for row in read[0]]
     assert sorted(map(str, by_name)) == sorted(str({**row, "image": found_names[row["image"]]}) for row in read[1])
-    assert [entry.name for entry in found.classes] == [entry.name for entry in dice.classes]
-    assert (found.task, found.findings, found.notices) == ("detection", (), ())
+    assert [entry.name for entry in result.classes] == [entry.name for entry in dice.classes]
+    assert (result.task, result.findings, result.notices) == ("detection", (), ())
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_roboflows_folders_are_read(tmp_path: Path) -> None:
     layouts.pictures(tmp_path, names)
     description = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\nroboflow: {a: b}\n"
     layouts.write(tmp_path, {"data.yaml": description, "valid/labels/c.txt": "1 0.5 0.5 0.5 0.5"})
-    found = layouts.read(tmp_path, "yolo")
-    assert found.images["split"].to_pylist() == ["train", "train", "val"]
-    assert found.objects["x"].to_pylist() == [1600]
+    result = layouts.read(tmp_path, "yolo")
+    assert result.images["split"].to_pylist() == ["train", "train", "val"]
+    assert result.objects["x"].to_pylist() == [1600]
 
 
 def test_a_folder_without_data_yaml_has_classes_txt(tmp_path: Path) -> None:
@@ -116,28 +116,28 @@ def test_a_folder_without_data_yaml_has_classes_txt(tmp_path: Path) -> None:
     (folder / "data.yaml").unlink()
     assert "no YAML file with names and train and no classes.txt" in refused(folder)
     layouts.write(folder, {"classes.txt": "cat\ndog\n\n"})
-    found = layouts.read(folder, "yolo")
-    assert [entry.name for entry in found.classes] == ["cat", "dog"]
+    result = layouts.read(folder, "yolo")
+    assert [entry.name for entry in result.classes] == ["cat", "dog"]
     assert splits(folder) == EXPECTED
 
 
 def test_an_image_of_val_and_test_is_given_to_both_and_told(tmp_path: Path) -> None:
-    found = layouts.read(yolo(tmp_path, YAML + "test: images/val\n"), "yolo")
-    assert found.shared == ("val/c.png",)
-    assert "val and test both name 1 images" in found.notices[0]
-    assert len(found.images) == 3
+    result = layouts.read(yolo(tmp_path, YAML + "test: images/val\n"), "yolo")
+    assert result.shared == ("val/c.png",)
+    assert "val and test both name 1 images" in result.notices[0]
+    assert len(result.images) == 3
     assert "is named by train and by val" in refused(yolo(tmp_path, YAML.replace("images/val", "images/train")))
 
 
 def test_polygons_are_segmentation(tmp_path: Path) -> None:
     label = {"labels/val/c.txt": "0 0.25 0.25 0.5 0.25 0.5 0.75\n"}
-    found = layouts.read(yolo(tmp_path, **label), "yolo")
-    (row,) = (row for row in found.objects.to_pylist() if row["polygons"])
-    assert found.task == "segmentation"
+    result = layouts.read(yolo(tmp_path, **label), "yolo")
+    (row,) = (row for row in result.objects.to_pylist() if row["polygons"])
+    assert result.task == "segmentation"
     assert row["polygons"] == [[1600, 1200, 3200, 1200, 3200, 3600]]
     assert [row[name] for name in ("x", "y", "width", "height")] == [1600, 1200, 1600, 2400]
     hint = "data.yaml: 2 of 3 objects are boxes without an outline, an error each in segmentation; outline them, or choose --task detection."
-    assert hint in found.notices
+    assert hint in result.notices
     boxes = layouts.read(tmp_path, "yolo", "detection")
     assert (boxes.task, boxes.notices) == ("detection", ())
     assert "choose --task segmentation" in refused(tmp_path, task="pose")
@@ -150,11 +150,11 @@ def test_polygons_are_segmentation(tmp_path: Path) -> None:
 def test_keypoints_are_pose(tmp_path: Path, values: int, label: str, keypoints: list[int]) -> None:
     description = YAML + f"kpt_shape: [2, {values}]\nflip_idx: [1, 0]\nkpt_names:\n  0: [l, r]\n"
     files = dict.fromkeys(labels(), "") | {"labels/val/c.txt": f"1 0.5 0.5 0.5 0.5 {label}"}
-    found = layouts.read(yolo(tmp_path, description, **files), "yolo")
-    assert found.task == "pose"
-    assert found.objects["keypoints"].to_pylist() == [keypoints]
-    assert [entry.keypoints for entry in found.classes] == [("l", "r"), ("0", "1")]
-    assert {entry.flip_pairs for entry in found.classes} == {((0, 1),)}
+    result = layouts.read(yolo(tmp_path, description, **files), "yolo")
+    assert result.task == "pose"
+    assert result.objects["keypoints"].to_pylist() == [keypoints]
+    assert [entry.keypoints for entry in result.classes] == [("l", "r"), ("0", "1")]
+    assert {entry.flip_pairs for entry in result.classes} == {((0, 1),)}
 
 
 def test_images_without_labels_and_labels_without_images(tmp_path: Path) -> None:
@@ -163,20 +163,20 @@ def test_images_without_labels_and_labels_without_images(tmp_path: Path) -> None
         "images/other/x.png": b"",
         "images/train/._a.png": b"",
     }
-    found = layouts.read(yolo(tmp_path, **files), "yolo")
-    assert [finding.field for finding in found.findings] == ["labels/val/gone.txt"]
-    assert found.notices == ("1 images are in no split of data.yaml and left out (images/other/x.png).",)
-    assert "train/sub/b.png" in found.images["file_name"].to_pylist()
+    result = layouts.read(yolo(tmp_path, **files), "yolo")
+    assert [finding.field for finding in result.findings] == ["labels/val/gone.txt"]
+    assert result.notices == ("1 images are in no split of data.yaml and left out (images/other/x.png).",)
+    assert "train/sub/b.png" in result.images["file_name"].to_pylist()
 
 
 def test_a_picture_that_is_not_read_has_no_size(tmp_path: Path) -> None:
     folder = yolo(tmp_path)
     (folder / KEYS["c.png"]).write_bytes(b"no picture")
-    found = layouts.read(folder, "yolo")
-    (row,) = (row for row in found.images.to_pylist() if row["key"] == KEYS["c.png"])
+    result = layouts.read(folder, "yolo")
+    (row,) = (row for row in result.images.to_pylist() if row["key"] == KEYS["c.png"])
     assert (row["width"], row["height"]) == (None, None)
-    assert found.objects.filter(
-        np.array(found.objects["image"]) == found.images["key"].to_pylist().index(KEYS["c.png"])
+    assert result.objects.filter(
+        np.array(result.objects["image"]) == result.images["key"].to_pylist().index(KEYS["c.png"])
     )["x"].to_pylist() == [None]
 
 
@@ -285,8 +285,8 @@ def test_a_wrong_label_is_one_sentence(tmp_path: Path, label: Any, words: str) -
 
 
 def test_a_class_may_be_written_with_a_point_and_one_that_is_none_is_kept(tmp_path: Path) -> None:
-    found = layouts.read(yolo(tmp_path, **{"labels/val/c.txt": "1.0 .5 .5 1 1\n\n7 .5 .5 1 1"}), "yolo")
-    rows = [row for row in found.objects.to_pylist() if row["width"] == 6400]
+    result = layouts.read(yolo(tmp_path, **{"labels/val/c.txt": "1.0 .5 .5 1 1\n\n7 .5 .5 1 1"}), "yolo")
+    rows = [row for row in result.objects.to_pylist() if row["width"] == 6400]
     assert [(row["class_id"], row["position"]) for row in rows] == [(1, 1), (7, 3)]
 
 
@@ -303,18 +303,18 @@ def test_ultralytics_reads_the_same_boxes(tmp_path: Path) -> None:
     library()  # the one way in: whoever imports it first in a process decides its settings
     verify = importlib.import_module("ultralytics.data.utils").verify_image_label
     folder = yolo(tmp_path, **{"labels/val/c.txt": "1 0.5 0.5 0.25 0.5\n0 0.1 0.2 0.1 0.1\n"})
-    found = layouts.read(folder, "yolo")
+    result = layouts.read(folder, "yolo")
     for row, (name, key) in enumerate(
-        zip(*(found.images[part].to_pylist() for part in ("file_name", "key")), strict=True)
+        zip(*(result.images[part].to_pylist() for part in ("file_name", "key")), strict=True)
     ):
         label = str(folder / key.replace("images/", "labels/").replace(".png", ".txt"))
         _, lines, shape, *_ = verify((str(folder / key), label, "", False, 2, 0, 0, False))
-        mine = [one for one in found.objects.to_pylist() if one["image"] == row]
-        assert [one["class_id"] for one in mine] == lines[:, 0].astype(int).tolist(), name
+        mine = [entry for entry in result.objects.to_pylist() if entry["image"] == row]
+        assert [entry["class_id"] for entry in mine] == lines[:, 0].astype(int).tolist(), name
         height, width = shape
-        for one, (_, x, y, w, h) in zip(mine, lines.tolist(), strict=True):
+        for entry, (_, x, y, w, h) in zip(mine, lines.tolist(), strict=True):
             corners = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            assert [one[side] / 100 for side in ("x", "y", "width", "height")] == pytest.approx(corners, abs=0.006)
+            assert [entry[side] / 100 for side in ("x", "y", "width", "height")] == pytest.approx(corners, abs=0.006)
 
 
 @given(st.text(alphabet=st.sampled_from("abc{}[]:,-&*!|>'\"\n ./0~"), max_size=40))

@@ -116,7 +116,7 @@ def picture(data: bytes, name: str = "0.png") -> Write:
 
 
 def metadata(data: bytes) -> Write:
-    """A ``metadata.json`` beside the annotations."""
+    """A ``metadata.json`` next to the annotations."""
     return lambda folder: write(folder, None, {"metadata.json": data})
 
 
@@ -365,7 +365,7 @@ def _documents() -> Iterator[tuple[str, str, Write]]:
 
 
 def _special_files() -> Iterator[tuple[str, str, Write]]:
-    """What is no regular file, or lies where it should not."""
+    """What is not a regular file, or lies where it should not."""
     yield "a pipe", "beside", beside(lambda images: os.mkfifo(images / "pipe.png"))
     yield "a pipe", "in place of a picture", instead(os.mkfifo)
     yield "a socket", "beside", beside(lambda images: socket_at(images / "s.png"))

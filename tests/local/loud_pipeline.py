@@ -7,7 +7,7 @@ from kfp import dsl
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def loud(sleeper: str):
-    """Writes bytes that are no UTF-8, and leaves a process behind that holds stdout and stderr open."""
+    """Writes bytes that are not UTF-8, and leaves a process behind that holds stdout and stderr open."""
     import os
     import subprocess
     from pathlib import Path

@@ -25,8 +25,8 @@ def plan(
         return laptop.listing(), hashlib.sha256(laptop.database.read_bytes()).hexdigest()
 
     before = state()
-    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", dataset, *arguments]
-    ended = laptop.run("plan", "train", "--json", *told, *machine.sets(settings)).expect()
+    words = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", dataset, *arguments]
+    ended = laptop.run("plan", "train", "--json", *words, *machine.sets(settings)).expect()
     assert state() == before
     return {entry["stage"]: (entry["action"], entry["reasons"]) for entry in ended.summary["stages"]}
 
@@ -48,11 +48,11 @@ def grown(toy_trained: Trained) -> Iterator[Dataset]:
 @pytest.fixture
 def altered(toy_trained: Trained) -> Iterator[str]:
     """The key of an image whose bytes are others for a while."""
-    place, key = toy_trained.dataset.prefix, "images/train/000003.png"
-    before = place.read(key)
-    place.write(key, place.read("images/train/000004.png"))
+    prefix, key = toy_trained.dataset.prefix, "images/train/000003.png"
+    before = prefix.read(key)
+    prefix.write(key, prefix.read("images/train/000004.png"))
     yield key
-    place.write(key, before)
+    prefix.write(key, before)
 
 
 def test_before_the_first_run_there_is_nothing_to_compare_with(make_laptop: Callable[..., Laptop], digits: Dataset):
@@ -62,38 +62,45 @@ def test_before_the_first_run_there_is_nothing_to_compare_with(make_laptop: Call
 
 
 def test_after_a_run_all_will_be_reused(toy_trained: Trained):
-    found = plan(toy_trained.laptop, toy_trained.dataset.uri)
-    assert found == dict.fromkeys(STAGES, ("reuse", []))
+    result = plan(toy_trained.laptop, toy_trained.dataset.uri)
+    assert result == dict.fromkeys(STAGES, ("reuse", []))
 
 
 def test_a_changed_setting_is_the_reason(toy_trained: Trained):
     settings = (*TOY[:1], "epochs=6", *TOY[2:])
-    found = plan(toy_trained.laptop, toy_trained.dataset.uri, settings=settings)
-    assert [action for action, _ in found.values()] == ["reuse"] * 3 + ["run"] + ["follows"] * 2
-    assert found["train"] == ("run", ["epochs 4 → 6"])
+    result = plan(toy_trained.laptop, toy_trained.dataset.uri, settings=settings)
+    assert [action for action, _ in result.values()] == ["reuse"] * 3 + ["run"] + ["follows"] * 2
+    assert result["train"] == ("run", ["epochs 4 → 6"])
 
 
 @pytest.mark.matrix
 def test_the_bytes_of_the_starting_weights_are_in_the_key_and_their_place_is_not(toy_trained: Trained):
     laptop = toy_trained.laptop
     places = [laptop.folder / name / "start.pt" for name in ("here", "there", "other")]
-    for place, data in zip(places, (b"some weights", b"some weights", b"Some weights"), strict=True):
-        place.parent.mkdir()
-        place.write_bytes(data)
-    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", toy_trained.dataset.uri]
+    for item, data in zip(places, (b"some weights", b"some weights", b"Some weights"), strict=True):
+        item.parent.mkdir()
+        item.write_bytes(data)
+    arguments = [
+        "--workspace",
+        laptop.workspace.uri,
+        "--model-name",
+        "Tiny Digits",
+        "--dataset",
+        toy_trained.dataset.uri,
+    ]
 
     def key(model: object) -> str:
         settings = machine.sets((f"model={model}", *TINY[1:]))
         (train,) = [
             entry
-            for entry in laptop.run("plan", "train", "--json", *told, *settings).expect().summary["stages"]
+            for entry in laptop.run("plan", "train", "--json", *arguments, *settings).expect().summary["stages"]
             if entry["stage"] == "train"
         ]
         assert train["action"] == "run"
         return str(train["key"])
 
-    here, there, other = map(key, places)
-    assert here == there
+    here, elsewhere, other = map(key, places)
+    assert here == elsewhere
     assert len({here, other, key("yolo11n.yaml")}) == 3
 
 
@@ -105,14 +112,14 @@ def test_plan_refuses_settings_of_a_training_that_is_still_far_away(
     make_laptop: Callable[..., Laptop], digits: Dataset
 ):
     laptop = make_laptop()
-    told = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", digits.uri]
-    sentence = laptop.run("plan", "train", *told, *machine.sets(("imgsz=100",))).refused(78)
+    arguments = ["--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", digits.uri]
+    sentence = laptop.run("plan", "train", *arguments, *machine.sets(("imgsz=100",))).refused(78)
     assert sentence.startswith("imgsz must be multiple of 32")
 
 
 def test_plan_speaks_to_people_too(toy_trained: Trained, grown: Dataset):
-    told = ["--workspace", toy_trained.laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", grown.uri]
-    ended = toy_trained.laptop.run("plan", "train", *told, "--output", "text", *machine.sets(TOY)).expect()
+    arguments = ["--workspace", toy_trained.laptop.workspace.uri, "--model-name", "Tiny Digits", "--dataset", grown.uri]
+    ended = toy_trained.laptop.run("plan", "train", *arguments, "--output", "text", *machine.sets(TOY)).expect()
     assert ended.stdout.splitlines()[:2] == [f"snapshot  run      {ADDED}", "validate  follows"]
 
 
@@ -123,18 +130,18 @@ def test_an_earlier_snapshot_is_trained_on_after_the_dataset_grew(toy_trained: T
     before = laptop.receipt("snapshot", toy_trained.key("snapshot"))
     snapshot = before.scalars["snapshot_id"]
     settings = (*TOY[:1], "epochs=5", *TOY[2:])
-    told = ["--workspace", laptop.workspace.uri, "--model-name", "Five Epochs", "--snapshot", snapshot]
+    arguments = ["--workspace", laptop.workspace.uri, "--model-name", "Five Epochs", "--snapshot", snapshot]
     momentum: dict[str, str | None] = {"CONFIG": '{"advanced_config": {"momentum": 0.8}}'}
-    ended = laptop.run("run", "train", *told, *machine.sets(settings), variables=momentum).expect()
-    reused = [told["reused"] for stage, told in ended.summary["stages"].items() if stage != "cleanup"]
+    ended = laptop.run("run", "train", *arguments, *machine.sets(settings), variables=momentum).expect()
+    reused = [arguments["reused"] for stage, arguments in ended.summary["stages"].items() if stage != "cleanup"]
     assert reused == [True] * 3 + [False] * 3
     assert [stage for stage in STAGES[:3] if ended.summary["stages"][stage]["key"] != toy_trained.key(stage)] == []
     training = laptop.receipt("train", ended.summary["stages"]["train"]["key"])
     assert training.key != toy_trained.key("train")
     assert training.inputs["snapshot"].digest == before.digest
     assert training.scalars["epochs"] == 5
-    # The receipt tells of each value where it came from.
-    told_by = {name: (one.value, one.source) for name, one in training.parameters.items()}
+    # The receipt says where each value came from.
+    told_by = {name: (entry.value, entry.source) for name, entry in training.parameters.items()}
     assert [told_by[name] for name in ("epochs", "momentum", "patience")] == [
         (5, "argument"),
         (0.8, "CONFIG.advanced_config"),
@@ -174,7 +181,7 @@ def test_force_computes_one_stage_again_and_what_it_gives_is_the_same(toy_traine
     laptop = toy_trained.laptop
     before = laptop.receipt("train", toy_trained.key("train"))
     ended = laptop.train(toy_trained.dataset.uri, "--force", "train").expect()
-    assert [stage for stage, told in ended.summary["stages"].items() if not told["reused"]] == ["train", "cleanup"]
+    assert [stage for stage, entry in ended.summary["stages"].items() if not entry["reused"]] == ["train", "cleanup"]
     after = laptop.receipt("train", toy_trained.key("train"))
     assert (after.key, after.digest) == (before.key, before.digest)
     assert after.attempt != before.attempt

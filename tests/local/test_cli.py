@@ -22,18 +22,18 @@ OWN_STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "register"
 def commands() -> list[str]:
     """Every command by its words, as ``run train``."""
     root = typer.main.get_command(application([]))
-    found: list[str] = []
+    results: list[str] = []
 
     def walk(command: object, words: list[str]) -> None:
         below = getattr(command, "commands", None)
         if below is None:
-            found.append(" ".join(words))
+            results.append(" ".join(words))
             return
         for name, child in below.items():
             walk(child, [*words, name])
 
     walk(root, [])
-    return sorted(found)
+    return sorted(results)
 
 
 COMMANDS = commands()

@@ -69,8 +69,8 @@ class Ended:
 
     def artifact(self, task: str, name: str) -> tuple[dict[str, Any], Path]:
         """An artifact's metadata and its file."""
-        (one,) = self._written(task)["artifacts"][name]["artifacts"]
-        return one["metadata"], Path(one["uri"])
+        (entry,) = self._written(task)["artifacts"][name]["artifacts"]
+        return entry["metadata"], Path(entry["uri"])
 
     def _written(self, task: str) -> dict[str, Any]:
         (file,) = self.root.glob(f"*/{task}/executor_output.json")
@@ -94,14 +94,14 @@ class Job:
 def run_all(laptop: Laptop, jobs: Sequence[Job], variables: Mapping[str, str] | None = None) -> list[Ended]:
     """Runs one after the other, in one process."""
     roots = [laptop.folder / "kfp" / uuid.uuid4().hex for _ in jobs]
-    told: list[dict[str, Any]] = []
+    arguments: list[dict[str, Any]] = []
     for job, root in zip(jobs, roots, strict=True):
         root.mkdir(parents=True)
-        one: dict[str, Any] = {"file": str(job.file), "root": str(root), "arguments": dict(job.arguments)}
-        told.append(one | {name: f"{root}.{name}" for name in ("log", "status")})
+        entry: dict[str, Any] = {"file": str(job.file), "root": str(root), "arguments": dict(job.arguments)}
+        arguments.append(entry | {name: f"{root}.{name}" for name in ("log", "status")})
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RUN],
-        input=json.dumps(told),
+        input=json.dumps(arguments),
         env={**laptop.environment, **(variables or {})},
         cwd=laptop.folder,
         capture_output=True,
@@ -111,8 +111,8 @@ def run_all(laptop: Laptop, jobs: Sequence[Job], variables: Mapping[str, str] | 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [
-        Ended(int(Path(one["status"]).read_text()), Path(one["log"]).read_text(), root)
-        for one, root in zip(told, roots, strict=True)
+        Ended(int(Path(entry["status"]).read_text()), Path(entry["log"]).read_text(), root)
+        for entry, root in zip(arguments, roots, strict=True)
     ]
 
 
@@ -138,7 +138,7 @@ def in_a_pipeline(stage: str, given: Mapping[str, Any], artifacts: Mapping[str, 
 
 
 def given_to(stage: str, trained: Trained) -> dict[str, Any]:
-    """What a component needs beside the workspace, from a finished training."""
+    """What a component needs besides the workspace, from a finished training."""
     uri = trained.receipt_uri
     name = {"model_name": "Tiny Digits"}
     arguments: dict[str, Callable[[], dict[str, Any]]] = {
@@ -176,24 +176,24 @@ PAGES = {"report": "<!doctype html>", "model_card": "# Tiny Digits, version 1\n"
 
 def imported(stage: str, trained: Trained, folder: Path) -> dict[str, tuple[str, Any]]:
     """A component's input artifacts as files of this machine, which kfp.local's importer takes."""
-    found = {}
+    results = {}
     for name, (of, kind) in ARTIFACTS.get(stage, {}).items():
         file = folder / f"{of}.json"
         file.write_bytes(trained.laptop.found(of, trained.key(of)).receipt.encode())
-        found[name] = (str(file), kind)
-    return found
+        results[name] = (str(file), kind)
+    return results
 
 
 def test_the_input_artifacts_are_those_of_the_components() -> None:
-    found = {}
+    results = {}
     for stage in STAGES:
         inputs = yaml.safe_load(definition(stage).read_text())["components"][f"comp-{stage}"]["inputDefinitions"]
         if "artifacts" in inputs:
-            found[stage] = {name: one["artifactType"]["schemaTitle"] for name, one in inputs["artifacts"].items()}
+            results[stage] = {name: entry["artifactType"]["schemaTitle"] for name, entry in inputs["artifacts"].items()}
     wanted = {
         stage: {name: kind.schema_title for name, (_, kind) in named.items()} for stage, named in ARTIFACTS.items()
     }
-    assert found == wanted
+    assert results == wanted
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +202,11 @@ def alone(toy_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dic
     laptop, folder = toy_trained.laptop, tmp_path_factory.mktemp("alone")
     jobs = {}
     for stage in STAGES_ALONE:
-        given = {"workspace": laptop.workspace.uri, "run": f"alone-{stage}", **given_to(stage, toy_trained)}
+        arguments = {"workspace": laptop.workspace.uri, "run": f"alone-{stage}", **given_to(stage, toy_trained)}
         artifacts = imported(stage, toy_trained, folder)
-        jobs[stage] = Job(in_a_pipeline(stage, given, artifacts, folder / f"{stage}.yaml"))
-    given = {"workspace": laptop.workspace.uri, "run": "called", **given_to("snapshot", toy_trained)}
-    jobs["called"] = Job(definition("snapshot"), given)
+        jobs[stage] = Job(in_a_pipeline(stage, arguments, artifacts, folder / f"{stage}.yaml"))
+    arguments = {"workspace": laptop.workspace.uri, "run": "called", **given_to("snapshot", toy_trained)}
+    jobs["called"] = Job(definition("snapshot"), arguments)
     return dict(zip(jobs, run_all(laptop, list(jobs.values())), strict=True))
 
 
@@ -221,10 +221,10 @@ def test_a_component_alone_meets_the_result_that_the_pipeline_made(
     assert (state.state, state.reused) == ("succeeded", True)
     receipt = laptop.receipt(stage, toy_trained.key(stage))
     outputs = yaml.safe_load(definition(stage).read_text())["components"][f"comp-{stage}"]["outputDefinitions"]
-    for name, told in outputs.get("artifacts", {}).items():
+    for name, entry in outputs.get("artifacts", {}).items():
         metadata, path = ended.artifact(stage, name)
         assert metadata["receipt"] == toy_trained.receipt_uri(stage)
-        if told["artifactType"]["schemaTitle"] == "system.Metrics":
+        if entry["artifactType"]["schemaTitle"] == "system.Metrics":
             assert metadata == {"receipt": metadata["receipt"], **receipt.metrics}
         else:
             assert (metadata["key"], metadata["digest"], metadata["stage"]) == (receipt.key, receipt.digest, stage)
@@ -322,13 +322,13 @@ def refused(toy_trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> d
     nothing = f"{laptop.workspace.uri}/nothing/receipt.json"
     jobs = {}
     for stage in STAGES_ALONE:
-        given = {
+        arguments = {
             name: nothing if str(value).endswith("/receipt.json") else value
             for name, value in given_to(stage, toy_trained).items()
         }
-        given |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
-        given |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
-        jobs[stage] = Job(in_a_pipeline(stage, given, {}, folder / f"{stage}.yaml"))
+        arguments |= {"dataset": f"{toy_trained.dataset.uri}/nothing"} if stage == "snapshot" else {}
+        arguments |= {"workspace": laptop.workspace.uri, "run": f"bad-{stage}"}
+        jobs[stage] = Job(in_a_pipeline(stage, arguments, {}, folder / f"{stage}.yaml"))
     return dict(zip(jobs, run_all(laptop, list(jobs.values())), strict=True))
 
 
@@ -355,10 +355,10 @@ def test_the_whole_pipeline_can_be_put_together_from_the_files(
     @dsl.pipeline(name="from-the-files")
     def together():
         snapshot = load["snapshot"](dataset=toy_trained.dataset.uri, **settings, **common).outputs
-        frozen, given = snapshot["receipt"], {"settings": snapshot["settings"]}
+        frozen, arguments = snapshot["receipt"], {"settings": snapshot["settings"]}
         report = load["validate"](snapshot=frozen, **common).outputs["receipt"]
         converted = load["convert"](snapshot=frozen, report=report, **common).outputs["receipt"]
-        training = load["train"](snapshot=frozen, converted=converted, **given, **common).outputs["receipt"]
+        training = load["train"](snapshot=frozen, converted=converted, **arguments, **common).outputs["receipt"]
         name = {"model_name": "From Files"}
         evaluation = load["evaluate"](training=training, snapshot=frozen, **name, **common).outputs["receipt"]
         load["register"](evaluation=evaluation, **name, **common)
@@ -370,8 +370,8 @@ def test_the_whole_pipeline_can_be_put_together_from_the_files(
     assert laptop.aliases() == {("from-files", 1): "champion"}
     for stage in ("snapshot", "convert", "train"):
         ours, theirs = (
-            one.receipt(stage, key)
-            for one, key in ((laptop, laptop.keys(stage)[0]), (toy_trained.laptop, toy_trained.key(stage)))
+            entry.receipt(stage, key)
+            for entry, key in ((laptop, laptop.keys(stage)[0]), (toy_trained.laptop, toy_trained.key(stage)))
         )
         assert isinstance(ours, Receipt)
         assert ours.digest == theirs.digest, stage

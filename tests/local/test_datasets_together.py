@@ -29,9 +29,9 @@ def test_datasets_of_a_store_and_a_folder_become_one_view(
     for name, value in laptop.environment.items():
         monkeypatch.setenv(name, value)
     # Both are drawn alike, so their first images have the same names and the same bytes.
-    found: dict[str, Any] = {"workspace": laptop.workspace.uri, "snapshot": snapshot["receipt"]}
-    report = stage("validate", **found, checks='{"same_bytes": "warning"}')
-    converted = stage("convert", **found, report=report.uri)
+    results: dict[str, Any] = {"workspace": laptop.workspace.uri, "snapshot": snapshot["receipt"]}
+    report = stage("validate", **results, checks='{"same_bytes": "warning"}')
+    converted = stage("convert", **results, report=report.uri)
     assert converted.receipt.scalars["repeated"] == 6
     frozen = Snapshot(laptop.found("snapshot", snapshot["key"]))
     result = Converted(converted)

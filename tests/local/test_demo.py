@@ -60,18 +60,18 @@ def person(tmp_path: Path, registry_template: Path) -> Iterator[Laptop]:
 
 def run(laptop: Laptop, code: str, without: tuple[str, ...] = ()) -> Ended:
     environment = {name: value for name, value in laptop.environment.items() if name not in without}
-    told = [sys.executable, "-c", code]
-    done = subprocess.run(told, capture_output=True, text=True, env=environment, cwd=laptop.folder, check=False)
+    arguments = [sys.executable, "-c", code]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=laptop.folder, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def lines(ended: Ended) -> dict[str, list[str]]:
     """What the demo ends with, by the first word of each line."""
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for line in ended.stdout.splitlines():
         word, _, text = line.partition(" ")
-        found.setdefault(word, []).append(text.strip())
-    return found
+        results.setdefault(word, []).append(text.strip())
+    return results
 
 
 @pytest.mark.matrix

@@ -61,10 +61,10 @@ def missing() -> str | None:
     if client is None:
         return "Docker is not running here: start it, or set DOCKER_HOST, to run stages in containers"
     try:
-        there = {tag for image in client.images.list() for tag in image.tags}
+        existing = {tag for image in client.images.list() for tag in image.tags}
     finally:
         client.close()
-    lacking = [image for image in IMAGES if image not in there]
+    lacking = [image for image in IMAGES if image not in existing]
     return f"{lacking[0]} is not here: build it with make images to run stages in containers" if lacking else None
 
 
@@ -74,7 +74,7 @@ def arguments(**given: Any) -> dict[str, Any]:
     return containers.run_arguments("/nowhere/kfp", {"workspace": "s3://results/w", **given}, environment, info)
 
 
-def told(made: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+def mounts(made: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     return {mount["Source"]: (mount["Target"], mount["ReadOnly"]) for mount in made["mounts"]}
 
 
@@ -116,24 +116,24 @@ def test_gpus_are_asked_for_where_the_engine_has_them() -> None:
 
 
 def test_keys_and_endpoints_reach_the_container_and_this_machines_own_matters_do_not() -> None:
-    given = {name: f"value of {name}" for name in (*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES)}
-    given |= {
+    values = {name: f"value of {name}" for name in (*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES)}
+    values |= {
         "VISIONLOOP_RUN": "one",
         "VISIONLOOP_EVENTS": "/nowhere/kfp/events.jsonl",
         "TRACE_ID": "t",
         "no_proxy": "*",
     }
     here = dict.fromkeys(("VISIONLOOP_HOME", "VISIONLOOP_RUNNER_PID", "AWS_PROFILE", "HOME", "PATH", "PWD"), "/here")
-    found = containers.variables({**given, **here, "LD_PRELOAD": "x", "SSH_AUTH_SOCK": "y"})
-    assert given.items() <= found.items()
-    assert set(found) - set(given) == {*pods.ENVIRONMENT, "VISIONLOOP_CACHE", "USER", "LOGNAME"}
-    assert found["HOME"] == pods.SCRATCH
+    result = containers.variables({**values, **here, "LD_PRELOAD": "x", "SSH_AUTH_SOCK": "y"})
+    assert values.items() <= result.items()
+    assert set(result) - set(values) == {*pods.ENVIRONMENT, "VISIONLOOP_CACHE", "USER", "LOGNAME"}
+    assert result["HOME"] == pods.SCRATCH
 
 
 def test_stores_elsewhere_need_no_folder_of_this_machine(cache: Path) -> None:
-    given = {"dataset": "s3://datasets/digits", "gate": '{"floor": 0.5}', "model": "yolo11n"}
+    values = {"dataset": "s3://datasets/digits", "gate": '{"floor": 0.5}', "model": "yolo11n"}
     environment = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "VISIONLOOP_WEIGHTS": "s3://weights"}
-    assert told(arguments(**given, environment=environment)) == {str(cache): (pods.CACHE, False)}
+    assert mounts(arguments(**values, environment=environment)) == {str(cache): (pods.CACHE, False)}
 
 
 def test_folders_that_the_run_names_lie_where_they_lie_here(tmp_path: Path, cache: Path) -> None:
@@ -149,7 +149,7 @@ def test_folders_that_the_run_names_lie_where_they_lie_here(tmp_path: Path, cach
         model=str(weights),
         environment={"MLFLOW_TRACKING_URI": f"sqlite:///{database}", "VISIONLOOP_WEIGHTS": weights.as_uri()},
     )
-    assert told(made) == {
+    assert mounts(made) == {
         str(dataset): (str(dataset), True),
         str(gate): (str(gate), True),
         str(weights): (str(weights), True),
@@ -161,14 +161,14 @@ def test_folders_that_the_run_names_lie_where_they_lie_here(tmp_path: Path, cach
 
 
 def test_a_dataset_in_the_workspace_can_be_written(tmp_path: Path) -> None:
-    assert told(arguments(workspace=tmp_path.as_uri(), dataset=tmp_path.as_uri()))[str(tmp_path)] == (
+    assert mounts(arguments(workspace=tmp_path.as_uri(), dataset=tmp_path.as_uri()))[str(tmp_path)] == (
         str(tmp_path),
         False,
     )
 
 
 def test_what_is_not_there_is_left_to_the_stage_to_tell(tmp_path: Path, cache: Path) -> None:
-    assert told(arguments(dataset=(tmp_path / "missing").as_uri())) == {str(cache): (pods.CACHE, False)}
+    assert mounts(arguments(dataset=(tmp_path / "missing").as_uri())) == {str(cache): (pods.CACHE, False)}
 
 
 @pytest.mark.parametrize("place", ["file:///", "file:///usr", "file:///tmp"])
@@ -221,7 +221,7 @@ def docker_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def command(laptop: Laptop, given: dict[str, Any], run: str) -> list[str]:
-    told = {
+    fields = {
         "pipeline": "visionloop.pipelines.engines.kubeflow.train:train_pipeline",
         "arguments": {"workspace": laptop.workspace.uri, "model_name": "Tiny Digits", **given},
         "stages": STAGES,
@@ -231,7 +231,7 @@ def command(laptop: Laptop, given: dict[str, Any], run: str) -> list[str]:
         "logs": str(laptop.folder / "logs"),
         "runner": "docker",
     }
-    return [sys.executable, "-c", RUN, json.dumps(told)]
+    return [sys.executable, "-c", RUN, json.dumps(fields)]
 
 
 def settings() -> dict[str, Any]:
@@ -270,16 +270,16 @@ def test_the_pipeline_runs_in_containers_and_meets_the_keys_of_processes(
     docker_engine: Any, laptop: Laptop, digits: Dataset
 ) -> None:
     environment = {**laptop.environment, **ENGINE}
-    given = {"dataset": digits.uri, "gate": HARDLY_TRAINED[1], **settings()}
+    values = {"dataset": digits.uri, "gate": HARDLY_TRAINED[1], **settings()}
     first = subprocess.run(
-        command(laptop, given, "first"), env=environment, capture_output=True, text=True, check=False, timeout=800
+        command(laptop, values, "first"), env=environment, capture_output=True, text=True, check=False, timeout=800
     )
     assert first.returncode == 0, first.stderr + (laptop.folder / "logs" / "first.log").read_text()[-4000:]
     summary = json.loads(first.stdout.splitlines()[-1])
     assert (summary["version"], summary["alias"]) == (1, "champion")
     assert "epoch 2/2" in first.stderr
     again = laptop.train(digits.uri, settings=TINY).expect().summary
-    assert {name: one["reused"] for name, one in again["stages"].items() if name != "cleanup"} == dict.fromkeys(
+    assert {name: entry["reused"] for name, entry in again["stages"].items() if name != "cleanup"} == dict.fromkeys(
         (name for name in STAGES if name != "cleanup"), True
     )
     assert again["stages"]["train"]["key"] == summary["stages"]["train"]["key"]
@@ -306,12 +306,12 @@ def test_a_failing_stage_in_a_container_tells_its_sentence(
 
 @pytest.mark.timeout(900)
 def test_ctrl_c_ends_the_stage_in_its_container(docker_engine: Any, laptop: Laptop, digits: Dataset) -> None:
-    given = {"dataset": digits.uri, **settings(), "epochs": 1000}
+    values = {"dataset": digits.uri, **settings(), "epochs": 1000}
     environment = {**laptop.environment, **ENGINE}
     errors = laptop.folder / "stderr"
     with (
         errors.open("wb") as stderr,
-        subprocess.Popen(command(laptop, given, "stopped"), env=environment, stderr=stderr, stdout=stderr) as process,
+        subprocess.Popen(command(laptop, values, "stopped"), env=environment, stderr=stderr, stdout=stderr) as process,
     ):
         wait_for(lambda: "epoch 1/1000" in errors.read_text() or process.poll() is not None, patience=600)
         assert process.poll() is None, errors.read_text()

@@ -20,8 +20,8 @@ def sample(folder: Path) -> Dataset:
 def export(laptop: Laptop, dataset: Dataset, name: str, target: Path) -> str:
     """The sample in another format, as `dataset export` writes it."""
     taken = laptop.stage("snapshot", "--dataset", dataset.uri).expect().summary["snapshot_id"]
-    told = [taken, str(target), "--format", name, "--workspace", laptop.workspace.uri]
-    laptop.run("dataset", "export", *told).expect()
+    arguments = [taken, str(target), "--format", name, "--workspace", laptop.workspace.uri]
+    laptop.run("dataset", "export", *arguments).expect()
     return str(target)
 
 
@@ -62,7 +62,7 @@ def test_what_was_trained_from_dice_is_found_again_from_coco_and_yolo(file_lapto
     assert first["alias"] == "champion"
     for name in ("coco", "yolo"):
         again = file_laptop.train(export(file_laptop, dataset, name, tmp_path / name)).expect()
-        assert {stage for stage, told in again.summary["stages"].items() if not told["reused"]} <= {
+        assert {stage for stage, entry in again.summary["stages"].items() if not entry["reused"]} <= {
             "snapshot",
             "validate",
             "convert",

@@ -33,8 +33,10 @@ def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained
     kill_when(first, lambda: True)
     assert laptop.progress() is None
 
-    kill_when(laptop.start(*command, variables=UNTRACKED), lambda: (there := laptop.progress()) and there.epoch >= 1)
-    kill_when(laptop.start(*command), lambda: (there := laptop.progress()) and there.finished)
+    kill_when(
+        laptop.start(*command, variables=UNTRACKED), lambda: (recorded := laptop.progress()) and recorded.epoch >= 1
+    )
+    kill_when(laptop.start(*command), lambda: (recorded := laptop.progress()) and recorded.finished)
     assert laptop.keys("train") == []
 
     ended = laptop.run(*command).expect()
@@ -54,7 +56,7 @@ def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(to
         return lambda: any(info.key.startswith(place) for info in laptop.workspace.objects(stage))
 
     command = laptop.train_command(toy_trained.dataset.uri)
-    there: set[str] = set()
+    existing: set[str] = set()
     for run, moment, done in (
         ("first", begun("snapshot", "snapshot/"), set[str]()),
         ("second", begun("validate", "validate/"), {"snapshot"}),
@@ -64,15 +66,15 @@ def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(to
     ):
         kill_when(laptop.start(*command, "--run", run), moment)
         # It went on where the one before was killed: what had a receipt was reused, and nothing else.
-        assert {stage for stage in STAGES if laptop.record(run).state(stage).reused} == there
-        there = {stage for stage in STAGES if laptop.keys(stage)}
-        assert done <= there
+        assert {stage for stage in STAGES if laptop.record(run).state(stage).reused} == existing
+        existing = {stage for stage in STAGES if laptop.keys(stage)}
+        assert done <= existing
     ended = laptop.run(*command).expect()
-    assert {stage for stage, told in ended.summary["stages"].items() if told["reused"]} == there
+    assert {stage for stage, item in ended.summary["stages"].items() if item["reused"]} == existing
     assert {stage: ended.summary["stages"][stage]["key"] for stage in SAME} == {
         stage: toy_trained.key(stage) for stage in SAME
     }
-    before, after = (one.receipt("train", toy_trained.key("train")).digest for one in (toy_trained.laptop, laptop))
+    before, after = (entry.receipt("train", toy_trained.key("train")).digest for entry in (toy_trained.laptop, laptop))
     assert before == after
     assert laptop.versions() == [("tiny-digits", 1)]
     assert laptop.aliases() == {("tiny-digits", 1): "champion"}
@@ -84,7 +86,7 @@ def test_of_three_at_once_one_trains_and_when_it_is_killed_the_second_takes_over
     gate = laptop.folder / "gate"
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command)
-    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    wait_for(lambda: (recorded := laptop.progress()) and recorded.epoch >= 1, first)
     second = laptop.start(*command, "--run", "second")
     wait_for(lambda: "computes the same already; following it" in second.stderr, second)
     first.kill()
@@ -108,15 +110,15 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command, "--run", "first")
     runner = first.descendant("visionloop.pipelines.engines.laptop.runner")
-    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    wait_for(lambda: (recorded := laptop.progress()) and recorded.epoch >= 1, first)
     runner.kill()
     sentence = first.end().refused(143)
     assert sentence == "train ends because the run that started it is gone; run it again to resume."
     laptop.wait_until_quiet()
     gate.touch()
     inputs = {stage: laptop.found(stage, laptop.keys(stage)[0]).uri for stage in ("snapshot", "convert")}
-    told = ["--converted", inputs["convert"], "--snapshot", inputs["snapshot"]]
-    again = laptop.stage("train", *told, settings=TOY, variables=UNTRACKED).expect()
+    arguments = ["--converted", inputs["convert"], "--snapshot", inputs["snapshot"]]
+    again = laptop.stage("train", *arguments, settings=TOY, variables=UNTRACKED).expect()
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
     # The killed run's seconds are the training's too.
     used = laptop.record("first").state("train").seconds
@@ -133,11 +135,11 @@ def test_a_stage_that_outlives_its_killed_command_is_followed_and_then_taken_ove
     gate = laptop.folder / "gate"
     command = laptop.train_command(digits.uri, settings=(*TOY, f"hold_until={gate}"))
     first = laptop.start(*command, "--run", "first")
-    wait_for(lambda: (there := laptop.progress()) and there.epoch >= 1, first)
+    wait_for(lambda: (recorded := laptop.progress()) and recorded.epoch >= 1, first)
     # A fork of the server of tasks, with the same words, as has the reader of its stderr; the training is a process of its own.
-    servers = [one for one in first.tree() if "task_server" in " ".join(one.cmdline())]
-    (server,) = [one for one in servers if one.ppid() not in {other.pid for other in servers}]
-    (stage,) = [one for one in servers if one.ppid() == server.pid]
+    servers = [entry for entry in first.tree() if "task_server" in " ".join(entry.cmdline())]
+    (server,) = [entry for entry in servers if entry.ppid() not in {other.pid for other in servers}]
+    (stage,) = [entry for entry in servers if entry.ppid() == server.pid]
     stage.suspend()
     first.process.kill()
     first.process.wait()

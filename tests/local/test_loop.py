@@ -35,13 +35,13 @@ def test_the_run_tells_what_it_made(trained: Trained):
     assert [summary[name] for name in named] == ["tiny-digits", 1, "champion", "promote"]
     assert {"mAP50", "mAP50-95", "precision", "recall"} <= set(summary["metrics"])
     assert list(summary["stages"]) == [*STAGES, "cleanup"]
-    for stage, told in summary["stages"].items():
-        assert list(told) == ["key", "receipt", "reused", "seconds"]
+    for stage, entry in summary["stages"].items():
+        assert list(entry) == ["key", "receipt", "reused", "seconds"]
         if stage == "cleanup":
-            assert (told["key"], told["receipt"]) == (None, None)
+            assert (entry["key"], entry["receipt"]) == (None, None)
         else:
-            assert told["receipt"] == f"{trained.laptop.workspace.uri}/{stage}/{told['key']}/receipt.json"
-        assert told["reused"] is False
+            assert entry["receipt"] == f"{trained.laptop.workspace.uri}/{stage}/{entry['key']}/receipt.json"
+        assert entry["reused"] is False
     assert len(trained.ended.stdout.splitlines()) == 1
 
 
@@ -53,7 +53,7 @@ def test_a_line_tells_each_stage_and_epoch_and_none_is_a_traceback(trained: Trai
 
 
 def test_receipts_chain_back_to_the_snapshot(trained: Trained):
-    found = receipts_of(trained)
+    result = receipts_of(trained)
     chain = {
         "snapshot": [],
         "validate": ["snapshot"],
@@ -63,14 +63,14 @@ def test_receipts_chain_back_to_the_snapshot(trained: Trained):
         "register": ["evaluation"],
     }
     stage_of = {"report": "validate", "converted": "convert", "training": "train", "evaluation": "evaluate"}
-    assert {stage: list(receipt.inputs) for stage, receipt in found.items()} == chain
-    for receipt in found.values():
+    assert {stage: list(receipt.inputs) for stage, receipt in result.items()} == chain
+    for receipt in result.values():
         for name, reference in receipt.inputs.items():
             if name == "champion":
                 assert (reference.receipt, reference.digest) == (None, "none")
                 continue
             source = stage_of.get(name, name)
-            assert (reference.receipt, reference.digest) == (trained.receipt_uri(source), found[source].digest)
+            assert (reference.receipt, reference.digest) == (trained.receipt_uri(source), result[source].digest)
 
 
 def test_keys_and_digests_follow_from_the_receipts(trained: Trained):
@@ -87,9 +87,9 @@ def test_the_trace_id_is_in_every_receipt_log_line_and_tag(trained: Trained):
     assert {receipt.trace_id for receipt in receipts_of(trained).values()} == {trace_id}
     log = trained.laptop.folder / "home" / "logs" / "runs" / f"{trained.summary['run']}.log"
     lines = [line[line.index('{"timestamp"') :] for line in log.read_text().splitlines() if '{"timestamp"' in line]
-    told = [json.loads(line) for line in lines]
-    assert {line["stage"] for line in told} >= {"train", "evaluate"}
-    assert {line["trace_id"] for line in told} == {trace_id}
+    arguments = [json.loads(line) for line in lines]
+    assert {line["stage"] for line in arguments} >= {"train", "evaluate"}
+    assert {line["trace_id"] for line in arguments} == {trace_id}
     assert trained.laptop.tags("tiny-digits", 1)["visionloop.trace_id"] == trace_id
     run = trained.laptop.record(trained.summary["run"]).read()
     assert run is not None
@@ -97,16 +97,16 @@ def test_the_trace_id_is_in_every_receipt_log_line_and_tag(trained: Trained):
 
 
 def test_the_version_says_where_it_came_from(trained: Trained):
-    found = receipts_of(trained)
+    result = receipts_of(trained)
     tags = trained.laptop.tags("tiny-digits", 1)
     expected = {
         "visionloop.name": "Tiny Digits",
-        "visionloop.training_key": found["train"].key,
-        "visionloop.training_digest": found["train"].digest,
+        "visionloop.training_key": result["train"].key,
+        "visionloop.training_digest": result["train"].digest,
         "visionloop.evaluation": trained.receipt_uri("evaluate"),
-        "visionloop.snapshot_id": found["snapshot"].scalars["snapshot_id"],
-        "visionloop.dataset_hash": found["snapshot"].scalars["dataset_hash"],
-        "visionloop.mlflow_run_id": tracked_run(found["train"]),
+        "visionloop.snapshot_id": result["snapshot"].scalars["snapshot_id"],
+        "visionloop.dataset_hash": result["snapshot"].scalars["dataset_hash"],
+        "visionloop.mlflow_run_id": tracked_run(result["train"]),
         "visionloop.storage_uri": f"{trained.laptop.workspace.uri}/models/tiny-digits/1",
     }
     assert expected.items() <= tags.items()
@@ -138,8 +138,8 @@ def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trai
     assert expected.items() <= tags.items()
     assert len(tags) <= 12
     rows = laptop.query("SELECT step, value FROM metrics WHERE run_uuid = ? AND key = 'val/mAP50' ORDER BY step", run)
-    found = trained.laptop.found("train", receipt.key)
-    history = json.loads(found.read("history"))["epochs"]
+    result = trained.laptop.found("train", receipt.key)
+    history = json.loads(result.read("history"))["epochs"]
     assert rows == [(epoch["epoch"], epoch["val_metrics"]["mAP50"]) for epoch in history]
     assert [step for step, _ in rows] == [1, 2]
     measured = receipts_of(trained)["evaluate"].metrics
@@ -184,7 +184,7 @@ def test_a_second_run_reuses_everything_though_the_dataset_was_exported_again(tr
     with receiving() as receiver:
         command = laptop.train_command(re_exported.uri, settings=TINY)
         ended = laptop.run(*command, variables=receiver.variables).expect()
-    assert {stage: told["reused"] for stage, told in ended.summary["stages"].items()} == {
+    assert {stage: entry["reused"] for stage, entry in ended.summary["stages"].items()} == {
         **dict.fromkeys(STAGES, True),
         "cleanup": False,
     }
@@ -204,7 +204,7 @@ def test_a_second_run_reuses_everything_though_the_dataset_was_exported_again(tr
 def test_the_same_content_elsewhere_trains_nothing_anew(trained: Trained, make_dataset: Callable[..., Dataset]):
     elsewhere = make_dataset()
     ended = trained.laptop.train(elsewhere.uri, settings=TINY).expect()
-    reused = {stage: told["reused"] for stage, told in ended.summary["stages"].items()}
+    reused = {stage: entry["reused"] for stage, entry in ended.summary["stages"].items()}
     assert reused == {**dict.fromkeys(STAGES, True), "snapshot": False, "cleanup": False}
     assert trained.laptop.versions() == [("tiny-digits", 1)]
 

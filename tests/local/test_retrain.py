@@ -34,8 +34,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def retrain(laptop: Laptop, dataset: Dataset, policy: object, *arguments: str) -> Ended:
-    told = ["--dataset", dataset.uri, "--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits"]
-    return laptop.run("run", "retrain", *told, "--retraining", str(policy), *arguments, *machine.sets(TOY))
+    words = ["--dataset", dataset.uri, "--workspace", laptop.workspace.uri, "--model-name", "Tiny Digits"]
+    return laptop.run("run", "retrain", *words, "--retraining", str(policy), *arguments, *machine.sets(TOY))
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_a_few_new_images_are_not_enough_and_more_are_until_the_week_is_used_up(
     """Where it is only about the decision, the stage that makes it is run alone: what follows it is seen above."""
 
     def decide(run: str) -> tuple[str, str]:
-        told = ["--dataset", dataset.uri, "--model-name", "Tiny Digits", "--retraining", str(policy), "--run", run]
-        summary = laptop.stage("snapshot", *told).expect().summary
+        arguments = ["--dataset", dataset.uri, "--model-name", "Tiny Digits", "--retraining", str(policy), "--run", run]
+        summary = laptop.stage("snapshot", *arguments).expect().summary
         return summary["go"], summary["reason"]
 
     dataset.put(machine.sample_objects(train=18))

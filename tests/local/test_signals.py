@@ -73,9 +73,9 @@ def test_sigterm_ends_everything_and_a_later_run_resumes(
     assert sentence == f"visionloop was asked to end by {number.name}; run it again to resume."
     assert not laptop.processes()
     assert laptop.keys("train") == []
-    there = laptop.progress()
-    assert there is not None
-    assert there.epoch == 1
+    recorded = laptop.progress()
+    assert recorded is not None
+    assert recorded.epoch == 1
 
 
 def test_ctrl_c_before_anything_has_begun_leaves_nothing_running(laptop: Laptop, digits: Dataset):

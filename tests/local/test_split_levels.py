@@ -38,8 +38,8 @@ def dataset(tmp_path: Path, objects: dict[str, bytes]) -> Dataset:
 def take(dataset: Dataset, tmp_path: Path, option: str | None = None) -> tuple[Outcome, Snapshot]:
     """Takes a snapshot in a workspace of its own each time."""
     workspace = tmp_path / f"work-{len(list(tmp_path.iterdir()))}"
-    given = {"dataset": dataset.uri, "split": option}
-    outcome = run_stage(catalog.stage("snapshot"), given, Invocation(workspace.as_uri()))
+    arguments = {"dataset": dataset.uri, "split": option}
+    outcome = run_stage(catalog.stage("snapshot"), arguments, Invocation(workspace.as_uri()))
     assert outcome.result is not None
     return outcome, Snapshot(outcome.result)
 

@@ -40,21 +40,21 @@ def test_stdout_holds_one_json_object_and_stderr_the_log(laptop: Laptop, digits:
 
 
 def test_the_trace_id_is_in_every_line_and_receipt(laptop: Laptop, digits: Dataset):
-    given = laptop.stage("snapshot", "--dataset", digits.uri, "--trace-id", ID, "--run", "one").expect().summary
-    assert laptop.receipt("snapshot", given["key"]).trace_id == ID
+    own_trace = laptop.stage("snapshot", "--dataset", digits.uri, "--trace-id", ID, "--run", "one").expect().summary
+    assert laptop.receipt("snapshot", own_trace["key"]).trace_id == ID
     # A later stage of the run takes the run's, a variable goes before it, and an argument before both.
-    uri = given["receipt"]
+    uri = own_trace["receipt"]
     other = {"TRACE_ID": "from-a-variable"}
     follower = laptop.stage("validate", "--snapshot", uri, "--run", "one", "--mode", "annotations").expect()
     assert laptop.receipt("validate", follower.summary["key"]).trace_id == ID
-    told = laptop.stage("validate", "--snapshot", uri, "--run", "one", "--mode", "headers", variables=other).expect()
-    assert laptop.receipt("validate", told.summary["key"]).trace_id == "from-a-variable"
+    own = laptop.stage("validate", "--snapshot", uri, "--run", "one", "--mode", "headers", variables=other).expect()
+    assert laptop.receipt("validate", own.summary["key"]).trace_id == "from-a-variable"
     refused = laptop.stage("validate", "--snapshot", uri, "--run", "one", "--mode", "none", "--trace-id", "given")
     refused.refused(78)
     failure = laptop.record("one").failure("validate")
     assert failure is not None
     assert failure.trace_id == "given"
-    for ended in (follower, told, refused):
+    for ended in (follower, own, refused):
         assert all(line["trace_id"] and line["stage"] == "validate" and line["run"] == "one" for line in ended.log)
 
 
@@ -65,11 +65,11 @@ def test_the_run_is_the_job_id_unless_it_is_given(laptop: Laptop, digits: Datase
 
 def test_outputs_are_files_for_an_engine(laptop: Laptop, digits: Dataset, tmp_path: Path):
     ended = laptop.stage("snapshot", "--dataset", digits.uri, "--outputs", str(tmp_path / "outputs")).expect()
-    found = {path.name: path.read_text() for path in (tmp_path / "outputs").iterdir()}
-    assert found["receipt"] == ended.summary["receipt"]
-    assert (found["key"], found["reused"], found["train"]) == (ended.summary["key"], "false", "16")
-    assert found["digest"] == laptop.receipt("snapshot", ended.summary["key"]).digest
-    assert found["metrics"] == "{}"
+    results = {path.name: path.read_text() for path in (tmp_path / "outputs").iterdir()}
+    assert results["receipt"] == ended.summary["receipt"]
+    assert (results["key"], results["reused"], results["train"]) == (ended.summary["key"], "false", "16")
+    assert results["digest"] == laptop.receipt("snapshot", ended.summary["key"]).digest
+    assert results["metrics"] == "{}"
 
 
 def test_cleanup_has_neither_key_nor_receipt(laptop: Laptop):
@@ -135,10 +135,10 @@ def test_two_stages_that_do_not_belong_together_are_refused(
     toy_trained: Trained, laptop: Laptop, make_dataset: Callable[..., Dataset]
 ):
     other = laptop.stage("snapshot", "--dataset", make_dataset(train=4, val=2, test=2).uri).expect().summary["receipt"]
-    given = ["--converted", toy_trained.receipt_uri("convert"), "--snapshot", other]
-    assert "not the snapshot that" in laptop.stage("train", *given, settings=TOY).refused(65)
-    given = ["--snapshot", other, "--report", toy_trained.receipt_uri("validate")]
-    assert "of another snapshot" in laptop.stage("convert", *given).refused(65)
+    arguments = ["--converted", toy_trained.receipt_uri("convert"), "--snapshot", other]
+    assert "not the snapshot that" in laptop.stage("train", *arguments, settings=TOY).refused(65)
+    arguments = ["--snapshot", other, "--report", toy_trained.receipt_uri("validate")]
+    assert "of another snapshot" in laptop.stage("convert", *arguments).refused(65)
 
 
 def test_it_tries_as_often_as_it_is_told(file_laptop: Laptop, tmp_path: Path):

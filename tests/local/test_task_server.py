@@ -64,12 +64,12 @@ def test_the_command_of_a_component_is_a_task() -> None:
     specification, _ = yaml.safe_load_all(MANIFEST.read_text())
     container = specification["deploymentSpec"]["executors"]["exec-snapshot"]["container"]
     command = [*container["command"], *container["args"]]
-    found = Task.of(command, {"A": "b"})
-    assert found is not None
-    assert found.name == "snapshot"
-    assert "def snapshot(" in found.source
-    assert found.arguments == container["args"]
-    assert found.environment == {"A": "b"}
+    result = Task.of(command, {"A": "b"})
+    assert result is not None
+    assert result.name == "snapshot"
+    assert "def snapshot(" in result.source
+    assert result.arguments == container["args"]
+    assert result.environment == {"A": "b"}
 
 
 @pytest.mark.parametrize("command", [["python", "-c", "pass"], ["sh", "-c", "exit 3"], ["sh", "-ec", *"abcdef"]])
@@ -96,8 +96,8 @@ def test_each_task_is_a_process_with_an_environment_of_its_own(server: TaskServe
     first, second = tmp_path / "first", tmp_path / "second"
     assert server.run(task(body, tmp_path, FILE=str(first), MARK="one")) == 0
     assert server.run(task(body, tmp_path, FILE=str(second))) == 0
-    (one, mark, empty), (other, no_mark, _) = first.read_text().split(), second.read_text().split()
-    assert one != other
+    (entry, mark, empty), (other, no_mark, _) = first.read_text().split(), second.read_text().split()
+    assert entry != other
     assert (mark, no_mark, empty) == ("one", "None", "''")
 
 
@@ -140,7 +140,7 @@ def test_a_server_that_is_killed_costs_the_task_and_no_more(tmp_path: Path) -> N
 
 
 def test_the_registrys_client_is_imported_with_its_telemetry_off(tmp_path: Path) -> None:
-    """While a task computes; and one that can't be imported here is no matter of the server."""
+    """While a task computes; and one that can't be imported here is not the server's problem."""
     (tmp_path / "mlflow.py").write_text(
         "import os\nfrom pathlib import Path\n"
         f"Path({str(tmp_path / 'seen')!r}).write_text(os.environ.get('MLFLOW_DISABLE_TELEMETRY', 'on'))\n"

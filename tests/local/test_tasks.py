@@ -33,7 +33,7 @@ ARCHITECTURES = {
 #: Side of the input, where 32 pixels are too few for the model.
 SIDES = {"transformers": 64}
 
-#: What `make test` runs beside the first; the others are the matrix's.
+#: What `make test` runs besides the first; the others are the matrix's.
 SHORT = [
     ("ultralytics", "segmentation"),
     ("ultralytics", "pose"),
@@ -46,7 +46,7 @@ CELLS = [
     if cell != ("ultralytics", "detection")
 ]
 
-#: What each answer of a registered model holds beside its class and confidence.
+#: What each answer of a registered model holds besides its class and confidence.
 ANSWERS = {
     "detection": {"box"},
     "segmentation": {"box", "polygons", "holes", "mask"},

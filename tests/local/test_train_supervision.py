@@ -74,13 +74,13 @@ class Prepared:
     def train_here(self, *settings: str, run: str = "supervised", trainer: str = "toy") -> Outcome:
         """The same in this process, where a test can make its limits small."""
         chosen = [*(setting for setting in TOY if setting != "trainer=toy"), f"trainer={trainer}", *settings]
-        given = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": chosen}
-        return run_stage(catalog.stage("train"), given, Invocation(self.laptop.workspace.uri, run=run))
+        arguments = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": chosen}
+        return run_stage(catalog.stage("train"), arguments, Invocation(self.laptop.workspace.uri, run=run))
 
     def failure(self, run: str = "supervised") -> Any:
-        found = self.laptop.record(run).failure("train")
-        assert found is not None
-        return found
+        result = self.laptop.record(run).failure("train")
+        assert result is not None
+        return result
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def broken(here: Prepared, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     return here
 
 
-#: A child that starts a process which ignores SIGTERM, tells its id in a file beside the job's, and ends as it is told.
+#: A child that starts a process which ignores SIGTERM, writes its id to a file next to the job's, and ends as requested.
 LEAVING = """if True:
     import os, subprocess, sys, time
     from pathlib import Path
@@ -265,9 +265,9 @@ def test_a_tracker_that_is_out_is_asked_as_often_at_the_end_of_a_short_training_
         asked.append("start")
         raise errors.Transient("MLflow does not answer.")
 
-    def published(training: Training, *told: Any) -> Any:
+    def published(training: Training, *command_line: Any) -> Any:
         before.append(len(asked))
-        return publish(training, *told)
+        return publish(training, *command_line)
 
     publish = Training._publish_outputs
     monkeypatch.setattr(MlflowTracker, "start", out)
@@ -277,11 +277,11 @@ def test_a_tracker_that_is_out_is_asked_as_often_at_the_end_of_a_short_training_
 
 
 def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):
-    """What comes after it, such as removing older ones, may fail: the epoch is kept all the same."""
+    """What comes after it, such as removing older ones, may fail: the epoch is kept anyway."""
     advance = progress.advance
 
-    def then_fail(*told: Any) -> Any:
-        advance(*told)
+    def then_fail(*command_line: Any) -> Any:
+        advance(*command_line)
         monkeypatch.setattr(storage.Prefix, "delete", fail)
 
     def fail(*_: object) -> int:
@@ -298,12 +298,12 @@ def test_an_epoch_that_is_reported_twice_ends_the_training_before_it_costs_a_che
     with pytest.raises(errors.Defect, match="The trainer twice reported epoch 1 where epoch 2 was next"):
         broken.train_here(trainer="twice")
     assert (broken.failure().exit_code, broken.failure().last_successful_epoch) == (70, 1)
-    there = broken.laptop.progress()
-    assert there is not None
+    recorded = broken.laptop.progress()
+    assert recorded is not None
     (key,) = broken.laptop.workspace.children("train")[0]
-    place = broken.laptop.workspace.child(f"train/{key}")
-    (checkpoint,) = there.checkpoints
-    assert hashlib.sha256(place.read(checkpoint.path)).hexdigest() == checkpoint.sha256
+    prefix = broken.laptop.workspace.child(f"train/{key}")
+    (checkpoint,) = recorded.checkpoints
+    assert hashlib.sha256(prefix.read(checkpoint.path)).hexdigest() == checkpoint.sha256
 
 
 def test_a_value_that_is_no_finite_number_is_left_out_aloud(broken: Prepared, capfd: pytest.CaptureFixture[str]):
@@ -325,8 +325,8 @@ def test_a_stage_that_is_stuck_names_the_last_epoch_too(here: Prepared, monkeypa
     """A thread then ends the process, and no `except` of the stage is reached."""
     seen: list[int | None] = []
 
-    def stuck(training: Any, *told: Any) -> None:
-        record(training, *told)
+    def stuck(training: Any, *command_line: Any) -> None:
+        record(training, *command_line)
         training.context.limits.on_stuck(errors.Silent("train is stuck."))
         seen.append(here.failure().last_successful_epoch)
 
@@ -371,7 +371,7 @@ def test_what_ended_the_child_is_the_stages_error(prepared: Prepared, fault: str
 
 def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared):
     """As an engine sends it to a container's first process, and to no other."""
-    told = prepared.laptop.stage_command("train", *prepared.arguments, "--run", "evicted")
+    command_line = prepared.laptop.stage_command("train", *prepared.arguments, "--run", "evicted")
     settings = machine.sets((*TOY, f"hold_until={prepared.laptop.folder / 'gate'}"))
     secrets: dict[str, str | None] = {
         "VISIONLOOP_NOTIFY_URL": "https://hooks.example.com/secret",
@@ -379,23 +379,23 @@ def test_sigterm_to_the_stage_alone_is_passed_on_to_its_child(prepared: Prepared
         "HTTPS_PROXY": "http://user:secret@proxy",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
-    command = prepared.laptop.start(*told, *settings, variables=secrets)
+    command = prepared.laptop.start(*command_line, *settings, variables=secrets)
     # Its own word that epoch 1 is kept: the store shows it a moment before the stage knows.
     wait_for(lambda: "epoch 1/" in command.stderr, command)
     child = command.descendant("visionloop.training.supervision.child")
-    given = child.environ()
-    assert not [name for name in given if not any(fnmatchcase(name, pattern) for pattern in CHILD_VARIABLES)]
-    assert {"PATH", "PYTHONPATH", "VISIONLOOP_CACHE", "OMP_NUM_THREADS", "CUDA_DEVICE_ORDER"} <= set(given)
-    assert "INTERNAL_S3_SECRET_KEY" in set(prepared.laptop.environment) - set(given)
+    environment = child.environ()
+    assert not [name for name in environment if not any(fnmatchcase(name, pattern) for pattern in CHILD_VARIABLES)]
+    assert {"PATH", "PYTHONPATH", "VISIONLOOP_CACHE", "OMP_NUM_THREADS", "CUDA_DEVICE_ORDER"} <= set(environment)
+    assert "INTERNAL_S3_SECRET_KEY" in set(prepared.laptop.environment) - set(environment)
     command.process.send_signal(signal.SIGTERM)
     assert command.end().refused(143) == "train was asked to end by SIGTERM; run it again to resume."
     assert not child.is_running()
     assert states(prepared.laptop) == ["FAILED"]
     assert prepared.laptop.processes() == []
     assert (prepared.failure("evicted").exit_code, prepared.failure("evicted").last_successful_epoch) == (143, 1)
-    there = prepared.laptop.progress()
-    assert there is not None
-    assert there.epoch == 1
+    recorded = prepared.laptop.progress()
+    assert recorded is not None
+    assert recorded.epoch == 1
     assert not [info for info in prepared.laptop.workspace.objects("train") if info.key.endswith("reservation.json")]
 
 
@@ -500,12 +500,12 @@ def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Pre
     gate = prepared.laptop.folder / "gate"
     with machine.relay(s3) as (process, endpoint):
         variables = UNTRACKED | {"INTERNAL_S3_ENDPOINT": endpoint}
-        told = [*prepared.arguments, "--run", "cut"]
+        arguments = [*prepared.arguments, "--run", "cut"]
         settings = (*TOY, f"hold_until={gate}")
         command = prepared.laptop.start(
-            *prepared.laptop.stage_command("train", *told, settings=settings), variables=variables
+            *prepared.laptop.stage_command("train", *arguments, settings=settings), variables=variables
         )
-        wait_for(lambda: (there := prepared.laptop.progress()) and there.epoch >= 1, command)
+        wait_for(lambda: (recorded := prepared.laptop.progress()) and recorded.epoch >= 1, command)
         process.kill()
         process.wait()
         gate.touch()
@@ -513,9 +513,9 @@ def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Pre
     sentence = ended.refused(75)
     assert sentence.startswith("The checkpoint of epoch 2 could not be uploaded: ")
     assert endpoint in sentence
-    there = prepared.laptop.progress()
-    assert there is not None
-    assert there.epoch == 1
+    recorded = prepared.laptop.progress()
+    assert recorded is not None
+    assert recorded.epoch == 1
     again = prepared.train(run="cut").expect()
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)
 
@@ -524,7 +524,7 @@ def test_the_trainer_goes_on_while_one_checkpoint_is_sent(
     here: Prepared, toy_trained: Trained, monkeypatch: pytest.MonkeyPatch
 ):
     """The first upload ends once a batch of the next epoch is done; the next epoch's own begins behind it."""
-    gone_on, told = threading.Event(), list[tuple[str, int]]()
+    gone_on, command_line = threading.Event(), list[tuple[str, int]]()
 
     def on_batch(training: Any, batch: Any) -> None:
         if batch.epoch == 2:
@@ -535,19 +535,19 @@ def test_the_trainer_goes_on_while_one_checkpoint_is_sent(
         if "/checkpoints/" not in key:
             return upload(prefix, local, key, *more)
         epoch = int(Path(key).stem.rpartition("_")[2])
-        told.append(("begins", epoch))
+        command_line.append(("begins", epoch))
         before = progress.read(prefix)
         assert (before.epoch if before else 0) == epoch - 1
         assert epoch > 1 or gone_on.wait(60)
         sent = upload(prefix, local, key, *more)
-        told.append(("ends", epoch))
+        command_line.append(("ends", epoch))
         return sent
 
     upload, tell_batch = storage.Prefix.upload, Training._on_batch
     monkeypatch.setattr(storage.Prefix, "upload", slow)
     monkeypatch.setattr(Training, "_on_batch", on_batch)
     receipt = here.train_here().receipt
-    assert told == [(what, epoch) for epoch in (1, 2, 3, 4) for what in ("begins", "ends")]
+    assert command_line == [(what, epoch) for epoch in (1, 2, 3, 4) for what in ("begins", "ends")]
     assert receipt is not None
     assert receipt.digest == toy_trained.laptop.receipt("train", receipt.key).digest
 
@@ -570,9 +570,9 @@ def test_an_upload_that_fails_to_the_last_try_ends_the_training(here: Prepared, 
     assert str(caught.value) == "The checkpoint of epoch 2 could not be uploaded: the store is out."
     assert sent == ["epoch_1.pt", *["epoch_2.pt"] * uploads.UPLOAD_TRIES]
     assert (here.failure().exit_code, here.failure().last_successful_epoch) == (75, 1)
-    there = here.laptop.progress()
-    assert there is not None
-    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [1]
+    recorded = here.laptop.progress()
+    assert recorded is not None
+    assert [checkpoint.epoch for checkpoint in recorded.checkpoints] == [1]
     assert here.laptop.processes() == []
 
 
@@ -612,7 +612,7 @@ def test_a_stage_that_is_asked_to_end_finishes_its_upload_if_there_is_time(
     assert ended.wait(60)
     keys, _ = here.laptop.workspace.children("train")
     recorded = [progress.read(here.laptop.workspace.child(f"train/{key}")) for key in keys]
-    assert [there.epoch for there in recorded if there] == ([1] if in_time else [])
+    assert [existing.epoch for existing in recorded if existing] == ([1] if in_time else [])
     kept = [here.laptop.receipt("train", key).scalars["epochs"] for key in here.laptop.keys("train")]
     assert kept == ([1] if number == signal.SIGINT else [])
 
@@ -622,20 +622,20 @@ def test_the_end_of_the_training_process_is_no_part_of_an_uploads_time(
     here: Prepared, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ):
     """Neither after a whole training, nor where a stopped one is only finalised."""
-    told: list[str | None] = []
+    arguments: list[str | None] = []
 
     def on_batch(training: Any, batch: Any) -> None:
         if stopped and batch.epoch == 2:
             os.kill(os.getpid(), signal.SIGINT)
         tell_batch(training, batch)
 
-    def supervised(*given: Any, **named: Any) -> Any:
-        done = supervise(*given, **named)
-        told.append("ended")
+    def supervised(*environment: Any, **named: Any) -> Any:
+        done = supervise(*environment, **named)
+        arguments.append("ended")
         return done
 
     def turn(times: Times, part: str | None) -> None:
-        told.append(part)
+        arguments.append(part)
         turn_to(times, part)
 
     tell_batch, turn_to = Training._on_batch, Times.turn
@@ -644,7 +644,7 @@ def test_the_end_of_the_training_process_is_no_part_of_an_uploads_time(
     monkeypatch.setattr(Times, "turn", turn)
     with pytest.raises(errors.UserStopped) if stopped else nullcontext():
         here.train_here()
-    assert told[told.index("ended") + 1 :] == [None, "upload"]
+    assert arguments[arguments.index("ended") + 1 :] == [None, "upload"]
 
 
 def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
@@ -652,17 +652,19 @@ def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
 ):
     gate = prepared.laptop.folder / "gate"
     with machine.relay(s3) as (process, endpoint):
-        told = prepared.laptop.stage_command("train", *prepared.arguments, settings=(*TOY, f"hold_until={gate}"))
-        command = prepared.laptop.start(*told, variables=UNTRACKED | {"INTERNAL_S3_ENDPOINT": endpoint})
+        command_line = prepared.laptop.stage_command(
+            "train", *prepared.arguments, settings=(*TOY, f"hold_until={gate}")
+        )
+        command = prepared.laptop.start(*command_line, variables=UNTRACKED | {"INTERNAL_S3_ENDPOINT": endpoint})
         wait_for(lambda: "epoch 1/" in command.stderr, command)
         process.send_signal(signal.SIGSTOP)
         gate.touch()
         work = Path(command.descendant("visionloop.training.supervision.child").cmdline()[3]).parent / "work"
         wait_for((work / "epoch_3.json").exists, command)
         command.kill()
-    there = prepared.laptop.progress()
-    assert there is not None
-    assert [checkpoint.epoch for checkpoint in there.checkpoints] == [1]
+    recorded = prepared.laptop.progress()
+    assert recorded is not None
+    assert [checkpoint.epoch for checkpoint in recorded.checkpoints] == [1]
     ended = prepared.train().expect()
     assert any("resuming after epoch 1 of 4" in line["message"] for line in ended.log)
     uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
@@ -674,23 +676,25 @@ def test_a_torn_checkpoint_is_not_resumed_from_but_the_one_before(prepared: Prep
     """The torn one may be that of the last epoch, when there was nothing left but to make the result of it."""
     if epoch == 4:
         gate = f"hold_until={prepared.laptop.folder / 'gate'}"
-        told = prepared.laptop.stage_command("train", *prepared.arguments, settings=(*TOY, "hold_after=4", gate))
-        command = prepared.laptop.start(*told, variables=UNTRACKED)
-        wait_for(lambda: (there := prepared.laptop.progress()) and there.finished, command)
+        command_line = prepared.laptop.stage_command(
+            "train", *prepared.arguments, settings=(*TOY, "hold_after=4", gate)
+        )
+        command = prepared.laptop.start(*command_line, variables=UNTRACKED)
+        wait_for(lambda: (recorded := prepared.laptop.progress()) and recorded.finished, command)
         command.kill()
     else:
         prepared.train("fault=killed", "fault_after=2").refused(137)
-    there = prepared.laptop.progress()
-    assert there is not None
-    newest, before = there.checkpoints
+    recorded = prepared.laptop.progress()
+    assert recorded is not None
+    newest, before = recorded.checkpoints
     assert (newest.epoch, before.epoch) == (epoch, epoch - 1)
     (key,) = prepared.laptop.workspace.children("train")[0]
-    place = prepared.laptop.workspace.child(f"train/{key}")
-    place.write(newest.path, place.read(newest.path)[:-100])
+    prefix = prepared.laptop.workspace.child(f"train/{key}")
+    prefix.write(newest.path, prefix.read(newest.path)[:-100])
     ended = prepared.train().expect()
     messages = [line["message"] for line in ended.log]
     assert f"{newest.path} is torn; the checkpoint before it is used." in messages
-    assert f"train: resuming after epoch {epoch - 1} of 4, from {place.uri}/{before.path}" in messages
+    assert f"train: resuming after epoch {epoch - 1} of 4, from {prefix.uri}/{before.path}" in messages
     uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
     assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
 
@@ -721,14 +725,14 @@ def test_the_seconds_of_a_run_that_finished_no_epoch_are_the_trainings_too(here:
 def test_checkpoints_of_an_unfinished_training_survive_cleanup(prepared: Prepared):
     prepared.train("fault=killed", "fault_after=2").refused(137)
     prepared.laptop.stage("cleanup", "--run", "supervised").expect()
-    there = prepared.laptop.progress()
-    assert there is not None
+    recorded = prepared.laptop.progress()
+    assert recorded is not None
     keys, _ = prepared.laptop.workspace.children("train")
-    place = prepared.laptop.workspace.child(f"train/{keys[0]}")
-    assert all(place.exists(checkpoint.path) for checkpoint in there.checkpoints)
+    prefix = prepared.laptop.workspace.child(f"train/{keys[0]}")
+    assert all(prefix.exists(checkpoint.path) for checkpoint in recorded.checkpoints)
     aged = prepared.laptop.stage("cleanup", "--run", "supervised", "--abandoned-days", "0").expect().summary
     assert aged["removed"] == 2
-    assert not any(place.exists(checkpoint.path) for checkpoint in there.checkpoints)
+    assert not any(prefix.exists(checkpoint.path) for checkpoint in recorded.checkpoints)
 
 
 def test_cleanup_ends_the_run_that_a_lost_pod_left_open(tracked: Prepared, monkeypatch: pytest.MonkeyPatch):

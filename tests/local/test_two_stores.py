@@ -40,5 +40,5 @@ def test_a_dataset_in_a_folder_and_results_in_a_store(make_laptop: Callable[...,
     dataset = Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects(4, 2, 2))
     laptop = make_laptop()
     prepared = laptop.prepare(str(tmp_path / "digits"))
-    found = laptop.receipt("snapshot", prepared["snapshot"].split("/")[-2])
-    assert found.parameters["dataset"].value == dataset.uri == (tmp_path / "digits").as_uri()
+    result = laptop.receipt("snapshot", prepared["snapshot"].split("/")[-2])
+    assert result.parameters["dataset"].value == dataset.uri == (tmp_path / "digits").as_uri()

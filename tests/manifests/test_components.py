@@ -41,22 +41,22 @@ def rendered(*components: str) -> tuple[dict[str, Any], ...]:
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
         done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+    return tuple(entry for entry in yaml.safe_load_all(done.stdout) if entry)
 
 
 def named(objects: tuple[dict[str, Any], ...], kind: str, name: str) -> dict[str, Any]:
-    (found,) = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
-    return found
+    (results,) = [entry for entry in objects if entry["kind"] == kind and entry["metadata"]["name"] == name]
+    return results
 
 
 def stage(objects: tuple[dict[str, Any], ...], name: str, trainer: str = DEFAULT_TRAINER) -> dict[str, Any]:
     """A stage's template."""
-    found: dict[str, Any] = named(objects, "WorkflowTemplate", template_of(name, trainer))["spec"]["templates"][0]
-    return found
+    result: dict[str, Any] = named(objects, "WorkflowTemplate", template_of(name, trainer))["spec"]["templates"][0]
+    return result
 
 
 def variables(template: dict[str, Any]) -> dict[str, Any]:
-    return {one["name"]: one for one in template["container"]["env"]}
+    return {entry["name"]: entry for entry in template["container"]["env"]}
 
 
 EVENTS = ("events", "events-sqs")
@@ -64,13 +64,13 @@ EVENTS = ("events", "events-sqs")
 
 @pytest.mark.parametrize("kind", ["EventSource", "Sensor"])
 def test_every_field_of_the_event_resources_is_one_that_argo_events_knows(kind: str) -> None:
-    found = [one for one in rendered(*EVENTS) if one["kind"] == kind]
-    assert len(found) == 2
-    for one in found:
-        assert unknown(getattr(models, kind), one) == []
-        for webhook in one["spec"].get("webhook", {}).values():
+    results = [entry for entry in rendered(*EVENTS) if entry["kind"] == kind]
+    assert len(results) == 2
+    for entry in results:
+        assert unknown(getattr(models, kind), entry) == []
+        for webhook in entry["spec"].get("webhook", {}).values():
             assert unknown(models.WebhookContext, webhook) == []
-        misspelt = one | {"spec": one["spec"] | {"templatte": {}}}
+        misspelt = entry | {"spec": entry["spec"] | {"templatte": {}}}
         assert unknown(getattr(models, kind), misspelt) == [("spec", "templatte")]
 
 
@@ -79,17 +79,17 @@ def unknown(model: type[BaseModel], written: dict[str, Any]) -> list[tuple[int |
     try:
         model.model_validate(written, extra="forbid")
     except ValidationError as error:
-        found = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+        results = [entry["loc"] for entry in error.errors() if entry["type"] == "extra_forbidden"]
         # A trigger's resource is of any kind; a webhook's fields stand beside its own in the API, in a model apart here.
-        return [place for place in found if not {"apiVersion", "kind", "resource", "webhook"} & set(place)]
+        return [item for item in results if not {"apiVersion", "kind", "resource", "webhook"} & set(item)]
     return []
 
 
 @pytest.mark.parametrize("kind", ["EventSource", "Sensor"])
 def test_the_event_pods_pass_pod_security_restricted(kind: str) -> None:
-    for one in rendered(*EVENTS):
-        if one["kind"] == kind:
-            template = one["spec"]["template"]
+    for entry in rendered(*EVENTS):
+        if entry["kind"] == kind:
+            template = entry["spec"]["template"]
             assert template["securityContext"]["runAsNonRoot"] is True
             assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             security = template["container"]["securityContext"]
@@ -99,7 +99,7 @@ def test_the_event_pods_pass_pod_security_restricted(kind: str) -> None:
 
 
 def accounts(objects: tuple[dict[str, Any], ...]) -> set[str]:
-    return {one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount"}
+    return {entry["metadata"]["name"] for entry in objects if entry["kind"] == "ServiceAccount"}
 
 
 def test_the_webhook_asks_for_a_token_from_a_secret() -> None:
@@ -113,22 +113,22 @@ def test_the_webhook_asks_for_a_token_from_a_secret() -> None:
 def test_a_sensor_fills_arguments_that_the_pipeline_has(component: str, sensor: str) -> None:
     objects = rendered("events", "events-sqs") if component == "events-sqs" else rendered(component)
     (train,) = [
-        one for one in named(objects, "Sensor", sensor)["spec"]["triggers"] if one["template"]["name"] == "train"
+        entry for entry in named(objects, "Sensor", sensor)["spec"]["triggers"] if entry["template"]["name"] == "train"
     ]
     made = train["template"]["k8s"]
     workflow = made["source"]["resource"]
-    given = [one["name"] for one in workflow["spec"]["arguments"]["parameters"]]
+    arguments = [entry["name"] for entry in workflow["spec"]["arguments"]["parameters"]]
     template = named(objects, "WorkflowTemplate", workflow["spec"]["workflowTemplateRef"]["name"])
-    fields = {one["name"]: one for one in template["spec"]["arguments"]["parameters"]}
-    assert set(given) <= set(fields)
+    fields = {entry["name"]: entry for entry in template["spec"]["arguments"]["parameters"]}
+    assert set(arguments) <= set(fields)
     # Those without a default must be given.
-    assert {name for name, one in fields.items() if "value" not in one} <= set(given)
+    assert {name for name, entry in fields.items() if "value" not in entry} <= set(arguments)
     filled = {
-        given[int(match[1])]
-        for one in made["parameters"]
-        if (match := re.fullmatch(r"spec\.arguments\.parameters\.(\d+)\.value", one["dest"]))
+        arguments[int(match[1])]
+        for entry in made["parameters"]
+        if (match := re.fullmatch(r"spec\.arguments\.parameters\.(\d+)\.value", entry["dest"]))
     }
-    assert filled == set(given) - {"workspace"}
+    assert filled == set(arguments) - {"workspace"}
 
 
 def test_only_cleanup_knows_where_messages_go() -> None:
@@ -139,24 +139,24 @@ def test_only_cleanup_knows_where_messages_go() -> None:
 
 
 def test_the_runs_link_is_built_from_a_variable_that_stands_before_it() -> None:
-    names = [one["name"] for one in stage(rendered("notify"), "cleanup")["container"]["env"]]
+    names = [entry["name"] for entry in stage(rendered("notify"), "cleanup")["container"]["env"]]
     assert names.index("VISIONLOOP_ARGO_URL") < names.index("VISIONLOOP_RUN_URL")
     assert named(rendered("notify"), "ConfigMap", "visionloop")["data"]["VISIONLOOP_NOTIFY_FORMAT"] == "json"
 
 
 def test_every_stage_has_a_priority_that_is_there_and_none_evicts() -> None:
     objects = rendered("priorities")
-    classes = {one["metadata"]["name"]: one for one in objects if one["kind"] == "PriorityClass"}
+    classes = {entry["metadata"]["name"]: entry for entry in objects if entry["kind"] == "PriorityClass"}
     used = {name: stage(objects, name)["priorityClassName"] for name in POLICIES}
     assert set(used.values()) == set(classes)
-    assert {name for name, given in used.items() if given == "visionloop-training"} == {"train", "evaluate"}
-    assert all(one["preemptionPolicy"] == "Never" for one in classes.values())
+    assert {name for name, value in used.items() if value == "visionloop-training"} == {"train", "evaluate"}
+    assert all(entry["preemptionPolicy"] == "Never" for entry in classes.values())
     assert classes["visionloop-short"]["value"] > classes["visionloop-training"]["value"] > 0
 
 
 def test_only_trainings_wait_in_the_queue() -> None:
     objects = rendered("kueue")
-    (queue,) = [one for one in objects if one["kind"] == "LocalQueue"]
+    (queue,) = [entry for entry in objects if entry["kind"] == "LocalQueue"]
     label = "kueue.x-k8s.io/queue-name"
     labelled = {name: stage(objects, name)["metadata"]["labels"].get(label) for name in POLICIES}
     assert labelled.pop("train") == queue["metadata"]["name"]
@@ -176,20 +176,20 @@ def test_a_third_partys_templates_take_what_the_components_add(tmp_path: Path) -
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
     done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    objects = tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+    objects = tuple(entry for entry in yaml.safe_load_all(done.stdout) if entry)
     for name in BY_TRAINER:
-        found = stage(objects, name, "timm")
-        assert found["retryStrategy"]["affinity"] == {"nodeAntiAffinity": {}}
-        assert ("kueue.x-k8s.io/queue-name" in found["metadata"]["labels"]) == (name == "train")
+        result = stage(objects, name, "timm")
+        assert result["retryStrategy"]["affinity"] == {"nodeAntiAffinity": {}}
+        assert ("kueue.x-k8s.io/queue-name" in result["metadata"]["labels"]) == (name == "train")
         classes = {"train": "own", "evaluate": "visionloop-training", "register": "visionloop-short"}
-        assert found["priorityClassName"] == classes[name]
+        assert result["priorityClassName"] == classes[name]
     shared = {"name": "cache", "persistentVolumeClaim": {"claimName": "visionloop-cache"}}
     assert [shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER] == [False, True, False]
 
 
 def deployments() -> dict[str, dict[str, Any]]:
-    found = [one for one in rendered("services") if one["kind"] == "Deployment"]
-    return {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in found}
+    results = [entry for entry in rendered("services") if entry["kind"] == "Deployment"]
+    return {entry["metadata"]["name"]: entry["spec"]["template"]["spec"] for entry in results}
 
 
 @pytest.mark.parametrize("name", ["visionloop-store", "visionloop-mlflow"])
@@ -213,7 +213,9 @@ def test_the_services_in_the_cluster_pass_restricted_and_are_of_this_version(nam
 def test_the_addresses_of_the_services_are_those_of_their_services() -> None:
     objects = rendered("services")
     ports = {
-        f"{one['metadata']['name']}:{one['spec']['ports'][0]['port']}" for one in objects if one["kind"] == "Service"
+        f"{entry['metadata']['name']}:{entry['spec']['ports'][0]['port']}"
+        for entry in objects
+        if entry["kind"] == "Service"
     }
     data = named(objects, "ConfigMap", "visionloop")["data"]
     assert {value.removeprefix("http://") for value in data.values()} == ports

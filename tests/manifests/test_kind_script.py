@@ -46,7 +46,7 @@ def up(tmp_path: Path, **variables: str) -> tuple[subprocess.CompletedProcess[st
 
 def places(calls: list[list[str]], *words: str) -> list[int]:
     """At which calls all of these words stand, each somewhere."""
-    return [number for number, call in enumerate(calls) if all(any(word in one for one in call) for word in words)]
+    return [number for number, call in enumerate(calls) if all(any(word in entry for entry in call) for word in words)]
 
 
 def patched(calls: list[list[str]], namespace: str) -> dict[str, Any]:
@@ -56,11 +56,15 @@ def patched(calls: list[list[str]], namespace: str) -> dict[str, Any]:
     args = ["--configmap", "workflow-controller-configmap", "--executor-image", "quay.io/argoproj/argoexec:v4.0.5"]
     container: dict[str, Any] = {"name": "workflow-controller", "image": "quay.io/argoproj/workflow-controller:v4.0.5"}
     container |= {"args": [*args, "--namespaced"] if namespace == "kubeflow" else []}
-    given: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "workflow-controller"}}
-    given |= {"spec": {"template": {"spec": {"containers": [container]}}}}
+    arguments: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "workflow-controller"},
+    }
+    arguments |= {"spec": {"template": {"spec": {"containers": [container]}}}}
     command = ["kubectl", "patch", "--local", "-f", "-", "-o", "json", "--type", "json", "--patch", patch]
     done = subprocess.run(
-        command, input=json.dumps(given), capture_output=True, text=True, check=False, env=dict(os.environ)
+        command, input=json.dumps(arguments), capture_output=True, text=True, check=False, env=dict(os.environ)
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout)["spec"]["template"]["spec"]["containers"][0])

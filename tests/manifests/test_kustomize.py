@@ -41,40 +41,40 @@ def rendered(folder: str) -> str:
 
 
 def objects(overlay: str) -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(rendered(f"overlays/{overlay}")) if one]
+    return [entry for entry in yaml.safe_load_all(rendered(f"overlays/{overlay}")) if entry]
 
 
 def named(overlay: str, kind: str, name: str) -> dict[str, Any]:
-    (found,) = [one for one in objects(overlay) if one["kind"] == kind and one["metadata"]["name"] == name]
-    return found
+    (results,) = [entry for entry in objects(overlay) if entry["kind"] == kind and entry["metadata"]["name"] == name]
+    return results
 
 
 def template(overlay: str, stage: str) -> dict[str, Any]:
     """A stage's template."""
-    (found,) = [
-        one
-        for one in named(overlay, "WorkflowTemplate", template_of(stage))["spec"]["templates"]
-        if one["name"] == stage
+    (results,) = [
+        entry
+        for entry in named(overlay, "WorkflowTemplate", template_of(stage))["spec"]["templates"]
+        if entry["name"] == stage
     ]
-    return dict(found)
+    return dict(results)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_everything_lies_in_one_restricted_namespace(overlay: str) -> None:
-    (namespace,) = [one for one in objects(overlay) if one["kind"] == "Namespace"]
+    (namespace,) = [entry for entry in objects(overlay) if entry["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    placed = [one for one in objects(overlay) if one["kind"] not in ("Namespace", "PriorityClass")]
-    assert {one["metadata"].get("namespace") for one in placed} == {namespace["metadata"]["name"]}
+    placed = [entry for entry in objects(overlay) if entry["kind"] not in ("Namespace", "PriorityClass")]
+    assert {entry["metadata"].get("namespace") for entry in placed} == {namespace["metadata"]["name"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_template_names_an_account_that_is_there(overlay: str) -> None:
-    accounts = {one["metadata"]["name"] for one in objects(overlay) if one["kind"] == "ServiceAccount"}
+    accounts = {entry["metadata"]["name"] for entry in objects(overlay) if entry["kind"] == "ServiceAccount"}
     used = {
         template["serviceAccountName"]
-        for one in objects(overlay)
-        if one["kind"] == "WorkflowTemplate"
-        for template in one["spec"]["templates"]
+        for entry in objects(overlay)
+        if entry["kind"] == "WorkflowTemplate"
+        for template in entry["spec"]["templates"]
         if "container" in template
     }
     assert used
@@ -85,10 +85,10 @@ def test_every_template_names_an_account_that_is_there(overlay: str) -> None:
 def test_no_secret_and_no_wildcard_right_is_in_what_is_applied(overlay: str) -> None:
     assert CREDENTIAL.search(rendered(f"overlays/{overlay}")) is None
     # Argo's own account has a token, which Kubernetes writes into an empty object.
-    (token,) = [one for one in objects(overlay) if one["kind"] == "Secret"]
+    (token,) = [entry for entry in objects(overlay) if entry["kind"] == "Secret"]
     assert token["type"] == "kubernetes.io/service-account-token"
     assert not {"data", "stringData"} & set(token)
-    rules = [rule for one in objects(overlay) if one["kind"] == "Role" for rule in one["rules"]]
+    rules = [rule for entry in objects(overlay) if entry["kind"] == "Role" for rule in entry["rules"]]
     assert rules
     assert all("*" not in (*rule["verbs"], *rule["resources"], *rule["apiGroups"]) for rule in rules)
 
@@ -101,11 +101,11 @@ def test_pods_are_denied_all_traffic_that_is_not_named(overlay: str) -> None:
 
 def test_a_machine_without_a_gpu_trains_without_one() -> None:
     asked = {
-        template["metadata"]["name"]: one["value"]
+        template["metadata"]["name"]: entry["value"]
         for template in objects("kind")
         if template["kind"] == "WorkflowTemplate"
-        for one in template["spec"]["arguments"]["parameters"]
-        if one["name"] == "gpus"
+        for entry in template["spec"]["arguments"]["parameters"]
+        if entry["name"] == "gpus"
     }
     ran = {
         template_of(stage, trainer)
@@ -117,7 +117,7 @@ def test_a_machine_without_a_gpu_trains_without_one() -> None:
     assert set(asked.values()) == {"0"}
     for stage, memory in (("train", "2Gi"), ("evaluate", "1Gi")):
         assert template("kind", stage)["container"]["resources"]["requests"] == {"cpu": "500m", "memory": memory}
-        inputs = {one["name"]: one.get("value") for one in template("kind", stage)["inputs"]["parameters"]}
+        inputs = {entry["name"]: entry.get("value") for entry in template("kind", stage)["inputs"]["parameters"]}
         assert inputs["memory"] == "4096"
 
 
@@ -130,14 +130,14 @@ def test_retries_go_to_another_node_only_in_production(stage: str) -> None:
 
 
 def test_production_says_who_waits_first() -> None:
-    classes = {one["metadata"]["name"] for one in objects("production") if one["kind"] == "PriorityClass"}
-    given = {stage: template("production", stage)["priorityClassName"] for stage in POLICIES}
-    assert set(given.values()) == classes
-    assert {stage for stage, name in given.items() if name == "visionloop-training"} == {"train", "evaluate"}
+    classes = {entry["metadata"]["name"] for entry in objects("production") if entry["kind"] == "PriorityClass"}
+    arguments = {stage: template("production", stage)["priorityClassName"] for stage in POLICIES}
+    assert set(arguments.values()) == classes
+    assert {stage for stage, name in arguments.items() if name == "visionloop-training"} == {"train", "evaluate"}
 
 
 def test_production_shares_a_cache_volume() -> None:
-    (claim,) = [one for one in objects("production") if one["kind"] == "PersistentVolumeClaim"]
+    (claim,) = [entry for entry in objects("production") if entry["kind"] == "PersistentVolumeClaim"]
     for stage in ("train", "evaluate"):
         volumes = template("production", stage)["volumes"]
         cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
@@ -157,9 +157,9 @@ def test_production_reaches_the_addresses_that_it_names_and_no_others() -> None:
     assert all(ipaddress.ip_network(block).prefixlen >= 16 for block in named_by_the_overlay)
     rules = [
         rule
-        for one in objects("production")
-        if one["kind"] == "NetworkPolicy"
-        for rule in one["spec"].get("egress", ())
+        for entry in objects("production")
+        if entry["kind"] == "NetworkPolicy"
+        for rule in entry["spec"].get("egress", ())
     ]
     reached = set()
     for rule in rules:
@@ -176,18 +176,18 @@ def test_production_lets_each_stage_out_to_what_it_reads() -> None:
     """validate talks to no tracker; each pod asks names, and Argo's container beside it the API."""
     for stage in POLICIES:
         labels = pods.labels(stage)
-        found = {
-            one["metadata"]["name"]
-            for one in objects("production")
-            if one["kind"] == "NetworkPolicy" and _selects(one["spec"]["podSelector"], labels)
+        results = {
+            entry["metadata"]["name"]
+            for entry in objects("production")
+            if entry["kind"] == "NetworkPolicy" and _selects(entry["spec"]["podSelector"], labels)
         }
         tracked = {"visionloop-tracker"} if stage != "validate" else set()
-        assert found == {"visionloop-deny", "visionloop-names-and-api", "visionloop-stores"} | tracked
+        assert results == {"visionloop-deny", "visionloop-names-and-api", "visionloop-stores"} | tracked
 
 
 def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     plain = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
-    return plain and all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", ()))
+    return plain and all(labels.get(entry["key"]) in entry["values"] for entry in selector.get("matchExpressions", ()))
 
 
 def test_the_line_that_splits_the_one_secret_gives_each_role_its_own(tmp_path: Path) -> None:

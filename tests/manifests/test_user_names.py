@@ -34,21 +34,21 @@ def marks(value: Any) -> Iterator[tuple[str, Any]]:
 
 def engines(value: Any) -> dict[str, Any]:
     """Those of them that are Argo's own."""
-    return {name: told for name, told in marks(value) if name.startswith(ENGINE)}
+    return {name: entry for name, entry in marks(value) if name.startswith(ENGINE)}
 
 
 @pytest.mark.parametrize("file", COMPILED, ids=lambda file: file.stem)
 def test_the_engines_own_marks_hold_fixed_words_alone(file: Path) -> None:
     for document in yaml.safe_load_all(file.read_text()):
-        for name, told in engines(document).items():
-            assert isinstance(told, str), name
-            assert "{{" not in told, name
+        for name, entry in engines(document).items():
+            assert isinstance(entry, str), name
+            assert "{{" not in entry, name
 
 
 def test_marks_are_found() -> None:
     # Without this the test above could look at nothing.
-    found = [name for file in COMPILED for one in yaml.safe_load_all(file.read_text()) for name in engines(one)]
-    assert {"workflows.argoproj.io/title", "workflows.argoproj.io/description"} <= set(found)
+    results = [name for file in COMPILED for entry in yaml.safe_load_all(file.read_text()) for name in engines(entry)]
+    assert {"workflows.argoproj.io/title", "workflows.argoproj.io/description"} <= set(results)
     run = yaml.safe_load((MANIFESTS / "argo" / "visionloop-train.yaml").read_text())["spec"]["workflowMetadata"]
     assert {name for name, _ in marks(run)} >= {"visionloop/model", "visionloop/dataset", "visionloop/trace-id"}
 
@@ -56,10 +56,10 @@ def test_marks_are_found() -> None:
 @pytest.mark.parametrize("pipeline", ["train", "retrain"])
 def test_a_started_run_tells_the_engine_its_template_alone(pipeline: str) -> None:
     documents = yaml.safe_load_all((MANIFESTS / "argo" / f"visionloop-{pipeline}.yaml").read_text())
-    (template,) = [one for one in documents if one["kind"] == "WorkflowTemplate"]
-    declared = [one["name"] for one in template["spec"]["arguments"]["parameters"]]
-    given = {name: f"mine-{number}" for number, name in enumerate(declared)}
-    made = workflow_of(template, given, "mine-trace")
+    (template,) = [entry for entry in documents if entry["kind"] == "WorkflowTemplate"]
+    declared = [entry["name"] for entry in template["spec"]["arguments"]["parameters"]]
+    arguments = {name: f"mine-{number}" for number, name in enumerate(declared)}
+    made = workflow_of(template, arguments, "mine-trace")
     assert engines(made) == {"workflows.argoproj.io/workflow-template": f"visionloop-{pipeline}"}
     # The names are there, under a prefix of our own.
     assert "mine-trace" in json.dumps(made["metadata"])

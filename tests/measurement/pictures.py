@@ -33,17 +33,17 @@ def picture(generator: np.random.Generator, *, keypoints: int = 3, crowds: bool 
     shifted = boxes[near] + generator.integers(-1, 2, (len(near), 4))
     other = generator.integers(0, SIZE - 8, (int(generator.integers(0, 4)), 2))
     detected = np.vstack([shifted, np.hstack([other, other + 8])]).astype(np.float32)
-    found = np.concatenate([classes[near], generator.integers(0, 4, len(other))])
-    wrong = generator.random(len(found)) < 0.2
-    found[wrong] = generator.integers(0, 4, wrong.sum())
+    result = np.concatenate([classes[near], generator.integers(0, 4, len(other))])
+    wrong = generator.random(len(result)) < 0.2
+    result[wrong] = generator.integers(0, 4, wrong.sum())
     points = generator.integers(0, SIZE, (objects, keypoints, 2))
     reach = 1 if keypoints == 17 else 3
     moved = points[near] + generator.integers(-reach, reach + 1, (len(near), keypoints, 2)) / 2
     moved = np.vstack([moved, generator.integers(0, SIZE, (len(other), keypoints, 2))])
-    confidence = generator.integers(1, 20, len(found)) / 20 if ties else generator.random(len(found))
+    confidence = generator.integers(1, 20, len(result)) / 20 if ties else generator.random(len(result))
     return Picture(
         Detections(
-            found,
+            result,
             -np.sort(-confidence).astype(np.float32),
             detected,
             filled(detected),

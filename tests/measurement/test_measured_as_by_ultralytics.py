@@ -157,7 +157,7 @@ def test_a_square_that_is_found_has_nearly_the_true_mask(side: int, least: float
     for step in range(16):
         outline = square(20 + step % 4, 20 + step // 4, side)
         box = np.concatenate([outline.min(0), outline.max(0)])[None]
-        found = Found(box, np.zeros(1, np.int64), np.ones(1, np.float32), np.ones((1, 28, 28), np.float32))
+        result = Found(box, np.zeros(1, np.int64), np.ones(1, np.float32), np.ones((1, 28, 28), np.float32))
         true = _true(Targets(np.zeros(1, np.int64), box, [outline], None), "segmentation", SIDE)
-        shared.append(MASKS.overlaps(true, _detections(found, (SIDE, SIDE), SIDE)).item())
+        shared.append(MASKS.overlaps(true, _detections(result, (SIDE, SIDE), SIDE)).item())
     assert np.mean(shared) > least

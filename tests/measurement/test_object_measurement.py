@@ -201,8 +201,8 @@ def test_weights_of_1_are_the_metrics_and_others_those_of_repeated_images(
     names = [measure.prefix + name for measure in MEASURES[task] for name in OBJECT_METRICS]
 
     def values(numbers: list[int]) -> dict[str, float]:
-        found = {name: resampled(name, np.array(numbers)) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
+        results = {name: resampled(name, np.array(numbers)) for name in names}
+        return {name: value for name, value in results.items() if value is not None}
 
     assert values([1] * len(weights)) == pytest.approx(measurement.metrics(), abs=1e-9)
     repeated = [shown for shown, weight in zip(pictures, weights, strict=True) for _ in range(weight)]

@@ -45,7 +45,7 @@ def run(
     before: str = "",
     settings: tuple[str, ...] | None = None,
 ) -> Ran:
-    """Runs a notebook in a folder; code ``before`` its first cell is no cell of it.
+    """Runs a notebook in a folder; code ``before`` its first cell does not count as a cell.
 
     ``settings`` take the place of those that the notebook trains with, in its line ``settings = […]``.
     """
@@ -66,8 +66,8 @@ def run(
     )
     rest, printed = done.stdout, []
     for number in reversed(range(len(cells))):
-        rest, found, text = rest.rpartition(f"[{number}]\n")
-        if found:
+        rest, result, text = rest.rpartition(f"[{number}]\n")
+        if result:
             printed.append(text)
         else:
             rest = text

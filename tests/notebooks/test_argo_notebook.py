@@ -30,9 +30,9 @@ def test_without_a_cluster_it_builds_and_says_so(run_notebook: Callable[..., not
     workflow = yaml.safe_load(training)
     assert workflow["metadata"] == {"generateName": "notebook-", "namespace": "somewhere"}
     assert workflow["spec"]["workflowTemplateRef"] == {"name": "visionloop-train"}
-    given = {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
-    assert given["epochs"] == "2"
-    assert given["advanced_config"] == '{"mosaic": 0, "workers": 0}'
+    arguments = {entry["name"]: entry["value"] for entry in workflow["spec"]["arguments"]["parameters"]}
+    assert arguments["epochs"] == "2"
+    assert arguments["advanced_config"] == '{"mosaic": 0, "workers": 0}'
     assert followed == "neither ARGO_SERVER nor KUBECONFIG is set: there is no cluster to run on\n"
 
 

@@ -44,8 +44,8 @@ def run(*arguments: str, folder: Path, **variables: str) -> str:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout's files, links as links, and nothing that a run left in it."""
     folder = tmp_path_factory.mktemp("checkout") / "source"
-    told = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = run(*told, "visionloop", "components", "pipelines", *BUILT_FROM, folder=ROOT).split("\0")
+    arguments = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = run(*arguments, "visionloop", "components", "pipelines", *BUILT_FROM, folder=ROOT).split("\0")
     for name in listed:
         if name and os.path.lexists(ROOT / name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +109,8 @@ def test_the_installed_wheel_runs_and_is_typed_outside_the_checkout(wheel: Path,
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     program = "import visionloop, visionloop.pipelines.cli as it; print(visionloop.__version__, it.__file__)"
-    told = run(sys.executable, "-c", program, folder=elsewhere, PYTHONPATH=str(installed))
-    assert told.split() == [visionloop.__version__, str(installed / "visionloop/pipelines/cli/__init__.py")]
+    output = run(sys.executable, "-c", program, folder=elsewhere, PYTHONPATH=str(installed))
+    assert output.split() == [visionloop.__version__, str(installed / "visionloop/pipelines/cli/__init__.py")]
     python = str(environment / "bin" / "python")
     typed = run(sys.executable, "-m", "mypy", "--python-executable", python, "-c", TYPED, "--strict", folder=elsewhere)
     assert typed.count('Revealed type is "str"') == 2, typed
@@ -119,8 +119,8 @@ def test_the_installed_wheel_runs_and_is_typed_outside_the_checkout(wheel: Path,
 def test_the_editable_package_is_typed_outside_the_checkout(tmp_path: Path) -> None:
     typed = run(sys.executable, "-m", "mypy", "-c", TYPED, "--strict", folder=tmp_path)
     assert typed.count('Revealed type is "str"') == 2, typed
-    told = run(sys.executable, "-c", "import visionloop; print(visionloop.__file__)", folder=tmp_path)
-    assert Path(told.strip()) == ROOT / "visionloop" / "__init__.py"
+    output = run(sys.executable, "-c", "import visionloop; print(visionloop.__file__)", folder=tmp_path)
+    assert Path(output.strip()) == ROOT / "visionloop" / "__init__.py"
 
 
 def test_the_command_tells_its_version() -> None:

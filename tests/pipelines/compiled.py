@@ -46,10 +46,12 @@ class Argo:
 
     def document(self, kind: str) -> dict[str, Any]:
         """The pipeline's object of a kind."""
-        (found,) = [
-            one for one in self.documents if (one["kind"], one.get("metadata", {}).get("name")) == (kind, self.name)
+        (results,) = [
+            entry
+            for entry in self.documents
+            if (entry["kind"], entry.get("metadata", {}).get("name")) == (kind, self.name)
         ]
-        return dict(found)
+        return dict(results)
 
     @property
     def pipeline(self) -> dict[str, Any]:
@@ -80,24 +82,24 @@ class Argo:
 
     def gpus(self, task: str) -> int:
         """The GPUs of a task's pod when the form says nothing of them."""
-        given = {one["name"]: one["value"] for one in self.tasks()[task]["arguments"]["parameters"]}
-        if "gpus" not in given:
+        arguments = {entry["name"]: entry["value"] for entry in self.tasks()[task]["arguments"]["parameters"]}
+        if "gpus" not in arguments:
             return 0
-        found = re.fullmatch(
-            r"\{\{=workflow\.parameters\.gpus == '' \? '(\d+)' : workflow\.parameters\.gpus\}\}", given["gpus"]
+        match = re.fullmatch(
+            r"\{\{=workflow\.parameters\.gpus == '' \? '(\d+)' : workflow\.parameters\.gpus\}\}", arguments["gpus"]
         )
-        assert found is not None, given["gpus"]
-        return int(found[1])
+        assert match is not None, arguments["gpus"]
+        return int(match[1])
 
     def edges(self) -> set[tuple[str, str]]:
         """What each task waits for, and whose outputs it or its condition reads; a trainer's own task is train."""
-        found = set()
+        results = set()
         for task, around in self.leaves():
-            for one in (task, *around):
-                before = set(re.findall(r"[a-z][a-z-]*", one.get("depends", "")))
-                before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(one)))
-                found |= {(_plain(name), _plain(task["name"])) for name in before}
-        return {(before, after) for before, after in found if before != after}
+            for entry in (task, *around):
+                before = set(re.findall(r"[a-z][a-z-]*", entry.get("depends", "")))
+                before |= set(re.findall(r"tasks(?:\.|\[')([a-z-]+)", json.dumps(entry)))
+                results |= {(_plain(name), _plain(task["name"])) for name in before}
+        return {(before, after) for before, after in results if before != after}
 
     def exit_stage(self) -> str:
         """The stage that runs at the end, whatever happened."""
@@ -108,13 +110,13 @@ class Argo:
     def row(self, stage: str, trainer: str = DEFAULT_TRAINER) -> Row:
         """The row of the policy table that a stage's template holds."""
         template = self.templates[template_of(stage, trainer), stage]
-        defaults = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
+        defaults = {entry["name"]: entry.get("value") for entry in template["inputs"]["parameters"]}
         container, patch = template["container"], _patch(template["podSpecPatch"], defaults.get("gpus", "0"))
         spot = _entries(template["podSpecPatch"], "asInt(inputs.parameters.spot)")
         grown = _entries(template["podSpecPatch"], "lastRetry.exitCode == '137'").get("limits", "")
         factor, most = re.search(r"\* ([\d.]+) \*\* ", grown), re.search(r", (\d+)\)\)", grown)
-        main: dict[str, Any] = next((one for one in patch["containers"] if one["name"] == "main"), {})
-        retry, volumes = template["retryStrategy"], {one["name"]: one for one in template["volumes"]}
+        main: dict[str, Any] = next((entry for entry in patch["containers"] if entry["name"] == "main"), {})
+        retry, volumes = template["retryStrategy"], {entry["name"]: entry for entry in template["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
         assert retry["retryPolicy"] == "Always"
         assert retry["expression"].startswith("lastRetry.status == 'Error' || ")
@@ -145,12 +147,12 @@ class Argo:
             "cache_volume": "cache" in volumes,
             "cache_claim": volumes.get("cache", {}).get("persistentVolumeClaim", {}).get("claimName"),
             "image_pull_policy": container["imagePullPolicy"],
-            "image_pull_secret": next((one["name"] for one in patch.get("imagePullSecrets", [])), None),
+            "image_pull_secret": next((entry["name"] for entry in patch.get("imagePullSecrets", [])), None),
             "priority_class": template.get("priorityClassName"),
             "secrets": [
-                one["secretRef"]["name"].removeprefix("visionloop-")
-                for one in container["envFrom"]
-                if "secretRef" in one
+                entry["secretRef"]["name"].removeprefix("visionloop-")
+                for entry in container["envFrom"]
+                if "secretRef" in entry
             ],
             "annotations": template["metadata"].get("annotations", {}),
             "variables": [name for name in config_variables(template) if name not in CONFIG_VARIABLES],
@@ -159,11 +161,11 @@ class Argo:
 
 def config_variables(template: dict[str, Any]) -> list[str]:
     """The variables that the pod of one of Argo's templates takes from the ConfigMap."""
-    taken = [one for one in template["container"]["env"] if "valueFrom" in one]
-    for one in taken:
-        reference = {"key": one["name"], "name": "visionloop", "optional": True}
-        assert one["valueFrom"] == {"configMapKeyRef": reference}
-    return [one["name"] for one in taken]
+    taken = [entry for entry in template["container"]["env"] if "valueFrom" in entry]
+    for entry in taken:
+        reference = {"key": entry["name"], "name": "visionloop", "optional": True}
+        assert entry["valueFrom"] == {"configMapKeyRef": reference}
+    return [entry["name"] for entry in taken]
 
 
 #: Entries of a pod's patch that hang on a condition: the condition, and what stands there where it holds.
@@ -184,8 +186,8 @@ def _entries(text: str, condition: str) -> dict[str, str]:
     return {
         line.split(":")[0].strip(): entries
         for line in text.splitlines()
-        for found, entries in _CONDITIONAL.findall(line)
-        if condition in found
+        for entry, entries in _CONDITIONAL.findall(line)
+        if condition in entry
     }
 
 
@@ -215,11 +217,11 @@ class Kubeflow:
 
     def leaves(self) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
         """The tasks that run a container, by their stage (or the name of a shown result)."""
-        found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+        results: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
         for graph, name, task in self.tasks():
             if "executorLabel" in self.components[task["componentRef"]["name"]]:
-                found.setdefault(re.sub(r"-\d+$", "", name), []).append((graph, name, task))
-        return found
+                results.setdefault(re.sub(r"-\d+$", "", name), []).append((graph, name, task))
+        return results
 
     def executor(self, task: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A task's container and its platform settings."""
@@ -239,33 +241,33 @@ class Kubeflow:
             return {value["runtimeValue"]["constant"]}
         assert graph != "root", value
         name = value["componentInputParameter"]
-        calls = [(outer, one) for outer, _, one in self.tasks() if one["componentRef"]["name"] == graph]
-        return {found for outer, one in calls for found in self.constants(outer, one["inputs"]["parameters"][name])}
+        calls = [(outer, entry) for outer, _, entry in self.tasks() if entry["componentRef"]["name"] == graph]
+        return {item for outer, entry in calls for item in self.constants(outer, entry["inputs"]["parameters"][name])}
 
     def edges(self) -> set[tuple[str, str]]:
         """Whose outputs each stage or a condition around it reads, followed through the nested graphs."""
-        found = set()
+        results = set()
         for stage, tasks in self.leaves().items():
             for graph, name, _ in tasks:
                 for source in self._sources(graph, name):
-                    found.add((source, stage))
-        return {(before, after) for before, after in found if not {before, after} & set(SHOWN)}
+                    results.add((source, stage))
+        return {(before, after) for before, after in results if not {before, after} & set(SHOWN)}
 
     def exit_stage(self) -> str:
         """The stage that runs whatever happened."""
-        (found,) = [
+        (results,) = [
             name
             for _, name, task in self.tasks()
             if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
         ]
-        return found
+        return results
 
     def row(self, task: dict[str, Any]) -> Row:
         """A task's row of the policy table, but for what the engine has no field for."""
         container, platform = self.executor(task)
         resources, retry = container["resources"], task["retryPolicy"]
-        mounts = {one["volumeName"]: one for one in platform["emptyDirMounts"]}
-        claims = [one["constant"] for one in platform.get("pvcMount", [])]
+        mounts = {entry["volumeName"]: entry for entry in platform["emptyDirMounts"]}
+        claims = [entry["constant"] for entry in platform.get("pvcMount", [])]
         memory = mounts.get("shared-memory", {})
         assert memory.get("medium") in (None, "Memory")
         accelerator = resources.get("accelerator", {})
@@ -287,9 +289,9 @@ class Kubeflow:
             "cache_volume": "cache" in mounts or bool(claims),
             "cache_claim": next(iter(claims), None),
             "image_pull_policy": platform["imagePullPolicy"],
-            "image_pull_secret": next((one["secretName"] for one in platform.get("imagePullSecret", [])), None),
+            "image_pull_secret": next((entry["secretName"] for entry in platform.get("imagePullSecret", [])), None),
             "annotations": platform["podMetadata"].get("annotations", {}),
-            "secrets": [one["secretName"].removeprefix("visionloop-") for one in platform["secretAsEnv"]],
+            "secrets": [entry["secretName"].removeprefix("visionloop-") for entry in platform["secretAsEnv"]],
             "variables": [name for name in self.config_variables(task) if name not in CONFIG_VARIABLES],
         }
 
@@ -297,48 +299,48 @@ class Kubeflow:
         """The variables that a task's pod takes from the ConfigMap."""
         (config,) = self.executor(task)[1]["configMapAsEnv"]
         assert config["optional"] is True
-        assert all(one["configMapKey"] == one["envVar"] for one in config["keyToEnv"])
-        return [one["envVar"] for one in config["keyToEnv"]]
+        assert all(entry["configMapKey"] == entry["envVar"] for entry in config["keyToEnv"])
+        return [entry["envVar"] for entry in config["keyToEnv"]]
 
     def _sources(self, graph: str, name: str) -> set[str]:
         """The stages whose outputs a task reads, or on which it or a graph around it waits."""
         task = self.components[graph]["dag"]["tasks"][name]
-        found = set()
+        results = set()
         for kind in ("parameters", "artifacts"):
             for value in task.get("inputs", {}).get(kind, {}).values():
-                found |= self._source(graph, value)
+                results |= self._source(graph, value)
         condition = task.get("triggerPolicy", {}).get("condition", "")
         for inner in re.findall(r"parameter_values\['([^']+)'\]", condition):
-            found |= self._source(graph, task["inputs"]["parameters"][inner])
-        found |= {stage for before in task.get("dependentTasks", ()) if (stage := _stage(before))}
-        for outer, around, one in self.tasks():
-            if one["componentRef"]["name"] == graph and outer != "root":
-                conditions = one.get("triggerPolicy", {}).get("condition", "")
+            results |= self._source(graph, task["inputs"]["parameters"][inner])
+        results |= {stage for before in task.get("dependentTasks", ()) if (stage := _stage(before))}
+        for outer, around, entry in self.tasks():
+            if entry["componentRef"]["name"] == graph and outer != "root":
+                conditions = entry.get("triggerPolicy", {}).get("condition", "")
                 for inner in re.findall(r"parameter_values\['([^']+)'\]", conditions):
-                    found |= self._source(outer, one["inputs"]["parameters"][inner])
+                    results |= self._source(outer, entry["inputs"]["parameters"][inner])
                 if "condition" in around:
-                    found |= self._around(outer, around)
-        return found
+                    results |= self._around(outer, around)
+        return results
 
     def _around(self, graph: str, name: str) -> set[str]:
         """What the graphs around a graph wait for through their conditions."""
-        found = set()
-        for outer, around, one in self.tasks():
-            if one["componentRef"]["name"] == graph and outer != "root":
+        results = set()
+        for outer, around, entry in self.tasks():
+            if entry["componentRef"]["name"] == graph and outer != "root":
                 for inner in re.findall(
-                    r"parameter_values\['([^']+)'\]", one.get("triggerPolicy", {}).get("condition", "")
+                    r"parameter_values\['([^']+)'\]", entry.get("triggerPolicy", {}).get("condition", "")
                 ):
-                    found |= self._source(outer, one["inputs"]["parameters"][inner])
-                found |= self._around(outer, around)
-        return found
+                    results |= self._source(outer, entry["inputs"]["parameters"][inner])
+                results |= self._around(outer, around)
+        return results
 
     def conditions(self, graph: str, task: dict[str, Any]) -> list[str]:
         """The conditions under which a task of a graph runs, its own and those of the graphs around it."""
-        found = [task["triggerPolicy"]["condition"]] if "condition" in task.get("triggerPolicy", {}) else []
-        for outer, _, one in self.tasks():
-            if one["componentRef"]["name"] == graph and graph != "root":
-                found += self.conditions(outer, one)
-        return found
+        results = [task["triggerPolicy"]["condition"]] if "condition" in task.get("triggerPolicy", {}) else []
+        for outer, _, entry in self.tasks():
+            if entry["componentRef"]["name"] == graph and graph != "root":
+                results += self.conditions(outer, entry)
+        return results
 
     def _source(self, graph: str, value: dict[str, Any]) -> set[str]:
         """The stage that a value comes from, followed outwards through the graphs' inputs."""
@@ -350,22 +352,24 @@ class Kubeflow:
             if kind in value:
                 return {value[kind]["producerTask"]}
         name = value.get("componentInputParameter") or value.get("componentInputArtifact")
-        found: set[str] = set()
+        results: set[str] = set()
         if name and graph != "root":
-            for outer, _, one in self.tasks():
-                if one["componentRef"]["name"] == graph:
-                    inputs = {**one["inputs"].get("parameters", {}), **one["inputs"].get("artifacts", {})}
-                    iterator = one.get("parameterIterator", {})
+            for outer, _, entry in self.tasks():
+                if entry["componentRef"]["name"] == graph:
+                    inputs = {**entry["inputs"].get("parameters", {}), **entry["inputs"].get("artifacts", {})}
+                    iterator = entry.get("parameterIterator", {})
                     listed = iterator["items"]["inputParameter"] if iterator.get("itemInput") == name else name
-                    found |= self.producers(outer, inputs[listed])
-        return found
+                    results |= self.producers(outer, inputs[listed])
+        return results
 
     def graphs(self, name: str) -> set[str]:
         """The graph that people see under a name, and those that lie in it."""
-        found = {one["componentRef"]["name"] for _, _, one in self.tasks() if one["taskInfo"]["name"] == name}
-        while inner := {one["componentRef"]["name"] for graph, _, one in self.tasks() if graph in found} - found:
-            found |= inner
-        return found
+        results = {entry["componentRef"]["name"] for _, _, entry in self.tasks() if entry["taskInfo"]["name"] == name}
+        while (
+            inner := {entry["componentRef"]["name"] for graph, _, entry in self.tasks() if graph in results} - results
+        ):
+            results |= inner
+        return results
 
 
 def _stage(task: str) -> str | None:

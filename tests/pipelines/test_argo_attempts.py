@@ -35,7 +35,7 @@ def argo() -> Argo:
 
 
 def inputs(template: dict[str, Any]) -> dict[str, str | None]:
-    return {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
+    return {entry["name"]: entry.get("value") for entry in template["inputs"]["parameters"]}
 
 
 def lines(policy: StagePolicy) -> dict[str, str]:
@@ -85,15 +85,15 @@ def test_a_row_that_never_grows_asks_for_nothing_of_an_attempt_before(row: Stage
 def test_the_form_says_nothing_of_the_limit_that_grows(argo: Argo) -> None:
     for document in argo.documents:
         arguments = document.get("spec", {}).get("arguments", {}).get("parameters", [])
-        assert "memory" not in {one["name"] for one in arguments}
+        assert "memory" not in {entry["name"] for entry in arguments}
 
 
 def test_nothing_goes_to_spot_nodes_unless_asked(argo: Argo) -> None:
     assert {row.spot_losses for row in POLICIES.values()} == {0}
     for (_, name), template in argo.templates.items():
-        found = inputs(template).get("spot") if "inputs" in template else None
-        assert found == ("0" if name in ("train", "evaluate") else None)
-    form = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
+        result = inputs(template).get("spot") if "inputs" in template else None
+        assert result == ("0" if name in ("train", "evaluate") else None)
+    form = {entry["name"]: entry for entry in argo.pipeline["arguments"]["parameters"]}
     assert form["spot"]["value"] == ""
 
 
@@ -106,9 +106,9 @@ def test_a_row_without_gpus_has_its_own_place_always_and_a_spot_one_while_asked(
     row = replace(
         SPOT, gpus=0, node_selector=(("zone", "near"),), tolerations=(Toleration("taint", "value", "NoExecute"),)
     )
-    found = lines(row)
-    assert found["nodeSelector"].startswith('nodeSelector: { "zone": "near", {{=int(retries) <')
-    assert found["tolerations"].startswith('tolerations: [ {"key": "taint", ')
+    result = lines(row)
+    assert result["nodeSelector"].startswith('nodeSelector: { "zone": "near", {{=int(retries) <')
+    assert result["tolerations"].startswith('tolerations: [ {"key": "taint", ')
 
 
 def test_the_overlay_with_smaller_limits_grows_from_them() -> None:
@@ -118,7 +118,7 @@ def test_the_overlay_with_smaller_limits_grows_from_them() -> None:
     for patch in overlay["patches"]:
         if not isinstance(patch.get("patch"), str) or "container/resources" not in patch["patch"]:
             continue
-        operations = {one["path"]: one["value"] for one in yaml.safe_load(patch["patch"])}
+        operations = {entry["path"]: entry["value"] for entry in yaml.safe_load(patch["patch"])}
         limit = operations["/spec/templates/0/container/resources"]["limits"]["memory"]
         path = next(path for path, value in operations.items() if path.endswith("/name") and value == "memory")
         assert operations[path.removesuffix("name") + "value"] == str(mebibytes(limit))
@@ -129,9 +129,9 @@ def test_the_overlay_with_smaller_limits_grows_from_them() -> None:
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])
 def test_a_drained_node_waits_for_the_stage_that_runs(pipeline: str, argo: Argo) -> None:
     (specification,) = [
-        one["spec"]
-        for one in argo.documents
-        if (one["kind"], one.get("metadata", {}).get("name")) == ("WorkflowTemplate", pipeline)
+        entry["spec"]
+        for entry in argo.documents
+        if (entry["kind"], entry.get("metadata", {}).get("name")) == ("WorkflowTemplate", pipeline)
     ]
     # A number: as text Kubernetes would take it for a share and refuse it.
     assert specification["podDisruptionBudget"] == {"minAvailable": 1}

@@ -65,9 +65,9 @@ def template(argo: Argo, stage: str) -> dict[str, Any]:
 
 def parameters(argo: Argo, stage: str) -> list[tuple[str, str]]:
     """The names and values of a step's inputs and outputs."""
-    found = template(argo, stage)
-    listed = [*found["inputs"]["parameters"], *found.get("outputs", {}).get("parameters", [])]
-    return [(one["name"], value(stage, one["name"], one.get("value"))) for one in listed]
+    result = template(argo, stage)
+    listed = [*result["inputs"]["parameters"], *result.get("outputs", {}).get("parameters", [])]
+    return [(entry["name"], value(stage, entry["name"], entry.get("value"))) for entry in listed]
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_a_step_has_at_most_a_kilobyte_of_our_parameters(stage: str, argo: Argo)
 
 
 def test_two_hundred_steps_of_ours_fill_less_than_half_of_a_workflow(argo: Argo) -> None:
-    """In turn the pipeline's stages, each with its inputs and outputs as Argo keeps them, beside the stored templates.
+    """In turn the pipeline's stages, each with its inputs and outputs as Argo keeps them, and the stored templates.
 
     A workflow keeps the templates of the trainer that it runs; those of the others are passed over before they are looked up.
     """
     others = {template_of(stage, trainer) for stage in BY_TRAINER for trainer in cluster().trainers}
     others -= {template_of(stage) for stage in BY_TRAINER}
-    own = [one for one in argo.documents if one.get("metadata", {}).get("name") not in others]
-    stored = sum(len(json.dumps(one, separators=(",", ":"))) for one in own)
+    own = [entry for entry in argo.documents if entry.get("metadata", {}).get("name") not in others]
+    stored = sum(len(json.dumps(entry, separators=(",", ":"))) for entry in own)
     nodes = 0
     for number in range(STEPS):
         stage = STAGES[number % len(STAGES)]

@@ -23,13 +23,13 @@ def test_it_names_every_stage_that_the_package_brings() -> None:
 @pytest.mark.parametrize("stage", CALLS)
 def test_a_call_gives_arguments_that_the_stage_has_and_all_that_it_needs(stage: str) -> None:
     call = CALLS[stage]
-    known = {entry.name: entry for entry in fields(catalog.stage(stage).arguments)}
+    existing = {entry.name: entry for entry in fields(catalog.stage(stage).arguments)}
     parameters = {name: f"the {name}" for name in (*RETRAIN.parameters, SETTINGS)}
-    given = call.arguments(parameters, {name: f"{name}'s receipt" for name in CALLS})
-    assert set(given) <= set(known)
-    assert all(given[name] == f"{before}'s receipt" for name, before in call.receipts.items())
-    assert all(given[name] == f"the {name}" for name in call.parameters)
-    catalog.stage(stage).arguments(**given)
+    values = call.arguments(parameters, {name: f"{name}'s receipt" for name in CALLS})
+    assert set(values) <= set(existing)
+    assert all(values[name] == f"{before}'s receipt" for name, before in call.receipts.items())
+    assert all(values[name] == f"the {name}" for name in call.parameters)
+    catalog.stage(stage).arguments(**values)
 
 
 @pytest.mark.parametrize("stage", CALLS)

@@ -239,15 +239,15 @@ def _rows(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
     """For fields with so many values each, rows of value numbers in which each pair of two fields' values stands together."""
     count = len(sizes)
     left = {
-        (one, a, other, b)
-        for one, other in itertools.combinations(range(count), 2)
-        for a in range(sizes[one])
+        (entry, a, other, b)
+        for entry, other in itertools.combinations(range(count), 2)
+        for a in range(sizes[entry])
         for b in range(sizes[other])
     }
-    found = []
+    results = []
     while left:
-        one, a, other, b = min(left)
-        row = {one: a, other: b}
+        entry, a, other, b = min(left)
+        row = {entry: a, other: b}
         for field in range(count):
             if field not in row:
                 gains = [
@@ -259,8 +259,8 @@ def _rows(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
                 ]
                 row[field] = gains.index(max(gains))
         left -= {(x, row[x], y, row[y]) for x, y in itertools.combinations(range(count), 2)}
-        found.append(tuple(row[field] for field in range(count)))
-    return found
+        results.append(tuple(row[field] for field in range(count)))
+    return results
 
 
 def pairwise(table: Mapping[str, Sequence[Edge]]) -> Iterator[dict[str, Edge]]:
@@ -313,10 +313,10 @@ class Form:
 
     def sent(self, row: Mapping[str, Edge]) -> dict[str, Any]:
         """The pipeline's parameters."""
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, edge in row.items():
-            found |= edge.sent if name == "source" else {name: edge.sent}
-        return {name: self.known(value) for name, value in found.items()}
+            results |= edge.sent if name == "source" else {name: edge.sent}
+        return {name: self.known(value) for name, value in results.items()}
 
     def known(self, value: Any) -> Any:
         """A value with what only a run knows put in."""
@@ -325,13 +325,13 @@ class Form:
                 value = value.replace(mark, real)
         return value
 
-    def resolve(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def resolve(self, received: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The settings of the training that the stages resolve what they are told to. Raises VisionloopError."""
-        self._stage("snapshot", told["snapshot"])
-        names.sanitise(told["evaluate"]["model_name"])
-        config = self._stage("train", told["train"]).loaded.config
+        self._stage("snapshot", received["snapshot"])
+        names.sanitise(received["evaluate"]["model_name"])
+        config = self._stage("train", received["train"]).loaded.config
         resolve_gate(
-            told["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
+            received["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
         )
         return dict(config.values)
 
@@ -362,10 +362,10 @@ def stores(form: Form, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mapping[str, Any]], Any]:
     """What the stages are told by their components, which KFP's own executor calls with the form's values."""
-    given: dict[str, Mapping[str, Any]] = {}
+    arguments: dict[str, Mapping[str, Any]] = {}
 
-    def stop_here(stage: Any, told: Mapping[str, Any], invocation: Invocation) -> Outcome:
-        given[stage.name] = {**told, "workspace": invocation.workspace}
+    def stop_here(stage: Any, received: Mapping[str, Any], invocation: Invocation) -> Outcome:
+        arguments[stage.name] = {**received, "workspace": invocation.workspace}
         return Outcome(stage.name, None, False, 0.0)
 
     monkeypatch.setattr(kubeflow, "run_to_receipt", stop_here)
@@ -374,18 +374,18 @@ def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         settings: dict[str, Any] = {}
         for component in (snapshot, train, evaluate):
             inputs = component.component_spec.inputs
-            known = {**sent, **form.inputs, "training": "x", "settings": settings}
-            values = {name: value for name, value in known.items() if name in inputs}
+            existing = {**sent, **form.inputs, "training": "x", "settings": settings}
+            values = {name: value for name, value in existing.items() if name in inputs}
             if component is snapshot:
                 values["snapshot"] = sent["snapshot"]
             outputs = {
                 name: {
                     "artifacts": [
-                        {"name": name, "type": {"schemaTitle": one.type.split("@")[0]}, "uri": f"{tmp_path}/{name}"}
+                        {"name": name, "type": {"schemaTitle": entry.type.split("@")[0]}, "uri": f"{tmp_path}/{name}"}
                     ]
                 }
-                for name, one in component.component_spec.outputs.items()
-                if one.type.startswith("system.")
+                for name, entry in component.component_spec.outputs.items()
+                if entry.type.startswith("system.")
             }
             executor_input = {
                 "inputs": {"parameterValues": json.loads(json.dumps(values))},
@@ -395,7 +395,7 @@ def kfp(form: Form, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
             if component is snapshot:
                 written = json.loads((tmp_path / "output.json").read_text())
                 settings = written["parameterValues"]["settings"]
-        return dict(given)
+        return dict(arguments)
 
     return tell
 
@@ -406,14 +406,14 @@ def argo(form: Form) -> Callable[[Mapping[str, Any]], Any]:
 
     def tell(sent: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         values = {f"workflow.parameters.{name}": _text(value) for name, value in sent.items()}
-        for one in form.argo.pipeline["arguments"]["parameters"]:
-            values.setdefault(f"workflow.parameters.{one['name']}", one.get("value") or "")
+        for entry in form.argo.pipeline["arguments"]["parameters"]:
+            values.setdefault(f"workflow.parameters.{entry['name']}", entry.get("value") or "")
         receipts = {"snapshot": form.inputs["snapshot"], "convert": form.inputs["converted"]}
-        told: dict[str, dict[str, Any]] = {}
+        content: dict[str, dict[str, Any]] = {}
         for name in ("snapshot", "train", "evaluate"):
             words = form.argo.templates[template_of(name), name]["container"]["args"]
             task = form.argo.tasks()[name]
-            inputs = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
+            inputs = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
             if "settings" in inputs:
                 inputs["settings"] = substitute(inputs["settings"], lambda asked: values[asked])
             inputs |= {
@@ -430,8 +430,8 @@ def argo(form: Form) -> Callable[[Mapping[str, Any]], Any]:
                     return values.get(value.strip("{}"), value)
                 return values.get(asked, "")
 
-            told[name] = _options(name, [substitute(word, look) for word in words])
-        return told
+            content[name] = _options(name, [substitute(word, look) for word in words])
+        return content
 
     return tell
 
@@ -443,7 +443,7 @@ def _text(value: Any) -> str:
 
 def _options(stage: str, words: Sequence[str]) -> dict[str, Any]:
     """The stage's own arguments among the words of a command, all of which are ``--NAME=VALUE``."""
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     own = {entry.name: entry.metadata["argument"].repeated for entry in fields(catalog.stage(stage).arguments)}
     own["workspace"] = False
     for word in words:
@@ -451,35 +451,35 @@ def _options(stage: str, words: Sequence[str]) -> dict[str, Any]:
         name = option.replace("-", "_")
         if word.startswith("--") and name in own:
             if own[name]:
-                given.setdefault(name, []).append(value)
+                arguments.setdefault(name, []).append(value)
             else:
-                given[name] = value
-    return given
+                arguments[name] = value
+    return arguments
 
 
 @pytest.fixture(params=["kfp", "argo"])
 def tell(request: pytest.FixtureRequest) -> Callable[[Mapping[str, Any]], Any]:
     """The two engines' forms."""
-    found: Callable[[Mapping[str, Any]], Any] = request.getfixturevalue(request.param)
-    return found
+    result: Callable[[Mapping[str, Any]], Any] = request.getfixturevalue(request.param)
+    return result
 
 
 def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
     """The settings that a row of good values stands for."""
-    found = {name: form.known(edge.resolved) for name, edge in row.items() if name in BASIC}
-    return found | row["advanced_config"].resolved
+    results = {name: form.known(edge.resolved) for name, edge in row.items() if name in BASIC}
+    return results | row["advanced_config"].resolved
 
 
 def test_every_field_of_the_form_is_in_the_matrix() -> None:
-    told = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format", "classes", "where"}
-    assert told == set(RETRAIN)
+    received = (set(FIELDS) - {"source"}) | {"dataset", "snapshot", "split", "dataset_format", "classes", "where"}
+    assert received == set(RETRAIN)
 
 
 def test_each_pair_of_values_stands_in_a_row() -> None:
     rows = list(pairwise(GOOD))
-    for one, other in itertools.combinations(GOOD, 2):
-        seen = {(id(row[one]), id(row[other])) for row in rows}
-        assert len(seen) == len(GOOD[one]) * len(GOOD[other])
+    for entry, other in itertools.combinations(GOOD, 2):
+        seen = {(id(row[entry]), id(row[other])) for row in rows}
+        assert len(seen) == len(GOOD[entry]) * len(GOOD[other])
     assert len(rows) < 100
 
 
@@ -500,7 +500,7 @@ def test_a_bad_value_among_good_ones_is_refused_by_name(
         with pytest.raises(InvalidConfig) as refused:
             form.resolve(tell(form.sent(row)))
         sentence = refused.value.sentence
-        told = (
+        received = (
             ("--dataset", "--snapshot", "--split", "URI", "s3", "ftp")
             if field == "source"
             else (field, field.replace("_", "-"))
@@ -510,7 +510,7 @@ def test_a_bad_value_among_good_ones_is_refused_by_name(
         if field == "workspace":
             assert repr(edge.sent)[1:-1] in sentence, row
         elif field not in ("advanced_config", "source"):
-            assert any(name in sentence for name in told), f"{row}: {sentence}"
+            assert any(name in sentence for name in received), f"{row}: {sentence}"
 
 
 @pytest.mark.matrix
@@ -519,13 +519,15 @@ def test_whatever_is_sent_ends_with_a_training_or_a_sentence(
     values: Mapping[str, Sequence[Edge]], form: Form, tell: Callable[[Mapping[str, Any]], Any]
 ) -> None:
     ends = [ended(lambda row=row: form.resolve(tell(form.sent(row)))) for row in pairwise(values)]  # type: ignore[misc]
-    told = [error for error in ends if error is not None]
-    assert told
-    # A place where no dataset lies is no mistake of the form.
+    arguments = [error for error in ends if error is not None]
+    assert arguments
+    # A URI without a dataset is not a mistake of the form.
     nowhere = ("no dataset lies there", "there is no such folder")
-    wrong = [error for error in told if error.exit_code != 78 and not any(text in error.sentence for text in nowhere)]
+    wrong = [
+        error for error in arguments if error.exit_code != 78 and not any(text in error.sentence for text in nowhere)
+    ]
     assert [error.sentence for error in wrong] == []
-    assert [error.sentence for error in told if not error.sentence.endswith(".") or "\n" in error.sentence] == []
+    assert [error.sentence for error in arguments if not error.sentence.endswith(".") or "\n" in error.sentence] == []
 
 
 def ended(resolve: Callable[[], Any]) -> VisionloopError | None:

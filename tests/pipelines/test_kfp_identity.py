@@ -20,12 +20,12 @@ from visionloop.pipelines.targets import cluster
 def identities(text: str) -> set[str]:
     """What the containers of an IR are told of it."""
     executors = Kubeflow(text).specification["deploymentSpec"]["executors"].values()
-    told = [
-        [one["value"] for one in executor["container"]["env"] if one["name"] == PIPELINE_VARIABLE]
+    arguments = [
+        [entry["value"] for entry in executor["container"]["env"] if entry["name"] == PIPELINE_VARIABLE]
         for executor in executors
     ]
-    assert {len(values) for values in told} == {1}
-    return {value for values in told for value in values}
+    assert {len(values) for values in arguments} == {1}
+    return {value for values in arguments for value in values}
 
 
 @pytest.mark.parametrize("pipeline", ["train", "retrain"])
@@ -44,9 +44,9 @@ def test_every_pod_is_told_what_the_version_on_a_server_is_named_for(pipeline: s
 
 
 def test_another_content_has_another_hash_and_the_variable_alone_has_none() -> None:
-    one, other = (kfp_files(cluster(tag=tag))["visionloop-train.yaml"] for tag in ("1.0", "2.0"))
-    assert identities(one) != identities(other)
-    documents = ir_documents(one)
+    entry, other = (kfp_files(cluster(tag=tag))["visionloop-train.yaml"] for tag in ("1.0", "2.0"))
+    assert identities(entry) != identities(other)
+    documents = ir_documents(entry)
     for change in (_without_variable, _with_another_value):
         changed = copy.deepcopy(documents)
         for executor in changed["pipeline_spec"]["deploymentSpec"]["executors"].values():
@@ -59,7 +59,7 @@ def test_another_content_has_another_hash_and_the_variable_alone_has_none() -> N
 
 
 def _without_variable(env: list[Any]) -> list[Any]:
-    return [one for one in env if one["name"] != PIPELINE_VARIABLE]
+    return [entry for entry in env if entry["name"] != PIPELINE_VARIABLE]
 
 
 def _with_another_value(env: list[Any]) -> list[Any]:

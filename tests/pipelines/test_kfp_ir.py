@@ -186,8 +186,8 @@ def test_kfp_loads_it_and_compiles_the_same_again(file: Path, tmp_path: Path) ->
 def test_the_form_has_the_fields_with_their_types_and_defaults(pipeline: Path) -> None:
     fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
     wanted = FORM | ONLY.get(pipeline.name, {})
-    found = {name: (field["parameterType"], field.get("defaultValue")) for name, field in fields.items()}
-    assert found == wanted
+    results = {name: (field["parameterType"], field.get("defaultValue")) for name, field in fields.items()}
+    assert results == wanted
     for name, field in fields.items():
         assert bool(field.get("isOptional")) == (wanted[name][1] is not None), name
 
@@ -244,8 +244,8 @@ def with_trainers(*rows: StagePolicy) -> str:
 
 def test_a_further_trainer_makes_the_file_at_most_15_percent_longer(usual: StagePolicy) -> None:
     texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(usual), with_trainers(usual, usual))
-    one, two, three = (len(text.encode()) for text in texts)
-    assert two < 1.15 * one
+    entry, two, three = (len(text.encode()) for text in texts)
+    assert two < 1.15 * entry
     assert three < 1.05 * two
 
 
@@ -253,8 +253,8 @@ def test_so_does_one_whose_row_is_another_but_for_the_first_of_these(usual: Stag
     """It has a task of its own for train, and the first one a group for what it then shares with the others."""
     own = [replace(usual, gpus=0, cpu_limit=f"{number}") for number in (5, 6)]
     texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(own[0]), with_trainers(*own))
-    one, two, three = (len(text.encode()) for text in texts)
-    assert two < 1.3 * one
+    entry, two, three = (len(text.encode()) for text in texts)
+    assert two < 1.3 * entry
     assert three < 1.15 * two
 
 
@@ -270,7 +270,7 @@ def test_each_trainer_gets_its_image_and_its_row(usual: StagePolicy) -> None:
     got = {}
     for graph, _, task in kfp.tasks():
         if task["taskInfo"]["name"] == "after convert":
-            (condition,) = [one for one in kfp.conditions(graph, task) if "trainer" in one]
+            (condition,) = [entry for entry in kfp.conditions(graph, task) if "trainer" in entry]
             inputs = task["inputs"]["parameters"]
             got[condition] = tuple(inputs[name]["runtimeValue"]["constant"] for name in ("image", "row"))
     value, tag = "inputs.parameter_values['pipelinechannel--trainer']", cluster().tag
@@ -278,7 +278,7 @@ def test_each_trainer_gets_its_image_and_its_row(usual: StagePolicy) -> None:
     wanted |= {f"trainer-{number}": (f"localhost/image-{number}:{tag}", DEFAULT_TRAINER) for number in (0, 2)}
     wanted["trainer-1"] = (f"localhost/image-1:{tag}", "trainer-1")
     # The condition that is not negated is the branch's own; the default trainer's has none.
-    own = {condition.rpartition(" && ")[2]: found for condition, found in got.items()}
+    own = {condition.rpartition(" && ")[2]: item for condition, item in got.items()}
     for name in wanted.keys() - {DEFAULT_TRAINER}:
         assert own.pop(f"{value} == '{name}'") == wanted[name]
     assert list(own.values()) == [wanted[DEFAULT_TRAINER]]
@@ -336,21 +336,21 @@ def test_artifacts_lead_from_the_first_stage_to_the_last_in_every_branch(pipelin
     kfp = Kubeflow(pipeline.read_text(encoding="utf-8"))
     inside = {name: kfp.graphs(name) for name in READ}
     here = inside[branch] if branch else set(kfp.components) - set().union(*inside.values())
-    found: dict[str, set[str]] = {}
+    results: dict[str, set[str]] = {}
     for stage, tasks in kfp.leaves().items():
         for graph, name, task in tasks:
             if graph not in here:
                 continue
-            given = task.get("inputs", {}).get("artifacts", {})
+            artifacts = task.get("inputs", {}).get("artifacts", {})
             inputs = kfp.components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("artifacts", {})
-            assert set(given) == set(inputs), (graph, name)
-            assert stage not in found
-            found[stage] = set()
-            for artifact, value in given.items():
+            assert set(artifacts) == set(inputs), (graph, name)
+            assert stage not in results
+            results[stage] = set()
+            for artifact, value in artifacts.items():
                 before = {re.sub(r"-\d+$", "", producer) for producer in kfp.producers(graph, value)}
-                assert {KINDS[one] for one in before} == {inputs[artifact]["artifactType"]["schemaTitle"]}
-                found[stage] |= before
-    assert found == (READ[branch] if branch else READ_BEFORE | {"cleanup": set()})
+                assert {KINDS[entry] for entry in before} == {inputs[artifact]["artifactType"]["schemaTitle"]}
+                results[stage] |= before
+    assert results == (READ[branch] if branch else READ_BEFORE | {"cleanup": set()})
 
 
 def test_a_result_that_is_shown_again_knows_its_run(pipeline: Path) -> None:
@@ -421,7 +421,7 @@ def test_every_pod_label_is_one_that_kubernetes_takes(path: Path) -> None:
     """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set."""
     _, platform = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    values = [value for one in executors.values() for value in one["podMetadata"]["labels"].values()]
+    values = [value for entry in executors.values() for value in entry["podMetadata"]["labels"].values()]
     assert len(values) >= 2 * len(executors) > 0
     valid = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
     assert [value for value in values if not re.fullmatch(valid, value)] == []
@@ -447,7 +447,7 @@ def test_kfps_executor_prints_no_plain_line_and_no_secret_among_json_lines(tmp_p
     (tmp_path / "ephemeral_component.py").write_text(COMPONENT)
     uri = "https://somebody:w0rd-of-honour@example.com/d"
     outputs = {"outputFile": str(tmp_path / "outputs.json"), "parameters": {}, "artifacts": {}}
-    given = {"inputs": {"parameterValues": {"uri": uri}}, "outputs": outputs}
+    arguments = {"inputs": {"parameterValues": {"uri": uri}}, "outputs": outputs}
     words = ("--component_module_path", str(tmp_path / "ephemeral_component.py"), "--function_to_execute", "told")
     command = [
         sys.executable,
@@ -456,7 +456,7 @@ def test_kfps_executor_prints_no_plain_line_and_no_secret_among_json_lines(tmp_p
         "kfp.dsl.executor_main",
         *words,
         "--executor_input",
-        json.dumps(given),
+        json.dumps(arguments),
     ]
     environment = {**os.environ, "VISIONLOOP_LOG_FORMAT": "json", "S3_SECRET_KEY": " w0rd-of-honour \n"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""What is left of a task after a permanent failure: KFP tries it again all the same, and it ends before it has begun."""
+"""What is left of a task after a permanent failure: KFP tries it again anyway, and it ends before it has begun."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> str:
+def work(tmp_path: Path) -> str:
     return str(tmp_path / "workspace")
 
 
@@ -60,20 +60,24 @@ class Chain:
         return self.receipts["convert"]
 
     def train(self, *settings: str) -> str:
-        given = {"converted": self.receipts["convert"], "snapshot": self.receipts["snapshot"], "set": list(settings)}
-        given |= {"model_name": "cats", "run_name": "a name for people"}
-        self.stage("train", given)
+        arguments = {
+            "converted": self.receipts["convert"],
+            "snapshot": self.receipts["snapshot"],
+            "set": list(settings),
+        }
+        arguments |= {"model_name": "cats", "run_name": "a name for people"}
+        self.stage("train", arguments)
         return self.receipts["train"]
 
     def evaluate(self, gate: str = "") -> str:
-        given = {"training": self.receipts["train"], "snapshot": self.receipts["snapshot"], "model_name": "cats"}
-        self.stage("evaluate", given | {"gate": gate})
+        arguments = {"training": self.receipts["train"], "snapshot": self.receipts["snapshot"], "model_name": "cats"}
+        self.stage("evaluate", arguments | {"gate": gate})
         return self.receipts["evaluate"]
 
     def look(self, *ahead: str, forced: tuple[str, ...] = (), run: str = "two") -> dict[str, str]:
-        found = catalog.stage("convert")
+        result = catalog.stage("convert")
         outcome = Outcome("convert", receipts.load(self.receipts["convert"], "convert"), True, 0.0)
-        assert found.name == ahead_of_convert.LOOKS_AHEAD
+        assert result.name == ahead_of_convert.LOOKS_AHEAD
         runs.RunRecord(open_prefix(self.workspace, "results"), run).open({}, None)
         return ahead_of_convert.look_ahead(
             outcome, self.receipts["snapshot"], ahead, Invocation(self.workspace, run), forced
@@ -84,17 +88,17 @@ def artifact(kind: type[Any], folder: Path, name: str) -> Any:
     return kind(name=name, uri=str(folder / "root" / name), metadata={})
 
 
-def test_a_component_returns_the_receipt_and_the_scalars_it_names(place: str) -> None:
+def test_a_component_returns_the_receipt_and_the_scalars_it_names(work: str) -> None:
     receipt, snapshot_id, unknown = run_stage(
-        "snapshot", place, "one", "", {"dataset": "here", "task": ""}, (), ("snapshot_id", "nothing")
+        "snapshot", work, "one", "", {"dataset": "here", "task": ""}, (), ("snapshot_id", "nothing")
     )
     assert Path(receipt.removeprefix("file://")).name == "receipt.json"
     assert (snapshot_id, unknown) == ("snap_0123456789ab", "")
 
 
-def test_an_artifact_holds_the_receipt_and_its_own_uri_stays(place: str, tmp_path: Path) -> None:
+def test_an_artifact_holds_the_receipt_and_its_own_uri_stays(work: str, tmp_path: Path) -> None:
     dataset = artifact(dsl.Dataset, tmp_path, "frozen")
-    (receipt,) = run_stage("snapshot", place, "one", "", {"dataset": "here"}, (dataset,))
+    (receipt,) = run_stage("snapshot", work, "one", "", {"dataset": "here"}, (dataset,))
     assert dataset.uri == str(tmp_path / "root" / "frozen")
     assert Path(dataset.path).read_bytes() == Path(receipt.removeprefix("file://")).read_bytes()
     there = json.loads(Path(dataset.path).read_text())
@@ -105,20 +109,20 @@ def test_an_artifact_holds_the_receipt_and_its_own_uri_stays(place: str, tmp_pat
     json.dumps(dataset.metadata)
 
 
-def test_a_page_metrics_and_a_confusion_matrix_are_shown(place: str, tmp_path: Path) -> None:
-    chain = Chain(place)
+def test_a_page_metrics_and_a_confusion_matrix_are_shown(work: str, tmp_path: Path) -> None:
+    chain = Chain(work)
     chain.converted()
     chain.train()
     page, metrics, matrix = (
         artifact(kind, tmp_path, kind.__name__) for kind in (dsl.HTML, dsl.Metrics, dsl.ClassificationMetrics)
     )
-    given = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
+    arguments = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
     for _ in range(2):  # computed, and reused
-        assert chain.stage("evaluate", given, (page, metrics, matrix), ("verdict",))[1] == "promote"
+        assert chain.stage("evaluate", arguments, (page, metrics, matrix), ("verdict",))[1] == "promote"
     assert Path(page.path).read_text() == "<h1>evaluate</h1>"
     assert metrics.metadata == {"receipt": chain.receipts["evaluate"], "mAP50": 0.75}
     shown = matrix.metadata["confusionMatrix"]
-    assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog", "background"]
+    assert [entry["displayName"] for entry in shown["annotationSpecs"]] == ["cat", "dog", "background"]
     # Ours has the predicted classes as rows (two cats taken for dogs: row dog, column cat), KFP's the true ones.
     assert [row["row"] for row in shown["rows"]] == [[5, 2, 0], [1, 6, 1], [0, 1, 0]]
 
@@ -131,15 +135,15 @@ def test_the_confusion_of_whole_images_has_no_background(tmp_path: Path) -> None
     )
     kubeflow._confusion(matrix, result)
     shown = matrix.metadata["confusionMatrix"]
-    assert [one["displayName"] for one in shown["annotationSpecs"]] == ["cat", "dog"]
+    assert [entry["displayName"] for entry in shown["annotationSpecs"]] == ["cat", "dog"]
     assert [row["row"] for row in shown["rows"]] == [[5, 2], [1, 6]]
 
 
 @pytest.mark.parametrize("damage", ["an altered matrix", "a folder in the way"])
 def test_what_an_engines_page_shows_never_ends_a_stage_that_has_its_receipt(
-    place: str, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+    work: str, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    chain = Chain(place)
+    chain = Chain(work)
     chain.converted()
     chain.train()
     chain.evaluate()
@@ -150,16 +154,16 @@ def test_what_an_engines_page_shows_never_ends_a_stage_that_has_its_receipt(
         Path(matrix.path).mkdir(parents=True)
     else:
         confusion.write_bytes(b"{".ljust(confusion.stat().st_size))
-    given = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
-    assert chain.stage("evaluate", given | {"gate": ""}, (matrix, metrics), ("verdict",))[1] == "promote"
+    arguments = {"training": chain.receipts["train"], "snapshot": chain.receipts["snapshot"], "model_name": "cats"}
+    assert chain.stage("evaluate", arguments | {"gate": ""}, (matrix, metrics), ("verdict",))[1] == "promote"
     assert (
         "evaluate: the artifact ClassificationMetrics is not complete on the engine's page (" in capfd.readouterr().err
     )
     assert metrics.metadata["mAP50"] == 0.75
 
 
-def test_what_is_there_is_handed_on_with_its_artifacts(place: str, tmp_path: Path, toys: Path) -> None:
-    chain = Chain(place)
+def test_what_is_there_is_handed_on_with_its_artifacts(work: str, tmp_path: Path, toys: Path) -> None:
+    chain = Chain(work)
     chain.converted()
     receipt = chain.train()
     before = toys.read_text()
@@ -169,8 +173,8 @@ def test_what_is_there_is_handed_on_with_its_artifacts(place: str, tmp_path: Pat
     assert toys.read_text() == before
 
 
-def test_handing_on_what_is_gone_ends_with_65(place: str, capsys: pytest.CaptureFixture[str]) -> None:
-    missing = f"file://{place}/train/0/receipt.json"
+def test_handing_on_what_is_gone_ends_with_65(work: str, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = f"file://{work}/train/0/receipt.json"
     with pytest.raises(SystemExit) as ended:
         reuse("train", missing)
     assert ended.value.code == 65
@@ -178,11 +182,11 @@ def test_handing_on_what_is_gone_ends_with_65(place: str, capsys: pytest.Capture
 
 
 def test_a_failure_ends_with_its_code_and_its_sentence_alone(
-    place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    work: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_FAIL", "snapshot")
     with pytest.raises(SystemExit) as ended:
-        run_stage("snapshot", place, "one", "", {"dataset": "here"})
+        run_stage("snapshot", work, "one", "", {"dataset": "here"})
     assert ended.value.code == 65
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == "annotations.json: images[3] has no file_name; add it."
@@ -191,30 +195,30 @@ def test_a_failure_ends_with_its_code_and_its_sentence_alone(
 
 
 def test_a_remaining_attempt_on_a_cluster_ends_at_once_and_on_a_laptop_tries(
-    place: str, toys: Path, monkeypatch: pytest.MonkeyPatch
+    work: str, toys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_FAIL", "snapshot")
     for _ in range(2):
         with pytest.raises(SystemExit) as ended:
-            run_stage("snapshot", place, "one", "", {"dataset": "here"})
+            run_stage("snapshot", work, "one", "", {"dataset": "here"})
         assert ended.value.code == 65
     assert toys.read_text().split() == ["snapshot"]
     monkeypatch.setenv(RUN_VARIABLE, "one")
     with pytest.raises(SystemExit):
-        run_stage("snapshot", place, "another", "", {"dataset": "here"})
+        run_stage("snapshot", work, "another", "", {"dataset": "here"})
     assert toys.read_text().split() == ["snapshot"] * 2
 
 
-def test_the_local_runners_name_goes_before_the_engines(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_runners_name_goes_before_the_engines(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RUN_VARIABLE, "mine")
-    run_stage("snapshot", place, "12345", "", {"dataset": "here"})
-    assert [path.name for path in Path(place, "runs").iterdir()] == ["mine"]
+    run_stage("snapshot", work, "12345", "", {"dataset": "here"})
+    assert [path.name for path in Path(work, "runs").iterdir()] == ["mine"]
 
 
-def test_a_forced_stage_computes_again(place: str, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forced_stage_computes_again(work: str, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FORCE_VARIABLE, "snapshot")
     for _ in range(2):
-        run_stage("snapshot", place, "one", "", {"dataset": "here"})
+        run_stage("snapshot", work, "one", "", {"dataset": "here"})
     assert toys.read_text().split() == ["snapshot"] * 2
 
 
@@ -227,8 +231,8 @@ def test_base_image_is_the_policy_tables(monkeypatch: pytest.MonkeyPatch) -> Non
 # --- the look ahead ---
 
 
-def test_nothing_there_means_train_next(place: str) -> None:
-    chain = Chain(place)
+def test_nothing_there_means_train_next(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     assert chain.look("model_name=cats", "epochs=3") == {
         "next": "train",
@@ -240,19 +244,19 @@ def test_nothing_there_means_train_next(place: str) -> None:
     }
 
 
-def test_the_key_it_looks_for_is_the_stages_own(place: str) -> None:
-    chain = Chain(place)
+def test_the_key_it_looks_for_is_the_stages_own(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     receipt = chain.train("epochs=3")
     assert chain.look("model_name=cats", "", "epochs=3")["training_receipt"] == receipt
     assert chain.look("model_name=cats", "epochs=4")["next"] == "train"
-    found = chain.look("model_name=cats", 'settings={"epochs": "3"}')
-    assert (found["next"], found["evaluation_receipt"]) == ("evaluate", "")
+    result = chain.look("model_name=cats", 'settings={"epochs": "3"}')
+    assert (result["next"], result["evaluation_receipt"]) == ("evaluate", "")
 
 
-def test_a_pipeline_compiled_before_settings_was_one_parameter_finds_the_same(place: str) -> None:
+def test_a_pipeline_compiled_before_settings_was_one_parameter_finds_the_same(work: str) -> None:
     """Its components call ``settings``, and give each setting as a pair of its own."""
-    chain = Chain(place)
+    chain = Chain(work)
     chain.converted()
     form = {"epochs": 3, "imgsz": 640, "advanced_config": {"seed": "7"}}
     receipt = chain.train(*kubeflow.settings(form))
@@ -264,31 +268,31 @@ def test_a_pipeline_compiled_before_settings_was_one_parameter_finds_the_same(pl
 
 @pytest.mark.parametrize(("verdict", "left"), [("promote", "register"), ("keep", "register"), ("reject", "nothing")])
 def test_an_evaluation_that_is_there_leaves_the_registration(
-    verdict: str, left: str, place: str, monkeypatch: pytest.MonkeyPatch
+    verdict: str, left: str, work: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_VERDICT", verdict)
-    chain = Chain(place)
+    chain = Chain(work)
     chain.converted()
     chain.train()
     receipt = chain.evaluate('{"floor": 0.5}')
-    found = chain.look("model_name=cats", 'gate={"floor": 0.5}')
-    assert (found["next"], found["evaluation_receipt"], found["verdict"]) == (left, receipt, verdict)
+    result = chain.look("model_name=cats", 'gate={"floor": 0.5}')
+    assert (result["next"], result["evaluation_receipt"], result["verdict"]) == (left, receipt, verdict)
     assert chain.look("model_name=cats", "gate=")["next"] == "evaluate"
 
 
-def test_what_is_found_is_recorded_as_reused_for_its_stage_will_not_start(place: str) -> None:
-    chain = Chain(place)
+def test_what_is_found_is_recorded_as_reused_for_its_stage_will_not_start(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     receipt = chain.train()
     chain.look("model_name=cats", run="later")
-    record = runs.RunRecord(open_prefix(place, "results"), "later")
+    record = runs.RunRecord(open_prefix(work, "results"), "later")
     state = record.state("train")
     assert (state.state, state.reused, state.receipt) == ("succeeded", True, receipt)
     assert record.state("evaluate").state == "pending"
 
 
-def test_a_forced_stage_is_not_found(place: str) -> None:
-    chain = Chain(place)
+def test_a_forced_stage_is_not_found(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     chain.train()
     chain.evaluate()
@@ -297,17 +301,17 @@ def test_a_forced_stage_is_not_found(place: str) -> None:
     assert chain.look("model_name=cats", forced=("snapshot",))["next"] == "register"
 
 
-def test_a_training_whose_outputs_are_gone_is_not_found(place: str) -> None:
-    chain = Chain(place)
+def test_a_training_whose_outputs_are_gone_is_not_found(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     chain.train()
-    next(Path(place, "train").glob("*/*/told.json")).unlink()
+    next(Path(work, "train").glob("*/*/told.json")).unlink()
     assert chain.look("model_name=cats")["next"] == "train"
 
 
-def test_a_look_that_fails_is_no_find(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_fails_is_no_find(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trainer that only its own image holds, or a defect in somebody's stage: the stage itself tells, in its pod."""
-    chain = Chain(place)
+    chain = Chain(work)
     chain.converted()
     chain.train()
 
@@ -318,75 +322,75 @@ def test_a_look_that_fails_is_no_find(place: str, monkeypatch: pytest.MonkeyPatc
     assert chain.look("model_name=cats")["next"] == "train"
 
 
-def test_looking_up_writes_nothing(place: str) -> None:
-    chain = Chain(place)
+def test_looking_up_writes_nothing(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     receipt = chain.train("epochs=3")
-    before = sorted(Path(place).rglob("*"))
-    invocation = Invocation(place, run="plan")
-    given: dict[str, Any] = {
+    before = sorted(Path(work).rglob("*"))
+    invocation = Invocation(work, run="plan")
+    arguments: dict[str, Any] = {
         "converted": chain.receipts["convert"],
         "snapshot": chain.receipts["snapshot"],
         "model_name": "cats",
     }
-    given |= {"set": ["epochs=3"]}
-    found = lookup.find("train", given, invocation)
-    assert found is not None
-    assert found.uri == receipt
-    assert lookup.find("train", given | {"set": []}, invocation) is None
-    assert sorted(Path(place).rglob("*")) == before
+    arguments |= {"set": ["epochs=3"]}
+    result = lookup.find("train", arguments, invocation)
+    assert result is not None
+    assert result.uri == receipt
+    assert lookup.find("train", arguments | {"set": []}, invocation) is None
+    assert sorted(Path(work).rglob("*")) == before
 
 
 @pytest.mark.parametrize("pair", ["epochs", "=3"])
-def test_a_pair_of_another_form_is_refused(pair: str, place: str) -> None:
-    chain = Chain(place)
+def test_a_pair_of_another_form_is_refused(pair: str, work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     with pytest.raises(InvalidConfig, match=r"--ahead"):
         chain.look(pair)
 
 
 @pytest.mark.parametrize("settings", ["[1]", "{", '"epochs=3"', '{"epochs": NaN}', '{"epochs": 1, "epochs": 2}'])
-def test_settings_that_are_no_object_are_refused(settings: str, place: str) -> None:
-    chain = Chain(place)
+def test_settings_that_are_no_object_are_refused(settings: str, work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     with pytest.raises(InvalidConfig, match=r"--settings"):
         chain.look(f"settings={settings}")
 
 
-def test_a_setting_in_a_pair_and_in_settings_is_refused(place: str) -> None:
-    chain = Chain(place)
+def test_a_setting_in_a_pair_and_in_settings_is_refused(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     with pytest.raises(InvalidConfig, match="epochs is given in --set and in --settings"):
         chain.look("epochs=3", 'settings={"epochs": 3}')
 
 
-def test_a_component_that_looks_ahead_returns_what_it_found(place: str) -> None:
-    chain = Chain(place)
+def test_a_component_that_looks_ahead_returns_what_it_found(work: str) -> None:
+    chain = Chain(work)
     chain.converted()
     receipt = chain.train("epochs=3")
-    given = {"snapshot": chain.receipts["snapshot"], "report": chain.receipts["validate"]}
+    arguments = {"snapshot": chain.receipts["snapshot"], "report": chain.receipts["validate"]}
     returns = ("next", "training_receipt")
-    assert chain.stage("convert", given, (), returns, ["model_name=cats", "epochs=3"])[1:] == ("evaluate", receipt)
-    assert chain.stage("convert", given, (), returns)[1:] == ("", "")
+    assert chain.stage("convert", arguments, (), returns, ["model_name=cats", "epochs=3"])[1:] == ("evaluate", receipt)
+    assert chain.stage("convert", arguments, (), returns)[1:] == ("", "")
 
 
-def test_what_a_run_ends_with_is_an_output_of_its_components(place: str, tmp_path: Path) -> None:
+def test_what_a_run_ends_with_is_an_output_of_its_components(work: str, tmp_path: Path) -> None:
     """Computed by evaluate, or found by convert: for a reader who has the engine's word alone."""
-    chain = Chain(place)
+    chain = Chain(work)
     chain.converted()
     training = chain.train("epochs=3")
     snapshot = chain.receipts["snapshot"]
-    given = {"workspace": place, "run": "one", "snapshot": snapshot, "model_name": "cats"}
+    arguments = {"workspace": work, "run": "one", "snapshot": snapshot, "model_name": "cats"}
     kinds = {"report": dsl.HTML, "evaluation_metrics": dsl.Metrics, "confusion_matrix": dsl.ClassificationMetrics}
     artifacts = {name: artifact(kind, tmp_path, name) for name, kind in kinds.items()}
-    _, verdict, reason, metrics = evaluate.python_func(**given, training=training, **artifacts)
+    _, verdict, reason, metrics = evaluate.python_func(**arguments, training=training, **artifacts)
     scalars = receipts.load(chain.evaluate(), "evaluate").receipt.scalars
     assert (verdict, reason, json.loads(metrics)) == ("promote", scalars["reason"], {"mAP50": 0.75})
-    found = convert.python_func(
-        **given,
+    result = convert.python_func(
+        **arguments,
         report=chain.receipts["validate"],
         converted_dataset=artifact(dsl.Dataset, tmp_path, "converted"),
         look_ahead=True,
         settings={"epochs": "3"},
     )
-    assert found[-3:] == (verdict, reason, metrics)
+    assert result[-3:] == (verdict, reason, metrics)

@@ -95,8 +95,8 @@ class Workflow:
         log = self.folder / f"{uid}.log"
         log.touch()
         values = {
-            f"workflow.parameters.{one['name']}": one.get("value")
-            for one in self.argo.pipeline["arguments"]["parameters"]
+            f"workflow.parameters.{entry['name']}": entry.get("value")
+            for entry in self.argo.pipeline["arguments"]["parameters"]
         }
         values |= {f"workflow.parameters.{name}": value for name, value in arguments.items()} | {"workflow.uid": uid}
 
@@ -115,9 +115,9 @@ class Workflow:
                 for output in template["outputs"]["parameters"]:  # a skipped task has its outputs' defaults
                     values[f"tasks['{name}'].outputs.parameters.{output['name']}"] = output["valueFrom"]["default"]
                 continue
-            inputs = {one["name"]: one.get("value") for one in template["inputs"]["parameters"]}
-            inputs |= {one["name"]: substitute(one["value"], look) for one in task["arguments"]["parameters"]}
-            local = values | {f"inputs.parameters.{one}": value for one, value in inputs.items()}
+            inputs = {entry["name"]: entry.get("value") for entry in template["inputs"]["parameters"]}
+            inputs |= {entry["name"]: substitute(entry["value"], look) for entry in task["arguments"]["parameters"]}
+            local = values | {f"inputs.parameters.{entry}": value for entry, value in inputs.items()}
 
             def look_inside(name: str, local: Mapping[str, Any] = local) -> str:
                 value = local[name]
@@ -154,17 +154,22 @@ def workflow(toys: Path, tmp_path: Path) -> Workflow:
 def test_the_commands_of_the_dag_make_a_run_and_a_second_one_starts_no_training(
     workflow: Workflow, tmp_path: Path
 ) -> None:
-    told = {"workspace": str(tmp_path / "work"), "model_name": 'Toy\'s "model"', "dataset": "somewhere", "epochs": "3"}
-    told |= {"advanced_config": '{"mosaic": 0}', "description": "a = b", "gate": '{"floor": 0.1}'}
-    ran, computed = workflow.run("first", told)
+    fields = {
+        "workspace": str(tmp_path / "work"),
+        "model_name": 'Toy\'s "model"',
+        "dataset": "somewhere",
+        "epochs": "3",
+    }
+    fields |= {"advanced_config": '{"mosaic": 0}', "description": "a = b", "gate": '{"floor": 0.1}'}
+    ran, computed = workflow.run("first", fields)
     assert ran == computed == ALL
     train = json.loads(next((tmp_path / "work" / "train").glob("*/*/told.json")).read_text())
     assert train["settings"] == {"trainer": "ultralytics", "epochs": "3", "advanced_config": '{"mosaic": 0}'}
     assert train["model_name"] == 'Toy\'s "model"'
-    ran, computed = workflow.run("second", told)
+    ran, computed = workflow.run("second", fields)
     assert ran == ["snapshot", "validate", "convert", "register"]
     assert computed == []
-    ran, computed = workflow.run("third", told | {"gate": ""})
+    ran, computed = workflow.run("third", fields | {"gate": ""})
     assert ran == ["snapshot", "validate", "convert", "evaluate", "register"]
     assert computed == ["evaluate", "register"]
 

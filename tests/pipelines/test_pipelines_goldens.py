@@ -61,8 +61,8 @@ def structures(text: str) -> list[Any]:
 @pytest.mark.parametrize("engine", clusters())
 def test_the_goldens_are_what_the_sources_compile_to(engine: str, files: dict[str, dict[str, str]]) -> None:
     folder = GOLDENS / engine
-    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    assert there == set(files[engine]), f"manifests/{engine}: run 'make golden' and commit the result"
+    existing = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    assert existing == set(files[engine]), f"manifests/{engine}: run 'make golden' and commit the result"
     for name, text in files[engine].items():
         golden = (folder / name).read_text(encoding="utf-8")
         assert structures(golden) == structures(text), (
@@ -205,21 +205,21 @@ def test_each_stage_takes_of_the_config_map_what_it_reads(files: dict[str, dict[
     wanted = {
         stage: {name for names, stages in READ.items() if stage in stages for name in names.split()} for stage in STAGES
     }
-    found = {
+    results = {
         template["name"]: config_variables(template)
         for text in files["argo"].values()
         for document in structures(text)
         for template in document.get("spec", {}).get("templates", ())
         if "container" in template
     }
-    assert {stage: set(names) for stage, names in found.items()} == wanted
-    of_all = set(found["snapshot"]).intersection(*found.values())
+    assert {stage: set(names) for stage, names in results.items()} == wanted
+    of_all = set(results["snapshot"]).intersection(*results.values())
     for ir in files["kfp"].values():
         kfp = Kubeflow(ir)
         for stage, tasks in kfp.leaves().items():
             for _, _, task in tasks:
                 if stage in STAGES:
-                    assert kfp.config_variables(task) == found[stage]
+                    assert kfp.config_variables(task) == results[stage]
                 else:
                     assert set(kfp.config_variables(task)) == of_all
 
@@ -232,14 +232,16 @@ def test_a_row_may_name_further_variables_and_a_third_partys_stage_has_those_of_
 
 
 def test_argos_pods_hold_the_secrets_of_their_stage_alone(files: dict[str, dict[str, str]]) -> None:
-    found = {
-        template["name"]: {one["secretRef"]["name"] for one in template["container"]["envFrom"] if "secretRef" in one}
+    results = {
+        template["name"]: {
+            entry["secretRef"]["name"] for entry in template["container"]["envFrom"] if "secretRef" in entry
+        }
         for text in files["argo"].values()
         for document in structures(text)
         for template in document.get("spec", {}).get("templates", ())
         if "container" in template
     }
-    assert found == {stage: {f"visionloop-{role}" for role in roles} for stage, roles in HELD.items()}
+    assert results == {stage: {f"visionloop-{role}" for role in roles} for stage, roles in HELD.items()}
 
 
 def test_kubeflows_pods_hold_the_variables_of_their_stages_secrets_alone(files: dict[str, dict[str, str]]) -> None:
@@ -249,8 +251,8 @@ def test_kubeflows_pods_hold_the_variables_of_their_stages_secrets_alone(files: 
             for _, _, task in tasks:
                 _, executor = kfp.executor(task)
                 held = {
-                    one["secretName"]: tuple(key["envVar"] for key in one["keyToEnv"])
-                    for one in executor["secretAsEnv"]
+                    entry["secretName"]: tuple(key["envVar"] for key in entry["keyToEnv"])
+                    for entry in executor["secretAsEnv"]
                 }
                 roles = (HELD | SHOWN)[stage]
                 assert held == {f"visionloop-{role}": secrets.variables(role) for role in roles}
@@ -318,9 +320,9 @@ def component_functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
 
 
 def test_a_component_is_a_signature_a_docstring_and_one_call() -> None:
-    found = list(component_functions())
-    assert {path.parent.name for path, _ in found} == {*STAGES, "kubeflow"}
-    for path, function in found:
+    results = list(component_functions())
+    assert {path.parent.name for path, _ in results} == {*STAGES, "kubeflow"}
+    for path, function in results:
         docstring, *body = function.body
         assert ast.get_docstring(function), path
         assert "from __future__" not in path.read_text(encoding="utf-8")
@@ -346,7 +348,7 @@ def test_every_input_and_output_of_a_component_is_described(kfp: Kubeflow) -> No
 
 
 def test_artifacts_are_typed(kfp: Kubeflow) -> None:
-    found = {
+    results = {
         stage: {
             entry["artifactType"]["schemaTitle"].removeprefix("system.")
             for _, _, task in tasks
@@ -357,7 +359,7 @@ def test_artifacts_are_typed(kfp: Kubeflow) -> None:
         }
         for stage, tasks in kfp.leaves().items()
     }
-    assert found == {
+    assert results == {
         "snapshot": {"Dataset"},
         "validate": {"HTML"},
         "convert": {"Dataset"},
@@ -378,9 +380,9 @@ def test_every_field_written_in_hera_arrives(monkeypatch: pytest.MonkeyPatch, fi
     original = APIBaseModel.__init__
 
     def strict(self: Any, **data: Any) -> None:
-        known = {name for name, field in type(self).model_fields.items()}
-        known |= {str(field.alias) for field in type(self).model_fields.values() if field.alias}
-        assert set(data) <= known, f"{type(self).__name__} has no {sorted(set(data) - known)}"
+        existing = {name for name, field in type(self).model_fields.items()}
+        existing |= {str(field.alias) for field in type(self).model_fields.values() if field.alias}
+        assert set(data) <= existing, f"{type(self).__name__} has no {sorted(set(data) - existing)}"
         original(self, **data)
 
     monkeypatch.setattr(APIBaseModel, "__init__", strict)
@@ -412,7 +414,7 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
 
     for stage in STAGES:
         (document,) = structures(files["argo"][f"{template_of(stage)}.yaml"])
-        (template,) = [one for one in document["spec"]["templates"] if one["name"] == stage]
+        (template,) = [item for item in document["spec"]["templates"] if item["name"] == stage]
         words = template["container"]["args"]
         assert words[:2] == ["stage", stage]
         options = {word.split("=", 1)[0] for word in words[2:]}
@@ -422,7 +424,7 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
         own = {f"--{entry.name.replace('_', '-')}" for entry in arguments}
         extra = {"--ahead"} if stage == LOOKS_AHEAD else set()
         assert options == own | extra | {"--workspace", "--trace-id", "--run", "--outputs"}
-        inputs = {one["name"] for one in template["inputs"]["parameters"]}
+        inputs = {item["name"] for item in template["inputs"]["parameters"]}
         read = set(re.findall(r"inputs\.parameters\.(\w+)", json.dumps(template)))
         assert read == inputs, f"{stage}: an input is not used, or not declared"
         for output in template.get("outputs", {}).get("parameters", ()):
@@ -434,7 +436,7 @@ def test_the_stage_commands_name_options_that_the_stages_have(files: dict[str, d
 def test_each_dag_task_gives_its_template_what_it_needs(pipeline: str, files: dict[str, dict[str, str]]) -> None:
     documents = {name: structures(text)[0] for name, text in files["argo"].items() if name != "kustomization.yaml"}
     specification = documents[f"{pipeline}.yaml"]["spec"]
-    arguments = {one["name"] for one in specification["arguments"]["parameters"]}
+    arguments = {entry["name"] for entry in specification["arguments"]["parameters"]}
     templates = {template["name"]: template for template in specification["templates"]}
     given_somewhere: set[str] = set()
     tasks = [task for template in templates.values() for task in template.get("dag", {}).get("tasks", ())]
@@ -442,14 +444,14 @@ def test_each_dag_task_gives_its_template_what_it_needs(pipeline: str, files: di
         if "templateRef" in task:
             reference = task["templateRef"]
             other = documents[f"{reference['name']}.yaml"]["spec"]["templates"]
-            (template,) = [one for one in other if one["name"] == reference["template"]]
+            (template,) = [entry for entry in other if entry["name"] == reference["template"]]
         else:
             template = templates[task["template"]]
-        inputs = {one["name"]: one for one in template["inputs"]["parameters"]}
-        given = {one["name"] for one in task["arguments"]["parameters"]}
-        assert given <= set(inputs), task["name"]
-        required = {name for name, one in inputs.items() if "value" not in one}
-        assert required <= given, task["name"]
+        inputs = {entry["name"]: entry for entry in template["inputs"]["parameters"]}
+        values = {entry["name"] for entry in task["arguments"]["parameters"]}
+        assert values <= set(inputs), task["name"]
+        required = {name for name, entry in inputs.items() if "value" not in entry}
+        assert required <= values, task["name"]
         read = set(re.findall(r"workflow\.parameters\.(\w+)", json.dumps(task)))
         assert read <= arguments, task["name"]
         given_somewhere |= read
@@ -464,13 +466,13 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    found = 0
+    result = 0
     for text in files["argo"].values():
         for document in structures(text):
             for template in document.get("spec", {}).get("templates", ()):
                 if "container" not in template:
                     continue
-                found += 1
+                result += 1
                 assert template["container"]["securityContext"] == needed
                 assert template["securityContext"]["runAsNonRoot"] is True
                 patch = yaml.safe_load(re.sub(r"\{\{=.*?\}\}", "", template["podSpecPatch"]))
@@ -480,14 +482,14 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
                 assert init["securityContext"] == wait["securityContext"] == needed
                 kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
                 assert kinds <= {"emptyDir", "persistentVolumeClaim"}
-                variables = {one["name"]: one.get("value") for one in template["container"]["env"]}
+                variables = {entry["name"]: entry.get("value") for entry in template["container"]["env"]}
                 assert variables["HOME"] == "/tmp"
                 assert set(template["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/component"}
-    assert found == len(STAGES) + len(BY_TRAINER) * (len(cluster().trainers) - 1)
+    assert result == len(STAGES) + len(BY_TRAINER) * (len(cluster().trainers) - 1)
 
 
 def test_pods_run_under_the_service_account_of_their_group(files: dict[str, dict[str, str]]) -> None:
-    found = {
+    results = {
         template["name"]: template["serviceAccountName"]
         for text in files["argo"].values()
         for document in structures(text)
@@ -496,9 +498,9 @@ def test_pods_run_under_the_service_account_of_their_group(files: dict[str, dict
     }
     data = dict.fromkeys(("snapshot", "validate", "convert", "cleanup"), "visionloop-data")
     training = dict.fromkeys(("train", "evaluate"), "visionloop-train")
-    assert found == {**data, **training, "register": "visionloop-register"}
-    there = structures((GOLDENS / "base" / "service-accounts.yaml").read_text(encoding="utf-8"))
-    assert set(found.values()) <= {document["metadata"]["name"] for document in there}
+    assert results == {**data, **training, "register": "visionloop-register"}
+    accounts = structures((GOLDENS / "base" / "service-accounts.yaml").read_text(encoding="utf-8"))
+    assert set(results.values()) <= {document["metadata"]["name"] for document in accounts}
 
 
 def test_argos_token_is_in_its_own_containers_alone(files: dict[str, dict[str, str]]) -> None:
@@ -510,9 +512,9 @@ def test_argos_token_is_in_its_own_containers_alone(files: dict[str, dict[str, s
                     assert template["automountServiceAccountToken"] is False
                     assert template["executor"] == {"serviceAccountName": "visionloop-executor"}
     base = {
-        (one["kind"], one["metadata"]["name"]): one
+        (entry["kind"], entry["metadata"]["name"]): entry
         for name in ("service-accounts", "roles")
-        for one in structures((GOLDENS / "base" / f"{name}.yaml").read_text(encoding="utf-8"))
+        for entry in structures((GOLDENS / "base" / f"{name}.yaml").read_text(encoding="utf-8"))
     }
     token = base["Secret", "visionloop-executor.service-account-token"]
     assert token["metadata"]["annotations"] == {"kubernetes.io/service-account.name": "visionloop-executor"}

@@ -49,27 +49,27 @@ class History:
 def history(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
     folder = tmp_path_factory.mktemp("history")
     (folder / "toys").symlink_to(toys / "toys")
-    found = History(ToyRuns(folder), {})
+    result = History(ToyRuns(folder), {})
     settings: dict[str, Any] = {"epochs": 3, "advanced_config": {"mosaic": 0}}
     reject = {"TOY_VERDICT": "reject"}
-    found.runs["first"] = Ended(*found.toys.run("first", **settings))
-    found.runs["again"] = Ended(*found.toys.run("again", **settings))
-    found.runs["strict"] = Ended(*found.toys.run("strict", gate=STRICT, variables=reject, **settings))
-    found.runs["strict-again"] = Ended(*found.toys.run("strict-again", gate=STRICT, **settings))
-    found.runs["forced"] = Ended(*found.toys.run("forced", variables={"VISIONLOOP_FORCE": "train"}, **settings))
-    return found
+    result.runs["first"] = Ended(*result.toys.run("first", **settings))
+    result.runs["again"] = Ended(*result.toys.run("again", **settings))
+    result.runs["strict"] = Ended(*result.toys.run("strict", gate=STRICT, variables=reject, **settings))
+    result.runs["strict-again"] = Ended(*result.toys.run("strict-again", gate=STRICT, **settings))
+    result.runs["forced"] = Ended(*result.toys.run("forced", variables={"VISIONLOOP_FORCE": "train"}, **settings))
+    return result
 
 
 def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> None:
     ended = history.runs["first"]
     assert ended.status == 0, ended.output
     assert ended.computed == ALL
-    told = {
+    fields = {
         stage: json.loads(next((history.toys.workspace / stage).glob("*/*/told.json")).read_text())
         for stage in ("snapshot", "validate", "train")
     }
     named = {"dataset": "somewhere", "model_name": "Toy Model"}
-    assert told["snapshot"] == {
+    assert fields["snapshot"] == {
         "snapshot": "",
         "task": "",
         "split": "",
@@ -78,8 +78,8 @@ def test_each_stage_runs_once_and_is_told_what_was_given(history: History) -> No
         "where": "",
         **named,
     }
-    assert told["validate"] == {"mode": "headers", "on_error": "fail", "checks": ""}
-    assert told["train"] == {
+    assert fields["validate"] == {"mode": "headers", "on_error": "fail", "checks": ""}
+    assert fields["train"] == {
         "settings": {"epochs": 3, "advanced_config": {"mosaic": 0}},
         "model_name": "Toy Model",
     }

@@ -42,26 +42,26 @@ def form(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def resolved(settings: dict[str, Any], environment: dict[str, str]) -> configuration.Resolved:
     """What train resolves, of settings that came as JSON."""
-    told = merge_settings([], json.dumps(settings))
-    return configuration.resolve(told, catalog.trainers(), environment, "detection")
+    settings_of_form = merge_settings([], json.dumps(settings))
+    return configuration.resolve(settings_of_form, catalog.trainers(), environment, "detection")
 
 
 @configure(deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES), st.booleans())
 def test_explicit_settings_reach_the_stage_whatever_the_variables_say(given: dict[str, Any], as_text: bool) -> None:
     environment = {"EPOCHS": "7", "CONFIG": '{"imgsz": 96, "advanced_config": {"patience": 25}}', "CONFIG_BATCH": "3"}
-    told = {name: _text(value) if as_text else value for name, value in given.items()}
+    fields = {name: _text(value) if as_text else value for name, value in given.items()}
     pairs = [f"{name}={_text(value)}" for name, value in given.items()]
     try:
         wanted = resolved({**parse_settings(pairs)}, environment)
     except InvalidConfig:
         with pytest.raises(InvalidConfig):
-            resolved(given_settings(form(arguments_for(told))), environment)
+            resolved(given_settings(form(arguments_for(fields))), environment)
         return
-    found = resolved(given_settings(form(arguments_for(told))), environment)
-    assert found.values == wanted.values
+    result = resolved(given_settings(form(arguments_for(fields))), environment)
+    assert result.values == wanted.values
     for name in given:
-        assert found.sources[name].startswith("argument")
+        assert result.sources[name].startswith("argument")
 
 
 def _text(value: Any) -> str:
@@ -95,7 +95,7 @@ def test_an_empty_field_is_not_given() -> None:
 
 
 def test_what_has_no_such_form_is_left_to_the_stage() -> None:
-    """A text that is no number can't stand in a number's field; the stage's own sentence tells what is wrong."""
+    """A text that is not a number can't stand in a number's field; the stage's own sentence says what is wrong."""
     arguments = arguments_for({"epochs": "many", "augment": "perhaps"})
     assert arguments == {"advanced_config": {"epochs": "many", "augment": "perhaps"}}
     with pytest.raises(InvalidConfig, match="epochs"):

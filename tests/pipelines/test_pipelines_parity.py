@@ -101,24 +101,24 @@ def telling(number: int, **more: Any) -> StagePolicy:
 
 def expected(row: StagePolicy, image: str, stage: str) -> Row:
     """A row as the compiled forms hold it; a stage's own Secrets stay, whatever another row of it adds."""
-    found: Row = {field.name: getattr(row, field.name) for field in fields(row)}
-    found["image"] = f"{REGISTRY}/{image}:{TAG}"
+    results: Row = {field.name: getattr(row, field.name) for field in fields(row)}
+    results["image"] = f"{REGISTRY}/{image}:{TAG}"
     # An engine sees of a limit that grows with the dataset its deadline alone.
-    del found["seconds_an_image"]
-    found["timeout"] = row.engine_deadline - ENGINE_DEADLINE_MARGIN
-    found["node_selector"] = dict(row.node_selector)
-    found["spot_selector"] = dict(row.spot_selector)
-    found["annotations"] = dict(row.annotations)
-    found["secrets"] = [role for role in secrets.ROLES if role in (*row.secrets, *POLICIES[stage].secrets)]
-    found["variables"] = list(dict.fromkeys(row.variables))
+    del results["seconds_an_image"]
+    results["timeout"] = row.engine_deadline - ENGINE_DEADLINE_MARGIN
+    results["node_selector"] = dict(row.node_selector)
+    results["spot_selector"] = dict(row.spot_selector)
+    results["annotations"] = dict(row.annotations)
+    results["secrets"] = [role for role in secrets.ROLES if role in (*row.secrets, *POLICIES[stage].secrets)]
+    results["variables"] = list(dict.fromkeys(row.variables))
     for name in ("tolerations", "spot_tolerations"):
-        found[name] = [
-            {"key": one.key, "operator": "Equal", "value": one.value, "effect": one.effect}
-            if one.value
-            else {"key": one.key, "operator": "Exists", "effect": one.effect}
-            for one in getattr(row, name)
+        results[name] = [
+            {"key": entry.key, "operator": "Equal", "value": entry.value, "effect": entry.effect}
+            if entry.value
+            else {"key": entry.key, "operator": "Exists", "effect": entry.effect}
+            for entry in getattr(row, name)
         ]
-    return found
+    return results
 
 
 def compiled(target: Target, name: str = "visionloop-train") -> tuple[Argo, Kubeflow]:
@@ -248,13 +248,17 @@ def test_a_pod_is_told_how_many_gpus_it_was_given(gpus: int | None, count: str) 
         wanted = count if stage in ("train", "evaluate") else "0"
         for _, _, task in kfp.leaves()[stage]:
             container, _ = kfp.executor(task)
-            assert [one["value"] for one in container["env"] if one["name"] == "VISIONLOOP_POD_GPUS"] == [wanted], stage
+            assert [entry["value"] for entry in container["env"] if entry["name"] == "VISIONLOOP_POD_GPUS"] == [
+                wanted
+            ], stage
     for (_, name), template in argo.templates.items():
         if name in STAGES:
             # A run may ask Argo for another number than the row's.
             asked = gpus != 0 and name in ("train", "evaluate")
-            found = [one["value"] for one in template["container"]["env"] if one["name"] == "VISIONLOOP_POD_GPUS"]
-            assert found == ["{{inputs.parameters.gpus}}" if asked else "0"], name
+            results = [
+                entry["value"] for entry in template["container"]["env"] if entry["name"] == "VISIONLOOP_POD_GPUS"
+            ]
+            assert results == ["{{inputs.parameters.gpus}}" if asked else "0"], name
 
 
 def test_the_two_graphs_have_the_same_edges(real: tuple[Argo, Kubeflow]) -> None:
@@ -273,7 +277,7 @@ def test_the_retraining_graphs_are_the_training_graphs_after_the_decision(retrai
 
 def test_every_task_after_snapshot_hangs_on_go(retrain: tuple[Argo, Kubeflow]) -> None:
     argo, kfp = retrain
-    conditional = {task["name"]: [one["when"] for one in around] for task, around in argo.leaves()}
+    conditional = {task["name"]: [entry["when"] for entry in around] for task, around in argo.leaves()}
     assert conditional.pop("snapshot") == []
     loops = {f"{stage}-shards" for stage in SHARDED}
     named = {name if name in loops else name.partition("-")[0] for name in conditional}
@@ -294,7 +298,7 @@ def test_every_task_after_snapshot_hangs_on_go(retrain: tuple[Argo, Kubeflow]) -
 
 def test_a_training_hangs_on_no_policy(real: tuple[Argo, Kubeflow]) -> None:
     argo, kfp = real
-    assert "retraining" not in {one["name"] for one in argo.tasks()["snapshot"]["arguments"]["parameters"]}
+    assert "retraining" not in {entry["name"] for entry in argo.tasks()["snapshot"]["arguments"]["parameters"]}
     assert {around for _, around in argo.leaves()} == {()}
     ((_, _, snapshot),) = kfp.leaves()["snapshot"]
     assert "retraining" not in snapshot["inputs"]["parameters"]
@@ -322,13 +326,13 @@ def test_no_pod_takes_its_image_from_a_parameter(told: Target) -> None:
     """Whoever may start a run would choose what runs with its Secrets."""
     argo, kfp = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}))
     for (workflow_template, _), template in argo.templates.items():
-        assert "image" not in {one["name"] for one in template.get("inputs", {}).get("parameters", ())}
+        assert "image" not in {entry["name"] for entry in template.get("inputs", {}).get("parameters", ())}
         if "container" in template:
             assert template["container"]["image"].startswith(f"{REGISTRY}/image-"), workflow_template
             assert "image" not in template["podSpecPatch"].replace("imagePullSecrets", "")
     for document in argo.documents:
         form = document["spec"].get("arguments", {}) if document["kind"] == "WorkflowTemplate" else {}
-        assert "image" not in {one["name"] for one in form.get("parameters", ())}
+        assert "image" not in {entry["name"] for entry in form.get("parameters", ())}
     for tasks in kfp.leaves().values():
         for graph, _, task in tasks:
             images = kfp.images(graph, task)
@@ -347,9 +351,9 @@ def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(tol
                 done: dict[str, bool] = {}
                 for stage in BY_TRAINER:
                     task = argo.tasks()[f"{stage}{suffix}"]
-                    given = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
+                    arguments = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
                     taken = {"evaluate": "training", "register": "evaluation"}.get(stage)
-                    value = _evaluated(given[taken], ran, chosen) if taken else None
+                    value = _evaluated(arguments[taken], ran, chosen) if taken else None
                     done[stage] = _evaluated(task["when"], ran, chosen)
                     if done[stage]:
                         ran[f"{stage}{suffix}"] = {"receipt": f"new-{stage}", "verdict": "promote"}
@@ -397,10 +401,10 @@ def test_the_schedule_runs_one_at_a_time_and_waits_for_a_person(retrain: tuple[A
     assert {specification["successfulJobsHistoryLimit"], specification["failedJobsHistoryLimit"]} == {3}
     workflow = specification["workflowSpec"]
     assert workflow["workflowTemplateRef"] == {"name": "visionloop-retrain"}
-    given = {one["name"]: one["value"] for one in workflow["arguments"]["parameters"]}
-    form = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
-    assert {name for name, one in form.items() if "value" not in one} <= set(given) <= set(form)
-    assert parse_policy(given["retraining"]) == RetrainingPolicy(
+    arguments = {entry["name"]: entry["value"] for entry in workflow["arguments"]["parameters"]}
+    form = {entry["name"]: entry for entry in argo.pipeline["arguments"]["parameters"]}
+    assert {name for name, entry in form.items() if "value" not in entry} <= set(arguments) <= set(form)
+    assert parse_policy(arguments["retraining"]) == RetrainingPolicy(
         min_new_images=100, drift_above=0.1, champion_older_than_days=30, max_runs_per_week=2
     )
 
@@ -429,7 +433,7 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
         for graph, _, task in kfp.leaves()[stage]:
             assert kfp.images(graph, task) == both
             assert {toy.variables[0], told.trainers["ultralytics"].variables[0]} <= set(kfp.row(task)["variables"])
-    trainer = next(one for one in argo.pipeline["arguments"]["parameters"] if one["name"] == "trainer")
+    trainer = next(entry for entry in argo.pipeline["arguments"]["parameters"] if entry["name"] == "trainer")
     assert trainer["enum"] == ["ultralytics", "toy"]
 
 
@@ -445,9 +449,9 @@ def test_no_pod_with_a_gpu_starts_where_training_and_evaluation_are_found(real: 
         if "accelerator" in kfp.executor(task)[0]["resources"]
     }
     conditions = {
-        one["componentRef"]["name"]: one["triggerPolicy"]["condition"]
-        for _, _, one in kfp.tasks()
-        if "condition" in one.get("triggerPolicy", {})
+        entry["componentRef"]["name"]: entry["triggerPolicy"]["condition"]
+        for _, _, entry in kfp.tasks()
+        if "condition" in entry.get("triggerPolicy", {})
     }
     # In the graph that trainers share it has its own name.
     left = "inputs.parameter_values['pipelinechannel--next']"
@@ -463,7 +467,7 @@ def test_no_pod_with_a_gpu_starts_where_training_and_evaluation_are_found(real: 
 def test_both_forms_hold_the_parameters_of_the_contract(name: str, more: list[str]) -> None:
     argo, kfp = compiled(cluster(), name)
     forms = kfp.specification["root"]["inputDefinitions"]["parameters"]
-    arguments = {one["name"]: one for one in argo.pipeline["arguments"]["parameters"]}
+    arguments = {item["name"]: item for item in argo.pipeline["arguments"]["parameters"]}
     assert sorted(forms) == sorted([*NAMES, *more])
     assert list(arguments) == [*form([]), *more, "gpus", "spot", "trace_id"]
     kinds = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", dict: "STRUCT"}
@@ -524,7 +528,7 @@ def test_a_trainer_found_by_its_entry_point_reaches_the_compiled_pipelines(
     argo, kfp = compiled(target)
     assert argo.row("train", "toy") == expected(TOY_TRAINER.policy, "toy-trainer", "train")
     toys = [kfp.row(task) for _, _, task in kfp.leaves()["train"] if kfp.row(task)["gpus"] == 2]
-    assert [one["timeout"] for one in toys] == [7200]
+    assert [entry["timeout"] for entry in toys] == [7200]
     assert {image for graph, _, task in kfp.leaves()["train"] for image in kfp.images(graph, task)} == {
         target.image(row) for row in target.trainers.values()
     }

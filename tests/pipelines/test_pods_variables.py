@@ -1,4 +1,4 @@
-"""The variables that a pod reads, as docs/configuration.md tells of them, reach the pods."""
+"""The variables that a pod reads, as docs/configuration.md describes them, reach the pods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOT_TAKEN = {
 }
 
 
-def told() -> set[str]:
+def documented() -> set[str]:
     """The variables of the page's tables, but for those that no stage reads."""
     variables = PAGE.read_text(encoding="utf-8").partition("\n## Settings")[0]
     sections = [text for text in variables.split("\n### ") if not text.startswith(("Engines\n", "Secrets\n", "Set by"))]
@@ -40,12 +40,12 @@ def told() -> set[str]:
 
 def test_every_variable_that_a_pod_reads_is_taken_or_has_a_reason_not_to_be() -> None:
     taken = {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES}
-    assert len(told()) > 50
-    assert told() - taken == set(NOT_TAKEN)
+    assert len(documented()) > 50
+    assert documented() - taken == set(NOT_TAKEN)
 
 
 def test_no_pod_is_handed_what_nothing_reads() -> None:
-    assert {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES} - told() == set()
+    assert {*pods.SECRET_VARIABLES, *pods.CONFIG_VARIABLES} - documented() == set()
 
 
 def test_the_page_names_those_that_are_not_taken() -> None:
@@ -65,4 +65,4 @@ def test_none_is_taken_twice_and_what_the_compiler_sets_is_taken_from_nowhere() 
         for tasks in kfp.leaves().values():
             for _, _, task in tasks:
                 container, _ = kfp.executor(task)
-                assert {one["name"] for one in container["env"]} & set(named) == set()
+                assert {entry["name"] for entry in container["env"]} & set(named) == set()

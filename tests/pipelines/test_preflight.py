@@ -240,11 +240,11 @@ def test_the_first_stage_checks_the_run_before_it_reads_the_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(RUN_VARIABLE, raising=False)
-    given = {"dataset": str(tmp_path / "nothing"), "settings": '{"model": "yolo11n.yaml", "lr0": 100}'}
+    arguments = {"dataset": str(tmp_path / "nothing"), "settings": '{"model": "yolo11n.yaml", "lr0": 100}'}
     with pytest.raises(InvalidConfig, match="lr0 in --set is 100"):
-        run_stage(STAGE, given, Invocation(workspace=str(tmp_path / "work")))
+        run_stage(STAGE, arguments, Invocation(workspace=str(tmp_path / "work")))
     with pytest.raises(VisionloopError, match="nothing"):
-        run_stage(STAGE, {"dataset": given["dataset"]}, Invocation(workspace=str(tmp_path / "work")))
+        run_stage(STAGE, {"dataset": arguments["dataset"]}, Invocation(workspace=str(tmp_path / "work")))
 
 
 @pytest.mark.parametrize("engine", engines.clusters())

@@ -62,12 +62,12 @@ def test_what_a_form_can_not_hold_is_refused() -> None:
 
 
 def test_argo_gets_the_list_and_a_label_of_the_names() -> None:
-    given = arguments(DAY, HEAVY)
-    workflow = workflow_of(TEMPLATE, given, "trace")
+    sent = arguments(DAY, HEAVY)
+    workflow = workflow_of(TEMPLATE, sent, "trace")
     (value,) = [entry["value"] for entry in workflow["spec"]["arguments"]["parameters"] if entry["name"] == "dataset"]
     assert json.loads(value) == [DAY, HEAVY]
     assert workflow["metadata"]["labels"][pods.DATASET_LABEL] == "day-dark"
-    schedule = cron_workflow("nightly", "visionloop", TEMPLATE, given, Cron.parse("0 3 * * *"), "UTC")
+    schedule = cron_workflow("nightly", "visionloop", TEMPLATE, sent, Cron.parse("0 3 * * *"), "UTC")
     assert value in json.dumps(schedule).replace('\\"', '"')
     with pytest.raises(InvalidConfig, match=r"--dataset .*Argo replaces"):
         workflow_of(TEMPLATE, {"dataset": json.dumps([DAY, {"uri": NIGHT, "name": "{{x}}"}])}, "trace")
@@ -82,8 +82,8 @@ def test_a_folder_among_the_datasets_is_beyond_a_pod(tmp_path: Path) -> None:
 def test_containers_see_each_folder(tmp_path: Path) -> None:
     for name in ("day", "night"):
         (tmp_path / name).mkdir()
-    given = arguments(str(tmp_path / "day"), {"uri": str(tmp_path / "night"), "weight": 2})
-    mounted = mounts(given | {"workspace": str(tmp_path / "work")}, {})
+    sent = arguments(str(tmp_path / "day"), {"uri": str(tmp_path / "night"), "weight": 2})
+    mounted = mounts(sent | {"workspace": str(tmp_path / "work")}, {})
     assert mounted[tmp_path / "day"] == (tmp_path / "day", True)
     assert mounted[tmp_path / "night"] == (tmp_path / "night", True)
 

@@ -92,8 +92,8 @@ def test_what_a_snapshot_was_used_for_counts_no_shards(folder: Path, tmp_path: P
     for shard in shards.listed(3):
         stage("validate", tmp_path / "results", snapshot=snapshot.uri, shard=shard)
     stage("validate", tmp_path / "results", snapshot=snapshot.uri, shards="3")
-    found = uses.Uses(open_prefix(str(tmp_path / "results"), "results")).results(snapshot.receipt.digest)
-    assert {name: len(results) for name, results in found.items()} == {"validate": 1}
+    result = uses.Uses(open_prefix(str(tmp_path / "results"), "results")).results(snapshot.receipt.digest)
+    assert {name: len(results) for name, results in result.items()} == {"validate": 1}
 
 
 def test_a_shard_at_work_keeps_its_snapshot(folder: Path, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_plan_tells_of_the_shards_and_compares_with_none(folder: Path, tmp_path:
         stage("validate", workspace, snapshot=snapshot.uri, shard=shard)
 
     def said(**more: Any) -> list[str]:
-        given = {"snapshot": snapshot.uri, **more}
-        return plan._plan(catalog.stage("validate"), given, open_prefix(str(workspace), "results"), {})[0].reasons
+        arguments = {"snapshot": snapshot.uri, **more}
+        return plan._plan(catalog.stage("validate"), arguments, open_prefix(str(workspace), "results"), {})[0].reasons
 
     assert said(shards="4") == ["no earlier result", "from 4 shards, 2 of them there already"]
     assert said(shards="1") == ["no earlier result", "from 1 shard"]
@@ -138,8 +138,8 @@ def test_argo_has_a_task_for_each_shard_before_that_of_the_whole(pipeline: str) 
     listed = "{{tasks.snapshot.outputs.parameters.shards}}"
     if pipeline == "visionloop-retrain":
         (around,) = {task["name"]: task for task, _ in _frames(argo)}.values()
-        given = {one["name"]: one["value"] for one in around["arguments"]["parameters"]}
-        assert given["shards"] == listed
+        arguments = {entry["name"]: entry["value"] for entry in around["arguments"]["parameters"]}
+        assert arguments["shards"] == listed
         listed = "{{inputs.parameters.shards}}"
     for name in SHARDED:
         whole, part = tasks[name], tasks[f"{name}-shards"]
@@ -150,7 +150,7 @@ def test_argo_has_a_task_for_each_shard_before_that_of_the_whole(pipeline: str) 
         assert "when" not in part
         assert part["templateRef"] == whole["templateRef"]
         ours, theirs = (
-            {one["name"]: one["value"] for one in task["arguments"]["parameters"]} for task in (part, whole)
+            {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]} for task in (part, whole)
         )
         assert ours.pop("shard") == "{{item}}"
         assert theirs.pop("shards") == "{{workflow.parameters.shards}}"

@@ -108,8 +108,8 @@ class ToyStage:
         for entry in fields(arguments):
             value = getattr(arguments, entry.name)
             if ARGUMENTS[self.name][entry.name] == "!":
-                found = receipts.load(value, STAGE_OF.get(entry.name, entry.name))
-                resolution.inputs[entry.name] = found.reference
+                result = receipts.load(value, STAGE_OF.get(entry.name, entry.name))
+                resolution.inputs[entry.name] = result.reference
             elif entry.name not in OUTSIDE_THE_KEY and (self.name, entry.name) not in CHECKED:
                 resolution.parameters[entry.name] = Parameter(value, "argument")
         if self.name == "train":
@@ -123,8 +123,8 @@ class ToyStage:
             log.write(f"{self.name}\n")
         if os.environ.get("TOY_FAIL") == self.name:
             raise InvalidDataset("annotations.json: images[3] has no file_name; add it.")
-        told = {name: parameter.value for name, parameter in resolution.parameters.items()}
-        attempt.write("told", "told.json", msgspec.json.encode(told, order="sorted"), result=True)
+        content = {name: parameter.value for name, parameter in resolution.parameters.items()}
+        attempt.write("told", "told.json", msgspec.json.encode(content, order="sorted"), result=True)
         attempt.write("page", "report.html", f"<h1>{self.name}</h1>".encode(), result=False)
         if self.name == "evaluate":
             confusion = {"classes": ["cat", "dog"], "confusion": [[5, 1, 0], [2, 6, 1], [0, 1, 0]]}
@@ -148,7 +148,7 @@ class ToyTrainer:
     policy = StagePolicy(image="toy-trainer", cpu_request="3", memory_limit="5Gi", gpus=2, timeout=7200, attempts=5)
 
     def settings(self, task: str) -> dict[str, Setting]:
-        """None beside the basic ones."""
+        """None besides the basic ones."""
         return {}
 
     def model_task(self, model: str) -> str | None:

@@ -28,8 +28,8 @@ def write_distribution(folder: Path, groups: dict[str, dict[str, str]]) -> None:
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: visionloop-toys\nVersion: 1.0\n")
     lines = [
-        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in found.items())
-        for group, found in groups.items()
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entry.items())
+        for group, entry in groups.items()
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
 
@@ -50,9 +50,9 @@ class ToyRuns:
         """Exit status, output, and the stages that computed."""
         log = self.folder / f"{name}.log"
         job = self.folder / f"{name}.json"
-        told = {"workspace": str(self.workspace), "model_name": "Toy Model", "dataset": "somewhere"} | arguments
+        fields = {"workspace": str(self.workspace), "model_name": "Toy Model", "dataset": "somewhere"} | arguments
         job.write_bytes(
-            msgspec.json.encode({"pipeline": pipeline, "arguments": told, "root": str(self.folder / "kfp" / name)})
+            msgspec.json.encode({"pipeline": pipeline, "arguments": fields, "root": str(self.folder / "kfp" / name)})
         )
         path = f"{self.folder / 'toys'}{os.pathsep}{Path(toy_pipeline.__file__).parent}"
         environment = {

@@ -30,12 +30,12 @@ RESULT = EvaluationResult(
 )
 
 
-def found(stage: str, **more: object) -> Result:
+def result_of(stage: str, **more: object) -> Result:
     values = {"stage": stage, "logic_version": 1, "key": "k" * 64, "attempt": "a" * 12, "inputs": {}, "outputs": {}}
     values |= {"parameters": {}, "digest": "d" * 64, "trace_id": "trace", "tracking": "not tracked"}
     values |= {"scalars": {}, "metrics": {}, "timings": {}, "versions": {}, **more}
-    place = open_prefix(f"file:///workspace/{stage}", "results")
-    return Result(Receipt(**values), f"{place.uri}/receipt.json", place)  # type: ignore[arg-type]
+    prefix = open_prefix(f"file:///workspace/{stage}", "results")
+    return Result(Receipt(**values), f"{prefix.uri}/receipt.json", prefix)  # type: ignore[arg-type]
 
 
 CARD = Card(
@@ -44,8 +44,8 @@ CARD = Card(
     task="detection",
     classes=("zero", "one"),
     result=RESULT,
-    evaluation=found("evaluate"),
-    training=found(
+    evaluation=result_of("evaluate"),
+    training=result_of(
         "train",
         parameters={
             "seed": Parameter(0, "default"),
@@ -123,10 +123,10 @@ def test_no_name_becomes_markup_or_breaks_a_table(given_name: str, classes: list
 def test_the_registration_writes_it_and_mlflow_shows_it(prepared: Prepared, registry: Registry, name: str) -> None:
     training = prepared.train(2)
     outcome = prepared.register(prepared.evaluate(training, name), name)
-    found = published(outcome)
-    output = found.receipt.outputs["card"]
+    result = published(outcome)
+    output = result.receipt.outputs["card"]
     assert (output.path.split("/")[-1], output.result) == ("model_card.md", False)
-    text = found.read("card").decode()
+    text = result.read("card").decode()
     assert text.startswith(f"# {name}, version 1\n")
     assert "Registered as **champion**." in text
     assert escape(training) in text

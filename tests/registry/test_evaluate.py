@@ -76,7 +76,7 @@ def test_an_evaluation_tells_how_many_of_its_images_are_done(
         (5, None, "keep"),  # worse
         (5, {"epsilon": 0.5}, "promote"),  # worse, but not by more than epsilon
         (5, {"floor": 0.99}, "reject"),
-        (1, {"floor": 0.99}, "reject"),  # better than the champion, and below the floor all the same
+        (1, {"floor": 0.99}, "reject"),  # better than the champion, but below the floor
         (1, {"primary_metric": "box_loss"}, "promote"),
         (5, {"primary_metric": "box_loss"}, "keep"),
         (5, {"primary_metric": "box_loss", "epsilon": 0.5}, "promote"),
@@ -337,10 +337,10 @@ def test_an_evaluation_is_found_from_where_no_trainer_is_installed(
     training = prepared.train(5)
     measured = published(prepared.evaluate(training, name))
     toy.distribution = other.distribution = "no-such-library"
-    given = {"training": training, "snapshot": prepared.snapshot, "model_name": name}
-    found = lookup.find("evaluate", given, Invocation(workspace=prepared.workspace))
-    assert found is not None
-    assert found.uri == measured.uri
+    arguments = {"training": training, "snapshot": prepared.snapshot, "model_name": name}
+    result = lookup.find("evaluate", arguments, Invocation(workspace=prepared.workspace))
+    assert result is not None
+    assert result.uri == measured.uri
 
 
 def test_the_champion_is_measured_by_the_candidates_settings(prepared: Prepared, toy: ToyTrainer, name: str) -> None:

@@ -62,21 +62,21 @@ def curve(height: float, points: int = 101) -> ClassCurves:
 
 def test_the_mean_of_all_classes_is_drawn_with_the_champions_and_the_worst() -> None:
     ours = {name: curve(number / 80) for number, name in enumerate(NAMES)}
-    found = charts(ours, {"class 00": curve(1.0, points=3)}, list(reversed(NAMES)))
-    assert found is not None
-    assert [line["name"] for line in found["precision"]] == [*NAMES[:-5:-1], "the champion", "all 80 classes"]
+    result = charts(ours, {"class 00": curve(1.0, points=3)}, list(reversed(NAMES)))
+    assert result is not None
+    assert [line["name"] for line in result["precision"]] == [*NAMES[:-5:-1], "the champion", "all 80 classes"]
     mean = np.mean([number / 80 for number in range(80)])
-    assert found["precision"][-1]["points"].startswith(f"0.00,{100 - 100 * mean:.2f} 1.00,")
-    assert found["f1"][-2]["points"].endswith(" 100.00,50.00")
-    assert found["best"] == f"{mean / 2:.3f}"
+    assert result["precision"][-1]["points"].startswith(f"0.00,{100 - 100 * mean:.2f} 1.00,")
+    assert result["f1"][-2]["points"].endswith(" 100.00,50.00")
+    assert result["best"] == f"{mean / 2:.3f}"
 
 
 def test_the_f1_is_highest_where_the_page_says() -> None:
     values = [0.1, 0.6, 0.3, 0.2, 0.0]
-    found = charts({"a": ClassCurves(values, values)}, {}, ["a"])
-    assert found is not None
-    assert (found["best"], found["confidence"]) == ("0.600", "0.25")
-    assert [line["name"] for line in found["f1"]] == ["a"]
+    result = charts({"a": ClassCurves(values, values)}, {}, ["a"])
+    assert result is not None
+    assert (result["best"], result["confidence"]) == ("0.600", "0.25")
+    assert [line["name"] for line in result["f1"]] == ["a"]
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, math.nan]])

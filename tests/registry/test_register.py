@@ -103,7 +103,7 @@ def test_running_again_registers_nothing(prepared: Prepared, registry: Registry,
     assert not forced.reused
     assert forced.summary()["version"] == 1
     assert [
-        one.number for one in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)
+        entry.number for entry in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)
     ] == [1]
 
 
@@ -229,8 +229,8 @@ def test_two_registrations_at_once_make_one_version(prepared: Prepared, registry
         return prepared.register(evaluation, name, run=run)
 
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(register, one, f"race-{i}") for i, one in enumerate(evaluations)]
-    outcomes = [one.result() for one in running]
+        running = [pool.submit(register, entry, f"race-{i}") for i, entry in enumerate(evaluations)]
+    outcomes = [entry.result() for entry in running]
     assert [outcome.summary()["version"] for outcome in outcomes] == [1, 1]
     assert _numbers(registry, name, evaluations[0]) == [1]
     assert _aliases(registry, name) == {"champion": 1}
@@ -246,7 +246,7 @@ def test_without_the_lock_the_later_version_is_deleted(prepared: Prepared, regis
     second = registry.create_version(name, "s3://two/model", tags, "")
     assert oldest_version(registry, name, "d" * 64, mine=second) == first
     assert oldest_version(registry, name, "d" * 64, mine=first) == first
-    assert [one.number for one in registry.of_training(name, "d" * 64)] == [1]
+    assert [entry.number for entry in registry.of_training(name, "d" * 64)] == [1]
 
 
 def test_a_source_that_was_swept_is_put_back(prepared: Prepared, registry: Registry, name: str) -> None:
@@ -271,9 +271,9 @@ def test_it_counts_the_files_that_it_puts(
     monkeypatch.setenv(live.VARIABLE, str(tmp_path / "events"))
     registered = published(prepared.register(evaluation, name))
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    told = [(event["done"], event["total"], event["unit"]) for event in events if event["kind"] == "progress"]
+    arguments = [(event["done"], event["total"], event["unit"]) for event in events if event["kind"] == "progress"]
     files = sum(output.startswith("model/") for output in registered.receipt.outputs)
-    assert told[-1] == (files, files, "files")
+    assert arguments[-1] == (files, files, "files")
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -385,12 +385,14 @@ def test_resolving_a_registered_model(prepared: Prepared, registry: Registry, na
 
 
 def _aliases(registry: Registry, name: str) -> dict[str, int]:
-    found = {alias: registry.by_alias(name, alias) for alias in ("champion", "challenger")}
-    return {alias: version.number for alias, version in found.items() if version is not None}
+    results = {alias: registry.by_alias(name, alias) for alias in ("champion", "challenger")}
+    return {alias: version.number for alias, version in results.items() if version is not None}
 
 
 def _numbers(registry: Registry, name: str, evaluation: Any) -> list[int]:
-    return [one.number for one in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)]
+    return [
+        entry.number for entry in registry.of_training(name, published(evaluation).receipt.inputs["training"].digest)
+    ]
 
 
 def _tracking_uri() -> str:

@@ -159,7 +159,7 @@ def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("found", [True, False])
 def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: str, found: bool) -> None:
-    """Of a result and of an attempt without one alike; their names are no objects, so no listing shows them."""
+    """Of a result and of an attempt without one alike; such names are not objects, so no listing shows them."""
     outcome = prepared.register(prepared.evaluate(prepared.train(), name), name, run=f"halves-{name}")
     key = local_path(published(outcome).uri.rpartition("/")[0])
     assert key is not None

@@ -125,9 +125,9 @@ def test_a_registry_of_its_own(registry: Registry, mlflow_uri: str, name: str) -
     registry.ensure_model(name, name)
     registry.set_alias(registry.create_version(name, "s3://models/one", {}, ""), "champion")
     other = Registry({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_REGISTRY_URI": mlflow_uri})
-    found = other.champion(name)
-    assert found is not None
-    assert found.label == f"{name}/1"
+    result = other.champion(name)
+    assert result is not None
+    assert result.label == f"{name}/1"
 
 
 def test_what_is_not_there_is_none(registry: Registry, name: str) -> None:

@@ -47,24 +47,24 @@ def taken(prepared: Prepared, name: str, tmp_path: Path) -> Taken:
     return take
 
 
-def told(outcome: Outcome) -> tuple[str, str]:
+def reported(outcome: Outcome) -> tuple[str, str]:
     return outcome.scalars["go"], outcome.scalars["reason"]
 
 
 def test_without_a_champion_it_goes_on(taken: Taken, name: str) -> None:
-    assert told(taken('{"min_new_images": 50}')) == ("true", f"retraining: {name} has no champion")
+    assert reported(taken('{"min_new_images": 50}')) == ("true", f"retraining: {name} has no champion")
 
 
 def test_new_images_are_counted_from_the_champions_snapshot(prepared: Prepared, taken: Taken, name: str) -> None:
     prepared.register(prepared.evaluate(prepared.train(2), name), name)
     snapshot_id = Snapshot(receipts.load(prepared.snapshot, "snapshot")).id
     unchanged = f"skipped: the dataset is still the champion's {snapshot_id}"
-    assert told(taken('{"min_new_images": 3}')) == ("false", unchanged)
-    assert told(taken("{}")) == ("false", unchanged)
-    assert told(taken('{"min_new_images": 3}', images=10)) == ("false", "skipped: 2 new images, 3 needed")
-    assert told(taken('{"min_new_images": 3}', images=12)) == ("true", "retraining: 4 new images, 3 needed")
+    assert reported(taken('{"min_new_images": 3}')) == ("false", unchanged)
+    assert reported(taken("{}")) == ("false", unchanged)
+    assert reported(taken('{"min_new_images": 3}', images=10)) == ("false", "skipped: 2 new images, 3 needed")
+    assert reported(taken('{"min_new_images": 3}', images=12)) == ("true", "retraining: 4 new images, 3 needed")
     # Counted from the champion, not from the last snapshot that was taken.
-    assert told(taken('{"min_new_images": 3}', images=11)) == ("true", "retraining: 3 new images, 3 needed")
+    assert reported(taken('{"min_new_images": 3}', images=11)) == ("true", "retraining: 3 new images, 3 needed")
 
 
 def test_the_decision_is_made_anew_beside_the_same_receipt(prepared: Prepared, taken: Taken, name: str) -> None:
@@ -88,18 +88,18 @@ def test_a_challenger_changes_nothing_and_a_rollback_does(
     grown = prepare(write_dataset(tmp_path / "dataset", images=12), prepared.workspace)
     grown.register(grown.evaluate(grown.train(6), name), name)
     policy = '{"min_new_images": 3}'
-    assert told(taken(policy, images=12)) == ("true", "retraining: 4 new images, 3 needed")
+    assert reported(taken(policy, images=12)) == ("true", "retraining: 4 new images, 3 needed")
     version = registry.version(name, 2)
     assert version is not None
     registry.set_alias(version, "champion")
-    assert told(taken(policy, images=12))[0] == "false"
+    assert reported(taken(policy, images=12))[0] == "false"
 
 
 def test_drift_is_measured_between_the_champions_classes_and_these(prepared: Prepared, taken: Taken, name: str) -> None:
     prepared.register(prepared.evaluate(prepared.train(2), name), name)
     wanted = ("false", "skipped: drift 0, more than 0.4 needed")
-    assert told(taken('{"drift_above": 0.4}', images=12)) == wanted
-    renamed = told(taken('{"drift_above": 0.4}', classes=("dim", "dark")))
+    assert reported(taken('{"drift_above": 0.4}', images=12)) == wanted
+    renamed = reported(taken('{"drift_above": 0.4}', classes=("dim", "dark")))
     assert renamed == ("true", "retraining: drift 0.5, more than 0.4 needed")
 
 
@@ -112,7 +112,7 @@ def test_an_earlier_snapshot_that_is_used_again_is_compared_too(
     prepared_again.register(prepared_again.evaluate(prepared_again.train(2), name), name)
     pinned = {"retraining": '{"min_new_images": 3}', "model_name": name, "snapshot": snapshot_id}
     outcome = run(STAGE, pinned, prepared.workspace)
-    assert told(outcome) == ("true", "retraining: 4 new images, 3 needed")
+    assert reported(outcome) == ("true", "retraining: 4 new images, 3 needed")
     assert outcome.scalars["pinned"] is True
 
 
@@ -124,8 +124,8 @@ def test_the_champions_age_is_that_of_its_training(prepared: Prepared, name: str
     written = receipts.load(training, "train").prefix.head(receipts.FILE).modified
     for days in (0, 30.5):
         now = datetime.fromtimestamp(written, UTC) + timedelta(days=days)
-        found = compare(registry.champion(name), name, "snap_another", snapshot.annotations, now, workspace)
-        assert found == Comparison(snapshot.id, False, 0, 0.0, days)
+        result = compare(registry.champion(name), name, "snap_another", snapshot.annotations, now, workspace)
+        assert result == Comparison(snapshot.id, False, 0, 0.0, days)
 
 
 def test_a_champion_of_somebody_elses_has_nothing_to_compare_with(
@@ -136,7 +136,7 @@ def test_a_champion_of_somebody_elses_has_nothing_to_compare_with(
     client.create_model_version(name, "file:///nowhere", await_creation_for=0)
     client.set_registered_model_alias(name, "champion", "1")
     wanted = f"retraining: the champion {name}/1 names no snapshot to compare with"
-    assert told(taken('{"min_new_images": 3}')) == ("true", wanted)
+    assert reported(taken('{"min_new_images": 3}')) == ("true", wanted)
 
 
 @pytest.mark.parametrize("stage", ["train", "snapshot"])
@@ -147,11 +147,11 @@ def test_a_champion_whose_receipts_are_gone_has_nothing_to_compare_with(
     prepared.register(prepared.evaluate(training, name), name)
     grown = taken("{}", images=12)
     assert grown.scalars["go"] == "true"
-    place = open_prefix(prepared.workspace, "results")
+    prefix = open_prefix(prepared.workspace, "results")
     gone = {"train": training, "snapshot": prepared.snapshot}[stage]
-    place.delete([gone.removeprefix(f"{place.uri}/")])
+    prefix.delete([gone.removeprefix(f"{prefix.uri}/")])
     wanted = f"retraining: the snapshot of the champion {name}/1 can't be read any more"
-    assert told(taken('{"min_new_images": 30}', images=12)) == ("true", wanted)
+    assert reported(taken('{"min_new_images": 30}', images=12)) == ("true", wanted)
 
 
 def test_a_champion_whose_checkpoints_are_gone_is_compared_all_the_same(
@@ -159,24 +159,24 @@ def test_a_champion_whose_checkpoints_are_gone_is_compared_all_the_same(
 ) -> None:
     training = prepared.train(2)
     prepared.register(prepared.evaluate(training, name), name)
-    found = receipts.load(training, "train")
-    found.prefix.delete([found.output("best").path, found.output("last").path])
-    assert told(taken('{"min_new_images": 3}', images=12)) == ("true", "retraining: 4 new images, 3 needed")
+    result = receipts.load(training, "train")
+    result.prefix.delete([result.output("best").path, result.output("last").path])
+    assert reported(taken('{"min_new_images": 3}', images=12)) == ("true", "retraining: 4 new images, 3 needed")
 
 
 def test_earlier_trainings_of_the_model_use_up_the_week(prepared: Prepared, taken: Taken, name: str) -> None:
     record = RunRecord(open_prefix(prepared.workspace, "results"), "yesterday")
     record.open({"model_name": name}, None)
-    given = {"converted": prepared.converted, "snapshot": prepared.snapshot, "offset": 2}
-    assert told(taken('{"max_runs_per_week": 1}'))[0] == "true"
-    run(ToyTrainStage(), given, prepared.workspace, run="yesterday")
-    assert told(taken('{"max_runs_per_week": 1}')) == ("false", "skipped: 1 run in 7 days, 1 allowed")
-    assert told(taken('{"max_runs_per_week": 2}'))[0] == "true"
+    arguments = {"converted": prepared.converted, "snapshot": prepared.snapshot, "offset": 2}
+    assert reported(taken('{"max_runs_per_week": 1}'))[0] == "true"
+    run(ToyTrainStage(), arguments, prepared.workspace, run="yesterday")
+    assert reported(taken('{"max_runs_per_week": 1}')) == ("false", "skipped: 1 run in 7 days, 1 allowed")
+    assert reported(taken('{"max_runs_per_week": 2}'))[0] == "true"
     # A second run finds that training and takes nothing.
     RunRecord(record.workspace, "today").open({"model_name": name}, None)
-    assert run(ToyTrainStage(), given, prepared.workspace, run="today").reused
-    assert told(taken('{"max_runs_per_week": 2}'))[0] == "true"
-    assert told(taken('{"max_runs_per_week": 1}', model_name=f"{name}-other"))[0] == "true"
+    assert run(ToyTrainStage(), arguments, prepared.workspace, run="today").reused
+    assert reported(taken('{"max_runs_per_week": 2}'))[0] == "true"
+    assert reported(taken('{"max_runs_per_week": 1}', model_name=f"{name}-other"))[0] == "true"
 
 
 def test_the_policy_needs_a_name_and_an_mlflow(taken: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,4 +188,4 @@ def test_the_policy_needs_a_name_and_an_mlflow(taken: Taken, monkeypatch: pytest
     with pytest.raises(InvalidConfig, match=r"^--retraining needs an MLflow: "):
         taken("{}")
     assert "MLFLOW_TRACKING_URI" not in os.environ
-    assert told(taken("")) == ("true", "no retraining policy")
+    assert reported(taken("")) == ("true", "no retraining policy")

@@ -88,8 +88,8 @@ def past(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Pas
         assert file is not None
         os.utime(file, (time.time() - 30 * DAY,) * 2)
         RunRecord(open_prefix(prepared.workspace, "results"), "yesterday").open({"model_name": MODEL}, None)
-        given = {"converted": prepared.converted, "snapshot": prepared.snapshot, "offset": 3}
-        run(Training(), given, prepared.workspace, run="yesterday")
+        arguments = {"converted": prepared.converted, "snapshot": prepared.snapshot, "offset": 3}
+        run(Training(), arguments, prepared.workspace, run="yesterday")
         write_dataset(folder / "dataset", images=10, classes=("dim", "dark"))
         champion = Snapshot(receipts.load(prepared.snapshot, "snapshot")).id
     return Past(prepared.workspace, str(folder / "dataset"), champion)
@@ -102,7 +102,7 @@ def kfp(tmp_path: Path) -> Ask:
     def ask(past: Past, policy: str) -> tuple[str, str]:
         artifact = {"name": "frozen_dataset", "uri": str(tmp_path / "frozen"), "metadata": {}}
         artifact["type"] = {"schemaTitle": "system.Dataset"}  # type: ignore[assignment]
-        told = {
+        fields = {
             "inputs": {"parameterValues": past.form(policy)},
             "outputs": {
                 "parameters": {name: {"outputFile": str(tmp_path / name)} for name in ("go", "reason", "receipt")},
@@ -110,9 +110,9 @@ def kfp(tmp_path: Path) -> Ask:
                 "outputFile": str(tmp_path / "output.json"),
             },
         }
-        Executor(told, snapshot).execute()
-        found = json.loads((tmp_path / "output.json").read_text())["parameterValues"]
-        return found["go"], found["reason"]
+        Executor(fields, snapshot).execute()
+        result = json.loads((tmp_path / "output.json").read_text())["parameterValues"]
+        return result["go"], result["reason"]
 
     return ask
 
@@ -122,18 +122,18 @@ def command() -> list[str]:
     """The words of the snapshot template that the retraining pipeline refers to, each naming the form's field."""
     files = {name: list(yaml.safe_load_all(text)) for name, text in argo_files(cluster()).items()}
     templates = {
-        (one["metadata"]["name"], template["name"]): template
+        (entry["metadata"]["name"], template["name"]): template
         for documents in files.values()
-        for one in documents
-        if one["kind"] == "WorkflowTemplate"
-        for template in one["spec"]["templates"]
+        for entry in documents
+        if entry["kind"] == "WorkflowTemplate"
+        for template in entry["spec"]["templates"]
     }
     tasks = templates["visionloop-retrain", "pipeline"]["dag"]["tasks"]
-    (task,) = (one for one in tasks if one["name"] == "snapshot")
-    told = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
+    (task,) = (entry for entry in tasks if entry["name"] == "snapshot")
+    fields = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
     template = templates["visionloop-snapshot", task["templateRef"]["template"]]
     return [
-        re.sub(r"\{\{inputs\.parameters\.(\w+)\}\}", lambda found: told[found[1]], word)
+        re.sub(r"\{\{inputs\.parameters\.(\w+)\}\}", lambda decided: fields[decided[1]], word)
         for word in template["container"]["args"]
     ]
 
@@ -158,8 +158,8 @@ def argo(command: list[str], tmp_path: Path) -> Ask:
 def ask(request: pytest.FixtureRequest, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The two engines."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
-    found: Ask = request.getfixturevalue(request.param)
-    return found
+    result: Ask = request.getfixturevalue(request.param)
+    return result
 
 
 def test_every_field_of_a_policy_is_asked_for() -> None:

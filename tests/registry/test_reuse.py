@@ -35,9 +35,9 @@ def hand_on(prepared: Prepared, training: str) -> Callable[[], object]:
 def test_what_is_gone_stands_in_the_run_as_the_stages_own_failure(
     found_before: RunRecord, training: str, hand_on: Callable[[], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = load(training, "train")
-    best = found.prefix.read(found.output("best").path)
-    found.prefix.delete([found.output("best").path])
+    result = load(training, "train")
+    best = result.prefix.read(result.output("best").path)
+    result.prefix.delete([result.output("best").path])
     with pytest.raises(SystemExit) as ended:
         hand_on()
     assert ended.value.code == 65
@@ -47,9 +47,9 @@ def test_what_is_gone_stands_in_the_run_as_the_stages_own_failure(
     assert capsys.readouterr().err.splitlines()[-1] == failure.error_message
     assert failure.error_message.startswith(training)
     assert found_before.state("train").state == "failed"
-    assert [one.stage for one in found_before.failures()] == ["train"]
+    assert [entry.stage for entry in found_before.failures()] == ["train"]
 
-    found.prefix.write(found.output("best").path, best)
+    result.prefix.write(result.output("best").path, best)
     assert hand_on() == (training,)
     assert found_before.failure("train") is None
     assert found_before.state("train").state == "succeeded"

@@ -20,14 +20,14 @@ CONFIDENCES = st.lists(st.floats(0, 1), min_size=1, max_size=300)
 
 
 def test_a_curve_counted_by_hand() -> None:
-    found = curve([0.9, 0.8, 0.4], [0.8, 0.1])
-    assert found is not None
-    assert found.threshold == [math.nextafter(0.9, 1), 0.9, 0.8, 0.4, 0.1]
-    assert found.tpr == [0, 1 / 3, 2 / 3, 1, 1]
-    assert found.fpr == [0, 0, 1 / 2, 1 / 2, 1]
+    result = curve([0.9, 0.8, 0.4], [0.8, 0.1])
+    assert result is not None
+    assert result.threshold == [math.nextafter(0.9, 1), 0.9, 0.8, 0.4, 0.1]
+    assert result.tpr == [0, 1 / 3, 2 / 3, 1, 1]
+    assert result.fpr == [0, 0, 1 / 2, 1 / 2, 1]
     # Of the six pairs of a right and a wrong one four are in order and one is equal.
-    assert found.area == pytest.approx((4 + 0.5) / 6)
-    assert (found.right, found.wrong) == (3, 2)
+    assert result.area == pytest.approx((4 + 0.5) / 6)
+    assert (result.right, result.wrong) == (3, 2)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [([], []), ([0.9], []), ([], [0.9]), ([0.9], [math.nan])])
@@ -37,17 +37,17 @@ def test_a_rate_of_nothing_is_no_curve(right: list[float], wrong: list[float]) -
 
 @given(CONFIDENCES, CONFIDENCES)
 def test_every_point_is_what_its_threshold_says(right: list[float], wrong: list[float]) -> None:
-    found = curve(right, wrong)
-    assert found is not None
-    assert 2 <= len(found.threshold) <= POINTS
-    for fpr, tpr, threshold in zip(found.fpr, found.tpr, found.threshold, strict=True):
+    result = curve(right, wrong)
+    assert result is not None
+    assert 2 <= len(result.threshold) <= POINTS
+    for fpr, tpr, threshold in zip(result.fpr, result.tpr, result.threshold, strict=True):
         assert math.isfinite(threshold)
-        assert fpr == sum(one >= threshold for one in wrong) / len(wrong)
-        assert tpr == sum(one >= threshold for one in right) / len(right)
-    assert (found.fpr[0], found.tpr[0], found.fpr[-1], found.tpr[-1]) == (0, 0, 1, 1)
-    assert found.threshold == sorted(set(found.threshold), reverse=True)
-    pairs = sum((one > other) + (one == other) / 2 for one in right for other in wrong)
-    assert found.area == pytest.approx(pairs / (len(right) * len(wrong)))
+        assert fpr == sum(entry >= threshold for entry in wrong) / len(wrong)
+        assert tpr == sum(entry >= threshold for entry in right) / len(right)
+    assert (result.fpr[0], result.tpr[0], result.fpr[-1], result.tpr[-1]) == (0, 0, 1, 1)
+    assert result.threshold == sorted(set(result.threshold), reverse=True)
+    pairs = sum((entry > other) + (entry == other) / 2 for entry in right for other in wrong)
+    assert result.area == pytest.approx(pairs / (len(right) * len(wrong)))
 
 
 def shown(outcome: Outcome, folder: Path) -> dsl.ClassificationMetrics:
@@ -72,8 +72,8 @@ def test_the_report_and_the_artifact_show_the_curve(
     assert 'points="0.00,100.00 0.00,66.67 50.00,33.33 50.00,0.00 100.00,0.00"' in page
     artifact = shown(outcome, tmp_path)
     points = artifact.metadata["confidenceMetrics"]
-    assert [one["falsePositiveRate"] for one in points] == [0, 0, 1 / 2, 1 / 2, 1]
-    assert [one["recall"] for one in points] == [0, 1 / 3, 2 / 3, 1, 1]
+    assert [entry["falsePositiveRate"] for entry in points] == [0, 0, 1 / 2, 1 / 2, 1]
+    assert [entry["recall"] for entry in points] == [0, 1 / 3, 2 / 3, 1, 1]
     assert points[1]["confidenceThreshold"] == 0.9
     assert artifact.metadata["roc_uri"] == outcome.result.output_uri("roc")
     assert artifact.metadata["confusionMatrix"]["rows"]

@@ -98,9 +98,9 @@ def test_the_whole_way_over_http_and_s3(
 
         mlflow.set_tracking_uri(on_server.uri)
         model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
-        (found,) = model.predict([str(image)])
-        assert model.predict(np.asarray(Image.open(image).convert("RGB"))) == [found]
-    assert [one["class"] for one in found] == ["dim", "bright"]
+        (result,) = model.predict([str(image)])
+        assert model.predict(np.asarray(Image.open(image).convert("RGB"))) == [result]
+    assert [entry["class"] for entry in result] == ["dim", "bright"]
 
 
 def test_a_training_is_tracked_with_the_address_of_its_page(on_server: Registry, name: str) -> None:

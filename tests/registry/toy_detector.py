@@ -53,14 +53,14 @@ class ToyPredictor:
     ) -> Iterator[list[Prediction]]:
         for picture in images:
             pixels = picture[..., 0]
-            found = []
+            results = []
             for brightness, index in BRIGHTNESS.items():
                 rows, columns = np.nonzero(pixels == brightness)
                 if len(rows):
                     box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
                     x1, y1, x2, y2 = map(float, box)
-                    found.append(Prediction(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
-            yield [entry for entry in found if entry.confidence >= settings.confidence]
+                    results.append(Prediction(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
+            yield [entry for entry in results if entry.confidence >= settings.confidence]
 
 
 class ToyTrainer:
@@ -96,7 +96,7 @@ class ToyTrainer:
         predictor = ToyPredictor(checkpoint)
         images = sorted((dataset / "images" / split).iterdir())
         pictures = (decode(path.read_bytes()) for path in images)
-        overlaps, found, objects = [], 0, 0
+        overlaps, result, objects = [], 0, 0
         background = len(predictor.classes)
         confusion = [[0] * (background + 1) for _ in range(background + 1)]
         for number, (path, predicted) in enumerate(zip(images, predictor.predict(pictures), strict=True)):
@@ -104,14 +104,14 @@ class ToyTrainer:
             truth = [_true(line, background - 1) for line in label.read_text().splitlines()]
             missed, _ = match(truth, predicted)
             objects += len(truth)
-            found += len(truth) - len(missed)
-            for one in truth:
-                best = max((overlap(box_of(one), box_of(other)) for other in predicted), default=0.0)
+            result += len(truth) - len(missed)
+            for entry in truth:
+                best = max((overlap(box_of(entry), box_of(other)) for other in predicted), default=0.0)
                 overlaps.append(best)
-                confusion[one.class_index if best >= 0.5 else background][one.class_index] += 1
+                confusion[entry.class_index if best >= 0.5 else background][entry.class_index] += 1
             on_batch(number + 1, len(images))
         mean = float(np.mean(overlaps))
-        metrics = {"mAP50": found / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
+        metrics = {"mAP50": result / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
         per_class = {name: {"mAP50-95": mean} for name in predictor.classes}
         return Evaluation(
             metrics,

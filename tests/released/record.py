@@ -1,4 +1,4 @@
-"""Writes a workspace of this version's form, to be kept beside this file and opened by every later version.
+"""Writes a workspace of this version's form, to be kept next to this file and opened by every later version.
 
 ``python tests/released/record.py`` makes ``{version}.tar.gz``: a small dataset, all six receipts of a run on it with the toy
 trainer, and MLflow's store. Receipts hold absolute URIs, so all lies at fixed ones, to which a test puts it back.
@@ -44,9 +44,9 @@ def record(released: Released) -> None:
             assert ended.summary["alias"] == "champion", ended.summary
             assert ended.summary["model_name"] == MODEL, ended.summary
             with tarfile.open(released.archive, "w:gz") as archive:
-                for part, place in (("dataset", dataset), ("workspace", workspace)):
-                    for key in sorted(info.key for info in place.objects()):
-                        data = place.read(key)
+                for part, entry in (("dataset", dataset), ("workspace", workspace)):
+                    for key in sorted(info.key for info in entry.objects()):
+                        data = entry.read(key)
                         member = tarfile.TarInfo(f"{part}/{key}")
                         member.size = len(data)
                         archive.addfile(member, io.BytesIO(data))

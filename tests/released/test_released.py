@@ -61,11 +61,11 @@ def laptop(released: Released, make_laptop: Callable[..., Laptop], s3: machine.S
 
 def plan(laptop: Laptop, released: Released) -> dict[str, str]:
     """What ``plan train`` answers for the run that wrote the workspace, by stage."""
-    told = ["--dataset", released.dataset, "--workspace", released.workspace, "--model-name", GIVEN_MODEL]
-    ended = laptop.run("plan", "train", *told, "--json", *machine.sets(machine.TOY)).expect()
+    arguments = ["--dataset", released.dataset, "--workspace", released.workspace, "--model-name", GIVEN_MODEL]
+    ended = laptop.run("plan", "train", *arguments, "--json", *machine.sets(machine.TOY)).expect()
     return {
-        one["stage"]: "; ".join(one["reasons"]) or one["action"]
-        for one in json.loads(ended.stdout.splitlines()[-1])["stages"]
+        entry["stage"]: "; ".join(entry["reasons"]) or entry["action"]
+        for entry in json.loads(ended.stdout.splitlines()[-1])["stages"]
     }
 
 
@@ -76,9 +76,9 @@ def test_a_released_workspace_is_used_as_its_table_says(laptop: Laptop, released
 def test_every_receipt_of_a_released_workspace_is_read_and_whole(
     laptop: Laptop, released: Released, s3_environment: machine.Server
 ):
-    found = {info.key.split("/")[0] for info in laptop.workspace.objects() if info.key.endswith("/receipt.json")}
-    assert found == set(POLICIES) - {"cleanup"}
-    for stage in found:
+    results = {info.key.split("/")[0] for info in laptop.workspace.objects() if info.key.endswith("/receipt.json")}
+    assert results == set(POLICIES) - {"cleanup"}
+    for stage in results:
         for key in laptop.workspace.children(stage)[0]:
             result = receipts.load(f"{released.workspace}/{stage}/{key}/receipt.json", stage)
             assert result.receipt.key == key
@@ -139,6 +139,6 @@ def test_the_champion_of_a_released_workspace_loads_and_predicts(
     )
     assert ended.returncode == 0, ended.stderr
     seen = json.loads(ended.stdout.splitlines()[-1])
-    assert [len(one) for one in seen] == [1, 1]
+    assert [len(entry) for entry in seen] == [1, 1]
     evaluation = laptop.found("evaluate", laptop.keys("evaluate")[0])
-    assert {one[0] for one in seen} <= set(json.loads(evaluation.read("evaluation"))["per_class"])
+    assert {entry[0] for entry in seen} <= set(json.loads(evaluation.read("evaluation"))["per_class"])

@@ -1,4 +1,4 @@
-"""The workspaces of released versions, packed beside this file."""
+"""The workspaces of released versions, packed next to this file."""
 
 from __future__ import annotations
 

@@ -75,10 +75,10 @@ class KubeflowServer:
 
     def end(self, run: str, state: str, *tasks: Any, error: str | None = None) -> None:
         """Sets a run's state and tasks."""
-        found = self.state.runs[run]
-        found.state = state
-        found.run_details = api.V2beta1RunDetails(task_details=list(tasks))
-        found.error = api.GoogleRpcStatus(code=2, message=error) if error else None
+        result = self.state.runs[run]
+        result.state = state
+        result.run_details = api.V2beta1RunDetails(task_details=list(tasks))
+        result.error = api.GoogleRpcStatus(code=2, message=error) if error else None
 
 
 def task(name: str, state: str | None, error: str | None = None, node: int = 0, children: tuple[int, ...] = ()) -> Any:
@@ -149,19 +149,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _fail(self, status: int, message: str) -> Any:
-        told = {"error": message, "code": 2, "message": message, "details": [{"error_message": message}]}
-        self._send(status, json.dumps(told).encode())
+        fields = {"error": message, "code": 2, "message": message, "details": [{"error_message": message}]}
+        self._send(status, json.dumps(fields).encode())
 
     def _metadata(self, method: str) -> bytes:
         """What the metadata store answers: a run's context by its name, or the executions of a context."""
-        told, runs = self.content[5:], list(self.held.outputs or ())
-        assert self.content[:5] == b"\0" + len(told).to_bytes(4, "big")
+        predicates, runs = self.content[5:], list(self.held.outputs or ())
+        assert self.content[:5] == b"\0" + len(predicates).to_bytes(4, "big")
         for number, run in enumerate(runs, 1):
-            if method == "GetContextByTypeAndName" and told == wire(1, "system.PipelineRun") + wire(2, run):
+            if method == "GetContextByTypeAndName" and predicates == wire(1, "system.PipelineRun") + wire(2, run):
                 return frames(wire(1, wire(1, number) + wire(3, run)))
-            if method == "GetExecutionsByContext" and told == wire(1, number):
+            if method == "GetExecutionsByContext" and predicates == wire(1, number):
                 tasks = enumerate((self.held.outputs or {})[run], 1)
-                return frames(b"".join(wire(1, execution(order, *one)) for order, one in reversed(list(tasks))))
+                return frames(b"".join(wire(1, execution(order, *entry)) for order, entry in reversed(list(tasks))))
         return frames(b"")
 
     def _body(self, kind: type[Any]) -> Any:
@@ -170,12 +170,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _filtered(self, held: dict[str, Any], **wanted: Any) -> list[Any]:
         """The objects that a filter of equal texts leaves, in the caller's namespace, newest first."""
-        told = json.loads(self.query["filter"])["predicates"] if self.query.get("filter") else []
-        equal = {one["key"]: one["stringValue"] for one in told} | wanted
+        predicates = json.loads(self.query["filter"])["predicates"] if self.query.get("filter") else []
+        equal = {entry["key"]: entry["stringValue"] for entry in predicates} | wanted
         return [
-            one
-            for one in reversed(held.values())
-            if all(getattr(one, name, None) == value for name, value in equal.items())
+            entry
+            for entry in reversed(held.values())
+            if all(getattr(entry, name, None) == value for name, value in equal.items())
         ]
 
     def _in_namespace(self, namespace: str | None) -> bool:
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         made = self._body(api.V2beta1Pipeline)
         if not self._in_namespace(made.namespace):
             return None
-        if any(one.display_name == made.display_name for one in self.held.pipelines.values()):
+        if any(entry.display_name == made.display_name for entry in self.held.pipelines.values()):
             return self._fail(409, "Already exist error: The name visionloop-train already exist.")
         return _keep(self.held.pipelines, made, "pipeline_id")
 
@@ -326,5 +326,5 @@ def _plain(answer: Any) -> Any:
 
 def _without_empty(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_empty(one) for name, one in value.items() if one not in (None, [])}
-    return [_without_empty(one) for one in value] if isinstance(value, list) else value
+        return {name: _without_empty(entry) for name, entry in value.items() if entry not in (None, [])}
+    return [_without_empty(entry) for entry in value] if isinstance(value, list) else value

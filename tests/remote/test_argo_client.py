@@ -163,9 +163,9 @@ def test_argos_server_goes_before_the_kubernetes_api(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "config", f"http://{closed}"))
     assert isinstance(connect(), KubernetesApi)
     monkeypatch.setenv("ARGO_SERVER", "argo.example.com:2746")
-    found = connect()
-    assert isinstance(found, ArgoServer)
-    assert found.page("n", "w") == "https://argo.example.com:2746/workflows/n/w"
+    result = connect()
+    assert isinstance(result, ArgoServer)
+    assert result.page("n", "w") == "https://argo.example.com:2746/workflows/n/w"
 
 
 def test_argos_server_below_a_path(monkeypatch: pytest.MonkeyPatch):

@@ -143,7 +143,7 @@ def test_a_workflow_names_its_run_and_its_dataset():
     assert made["metadata"]["generateName"] == "visionloop-train-"
     assert made["metadata"]["labels"]["visionloop/dataset"] == "digits-2"
     assert made["metadata"]["labels"]["visionloop/trace-id"] == "trace-1"
-    parameters = {one["name"]: one["value"] for one in made["spec"]["arguments"]["parameters"]}
+    parameters = {entry["name"]: entry["value"] for entry in made["spec"]["arguments"]["parameters"]}
     assert parameters == {
         "workspace": "s3://results/w",
         "dataset": "s3://datasets/Digits 2/",
@@ -195,7 +195,7 @@ def _sharded(*phases: str, whole: str | None = None) -> dict[str, Any]:
         nodes += [pod, node(name, "Retry", phase, children=[pod["id"]], startedAt="2026-01-01T00:00:05Z")]
     if whole:
         nodes.append(node("validate", "Pod", whole))
-    return {"status": {"phase": "Running", "nodes": {one["id"]: one for one in nodes}}}
+    return {"status": {"phase": "Running", "nodes": {entry["id"]: entry for entry in nodes}}}
 
 
 def test_a_stage_in_shards_runs_until_they_are_put_together() -> None:

@@ -79,9 +79,9 @@ def recorded(name: str) -> RemoteState:
 @pytest.fixture
 def record(workspace: str) -> RunRecord:
     """The run's record, opened as its first stage does."""
-    found = RunRecord(open_prefix(workspace, "results"), RUN)
-    found.open({"snapshot": {}}, "trace-1")
-    return found
+    result = RunRecord(open_prefix(workspace, "results"), RUN)
+    result.open({"snapshot": {}}, "trace-1")
+    return result
 
 
 def failed(record: RunRecord, stage: str, error: VisionloopError, *, attempt: int = 1, attempts: int = 1) -> None:
@@ -98,8 +98,8 @@ def rejected(record: RunRecord) -> None:
 
 def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord):
     rejected(record)
-    told = play(workspace, recorded("argo-succeeded"))
-    assert {name: told[name] for name in ("run", "trace_id", "model_name", "version", "alias", "verdict")} == {
+    ended = play(workspace, recorded("argo-succeeded"))
+    assert {name: ended[name] for name in ("run", "trace_id", "model_name", "version", "alias", "verdict")} == {
         "run": RUN,
         "trace_id": "trace-1",
         "model_name": "digits",
@@ -107,9 +107,9 @@ def test_a_rejected_model_is_a_good_end(workspace: str, record: RunRecord):
         "alias": None,
         "verdict": "reject",
     }
-    assert set(told["stages"]) == set(STAGES) - {"register"}
-    assert told["seconds"] > 0
-    assert (told["given_name"], told["reason"]) == ("Digits", "mAP50-95 0 is below the floor 0.5.")
+    assert set(ended["stages"]) == set(STAGES) - {"register"}
+    assert ended["seconds"] > 0
+    assert (ended["given_name"], ended["reason"]) == ("Digits", "mAP50-95 0 is below the floor 0.5.")
 
 
 def test_a_run_lasts_until_its_own_end_where_the_engine_is_behind_with_its_steps(workspace: str, record: RunRecord):
@@ -127,9 +127,9 @@ def test_a_policy_that_sees_no_need_is_a_good_end(workspace: str, record: RunRec
     record.write_state(
         StageState(stage="snapshot", state="succeeded", attempt=1, scalars={"go": "false", "reason": "nothing is new"})
     )
-    told = play(workspace, RemoteState("succeeded", (Step("snapshot", "succeeded"),)))
-    assert (told["version"], told["verdict"], told["reason"]) == (None, None, "nothing is new")
-    assert list(told["stages"]) == ["snapshot"]
+    ended = play(workspace, RemoteState("succeeded", (Step("snapshot", "succeeded"),)))
+    assert (ended["version"], ended["verdict"], ended["reason"]) == (None, None, "nothing is new")
+    assert list(ended["stages"]) == ["snapshot"]
 
 
 def test_a_success_without_a_receipt_is_none(workspace: str, record: RunRecord):
@@ -142,8 +142,8 @@ def test_a_success_without_a_receipt_is_none(workspace: str, record: RunRecord):
 def test_a_failed_cleanup_takes_nothing_from_a_finished_run(workspace: str, record: RunRecord):
     rejected(record)
     failed(record, "cleanup", Transient("The store is out."))
-    told = play(workspace, RemoteState("failed", (Step("cleanup", "failed", exit_code=75),)))
-    assert told["verdict"] == "reject"
+    ended = play(workspace, RemoteState("failed", (Step("cleanup", "failed", exit_code=75),)))
+    assert ended["verdict"] == "reject"
 
 
 def test_a_failed_stages_own_error_is_raised(workspace: str, record: RunRecord):
@@ -210,8 +210,8 @@ def test_an_engine_that_is_out_for_a_while_is_asked_again(
     workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]
 ):
     rejected(record)
-    told = play(workspace, RemoteState("running"), Transient("The cluster is out."), recorded("argo-succeeded"))
-    assert told["verdict"] == "reject"
+    ended = play(workspace, RemoteState("running"), Transient("The cluster is out."), recorded("argo-succeeded"))
+    assert ended["verdict"] == "reject"
     assert "The cluster is out. The run goes on; asking again." in capsys.readouterr().err
 
 
@@ -251,10 +251,10 @@ def handled() -> Iterator[None]:
 
 def test_without_keys_the_engines_word_is_the_end(capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: Any):
     monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
-    told = play("s3://results/elsewhere", RemoteState("running"), recorded("argo-succeeded"))
-    assert (told["version"], told["alias"]) == (1, "champion")
-    assert (told["model_name"], told["given_name"]) == ("digits", "Digits")
-    assert set(told["stages"]) == set(STAGES)
+    ended = play("s3://results/elsewhere", RemoteState("running"), recorded("argo-succeeded"))
+    assert (ended["version"], ended["alias"]) == (1, "champion")
+    assert (ended["model_name"], ended["given_name"]) == ("digits", "Digits")
+    assert set(ended["stages"]) == set(STAGES)
     shown = capsys.readouterr().err
     assert shown.count("the workspace can't be read here") == 1
     assert "✓ train" in shown
@@ -280,16 +280,16 @@ def test_without_keys_verdict_reason_and_metrics_are_the_engines_outputs(
     tmp_path: Any, monkeypatch: Any, steps: tuple[Step, ...]
 ):
     monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
-    told = play("s3://results/elsewhere", RemoteState("succeeded", (*steps, Step("register", "skipped"))))
-    assert (told["verdict"], told["reason"]) == (REJECTED["verdict"], REJECTED["reason"])
-    assert told["metrics"] == {"mAP50": 0.25}
+    ended = play("s3://results/elsewhere", RemoteState("succeeded", (*steps, Step("register", "skipped"))))
+    assert (ended["verdict"], ended["reason"]) == (REJECTED["verdict"], REJECTED["reason"])
+    assert ended["metrics"] == {"mAP50": 0.25}
 
 
 def test_without_keys_a_policy_that_sees_no_need_says_why(tmp_path: Any, monkeypatch: Any):
     monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path))
     step = Step("snapshot", "succeeded", outputs={"receipt": "s", "go": "false", "reason": "nothing is new"})
-    told = play("s3://results/elsewhere", RemoteState("succeeded", (step,)))
-    assert (told["verdict"], told["reason"]) == (None, "nothing is new")
+    ended = play("s3://results/elsewhere", RemoteState("succeeded", (step,)))
+    assert (ended["verdict"], ended["reason"]) == (None, "nothing is new")
 
 
 def test_both_ends_have_the_same_fields(workspace: str, record: RunRecord):
@@ -306,18 +306,18 @@ def test_without_keys_a_success_without_a_receipt_is_none(tmp_path: Any, monkeyp
 
 
 def test_keys_of_another_store_are_no_keys(workspace: str):
-    told = play(workspace, recorded("argo-succeeded"))
-    assert told["version"] == 1
+    ended = play(workspace, recorded("argo-succeeded"))
+    assert ended["version"] == 1
 
 
 def test_lines_are_told_when_they_change(workspace: str, record: RunRecord, capsys: pytest.CaptureFixture[str]):
-    place = record.workspace.child("train/k")
+    prefix = record.workspace.child("train/k")
 
     def epoch(number: int) -> Callable[[], RemoteState]:
         def happens() -> RemoteState:
             record.write_state(StageState(stage="train", state="running", attempt=2, key="k", notices=["Few images."]))
             progress.advance(
-                place,
+                prefix,
                 progress.Progress(
                     attempt="a", epoch=number, epochs=16, checkpoints=[], metrics={"mAP50": 0.1 * number}, best_epoch=1
                 ),
@@ -378,13 +378,13 @@ def test_an_end_that_the_record_told_is_not_told_again(workspace: str, record: R
 
 
 def test_the_record_speaks_where_the_engine_is_behind() -> None:
-    known = {
+    existing = {
         "train": StageRecord(StageState(stage="train", state="succeeded", attempt=1)),
         "evaluate": StageRecord(StageState(stage="evaluate", state="succeeded", attempt=1, reused=True)),
         "register": StageRecord(StageState(stage="register", state="running", attempt=1)),
     }
     state = RemoteState("running", (Step("train", "failed", reason="gone"), Step("evaluate", "running")))
-    shown = {row.stage: (row.state, row.text) for row in rows(state, known, STAGES)}
+    shown = {row.stage: (row.state, row.text) for row in rows(state, existing, STAGES)}
     assert shown["train"] == ("failed", "gone")
     assert shown["evaluate"] == ("succeeded", "reused")
     assert shown["register"] == ("running", "")
@@ -393,16 +393,16 @@ def test_the_record_speaks_where_the_engine_is_behind() -> None:
 
 def test_a_stage_that_is_tried_again_says_why():
     failure = runs.describe_failure("train", Transient("The store is out."), attempt=1, trace_id="t", traceback=None)
-    known = {"train": StageRecord(StageState(stage="train", state="failed", attempt=1), None, failure)}
-    shown = rows(RemoteState("running", (Step("train", "waiting", reason="Backoff for 10 seconds"),)), known, STAGES)
+    existing = {"train": StageRecord(StageState(stage="train", state="failed", attempt=1), None, failure)}
+    shown = rows(RemoteState("running", (Step("train", "waiting", reason="Backoff for 10 seconds"),)), existing, STAGES)
     assert next(row.text for row in shown if row.stage == "train") == (
         "The store is out. Trying again; Backoff for 10 seconds"
     )
 
 
 def test_a_reused_stage_was_not_skipped():
-    known = {"train": StageRecord(StageState(stage="train", state="succeeded", reused=True, receipt="…"))}
-    shown = {row.stage: row for row in rows(recorded("argo-reused"), known, STAGES)}
+    existing = {"train": StageRecord(StageState(stage="train", state="succeeded", reused=True, receipt="…"))}
+    shown = {row.stage: row for row in rows(recorded("argo-reused"), existing, STAGES)}
     assert (shown["train"].mark, shown["train"].text) == ("✓", "reused")
     assert (shown["evaluate"].mark, shown["evaluate"].text) == ("–", "skipped")
 

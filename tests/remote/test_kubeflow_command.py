@@ -42,8 +42,8 @@ def start(server: KubeflowServer, s3_workspace: str, tmp_path: Path) -> Iterator
     started: list[subprocess.Popen[str]] = []
 
     def run(*words: str) -> subprocess.Popen[str]:
-        told = ["--dataset", "s3://datasets/not-there", "--workspace", s3_workspace, "--model-name", "Digits"]
-        command = [VISIONLOOP, "run", "train", "--engine", "kfp", "--host", server.host, *told, *words]
+        arguments = ["--dataset", "s3://datasets/not-there", "--workspace", s3_workspace, "--model-name", "Digits"]
+        command = [VISIONLOOP, "run", "train", "--engine", "kfp", "--host", server.host, *arguments, *words]
         environment = {**os.environ, "VISIONLOOP_HOME": str(tmp_path / "services"), "HOME": str(tmp_path)}
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes))
@@ -74,9 +74,9 @@ def test_it_ends_with_the_failed_stages_own_sentence_and_exit_code(
     record = RunRecord(open_prefix(s3_workspace, "results"), run)
     until(record.read, process)
     # What the pod does: KFP's run id is the record's name, the trace id comes from the record.
-    told = Invocation(s3_workspace, run=run, honour_failures=True)
+    printed = Invocation(s3_workspace, run=run, honour_failures=True)
     with pytest.raises(DatasetNotFound) as failed:
-        run_stage(catalog.stage("snapshot"), {"dataset": "s3://datasets/not-there"}, told)
+        run_stage(catalog.stage("snapshot"), {"dataset": "s3://datasets/not-there"}, printed)
     server.end(run, "FAILED", task("snapshot", "FAILED", "exit status 1"), task("cleanup", "SUCCEEDED"))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 65
@@ -91,10 +91,10 @@ def test_it_ends_with_the_failed_stages_own_sentence_and_exit_code(
 def test_it_submits_and_leaves(server: KubeflowServer, start: Start) -> None:
     stdout, stderr = (process := start("--detach")).communicate(timeout=120)
     assert process.returncode == 0, stderr
-    told = json.loads(stdout)
+    printed = json.loads(stdout)
     (run,) = server.state.runs
-    assert (told["engine"], told["run"]) == ("kfp", run)
-    assert told["page"] == f"{server.host}/#/runs/details/{run}"
+    assert (printed["engine"], printed["run"]) == ("kfp", run)
+    assert printed["page"] == f"{server.host}/#/runs/details/{run}"
     assert f"visionloop run follow {run} --engine kfp --host {server.host}" in stderr
 
 

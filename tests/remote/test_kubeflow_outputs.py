@@ -64,10 +64,10 @@ def end(server: KubeflowServer) -> dict[str, Any]:
 def test_verdict_version_and_metrics_are_the_tasks_outputs(
     server: KubeflowServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = end(server)
-    assert (told["verdict"], told["reason"], told["metrics"]) == ("promote", "it is the first.", {"mAP50": 0.75})
-    assert (told["version"], told["alias"], told["model_name"]) == (3, "champion", "digits")
-    assert told["stages"]["register"]["receipt"] == "r"
+    ended = end(server)
+    assert (ended["verdict"], ended["reason"], ended["metrics"]) == ("promote", "it is the first.", {"mAP50": 0.75})
+    assert (ended["version"], ended["alias"], ended["model_name"]) == (3, "champion", "digits")
+    assert ended["stages"]["register"]["receipt"] == "r"
     assert "stand on the run's page" not in capsys.readouterr().err
 
 
@@ -79,22 +79,22 @@ def test_a_real_metadata_store_is_asked_and_understood(server: KubeflowServer, m
         return frames(base64.b64decode(RECORDED["answers"][method]))
 
     monkeypatch.setattr("kubeflow_server._Handler._metadata", recorded)
-    told = end(server)
+    ended = end(server)
     assert asked == RECORDED["requests"]
-    assert (told["verdict"], told["version"], told["alias"]) == ("promote", 3, "champion")
-    assert told["metrics"] == {"mAP50": 0.795, "mAP50-95": 0.624}
+    assert (ended["verdict"], ended["version"], ended["alias"]) == ("promote", 3, "champion")
+    assert ended["metrics"] == {"mAP50": 0.795, "mAP50-95": 0.624}
     # The whole's, not a shard's.
-    assert told["stages"]["validate"]["receipt"] == "s3://results/elsewhere/validate/bb/receipt.json"
+    assert ended["stages"]["validate"]["receipt"] == "s3://results/elsewhere/validate/bb/receipt.json"
 
 
 def test_an_evaluation_that_was_there_already_is_what_convert_found(server: KubeflowServer) -> None:
-    found = {"verdict": "reject", "reason": "below the floor.", "evaluation_metrics": '{"mAP50": 0.25}'}
-    server.state.outputs = {RUN: [("convert", {**NOT_YET, **found, "next": "nothing"})]}
+    results = {"verdict": "reject", "reason": "below the floor.", "evaluation_metrics": '{"mAP50": 0.25}'}
+    server.state.outputs = {RUN: [("convert", {**NOT_YET, **results, "next": "nothing"})]}
     skipped = {"train", "evaluate", "register"}
     server.end(RUN, "SUCCEEDED", *(task(stage, None if stage in skipped else "SUCCEEDED") for stage in STAGES))
-    told = end(server)
-    assert (told["verdict"], told["reason"], told["metrics"]) == ("reject", "below the floor.", {"mAP50": 0.25})
-    assert (told["version"], list(told["stages"])) == (None, ["snapshot", "validate", "convert", "cleanup"])
+    ended = end(server)
+    assert (ended["verdict"], ended["reason"], ended["metrics"]) == ("reject", "below the floor.", {"mAP50": 0.25})
+    assert (ended["version"], list(ended["stages"])) == (None, ["snapshot", "validate", "convert", "cleanup"])
 
 
 def test_of_a_task_that_ran_again_the_latest_counts(server: KubeflowServer) -> None:
@@ -116,23 +116,23 @@ def test_a_success_without_a_receipt_is_none(server: KubeflowServer) -> None:
 def test_outputs_of_another_type_are_none(server: KubeflowServer) -> None:
     odd = {"receipt": "e", "verdict": 7.0, "reason": "it is.", "metrics": '{"mAP50": "high"}'}
     server.state.outputs = {RUN: [("evaluate", odd), ("register", {**REGISTERED, "version": "three"})]}
-    told = end(server)
-    assert (told["verdict"], told["metrics"], told["version"]) == (None, {}, "three")
+    ended = end(server)
+    assert (ended["verdict"], ended["metrics"], ended["version"]) == (None, {}, "three")
 
 
 def test_an_older_pipeline_has_no_reason_and_metrics(server: KubeflowServer) -> None:
     server.state.outputs = {RUN: [("evaluate", {"receipt": "e", "verdict": "keep"})]}
-    told = end(server)
-    assert (told["verdict"], told["reason"], told["metrics"]) == ("keep", None, {})
+    ended = end(server)
+    assert (ended["verdict"], ended["reason"], ended["metrics"]) == ("keep", None, {})
 
 
 def test_hostile_text_is_shown_as_text(server: KubeflowServer) -> None:
     hostile = {**PROMOTED, "reason": "a\x1b[2J[bold]b", "metrics": '{"\\u001b[2Jx": 1.0}'}
     server.state.outputs = {RUN: [("evaluate", hostile), ("\x1b[2J", {"verdict": "keep"}), TASKS[-1]]}
-    told = end(server)
-    assert told["reason"] == "a\x1b[2J[bold]b"
+    ended = end(server)
+    assert ended["reason"] == "a\x1b[2J[bold]b"
     console = Console(file=(shown := io.StringIO()), width=200)
-    for line in lines(told):
+    for line in lines(ended):
         console.print(line)
     assert "[bold]b" in shown.getvalue()
     assert "\x1b" not in shown.getvalue()
@@ -175,9 +175,9 @@ def test_where_the_outputs_cant_be_read_one_sentence_says_where_they_stand(
     server: KubeflowServer, capsys: pytest.CaptureFixture[str], change: Any, why: str
 ) -> None:
     change(server)
-    told = end(server)
-    assert (told["verdict"], told["version"], told["metrics"]) == (None, None, {})
-    assert set(told["stages"]) == set(STAGES)
+    ended = end(server)
+    assert (ended["verdict"], ended["version"], ended["metrics"]) == (None, None, {})
+    assert set(ended["stages"]) == set(STAGES)
     (sentence,) = [line for line in capsys.readouterr().err.splitlines() if "stand on the run's page" in line]
     assert f"{server.host}/#/runs/details/{RUN}, and in MLflow" in sentence
     assert why in sentence

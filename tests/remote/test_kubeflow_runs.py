@@ -131,11 +131,11 @@ def test_the_record_repeats_the_trace_id_and_which_pipeline_runs(
     server: KubeflowServer, compiled: kubeflow.Compiled, arguments: dict[str, Any]
 ) -> None:
     run = kubeflow.submit("train", arguments, host=server.host, trace_id="trace-1")
-    told = RunRecord(open_prefix(arguments["workspace"], "results"), run.run).read()
-    assert told is not None
-    assert told.trace_id == "trace-1"
-    assert told.arguments["model_name"] == "Digits"
-    assert told.arguments["pipeline"] == {
+    record = RunRecord(open_prefix(arguments["workspace"], "results"), run.run).read()
+    assert record is not None
+    assert record.trace_id == "trace-1"
+    assert record.arguments["model_name"] == "Digits"
+    assert record.arguments["pipeline"] == {
         "engine": "kfp",
         "name": "visionloop-train",
         "version": compiled.version,
@@ -292,9 +292,9 @@ def test_a_run_is_found_by_its_id_and_by_its_name(server: KubeflowServer, argume
     kubeflow.submit("train", {**arguments, "run_name": "mine"}, host=server.host)
     run = kubeflow.submit("train", {**arguments, "run_name": "mine"}, host=server.host)
     for name in (run.run, "mine"):
-        found = kubeflow.find(name, host=server.host)
-        assert (found.run, found.name) == (run.run, "mine")
-        assert found.arguments == {**arguments, "run_name": "mine"}
+        result = kubeflow.find(name, host=server.host)
+        assert (result.run, result.name) == (run.run, "mine")
+        assert result.arguments == {**arguments, "run_name": "mine"}
     with pytest.raises(InvalidConfig, match="there is no run 'yours'"):
         kubeflow.find("yours", host=server.host)
 

@@ -121,13 +121,13 @@ def test_every_pipeline_can_be_made():
     from visionloop.pipelines.engines.laptop.run import MADE_BY
     from visionloop.pipelines.targets import laptop
 
-    for place in MADE_BY.values():
-        module, _, name = place.partition(":")
+    for entry in MADE_BY.values():
+        module, _, name = entry.partition(":")
         assert isinstance(getattr(importlib.import_module(module), name)(laptop()).name, str)
 
 
 def test_train_and_retrain_take_the_same_but_for_the_policy():
     run = typer.main.get_command(application([])).commands["run"]  # type: ignore[attr-defined]
-    options = {name: {one.name for one in run.commands[name].params} for name in ("train", "retrain")}
+    options = {name: {entry.name for entry in run.commands[name].params} for name in ("train", "retrain")}
     assert options["retrain"] - options["train"] == {"retraining"}
     assert options["train"] - options["retrain"] == set()

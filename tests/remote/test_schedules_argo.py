@@ -31,9 +31,9 @@ def files() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def template(files: dict[str, str]) -> dict[str, Any]:
-    found = next(iter(yaml.safe_load_all(files["visionloop-retrain.yaml"])))
-    assert found["kind"] == "WorkflowTemplate"
-    return dict(found)
+    result = next(iter(yaml.safe_load_all(files["visionloop-retrain.yaml"])))
+    assert result["kind"] == "WorkflowTemplate"
+    return dict(result)
 
 
 class Held:
@@ -63,8 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.held.failing:
             return self._send(self.held.failing.pop(0), {"message": "not now"})
         if path.startswith(self.template_prefix):
-            known = path.endswith(f"/{self.held.template['metadata']['name']}")
-            return self._send(*((200, self.held.template) if known else (404, {"message": "not found"})))
+            existing = path.endswith(f"/{self.held.template['metadata']['name']}")
+            return self._send(*((200, self.held.template) if existing else (404, {"message": "not found"})))
         name, _, verb = path.removeprefix(self.cron_prefix).strip("/").partition("/")
         return self._send(*self._cron(name, verb, body, query))
 
@@ -74,9 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"items": list(self.held.crons.values()) or None}
         if self.command == "POST":
             made = body.get("cronWorkflow", body)
-            known = made["metadata"]["name"] in self.held.crons
+            existing = made["metadata"]["name"] in self.held.crons
             self.held.crons.setdefault(made["metadata"]["name"], made)
-            return (409, {"message": "already exists"}) if known else (200, made)
+            return (409, {"message": "already exists"}) if existing else (200, made)
         if name not in self.held.crons:
             return 404, {"message": "not found"}
         if self.command == "PUT":
@@ -148,8 +148,8 @@ def test_a_schedule_starts_the_template_and_never_twice_at_once(template: dict[s
     assert (spec["timezone"], spec["concurrencyPolicy"], spec["suspend"]) == ("Asia/Seoul", "Forbid", False)
     assert spec["startingDeadlineSeconds"] > 0
     assert spec["workflowSpec"]["workflowTemplateRef"] == {"name": "visionloop-retrain"}
-    told = {one["name"]: one["value"] for one in spec["workflowSpec"]["arguments"]["parameters"]}
-    assert told | {"trace_id": ""} == {**ARGUMENTS, "epochs": "20", "trace_id": ""}
+    fields = {entry["name"]: entry["value"] for entry in spec["workflowSpec"]["arguments"]["parameters"]}
+    assert fields | {"trace_id": ""} == {**ARGUMENTS, "epochs": "20", "trace_id": ""}
     for labels in (made["metadata"]["labels"], spec["workflowMetadata"]["labels"]):
         assert labels["visionloop/schedule"] == "nightly"
         assert labels["visionloop/dataset"] == "sample-digits"
@@ -163,10 +163,10 @@ def test_argo_finds_nothing_wrong_with_it(files: dict[str, str], template: dict[
         pytest.skip("argo is not installed: its linter can't be asked")
     made = cron_workflow("nightly", "ml", template, {**ARGUMENTS, "gpus": "0"}, NIGHTLY, "Asia/Seoul")
     templates = [
-        {**one, "metadata": {**one["metadata"], "namespace": "ml"}}
+        {**entry, "metadata": {**entry["metadata"], "namespace": "ml"}}
         for name, text in files.items()
         if name != "kustomization.yaml"
-        for one in yaml.safe_load_all(text)
+        for entry in yaml.safe_load_all(text)
     ]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*templates, made]))
     linted = subprocess.run(

@@ -32,20 +32,20 @@ SEOUL, BERLIN = ZoneInfo("Asia/Seoul"), ZoneInfo("Europe/Berlin")
     ],
 )
 def test_the_next_time(cron: str, after: str, expected: str) -> None:
-    found = Cron.parse(cron).next(datetime.fromisoformat(after).replace(tzinfo=UTC))
-    assert found == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    result = Cron.parse(cron).next(datetime.fromisoformat(after).replace(tzinfo=UTC))
+    assert result == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
 def test_the_next_time_is_that_of_the_zone() -> None:
-    found = Cron.parse("0 3 * * *").next(datetime(2026, 11, 21, 10, tzinfo=UTC).astimezone(SEOUL))
-    assert found is not None
-    assert found.isoformat() == "2026-11-22T03:00:00+09:00"
+    result = Cron.parse("0 3 * * *").next(datetime(2026, 11, 21, 10, tzinfo=UTC).astimezone(SEOUL))
+    assert result is not None
+    assert result.isoformat() == "2026-11-22T03:00:00+09:00"
 
 
 def test_a_time_that_the_clocks_leave_out_is_skipped() -> None:
     # On 28 March 2027 two o'clock becomes three in Berlin.
-    found = Cron.parse("30 2 * * *").next(datetime(2027, 3, 27, 12, tzinfo=BERLIN))
-    assert found == datetime(2027, 3, 29, 2, 30, tzinfo=BERLIN)
+    result = Cron.parse("30 2 * * *").next(datetime(2027, 3, 27, 12, tzinfo=BERLIN))
+    assert result == datetime(2027, 3, 29, 2, 30, tzinfo=BERLIN)
 
 
 def test_a_time_that_the_clocks_repeat_counts_once() -> None:
@@ -114,7 +114,7 @@ def fields(low: int, high: int) -> st.SearchStrategy[tuple[str, frozenset[int]]]
         ),
     )
     return st.lists(part, min_size=1, max_size=3).map(
-        lambda parts: (",".join(text for text, _ in parts), frozenset().union(*(found for _, found in parts)))
+        lambda parts: (",".join(text for text, _ in parts), frozenset().union(*(entry for _, entry in parts)))
     )
 
 
@@ -133,13 +133,13 @@ def test_the_next_time_is_the_first_that_fits(
     cron = Cron.parse(f"{minute[0]} {hour[0]} * * {weekday[0]}")
     assert (cron.minutes, cron.hours, cron.weekdays) == (minute[1], hour[1], weekday[1])
     moment = after.replace(tzinfo=UTC)
-    found = cron.next(moment)
+    result = cron.next(moment)
     expected = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
     # Hour by hour where nothing fits, so that a week takes few steps.
     while not (expected.hour in hour[1] and expected.isoweekday() % 7 in weekday[1] and expected.minute in minute[1]):
         fits = expected.hour in hour[1] and expected.isoweekday() % 7 in weekday[1]
         expected += timedelta(minutes=1) if fits else timedelta(minutes=60 - expected.minute)
-    assert found == expected
+    assert result == expected
 
 
 @pytest.mark.parametrize("text", SHORT_FORMS)

@@ -37,7 +37,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeflowServer]:
 
 
 def test_a_schedule_is_a_recurring_run_of_the_uploaded_version(server: KubeflowServer) -> None:
-    found = KubeflowSchedules(server.host).create(
+    result = KubeflowSchedules(server.host).create(
         "nightly", "retrain", {**ARGUMENTS, "epochs": "20"}, Cron.parse("0 3 * * *"), "UTC"
     )
     (recurring,) = server.state.recurring.values()
@@ -50,50 +50,50 @@ def test_a_schedule_is_a_recurring_run_of_the_uploaded_version(server: KubeflowS
     assert int(recurring.max_concurrency) == 1
     assert recurring.no_catchup is True
     assert recurring.mode == "ENABLE"
-    assert (found.name, found.pipeline, found.cron) == ("nightly", "visionloop-retrain", "0 3 * * *")
-    assert (found.timezone, found.state, found.last) == (None, "active", None)
-    assert found.next is not None
-    assert found.next > datetime.now(UTC)
+    assert (result.name, result.pipeline, result.cron) == ("nightly", "visionloop-retrain", "0 3 * * *")
+    assert (result.timezone, result.state, result.last) == (None, "active", None)
+    assert result.next is not None
+    assert result.next > datetime.now(UTC)
 
 
 def test_a_schedule_is_paused_resumed_and_deleted(server: KubeflowServer) -> None:
-    found = KubeflowSchedules(server.host)
-    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
-    found.pause("nightly")
-    assert [(one.state, one.next) for one in found.list()] == [("paused", None)]
-    found.resume("nightly")
-    assert [one.state for one in found.list()] == ["active"]
-    found.delete("nightly")
-    assert found.list() == []
-    for change in (found.pause, found.resume, found.delete):
+    result = KubeflowSchedules(server.host)
+    result.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    result.pause("nightly")
+    assert [(entry.state, entry.next) for entry in result.list()] == [("paused", None)]
+    result.resume("nightly")
+    assert [entry.state for entry in result.list()] == ["active"]
+    result.delete("nightly")
+    assert result.list() == []
+    for change in (result.pause, result.resume, result.delete):
         with pytest.raises(InvalidConfig, match="there is no schedule nightly"):
             change("nightly")
 
 
 def test_the_last_run_is_told(server: KubeflowServer) -> None:
-    found = KubeflowSchedules(server.host)
-    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    result = KubeflowSchedules(server.host)
+    result.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
     (recurring,) = server.state.recurring
-    client = found._connection.client
+    client = result._connection.client
     run = client.api_models.V2beta1Run(display_name="a", run_id="1", created_at=EPOCH, recurring_run_id=recurring)
     server.state.runs["1"] = run
-    assert [one.last for one in found.list()] == [EPOCH]
+    assert [entry.last for entry in result.list()] == [EPOCH]
 
 
 def test_foreign_recurring_runs_are_left_alone(server: KubeflowServer) -> None:
-    found = KubeflowSchedules(server.host)
-    models = found._connection.client.api_models
+    result = KubeflowSchedules(server.host)
+    models = result._connection.client.api_models
     server.state.recurring["x"] = models.V2beta1RecurringRun(recurring_run_id="x", display_name="theirs")
-    assert found.list() == []
+    assert result.list() == []
     with pytest.raises(InvalidConfig, match="there is no schedule theirs"):
-        found.delete("theirs")
+        result.delete("theirs")
 
 
 def test_a_name_is_used_once(server: KubeflowServer) -> None:
-    found = KubeflowSchedules(server.host)
-    found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+    result = KubeflowSchedules(server.host)
+    result.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
     with pytest.raises(InvalidConfig, match="there is a schedule nightly already"):
-        found.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
+        result.create("nightly", "retrain", ARGUMENTS, Cron.parse("@daily"), "UTC")
     assert len(server.state.recurring) == 1
 
 
@@ -108,8 +108,8 @@ def command(*words: str) -> Any:
 
 
 def given(server: KubeflowServer, *words: str) -> list[str]:
-    told = {"workspace": "s3://results/here", "model-name": "Digits", "dataset": "s3://datasets/digits"}
-    options = [word for name, value in told.items() for word in (f"--{name}", value)]
+    fields = {"workspace": "s3://results/here", "model-name": "Digits", "dataset": "s3://datasets/digits"}
+    options = [word for name, value in fields.items() for word in (f"--{name}", value)]
     return ["create", "nightly", "--engine", "kfp", "--host", server.host, *options, *words]
 
 
@@ -123,16 +123,16 @@ def test_the_command_makes_lists_and_removes(server: KubeflowServer) -> None:
     (recurring,) = server.state.recurring.values()
     sent = recurring.runtime_config["parameters"]
     assert (sent["epochs"], json.loads(sent["retraining"])["min_new_images"]) == (20, 50)
-    place = ["--engine", "kfp", "--host", server.host]
-    heading, line = command("list", *place, "--output", "text").output.splitlines()
+    engine_options = ["--engine", "kfp", "--host", server.host]
+    heading, line = command("list", *engine_options, "--output", "text").output.splitlines()
     assert heading.split() == ["NAME", "CRON", "ZONE", "STATE", "LAST", "NEXT", "MODEL"]
     assert line.split()[0] == "nightly"
     assert line.split()[-1] == "Digits"
-    (told,) = json.loads(command("list", *place, "--json").output)["schedules"]
-    assert json.loads(command("list", *place).output)["schedules"] == [told]
-    assert (told["name"], told["cron"], told["state"]) == ("nightly", "0 3 * * 1", "active")
+    (listed,) = json.loads(command("list", *engine_options, "--json").output)["schedules"]
+    assert json.loads(command("list", *engine_options).output)["schedules"] == [listed]
+    assert (listed["name"], listed["cron"], listed["state"]) == ("nightly", "0 3 * * 1", "active")
     for verb, state in (("pause", "paused"), ("resume", "active"), ("delete", "deleted")):
-        assert json.loads(command(verb, "nightly", *place).output) == {"name": "nightly", "state": state}
+        assert json.loads(command(verb, "nightly", *engine_options).output) == {"name": "nightly", "state": state}
     assert server.state.recurring == {}
 
 

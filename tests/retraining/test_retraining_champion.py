@@ -56,20 +56,20 @@ def test_a_renamed_class_is_another_class() -> None:
 
 @given(IMAGES, IMAGES)
 def test_the_distance_is_one_between_distributions(before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
-    one, other = shares(class_counts(dataset(before))), shares(class_counts(dataset(after)))
-    assert isclose(sum(one.values()), 1 if any(before.values()) else 0)
-    assert 0 <= total_variation(one, other) <= 1 + 1e-12
-    assert total_variation(one, other) == total_variation(
-        other, one
+    entry, other = shares(class_counts(dataset(before))), shares(class_counts(dataset(after)))
+    assert isclose(sum(entry.values()), 1 if any(before.values()) else 0)
+    assert 0 <= total_variation(entry, other) <= 1 + 1e-12
+    assert total_variation(entry, other) == total_variation(
+        other, entry
     )  # to the last digit, or a limit would be met now and then
-    assert total_variation(one, one) == 0
-    if one and other and not set(one) & set(other):
-        assert isclose(total_variation(one, other), 1)
+    assert total_variation(entry, entry) == 0
+    if entry and other and not set(entry) & set(other):
+        assert isclose(total_variation(entry, other), 1)
 
 
 @given(IMAGES, IMAGES, IMAGES)
 def test_a_detour_is_never_shorter(
     first: dict[str, list[int]], second: dict[str, list[int]], third: dict[str, list[int]]
 ) -> None:
-    one, two, three = (shares(class_counts(dataset(images))) for images in (first, second, third))
-    assert total_variation(one, three) <= total_variation(one, two) + total_variation(two, three) + 1e-12
+    entry, two, three = (shares(class_counts(dataset(images))) for images in (first, second, third))
+    assert total_variation(entry, three) <= total_variation(entry, two) + total_variation(two, three) + 1e-12

@@ -215,7 +215,7 @@ def test_a_skipped_run_names_the_figure_and_what_was_asked(
     decision = decide(policy, comparison, usage)
     if not decision.go and not comparison.unchanged:
         told = decision.reason.removeprefix("skipped: ").split("; ")
-        assert all(re.search(r"\d.*, .*\d.* (needed|allowed)$", one) for one in told), decision.reason
+        assert all(re.search(r"\d.*, .*\d.* (needed|allowed)$", entry) for entry in told), decision.reason
 
 
 @given(POLICIES, USAGES)

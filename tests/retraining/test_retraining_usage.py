@@ -22,7 +22,7 @@ from visionloop.core.storage import Prefix, open_prefix
 NOW = datetime.now(UTC)
 
 
-def told(at: datetime) -> str:
+def moment(at: datetime) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -62,7 +62,7 @@ class Past:
         record = RunRecord(self.workspace, name)
         record.open(arguments, None)
         fields: dict[str, Any] = {"state": "succeeded", "attempts": ["a"], "reused": False} | state
-        then = told(NOW - ago)
+        then = moment(NOW - ago)
         # Written as it is: write_state would put the time in.
         train = StageState(stage="train", started_at=then, updated_at=then, **fields)
         record.prefix.write("train.json", msgspec.json.encode(train))
@@ -93,8 +93,8 @@ def test_trainings_of_the_model_are_counted_however_the_run_was_started(past: Pa
 
 
 def test_what_computed_nothing_counts_for_nothing(past: Past) -> None:
-    there = past.training(8, "earlier")
-    past.run("reused", {"model_name": "tiny-digits"}, attempts=[], reused=True, receipt=there)
+    earlier = past.training(8, "earlier")
+    past.run("reused", {"model_name": "tiny-digits"}, attempts=[], reused=True, receipt=earlier)
     past.run("refused", {"model_name": "tiny-digits"}, attempts=[], state="failed")
     skipped = RunRecord(past.workspace, "skipped")
     skipped.open({"model_name": "tiny-digits"}, None)

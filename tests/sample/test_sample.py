@@ -58,20 +58,20 @@ def test_a_larger_sample_begins_with_the_smaller_and_another_seed_is_another(obj
 
 def test_what_was_written_is_counted() -> None:
     objects: dict[str, bytes] = {}
-    told = sample.write(objects.__setitem__, train=4, val=0, test=2)
-    assert told.images == 6 == len(objects) - 2
-    assert told.size == sum(len(content) for content in objects.values())
+    counts = sample.write(objects.__setitem__, train=4, val=0, test=2)
+    assert counts.images == 6 == len(objects) - 2
+    assert counts.size == sum(len(content) for content in objects.values())
     statistics = json.loads(objects[sample.annotations_key("detection")])["statistics"]
-    assert told.digits == statistics["total_annotations"]
+    assert counts.digits == statistics["total_annotations"]
     # Only splits that exist appear.
     assert statistics["split_distribution"] == {"train": 4, "test": 2}
 
 
 def test_the_default_is_the_demos_dataset() -> None:
     keys: Counter[str] = Counter()
-    told = sample.write(lambda key, content: keys.update([key.rpartition("/")[0]]))
+    counts = sample.write(lambda key, content: keys.update([key.rpartition("/")[0]]))
     assert keys == {"images/train": 400, "images/val": 80, "images/test": 80, "": 2}
-    assert told.digits > 1680
+    assert counts.digits > 1680
 
 
 def test_the_file_is_laid_out_as_the_seeds_sample(dice: dict[str, Any]) -> None:
@@ -152,10 +152,10 @@ def test_boxes_hold_all_that_is_drawn_tightly_and_apart(split: str, number: int,
 @pytest.mark.parametrize("task", ["segmentation", "pose", "classification"])
 def test_each_tasks_file_is_read_and_its_labels_are_those_drawn(task: str) -> None:
     objects: dict[str, bytes] = {}
-    told = sample.write(objects.__setitem__, 3, 1, 1, task=task)
+    counts = sample.write(objects.__setitem__, 3, 1, 1, task=task)
     key = sample.annotations_key(task)
     annotations = read_file(objects[key], key, task)
-    assert (told.images, told.digits) == (5, len(annotations.objects))
+    assert (counts.images, counts.digits) == (5, len(annotations.objects))
     file = json.loads(objects[key])
     assert file["dataset_name"] == f"sample-digits-{task}"
     for image in file["images"]:

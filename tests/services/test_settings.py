@@ -226,9 +226,9 @@ names = st.lists(st.text("abc.*-1", min_size=1, max_size=8), max_size=5)
 @given(names, names)
 def test_no_proxy_is_extended_and_never_shortened(before: list[str], added: list[str]) -> None:
     once = tracking.without_proxy({"NO_PROXY": ", ".join(before)}, *added)
-    found = once["NO_PROXY"].split(",")
-    assert set(found) == {*before, *added, "localhost"}
-    assert len(found) == len(set(found))
+    result = once["NO_PROXY"].split(",")
+    assert set(result) == {*before, *added, "localhost"}
+    assert len(result) == len(set(result))
     assert once["no_proxy"] == once["NO_PROXY"]
     assert tracking.without_proxy(once, *added) == once
 

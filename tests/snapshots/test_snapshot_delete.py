@@ -31,8 +31,8 @@ def files_of(folder: Path) -> list[str]:
 
 
 def ids(capsys: pytest.CaptureFixture[str], workspace: Path) -> list[str]:
-    found = json.loads(command(capsys, "list", "--workspace", workspace)[1])["snapshots"]
-    return [entry["id"] for entry in found]
+    result = json.loads(command(capsys, "list", "--workspace", workspace)[1])["snapshots"]
+    return [entry["id"] for entry in result]
 
 
 def deleted(capsys: pytest.CaptureFixture[str], identity: str, workspace: Path, *more: str) -> tuple[int, str, str]:

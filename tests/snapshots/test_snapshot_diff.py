@@ -45,8 +45,8 @@ def test_what_changed_as_json_and_as_text(tmp_path: Path, capsys: pytest.Capture
     before, after = taken(source, workspace), taken(changed(source), workspace, split="test=val")
     code, out, sentence = command(capsys, "diff", before, after, "--workspace", workspace)
     assert (code, sentence) == (0, "")
-    found = json.loads(out)
-    assert {kind: entry["file_names"] for kind, entry in found["images"].items()} == {
+    result = json.loads(out)
+    assert {kind: entry["file_names"] for kind, entry in result["images"].items()} == {
         "added": ["new.png"],
         "removed": ["3.png"],
         "labels": ["0.png"],
@@ -55,16 +55,16 @@ def test_what_changed_as_json_and_as_text(tmp_path: Path, capsys: pytest.Capture
         "split": ["2.png"],
         "stated_split": ["2.png"],
     }
-    assert found["moves"] == [{"before": "val", "after": "train", "images": 1}]
-    assert found["classes"] == [
+    assert result["moves"] == [{"before": "val", "after": "train", "images": 1}]
+    assert result["classes"] == [
         {"name": "thing", "was": None, "change": None, "before": 4, "after": 4},
         {"name": "other", "was": None, "change": "added", "before": None, "after": 1},
     ]
-    assert [(measure["measure"], measure["drifted"]) for measure in found["drift"]] == [
+    assert [(measure["measure"], measure["drifted"]) for measure in result["drift"]] == [
         ("classes", False),
         ("box sizes", False),
     ]
-    assert (found["differs"], found["before"]["id"], found["after"]["id"]) == (True, before, after)
+    assert (result["differs"], result["before"]["id"], result["after"]["id"]) == (True, before, after)
     code, out, _ = command(capsys, "diff", before, after, "--workspace", workspace, "--output", "text")
     assert code == 0
     lines = out.splitlines()
@@ -123,11 +123,11 @@ def test_another_rule_that_splits_alike_is_told(tmp_path: Path, capsys: pytest.C
     splits = json.loads(command(capsys, "show", first, "--workspace", workspace)[1])["splits"]
     others = (taken(source, workspace, split=f"{rule}{seed}") for seed in range(1, 100))
     for other in others:
-        found = json.loads(command(capsys, "diff", first, other, "--workspace", workspace)[1])
-        if not found["images"]["split"]["count"]:
+        result = json.loads(command(capsys, "diff", first, other, "--workspace", workspace)[1])
+        if not result["images"]["split"]["count"]:
             break
-    assert found["after"]["splits"] == splits
-    assert (found["differs"], found["notices"]) == (
+    assert result["after"]["splits"] == splits
+    assert (result["differs"], result["notices"]) == (
         False,
         ["The splits have other rules and give each image the same."],
     )
@@ -155,10 +155,10 @@ def test_a_released_snapshot_of_the_first_form(tmp_path: Path, capsys: pytest.Ca
     document["images"][0]["annotations"] = []
     path.write_text(json.dumps(document))
     new = taken(source, workspace)
-    found = json.loads(command(capsys, "diff", old["id"], new, "--workspace", workspace)[1])
-    assert found["images"]["labels"] == {"count": 1, "file_names": [edited_name]}
-    assert found["images"]["bytes"]["count"] == 0
-    assert len(found["notices"]) == 2
+    result = json.loads(command(capsys, "diff", old["id"], new, "--workspace", workspace)[1])
+    assert result["images"]["labels"] == {"count": 1, "file_names": [edited_name]}
+    assert result["images"]["bytes"]["count"] == 0
+    assert len(result["notices"]) == 2
 
 
 def test_names_that_would_act_are_visible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,8 +177,8 @@ def test_names_that_would_act_are_visible(tmp_path: Path, capsys: pytest.Capture
             code, out, _ = command(capsys, *words, "--workspace", workspace, "--output", form)
             assert code == 0
             assert not {"\u202e", "\x1b"} & set(out)
-    found = json.loads(command(capsys, "diff", before, after, "--workspace", workspace)[1])
-    assert found["classes"][1]["name"] == hostile
-    assert found["images"]["added"]["file_names"] == ["<i>\u202e.png"]
+    result = json.loads(command(capsys, "diff", before, after, "--workspace", workspace)[1])
+    assert result["classes"][1]["name"] == hostile
+    assert result["images"]["added"]["file_names"] == ["<i>\u202e.png"]
     text = command(capsys, "diff", before, after, "--workspace", workspace, "--output", "text")[1]
     assert "Class    <b>\\u202eevil</b> 2 added, objects 0" in text

@@ -15,17 +15,17 @@ from snapshot_commands import command, objects_of_the_register, taken
 def listed(capsys: pytest.CaptureFixture[str], workspace: Path) -> list[dict[str, object]]:
     code, out, sentence = command(capsys, "list", "--workspace", workspace)
     assert (code, sentence) == (0, "")
-    found: list[dict[str, object]] = json.loads(out)["snapshots"]
-    return found
+    result: list[dict[str, object]] = json.loads(out)["snapshots"]
+    return result
 
 
 def test_what_a_snapshot_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, workspace = dataset(tmp_path / "set", "detection", None), tmp_path / "work"
     converted(source, workspace)
-    (found,) = listed(capsys, workspace)
+    (result,) = listed(capsys, workspace)
     identity = taken(source, workspace)
-    assert str(found.pop("time")).endswith("Z")
-    assert found == {
+    assert str(result.pop("time")).endswith("Z")
+    assert result == {
         "id": identity,
         "dataset": source.as_uri(),
         "other_datasets": [],
@@ -59,9 +59,9 @@ def test_the_same_content_elsewhere_is_one_snapshot_and_the_newest_comes_first(
         sorted(workspace.glob("snapshot/*/receipt.json"), key=lambda path: path.stat().st_mtime_ns)
     ):
         os.utime(path, (1_000_000 + age, 1_000_000 + age))
-    found = listed(capsys, workspace)
-    assert [entry["id"] for entry in found] == [ids[2], ids[0]]
-    assert [found[1][name] for name in ("dataset", "other_datasets")] == [second.as_uri(), [first.as_uri()]]
+    result = listed(capsys, workspace)
+    assert [entry["id"] for entry in result] == [ids[2], ids[0]]
+    assert [result[1][name] for name in ("dataset", "other_datasets")] == [second.as_uri(), [first.as_uri()]]
     code, out, _ = command(capsys, "list", "--workspace", workspace, "--output", "text")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["SNAPSHOT", ids[2], ids[0]]
@@ -73,8 +73,8 @@ def test_versions_are_those_whose_lineage_names_it(tmp_path: Path, capsys: pytes
     other = taken(dataset(tmp_path / "other", "detection", [], dataset_id="2"), workspace)
     identity = taken(source, workspace)
     objects_of_the_register(workspace, identity, "pets", 3)
-    found = {entry["id"]: entry["versions"] for entry in listed(capsys, workspace)}
-    assert found == {identity: ["pets/3"], other: []}
+    results = {entry["id"]: entry["versions"] for entry in listed(capsys, workspace)}
+    assert results == {identity: ["pets/3"], other: []}
 
 
 def test_no_workspace_and_an_empty_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,8 +80,8 @@ def test_each_kind_has_its_examples_and_what_became_of_objects_is_drawn_apart(
     text = page(capsys, tmp_path, before, after, workspace)
     assert "<h1" in text
     assert "5 images differ" in text
-    found = sections(text)
-    assert list(found) == [
+    result = sections(text)
+    assert list(result) == [
         "What both hold",
         "Drift",
         "Objects by class",
@@ -91,16 +91,16 @@ def test_each_kind_has_its_examples_and_what_became_of_objects_is_drawn_apart(
         "Images removed 1",
         "Images with another split 1",
     ]
-    old, new = PICTURES.findall(found["Images with other labels 1"])
+    old, new = PICTURES.findall(result["Images with other labels 1"])
     assert [shows(old, colour) for colour, _ in (GONE, NEW, MOVED, RECLASSED)] == [True, False, True, True]
     assert [shows(new, colour) for colour, _ in (GONE, NEW, MOVED, RECLASSED)] == [False, True, True, True]
-    assert "only before (-) 1" in re.sub(r"<[^>]*>", "", found["Images with other labels 1"])
-    assert "thing → other" in found["Images with other labels 1"]
-    assert len(PICTURES.findall(found["Images with other bytes 1"])) == 1
-    assert "before: changed since" in found["Images with other bytes 1"]
-    assert "gone since" in found["Images removed 1"]
-    assert "val → test" in found["Images with another split 1"]
-    assert "1 image went from val to test." in found["What both hold"]
+    assert "only before (-) 1" in re.sub(r"<[^>]*>", "", result["Images with other labels 1"])
+    assert "thing → other" in result["Images with other labels 1"]
+    assert len(PICTURES.findall(result["Images with other bytes 1"])) == 1
+    assert "before: changed since" in result["Images with other bytes 1"]
+    assert "gone since" in result["Images removed 1"]
+    assert "val → test" in result["Images with another split 1"]
+    assert "1 image went from val to test." in result["What both hold"]
 
 
 def test_all_are_counted_and_some_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,8 +42,8 @@ def test_the_life_of_two_snapshots(
     (folder / "images/1.png").write_bytes((folder / "images/0.png").read_bytes())
     after = taken()
 
-    found = json.loads(command(capsys, "list", "--workspace", workspace.uri)[1])["snapshots"]
-    assert {entry["id"]: (entry["format"], entry["objects"]) for entry in found} == {
+    actual = json.loads(command(capsys, "list", "--workspace", workspace.uri)[1])["snapshots"]
+    assert {entry["id"]: (entry["format"], entry["objects"]) for entry in actual} == {
         before: ("dice", 4),
         after: ("dice", 3),
     }

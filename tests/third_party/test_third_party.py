@@ -35,10 +35,10 @@ def test_a_foreign_stage_runs_is_reused_and_leaves_a_receipt(file_laptop: Laptop
     ended = file_laptop.stage("inventory", "--snapshot", snapshot, "--run", "one").expect()
     summary = ended.summary
     assert (summary["stage"], summary["reused"], summary["classes"]) == ("inventory", False, 10)
-    found = file_laptop.found("inventory", summary["key"])
-    counts = json.loads(found.read("inventory"))
+    result = file_laptop.found("inventory", summary["key"])
+    counts = json.loads(result.read("inventory"))
     assert sum(counts.values()) == summary["objects"]
-    assert found.receipt.inputs["snapshot"].receipt == snapshot
+    assert result.receipt.inputs["snapshot"].receipt == snapshot
     again = file_laptop.stage("inventory", "--snapshot", snapshot).expect().summary
     assert (again["reused"], again["receipt"]) == (True, summary["receipt"])
     fewer = file_laptop.stage("inventory", "--snapshot", snapshot, "--least", "5").expect().summary
@@ -77,16 +77,16 @@ def test_a_foreign_trainer_brings_its_own_policy_row_and_settings(installed: Non
 def test_a_foreign_trainers_settings_are_checked_like_its_own_librarys(file_laptop: Laptop, snapshot: str):
     report = file_laptop.stage("validate", "--snapshot", snapshot).expect().summary["receipt"]
     converted = file_laptop.stage("convert", "--snapshot", snapshot, "--report", report).expect().summary["receipt"]
-    given = ["--converted", converted, "--snapshot", snapshot]
+    arguments = ["--converted", converted, "--snapshot", snapshot]
     for setting, sentence in {
         "momentum=2": "momentum",
         "mosaic=0": "'mosaic' in --set is not a setting",
         "model=yolo11n": "the weights of model yolo11n were looked for in",
         "fault=none such": "fault",
     }.items():
-        assert sentence in file_laptop.stage("train", *given, settings=(*TOY, setting)).refused(78)
+        assert sentence in file_laptop.stage("train", *arguments, settings=(*TOY, setting)).refused(78)
     untracked: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None}
-    trained = file_laptop.stage("train", *given, settings=TOY, variables=untracked).expect().summary
+    trained = file_laptop.stage("train", *arguments, settings=TOY, variables=untracked).expect().summary
     receipt = file_laptop.receipt("train", trained["key"])
     assert receipt.tracking == "not tracked"
     assert receipt.parameters["trainer"].value == "toy"

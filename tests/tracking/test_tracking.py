@@ -51,12 +51,12 @@ def started(environment: dict[str, str], experiment: str, run_id: str | None = N
 
 def test_each_of_several_datasets_is_an_input(environment: dict[str, str], experiment: str) -> None:
     uris = ("s3://datasets/bolts", "file:///data/nuts", "s3://other/bolts")
-    for given, names in ((uris[:2], ["bolts", "nuts"]), (uris, list(uris))):
+    for value, names in ((uris[:2], ["bolts", "nuts"]), (uris, list(uris))):
         tracker = open_tracker(environment, experiment, workspace="s3://results/workspace", run_id=None)
-        tracker.start("run 1", {}, {}, HASH, *given)
+        tracker.start("run 1", {}, {}, HASH, *value)
         inputs = [entry.dataset for entry in connect(environment).get_run(tracker.run_id).inputs.dataset_inputs]
         assert sorted(entry.name for entry in inputs) == sorted(names)
-        assert sorted(json.loads(entry.source)["uri"] for entry in inputs) == sorted(given)
+        assert sorted(json.loads(entry.source)["uri"] for entry in inputs) == sorted(value)
 
 
 def history(environment: dict[str, str], run_id: str | None, name: str) -> list[tuple[int, float]]:

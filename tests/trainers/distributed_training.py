@@ -120,7 +120,7 @@ def _fail(how: str) -> None:
 
 
 class Heard:
-    """Keeps what is reported, and each checkpoint beside the work folder; stops after an epoch, or ends its own process."""
+    """Keeps what is reported, and each checkpoint next to the work folder; stops after an epoch, or ends its own process."""
 
     def __init__(self, store: Path, stop_after: int = 0, kill_after: int = 0) -> None:
         self.store, self.stop_after, self.kill_after = store, stop_after, kill_after

@@ -274,7 +274,7 @@ def test_a_model_file_is_one_trainers(name: str, of: str) -> None:
 
 def test_tensors_that_are_missing_and_those_of_another_shape_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    for missing, other, told in (
+    for missing, other, entry in (
         (["body.0.bias"], [], "of the model's 6 tensors the starting weights x lack 1: it begins anew"),
         ([], ["body.0.bias"], "of the model's 6 tensors the starting weights x have 1 in another shape (body.0.bias)"),
         (["body.0.bias"], ["body.1.bias"], "lack 1, and have 1 in another shape (body.1.bias): they begin anew"),
@@ -282,7 +282,7 @@ def test_tensors_that_are_missing_and_those_of_another_shape_are_told_apart(capl
         model = torch.nn.ModuleDict({"body": torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))})
         tensors = {name: value for name, value in model.state_dict().items() if name not in missing}
         fill(model, Starting("x", tensors | {name: torch.zeros(9) for name in other}), [], ())
-        assert told in caplog.text
+        assert entry in caplog.text
         caplog.clear()
 
 

@@ -159,9 +159,9 @@ def test_recipes_of_augmentation_are_the_librarys(recipe: str) -> None:
 
 
 def test_settings_are_checked_as_all_others() -> None:
-    for given, sentence in (({"mosaic": 1}, "'mosaic' in .* is not a setting"), ({"drop_rate": 2}, "drop_rate")):
+    for value, sentence in (({"mosaic": 1}, "'mosaic' in .* is not a setting"), ({"drop_rate": 2}, "drop_rate")):
         with pytest.raises(InvalidConfig, match=sentence):
-            resolve({"trainer": "timm", **given}, {"timm": TRAINER}, {}, "classification")
+            resolve({"trainer": "timm", **value}, {"timm": TRAINER}, {}, "classification")
 
 
 def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tm
     assert "no image of this class" in measured.not_measured_per_class["blue"]["accuracy_top1"]
     predictor = TRAINER.predictor(trained.best)
     assert predictor.classes == CLASSES
-    (found,) = predictor.predict([np.full((9, 70, 3), (200, 10, 10), np.uint8)], PredictionSettings(classes=2))
-    assert len(found) == 2
-    assert found[0].confidence >= found[1].confidence
-    assert found[0].box is None
+    (result,) = predictor.predict([np.full((9, 70, 3), (200, 10, 10), np.uint8)], PredictionSettings(classes=2))
+    assert len(result) == 2
+    assert result[0].confidence >= result[1].confidence
+    assert result[0].box is None
 
 
 def test_a_model_that_is_asked_leaves_torchs_threads_as_they_are(

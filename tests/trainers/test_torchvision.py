@@ -286,7 +286,7 @@ OUTLINES = {
 
 @pytest.mark.parametrize("shape", OUTLINES)
 def test_of_an_outline_that_is_moved_out_what_is_seen_is_the_object(shape: str) -> None:
-    """Its box is that of the pixels that are left of it, and without some there is none."""
+    """Its box is that of its remaining pixels; without any there is no object."""
     side, outline = 128, np.array(OUTLINES[shape], np.float32)
     before = np.array([[*outline.min(0), *outline.max(0)]], np.float32)
     kept, gone = 0, 0
@@ -339,14 +339,14 @@ def test_what_is_measured_is_what_is_predicted() -> None:
     halves = np.zeros((3, 24, 24), np.float32)
     halves[:, :12] = 1
     points = np.array([[[10, 20, 0.5], [10, 40, 0.5]]] * 3, np.float32)
-    found = Found(boxes, np.arange(3), np.ones(3, np.float32), halves, points)
-    detections = _detections(found, (64, 32), 64)
+    result = Found(boxes, np.arange(3), np.ones(3, np.float32), halves, points)
+    detections = _detections(result, (64, 32), 64)
     assert detections.classes.tolist() == [0, 2]
     assert detections.boxes.tolist() == [[8, 16, 24, 32], [0, 0, 8, 8]]
     assert detections.keypoints[0].tolist() == [[10, 20, 0.5], [10, 32, 0.5]]
     # Its upper half, of 24 rows: 12 of the picture's 16 in it.
     assert np.argwhere(detections.masks[0]).tolist() == [[row, column] for row in (4, 5, 6) for column in (2, 3, 4, 5)]
-    whole = _detections(Found(boxes, found.classes, found.scores, np.ones_like(halves)), (64, 32), 64)
+    whole = _detections(Found(boxes, result.classes, result.scores, np.ones_like(halves)), (64, 32), 64)
     assert np.flatnonzero(whole.masks[0].any(1)).tolist() == [4, 5, 6, 7]
 
 
@@ -366,9 +366,9 @@ def test_a_mask_is_predicted_over_the_whole_box(scale: float) -> None:
 
     about = Given(["x"], 64, "segmentation", 9)
     loaded = LoadedDetector(about, torch.nn.Identity(), {"device": "cpu"})
-    (one,) = loaded.see(np.zeros((int(32 * scale), int(64 * scale), 3), np.uint8), PredictionSettings(0.1))
-    assert one.box == pytest.approx([8 * scale, 16 * scale, 24 * scale, 32 * scale])
-    assert max(one.polygons[0][1::2]) == pytest.approx(28 * scale, abs=1)
+    (entry,) = loaded.see(np.zeros((int(32 * scale), int(64 * scale), 3), np.uint8), PredictionSettings(0.1))
+    assert entry.box == pytest.approx([8 * scale, 16 * scale, 24 * scale, 32 * scale])
+    assert max(entry.polygons[0][1::2]) == pytest.approx(28 * scale, abs=1)
 
 
 # A model
@@ -384,8 +384,8 @@ def test_there_are_as_many_detections_as_max_det_says(architecture: str, most: i
     torch.manual_seed(0)
     about = Description(["x"], 128, "", most, architecture, POINTS, 1.0)
     with torch.no_grad():
-        (found,) = about.find(about.build(0.0).eval(), torch.rand(1, 3, 128, 128))
-    assert len(found.scores) == most
+        (result,) = about.find(about.build(0.0).eval(), torch.rand(1, 3, 128, 128))
+    assert len(result.scores) == most
 
 
 def test_masks_are_drawn_of_what_a_step_learns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,22 +439,22 @@ def test_a_trained_model_answers_as_its_task_does(
     everything = PredictionSettings(0.0, masks=True)
     for pixels in (picture, np.zeros((1, 1, 3), np.uint8), np.full((200, 30, 3), 90, np.uint8)):
         height, width = pixels.shape[:2]
-        (found,) = predictor.predict([pixels], everything)
-        assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
-        for one in found:
-            assert one.box is not None
-            left, top, right, bottom = one.box
+        (result,) = predictor.predict([pixels], everything)
+        assert [entry.confidence for entry in result] == sorted((entry.confidence for entry in result), reverse=True)
+        for entry in result:
+            assert entry.box is not None
+            left, top, right, bottom = entry.box
             assert 0 <= left <= right <= width
             assert 0 <= top <= bottom <= height
-            assert one.class_index in (0, 1)
-            assert set(one.keypoints) == (set(POINTS) if task == "pose" else set())
-            for x, y, confidence in one.keypoints.values():
+            assert entry.class_index in (0, 1)
+            assert set(entry.keypoints) == (set(POINTS) if task == "pose" else set())
+            for x, y, confidence in entry.keypoints.values():
                 assert 0 <= x <= width
                 assert 0 <= y <= height
                 assert 0 <= confidence <= 1
-            assert (one.mask is not None) <= (task == "segmentation")
-            if one.mask:
-                assert masks.runs(one.mask).sum() == width * height
+            assert (entry.mask is not None) <= (task == "segmentation")
+            if entry.mask:
+                assert masks.runs(entry.mask).sum() == width * height
     assert list(predictor.predict([picture], PredictionSettings(1.0))) == [[]]
 
 

@@ -184,15 +184,15 @@ def test_detections_are_decoded_as_the_library_does() -> None:
     output = SimpleNamespace(logits=torch.randn(2, 10, 3), pred_boxes=torch.rand(2, 10, 4))
     about = Description(["a", "b", "c"], SIDE, "detection", 10, "rt_detr", {})
     whole, cut = about.find(lambda **_: output, torch.zeros(2, 3, SIDE, SIDE))  # type: ignore[arg-type]
-    found = [whole.inside((SIDE, SIDE)), cut.inside((SIDE, 10))]
+    results = [whole.inside((SIDE, SIDE)), cut.inside((SIDE, 10))]
     processor = library().RTDetrImageProcessorPil()
     expected = processor.post_process_object_detection(output, threshold=0.0, target_sizes=[[SIDE, SIDE]] * 2)
-    assert found[0].scores == pytest.approx(expected[0]["scores"].numpy())
-    assert found[0].classes.tolist() == expected[0]["labels"].tolist()
-    assert found[0].boxes == pytest.approx(expected[0]["boxes"].numpy(), abs=1e-4)
-    # What lies beside the picture is left out.
+    assert results[0].scores == pytest.approx(expected[0]["scores"].numpy())
+    assert results[0].classes.tolist() == expected[0]["labels"].tolist()
+    assert results[0].boxes == pytest.approx(expected[0]["boxes"].numpy(), abs=1e-4)
+    # What lies outside the picture is left out.
     inside = expected[1]["boxes"].numpy()[:, 1] < 10
-    assert found[1].boxes == pytest.approx(expected[1]["boxes"].numpy()[inside], abs=1e-4)
+    assert results[1].boxes == pytest.approx(expected[1]["boxes"].numpy()[inside], abs=1e-4)
 
 
 # A model
@@ -227,15 +227,15 @@ def test_a_trained_model_answers(dataset: Path, trained: TrainingResult, tmp_pat
     picture = np.asarray(Image.open(next((dataset / "images/test").iterdir())))
     for pixels in (picture, np.zeros((1, 1, 3), np.uint8), np.full((200, 30, 3), 90, np.uint8)):
         height, width = pixels.shape[:2]
-        (found,) = predictor.predict([pixels], PredictionSettings(0.0))
-        assert found
-        assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
-        for one in found:
-            assert one.box is not None
-            left, top, right, bottom = one.box
+        (result,) = predictor.predict([pixels], PredictionSettings(0.0))
+        assert result
+        assert [entry.confidence for entry in result] == sorted((entry.confidence for entry in result), reverse=True)
+        for entry in result:
+            assert entry.box is not None
+            left, top, right, bottom = entry.box
             assert 0 <= left <= right <= width
             assert 0 <= top <= bottom <= height
-            assert one.class_index in (0, 1)
+            assert entry.class_index in (0, 1)
     assert list(predictor.predict([picture], PredictionSettings(1.0))) == [[]]
 
 

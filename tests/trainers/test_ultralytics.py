@@ -448,8 +448,8 @@ def test_the_quota_of_the_control_group_counts(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_libraries_raise_is_told(error: Exception, expected: type[VisionloopError] | None) -> None:
-    known = classify(error, 16, 640) or recognised(error)
-    assert type(known) is (expected or type(None))
+    existing = classify(error, 16, 640) or recognised(error)
+    assert type(existing) is (expected or type(None))
     with pytest.raises(expected or type(error)) as raised, translated(16, 640):
         raise error
     if expected:

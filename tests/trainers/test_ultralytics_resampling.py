@@ -77,9 +77,9 @@ def test_the_metrics_and_curves_of_a_class_are_the_librarys_own(seed: int) -> No
     for row, values in enumerate(matches.per_class().values()):
         assert tuple(values.values()) == pytest.approx(box.class_result(row), abs=1e-12)
     assert (box.px == CONFIDENCES).all()
-    found = matches.class_curves()
-    assert list(found) == list(matches.per_class())
-    for row, curves in enumerate(found.values()):
+    result = matches.class_curves()
+    assert list(result) == list(matches.per_class())
+    for row, curves in enumerate(result.values()):
         assert curves.precision == pytest.approx(box.prec_values[row][CURVE_POINTS], abs=1e-12)
         assert curves.f1 == pytest.approx(box.f1_curve[row][CURVE_POINTS], abs=1e-12)
 

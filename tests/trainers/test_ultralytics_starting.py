@@ -19,7 +19,7 @@ def classifier(names: dict[int, str]) -> Any:
     return model
 
 
-def told(caplog: pytest.LogCaptureFixture, *arguments: Any) -> list[str]:
+def notices(caplog: pytest.LogCaptureFixture, *arguments: Any) -> list[str]:
     with caplog.at_level(logging.INFO):
         starting.tell(*arguments)
     return [record.getMessage() for record in caplog.records]
@@ -36,19 +36,19 @@ def test_classes_are_found_by_name_then_without_case_and_white_space() -> None:
 
 def test_new_and_dropped_classes_are_told(caplog: pytest.LogCaptureFixture) -> None:
     weights = SimpleNamespace(names={0: "car", 1: "van", 2: "bus"})
-    assert told(caplog, weights, "models:/traffic@champion", ("bus", "car", "tram"), ()) == [
+    assert notices(caplog, weights, "models:/traffic@champion", ("bus", "car", "tram"), ()) == [
         "train: of the classes of the starting weights models:/traffic@champion 2 go on by their names; tram is new, van is dropped."
     ]
 
 
 @pytest.mark.parametrize("names", [{0: "0", 1: "1"}, {}, None, {0: "car", 1: "van"}])
 def test_nothing_is_told_where_nothing_changes(names: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert told(caplog, SimpleNamespace(names=names), "a.pt", ("van", "car"), ()) == []
+    assert notices(caplog, SimpleNamespace(names=names), "a.pt", ("van", "car"), ()) == []
 
 
 def test_another_number_of_keypoints_is_told(caplog: pytest.LogCaptureFixture) -> None:
     weights = SimpleNamespace(names={0: "person"}, kpt_shape=[17, 3])
-    assert told(caplog, weights, "yolo11n-pose", ("person",), ("nose", "tail")) == [
+    assert notices(caplog, weights, "yolo11n-pose", ("person",), ("nose", "tail")) == [
         "train: the starting weights yolo11n-pose find 17 keypoints and the dataset has 2, so what finds them is trained anew; the "
         "rest goes on from the weights."
     ]

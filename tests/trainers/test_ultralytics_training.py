@@ -497,8 +497,8 @@ def test_right_and_wrong_detections_are_those_that_the_metric_counts(uninterrupt
         """With right ones so much before wrong ones of the same confidence."""
         hits = numpy.arange(len(confidences))[:, None] < len(right)
         classes = numpy.zeros(len(confidences)), numpy.zeros(2 * len(boxes))
-        found = environment.library().utils.metrics.ap_per_class(hits, confidences + before * hits[:, 0], *classes)
-        return float(found[5].mean())
+        result = environment.library().utils.metrics.ap_per_class(hits, confidences + before * hits[:, 0], *classes)
+        return float(result[5].mean())
 
     assert 0 < average_precision(-1e-12) - 1e-6 <= evaluation.metrics["mAP50"] <= average_precision(1e-12) + 1e-6
 
@@ -585,7 +585,7 @@ def test_a_detection_in_a_crowd_region_that_matches_nothing_does_not_count(
     assert len(plain.wrong) > 100
     one_class = measured((paths[0], Crowd(1, everything)))
     whole = measured(*((path, Crowd(None, everything)) for path in paths))
-    # What is left is right at no overlap of 0.5, but matches an object all the same.
+    # What is left is right at no overlap of 0.5, but matches an object anyway.
     assert len(whole.wrong) < 20 < len(one_class.wrong) < len(plain.wrong)
     for evaluation in (one_class, whole):
         assert list(evaluation.right) == list(plain.right)

@@ -77,8 +77,8 @@ def write_images_of_classes(folder: Path, counts: dict[str, int], side: int = 64
     generator = numpy.random.default_rng(7)
     for split, count in counts.items():
         folders = [folder / split / f"{index:05}_{name}" for index, name in enumerate(CLASSES)]
-        for place in folders:
-            place.mkdir(parents=True)
+        for entry in folders:
+            entry.mkdir(parents=True)
         for number in range(count):
             index = number % len(CLASSES) if split != "val" else 1 + number % (len(CLASSES) - 1)
             pixels = generator.integers(90, 130, (side, side, 3), dtype=numpy.uint8)
@@ -154,7 +154,7 @@ def job(dataset: Path, work: Path, **changes: Any) -> TrainingJob:
 
 
 class Keeping:
-    """Keeps each epoch's checkpoint beside the work folder, as the stage does, and may kill its own process."""
+    """Keeps each epoch's checkpoint next to the work folder, as the stage does, and may kill its own process."""
 
     def __init__(self, store: Path, kill_after: int = 0, stop_after: int = 0) -> None:
         self.store, self.kill_after, self.stop_after = store, kill_after, stop_after
@@ -235,12 +235,12 @@ def _close_the_network() -> None:
 
 def _loadable(names: tuple[str, ...]) -> list[str]:
     """Those of the libraries that this process can load."""
-    found = []
+    results = []
     for name in names:
         with contextlib.suppress(OSError):
             ctypes.CDLL(name)
-            found.append(name)
-    return found
+            results.append(name)
+    return results
 
 
 def main() -> None:

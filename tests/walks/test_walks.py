@@ -212,12 +212,12 @@ def test_a_stage_added_so_has_its_image_and_its_condition_on_argo(compiled: Path
     assert template["container"]["image"] == "registry.example.com/vision/visionloop-audit:1.2.3"
     for pipeline in ("train", "retrain"):
         first, *_ = yaml.safe_load_all((compiled / "argo" / f"visionloop-{pipeline}.yaml").read_text())
-        tasks = [task for one in first["spec"]["templates"] for task in one.get("dag", {}).get("tasks", ())]
+        tasks = [task for entry in first["spec"]["templates"] for task in entry.get("dag", {}).get("tasks", ())]
         (task,) = [task for task in tasks if task["name"] == "audit"]
         assert task["when"] == "{{=tasks['validate'].outputs.parameters.quarantined != '0'}}"
         assert task["templateRef"] == {"name": "visionloop-audit", "template": "audit"}
-        given = {one["name"]: one["value"] for one in task["arguments"]["parameters"]}
-        assert given["report"] == "{{tasks.validate.outputs.parameters.receipt}}"
+        arguments = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
+        assert arguments["report"] == "{{tasks.validate.outputs.parameters.receipt}}"
 
 
 def test_a_stage_added_so_has_its_image_and_its_condition_on_kubeflow(compiled: Path) -> None:
@@ -227,8 +227,8 @@ def test_a_stage_added_so_has_its_image_and_its_condition_on_kubeflow(compiled: 
         assert container["image"] == "registry.example.com/vision/visionloop-audit:1.2.3"
         conditions = [
             task["triggerPolicy"]["condition"]
-            for one in first["components"].values()
-            for task in one.get("dag", {}).get("tasks", {}).values()
+            for entry in first["components"].values()
+            for task in entry.get("dag", {}).get("tasks", {}).values()
             if task.get("taskInfo", {}).get("name") == "something-to-audit"
         ]
         assert len(conditions) == 1, conditions

@@ -103,8 +103,8 @@ class ChangedPredictor(ToyPredictor):
         settings: PredictionSettings = PredictionSettings(),  # noqa: B008
     ) -> Iterator[list[Prediction]]:
         for pixels in images:
-            (found,) = super().predict([pixels], PredictionSettings(confidence=0))
-            yield [answer for one in found for answer in self._trainer.changed(one, pixels)]
+            (result,) = super().predict([pixels], PredictionSettings(confidence=0))
+            yield [answer for entry in result for answer in self._trainer.changed(entry, pixels)]
 
 
 def settings_with(**changes: Setting) -> Callable[[ToyTrainer, str], Mapping[str, Setting]]:
@@ -215,7 +215,7 @@ class Renaming(Passing):
 
 @broken
 class Unbounded(ToyTrainer):
-    """The loss is no number, and the best value is infinite."""
+    """The loss is not a number, and the best value is infinite."""
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         result = super().train(job, Overflowing(listener, job))
@@ -225,7 +225,7 @@ class Unbounded(ToyTrainer):
 
 
 def overflowed(values: Mapping[str, float]) -> dict[str, float]:
-    """Metrics of which one is no number."""
+    """Metrics of which one is not a number."""
     return {**values, "val_loss": math.nan}
 
 

@@ -34,18 +34,18 @@ class InventoryStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution:
         """Reads the snapshot's receipt."""
-        found = receipts.load(arguments.snapshot, "snapshot", context.workspace)
+        result = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         return Resolution(
-            inputs={"snapshot": found.reference},
+            inputs={"snapshot": result.reference},
             parameters={"least": Parameter(int(arguments.least), "argument")},
-            loaded=Snapshot(found),
+            loaded=Snapshot(result),
         )
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
         """Writes the counts."""
         snapshot: Snapshot = resolution.loaded
         names = {entry.id: entry.name for entry in snapshot.annotations.classes}
-        counts = Counter(names[one.class_id] for image in images(snapshot.annotations) for one in image.annotations)
+        counts = Counter(names[item.class_id] for image in images(snapshot.annotations) for item in image.annotations)
         least = int(resolution.parameters["least"].value)
         kept = {name: number for name, number in sorted(counts.items()) if number >= least}
         attempt.write("inventory", "inventory.json", msgspec.json.encode(kept), result=True)

@@ -160,8 +160,8 @@ class ToyPredictor:
             image = Image.fromarray(pixels)
             chances = _chances(self._weights, _features(image.convert("L"))[None])[0]
             box = (0.0, 0.0, float(image.width), float(image.height))
-            found = Prediction(int(chances.argmax()), float(chances.max()), box)
-            yield [found] if found.confidence >= settings.confidence else []
+            result = Prediction(int(chances.argmax()), float(chances.max()), box)
+            yield [result] if result.confidence >= settings.confidence else []
 
 
 def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -> tuple[dict[str, Any], Path]:
