@@ -331,7 +331,7 @@ class Laptop:
 
     def receipt(self, stage: str, key: str) -> Receipt:
         """What it says."""
-        return self.found(stage, key).receipt
+        return self.result(stage, key).receipt
 
     def keys(self, stage: str) -> list[str]:
         """The keys of a stage that have a receipt."""

@@ -209,7 +209,7 @@ def test_every_stage_runs_and_reaches_for_nothing_but_the_stores(closed: Closed,
     }
     assert set(words) == set(POLICIES)
     for stage, value in words.items():
-        printed = closed.told(stage, RUN, stage, "--workspace=s3://visionloop/closed", "--run=closed", *value())
+        printed = closed.printed(stage, RUN, stage, "--workspace=s3://visionloop/closed", "--run=closed", *value())
         assert printed["exit"] == 0, stage
         assert printed["reached"] == [], stage
         # The program here and the stage; train has a child that trains.
@@ -233,7 +233,7 @@ except OSError:
     pass
 print("TOLD " + json.dumps({"names": names, "reached": open("/tmp/reached").read()}), flush=True)
 """
-    printed = closed.told("snapshot", program)
+    printed = closed.printed("snapshot", program)
     assert printed["names"] is False
     assert "registry.example.com" in printed["reached"]
     assert closed.proxy.asked == ["GET http://registry.example.com/simple/ HTTP/1.1"]
@@ -247,7 +247,7 @@ print("TOLD " + json.dumps({"names": names, "reached": open("/tmp/reached").read
 def test_an_image_is_a_users_without_root_who_writes_to_tmp_alone_and_builds_nothing(
     closed: Closed, stage: str, holds: set[str], lacks: set[str]
 ) -> None:
-    printed = closed.told(stage, LOOK, *POLICIES)
+    printed = closed.printed(stage, LOOK, *POLICIES)
     assert printed["user"] == 65532
     assert set(printed["writable"]) <= {"/tmp", "/cache"}
     assert printed["outside"] == ["/tmp"]

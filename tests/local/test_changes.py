@@ -168,7 +168,7 @@ def test_a_changed_image_is_refused_by_whoever_reads_it(toy_trained: Trained, al
         sentence = ended.refused(65)
         assert altered in sentence
         assert "changed" in sentence
-    assert laptop.found("train", toy_trained.key("train")).uri == uris["train"]
+    assert laptop.result("train", toy_trained.key("train")).uri == uris["train"]
 
 
 def test_a_dataset_that_changes_in_a_run_is_refused_with_the_differences(toy_trained: Trained, grown: Dataset):

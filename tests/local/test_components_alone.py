@@ -179,7 +179,7 @@ def imported(stage: str, trained: Trained, folder: Path) -> dict[str, tuple[str,
     results = {}
     for name, (of, kind) in ARTIFACTS.get(stage, {}).items():
         file = folder / f"{of}.json"
-        file.write_bytes(trained.laptop.found(of, trained.key(of)).receipt.encode())
+        file.write_bytes(trained.laptop.result(of, trained.key(of)).receipt.encode())
         results[name] = (str(file), kind)
     return results
 

@@ -33,7 +33,7 @@ def test_datasets_of_a_store_and_a_folder_become_one_view(
     report = stage("validate", **results, checks='{"same_bytes": "warning"}')
     converted = stage("convert", **results, report=report.uri)
     assert converted.receipt.scalars["repeated"] == 6
-    frozen = Snapshot(laptop.found("snapshot", snapshot["key"]))
+    frozen = Snapshot(laptop.result("snapshot", snapshot["key"]))
     result = Converted(converted)
     count = result.view(frozen, tmp_path / "view", ImageCache(tmp_path / "cache"))
     entries = result.index()

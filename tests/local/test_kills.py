@@ -116,7 +116,7 @@ def test_a_killed_runner_takes_its_stage_along_and_the_next_run_resumes(laptop: 
     assert sentence == "train ends because the run that started it is gone; run it again to resume."
     laptop.wait_until_quiet()
     gate.touch()
-    inputs = {stage: laptop.found(stage, laptop.keys(stage)[0]).uri for stage in ("snapshot", "convert")}
+    inputs = {stage: laptop.result(stage, laptop.keys(stage)[0]).uri for stage in ("snapshot", "convert")}
     arguments = ["--converted", inputs["convert"], "--snapshot", inputs["snapshot"]]
     again = laptop.stage("train", *arguments, settings=TOY, variables=UNTRACKED).expect()
     assert any("resuming after epoch 1 of 4" in line["message"] for line in again.log)

@@ -138,7 +138,7 @@ def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trai
     assert expected.items() <= tags.items()
     assert len(tags) <= 12
     rows = laptop.query("SELECT step, value FROM metrics WHERE run_uuid = ? AND key = 'val/mAP50' ORDER BY step", run)
-    result = trained.laptop.found("train", receipt.key)
+    result = trained.laptop.result("train", receipt.key)
     history = json.loads(result.read("history"))["epochs"]
     assert rows == [(epoch["epoch"], epoch["val_metrics"]["mAP50"]) for epoch in history]
     assert [step for step, _ in rows] == [1, 2]

@@ -103,7 +103,7 @@ def test_a_snapshot_of_a_released_workspace_is_checked_and_converted(
     assert snapshot.receipt.key == taken
     report = stage("validate", snapshot=snapshot.uri)
     again = stage("convert", snapshot=snapshot.uri, report=report.uri)
-    before = laptop.found("convert", next(key for key in laptop.keys("convert") if key != again.receipt.key))
+    before = laptop.result("convert", next(key for key in laptop.keys("convert") if key != again.receipt.key))
     assert again.receipt.outputs["labels"].sha256 == before.receipt.outputs["labels"].sha256
 
 
@@ -140,5 +140,5 @@ def test_the_champion_of_a_released_workspace_loads_and_predicts(
     assert ended.returncode == 0, ended.stderr
     seen = json.loads(ended.stdout.splitlines()[-1])
     assert [len(entry) for entry in seen] == [1, 1]
-    evaluation = laptop.found("evaluate", laptop.keys("evaluate")[0])
+    evaluation = laptop.result("evaluate", laptop.keys("evaluate")[0])
     assert {entry[0] for entry in seen} <= set(json.loads(evaluation.read("evaluation"))["per_class"])

@@ -35,7 +35,7 @@ def test_a_foreign_stage_runs_is_reused_and_leaves_a_receipt(file_laptop: Laptop
     ended = file_laptop.stage("inventory", "--snapshot", snapshot, "--run", "one").expect()
     summary = ended.summary
     assert (summary["stage"], summary["reused"], summary["classes"]) == ("inventory", False, 10)
-    result = file_laptop.found("inventory", summary["key"])
+    result = file_laptop.result("inventory", summary["key"])
     counts = json.loads(result.read("inventory"))
     assert sum(counts.values()) == summary["objects"]
     assert result.receipt.inputs["snapshot"].receipt == snapshot
