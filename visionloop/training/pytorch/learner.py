@@ -23,7 +23,7 @@ class Samples(Protocol):
         files: The images.
     """
 
-    files: list[Path]
+    files: list[str]
 
     @property
     def labelled(self) -> bool:
