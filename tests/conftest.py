@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from visionloop.core.logs import LOGGER, Lines
 
 #: Variables that Visionloop and its libraries read; no test inherits one from its caller.
 OURS = re.compile(
@@ -112,6 +115,18 @@ def clean_environment(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def log_as_at_the_start() -> None:
+    """Takes back where a command that an earlier test ran in this process sent the log lines.
+
+    To a logger that does not propagate pytest adds its own handler, and so a line would be heard twice once it does.
+    """
+    for logger in (LOGGER, logging.getLogger()):
+        logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, Lines)]
+    LOGGER.propagate = True
+    LOGGER.setLevel(logging.NOTSET)
 
 
 @dataclass(frozen=True)

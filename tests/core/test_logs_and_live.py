@@ -21,13 +21,6 @@ from visionloop.core.limits import Limits
 from visionloop.core.logs import LOGGER, JsonLines, Lines, PlainLines, configure, notice
 
 
-@pytest.fixture(autouse=True)
-def quiet_logger():
-    yield
-    LOGGER.handlers.clear()
-    LOGGER.setLevel(logging.NOTSET)
-
-
 def logged(message: str, level: int = logging.INFO, **extra) -> logging.LogRecord:
     return LOGGER.makeRecord("visionloop", level, "f", 1, message, (), None, extra=extra)
 

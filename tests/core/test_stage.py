@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -567,12 +566,6 @@ def test_nothing_is_left_on_this_machine(file_workspace, monkeypatch, tmp_path):
     with pytest.raises(VisionloopError):
         run(file_workspace, value=2.0)
     assert list((tmp_path / "tmp").iterdir()) == []
-
-
-@pytest.fixture(autouse=True)
-def quiet_logger():
-    yield
-    logging.getLogger("visionloop").handlers.clear()
 
 
 def test_a_panic_of_an_extension_ends_with_a_sentence_and_is_recorded(

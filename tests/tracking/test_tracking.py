@@ -25,9 +25,8 @@ HASH = "ab" * 32
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What Visionloop's own log says."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
     with caplog.at_level(logging.INFO, logger=LOGGER.name):
         yield caplog
 
