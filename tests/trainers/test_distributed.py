@@ -18,7 +18,7 @@ import rank_programs
 import torch
 import ultralytics_ranks
 import ultralytics_training as tiny
-from distributed_training import Heard, Learner, job
+from distributed_training import Learner, job
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +43,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(small.__file__).parent))
 
 
-def trained(folder: Path, listener: Heard, **changes: Any) -> TrainingResult:
+def trained(folder: Path, listener: tiny.Keeping, **changes: Any) -> TrainingResult:
     """A training in two processes."""
     wanted = job(folder / "work", **changes)
     return finalise(train_on(TWO, wanted, listener, Learner), wanted)
@@ -69,7 +69,7 @@ def children() -> list[str]:
 def test_ranks_know_their_numbers_and_the_first_alone_is_heard(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listener, wanted = Heard(tmp_path / "store"), job(tmp_path / "work")
+    listener, wanted = tiny.Keeping(tmp_path / "store"), job(tmp_path / "work")
     assert distributed.run(rank_programs.variables, wanted, listener, 3) == wanted.work / "0.txt"
     assert sorted(path.name for path in wanted.work.iterdir() if path.is_dir()) == ["rank_1", "rank_2"]
     assert [(wanted.work / f"{rank}.txt").read_text() for rank in range(3)] == ["0 0 3", "1 1 3", "2 2 3"]
@@ -79,7 +79,7 @@ def test_ranks_know_their_numbers_and_the_first_alone_is_heard(
 
 
 def test_the_listener_stops_all_ranks(tmp_path: Path) -> None:
-    listener, wanted = Heard(tmp_path / "store", stop_after=3), job(tmp_path / "work")
+    listener, wanted = tiny.Keeping(tmp_path / "store", stop_after=3), job(tmp_path / "work")
     assert distributed.run(rank_programs.until_stopped, wanted, listener, 2) == wanted.work / "3.pt"
     assert [report.epoch for report in listener.reports] == [1, 2, 3]
     assert listener.batches == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
@@ -98,7 +98,7 @@ def test_the_listener_stops_all_ranks(tmp_path: Path) -> None:
 def test_the_rank_that_is_the_cause_ends_all(tmp_path: Path, how: str, kind: type[Exception], text: str) -> None:
     wanted = job(tmp_path / "work")
     with pytest.raises(kind, match=text) as raised:
-        distributed.run(functools.partial(rank_programs.one_ends, how), wanted, Heard(tmp_path / "store"), 2)
+        distributed.run(functools.partial(rank_programs.one_ends, how), wanted, tiny.Keeping(tmp_path / "store"), 2)
     if kind in (KeyError, RuntimeError):
         assert "rank_programs.py" in str(raised.value.__cause__)
     rank, child = (int(pid) for pid in (wanted.work / "pids").read_text().split())
@@ -110,7 +110,7 @@ def test_the_rank_that_is_the_cause_ends_all(tmp_path: Path, how: str, kind: typ
 
 
 def test_an_error_of_the_listener_ends_all_ranks(tmp_path: Path) -> None:
-    class Broken(Heard):
+    class Broken(tiny.Keeping):
         def batch(self, epoch: int, batch: int, batches: int) -> None:
             raise BrokenPipeError
 
@@ -162,8 +162,27 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def test_each_process_has_the_first_ones_weights_and_the_sum_of_all_gradients(tmp_path: Path) -> None:
+    wanted = job(tmp_path / "work")
+    assert distributed.run(small.one_step, wanted, tiny.Keeping(tmp_path / "store"), 2) == wanted.work / "0.pt"
+    torch.manual_seed(0)
+    alone = small.Model(normalised=False, dropout=0.0)
+    for points in small.SHARES:
+        small.add_gradients(alone, points)
+    for rank in range(2):
+        begun, summed = torch.load(wanted.work / f"{rank}.pt")
+        for name, value in alone.state_dict().items():
+            assert torch.equal(begun[name], value)
+        for name, parameter in alone.named_parameters():
+            # One process alone has asked for the part `rare`; nobody for `unused`, which stays without a gradient.
+            assert (summed[name] is None) == (parameter.grad is None) == name.startswith("unused")
+            torch.testing.assert_close(summed[name], parameter.grad)
+    assert children() == []
+
+
+@pytest.mark.slow
 def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path) -> None:
-    one, two = Heard(tmp_path / "one"), Heard(tmp_path / "two")
+    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
     alone = train(job(tmp_path / "alone", batch=4), one, Learner)
     together = trained(tmp_path / "together", two)
     for epoch in (1, 2):
@@ -183,7 +202,7 @@ def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path)
 
 @pytest.mark.matrix
 def test_a_batch_smaller_than_the_devices_trains_as_on_one(tmp_path: Path) -> None:
-    one, two = Heard(tmp_path / "one"), Heard(tmp_path / "two")
+    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
     few: dict[str, Any] = {"batch": 1, "images": 3, "dropout": 0.0}
     train(job(tmp_path / "alone", **few), one, Learner)
     trained(tmp_path / "together", two, **few)
@@ -195,12 +214,12 @@ def test_a_batch_smaller_than_the_devices_trains_as_on_one(tmp_path: Path) -> No
 def test_a_training_that_was_killed_ends_in_equal_bytes(tmp_path: Path) -> None:
     """With normalisations, whose statistics differ between the processes, and a moving average."""
     wanted: dict[str, Any] = {"epochs": 3, "normalised": True, "model_ema": True}
-    whole = trained(tmp_path / "whole", Heard(tmp_path / "1"), **wanted)
-    stopped = trained(tmp_path / "stopped", Heard(tmp_path / "2", stop_after=1), **wanted)
+    whole = trained(tmp_path / "whole", tiny.Keeping(tmp_path / "1"), **wanted)
+    stopped = trained(tmp_path / "stopped", tiny.Keeping(tmp_path / "2", stop_after=1), **wanted)
     assert stopped.epochs == 1
     with pytest.raises(Killed):
-        trained(tmp_path / "killed", Heard(tmp_path / "3"), fails="killed", **wanted)
-    listener = Heard(tmp_path / "4")
+        trained(tmp_path / "killed", tiny.Keeping(tmp_path / "3"), fails="killed", **wanted)
+    listener = tiny.Keeping(tmp_path / "4")
     resumed = trained(tmp_path / "resumed", listener, checkpoint=tmp_path / "2" / "epoch_1.pt", **wanted)
     assert [report.epoch for report in listener.reports] == [2, 3]
     assert resumed.best.read_bytes() == whole.best.read_bytes()
@@ -223,7 +242,7 @@ def test_a_rank_that_fails_ends_the_training_with_its_own_error(
     tmp_path: Path, how: str, kind: type[Exception], text: str
 ) -> None:
     with pytest.raises(kind, match=text):
-        trained(tmp_path, Heard(tmp_path / "store"), fails=how, workers=1)
+        trained(tmp_path, tiny.Keeping(tmp_path / "store"), fails=how, workers=1)
     assert children() == []
 
 
@@ -239,7 +258,7 @@ def test_devices_that_are_not_there_start_no_process(
 ) -> None:
     monkeypatch.setattr(distributed, "run", None)
     with pytest.raises(InvalidConfig, match=text):
-        train(job(tmp_path / "work", device=device), Heard(tmp_path / "store"), Learner)
+        train(job(tmp_path / "work", device=device), tiny.Keeping(tmp_path / "store"), Learner)
     with pytest.raises(InvalidConfig, match=text):
         by_trainer("ultralytics", tmp_path, tiny.Keeping(tmp_path / "kept"), device)
 

@@ -154,19 +154,21 @@ def job(dataset: Path, work: Path, **changes: Any) -> TrainingJob:
 
 
 class Keeping:
-    """Keeps each epoch's checkpoint next to the work folder, as the stage does, and may kill its own process."""
+    """Keeps what is reported, and each checkpoint next to the work folder as the stage does; stops, or ends its own process."""
 
     def __init__(self, store: Path, kill_after: int = 0, stop_after: int = 0) -> None:
         self.store, self.kill_after, self.stop_after = store, kill_after, stop_after
         self.reports: list[EpochReport] = []
         self.batches: list[tuple[int, int, int]] = []
+        self.used: dict[str, list[str]] = {}
         store.mkdir(parents=True, exist_ok=True)
 
     def batch(self, epoch: int, batch: int, batches: int) -> None:
         self.batches.append((epoch, batch, batches))
 
     def images(self, split: str, paths: Iterable[Path | str]) -> None:
-        """Forgets."""
+        """Keeps the names."""
+        self.used[split] = sorted(Path(path).name for path in paths)
 
     def epoch(self, report: EpochReport) -> bool:
         self.reports.append(report)
