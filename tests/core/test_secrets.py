@@ -129,7 +129,9 @@ def test_a_line_break_inside_a_secret_is_refused_by_the_variables_name(name: str
 
 
 def test_a_key_id_may_be_anything() -> None:
-    variables.prepare({entry.name: "two\nlines" for entry in CREDENTIALS if not entry.secret})
+    held = {entry.name: "two\nlines" for entry in CREDENTIALS if not entry.secret}
+    variables.prepare(held)
+    assert set(held.values()) == {"two\nlines"}
 
 
 def test_each_credential_has_a_role_that_a_secret_is_named_by() -> None:

@@ -13,7 +13,7 @@ from visionloop.core.runs import PIPELINE_VARIABLE
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.targets import Target
 
-#: The placeholder, while a pipeline is being compiled, for the identity that holds its hash.
+#: Stands in each stage's variables for the pipeline's identity, which has the hash of what is compiled: `ir.kfp_yaml` puts it in.
 IDENTITY_PLACEHOLDER = "the-pipeline-that-runs"
 
 #: What Kubeflow Pipelines 2.17 can't express of the policy, whatever the row says, and what holds instead.
