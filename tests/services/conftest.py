@@ -29,25 +29,42 @@ def make_home(tmp_path: Path, registry_template: Path) -> Iterator[Callable[[str
     homes: list[Path] = []
 
     def make(name: str) -> Path:
-        folder = Folder(tmp_path / name)
-        folder.create()
-        template = Folder(registry_template)
-        shutil.copy(template.tracking_database, folder.tracking_database)
-        shutil.copy(template.tracking_version, folder.tracking_version)
-        homes.append(folder.path)
-        return folder.path
+        homes.append(with_a_registry(tmp_path / name, registry_template))
+        return homes[-1]
 
     yield make
     for home in homes:
-        for lease in (home / "leases").glob("*"):
-            lease.unlink()
-        assert not services.down(home).running
+        stop(home)
+
+
+def with_a_registry(path: Path, template: Path) -> Path:
+    """A folder with a copy of the template's MLflow store."""
+    folder, copied = Folder(path), Folder(template)
+    folder.create()
+    shutil.copy(copied.tracking_database, folder.tracking_database)
+    shutil.copy(copied.tracking_version, folder.tracking_version)
+    return folder.path
+
+
+def stop(home: Path) -> None:
+    """Stops a folder's services, whoever uses them."""
+    for lease in (home / "leases").glob("*"):
+        lease.unlink()
+    assert not services.down(home).running
 
 
 @pytest.fixture
 def home(make_home: Callable[[str], Path]) -> Path:
     """A folder with an MLflow store and no services yet. Its name has a space, as people's have."""
     return make_home("a home")
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory, registry_template: Path) -> Iterator[Path]:
+    """One for the tests of a module that leave its services as they are."""
+    home = with_a_registry(tmp_path_factory.mktemp("shared") / "a home", registry_template)
+    yield home
+    stop(home)
 
 
 @pytest.fixture

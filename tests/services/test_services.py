@@ -248,20 +248,39 @@ def ask(url: str, password: str | None, body: dict[str, Any] | None = None, **he
     return answer
 
 
+#: An address of this machine that pods would reach.
+HOST = "127.0.0.2"
+
+
+@pytest.fixture
+def up(shared_home: Path) -> services.Services:
+    """Services that are up on the address: started by the first of these tests, and left so by each."""
+    return services.up(shared_home, host=HOST)
+
+
+@pytest.fixture
+def password(up: services.Services, shared_home: Path) -> str:
+    """That of MLflow's page."""
+    return (shared_home / "mlflow-password").read_text()
+
+
 @pytest.mark.matrix
-def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) -> None:
-    host = "127.0.0.2"
-    up = services.up(home, host=host)
-    assert up.page_url
-    assert up.page_url.startswith(f"http://{host}:")
-    assert up.host_endpoint
-    assert up.host_endpoint.startswith(f"http://{host}:")
-    password = (home / "mlflow-password").read_text()
-    assert stat.S_IMODE((home / "mlflow-password").stat().st_mode) == 0o600
+def test_up_serves_the_page_and_the_store_on_the_address(
+    up: services.Services, password: str, shared_home: Path
+) -> None:
+    for url in (up.page_url, up.host_endpoint):
+        assert url
+        assert url.startswith(f"http://{HOST}:")
+    assert stat.S_IMODE((shared_home / "mlflow-password").stat().st_mode) == 0o600
     assert password not in repr(up)
+    assert up.page_url
     assert b"<title>MLflow</title>" in ask(up.page_url, password)
 
-    # Pods reach S3 with their own Host header, and nothing of SeaweedFS but S3.
+
+@pytest.mark.matrix
+def test_pods_reach_the_store_with_their_own_host_header_and_nothing_else_of_it(
+    up: services.Services, password: str, shared_home: Path
+) -> None:
     pod = up.pod_environment()
     assert (pod["MLFLOW_TRACKING_USERNAME"], pod["MLFLOW_TRACKING_PASSWORD"]) == ("visionloop", password)
     content = os.urandom(3_000_000)
@@ -271,23 +290,33 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
     exposed = {
         port
         for service in ("store", "page", "relay")
-        for at, port in listening(pid_of(home, service))
+        for at, port in listening(pid_of(shared_home, service))
         if at != LOOPBACK
     }
-    assert exposed == {int(url.rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
+    assert exposed == {int(str(url).rpartition(":")[2]) for url in (up.page_url, up.host_endpoint)}
 
-    # The page reads the results store itself.
-    api = f"{up.page_url}/api/2.0/mlflow"
-    run = json.loads(ask(f"{api}/runs/create", password, {"experiment_id": "0"}))["run"]["info"]
+
+def artifact_of_the_store(up: services.Services, password: str) -> str:
+    """The page's address of a file that lies in the results store: a run's report."""
+    made = ask(f"{up.page_url}/api/2.0/mlflow/runs/create", password, {"experiment_id": "0"})
+    run = json.loads(made)["run"]["info"]
     bucket, _, key = run["artifact_uri"].removeprefix("s3://").partition("/")
     assert bucket == services.RESULTS_BUCKET
     with s3_client(up.endpoint, up.keys) as s3:
         s3.put_object(Bucket=bucket, Key=f"{key}/report.txt", Body=b"hello")
-    artifact = f"{up.page_url}/get-artifact?path=report.txt&run_uuid="
-    assert ask(f"{artifact}{run['run_id']}", password) == b"hello"
+    return f"{up.page_url}/get-artifact?path=report.txt&run_uuid={run['run_id']}"
 
-    # Nobody else is let in: no stranger, no page of another origin, no name that somebody gave this address.
-    search = f"{api}/experiments/search?max_results=1"
+
+@pytest.mark.matrix
+def test_the_page_reads_the_results_store_itself(up: services.Services, password: str) -> None:
+    assert ask(artifact_of_the_store(up, password), password) == b"hello"
+
+
+@pytest.mark.matrix
+def test_the_page_lets_in_no_stranger_no_other_origin_and_no_other_name(up: services.Services, password: str) -> None:
+    assert up.page_url
+    search = f"{up.page_url}/api/2.0/mlflow/experiments/search?max_results=1"
+    artifact = artifact_of_the_store(up, password)
     assert ask(search, password, None, Origin=up.page_url)
     for wrong, headers in (
         (None, {}),
@@ -297,11 +326,16 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
         (password, {"Origin": "http://localhost:8000"}),
         (password, {"Origin": "null"}),
     ):
-        for url in (search, f"{artifact}{run['run_id']}", up.page_url):
+        for url in (search, artifact, up.page_url):
             with pytest.raises(urllib.error.HTTPError, match="403" if headers else "401"):
                 ask(url, wrong, None, **headers)
 
-    # Of this machine's files it gives those below the home's artifacts alone, wherever links lead.
+
+@pytest.mark.matrix
+def test_the_page_gives_files_below_the_homes_artifacts_alone_wherever_links_lead(
+    up: services.Services, password: str, shared_home: Path
+) -> None:
+    home, api = shared_home, f"{up.page_url}/api/2.0/mlflow"
     secret = home.parent / "secret.txt"
     secret.write_text("the user's own")
     (home / "artifacts" / "kept").mkdir()
@@ -335,30 +369,37 @@ def test_up_serves_pages_and_pods_on_the_address_and_down_ends_it(home: Path) ->
             else:
                 assert ask(url, password) == expected
 
-    # A run uses what is up and leaves it so.
-    pids = [pid_of(home, name) for name in ("store", "page", "relay")]
-    with services.session(home, page=True) as running:
-        assert running == up
-    assert services.status(home).permanent
-    assert [pid_of(home, name) for name in ("store", "page", "relay")] == pids
 
-    # Up again without an address: loopback only, and there alone without a password if one wants that.
+@pytest.mark.matrix
+def test_a_run_uses_what_is_up_and_leaves_it_so(up: services.Services, shared_home: Path) -> None:
+    pids = [pid_of(shared_home, name) for name in ("store", "page", "relay")]
+    with services.session(shared_home, page=True) as running:
+        assert running == up
+    assert services.status(shared_home).permanent
+    assert [pid_of(shared_home, name) for name in ("store", "page", "relay")] == pids
+
+
+@pytest.mark.matrix
+def test_up_again_without_an_address_serves_loopback_alone_and_down_ends_it(
+    up: services.Services, shared_home: Path
+) -> None:
+    pids = [pid_of(shared_home, name) for name in ("store", "page", "relay")]
     with pytest.raises(InvalidConfig, match=r"--no-password with --host 127\.0\.0\.2"):
-        services.up(home, host=host, password=False)
-    local = services.up(home, password=False)
+        services.up(shared_home, host=HOST, password=False)
+    local = services.up(shared_home, password=False)
     assert local.host is None
     assert local.page_url
     assert local.page_url.startswith(f"http://{LOOPBACK}:")
     assert local.page_password is None
     assert ask(f"{local.page_url}/api/2.0/mlflow/experiments/search?max_results=1", None)
-    with services.session(home, page=True) as running:
+    with services.session(shared_home, page=True) as running:
         assert running == local
-    assert pid_of(home) == pids[0]
+    assert pid_of(shared_home) == pids[0]
     assert birth(pids[2]) is None
     with pytest.raises(Transient, match=r"visionloop up --host ADDRESS"):
         local.pod_environment()
 
-    down = services.down(home)
+    down = services.down(shared_home)
     assert not down.running
     assert not down.permanent
     assert all(birth(pid) is None for pid in pids)
