@@ -76,15 +76,7 @@ class ToyTrainer:
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         raise NotImplementedError
 
-    def evaluate(
-        self,
-        checkpoint: Path,
-        dataset: Path,
-        split: str,
-        config: Mapping[str, Any],
-        work: Path,
-        on_batch: Callable[[int, int], None],
-    ) -> Evaluation:
+    def evaluate(self, *arguments: Any, **named: Any) -> Evaluation:
         raise NotImplementedError
 
     def predictor(self, checkpoint: Path) -> Predictor:

@@ -32,9 +32,6 @@ from visionloop.training.trainers import (
 #: Every broken trainer, by the name of its entry point.
 TRAINERS: dict[str, ToyTrainer] = {}
 
-#: What listens while a broken training reports, and how it changes a report.
-Change = Callable[[EpochReport], EpochReport]
-
 
 def broken(kind: type[ToyTrainer]) -> type[ToyTrainer]:
     """Names a trainer by its class, and keeps it."""
@@ -197,10 +194,14 @@ class Lossy(ToyTrainer):
 @broken
 class Parenthetical(ToyTrainer):
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        result = super().train(job, Renaming(listener, job))
-        return replace(
-            result, history=[{**entry, "val_metrics": renamed(entry["val_metrics"])} for entry in result.history]
-        )
+        return remeasured(super().train(job, Renaming(listener, job)), renamed)
+
+
+def remeasured(result: TrainingResult, changed: Callable[[Mapping[str, float]], dict[str, float]]) -> TrainingResult:
+    """A result whose history has other metrics of val."""
+    return replace(
+        result, history=[{**entry, "val_metrics": changed(entry["val_metrics"])} for entry in result.history]
+    )
 
 
 def renamed(values: Mapping[str, float]) -> dict[str, float]:
@@ -218,10 +219,7 @@ class Unbounded(ToyTrainer):
     """The loss is not a number, and the best value is infinite."""
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        result = super().train(job, Overflowing(listener, job))
-        return replace(
-            result, history=[{**entry, "val_metrics": overflowed(entry["val_metrics"])} for entry in result.history]
-        )
+        return remeasured(super().train(job, Overflowing(listener, job)), overflowed)
 
 
 def overflowed(values: Mapping[str, float]) -> dict[str, float]:
