@@ -176,10 +176,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class _Weed:
-    """A ``weed server`` on loopback, all of its data in a folder of its own (below ``parent``, if one is given)."""
+    """A ``weed server`` on loopback in a folder of its own; the contents of its objects lie below ``objects``, if that is given."""
 
-    def __init__(self, parent: Path | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="visionloop-s3-", dir=parent))
+    def __init__(self, objects: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="visionloop-s3-"))
         keys, readonly = Keys(), Keys()
         may_read = [f"{action}:{bucket}" for action in ("Read", "List") for bucket in BUCKETS]
         identities = [
@@ -192,7 +192,10 @@ class _Weed:
         command = [
             str(Path(sys.executable).with_name("weed")),
             "server",
-            f"-dir={self.folder}",
+            f"-dir={objects or self.folder}",
+            # Here lie the databases that list the objects, too: one that meets a full disk takes no write until it is opened
+            # again (goleveldb#196).
+            f"-master.dir={self.folder}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             *(f"-{name}={port}" for name, port in zip(names, ports, strict=False)),
@@ -285,11 +288,11 @@ def second_s3() -> Iterator[S3Server]:
 
 @pytest.fixture
 def make_s3() -> Iterator[Callable[[Path], S3Server]]:
-    """Starts servers whose data lie below a folder of the test's own."""
+    """Starts servers that keep the contents of their objects in a folder of the test's own, and all else outside it."""
     started: list[_Weed] = []
 
-    def start(parent: Path) -> S3Server:
-        started.append(_Weed(parent))
+    def start(objects: Path) -> S3Server:
+        started.append(_Weed(objects))
         return started[-1].wait()
 
     yield start

@@ -29,6 +29,9 @@ from visionloop.pipelines.services.processes import Process, find, start, stop
 #: Seconds that a service has to answer after its start: MLflow takes 10 on a free machine, and many times that on a busy one.
 READY_SECONDS = 180
 
+#: Seconds for which a running store must have refused writes before it is started again.
+REFUSING_SECONDS = 5
+
 STORE, PAGE, RELAY = "store", "page", "relay"
 
 
@@ -355,7 +358,7 @@ def _ensure(folder: Folder, host: str | None, page: bool, password: bool | None 
 
 def _ensure_store(folder: Folder, keys: store.Keys) -> _Running:
     current = _read(folder).get(STORE)
-    if current is None or not current.process.alive:
+    if current is None or not current.process.alive or _refuses(current, keys):
         current = _start_store(folder)
     reason = _wait_for_store(current, keys)
     if reason is not None and not current.process.alive:
@@ -370,6 +373,22 @@ def _ensure_store(folder: Folder, keys: store.Keys) -> _Running:
             f"({reason}); see {_log(folder, STORE)}."
         )
     return current
+
+
+def _refuses(service: _Running, keys: store.Keys) -> bool:
+    """Whether a running store goes on refusing writes.
+
+    One whose disk was full may for ever: a database of SeaweedFS's that once failed to append takes no write until it is
+    opened again (goleveldb#196).
+    """
+    deadline = time.monotonic() + REFUSING_SECONDS
+    with closing(store.client(service.ports["s3"], keys)) as s3:
+        while store.refuses(s3):
+            if time.monotonic() > deadline:
+                notice("The embedded S3 refuses to write though the disk has space; it is started again.")
+                return True
+            time.sleep(0.1)
+    return False
 
 
 def _start_store(folder: Folder) -> _Running:

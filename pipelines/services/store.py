@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import secrets
 import shutil
 import sys
@@ -23,6 +25,9 @@ BUCKETS = (DATASETS_BUCKET, RESULTS_BUCKET)
 
 #: Written and read back to check whether the store is ready; outside every workspace.
 SENTINEL = ".ready"
+
+#: In so many databases SeaweedFS lists its objects, in each those of some folders.
+DATABASES = 8
 
 REGION = "us-east-1"
 
@@ -178,7 +183,7 @@ def client(port: int, keys: Keys) -> Any:
 
 
 def probe(s3: Any) -> str | None:
-    """Creates absent buckets, writes the sentinel and reads it back.
+    """Creates absent buckets, writes sentinels and reads them back.
 
     The status page answers before the server is ready; only a real PUT and GET prove it.
 
@@ -187,19 +192,53 @@ def probe(s3: Any) -> str | None:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    content = secrets.token_bytes(16)
     try:
-        for bucket in BUCKETS:
-            try:
-                s3.head_bucket(Bucket=bucket)
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                    raise
-                s3.create_bucket(Bucket=bucket)
-        for bucket in BUCKETS:
-            s3.put_object(Bucket=bucket, Key=SENTINEL, Body=content)
-            if s3.get_object(Bucket=bucket, Key=SENTINEL)["Body"].read() != content:
-                return f"{bucket}/{SENTINEL} was read back with other bytes"
+        return _write_and_read(s3)
     except (BotoCoreError, ClientError) as error:
         return str(error)
+
+
+def refuses(s3: Any) -> bool:
+    """Whether the server answers what ``probe`` asks with an error of its own (500)."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        _write_and_read(s3)
+    except ClientError as error:
+        return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) == 500
+    except BotoCoreError:
+        return False
+    return False
+
+
+def _write_and_read(s3: Any) -> str | None:
+    from botocore.exceptions import ClientError
+
+    content = secrets.token_bytes(16)
+    for bucket in BUCKETS:
+        try:
+            s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+            s3.create_bucket(Bucket=bucket)
+    for bucket, key in sentinels():
+        s3.put_object(Bucket=bucket, Key=key, Body=content)
+        if s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
+            return f"{bucket}/{key} was read back with other bytes"
     return None
+
+
+def sentinels() -> list[tuple[str, str]]:
+    """Bucket and key of each sentinel: one in each bucket, and one in each of SeaweedFS's databases."""
+    keys: dict[int, str] = {}
+    numbers = itertools.count()
+    while len(keys) < DATABASES:
+        folder = f"{SENTINEL}-{next(numbers)}"
+        keys.setdefault(_database(f"/buckets/{RESULTS_BUCKET}/{folder}"), f"{folder}/{SENTINEL}")
+    return [(bucket, SENTINEL) for bucket in BUCKETS] + [(RESULTS_BUCKET, key) for key in keys.values()]
+
+
+def _database(folder: str) -> int:
+    """The database that lists a folder's objects, as SeaweedFS's store leveldb2 chooses it."""
+    return hashlib.md5(folder.encode(), usedforsecurity=False).digest()[-1] % DATABASES

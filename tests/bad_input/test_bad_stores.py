@@ -142,7 +142,7 @@ def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_d
 
 @pytest.fixture
 def filled_store(mount: Callable[[str], Path], make_s3: Callable[[Path], Server]) -> tuple[Server, Path]:
-    """A SeaweedFS on a disk without a free byte, and the file that takes them."""
+    """A SeaweedFS whose volumes lie on a disk without a free byte, and the file that takes them."""
     disk = mount("40m")
     server = make_s3(disk)
     filler = disk / "filler"
@@ -166,7 +166,7 @@ def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: t
     assert f"the results store at {server.endpoint} fails to write (500 Internal Server Error)" in sentence
     assert "see that it has space left" in sentence
     filler.unlink()
-    # It notices the space by and by, one volume after the other.
+    # Where it looked at its disk while that was full, it looks again a minute later.
     ended = machine.wait_for(lambda: ended if (ended := laptop.run(*told, variables=full)).code == 0 else None)
     assert ended.expect().summary["reused"] is False
 

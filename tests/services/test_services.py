@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -165,6 +166,50 @@ def test_a_killed_server_comes_back_with_its_data(home: Path) -> None:
                 for number in range(20):
                     body = s3.get_object(Bucket="visionloop", Key=f"k{number}")["Body"].read()
                     assert body == bytes([number]) * 10_000
+
+
+@contextmanager
+def no_room(pid: int) -> Iterator[None]:
+    """Lets no file of a process grow, as a full disk does."""
+    process = psutil.Process(pid)
+    soft, hard = process.rlimit(resource.RLIMIT_FSIZE)
+    process.rlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        process.rlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_store_that_met_a_full_disk_takes_writes_again_and_keeps_its_data(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="visionloop")
+    with services.session(home) as running, s3_client(running.endpoint, running.keys) as s3:
+        journals = list((home / "store" / "filerldb2").glob("*/*.log"))
+        assert len(journals) == store.DATABASES
+        # Each database is asked at a start, so that none can refuse unnoticed.
+        assert all(store.SENTINEL.encode() in journal.read_bytes() for journal in journals)
+        s3.put_object(Bucket="visionloop", Key="a/before", Body=b"content")
+        pid = pid_of(home)
+        with no_room(pid), pytest.raises(ClientError, match="InternalError"):
+            s3.put_object(Bucket="visionloop", Key="a/after", Body=b"")
+        # The folder's database goes on refusing, those of others do not.
+        with pytest.raises(ClientError, match="InternalError"):
+            s3.put_object(Bucket="visionloop", Key="a/after", Body=b"")
+        s3.put_object(Bucket="visionloop", Key="after", Body=b"content")
+        # Only such an answer is a refusal: no wrong key, and no port where nobody listens.
+        port = int(running.endpoint.rpartition(":")[2])
+        wrong = store.Keys(running.keys.access_key, "wrong")
+        for asked, keys, refused in ((port, running.keys, True), (port, wrong, False), (9, running.keys, False)):
+            with closing(store.client(asked, keys)) as client:
+                assert store.refuses(client) is refused
+        with services.session(home) as again:
+            assert again == running
+            assert pid_of(home) != pid
+            assert caplog.text.count("refuses to write though the disk has space; it is started again") == 1
+            s3.put_object(Bucket="visionloop", Key="a/after", Body=b"content")
+            for key in ("a/before", "a/after", "after"):
+                assert s3.get_object(Bucket="visionloop", Key=key)["Body"].read() == b"content"
 
 
 def test_a_server_that_nobody_recorded_is_replaced(home: Path) -> None:
