@@ -385,7 +385,7 @@ def _refuses(service: _Running, keys: store.Keys) -> bool:
     with closing(store.client(service.ports["s3"], keys)) as s3:
         while store.refuses(s3):
             if time.monotonic() > deadline:
-                notice("The embedded S3 refuses to write though the disk has space; it is started again.")
+                notice("The embedded S3 refuses to write, as after a full disk; it is started again.")
                 return True
             time.sleep(0.1)
     return False

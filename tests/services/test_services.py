@@ -206,7 +206,7 @@ def test_a_store_that_met_a_full_disk_takes_writes_again_and_keeps_its_data(
         with services.session(home) as again:
             assert again == running
             assert pid_of(home) != pid
-            assert caplog.text.count("refuses to write though the disk has space; it is started again") == 1
+            assert caplog.text.count("refuses to write, as after a full disk; it is started again") == 1
             s3.put_object(Bucket="visionloop", Key="a/after", Body=b"content")
             for key in ("a/before", "a/after", "after"):
                 assert s3.get_object(Bucket="visionloop", Key=key)["Body"].read() == b"content"

@@ -120,10 +120,10 @@ def add_gradients(model: nn.Module, points: Tensor) -> None:
 
 def one_step(job: TrainingJob, listener: Listener, seat: Seat) -> Path:
     """What each of two processes runs: it writes the weights that it begins with, and the gradients after a step."""
-    ranks.join(ranks.Place(seat.rank, seat.world), seat.meeting, torch.device("cpu"))
+    ranks.join(seat, torch.device("cpu"))
     torch.manual_seed(seat.rank)
     model = Model(normalised=False, dropout=0.0)
-    ranks.begin_alike(model)
+    ranks.broadcast_model(model)
     add_gradients(model, SHARES[seat.rank])
     ranks.sum_gradients(model.parameters())
     written = job.dataset / f"{seat.rank}.pt"
