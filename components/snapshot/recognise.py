@@ -10,7 +10,7 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path, split_uri
 from visionloop.data import formats
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file
-from visionloop.data.formats.listing import IMAGES, ends_of
+from visionloop.data.formats.listing import IMAGES, ends_of, not_whole
 from visionloop.data.formats.outline import outline
 
 #: How many keys are listed to tell what lies there.
@@ -81,12 +81,26 @@ def _no_format(prefix: Prefix) -> str:
                 f"{key} is a DICE file under another name; call it {annotation_file('TASK')}, "
                 f"with one of {', '.join(TASKS)} as TASK, beside the folder images"
             )
+    if broken := _broken(prefix, listing):
+        return broken
     if all(PurePosixPath(key).suffix.lower() in IMAGES for key in keys):
         return f"images lie there ({min(keys)}) without annotations; label them, and give the folder of both"
     return (
         f"what lies there ({min(keys)}) is a dataset of no format that is read ({', '.join(formats.formats())}); "
         "correct --dataset, or name the format with --dataset-format"
     )
+
+
+def _broken(prefix: Prefix, listing: formats.Listing) -> str | None:
+    """The first annotation file that is not whole, so that nothing tells its format; None without one."""
+    for key in (*listing.files(".json"), *listing.files(".xml")):
+        try:
+            reason = not_whole(*ends_of(prefix, key))
+        except (NotFound, VisionloopError):
+            continue
+        if reason:
+            return f"{key}: {reason}; export it again"
+    return None
 
 
 def _outer(prefix: Prefix) -> str | None:

@@ -112,7 +112,7 @@ class SnapshotStage:
     """Freezes a dataset in about a second and a megabyte, however many bytes its images have."""
 
     name = "snapshot"
-    logic_version = 2
+    logic_version = 3
     policy = POLICIES["snapshot"]
     arguments = Arguments
     description = "Freezes a dataset: what it holds, its task and its split; no image is copied."

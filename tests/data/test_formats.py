@@ -96,6 +96,8 @@ def test_two_that_fit_are_refused_with_both_names(tmp_path: Path):
         ({"sets/digits/annotations_pose.json": DICE}, "the dataset lies in a folder below; give file://"),
         ({"sets/digits/data.yaml": YAML}, "the dataset lies in a folder below; give file://"),
         ({"readme.txt": "hello"}, "what lies there (readme.txt) is a dataset of no format that is read (dice, coco"),
+        ({"images/a.jpg": "", "result.json": ""}, "result.json: the file is empty; export it again"),
+        ({"images/a.jpg": "", "export.xml": "<?xml"}, "export.xml: the file ends before it is complete"),
         ({}, "the folder is empty"),
     ],
 )

@@ -285,6 +285,32 @@ def test_files_without_categories_are_passed_over_and_told(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"\xef\xbb\xbf \n", "the file is empty"),
+        (bytes(300), "does not begin as its name says"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "does not begin as its name says"),
+        (json.dumps(document()).encode()[:60], "ends before it is complete"),
+        (json.dumps(document()).encode("utf-16")[:60], "ends before it is complete"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_not_taken_for_another_format(tmp_path: Path, data: bytes, words: str) -> None:
+    folder = layouts.coco(tmp_path)
+    (folder / "annotations/instances_val2017.json").write_bytes(data)
+    sentence = refused(folder)
+    assert sentence.startswith("annotations/instances_val2017.json: ")
+    assert words in sentence
+
+
+def test_files_of_something_else_are_passed_over_and_told(tmp_path: Path) -> None:
+    folder = layouts.write(layouts.coco(tmp_path), {"about.json": {"licence": "CC0"}, "list.json": [1, 2]})
+    assert layouts.read(folder, "coco").notices == (
+        "2 JSON files are not of COCO and passed over (about.json, list.json).",
+    )
+
+
 def test_a_group_is_a_field_of_the_images(tmp_path: Path) -> None:
     value = document()
     for image in value["images"]:
@@ -376,7 +402,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_coco_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match="no JSON file with images, annotations and categories"):
+    with pytest.raises(DatasetNotFound, match=r"no JSON file with images, annotations and categories .* only a\.json;"):
         layouts.read(layouts.write(tmp_path, {"a.json": {}}), "coco")
 
 

@@ -151,6 +151,23 @@ def test_where_an_image_lies(tmp_path: Path, name: str, subset: str, key: str) -
     assert dataset.images["key"].to_pylist() == [key]
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"<?xml version='1.0'?><annot", "the file ends before it is complete"),
+        (b"<?xml version='1.0'?><annot".decode().encode("utf-16"), "the file ends before it is complete"),
+        (b"PK\x03\x04", "the file does not begin as its name says"),
+    ],
+)
+def test_a_second_file_that_is_not_whole_is_not_passed_over(tmp_path: Path, data: bytes, words: str) -> None:
+    assert f"more.xml: {words}; export it again" in refused("cvat", tmp_path, files(cvat(BOX)) | {"more.xml": data})
+
+
+def test_a_second_file_of_something_else_is_passed_over(tmp_path: Path) -> None:
+    assert len(read("cvat", tmp_path, files(cvat(BOX)) | {"more.xml": b"<svg/>\n"}).images) == 1
+
+
 def test_several_files_and_sizes_that_are_not_stated(tmp_path: Path) -> None:
     content: dict[str, str | bytes] = {
         "train.xml": cvat(BOX, attributes='name="a.png"'),

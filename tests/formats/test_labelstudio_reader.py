@@ -261,6 +261,12 @@ def test_two_images_that_fit_equally_and_a_wrong_configuration(tmp_path: Path) -
     assert "it labels several images at once" in refused("labelstudio", tmp_path / "3", content)
 
 
+@pytest.mark.parametrize("data", [b"", b'[{"id": 1, "da', b"\xff\xfe["])
+def test_a_second_file_that_is_not_whole_is_not_passed_over(tmp_path: Path, data: bytes) -> None:
+    sentence = refused("labelstudio", tmp_path, files(task(region())) | {"more.json": data})
+    assert sentence.startswith("more.json: the file ")
+
+
 def test_tasks_are_decoded_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visionloop.data.formats.labelstudio.document.TASKS_AT_ONCE", 2)
     entries = [task(region(), image=f"{number}.png") for number in range(5)]

@@ -86,6 +86,16 @@ def test_two_datasets_below_one_folder_keep_to_themselves(tmp_path: Path) -> Non
     assert dataset.images["split"].to_pylist() == ["train", "val"]
 
 
+def test_a_name_may_end_as_a_list_of_a_class_marks_it(tmp_path: Path) -> None:
+    names = ("photo 1", "photo  0", "b")
+    files: dict[str, str | bytes] = {f"Annotations/{name}.xml": voc(voc_object()) for name in names}
+    files |= {f"JPEGImages/{name}.jpg": PICTURE for name in names}
+    files |= {"ImageSets/Main/train.txt": "photo 1\nb  1\n", "ImageSets/Main/val.txt": "photo  0  -1\n"}
+    images = read("voc", tmp_path, files).images
+    splits = dict(zip(images["key"].to_pylist(), images["split"].to_pylist(), strict=True))
+    assert splits == {"JPEGImages/photo 1.jpg": "train", "JPEGImages/photo  0.jpg": "val", "JPEGImages/b.jpg": "train"}
+
+
 def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     files = {
         "Annotations/a.xml": voc(voc_object()),
@@ -106,7 +116,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
 
 def test_a_missing_image_whose_name_differs_in_case_has_a_hint(tmp_path: Path) -> None:
     files = {"Annotations/a.xml": voc(voc_object(), filename="a.jpg"), "JPEGImages/A.JPG": PICTURE}
-    assert "they differ in case; rename one of them" in read("voc", tmp_path, files).notices[0]
+    assert "they differ in case; rename one of them" in read("voc", tmp_path, files).notices[-1]
 
 
 def test_a_group_is_a_field_of_the_files(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from posixpath import splitext
 
-from visionloop.data.formats.listing import IMAGES, is_hidden
+from visionloop.core.errors import InvalidDataset
+from visionloop.data.formats.hints import near
+from visionloop.data.formats.listing import IMAGES, ends_of, is_hidden, not_whole
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import SPLITS, stated_split
-from visionloop.data.sentences import shown
+from visionloop.data.sentences import printable
 
 #: A word for a split with a year behind it or not, as the whole name of a folder.
 _SPLIT_FOLDER = re.compile(r"(train|validation|valid|val|test)\d{0,4}", re.IGNORECASE)
@@ -51,24 +52,6 @@ def split_of_file(key: str) -> str | None:
     return stated[0] if stated else None
 
 
-def hint(name: str, keys: Sequence[str]) -> str:
-    """How a name differs from the keys that are nearly equal to it."""
-    key = keys[0]
-    if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", key):
-        return "they differ in their Unicode form"
-    return "they differ in case" if _folded(name) == _folded(key) else "a folder is doubled"
-
-
-def near(name: str) -> str:
-    """What names share that differ in Unicode form, in case or by a doubled folder alone."""
-    parts = _folded(name).split("/")
-    return "/".join(part for index, part in enumerate(parts) if index == 0 or part != parts[index - 1])
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 @dataclass
 class Keys:
     """The keys of a dataset that are not hidden.
@@ -80,7 +63,6 @@ class Keys:
 
     all: list[str]
     hidden: int = 0
-    _missing: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, source: Source) -> Keys:
@@ -89,10 +71,25 @@ class Keys:
         visible = sorted(key for key in keys if not is_hidden(key))
         return cls(visible, len(keys) - len(visible))
 
-    def exports(self, ending: str, is_export: Callable[[str], bool]) -> list[str]:
-        """The files of an extension that are exports of a tool; a single one whatever it is: then it is said what is wrong in it."""
+    def exports(self, ending: str, source: Source, is_export: Callable[[bytes], bool]) -> list[str]:
+        """The files of an extension that are exports of a tool by their first bytes.
+
+        A single one whatever it is: then it is said what is wrong in it.
+
+        Raises:
+            InvalidDataset: If one of several is not whole, so that nothing tells what it was.
+        """
         documents = [key for key in self.all if extension(key) == ending]
-        return documents if len(documents) == 1 else [key for key in documents if is_export(key)]
+        if len(documents) == 1:
+            return documents
+        exports = []
+        for key in documents:
+            start, end = ends_of(source.prefix, key)
+            if is_export(start):
+                exports.append(key)
+            elif reason := not_whole(start, end):
+                raise InvalidDataset(printable(f"{key}: {reason}; export it again, or remove it."))
+        return exports
 
     @cached_property
     def images(self) -> dict[str, None]:
@@ -121,29 +118,14 @@ class Keys:
         return names
 
     @cached_property
-    def _near(self) -> dict[str, list[str]]:
-        nearly: dict[str, list[str]] = {}
-        for key in self.images:
-            nearly.setdefault(near(file_name(key)), []).append(key)
-        return nearly
-
-    def missing(self, key: str) -> str:
-        """The key of an image that does not exist; it is remembered for ``notices``."""
-        if keys := self._near.get(near(file_name(key))):
-            self._missing.append((key, keys[0]))
-        return key
+    def nearly(self) -> frozenset[str]:
+        """What the names of the images share with those that are nearly equal to them, for hints."""
+        return frozenset(map(near, self.images))
 
     def notices(self) -> Iterator[str]:
-        """What is passed over, and the missing images that lie there under nearly the same name."""
+        """What is passed over."""
         if self.hidden:
             yield f"{counted(self.hidden, 'hidden file is', 'hidden files are')} passed over."
-        if self._missing:
-            name, key = self._missing[0]
-            more = f" ({len(self._missing) - 1:,} more)" if len(self._missing) > 1 else ""
-            yield (
-                f"{shown(name)} does not exist, but {shown(key)} does{more}: {hint(file_name(name), [file_name(key)])}; "
-                "rename one of them."
-            )
 
 
 def counted(number: int, singular: str, plural: str) -> str:

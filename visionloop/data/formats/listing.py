@@ -19,6 +19,9 @@ LOOKED_INTO = {(".json",): 8, (".xml",): 4, (".yaml", ".yml"): 4}
 #: Words that name a split in a folder's or a file's name.
 SPLIT_WORDS = frozenset({"train", "val", "valid", "validation", "test"})
 
+#: With what JSON and XML end, by what they begin with.
+_CLOSING = {b"{": b"}", b"[": b"]", b"<": b">"}
+
 #: Extensions of image files, of those too that no trainer reads: they show what a folder is.
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic"})
 
@@ -64,6 +67,19 @@ def ends_of(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
     """The first and last END_BYTES of a file; the second are empty where the first are all. Raises NotFound."""
     start = prefix.read_start(key, END_BYTES)
     return start, prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""
+
+
+def not_whole(start: bytes, end: bytes) -> str | None:
+    """Why a file can be neither whole JSON nor whole XML, told from its first and last bytes; None where they look like it."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        return "the file is empty"
+    wide = text[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text, last = ((part[2:] if wide else part).replace(b"\0", b"") for part in (text, end or text))
+    closing = _CLOSING.get(text[:1])
+    if closing is None:
+        return "the file does not begin as its name says"
+    return None if last.rstrip().endswith(closing) else "the file ends before it is complete"
 
 
 def is_hidden(key: str) -> bool:

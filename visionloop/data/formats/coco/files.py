@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.core.errors import DatasetNotFound, InvalidConfig, NotFound
+from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
 from visionloop.data.formats.coco.document import has_keypoints
 from visionloop.data.formats.document import mapped
-from visionloop.data.formats.listing import ends_of, is_hidden
-from visionloop.data.formats.outline import Outline, outline
+from visionloop.data.formats.keys import counted
+from visionloop.data.formats.listing import ends_of, is_hidden, not_whole
+from visionloop.data.formats.outline import outline
 from visionloop.data.formats.source import Source
+from visionloop.data.sentences import printable
 
 #: How many JSON files are looked into: the least deep ones.
 MOST_FILES = 256
@@ -32,7 +34,12 @@ class Files:
 
 
 def coco_files(source: Source) -> Files:
-    """The JSON files that are COCO's by their outlines. Raises DatasetNotFound if there is none."""
+    """The JSON files that are COCO's by their outlines.
+
+    Raises:
+        InvalidDataset: If another one is not whole, so that nothing tells what it was.
+        DatasetNotFound: If there is none.
+    """
     from visionloop.data.formats.coco import is_coco
 
     listed = source.objects()["key"]
@@ -40,14 +47,24 @@ def coco_files(source: Source) -> Files:
     visible = sorted((key for key in every if not is_hidden(key)), key=lambda key: (key.count("/"), key))
     looked = visible[:MOST_FILES]
 
-    def look(key: str) -> Outline:
+    def look(key: str) -> tuple[bool, str | None]:
         try:
-            return outline(*ends_of(source.prefix, key))
+            ends = ends_of(source.prefix, key)
         except NotFound:
-            return Outline()
+            return False, None
+        return is_coco(outline(*ends)), not_whole(*ends)
 
-    seen = zip(looked, source.prefix.map(look, looked), strict=True)
-    files = Files([key for key, outlined in seen if is_coco(outlined)])
+    files, others = Files([]), []
+    for key, (found, reason) in zip(looked, source.prefix.map(look, looked), strict=True):
+        if found:
+            files.keys.append(key)
+        elif reason:
+            raise InvalidDataset(printable(f"{key}: {reason}; export it again, or remove it."))
+        else:
+            others.append(key)
+    if files.keys and others:
+        words = counted(len(others), "JSON file is", "JSON files are")
+        files.notices.append(f"{words} not of COCO and passed over ({_shown(others)}).")
     if len(visible) > len(looked):
         number = len(visible) - len(looked)
         files.notices.append(
@@ -57,8 +74,9 @@ def coco_files(source: Source) -> Files:
         hidden = next(key for key in every if is_hidden(key))
         files.notices.append(f"{len(every) - len(visible):,} hidden JSON files are passed over ({hidden}).")
     if not files.keys:
+        instead = f", only {_shown(others)}" if others else ""
         raise DatasetNotFound(
-            f"{source.prefix.uri}: no JSON file with images, annotations and categories lies there; "
+            f"{source.prefix.uri}: no JSON file with images, annotations and categories lies there{instead}; "
             "correct the URI, or export the dataset as COCO."
         )
     return files

@@ -15,7 +15,6 @@ from visionloop.data.formats.cvat import is_cvat
 from visionloop.data.formats.cvat.labels import Labels
 from visionloop.data.formats.cvat.shapes import shapes
 from visionloop.data.formats.keys import Keys, counted, file_name, split_of_file, split_word
-from visionloop.data.formats.listing import END_BYTES
 from visionloop.data.formats.names import checked
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.shapes import Drawn, choose_task, flip_pairs, of_task
@@ -30,7 +29,7 @@ _NO_SUBSET = ("", "default")
 def read_cvat(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.cvat.read``."""
     keys = Keys.of(source)
-    files = keys.exports(".xml", lambda key: is_cvat(source.prefix.read_start(key, END_BYTES)))
+    files = keys.exports(".xml", source, is_cvat)
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no XML file of CVAT lies there; correct the URI, or {REMEDY}.")
     export = _Export(source, keys, several=len(files) > 1)
@@ -108,7 +107,7 @@ class _Export:
             # A frame of a video has a name without extension.
             if stems := self.keys.by_stem.get(f"{folder}{name}"):
                 return stems[0]
-        return self.keys.missing(f"images/{name}")
+        return f"images/{name}"
 
     def _split(self, subset: str, split: str | None) -> str | None:
         """The split that a subset means, else the one of the file's name."""

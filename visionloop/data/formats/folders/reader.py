@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.folders.layout import Layout
-from visionloop.data.formats.keys import Keys, counted, hint, near
+from visionloop.data.formats.hints import hint, near
+from visionloop.data.formats.keys import Keys, counted
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.source import Source
 from visionloop.data.sentences import printable, shown

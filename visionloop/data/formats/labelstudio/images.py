@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.formats.hints import near
 from visionloop.data.formats.keys import Keys
 from visionloop.data.formats.names import checked
 from visionloop.data.sentences import shown
@@ -48,7 +50,16 @@ class Images:
         ):
             if candidates:
                 return self._longest(candidates, parts, value, where)
-        return self.keys.missing(checked(name, where))
+        return self._nearly(checked(name, where), bare)
+
+    def _nearly(self, name: str, bare: str) -> str:
+        """The key of an image that does not exist: in the folder of one that is nearly called so, for the hint, else at the root."""
+        there = self._near.get(near(bare))
+        return f"{there.rpartition('/')[0]}/{bare}".removeprefix("/") if there else name
+
+    @cached_property
+    def _near(self) -> dict[str, str]:
+        return {near(name): keys[0] for name, keys in (*self.without_upload.items(), *self.keys.by_name.items())}
 
     def _longest(self, candidates: list[str], parts: list[str], value: str, where: str) -> str:
         lengths = [_common(key.split("/")[:-1], parts[:-1]) for key in candidates]

@@ -17,7 +17,7 @@ from visionloop.data.formats.labelstudio import config, is_label_studio
 from visionloop.data.formats.labelstudio.document import REMEDY, Region, Task, tasks
 from visionloop.data.formats.labelstudio.images import Images
 from visionloop.data.formats.labelstudio.regions import shapes
-from visionloop.data.formats.listing import END_BYTES, IMAGES
+from visionloop.data.formats.listing import IMAGES
 from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.outline import outline
 from visionloop.data.formats.rows import Rows, free_values, only_of, with_sizes
@@ -30,7 +30,7 @@ from visionloop.data.sentences import printable, shown
 def read_label_studio(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.labelstudio.read``."""
     keys = Keys.of(source)
-    files = keys.exports(".json", lambda key: is_label_studio(outline(source.prefix.read_start(key, END_BYTES))))
+    files = keys.exports(".json", source, lambda start: is_label_studio(outline(start)))
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no JSON of Label Studio lies there; correct the URI, or {REMEDY}")
     export = _Export(source, keys, several=len(files) > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from visionloop.core.errors import InvalidDataset
+from visionloop.data.formats.hints import near
 from visionloop.data.formats.keys import Keys, stem
 from visionloop.data.formats.names import checked
 
@@ -37,8 +38,11 @@ def image_of(key: str, stated: str, keys: Keys) -> str:
     for folder in folders:
         if f"{folder}{name}" in keys.images:
             return f"{folder}{name}"
+    for folder in folders:
+        if near(f"{folder}{name}") in keys.nearly:
+            return f"{folder}{name}"
     expected = next((folder for folder in folders if folder in keys.image_folders), folders[-1])
-    return keys.missing(f"{expected}{name}")
+    return f"{expected}{name}"
 
 
 def _folders(key: str) -> Iterator[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset, NotFound
-from visionloop.data.formats.keys import Keys, counted, split_of_folders, stem
+from visionloop.data.formats.keys import Keys, counted, extension, split_of_folders, stem
 from visionloop.data.formats.source import Source
 from visionloop.data.sentences import printable, shown
 
 _LISTS = {f"ImageSets/Main/{split}.txt": split for split in ("train", "val", "test")}
+
+#: A name with the mark that a list of a class puts behind it.
+_MARKED = re.compile(r"(.*\S)\s+(?:1|-1|0)")
 
 #: The longest list that is read, in bytes.
 _LONGEST = 256 * 2**20
@@ -35,6 +39,7 @@ class Lists:
     def read(cls, source: Source, keys: Keys) -> Lists:
         """Reads all lists. Raises InvalidDataset if one is not text, or a name stands in the lists of two splits."""
         lists = cls()
+        named = {stem(key).rpartition("/")[2] for key in keys.all if extension(key) == ".xml"}
         sizes = dict(zip(*(source.objects()[name].to_pylist() for name in ("key", "size")), strict=True))
         for key in keys.all:
             base, split = next(
@@ -46,7 +51,7 @@ class Lists:
             if sizes[key] > _LONGEST:
                 raise InvalidDataset(f"{key}: larger than {_LONGEST // 2**20} MiB; split the dataset.")
             lists.bases.add(base)
-            for name in _names(source, key):
+            for name in _names(source, key, named):
                 other = lists.entries.setdefault((base, name), (split, key))
                 if other[0] != split:
                     raise InvalidDataset(
@@ -83,8 +88,8 @@ class Lists:
             )
 
 
-def _names(source: Source, key: str) -> Iterator[str]:
-    """The names in a list: the first word of each line."""
+def _names(source: Source, key: str, named: set[str]) -> Iterator[str]:
+    """The names in a list, one a line; ``named`` are those of the XML files."""
     try:
         text = decoded(source.read(key))
     except NotFound:
@@ -94,9 +99,10 @@ def _names(source: Source, key: str) -> Iterator[str]:
             f"{key}: the file is not UTF-8 text (byte {error.start}); write it again as UTF-8."
         ) from None
     for line in text.splitlines():
-        words = line.split()
-        # A list of a class has 1 or -1 behind the name; a name itself may hold spaces.
-        if len(words) > 1 and words[-1] in ("1", "-1", "0"):
-            words.pop()
-        if words:
-            yield " ".join(words)
+        name = line.strip()
+        # A list of a class has 1 or -1 behind the name; a name itself may hold spaces, and end as that does.
+        marked = _MARKED.fullmatch(name)
+        if marked and name.rpartition("/")[2] not in named:
+            name = marked[1]
+        if name:
+            yield name

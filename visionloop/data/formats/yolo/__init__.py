@@ -6,7 +6,7 @@ import re
 
 from visionloop.core.encodings import without_mark
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.formats.listing import Listing
+from visionloop.data.formats.listing import Listing, suffix
 from visionloop.data.formats.source import Source
 
 #: The two keys that the YAML file has, at the begin of a line.
@@ -48,4 +48,4 @@ def read(source: Source) -> Annotations:
 
 
 def _is_label(key: str) -> bool:
-    return key.endswith(".txt") and "labels" in key.split("/")[:-1]
+    return suffix(key) == ".txt" and "labels" in key.split("/")[:-1]

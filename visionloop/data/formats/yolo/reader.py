@@ -58,7 +58,7 @@ def read_yolo(source: Source) -> Annotations:
     check_names(pa.chunked_array([names]), description.file, 0, "rename the image.")
     _check_distinct(names, keys)
     exists = np.asarray(pc.is_in(keys, value_set=places.images))
-    label_keys = label_of(keys)
+    label_keys = _as_written(label_of(keys), places.keys)
     labelled = pc.is_in(label_keys, value_set=places.keys)
     places.refuse_links(keys.filter(pa.array(exists)))
     widths, heights = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
@@ -107,6 +107,16 @@ def label_of(keys: pa.Array) -> pa.Array:
     """The label files of images: the last folder ``images`` is ``labels``, and the extension ``.txt``."""
     folders = pc.replace_substring_regex(keys, r"^((?:.*/)?)images/(.*)$", r"\1labels/\2")
     return pc.replace_substring_regex(folders, r"\.[^.]*$", ".txt")
+
+
+def _as_written(label_keys: pa.Array, keys: pa.ChunkedArray) -> pa.Array:
+    """Label files as they are called where only the extension is in capitals: ``a.TXT`` for ``a.txt``."""
+    capitals = keys.filter(pc.match_substring_regex(keys, r"\.(?:TXT|Txt)$")).combine_chunks()
+    if not len(capitals):
+        return label_keys
+    rows = pc.index_in(label_keys, value_set=pc.replace_substring_regex(capitals, r"\.[^.]*$", ".txt"))
+    written = pc.and_(pc.is_valid(rows), pc.invert(pc.is_in(label_keys, value_set=keys)))
+    return pc.if_else(written, capitals.take(rows), label_keys)
 
 
 def _description(source: Source) -> Description:
@@ -228,10 +238,11 @@ def _task(source: Source, description: Description, outlined: int) -> str:
 
 def _without_image(places: Places, file: str) -> Iterator[Finding]:
     """The label files below ``labels`` of which no image is there."""
-    labels = places.keys.filter(pc.match_substring_regex(places.keys, r"(^|/)labels/.*\.txt$"))
+    labels = places.keys.filter(pc.match_substring_regex(places.keys, r"(^|/)labels/.*\.(?i:txt)$"))
     if not len(labels):
         return
-    others = labels.filter(pc.invert(pc.is_in(labels, value_set=label_of(places.images))))
+    of_images = _as_written(label_of(places.images), places.keys)
+    others = labels.filter(pc.invert(pc.is_in(labels, value_set=of_images)))
     # A list of classes lies beside the labels of some tools.
     others = others.filter(pc.invert(pc.match_substring_regex(others, r"/(classes|train|val|test)\.txt$"))).to_pylist()
     for key in others[:_NAMED]:
