@@ -24,12 +24,14 @@ def with_hint(read: Annotations, source: Source) -> Annotations:
     for key in listed.to_pylist():
         if (name := _of_key(key)) in wanted and wanted[name] is None:
             wanted[name] = key
-    pairs = [(key, there) for key in missing if (there := wanted[_of_key(key)])]
+    pairs = [(key, existing) for key in missing if (existing := wanted[_of_key(key)])]
     if not pairs:
         return read
-    key, there = pairs[0]
+    key, existing = pairs[0]
     more = f" ({len(pairs) - 1:,} more)" if len(pairs) > 1 else ""
-    notice = f"{shown(key)} does not exist, but {shown(there)} does{more}: {hint(key, [there])}; rename one of them."
+    notice = (
+        f"{shown(key)} does not exist, but {shown(existing)} does{more}: {hint(key, [existing])}; rename one of them."
+    )
     return replace(read, notices=(*read.notices, notice))
 
 
