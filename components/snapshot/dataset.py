@@ -178,7 +178,7 @@ def _sha256(prefix: Prefix, keys: Sequence[str]) -> list[str]:
     """SHA-256 of files in a folder, which serves as their ETag."""
     folder = local_path(prefix.uri)
     if folder is None:
-        raise InvalidDataset(f"{prefix.uri} is no folder.")
+        raise InvalidDataset(f"{prefix.uri} is not a folder.")
     hashes = []
     for key in keys:
         with open(f"{folder}/{key}", "rb") as file:

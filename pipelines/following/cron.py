@@ -140,7 +140,7 @@ def _parse(word: str, field: _Field, text: str) -> frozenset[int]:
         matched = _PART.fullmatch(part)
         if matched is None:
             raise InvalidConfig(
-                f"--cron '{text}': the {field.name} '{word}' is none of *, 5, 1-5, */5 and a list of these."
+                f"--cron '{text}': the {field.name} '{word}' is not one of *, 5, 1-5, */5 and a list of these."
             )
         step = int(matched["step"] or 1)
         if matched["all"]:

@@ -45,7 +45,7 @@ def test_a_right_dataset_has_no_findings() -> None:
         (
             {"class_id": 7},
             "unknown_class",
-            "annotations_detection.json: bottle/broken_large/000.png: images[0].annotations[0].class_id 7 is no class of the file (0); "
+            "annotations_detection.json: bottle/broken_large/000.png: images[0].annotations[0].class_id 7 is not a class of the file (0); "
             "correct the label or add the class.",
         ),
         (

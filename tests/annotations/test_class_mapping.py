@@ -160,11 +160,11 @@ def test_classes_with_other_keypoints_stay_apart() -> None:
     [
         (
             {"drop": ["Trucks"]},
-            'annotations_detection.json: --classes: drop: "Trucks" is no class of the dataset (did you mean "truck"?); it has "bike", "car"',
+            'annotations_detection.json: --classes: drop: "Trucks" is not a class of the dataset (did you mean "truck"?); it has "bike", "car"',
         ),
-        ({"rename": {"zebra": "x"}}, 'rename: "zebra" is no class of the dataset; it has'),
-        ({"keep": ["car", "x"]}, 'keep: "x" is no class'),
-        ({"ignore": [""]}, 'ignore: "" is no class'),
+        ({"rename": {"zebra": "x"}}, 'rename: "zebra" is not a class of the dataset; it has'),
+        ({"keep": ["car", "x"]}, 'keep: "x" is not a class'),
+        ({"ignore": [""]}, 'ignore: "" is not a class'),
         ({"drop": list(NAMES)}, "--classes leaves none of the 5 classes"),
     ],
 )
@@ -272,5 +272,5 @@ def test_a_crowd_of_a_class_that_does_not_exist_is_not_taken_for_an_ignored_one(
     for number in (-1, -(2**31) + 1):
         crowd = {"class_id": number, "bbox": [4, 4, 8, 8], "iscrowd": 1}
         folder = small_datasets.dataset(tmp_path / str(number), "detection", [small_datasets.BOX, crowd])
-        with pytest.raises(InvalidDataset, match=rf"class_id {number} is no class of the file"):
+        with pytest.raises(InvalidDataset, match=rf"class_id {number} is not a class of the file"):
             small_datasets.converted(folder, tmp_path / "work")

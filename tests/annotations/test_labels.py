@@ -93,7 +93,7 @@ def test_an_image_without_objects_has_an_empty_label() -> None:
 
 
 def test_a_class_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InvalidDataset, match=r"a.png: class_id 5 is no class of the dataset"):
+    with pytest.raises(InvalidDataset, match=r"a.png: class_id 5 is not a class of the dataset"):
         label("detection", (200, 100), annotation(class_id=5))
 
 

@@ -64,7 +64,7 @@ def test_a_rule_is_read_and_its_object_gives_it_back(text: str, rule: SplitRule 
     ("text", "expected"),
     [
         (f"{HALVES},group=regex:", "regex: needs a pattern"),
-        (f"{HALVES},group=regex:(a", '"(a" is no regular expression of RE2 (missing ))'),
+        (f"{HALVES},group=regex:(a", '"(a" is not a regular expression of RE2 (missing ))'),
         (f"{HALVES},group=regex:(?=a)", "(invalid perl operator)"),
         (f"{HALVES},group=regex:\ud800", "holds half a character"),
         (f"{HALVES},group=regex:{'a' * (LONGEST_PATTERN + 1)}", "1,001 characters, more than 1,000"),

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 ERRORS: dict[int, tuple[dict[str, str], str]] = {
     65: ({"dataset": "s3://datasets/nothing"}, "no dataset lies there"),
     77: ({}, "check EXTERNAL_S3_ACCESS_KEY and …SECRET_KEY."),
-    78: ({"split": "train=0.9,val=many"}, "is no number"),
+    78: ({"split": "train=0.9,val=many"}, "is not a number"),
 }
 
 

@@ -79,7 +79,7 @@ WRONG: list[tuple[Any, str]] = [
     ('["s3://data/day"', "not JSON"),
     ("[" * 5000, "not JSON"),
     ('{"uri": "s3://data/day"', "not JSON"),
-    ([{"url": DAY}], '"url" is no field of a dataset; it has uri, name, weight'),
+    ([{"url": DAY}], '"url" is not a field of a dataset; it has uri, name, weight'),
     ([{"name": "day"}], "uri is missing or no text"),
     ([{"uri": 3}], "uri is missing or no text"),
     ([DAY, DAY], "names s3://data/day twice"),
@@ -93,7 +93,7 @@ WRONG: list[tuple[Any, str]] = [
         for name in ("", " ", "a/b", "..", ".", "a\\b", "a\x00", "a\nb", " a", "\u202egit", "\ud800", "../x")
     ),
     ([{"uri": DAY, "name": "n" * 101}], "the name has 101 characters"),
-    ([{"uri": DAY, "name": 3}], "name is no text"),
+    ([{"uri": DAY, "name": 3}], "name is not text"),
     ([{"uri": DAY, "name": "x"}, {"uri": NIGHT, "name": "X"}], 'two datasets have the name "X"'),
     *(([{"uri": DAY, "weight": weight}], "weight is .*give a number above 0 up to 100") for weight in WEIGHTS),
     ('[{"uri": "s3://data/day", "weight": NaN}]', "not JSON"),

@@ -23,7 +23,7 @@ BREAKS = [
     ("unlicensed", "licences", "The metadata of broken-trainers states no licence"),
     ("unmeasured", "metrics", "lacks mAP50-95, precision, recall"),
     ("elsewhere", "models", "The default model softmax is for pose"),
-    ("excessive", "defaults", "The default of momentum is none that it takes"),
+    ("excessive", "defaults", "The default of momentum is not one that it takes"),
     ("restless", "normalise", "normalise changes the default of momentum"),
     ("literal", "refusals", "momentum='no number' ends with ValueError"),
     ("forgetful", "key", "lr0 affects a result, and is declared outside the key"),

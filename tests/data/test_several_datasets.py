@@ -273,7 +273,7 @@ def test_findings_name_dataset_file_and_place(tmp_path: Path, day: Path, night: 
     with pytest.raises(InvalidDataset) as refused:
         stage("validate", tmp_path / "work", snapshot=snapshot.result.uri)
     assert str(refused.value).startswith(
-        "night/annotations_detection.json: night/c.png: images[1].annotations[0].class_id 1 is no class of the dataset"
+        "night/annotations_detection.json: night/c.png: images[1].annotations[0].class_id 1 is not a class of the dataset"
     )
 
 

@@ -25,7 +25,9 @@ def test_aliases_are_read(text: str, task: str) -> None:
 def test_an_unknown_task_is_refused_with_the_choices() -> None:
     with pytest.raises(InvalidConfig) as error:
         parse_task("ocr", "--task")
-    assert str(error.value) == "--task: 'ocr' is no task; choose one of detection, segmentation, classification, pose."
+    assert (
+        str(error.value) == "--task: 'ocr' is not a task; choose one of detection, segmentation, classification, pose."
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)

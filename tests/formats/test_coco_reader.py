@@ -352,7 +352,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (lambda v: v["annotations"][2].update(bbox=[1, 2, 3]), "annotations[2].bbox: expected 4 numbers"),
         (lambda v: v["annotations"][2].update(bbox=[1, 2, 3, None]), "annotations[2].bbox: expected 4 numbers"),
         (lambda v: v["annotations"][2].update(bbox="1 2 3 4"), "annotations[2].bbox: expected 4 numbers"),
-        (lambda v: v["annotations"][2].update(bbox=[1, 2, 3, float("nan")]), "nan is no finite number"),
+        (lambda v: v["annotations"][2].update(bbox=[1, 2, 3, float("nan")]), "nan is not a finite number"),
         (lambda v: v["annotations"][2].update(category_id="cat"), "annotations[2].category_id: expected the whole"),
         (lambda v: v["annotations"][2].update(category_id=10**12), "annotations[2].category_id: expected the whole"),
         (lambda v: v["annotations"][2].update(iscrowd=2), "annotations[2].iscrowd: expected 0 or 1"),
@@ -387,7 +387,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, change: Callable[[dict[str
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (json.dumps(document())[:-40].encode(), "the file is no JSON (line 1"),
+        (json.dumps(document())[:-40].encode(), "the file is not JSON (line 1"),
         (json.dumps(document()).encode().replace(b"sub", b"s\xffb"), "no UTF-8 text (images[1], byte"),
         (json.dumps(document()).encode().replace(b'"cat"', b'"c\xff"'), "no UTF-8 text (categories, byte"),
         (b'{"images": [], "annotations": [], "categories": ' + b"[" * 2_000, "nested too deeply"),

@@ -92,7 +92,7 @@ def test_two_formats_that_fit_are_both_named(tmp_path: Path, capsys: pytest.Capt
     [
         (VOC, ("--format", "pickles"), 78, "--format pickles: no such format is read; choose one of dice, "),
         (VOC, ("--task", "pose"), 78, "--task pose: Pascal VOC is read for detection; choose --task detection."),
-        (VOC, ("--task", "juggling"), 78, "--task: 'juggling' is no task"),
+        (VOC, ("--task", "juggling"), 78, "--task: 'juggling' is not a task"),
         ({}, (), 65, "the folder is empty"),
         ({"readme.txt": "hello"}, (), 65, "what lies there (readme.txt) is a dataset of no format that is read"),
         ({f"pets/{key}": value for key, value in FOLDERS.items()}, (), 65, "the dataset lies in a folder below; give file://"),

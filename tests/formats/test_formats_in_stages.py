@@ -285,7 +285,7 @@ def spoiled_picture(folder: Path) -> None:
     ("make", "spoil", "sentence"),
     [
         (coco, spoiled_coco, "annotations[1].bbox [30, 4, 20, 8] reaches outside the image of 40 × 20"),
-        (coco, renumbered_coco, "annotations[0].category_id 7 is no class of the file (1 to 2)"),
+        (coco, renumbered_coco, "annotations[0].category_id 7 is not a class of the file (1 to 2)"),
         (
             yolo,
             spoiled_yolo,
@@ -294,7 +294,7 @@ def spoiled_picture(folder: Path) -> None:
         (
             yolo,
             renumbered_yolo,
-            "labels/train/b.txt: train/b.png: line 1: class_id 7 is no class of the dataset (0 to 1)",
+            "labels/train/b.txt: train/b.png: line 1: class_id 7 is not a class of the dataset (0 to 1)",
         ),
         (yolo, spoiled_picture, "data.yaml: image: file_name images/train/a.png can't be read as an image"),
         (
@@ -453,7 +453,7 @@ def test_classes_are_in_the_key_by_content_and_ignored_objects_are_crowds(tmp_pa
     assert snapshot.selection.facts(snapshot.annotations) == {
         "Classes chosen": 'ignores "cat", whose 3 objects act as crowd regions; renames "dog" to "wolf"; 1 class is left'
     }
-    with pytest.raises(InvalidDataset, match=r'drop: "cats" is no class of the dataset \(did you mean "cat"\?\)'):
+    with pytest.raises(InvalidDataset, match=r'drop: "cats" is not a class of the dataset \(did you mean "cat"\?\)'):
         stage("snapshot", work, dataset=str(folder), classes='{"drop": ["cats"]}')
     with pytest.raises(InvalidConfig, match=r"--classes .*nowhere.yaml: no text file can be read there"):
         stage("snapshot", work, dataset=str(folder), classes=str(tmp_path / "nowhere.yaml"))

@@ -203,8 +203,8 @@ def broken(**value: Any) -> str:
 
 
 BROKEN = {
-    "truncated": (broken()[:-20], "export.json: the file is no JSON (line 1"),
-    "NaN": (broken(x=float("nan")), "is no finite number"),
+    "truncated": (broken()[:-20], "export.json: the file is not JSON (line 1"),
+    "NaN": (broken(x=float("nan")), "is not a finite number"),
     "a text": (broken(x="1"), "[0].annotations[0].result[0].value.x: expected float | null, got str"),
     "labels": (json.dumps([task({"type": "rectanglelabels", "value": {"rectanglelabels": "cat"}})]), "value.rectanglelabels: expected array"),
     "points": (broken(points=[[1, 2, 3]]), "value.points"),

@@ -52,7 +52,7 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
         ({"split": "train=0.8,val=0.1"}, {}, "split"),
         ({"split": "train=1", "dataset": "", "snapshot": "snap_0"}, {}, "--split and --snapshot"),
         ({"split": "fold=6/5"}, {}, "--split fold 6/5: there is no such fold"),
-        ({"split": "train=0.8,val=0.1,test=0.1,group=regex:(a"}, {}, '--split group: "(a" is no regular expression'),
+        ({"split": "train=0.8,val=0.1,test=0.1,group=regex:(a"}, {}, '--split group: "(a" is not a regular expression'),
         ({"split": "time=taken,val=soon,test=2026-01-01"}, {}, "--split val is 'soon', which is not a date"),
         ({"where": "width > 'a'"}, {}, "--where, column 1: width, a number, is compared with a text"),
         ({"where": "width > 1", "dataset": "", "snapshot": "snap_0"}, {}, "--where and --snapshot"),

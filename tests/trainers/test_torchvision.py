@@ -151,7 +151,7 @@ def test_a_label_in_the_archive_that_convert_does_not_write_is_named(tmp_path: P
     texts[:-1] = [(name, "0 0.5 0.5 0.1 0.1\n") for name, _ in texts[:-1]]
     view.write_archive(root / view.LABELS, iter(texts))
     view.write_sizes(root, [])
-    with pytest.raises(InvalidReceipt, match=rf"labels\.tar: train/{stems[-1]}\.txt is none that convert writes"):
+    with pytest.raises(InvalidReceipt, match=rf"labels\.tar: train/{stems[-1]}\.txt is not what convert writes"):
         labels.read(root, "train", files, "detection")
 
 

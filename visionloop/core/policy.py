@@ -132,7 +132,7 @@ def mebibytes(quantity: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", quantity, re.ASCII)
     if match is None:
-        raise ValueError(f"{quantity!r} is no amount of memory; give a number and one of {', '.join(_UNITS)[2:]}.")
+        raise ValueError(f"{quantity!r} is not an amount of memory; give a number and one of {', '.join(_UNITS)[2:]}.")
     return int(Decimal(match[1]) * _UNITS[match[2] or ""]) // 2**20
 
 

@@ -165,7 +165,7 @@ def _entry(element: object, where: str) -> tuple[str, str | None, float]:
         raise InvalidConfig(f"{where} is neither a URI nor an object; write the datasets as in {EXAMPLE}.")
     if unknown := next((key for key in element if key not in _FIELDS), None):
         raise InvalidConfig(
-            printable(f"{where}: {shown(str(unknown))} is no field of a dataset; it has {', '.join(_FIELDS)}.")
+            printable(f"{where}: {shown(str(unknown))} is not a field of a dataset; it has {', '.join(_FIELDS)}.")
         )
     uri = element.get("uri")
     if not isinstance(uri, str) or not uri:
@@ -178,7 +178,7 @@ def _name(element: Mapping[str, object], where: str) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise InvalidConfig(f"{where}: name is no text; give a name such as night, or leave it out.")
+        raise InvalidConfig(f"{where}: name is not text; give a name such as night, or leave it out.")
     name = unicodedata.normalize("NFC", name) if not is_half(name) else name
     if is_half(name) or _UNSAFE.search(name) or name != name.strip() or name in ("", ".", ".."):
         raise InvalidConfig(

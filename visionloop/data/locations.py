@@ -47,7 +47,7 @@ def located(location: Location, key: str) -> tuple[Prefix, str]:
         return location, key
     name, _, rest = key.partition("/")
     if name not in location.by_name:
-        raise NotFound(f"{key}: {name} is none of the datasets.")
+        raise NotFound(f"{key}: {name} is not one of the datasets.")
     return location.by_name[name], rest
 
 

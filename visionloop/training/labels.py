@@ -111,7 +111,7 @@ def _parse_archived(name: str, text: bytes, task: str, keypoints: int) -> Labels
     except ValueError as error:
         inner = name.removeprefix("labels/")
         raise InvalidReceipt(
-            f"{view.LABELS}: {inner} is none that convert writes; run again with --force convert."
+            f"{view.LABELS}: {inner} is not what convert writes; run again with --force convert."
         ) from error
 
 

@@ -338,7 +338,7 @@ def _local(uri: str) -> Path | None:
     try:
         parts = urlsplit(uri)
     except ValueError:
-        raise InvalidConfig("model is no valid URI: give s3://BUCKET/KEY, file:///FOLDER/FILE or a path.") from None
+        raise InvalidConfig("model is not a valid URI: give s3://BUCKET/KEY, file:///FOLDER/FILE or a path.") from None
     if "://" not in uri:
         return Path(uri)
     if parts.scheme == "s3":

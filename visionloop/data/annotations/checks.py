@@ -213,7 +213,7 @@ class _Checks:
         if annotation.class_id not in self.classes and not _is_ignored(annotation):
             part = self.read.part(image.key)
             where = "the dataset" if part.label_files or self.read.parts else "the file"
-            problem = f"{annotation.class_id} is no class of {where} ({_ids(self.classes)})"
+            problem = f"{annotation.class_id} is not a class of {where} ({_ids(self.classes)})"
             yield self._wrong(
                 "error",
                 "unknown_class",

@@ -207,7 +207,7 @@ def _refuse_unknown(read: Annotations, mapping: ClassMapping, option: str) -> No
         if unknown is not None:
             raise InvalidDataset(
                 printable(
-                    f"{read.file}: {option}: {field}: {shown(unknown)} is no class of the dataset{_nearest(unknown, existing)}; "
+                    f"{read.file}: {option}: {field}: {shown(unknown)} is not a class of the dataset{_nearest(unknown, existing)}; "
                     f"it has {_listed(sorted(map(shown, existing)), 10)}."
                 )
             )

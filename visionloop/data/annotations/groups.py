@@ -47,7 +47,7 @@ def check_group(group: str, where: str) -> None:
     except (pa.ArrowInvalid, UnicodeEncodeError) as error:
         reason = str(error).removeprefix("Invalid regular expression: ").partition(": ")[0]
         raise InvalidConfig(
-            f"{where}: {shown(pattern)} is no regular expression of RE2 ({reason}); correct the pattern."
+            f"{where}: {shown(pattern)} is not a regular expression of RE2 ({reason}); correct the pattern."
         ) from None
 
 

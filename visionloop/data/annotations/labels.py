@@ -180,7 +180,7 @@ def _refuse_unknown_classes(read: Annotations, rows: npt.NDArray[np.integer[Any]
     for row in np.flatnonzero(labelled[image] & ~allowed)[:1].tolist():
         name = printable(read.images["file_name"][int(image[row])].as_py())
         raise InvalidDataset(
-            f"{name}: class_id {class_id[row]} is no class of the dataset; correct the label or add the class."
+            f"{name}: class_id {class_id[row]} is not a class of the dataset; correct the label or add the class."
         )
 
 

@@ -216,7 +216,7 @@ class _Reader:
         if isinstance(node, ast.Compare):
             return self._compared(node)
         if isinstance(node, ast.Constant):
-            raise self.refused(node, "a value alone is no condition; compare a column with it")
+            raise self.refused(node, "a value alone is not a condition; compare a column with it")
         entry = self.column(node)
         if entry.kind in ("text", "number"):
             raise self.refused(node, f"{entry} is {KIND_WORDS[entry.kind]}, not a condition; compare it with one")
@@ -290,7 +290,7 @@ class _Reader:
                 raise self.refused(node, "the text holds half a character (a surrogate); leave it out")
             return Literals((value,), "text", self.at(node))
         if value is None:
-            raise self.refused(node, "None is no value: a row without one is never kept; leave the comparison out")
+            raise self.refused(node, "None is not a value: a row without one is never kept; leave the comparison out")
         raise self.refused(node, "this value is not allowed; give a text, a number, True or False")
 
     def column(self, node: ast.expr) -> Column:
@@ -304,7 +304,7 @@ class _Reader:
                 names = [*COLUMNS, *(f"{name}.NAME" for name in FREE)]
                 near = difflib.get_close_matches(node.id, names, 1)
                 meant = f" (did you mean {near[0]}?)" if near else ""
-                raise self.refused(node, f"{shown(node.id)} is no column{meant}; the columns are {', '.join(names)}")
+                raise self.refused(node, f"{shown(node.id)} is not a column{meant}; the columns are {', '.join(names)}")
             return Column(node.id, self.at(node))
         key: Any = None
         if isinstance(node, ast.Attribute):

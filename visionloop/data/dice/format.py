@@ -128,7 +128,7 @@ def checked_task(task_type: str | None, file: str, asked: str | None) -> str:
         return asked
     task = canonical_task(task_type)
     if task is None:
-        raise InvalidDataset(f"{file}: task_type: {shown(task_type)} is no task that DICE knows; {REMEDY}")
+        raise InvalidDataset(f"{file}: task_type: {shown(task_type)} is not a task that DICE knows; {REMEDY}")
     if asked is not None and task != asked:
         raise InvalidDataset(
             f"{file}: task_type: the file says {shown(task_type)}, but {asked} was asked for; "

@@ -51,7 +51,7 @@ def parse_task(text: str, where: str) -> str:
     """
     task = canonical_task(text)
     if task is None:
-        raise InvalidConfig(f"{where}: {text!r} is no task; choose one of {', '.join(TASKS)}.")
+        raise InvalidConfig(f"{where}: {text!r} is not a task; choose one of {', '.join(TASKS)}.")
     return task
 
 

@@ -180,7 +180,7 @@ def check_text(data: bytes, field: str, file: str) -> None:
         data.decode()
     except UnicodeDecodeError as error:
         where = f"{field}, byte {error.start} of it"
-        raise InvalidDataset(f"{file}: the file is no UTF-8 text ({where}); {REMEDY}") from None
+        raise InvalidDataset(f"{file}: the file is not UTF-8 text ({where}); {REMEDY}") from None
 
 
 def decode_whole(data: bytes, type_: Any) -> Any:

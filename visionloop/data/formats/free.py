@@ -27,7 +27,7 @@ class Free:
         self.file, self.group, self.grouping = file, group, f"{option}={group}"
         self.grouped = 0
         if group in ("file_name", "annotations", "metadata", "attributes"):
-            raise InvalidConfig(f"{self.grouping} is no field with a value of an image; name another one of {file}.")
+            raise InvalidConfig(f"{self.grouping} is not a field with a value of an image; name another one of {file}.")
         fields: list[Any] = [("metadata", Any, None), ("attributes", Any, None)]
         if group is not None:
             fields.append(("value", Any, msgspec.field(name=group, default=None)))

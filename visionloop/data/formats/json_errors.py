@@ -38,10 +38,10 @@ def wrong_field(message: str, data: bytes) -> str:
     if missing:
         field = f"{path}.{missing[1]}" if path else missing[1]
         if field == "format_version":
-            return "format_version is missing, so this is no DICE file"
+            return "format_version is missing, so this is not a DICE file"
         return f"{field} is missing"
     if not path:
-        return "the file holds no JSON object, so this is no DICE file"
+        return "the file holds no JSON object, so this is not a DICE file"
     for ending in re.finditer(r"(\w+)((?:\[\d+\])*)$", path):
         if ending[1] in _EXPECTED:
             # The whole field is shown, not the element of it that msgspec stumbled over.
@@ -68,13 +68,13 @@ def wrong_json(error: Exception, data: bytes) -> str:
     try:
         value = json.loads(data.decode())
     except UnicodeDecodeError as wrong:
-        return f"the file is no UTF-8 text (byte {wrong.start})"
+        return f"the file is not UTF-8 text (byte {wrong.start})"
     except json.JSONDecodeError as wrong:
-        return f"the file is no JSON (line {wrong.lineno}, column {wrong.colno}: {wrong.msg})"
+        return f"the file is not JSON (line {wrong.lineno}, column {wrong.colno}: {wrong.msg})"
     except RecursionError:
         return "the JSON is nested too deeply"
     # Python's parser accepts what JSON forbids: numbers that are not finite, and lone surrogates.
-    return _not_json(value, "") or f"the file is no JSON ({error})"
+    return _not_json(value, "") or f"the file is not JSON ({error})"
 
 
 def _not_json(value: object, path: str) -> str | None:
@@ -87,7 +87,7 @@ def _not_json(value: object, path: str) -> str | None:
         elif isinstance(value, list):
             stack.extend(reversed([(inner, f"{path}[{index}]") for index, inner in enumerate(value)]))
         elif isinstance(value, float) and not math.isfinite(value):
-            return f"{path}: {value} is no finite number"
+            return f"{path}: {value} is not a finite number"
         elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
             return f"{path}: the text is not valid Unicode"
     return None

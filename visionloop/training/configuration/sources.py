@@ -130,7 +130,7 @@ def parse_json(text: str, where: str) -> object:
         return result
 
     def no_constant(constant: str) -> object:
-        raise InvalidConfig(f"{where} holds {constant}, which is no JSON: give a finite number.")
+        raise InvalidConfig(f"{where} holds {constant}, which is not JSON: give a finite number.")
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)

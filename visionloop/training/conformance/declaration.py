@@ -193,7 +193,7 @@ def defaults(subject: Subject) -> None:
         try:
             value = canonical_value(name, setting.default, setting, "its default")
         except VisionloopError as error:
-            raise Broken(f"The default of {name} is none that it takes: {error.sentence}") from error
+            raise Broken(f"The default of {name} is not one that it takes: {error.sentence}") from error
         require(
             value == setting.default,
             f"The default of {name} is {setting.default!r}, which becomes {value!r}: declare that.",

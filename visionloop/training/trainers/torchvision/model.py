@@ -89,7 +89,7 @@ class Description(Detector):
         parts = names.split(self.architecture)
         if parts is None:
             raise InvalidConfig(
-                f"model {self.architecture} is none of torchvision's: give one such as fcos_resnet50_fpn."
+                f"model {self.architecture} is not one of torchvision's: give one such as fcos_resnet50_fpn."
             )
         return parts
 

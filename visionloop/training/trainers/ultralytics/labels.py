@@ -87,7 +87,7 @@ def _parsed(dataset: Any, texts: Iterator[tuple[str, bytes]]) -> Iterator[tuple[
         except ValueError:
             labels = []
         if len(labels) != len(batch) or not _plausible(labels, classes):
-            raise _refused(f"the labels between {batch[0][0]} and {batch[-1][0]} are none that convert writes")
+            raise _refused(f"the labels between {batch[0][0]} and {batch[-1][0]} are not what convert writes")
         yield from zip((name for name, _ in batch), labels, strict=True)
 
 

@@ -140,7 +140,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             if self.job.weights is None:
                 raise
             raise InvalidConfig(
-                f"The starting weights {self.job.config['model']} ({self.job.weights}) are none that the library "
+                f"The starting weights {self.job.config['model']} ({self.job.weights}) are not weights that the library "
                 "loads: give a .pt file of its own, or an architecture's YAML name."
             ) from error
         model = (loaded or {}).get("ema") or (loaded or {}).get("model")
