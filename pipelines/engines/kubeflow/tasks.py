@@ -25,7 +25,7 @@ UNEXPRESSED = (
     "the priority class: pods have the namespace's default",
     "a read-only root file system and the volumes' group: the installation's pod settings decide",
     "a service account for each group of stages, and its token in Argo's own containers alone: pods have the installation's, in every container",
-    "one training for each model name at a time: two runs with the same key follow each other all the same",
+    "one training for each model name at a time: two runs with the same key follow each other anyway",
     "more memory after a kill for memory: each attempt has the same limit",
     "spot nodes first: each attempt goes to the same nodes",
     "a run's labels for its model, dataset and trace id: the experiment has the model's name, the run's record the trace id",
