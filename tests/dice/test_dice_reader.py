@@ -138,8 +138,8 @@ def test_a_whole_number_with_a_point_leaves_free_values_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (b'"defect"', b'"d\xff"', r"no UTF-8 text \(classes, byte"),
-        (b'"0.png"', b'"\xff"', r"no UTF-8 text \(images\[0\], byte"),
+        (b'"defect"', b'"d\xff"', r"not UTF-8 text \(classes, byte"),
+        (b'"0.png"', b'"\xff"', r"not UTF-8 text \(images\[0\], byte"),
         (b'"platform_labeler_v1.0"', b"1e999", r"images\[0\]\.metadata: Number out of range"),
         (
             b'"attributes": {}',

@@ -388,8 +388,8 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, change: Callable[[dict[str
     ("data", "words"),
     [
         (json.dumps(document())[:-40].encode(), "the file is not JSON (line 1"),
-        (json.dumps(document()).encode().replace(b"sub", b"s\xffb"), "no UTF-8 text (images[1], byte"),
-        (json.dumps(document()).encode().replace(b'"cat"', b'"c\xff"'), "no UTF-8 text (categories, byte"),
+        (json.dumps(document()).encode().replace(b"sub", b"s\xffb"), "not UTF-8 text (images[1], byte"),
+        (json.dumps(document()).encode().replace(b'"cat"', b'"c\xff"'), "not UTF-8 text (categories, byte"),
         (b'{"images": [], "annotations": [], "categories": ' + b"[" * 2_000, "nested too deeply"),
     ],
 )
