@@ -136,7 +136,7 @@ def format_of(source: Source, name: str | None, option: str = "--dataset-format"
         if folder := folder_below(source):
             uri = source.prefix.uri
             raise DatasetNotFound(f"{uri}: the dataset lies in a folder below; give {uri}/{folder}.")
-        raise no_dataset(source.prefix)
+        raise no_dataset(source.prefix, option)
     except NotFound:
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
 

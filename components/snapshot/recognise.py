@@ -23,9 +23,9 @@ _ANNOTATION_FILES = frozenset({*map(annotation_file, TASKS), LEGACY_FILE})
 _REMEDY = "export it from the labelling tool"
 
 
-def no_dataset(prefix: Prefix) -> DatasetNotFound:
-    """The error for a place where no format fits: what lies there instead, and what to do."""
-    return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _no_format(prefix)}.")
+def no_dataset(prefix: Prefix, option: str) -> DatasetNotFound:
+    """The error for a URI where no format fits: what lies there instead, and what to do; ``option`` names a format."""
+    return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _no_format(prefix, option)}.")
 
 
 def _empty(prefix: Prefix) -> str | None:
@@ -35,16 +35,16 @@ def _empty(prefix: Prefix) -> str | None:
     folder = local_path(prefix.uri)
     if folder is not None:
         if folder.is_dir():
-            return f"the folder is empty; correct --dataset, or {_REMEDY}"
+            return f"the folder is empty; correct the URI, or {_REMEDY}"
         if not folder.exists():
-            return "there is no such folder; correct --dataset"
+            return "there is no such folder; correct the URI"
         if not folder.is_file():
-            return "it is neither a folder nor a file; correct --dataset"
+            return "it is neither a folder nor a file; correct the URI"
     parent, name = split_uri(prefix.uri)
     try:
         start, end = ends_of(open_prefix(parent, prefix.role), name)
     except (NotFound, VisionloopError):
-        return "no dataset lies there; correct --dataset or export it from the labelling tool"
+        return "no dataset lies there; correct the URI, or export it from the labelling tool"
     return _file(parent, name, start, end)
 
 
@@ -60,7 +60,7 @@ def _file(parent: str, name: str, start: bytes, end: bytes) -> str:
     return "it is a file, not a folder; give the folder that holds the dataset"
 
 
-def _no_format(prefix: Prefix) -> str:
+def _no_format(prefix: Prefix, option: str) -> str:
     """What the objects at a URI are."""
     folder = local_path(prefix.uri)
     special = [name for name in sorted(_ANNOTATION_FILES) if folder is not None and Path(folder, name).exists()]
@@ -87,7 +87,7 @@ def _no_format(prefix: Prefix) -> str:
         return f"images lie there ({min(keys)}) without annotations; label them, and give the folder of both"
     return (
         f"what lies there ({min(keys)}) is a dataset of no format that is read ({', '.join(formats.formats())}); "
-        "correct --dataset, or name the format with --dataset-format"
+        f"correct the URI, or name the format with {option}"
     )
 
 

@@ -95,6 +95,7 @@ def test_two_formats_that_fit_are_both_named(tmp_path: Path, capsys: pytest.Capt
         (VOC, ("--task", "juggling"), 78, "--task: 'juggling' is not a task"),
         ({}, (), 65, "the folder is empty"),
         ({"readme.txt": "hello"}, (), 65, "what lies there (readme.txt) is a dataset of no format that is read"),
+        ({"readme.txt": "hello"}, (), 65, "; correct the URI, or name the format with --format."),
         ({f"pets/{key}": value for key, value in FOLDERS.items()}, (), 65, "the dataset lies in a folder below; give file://"),
         (VOC | {"train/a.xml": "<annotation>"}, (), 65, "train/a.xml: the XML is not well formed"),
     ],

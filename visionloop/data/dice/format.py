@@ -115,8 +115,7 @@ def other_format(file: str, name: str) -> InvalidDataset:
 
     title = FORMATS[name].title
     return InvalidDataset(
-        f"{file}: this is the file of {title} under DICE's name; name its format with --dataset-format {name}, or give "
-        "it its own name."
+        f"{file}: this is the file of {title} under DICE's name; name its format ({name}), or give it its own name."
     )
 
 

@@ -26,7 +26,7 @@ def read_dice(source: Source) -> Annotations:
     try:
         _, objects = source.prefix.children()
     except NotFound:
-        raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct --dataset.") from None
+        raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
     task, file = choose_task([info.key for info in objects], source.task, source.prefix.uri)
     with mapped(source.local(file)) as data:
         header, pieces = split(data, file, task)
