@@ -28,6 +28,7 @@ from visionloop.data.annotations.tables import OBJECTS, SPLITS, Annotations, col
 from visionloop.data.annotations.weights import times
 from visionloop.data.datasets import RunDataset, alone
 from visionloop.data.formats import Source, formats, reader
+from visionloop.data.formats.hints import with_hint
 from visionloop.data.formats.written import with_splits
 from visionloop.data.sentences import printable
 
@@ -127,7 +128,9 @@ def remember(opened: Sequence[Lying], workspace: Prefix) -> None:
         entry.kept = single.remember(entry.source, workspace)
 
 
-def choose(opened: Sequence[Lying], selection: Selection, rule: Rule | None, origin: str) -> Chosen:
+def choose(
+    opened: Sequence[Lying], selection: Selection, rule: Rule | None, origin: str, *, hints: bool = True
+) -> Chosen:
     """Reads the datasets as one, selects, splits and weighs.
 
     Args:
@@ -135,6 +138,7 @@ def choose(opened: Sequence[Lying], selection: Selection, rule: Rule | None, ori
         selection: What of them is taken.
         rule: The run's rule; None leaves each dataset its own.
         origin: Where the run's rule was written, for errors.
+        hints: Whether missing images get a hint, for which all objects are listed.
 
     Raises:
         InvalidDataset: If one can't be read, they do not fit each other, nothing is left or a split stays empty.
@@ -142,7 +146,7 @@ def choose(opened: Sequence[Lying], selection: Selection, rule: Rule | None, ori
     for entry in opened:
         entry.look_for(rule or entry.rule)
     datasets = [entry.dataset for entry in opened]
-    read = selection.of(_read(opened))
+    read = selection.of(_read(opened, hints=hints))
     if not read.parts:
         own = rule or opened[0].rule
         return Chosen(read, assign(read, own, origin if rule else SPLIT_CONFIG), None, {}, ())
@@ -154,8 +158,8 @@ def choose(opened: Sequence[Lying], selection: Selection, rule: Rule | None, ori
 def read_again(opened: Sequence[Lying], selection: Selection, rule: Rule | None) -> Annotations:
     """The annotations as ``choose`` gives them, of datasets that a snapshot was taken of."""
     if all(float(entry.dataset.weight).is_integer() for entry in opened):
-        return selection.of(_read(opened))
-    return choose(opened, selection, rule, "--split").read
+        return selection.of(_read(opened, hints=False))
+    return choose(opened, selection, rule, "--split", hints=False).read
 
 
 def declared(
@@ -287,11 +291,12 @@ def counts(chosen: Chosen) -> dict[str, dict[str, int]]:
     return by_name
 
 
-def _read(opened: Sequence[Lying]) -> Annotations:
+def _read(opened: Sequence[Lying], *, hints: bool) -> Annotations:
     parts = []
     for entry in opened:
         with _about(entry.dataset, opened):
-            parts.append((entry.dataset, reader(entry.format)(entry.source).sorted()))
+            read = reader(entry.format)(entry.source).sorted()
+            parts.append((entry.dataset, with_hint(read, entry.source) if hints else read))
     return parts[0][1] if alone([dataset for dataset, _ in parts]) else merge(parts)
 
 

@@ -171,6 +171,7 @@ def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path
     from visionloop.core.storage import open_prefix
     from visionloop.data.dice.tasks import parse_task
     from visionloop.data.formats import Source, reader
+    from visionloop.data.formats.hints import with_hint
 
     source = Source(
         open_prefix(uri, "dataset"),
@@ -178,7 +179,7 @@ def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path
         task=None if task is None else parse_task(task, "--task"),
     )
     name, evidence = format_of(source, format_name, "--format")
-    annotations = reader(name)(source).sorted()
+    annotations = with_hint(reader(name)(source).sorted(), source)
     notices = [*annotations.notices]
     if source.passed_over:
         key, kind = min(source.passed_over.items())

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from dice_samples import annotation, dataset, document, image
+from hypothesis import given
+from hypothesis import strategies as st
 
+from visionloop.data.annotations import presence
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.presence import absences, count_labels, outcomes
 
@@ -92,3 +95,22 @@ def test_a_classification_image_counts_by_its_class() -> None:
     counts = count_labels(value, outcomes(value), splits, np.zeros(3, bool))
     assert counts.kept["train"] == {0: 1}
     assert [finding.code for finding in absences(value, counts)] == ["no_labels"]
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=8), st.integers(1, 12))
+def test_boxes_looked_at_in_parts_have_the_same_outcomes(kinds: list[list[int]], at_once: int) -> None:
+    """A box of a few is without area, outside, of a crowd or twice there; an image's boxes stay in one part."""
+    shapes = [[1, 1, 9, 9], [1, 1, 9, 9], [2, 2, 5, 5], [3, 3, 0, 4], [500, 500, 9, 9], [4, 4, 6, 6]]
+    images = [
+        image(
+            f"{number}.png", number, annotations=[annotation(bbox=shapes[kind], iscrowd=int(kind == 5)) for kind in own]
+        )
+        for number, own in enumerate(kinds)
+    ]
+    read = dataset(document(images))
+    whole = outcomes(read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presence, "_BOXES_AT_ONCE", at_once)
+        parts = outcomes(read)
+    assert parts.reasons.tolist() == whole.reasons.tolist()
+    assert parts.repeats == whole.repeats

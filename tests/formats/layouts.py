@@ -12,6 +12,7 @@ from PIL import Image
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations.tables import Annotations
+from visionloop.data.formats.hints import with_hint
 
 #: Width and height of each image.
 SIZES = {"a.png": (40, 30), "sub/b.png": (20, 20), "c.png": (64, 48)}
@@ -89,11 +90,11 @@ def coco(folder: Path, **of_label: Any) -> Path:
 
 
 def read(folder: Path, name: str, task: str | None = None, group: str | None = None) -> Annotations:
-    """A dataset in a folder, by its format's reader."""
+    """A dataset in a folder, as snapshot reads it."""
     work = folder.parent / f"{folder.name}-work"
     work.mkdir(exist_ok=True)
     source = formats.Source(open_prefix(str(folder), "dataset"), work, task=task, group=group)
-    return formats.reader(name)(source).sorted()
+    return with_hint(formats.reader(name)(source).sorted(), source)
 
 
 def rows(found: Annotations) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

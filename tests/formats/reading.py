@@ -14,6 +14,7 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.storage import open_prefix
 from visionloop.data import formats
 from visionloop.data.annotations.tables import Annotations
+from visionloop.data.formats.hints import with_hint
 
 #: Contents by path, texts or bytes.
 Files = Mapping[str, Any]
@@ -41,7 +42,7 @@ def read(
 ) -> Annotations:
     dataset = written(folder / "dataset", files or {})
     source = formats.Source(open_prefix(str(dataset), "dataset"), folder / "work", task=task, group=group)
-    annotations = formats.reader(name)(source)
+    annotations = with_hint(formats.reader(name)(source), source)
     check(annotations)
     return annotations
 

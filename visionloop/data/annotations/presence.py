@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.images import images
@@ -28,6 +29,9 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 #: What becomes of an object: it is kept, it is counted nowhere, or it is left out (the index of its reason in REASONS).
 KEPT, PASSED_OVER = -1, -2
+
+#: How many boxes are looked at together: the columns of seven million take a gigabyte.
+_BOXES_AT_ONCE = 1_000_000
 
 Flags = npt.NDArray[np.bool_]
 
@@ -73,12 +77,26 @@ def outcomes(read: Annotations) -> Outcomes:
 
 
 def _boxes(read: Annotations) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """What becomes of each box but for repetitions, and the images that may have some."""
-    boxes = clipped_boxes(read, read.objects)
+    """What becomes of each box but for repetitions, and the images that may have some; a million boxes at a time."""
+    bounds = offsets(read)
+    reasons = np.empty(len(read.objects), np.int8)
+    repeating = [np.empty(0, np.int64)]
+    first = 0
+    while first < len(read.images):
+        behind = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _BOXES_AT_ONCE, "right")) - 1)
+        begin, end = int(bounds[first]), int(bounds[behind])
+        reasons[begin:end], some = _some_boxes(read, read.objects.slice(begin, end - begin))
+        repeating.append(some)
+        first = behind
+    return reasons, np.concatenate(repeating)
+
+
+def _some_boxes(read: Annotations, objects: pa.Table) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    boxes = clipped_boxes(read, objects)
     translated = np.array([REASONS.index(reason) for reason in BOX_REASONS] + [KEPT], np.int8)
     kept = boxes.reason < 0
-    rows = (column(read.objects, "class_id"), boxes.left, boxes.top, boxes.right, boxes.bottom)
-    repeating = owners_of_repetitions(column(read.objects, "image")[kept], *(values[kept] for values in rows))
+    rows = (column(objects, "class_id"), boxes.left, boxes.top, boxes.right, boxes.bottom)
+    repeating = owners_of_repetitions(column(objects, "image")[kept], *(values[kept] for values in rows))
     return translated[boxes.reason], repeating
 
 

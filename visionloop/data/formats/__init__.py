@@ -16,7 +16,6 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.data.annotations.outlined import with_outlines
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats import coco, cvat, dice, folders, labelstudio, voc, yolo
-from visionloop.data.formats.hints import with_hint
 from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
 from visionloop.data.formats.source import Source
@@ -86,7 +85,7 @@ def fitting(listing: Listing) -> list[tuple[str, str]]:
 
 
 def reader(name: str, option: str = "--format") -> Callable[[Source], Annotations]:
-    """What reads a format; for segmentation masks of single objects become polygons, and missing images get a hint.
+    """What reads a format; for segmentation masks of single objects become polygons.
 
     Raises:
         InvalidConfig: For a name that is not a format that is read; it names the option and those that are.
@@ -95,7 +94,7 @@ def reader(name: str, option: str = "--format") -> Callable[[Source], Annotation
     if name not in readers:
         raise InvalidConfig(f"{option} {name}: no such format is read; choose one of {', '.join(readers)}.")
     read = readers[name]
-    return lambda source: with_hint(with_outlines(read(source), source.alive), source)
+    return lambda source: with_outlines(read(source), source.alive)
 
 
 def writer(name: str, option: str = "--format") -> Callable[[Annotations], Written]:

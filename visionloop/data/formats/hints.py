@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.data.annotations.tables import Annotations
@@ -15,24 +16,27 @@ from visionloop.data.sentences import shown
 
 def with_hint(read: Annotations, source: Source) -> Annotations:
     """The annotations with a notice where images that do not exist differ in Unicode form, case or a doubled folder from ones that do."""
-    keys = read.images["key"]
-    listed = source.objects(read.below)["key"]
-    missing = keys.filter(pc.invert(pc.is_in(keys, value_set=listed.combine_chunks()))).to_pylist()
-    if not missing:
+    keys, listed = read.images["key"], source.objects(read.below)["key"]
+    missing = keys.filter(pc.invert(pc.is_in(keys, value_set=listed.combine_chunks())))
+    if not len(missing):
         return read
-    wanted: dict[str, str | None] = dict.fromkeys(map(_of_key, missing))
-    for key in listed.to_pylist():
-        if (name := _of_key(key)) in wanted and wanted[name] is None:
-            wanted[name] = key
-    pairs = [(key, existing) for key in missing if (existing := wanted[_of_key(key)])]
+    # All columns at once: the names of a million images take a quarter of a minute one by one.
+    names, nearly = _last_part(missing), _last_part(listed)
+    listed = listed.filter(pc.is_in(nearly, value_set=names.combine_chunks()))
+    missing = missing.filter(pc.is_in(names, value_set=nearly.combine_chunks()))
+    existing = {_of_key(key): key for key in reversed(listed.to_pylist())}
+    pairs = [(key, existing[name]) for key in missing.to_pylist() if (name := _of_key(key)) in existing]
     if not pairs:
         return read
-    key, existing = pairs[0]
+    key, other = pairs[0]
     more = f" ({len(pairs) - 1:,} more)" if len(pairs) > 1 else ""
-    notice = (
-        f"{shown(key)} does not exist, but {shown(existing)} does{more}: {hint(key, [existing])}; rename one of them."
-    )
+    notice = f"{shown(key)} does not exist, but {shown(other)} does{more}: {hint(key, [other])}; rename one of them."
     return replace(read, notices=(*read.notices, notice))
+
+
+def _last_part(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The last part of each key, in one Unicode form and in lower case."""
+    return pc.utf8_lower(pc.utf8_normalize(pc.replace_substring_regex(keys, "^.*/", ""), "NFC"))
 
 
 def hint(name: str, keys: Sequence[str]) -> str:
