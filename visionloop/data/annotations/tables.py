@@ -172,7 +172,8 @@ class Annotations:
             rank[order] = np.arange(len(order), dtype=np.int32)
             images = images.take(pa.array(order)).combine_chunks()
             objects = objects.set_column(0, OBJECTS.field(0), pa.array(rank[column(objects, "image")]))
-        image, position = column(objects, "image"), column(objects, "position")
+        # As they lie in the table: whole numbers of 64 bits would be a copy of twice their size.
+        image, position = (objects[name].to_numpy() for name in ("image", "position"))
         if ((image[1:] < image[:-1]) | ((image[1:] == image[:-1]) & (position[1:] < position[:-1]))).any():
             objects = objects.take(pa.array(np.lexsort((position, image)))).combine_chunks()
         return replace(self, images=images, objects=objects)
