@@ -44,6 +44,9 @@ from visionloop.data.sharding import rows_of_shard
 #: After how many images progress is reported.
 _TOLD_AFTER = 500
 
+#: How many images get their entries at once.
+_ROWS_AT_ONCE = 50_000
+
 #: The name of a shard's only output: nobody takes it for a converted dataset.
 PART = "part"
 
@@ -76,14 +79,20 @@ class Plan:
 
     Attributes:
         chosen: The rows of the images that are converted.
-        entries: The index.
-        labels: The label files in the order of their names, each with the row of its image.
+        index: The index, as it is written: that of a million images takes a third of the memory of its entries.
+        counts: How many entries it has by split.
+        repeated: How many entries are of an image that the same split has already.
+        labels: The names of the label files in their order.
+        rows: The row of the image of each.
         too_small: How many images are left out for their size.
     """
 
     chosen: npt.NDArray[np.int64]
-    entries: list[IndexEntry]
-    labels: list[tuple[str, int]]
+    index: bytes
+    counts: Mapping[str, int]
+    repeated: int
+    labels: list[str]
+    rows: npt.NDArray[np.int64]
     too_small: int
 
 
@@ -139,22 +148,21 @@ class ConvertStage:
                 yield stem, text
 
         write_archive(archive, written(), context.alive)
-        if not (lines["train"] or any(entry.split == "train" for entry in plan.entries if layout == "imagefolder")):
+        if not (lines["train"] or (layout == "imagefolder" and plan.counts["train"])):
             raise InvalidDataset(
                 f"{snapshot.dataset}: no label is left for training; correct the annotations or the split, and validate again."
             )
         attempt.upload("labels", "labels.tar", archive, result=True)
         attempt.write("data", "data.yaml", _data_yaml(snapshot, layout), result=True)
-        attempt.write("index", "index.jsonl", encode_index(plan.entries), result=True)
-        counts: dict[str, Any] = {split: sum(entry.split == split for entry in plan.entries) for split in SPLITS}
+        attempt.write("index", "index.jsonl", plan.index, result=True)
         return Computed(
             scalars={
                 "format": layout,
                 "images": len(plan.chosen),
                 "too_small": plan.too_small,
                 "objects": lines.total(),
-                **counts,
-                **({"repeated": repeated} if (repeated := _repeated(plan.entries)) else {}),
+                **plan.counts,
+                **({"repeated": plan.repeated} if plan.repeated else {}),
             }
         )
 
@@ -188,24 +196,21 @@ def _planned(snapshot: Snapshot, left_out: set[str], layout: str) -> Plan:
         kept &= np.bincount(column(read.objects, "image"), minlength=len(kept)) > 0
     chosen = np.flatnonzero(kept)
     folders = _class_folders(read, chosen) if layout == "imagefolder" else None
-    entries, labels = _placed(table.take(chosen), folders, snapshot.repeats[chosen])
-    return Plan(chosen, entries, [(stem, int(chosen[row])) for stem, row in labels], left_out_small)
+    return _placed(table, chosen, folders, snapshot.repeats[chosen], left_out_small)
 
 
 def _labels(
     snapshot: Snapshot, plan: Plan, own: npt.NDArray[np.int64] | None, context: Context
 ) -> Iterator[tuple[str, str]]:
     """The label files of some of the images, ``own`` in ascending order, or of all."""
-    read, labels = snapshot.annotations, plan.labels
+    read, names, rows = snapshot.annotations, plan.labels, plan.rows
     if own is not None:
-        read, mine = read.only(own), set(own.tolist())
-        labels = [(stem, row) for stem, row in labels if row in mine]
-    rows = np.array([row for _, row in labels], np.int64)
-    at = rows if own is None else np.searchsorted(own, rows)
-    for done, ((stem, _), text) in enumerate(zip(labels, yolo_labels(read, at), strict=True), 1):
-        yield stem, text
-        if done % _TOLD_AFTER == 0 or done == len(labels):
-            context.advanced(done, len(labels))
+        read, mine = read.only(own), np.isin(rows, own)
+        names, rows = list(itertools.compress(names, mine)), np.searchsorted(own, rows[mine])
+    for done, (name, text) in enumerate(zip(names, yolo_labels(read, rows), strict=True), 1):
+        yield name, text
+        if done % _TOLD_AFTER == 0 or done == len(names):
+            context.advanced(done, len(names))
 
 
 def _merged(parts: Sequence[Result], plan: Plan, attempt: Attempt, context: Context) -> Iterator[tuple[str, str]]:
@@ -217,7 +222,7 @@ def _merged(parts: Sequence[Result], plan: Plan, attempt: Attempt, context: Cont
     files = [part.fetch(PART, attempt.work / f"part-{number}.tar") for number, part in enumerate(parts)]
     try:
         names = heapq.merge(*([name for name, _ in read_archive(file)] for file in files))
-        complete = all(name == stem for name, (stem, _) in zip(names, plan.labels, strict=True))
+        complete = all(name == planned for name, planned in zip(names, plan.labels, strict=True))
     except ValueError as error:
         raise InvalidReceipt(
             f"{parts[0].uri}: the shards' label files are not those of the whole ({error})."
@@ -235,31 +240,52 @@ def _read(files: Sequence[Path], total: int, context: Context) -> Iterator[tuple
 
 
 def _placed(
-    rows: pa.Table, folders: Sequence[str] | None, repeats: npt.NDArray[np.int64]
-) -> tuple[list[IndexEntry], list[tuple[str, int]]]:
-    """The index's entries, and the label files with the rows of their images, both in the order of names.
+    table: pa.Table,
+    chosen: npt.NDArray[np.int64],
+    folders: Sequence[str] | None,
+    repeats: npt.NDArray[np.int64],
+    too_small: int,
+) -> Plan:
+    """Gives each image its entries in the index and its label files.
 
     Args:
-        rows: The images of the manifest that are converted.
+        table: The manifest.
+        chosen: The rows of the images that are converted.
         folders: The folder of each one's class; None for a layout with label files.
         repeats: How often each is trained on: each time under another name.
+        too_small: How many images are left out for their size.
     """
-    names = rows["file_name"].to_pylist()
+    names = table["file_name"].take(pa.array(chosen)).to_pylist()
     again = _again(names, repeats)
     views = view_names([*names, *(name for others in again.values() for name in others)])
-    entries: list[IndexEntry] = []
-    labels: list[tuple[str, int]] = []
-    columns = (rows[name].to_pylist() for name in ("split", "also", "size", "etag"))
-    for row, (name, split, also, size, etag) in enumerate(zip(names, *columns, strict=True)):
-        places = [(shown, views[name]) for shown in ((split, also) if also else (split,))]
-        places += [(split, views[other]) for other in again.get(name, ())]
-        for shown, view in places:
-            path = f"images/{shown}/{view}" if folders is None else f"{shown}/{folders[row]}/{view}"
-            entries.append(IndexEntry(file_name=name, path=path, split=shown, size=size or 0, etag=etag or ""))
-            if folders is None:
-                labels.append((f"labels/{shown}/{view.rpartition('.')[0]}.txt", row))
-    labels.sort()
-    return entries, labels
+    index, counts = bytearray(), Counter[str](dict.fromkeys(SPLITS, 0))
+    labels: list[str] = []
+    rows: list[int] = []
+    for first in range(0, len(chosen), _ROWS_AT_ONCE):
+        part = table.take(chosen[first : first + _ROWS_AT_ONCE])
+        columns = (part[name].to_pylist() for name in ("file_name", "split", "also", "size", "etag"))
+        entries: list[IndexEntry] = []
+        for row, (name, split, also, size, etag) in enumerate(zip(*columns, strict=True), first):
+            places = [(shown, views[name]) for shown in ((split, also) if also else (split,))]
+            places += [(split, views[other]) for other in again.get(name, ())]
+            for shown, view in places:
+                path = f"images/{shown}/{view}" if folders is None else f"{shown}/{folders[row]}/{view}"
+                entries.append(IndexEntry(file_name=name, path=path, split=shown, size=size or 0, etag=etag or ""))
+                counts[shown] += 1
+                if folders is None:
+                    labels.append(f"labels/{shown}/{view.rpartition('.')[0]}.txt")
+                    rows.append(row)
+        index += encode_index(entries)
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    return Plan(
+        chosen=chosen,
+        index=bytes(index),
+        counts=counts,
+        repeated=sum(map(len, again.values())),
+        labels=[labels[position] for position in order],
+        rows=chosen[np.array(rows, np.int64)[order]],
+        too_small=too_small,
+    )
 
 
 def _again(names: Sequence[str], repeats: npt.NDArray[np.int64]) -> dict[str, list[str]]:
@@ -272,11 +298,6 @@ def _again(names: Sequence[str], repeats: npt.NDArray[np.int64]) -> dict[str, li
     return {
         names[row]: [f"{folder}/{number}/{names[row]}" for number in range(2, int(repeats[row]) + 1)] for row in rows
     }
-
-
-def _repeated(entries: Sequence[IndexEntry]) -> int:
-    """How many entries are of an image that the same split has already."""
-    return len(entries) - len({(entry.split, entry.file_name) for entry in entries})
 
 
 def _class_folders(read: Annotations, rows: npt.NDArray[np.int64]) -> list[str]:
