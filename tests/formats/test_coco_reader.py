@@ -311,6 +311,13 @@ def test_files_of_something_else_are_passed_over_and_told(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("text", [b'"a note"', b"3\n", b"-1.5e3", b"null", b"true", b"\xef\xbb\xbf7"])
+def test_json_that_is_neither_list_nor_object_is_passed_over(tmp_path: Path, text: bytes) -> None:
+    folder = layouts.coco(tmp_path)
+    (folder / "version.json").write_bytes(text)
+    assert layouts.read(folder, "coco").notices == ("1 JSON file is not of COCO and passed over (version.json).",)
+
+
 def test_a_group_is_a_field_of_the_images(tmp_path: Path) -> None:
     value = document()
     for image in value["images"]:

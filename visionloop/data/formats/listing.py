@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
+
 from visionloop.core.storage import Prefix
 from visionloop.data.formats.outline import Outline, outline
 
@@ -78,8 +80,17 @@ def not_whole(start: bytes, end: bytes) -> str | None:
     text, last = ((part[2:] if wide else part).replace(b"\0", b"") for part in (text, end or text))
     closing = _CLOSING.get(text[:1])
     if closing is None:
-        return "the file does not begin as its name says"
+        # A text, a number or null is JSON too, though no dataset.
+        return None if not end and _is_json(text) else "the file does not begin as its name says"
     return None if last.rstrip().endswith(closing) else "the file ends before it is complete"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def is_hidden(key: str) -> bool:
