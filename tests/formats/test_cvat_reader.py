@@ -168,6 +168,13 @@ def test_a_second_file_of_something_else_is_passed_over(tmp_path: Path) -> None:
     assert len(read("cvat", tmp_path, files(cvat(BOX)) | {"more.xml": b"<svg/>\n"}).images) == 1
 
 
+def test_a_missing_image_whose_name_differs_in_case_has_a_hint_wherever_the_other_lies(tmp_path: Path) -> None:
+    text = cvat(BOX, attributes='name="A.png" width="40" height="20"')
+    assert (
+        "they differ in case; rename" in read("cvat", tmp_path, {"annotations.xml": text, "a.png": PICTURE}).notices[-1]
+    )
+
+
 def test_several_files_and_sizes_that_are_not_stated(tmp_path: Path) -> None:
     content: dict[str, str | bytes] = {
         "train.xml": cvat(BOX, attributes='name="a.png"'),

@@ -169,10 +169,18 @@ def test_images_without_labels_and_labels_without_images(tmp_path: Path) -> None
     assert "train/sub/b.png" in result.images["file_name"].to_pylist()
 
 
+def test_a_label_whose_extension_has_some_capitals_is_read(tmp_path: Path) -> None:
+    folder = yolo(tmp_path / "yolo")
+    expected = layouts.rows(layouts.read(yolo(tmp_path / "small"), "yolo"))
+    (folder / "labels/train/a.txt").rename(folder / "labels/train/a.tXt")
+    assert layouts.rows(layouts.read(folder, "yolo")) == expected
+
+
 def test_a_label_whose_extension_is_in_capitals_is_read(tmp_path: Path) -> None:
     folder = yolo(tmp_path / "yolo", **{"labels/val/gone.TXT": "0 0.5 0.5 1 1"})
     expected = layouts.rows(layouts.read(yolo(tmp_path / "small"), "yolo"))
     (folder / "labels/train/a.txt").rename(folder / "labels/train/a.TXT")
+    (folder / "labels/train/classes.TXT").write_text("cat\ndog\n")
     found = layouts.read(folder, "yolo")
     assert layouts.rows(found) == expected
     assert "labels/train/a.TXT" in found.images["file"].to_pylist()

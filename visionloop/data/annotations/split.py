@@ -78,7 +78,7 @@ def assign(
 
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
     train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way: a notice
-    names it, and a seed with which nothing is moved. What is train stays train, unless train itself stayed empty.
+    names it, and a seed with which nothing is moved. What is train stays train, unless train had nothing to spare.
     A fold that stays empty is refused, and so is a split that no date falls into.
 
     Args:
@@ -133,9 +133,10 @@ def assign(
     together: dict[str, list[str]] = {}
     for name in movable:
         together.setdefault(keys.get(name, name), []).append(name)
-    for split in wanted:
-        if not _has_images(split, splits, also):
-            notices += _fill_empty(split, splits, together, rule, read.file)
+    lacking = [split for split in wanted if not _has_images(split, splits, also)]
+    remedy = _seed_that_fills(rule, together) if lacking and isinstance(rule, SplitRule) else ""
+    for split in lacking:
+        notices += _fill_empty(split, splits, together, (rule or FILL).seed, read.file, remedy)
     empty = [split for split in wanted if not _has_images(split, splits, also)]
     if empty:
         raise InvalidDataset(
@@ -226,16 +227,14 @@ def _shared(file: str, splits: dict[str, Split], rule: SharedSplit) -> Assignmen
 
 
 def _fill_empty(
-    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], rule: SplitRule | None, file: str
+    split: Split, splits: dict[str, Split], together: Mapping[str, Sequence[str]], seed: int, file: str, remedy: str
 ) -> list[str]:
     """Gives an empty split the group (or the single image) with the smallest u, from train if train keeps another."""
-    seed = (rule or FILL).seed
     for donor in _FILLING_ORDER:
         spare = [key for key, members in together.items() if splits[members[0]] == donor]
         if len(spare) > 1:
             taken = together[min(spare, key=lambda key: (fraction(key, seed), key))]
             splits.update(dict.fromkeys(taken, split))
-            remedy = "" if rule is None else _seed_that_fills(rule, together)
             return [
                 f"{file}: {split} stayed empty and got from {donor} what has the smallest hash, {listed(taken)}; "
                 f"this may move again as the dataset grows{remedy}."
@@ -246,10 +245,10 @@ def _fill_empty(
 def _seed_that_fills(rule: SplitRule, groups: Collection[str]) -> str:
     """Names the first seed with which each split has an image by itself, so that none moves; empty if none is near."""
     wanted = {split for split in SPLITS if getattr(rule, split)}
-    for seed in range(_HASHES // len(groups)):
+    for seed in range(_HASHES // max(1, len(groups))):
         seeded = replace(rule, seed=seed)
         if {seeded.of(group) for group in groups} == wanted:
-            return f"; with seed={seed} no split stays empty, and no image moves"
+            return f"; with seed={seed} no split stays empty, and no image moves later"
     return ""
 
 

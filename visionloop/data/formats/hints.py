@@ -30,7 +30,7 @@ def with_hint(read: Annotations, source: Source) -> Annotations:
         return read
     key, other = pairs[0]
     more = f" ({len(pairs) - 1:,} more)" if len(pairs) > 1 else ""
-    notice = f"{shown(key)} does not exist, but {shown(other)} does{more}: {hint(key, [other])}; rename one of them."
+    notice = f"{shown(key)} does not exist, but {shown(other)} does{more}: {hint(_below(key), [_below(other)])}; rename one of them."
     return replace(read, notices=(*read.notices, notice))
 
 
@@ -54,7 +54,12 @@ def near(name: str) -> str:
 
 
 def _of_key(key: str) -> str:
-    return near(key).removeprefix("images/")
+    return _below(near(key))
+
+
+def _below(key: str) -> str:
+    """The key without the folder that some formats put before it and others do not."""
+    return key.removeprefix("images/")
 
 
 def _folded(name: str) -> str:

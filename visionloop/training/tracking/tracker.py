@@ -114,9 +114,9 @@ class CarefulTracker:
     def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
         """Logs the epochs, after those that are still waiting; a tracker that does not answer is waited for once, not for each."""
         self._waiting |= {epoch: dict(metrics) for epoch, metrics in epochs.items()}
+        self._offer()
         while len(self._waiting) > KEPT_EPOCHS:
             del self._waiting[next(iter(self._waiting))]
-        self._offer()
 
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
         """Puts files on the run's page, if the run could be opened; files that fail leave the metrics as they are."""

@@ -50,16 +50,16 @@ class Images:
         ):
             if candidates:
                 return self._longest(candidates, parts, value, where)
-        return self._nearly(checked(name, where), bare)
+        return self._nearly(checked(name, where)) or self._nearly(bare) or name
 
-    def _nearly(self, name: str, bare: str) -> str:
-        """The key of an image that does not exist: in the folder of one that is nearly called so, for the hint, else at the root."""
-        there = self._near.get(near(bare))
-        return f"{there.rpartition('/')[0]}/{bare}".removeprefix("/") if there else name
+    def _nearly(self, name: str) -> str | None:
+        """A key with this name in the folder of an image that is nearly called so, for the hint; None without one."""
+        existing = self._near.get(near(name))
+        return None if existing is None else f"{existing.rpartition('/')[0]}/{name}".removeprefix("/")
 
     @cached_property
     def _near(self) -> dict[str, str]:
-        return {near(name): keys[0] for name, keys in (*self.without_upload.items(), *self.keys.by_name.items())}
+        return {near(name): keys[0] for name, keys in self.keys.by_name.items()}
 
     def _longest(self, candidates: list[str], parts: list[str], value: str, where: str) -> str:
         lengths = [_common(key.split("/")[:-1], parts[:-1]) for key in candidates]

@@ -110,8 +110,9 @@ def label_of(keys: pa.Array) -> pa.Array:
 
 
 def _as_written(label_keys: pa.Array, keys: pa.ChunkedArray) -> pa.Array:
-    """Label files as they are called where only the extension is in capitals: ``a.TXT`` for ``a.txt``."""
-    capitals = keys.filter(pc.match_substring_regex(keys, r"\.(?:TXT|Txt)$")).combine_chunks()
+    """Label files as they are called where only the extension has capitals: ``a.TXT`` for ``a.txt``."""
+    others = keys.filter(pc.invert(pc.ends_with(keys, ".txt")))
+    capitals = others.filter(pc.match_substring_regex(others, r"\.(?i:txt)$")).combine_chunks()
     if not len(capitals):
         return label_keys
     rows = pc.index_in(label_keys, value_set=pc.replace_substring_regex(capitals, r"\.[^.]*$", ".txt"))
@@ -244,7 +245,9 @@ def _without_image(places: Places, file: str) -> Iterator[Finding]:
     of_images = _as_written(label_of(places.images), places.keys)
     others = labels.filter(pc.invert(pc.is_in(labels, value_set=of_images)))
     # A list of classes lies beside the labels of some tools.
-    others = others.filter(pc.invert(pc.match_substring_regex(others, r"/(classes|train|val|test)\.txt$"))).to_pylist()
+    others = others.filter(
+        pc.invert(pc.match_substring_regex(others, r"/(?i:(classes|train|val|test)\.txt)$"))
+    ).to_pylist()
     for key in others[:_NAMED]:
         sentence = printable(f"{key}: the label has no image; add the image, or remove the label.")
         yield Finding("warning", "label_without_image", None, key, sentence)
