@@ -252,6 +252,12 @@ def test_a_broken_file_is_named_with_its_field(tmp_path: Path, case: str) -> Non
     assert sentence.startswith("export.json: ")
 
 
+def test_an_upload_whose_name_differs_in_case_has_a_hint(tmp_path: Path) -> None:
+    text = task(region(), image="/data/upload/1/cccccccc-Photo.png")
+    content: dict[str, str | bytes] = {"export.json": json.dumps([text]), "images/cccccccc-photo.png": PICTURE}
+    assert "they differ in case; rename" in read("labelstudio", tmp_path, content).notices[-1]
+
+
 def test_two_images_that_fit_equally_and_a_wrong_configuration(tmp_path: Path) -> None:
     content = files(task(region(), image="a.png")) | {"b/a.png": PICTURE}
     assert '"a.png" could be ' in refused("labelstudio", tmp_path / "1", content)

@@ -310,6 +310,16 @@ def test_what_a_tracker_missed_is_told_when_it_is_back(
     assert connect(environment).get_run(tracker.run_id).info.status == "FINISHED"
 
 
+def test_more_epochs_than_are_kept_for_later_all_reach_a_tracker_that_answers(
+    environment: dict[str, str], experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionloop.training.tracking.tracker.KEPT_EPOCHS", 2)
+    tracker = started(environment, experiment)
+    tracker.log_epochs({epoch: {"mAP50": epoch / 10} for epoch in range(1, 6)})
+    tracker.finish("succeeded")
+    assert [epoch for epoch, _ in history(environment, tracker.run_id, "mAP50")] == [1, 2, 3, 4, 5]
+
+
 def test_nothing_imports_mlflow_before_somebody_asks() -> None:
     """A reused stage must not pay the seconds that the import takes."""
     code = (
