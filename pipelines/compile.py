@@ -20,7 +20,7 @@ def compile_engine(
         out: The folder, created if it does not exist.
         registry: The images' registry.
         tag: The images' tag, by default the package's version.
-        gpus: GPUs of train's and evaluate's pods, by default the policy's number.
+        gpus: GPUs of train's pod, of which evaluate's has one; by default the policy's number.
 
     Returns:
         The files written, sorted.

@@ -93,7 +93,7 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
     Args:
         registry: The images' registry.
         tag: The images' tag, by default the package's version.
-        gpus: Replaces the policy's number in every row that asks for GPUs; 0 runs them on the CPU, on any node.
+        gpus: Replaces the policy's number in every row that asks for GPUs, up to the row's ``gpus_most``; 0 runs them on the CPU, on any node.
 
     Raises:
         InvalidConfig: If the registry or tag can't be part of an image's name.
@@ -110,10 +110,14 @@ def cluster(registry: str = REGISTRY, tag: str | None = None, gpus: int | None =
 
 
 def with_gpus(policy: StagePolicy, gpus: int | None) -> StagePolicy:
-    """A row with another number of GPUs, if it has any; with 0, nothing sends its pod to nodes with GPUs."""
+    """A row with another number of GPUs, if it has any, up to its own limit; with 0, nothing sends its pod to nodes with GPUs."""
     if gpus is None or not policy.gpus:
         return policy
-    return replace(policy, gpus=gpus) if gpus else replace(policy, gpus=0, node_selector=(), tolerations=())
+    return (
+        replace(policy, gpus=min(gpus, policy.gpus_most or gpus))
+        if gpus
+        else replace(policy, gpus=0, node_selector=(), tolerations=())
+    )
 
 
 def laptop(trainer: str = "") -> Target:

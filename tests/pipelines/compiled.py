@@ -86,7 +86,9 @@ class Argo:
         if "gpus" not in arguments:
             return 0
         match = re.fullmatch(
-            r"\{\{=workflow\.parameters\.gpus == '' \? '(\d+)' : workflow\.parameters\.gpus\}\}", arguments["gpus"]
+            r"\{\{=workflow\.parameters\.gpus == '' \? '(\d+)' : (?:asInt\(workflow\.parameters\.gpus\) > (\d+) \? '\2' : )?"
+            r"workflow\.parameters\.gpus\}\}",
+            arguments["gpus"],
         )
         assert match is not None, arguments["gpus"]
         return int(match[1])

@@ -87,7 +87,7 @@ def test_without_gpus_kubeflow_asks_for_none_and_for_no_node_that_has_some(tmp_p
         text = path.read_text(encoding="utf-8")
         assert "nvidia.com/gpu" not in text
     for path in compile_engine("kfp", tmp_path, gpus=2):
-        assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'2'"}
+        assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'2'", "'1'"}
     with pytest.raises(InvalidConfig, match="parameter of each run"):
         compile_engine("argo", tmp_path, gpus=0)
 

@@ -75,6 +75,7 @@ def telling(number: int, **more: Any) -> StagePolicy:
         memory_factor=3.5 + number,
         memory_most=f"{90_000 + number}Mi",
         gpus=2 + number,
+        gpus_most=90 + number,
         timeout=1000 + number,
         attempts=4 + number,
         backoff_first=20 + number,
@@ -106,6 +107,8 @@ def expected(row: StagePolicy, image: str, stage: str) -> Row:
     # An engine sees of a limit that grows with the dataset its deadline alone.
     del results["seconds_an_image"]
     results["timeout"] = row.engine_deadline - ENGINE_DEADLINE_MARGIN
+    # It limits what a run asks for, which the forms' number is not.
+    del results["gpus_most"]
     results["node_selector"] = dict(row.node_selector)
     results["spot_selector"] = dict(row.spot_selector)
     results["annotations"] = dict(row.annotations)
@@ -245,7 +248,8 @@ def test_a_pod_is_told_how_many_gpus_it_was_given(gpus: int | None, count: str) 
     """A pod that finds none that torch can use is then a sick node, and no training on the CPU."""
     argo, kfp = compiled(cluster(gpus=gpus))
     for stage in STAGES:
-        wanted = count if stage in ("train", "evaluate") else "0"
+        # An evaluation computes on one GPU, however many its training has.
+        wanted = {"train": count, "evaluate": min(count, "1")}.get(stage, "0")
         for _, _, task in kfp.leaves()[stage]:
             container, _ = kfp.executor(task)
             assert [entry["value"] for entry in container["env"] if entry["name"] == "VISIONLOOP_POD_GPUS"] == [
@@ -259,6 +263,13 @@ def test_a_pod_is_told_how_many_gpus_it_was_given(gpus: int | None, count: str) 
                 entry["value"] for entry in template["container"]["env"] if entry["name"] == "VISIONLOOP_POD_GPUS"
             ]
             assert results == ["{{inputs.parameters.gpus}}" if asked else "0"], name
+
+
+def test_an_evaluation_has_one_gpu_however_many_a_run_asks_argo_for(real: tuple[Argo, Kubeflow]) -> None:
+    tasks = real[0].tasks()
+    for stage in ("train", "evaluate"):
+        asked = {entry["name"]: entry["value"] for entry in tasks[stage]["arguments"]["parameters"]}["gpus"]
+        assert ("asInt(workflow.parameters.gpus) > 1 ? '1' :" in asked) == (stage == "evaluate")
 
 
 def test_the_two_graphs_have_the_same_edges(real: tuple[Argo, Kubeflow]) -> None:

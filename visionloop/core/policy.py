@@ -68,6 +68,8 @@ class StagePolicy:
     The first ``spot_losses`` attempts run on nodes that may be taken away (``spot_selector``, ``spot_tolerations``), later ones
     on all others; without a selector, none runs on such nodes.
 
+    ``gpus_most`` limits the number of GPUs that a run may ask for (None: no limit): a stage that computes on one has no use for more.
+
     The limit is ``timeout``, and ``seconds_an_image`` of the stage's mode for each image; where that grows with a dataset, an engine's
     deadline is the whole run's.
 
@@ -83,6 +85,7 @@ class StagePolicy:
     memory_factor: float = 2.0
     memory_most: str | None = None
     gpus: int = 0
+    gpus_most: int | None = None
     timeout: int = 3600
     seconds_an_image: tuple[tuple[str, float], ...] = ()
     attempts: int = 3
@@ -176,7 +179,7 @@ POLICIES: dict[str, StagePolicy] = {
     ),
     "convert": replace(_DATA, secrets=_WITH_REGISTRY),
     "train": _GPU,
-    "evaluate": replace(_GPU, timeout=2 * 3600),
+    "evaluate": replace(_GPU, gpus_most=1, timeout=2 * 3600),
     "register": replace(_DATA, image=TRAINER_IMAGE, memory_limit="4Gi", secrets=("results", "registry")),
     "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify")),
 }

@@ -48,7 +48,11 @@ OUTPUTS: Mapping[str, Sequence[str]] = {
 
 #: Where training and evaluation run: fields of the form that only Argo has.
 PLACES = (
-    Field("gpus", "", "GPUs of training and evaluation; empty takes the policy's, 0 runs them on the CPU."),
+    Field(
+        "gpus",
+        "",
+        "GPUs of the training; an evaluation has one of them. Empty takes the policy's, 0 runs both on the CPU.",
+    ),
     Field(
         "spot",
         "",
@@ -302,11 +306,14 @@ def _parameters(*names: str) -> dict[str, str]:
 
 def _places(policy: StagePolicy) -> dict[str, str]:
     """The form's values of PLACES for a row that has them; where they are empty, the row's own."""
-    own = {field.name: field.default for field in (*gpus(policy), *spot(policy))}
-    return {
-        name: f"{{{{=workflow.parameters.{name} == '' ? '{default}' : workflow.parameters.{name}}}}}"
-        for name, default in own.items()
-    }
+    places = {}
+    for field in (*gpus(policy), *spot(policy)):
+        form = f"workflow.parameters.{field.name}"
+        chosen = form
+        if field.name == "gpus" and policy.gpus_most is not None:
+            chosen = f"asInt({form}) > {policy.gpus_most} ? '{policy.gpus_most}' : {form}"
+        places[field.name] = f"{{{{={form} == '' ? '{field.default}' : {chosen}}}}}"
+    return places
 
 
 def output_of(task: str, name: str = "receipt") -> str:

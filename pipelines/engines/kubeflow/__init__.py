@@ -19,7 +19,7 @@ class Kubeflow(ClusterEngine):
         "namespace": "the user's, if there are any",
         "host": "the server's",
         "detach": "submit and do not follow",
-        "gpus": "GPUs of train and evaluate; 0 runs them on the CPU (default: the policy's)",
+        "gpus": "GPUs of train, of which evaluate has one; 0 runs both on the CPU (default: the policy's)",
     }
 
     def target(self, registry: str, tag: str | None, gpus: int | None) -> Target:
