@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core import catalog, errors, secrets
+from visionloop.core.old_variables import OLD_VARIABLES
 from visionloop.core.policy import POLICIES, TRAINER_IMAGE, StagePolicy
 from visionloop.data.annotations.codes import CODES
 from visionloop.pipelines.cli.stage import COMMON
@@ -21,7 +22,7 @@ from visionloop.pipelines.engines import pods
 from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 from visionloop.training.catalog import reference, trainers
-from visionloop.training.configuration import BASIC, describe, settings_of
+from visionloop.training.configuration import BASIC, CUSTOM_PROMPTS, IGNORED_FIELDS, describe, settings_of
 from visionloop.training.trainers import Setting, Trainer
 
 FOLDER = Path(__file__).parent
@@ -153,6 +154,29 @@ def credentials() -> str:
     return table(("variable", "Secret of the pods", "never shown"), rows)
 
 
+def old_variables() -> str:
+    """What became of the variables and the fields of CONFIG of the backend before."""
+    rows = [
+        [
+            ", ".join(f"`{name}`" if old.value is None else f"`{name}={old.value}`" for name in old.names),
+            old.state,
+            f"{old.instead}{_unless(old.successors)}",
+        ]
+        for old in OLD_VARIABLES
+    ]
+    rows += [[f"`{name}` in `CONFIG`", "no meaning", instead] for name, instead in IGNORED_FIELDS.items()]
+    rows.append(
+        [f"`{CUSTOM_PROMPTS}` in `CONFIG`", "refused", "no trainer takes text prompts; an empty one is passed over"]
+    )
+    return table(("variable", "here", "in its place"), rows)
+
+
+def _unless(successors: tuple[str, ...]) -> str:
+    """Where an old variable is passed over: one of its successors is there."""
+    written = [f"`{name}`" if name.isupper() else f"`--{name}`" for name in successors]
+    return f" (passed over beside {', '.join(written)})" if written else ""
+
+
 def pod_variables() -> str:
     """What pods take from the ConfigMap: variables that the same stages read in one row."""
     rows: dict[str, list[str]] = {}
@@ -230,6 +254,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "findings": findings,
     "secrets": credentials,
     "variables of pods": pod_variables,
+    "variables from before": old_variables,
     **{f"arguments of {name}": partial(arguments, name) for name in STAGES},
     **{
         f"settings of {name} for {task}": partial(advanced, trainer, task)

@@ -21,6 +21,7 @@ from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.names import sanitise
+from visionloop.core.old_variables import check_old_variables
 from visionloop.core.shards import parse_count
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
@@ -32,7 +33,14 @@ from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
 from visionloop.training import catalog, weights
-from visionloop.training.configuration import DEFAULT, Resolved, named_model, named_trainer, split_strategy
+from visionloop.training.configuration import (
+    DEFAULT,
+    Resolved,
+    ignored_fields,
+    named_model,
+    named_trainer,
+    split_strategy,
+)
 from visionloop.training.configuration.settings import BASIC
 from visionloop.training.trainers import Trainer
 
@@ -75,12 +83,14 @@ def preflight(
         environment: The process's variables.
 
     Returns:
-        What could not be checked, one notice each.
+        What could not be checked, and what has no meaning here, one notice each.
 
     Raises:
         VisionloopError: The error that a stage of the run would end with.
     """
     filled = {name: value for name, value in arguments.items() if value not in (None, "")}
+    # Elsewhere the run has the variables of its pods, which hold none of these.
+    ignored = _check_old_names(filled, environment) if reach.stores else []
     _check_locations(filled, reach)
     _check_words(filled)
     name = sanitise(str(filled["model_name"])) if "model_name" in filled else None
@@ -94,7 +104,7 @@ def preflight(
     notices += _check_option_files(filled, reach)
     if name is not None:
         notices += _check_registry(filled, name, reach, environment)
-    return [f"{NOT_CHECKED}{notice}" for notice in notices]
+    return [*ignored, *(f"{NOT_CHECKED}{notice}" for notice in notices)]
 
 
 def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, environment: Mapping[str, str]) -> None:
@@ -124,6 +134,16 @@ def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, 
             raise InvalidConfig(
                 f"model {model} is for {description.task}, but the dataset's task is {task}: choose a model for that task, or another --task."
             )
+
+
+def _check_old_names(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Checks variables and fields of CONFIG from before; returns a notice for those without meaning here."""
+    notices = check_old_variables(arguments, environment)
+    if fields := ignored_fields(environment):
+        notices.append(
+            f"without meaning here: {', '.join(fields)} in CONFIG (docs/configuration.md, Variables from before)"
+        )
+    return notices
 
 
 def _check_locations(arguments: Mapping[str, Any], reach: Reach) -> None:

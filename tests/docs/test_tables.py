@@ -132,8 +132,8 @@ def test_no_variable_is_documented_that_nothing_names() -> None:
 
 
 def documented() -> set[str]:
-    """The variables that docs/configuration.md describes."""
-    text = page("docs/configuration.md").partition("\n## Settings")[0]
+    """The variables that docs/configuration.md describes, but for those from before, which nothing reads."""
+    text = page("docs/configuration.md").partition("\n### Variables from before")[0]
     return {
         name
         for name in re.findall(r"`([A-Za-z_][A-Za-z0-9_]+)`", text)

@@ -101,12 +101,13 @@ def now() -> str:
 
 
 def run_name(requested: str | None) -> str:
-    """The run's name: the argument, else ``JOB_ID``, else a new name.
+    """The run's name: the argument, else ``JOB_ID`` or, from before, ``TRAINING_JOB_ID``, else a new name.
 
     Raises:
         InvalidConfig: If it can't be the name of a folder.
     """
-    name = requested or os.environ.get("JOB_ID") or f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    stated = os.environ.get("JOB_ID") or os.environ.get("TRAINING_JOB_ID")
+    name = requested or stated or f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise InvalidConfig(
             f"--run '{name}': use up to 128 letters, digits, '.', '_' and '-', a letter or digit first."

@@ -15,16 +15,20 @@ from visionloop.training.configuration.resolve import (
     split_strategy,
 )
 from visionloop.training.configuration.settings import BASIC, Description, describe, settings_of
+from visionloop.training.configuration.sources import CUSTOM_PROMPTS, IGNORED_FIELDS, ignored_fields
 from visionloop.training.configuration.values import canonical_value
 
 __all__ = [
     "BASIC",
+    "CUSTOM_PROMPTS",
     "DEFAULT",
+    "IGNORED_FIELDS",
     "Description",
     "Resolved",
     "canonical_value",
     "check_model_task",
     "describe",
+    "ignored_fields",
     "interpolation",
     "merge_settings",
     "named_model",

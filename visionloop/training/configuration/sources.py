@@ -32,20 +32,21 @@ OLD_VARIABLES: Mapping[str, str] = {
     "CONFIG_AUGMENT": "augment",
 }
 
-#: Fields of CONFIG, and of ``basic`` in the file that CONFIG_PATH names, that are not settings: read elsewhere (split_strategy,
-#: the task), or without meaning here (each epoch's checkpoint is kept, so save_period changes nothing).
-OTHER_FIELDS = frozenset(
-    {
-        "split_strategy",
-        "custom_prompts",
-        "project",
-        "name",
-        "description",
-        "save_period",
-        "dataset_id",
-        "task_type",
-    }
-)
+#: Fields of CONFIG, and of ``basic`` in the file that CONFIG_PATH names, that are not settings and change nothing, and what says it here.
+IGNORED_FIELDS: Mapping[str, str] = {
+    "project": "results lie under --workspace",
+    "name": "name the run by --run-name",
+    "description": "describe the run by --description",
+    "save_period": "the checkpoint of each epoch is kept until the training has ended",
+    "dataset_id": "a dataset is named by its URI",
+    "task_type": "the task is the dataset's; --task, or snapshot's variable TASK_TYPE, chooses among several",
+}
+
+#: The field that stands there for snapshot, which reads it by ``split_strategy``.
+_SPLIT_STRATEGY = "split_strategy"
+
+#: A field that would make another model of the training, which no trainer here can.
+CUSTOM_PROMPTS = "custom_prompts"
 
 #: Fields of CONFIG that are null if the user left them empty.
 NULL_IS_ABSENT = frozenset(
@@ -204,7 +205,7 @@ def _config(environment: Mapping[str, str]) -> Level:
     nested = {
         name: fields.pop(name) for name in ("advanced_config", "augmentation", "early_stopping") if name in fields
     }
-    _add_all(level, _settings_only(fields), "CONFIG", REQUEST_ALIASES)
+    _add_all(level, _settings_only(fields, "CONFIG"), "CONFIG", REQUEST_ALIASES)
     for name, value in nested.items():
         source = f"CONFIG.{name}"
         parsed = parse_object(value, source)
@@ -249,9 +250,24 @@ def _config_file(environment: Mapping[str, str], read_file: Callable[[str], str]
         if name in fields:
             parsed = parse_object(fields[name], f"{name} in {where}")
             aliases = REQUEST_ALIASES if name == "basic" else ALIASES
-            _add_all(level, _settings_only(parsed) if name == "basic" else parsed, f"CONFIG_PATH {name}", aliases)
+            wanted = _settings_only(parsed, f"{name} in {where}") if name == "basic" else parsed
+            _add_all(level, wanted, f"CONFIG_PATH {name}", aliases)
     return level
 
 
-def _settings_only(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name not in OTHER_FIELDS}
+def ignored_fields(environment: Mapping[str, str]) -> list[str]:
+    """The fields of CONFIG that are set and have no meaning here.
+
+    Raises:
+        InvalidConfig: If CONFIG is not a JSON object.
+    """
+    return [name for name, value in config_object(environment).items() if name in IGNORED_FIELDS and value is not None]
+
+
+def _settings_only(fields: dict[str, object], source: str) -> dict[str, object]:
+    if fields.get(CUSTOM_PROMPTS):
+        raise InvalidConfig(
+            f"{CUSTOM_PROMPTS} in {source}: no trainer takes text prompts; leave it out, and choose classes with --classes."
+        )
+    others = {*IGNORED_FIELDS, _SPLIT_STRATEGY, CUSTOM_PROMPTS}
+    return {name: value for name, value in fields.items() if name not in others}
