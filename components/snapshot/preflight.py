@@ -1,7 +1,7 @@
 """The check before a run: whatever follows from its arguments alone is reported before any stage starts.
 
 One function for the command line (``plan``, ``run``, ``schedule create``) and for the first pod of a run that somebody else
-started. It reads no dataset and no receipt, and imports no training library.
+started. It reads no dataset, and imports no training library.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
+from visionloop.components.snapshot.taken import unknown, uris_of
 from visionloop.components.train.stage import registered, resolve_settings
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -102,6 +103,7 @@ def preflight(
     notices += _check_format(filled, reach)
     notices += _check_training(settings, task, filled.get("gate"), reach, environment)
     notices += _check_option_files(filled, reach)
+    notices += _check_snapshot(filled, reach)
     if name is not None:
         notices += _check_registry(filled, name, reach, environment)
     return [*ignored, *(f"{NOT_CHECKED}{notice}" for notice in notices)]
@@ -187,6 +189,19 @@ def _check_split(arguments: Mapping[str, Any], environment: Mapping[str, str]) -
     if "snapshot" in arguments:
         refuse_beside_snapshot("split", str(arguments["split"]))
     parse_split(str(arguments["split"]))
+
+
+def _check_snapshot(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
+    """Refuses an id that no snapshot of the workspace has; returns what could not be checked."""
+    if "snapshot" not in arguments:
+        return []
+    wanted = str(arguments["snapshot"])
+    if not reach.stores:
+        return [f"--snapshot {wanted}, which the run looks for."]
+    workspace = open_prefix(str(arguments["workspace"]), "results")
+    if not uris_of(workspace, wanted):
+        raise unknown(workspace, wanted)
+    return []
 
 
 def _check_selection(arguments: Mapping[str, Any], reach: Reach) -> list[str]:

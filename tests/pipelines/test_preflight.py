@@ -33,6 +33,15 @@ def check(reach: Reach = FROM_OUTSIDE, settings: dict[str, object] | None = None
     return preflight(whole, SCRATCH if settings is None else settings, reach, {})
 
 
+@pytest.mark.parametrize("reach", [HERE, FIRST_POD])
+@pytest.mark.parametrize("wanted", ["snap_000000000000", "../../snap_000000000000", "newest"])
+def test_a_snapshot_that_the_workspace_does_not_have(reach: Reach, wanted: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"holds no snapshot '.*'; it has none"):
+        check(reach, workspace=str(tmp_path), dataset="", snapshot=wanted)
+    (notice,) = [entry for entry in check(workspace=str(tmp_path), dataset="", snapshot=wanted) if "snapshot" in entry]
+    assert notice == f"{NOT_CHECKED}--snapshot {wanted}, which the run looks for."
+
+
 @pytest.mark.parametrize("reach", [HERE, FROM_OUTSIDE, FIRST_POD])
 @pytest.mark.parametrize(
     ("arguments", "settings", "said"),
