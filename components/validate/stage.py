@@ -73,7 +73,7 @@ class ValidateStage:
     """Checks annotations and images before anything expensive starts."""
 
     name = "validate"
-    logic_version = 4
+    logic_version = 5
     policy = POLICIES["validate"]
     arguments = Arguments
     description = "Checks a snapshot's annotations and images, and says which are usable."

@@ -21,7 +21,7 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.core.memory import MemoryBudget, memory_limit
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data import drawing, images
-from visionloop.data.decoding import Undecodable, decode
+from visionloop.data.decoding import Undecodable, decode, shown_size
 from visionloop.data.headers import Unsupported
 from visionloop.data.images import ImageCache, ImageRow, header_of
 
@@ -205,7 +205,12 @@ def test_an_image_is_decoded_once_for_a_machine(
     dataset: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr(images, "check", lambda data: decoded.append(len(data)))
+
+    def counted(data: bytes) -> tuple[int, int]:
+        decoded.append(len(data))
+        return shown_size(data)
+
+    monkeypatch.setattr(images, "shown_size", counted)
     for number in range(3):
         images.materialise(
             dataset, [(row(dataset, "a.png"), str(tmp_path / str(number) / "a.png"))], ImageCache(tmp_path / "cache")

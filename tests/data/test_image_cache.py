@@ -44,7 +44,7 @@ def cache(tmp_path: Path) -> ImageCache:
 
 
 def row(key: str = "a.png", data: bytes = BYTES) -> ImageRow:
-    return ImageRow(key, key, len(data), hashlib.sha256(data).hexdigest(), None, "train", 8, 8)
+    return ImageRow(key, key, len(data), hashlib.sha256(data).hexdigest(), None, "train", 64, 64)
 
 
 def test_a_second_use_fetches_nothing_and_leaves_the_file_alone(dataset: Prefix, cache: ImageCache) -> None:
@@ -196,9 +196,9 @@ OPAQUE = "0123456789abcdef0123456789abcdef"
 
 @pytest.mark.parametrize("etag", [OPAQUE, f"{OPAQUE}-3", "", "anything", hashlib.md5(BYTES).hexdigest()])
 def test_an_etag_is_compared_and_not_understood(etag: str, cache: ImageCache) -> None:
-    frozen = ImageRow("a.png", "a.png", len(BYTES), etag, None, "train", 8, 8)
+    frozen = ImageRow("a.png", "a.png", len(BYTES), etag, None, "train", 64, 64)
     assert cache.fetch(Bucket(etag), frozen).read_bytes() == BYTES  # type: ignore[arg-type]
-    other = ImageRow("a.png", "a.png", len(BYTES), f"{etag}0", None, "train", 8, 8)
+    other = ImageRow("a.png", "a.png", len(BYTES), f"{etag}0", None, "train", 64, 64)
     with pytest.raises(DatasetChanged, match=r"a\.png: the image changed"):
         cache.fetch(Bucket(etag), other)  # type: ignore[arg-type]
 

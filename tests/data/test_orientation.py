@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
+import struct
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_datasets import labelled_image
 
-from visionloop.data import drawing
+from visionloop.core.errors import InvalidDataset
+from visionloop.core.storage import open_prefix
+from visionloop.data import drawing, images
 from visionloop.data.annotations.checks import check
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.headers import ORIENTATIONS, Header
-from visionloop.data.images import header_of
+from visionloop.data.images import ImageCache, ImageRow, header_of, materialise
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 
@@ -59,7 +65,7 @@ def test_an_orientation_that_is_none_counts_as_upright(orientation: int | None) 
 def test_a_damaged_block_counts_as_none() -> None:
     data = stored(6)
     offset = data.index(b"Exif\0\0") + 6
-    assert header_of(data[:offset] + b"XX" + data[offset + 2 :], whole=False) == Header(64, 32, 1, "JPEG")
+    assert header_of(data[: offset + 2] + b"XX" + data[offset + 4 :], whole=False) == Header(64, 32, 1, "JPEG")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -70,6 +76,75 @@ def test_a_report_shows_the_picture_as_it_is_trained_on(orientation: int) -> Non
     shown = decoded(base64.b64decode(re.sub("^data:image/jpeg;base64,", "", drawn)))
     wanted = cv2.resize(decoded(data), shown.shape[1::-1])
     assert np.abs(shown.astype(int) - wanted.astype(int)).mean() < 10
+
+
+def block(order: str, *fields: tuple[int, int, int], cut: int | None = None) -> bytes:
+    """An EXIF block: its byte order, and number, type and value of each field."""
+    sign = "<" if order == "II" else ">"
+    value = {3: "HH", 4: "I", 2: "I", 5: "I"}
+    data = struct.pack(f"{sign}2sHIH", order.encode(), 42, 8, len(fields))
+    for number, kind, content in fields:
+        rest = (content, 0) if kind == 3 else (content,)
+        data += struct.pack(f"{sign}HHI{value[kind]}", number, kind, 9 if kind == 2 else 1, *rest)
+    return (data + bytes(4))[:cut]
+
+
+def photograph(*blocks: bytes) -> bytes:
+    """A JPEG of 64 × 32 with these EXIF blocks."""
+    plain = stored(None)
+    segments = [b"Exif\0\0" + data for data in blocks]
+    return plain[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(s) + 2) + s for s in segments) + plain[2:]
+
+
+def png_with_late_block() -> bytes:
+    """A PNG whose EXIF block lies behind its pixels."""
+    plain, content = stored(None, "PNG"), b"eXIf" + block("MM", (0x112, 3, 6))
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return plain[:-12] + chunk + plain[-12:]
+
+
+TURNED = (0x112, 3, 6)
+ODD = {
+    "big-endian": photograph(block("MM", TURNED)), "a long": photograph(block("II", (0x112, 4, 8))), "a long beyond 16 bits": photograph(block("II", (0x112, 4, 65541))),
+    "cut off behind it": photograph(block("II", TURNED, cut=20)), "cut off before it": photograph(block("II", TURNED, cut=18)), "stated twice": photograph(block("II", TURNED, (0x112, 3, 1))),
+    "two blocks": photograph(block("II", (0x112, 3, 1)), block("II", TURNED)), "an empty block first": photograph(b"II", block("MM", TURNED)), "another mark": photograph(b"XX" + block("MM", TURNED)[2:]),
+    "a text that is not there": photograph(block("II", (0x110, 2, 9999), TURNED)), "a fraction that is not there": photograph(block("II", (0x11A, 5, 9999), TURNED)), "behind the pixels": png_with_late_block(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_a_block_as_odd_devices_write_it_is_read_as_the_decoder_reads_it(name: str, whole: bool) -> None:
+    header = header_of(ODD[name], whole=whole)
+    assert isinstance(header, Header)
+    assert (header.height, header.width) == decoded(ODD[name]).shape[:2]
+
+
+def test_the_decoded_picture_counts_where_the_header_was_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "exif_orientation", lambda _: 1)
+    assert header_of(stored(6), whole=True) == Header(32, 64, 1, "JPEG")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_picture_of_another_size_than_its_labels_is_refused_before_it_is_trained_on(
+    cached: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    rows = []
+    for name, size in {"right.jpg": (32, 64), "wrong.jpg": (64, 32), "unknown.jpg": None}.items():
+        (folder / name).write_bytes(stored(6))
+        digest = hashlib.sha256(stored(6)).hexdigest()
+        width, height = size or (None, None)
+        rows.append(ImageRow(name, name, len(stored(6)), digest, None, "train", width, height))
+    cache = ImageCache(tmp_path / "cache")
+    prefix = open_prefix(str(folder), "dataset")
+    if cached:
+        materialise(prefix, [(rows[2], None)], cache)
+    sentence = "an image of another width and height than the annotations say: wrong.jpg is 32 × 64 and not 64 × 32;"
+    with pytest.raises(InvalidDataset, match=sentence):
+        materialise(prefix, [(row, str(tmp_path / "view" / row.file_name)) for row in rows], cache)
+    assert {path.name for path in (tmp_path / "view").iterdir()} == {"right.jpg", "unknown.jpg"}
 
 
 def dataset(width: int, height: int) -> Annotations:

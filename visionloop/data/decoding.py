@@ -56,7 +56,13 @@ def decode(data: bytes, order: Literal["RGB", "BGR"] = "RGB") -> NDArray[np.uint
 
 def check(data: bytes) -> None:
     """Decodes an image and keeps nothing of it. Raises Undecodable."""
-    decode(data, "BGR")  # the order of OpenCV, which costs no copy
+    shown_size(data)
+
+
+def shown_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an image as it is decoded. Raises Undecodable."""
+    height, width = decode(data, "BGR").shape[:2]  # the order of OpenCV, which costs no copy
+    return width, height
 
 
 def _pixels(data: bytes, kind: str | None) -> NDArray[np.uint8] | None:

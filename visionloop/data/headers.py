@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 #: The extensions of each format that is read (``core.pictures.FORMATS``).
@@ -30,6 +33,53 @@ ORIENTATIONS = {
 
 #: The orientations that exchange width and height.
 QUARTER_TURNS = frozenset({5, 6, 7, 8})
+
+#: The number of EXIF's field (CIPA DC-008).
+_ORIENTATION = 0x0112
+
+#: EXIF's fields whose text OpenCV reads, by their numbers, and those of fractions with how many. A text or a fraction that is
+#: not there ends its reading.
+_TEXTS = frozenset({0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x8298})
+_FRACTIONS = {0x011A: 1, 0x011B: 1, 0x013E: 2, 0x013F: 6, 0x0211: 3, 0x0214: 6}
+
+
+def exif_orientation(blocks: Iterable[bytes]) -> int:
+    """The orientation that EXIF blocks state, read as OpenCV reads it: what it decodes is what is trained on.
+
+    Args:
+        blocks: Each from the byte order on. The first one that states anything counts.
+
+    Returns:
+        1 to 8; 1 where there is none, or none that counts.
+    """
+    for block in blocks:
+        fields = dict[int, int]()
+        with contextlib.suppress(struct.error):  # what ends early counts up to there
+            for number, value in _fields(block):
+                fields.setdefault(number, value)
+        if fields:
+            return fields.get(_ORIENTATION, 1) if fields.get(_ORIENTATION) in ORIENTATIONS else 1
+    return 1
+
+
+def _fields(block: bytes) -> Iterator[tuple[int, int]]:
+    """The numbers of a block's fields and their first 16 bits, whatever their types are. Raises struct.error where it ends."""
+    order = "<" if block[:2] == b"II" else ">"
+    (mark, start) = struct.unpack_from(f"{order}HI", block, 2)
+    if mark != 42:
+        return
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for field in range(start + 2, start + 2 + 12 * count, 12):
+        (number,) = struct.unpack_from(f"{order}H", block, field)
+        if number in _TEXTS:
+            (length,) = struct.unpack_from(f"{order}I", block, field + 4)
+            (at,) = struct.unpack_from(f"{order}I", block, field + 8) if length > 4 else (8,)
+            struct.unpack_from(f"{length}x", block, at)
+        elif number in _FRACTIONS:
+            (at,) = struct.unpack_from(f"{order}I", block, field + 8)
+            struct.unpack_from(f"{8 * _FRACTIONS[number]}x", block, at)
+        (value,) = struct.unpack_from(f"{order}H", block, field + 8)
+        yield number, value
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ of hard links, so an image that is evicted while in use stays until the view is 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
+import struct
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, NotFound, SickMachine
 from visionloop.core.files import atomic_write
@@ -32,9 +35,9 @@ from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.appearance import Appearance, appearance
-from visionloop.data.decoding import Undecodable, check
+from visionloop.data.decoding import Undecodable, shown_size
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
-from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported
+from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported, exif_orientation
 from visionloop.data.locations import Location, located, uri_of
 from visionloop.data.reduced import Reduction
 
@@ -118,10 +121,23 @@ class ImageRow(msgspec.Struct, frozen=True, gc=False):
             return self.size or 0
         return self.reduction.room(self.width, self.height)
 
+    def fits(self, shown: tuple[int, int]) -> bool:
+        """Whether width and height of the decoded file in the cache are those that the row says; where it says none, any are."""
+        if not (self.width and self.height):
+            return True
+        size = (self.width, self.height)
+        if self.reduction is not None and self.reduction.applies(*size):
+            size = self.reduction.size(*size)
+        return shown == size
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that it counts for."""
         return (self.split,) if self.also is None else (self.split, self.also)
+
+
+class OtherSize(ValueError):
+    """A picture of another width and height than its labels were made for. The text says both."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +223,12 @@ def examined(data: bytes, *, whole: bool) -> tuple[Header | Unsupported | None, 
             with open_picture(data) as image:
                 header = _header(image, data)
         if whole and isinstance(header, Header):
-            looks = appearance(decode(data, "BGR"))  # the order of OpenCV, which costs no copy
+            pixels = decode(data, "BGR")  # the order of OpenCV, which costs no copy
+            looks = appearance(pixels)
+            height, width = pixels.shape[:2]
+            if (width, height) != (header.width, header.height):
+                # Whatever the header was taken for, this is the picture that is trained on.
+                header = dataclasses.replace(header, width=width, height=height, orientation=1)
     except UnidentifiedImageError:
         return _unsupported(data), None
     except PillowImage.DecompressionBombError:
@@ -218,7 +239,7 @@ def examined(data: bytes, *, whole: bool) -> tuple[Header | Unsupported | None, 
 
 
 def _header(image: PillowImage.Image, data: bytes) -> Header | Unsupported:
-    orientation, size = _orientation(image), image.size
+    orientation, size = _orientation(image, data), image.size
     # Pillow turns a TIFF itself.
     turned = orientation in QUARTER_TURNS and image.format != "TIFF"
     bits, pictures = 8, 1 + bool(image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False))
@@ -246,17 +267,29 @@ def _unsupported(data: bytes) -> Unsupported | None:
     return Unsupported("a TGA picture") if data.endswith(b"TRUEVISION-XFILE.\0") else None
 
 
-def _orientation(image: PillowImage.Image) -> int:
+def _orientation(image: PillowImage.Image, data: bytes) -> int:
     """The EXIF orientation as browsers and OpenCV read it (no XMP); 1 where there is none, or none that counts."""
     if image.format == "TIFF":
         value = getattr(image, "tag_v2", {}).get(_ORIENTATION)
-    else:
-        exif = PillowImage.Exif()
-        # A damaged block is as good as none, whatever Pillow raises for it.
-        with contextlib.suppress(Exception):
-            exif.load(image.info.get("exif", b""))
-        value = exif.get(_ORIENTATION)
-    return value if value in ORIENTATIONS else 1
+        return value if value in ORIENTATIONS else 1
+    blocks = [image.info.get("exif", b"")]
+    if isinstance(image, JpegImageFile):
+        # Pillow joins several.
+        blocks = [segment for name, segment in image.applist if name == "APP1" and segment.startswith(b"Exif\0\0")]
+    elif image.format == "PNG" and not blocks[0]:
+        blocks = [_late_exif(data)]
+    return exif_orientation(block.removeprefix(b"Exif\0\0") for block in blocks)
+
+
+def _late_exif(data: bytes) -> bytes:
+    """A PNG's EXIF block that lies behind its pixels, where Pillow looks only once they are decoded; empty without one."""
+    position = len(b"\x89PNG\r\n\x1a\n")
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        if name == b"eXIf":
+            return data[position + 8 : position + 8 + length]
+        position += 12 + length
+    return b""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -278,11 +311,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What lies beside a cached image: the SHA-256 of its bytes, the file at the last check, and whether it was decoded once."""
+    """What lies beside a cached image: the SHA-256 of its bytes, the file at the last check, and width and height once it was decoded."""
 
     sha256: str
     seen: Seen
-    decodes: bool = False
+    shown: tuple[int, int] | None = None
 
 
 #: Made before any thread decodes one: several that meet a type of msgspec's for the first time end the process.
@@ -391,8 +424,7 @@ class ImageCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial:
                 partial.write_bytes(data)
-                decodes = row.reduction is not None
-                _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial), decodes))
+                _write_digest(path, Digest(hashlib.sha256(data).hexdigest(), Seen.of(partial)))
         with self._lock:
             self.fetched += 1
             self.fetched_bytes += len(data)
@@ -434,18 +466,22 @@ class ImageCache:
         return intact
 
     def fetch_picture(self, location: Location, row: ImageRow) -> Path:
-        """``fetch``, and checks that the image can be decoded: once for a file, for its digest says that it was.
+        """``fetch``, and checks that the image can be decoded, once for a file, and has the size that its labels were made for.
 
         Raises:
             Undecodable: If the image can't be decoded.
+            OtherSize: If its width and height are not the row's.
             FileNotFoundError: If another process evicted it in between.
         """
         path = self.fetch(location, row)
         digest = _read_digest(path)
-        if not digest.decodes:
-            check(path.read_bytes())
+        shown = digest.shown
+        if shown is None:
+            shown = shown_size(path.read_bytes())
             with contextlib.suppress(OSError):
-                _write_digest(path, msgspec.structs.replace(digest, decodes=True))
+                _write_digest(path, msgspec.structs.replace(digest, shown=shown))
+        if not row.fits(shown):
+            raise OtherSize(f"{shown[0]} × {shown[1]} and not {row.width} × {row.height}")
         return path
 
     def link_present(self, row: ImageRow, target: str | None) -> bool:
@@ -465,7 +501,9 @@ class ImageCache:
             return False
         try:
             digest = _DIGESTS.decode(os.read(beside, _DIGEST_BYTES))
-            if not (digest.decodes and digest.seen.boot and digest.seen == Seen.of(path)):
+            if digest.shown is None or not (
+                row.fits(digest.shown) and digest.seen.boot and digest.seen == Seen.of(path)
+            ):
                 return False
             if target is not None:
                 os.link(path, target)
@@ -487,6 +525,7 @@ class ImageCache:
 
         Raises:
             Undecodable: If the image can't be decoded.
+            OtherSize: If its width and height are not the row's.
         """
         path = self.path_of(row)
         with self._lock:
@@ -614,13 +653,13 @@ def materialise(
     Raises:
         InvalidConfig: If the images are more than the cache's disk.
         DatasetChanged: If an image is gone or differs from the frozen one.
-        InvalidDataset: If images can't be decoded; it names all of them.
+        InvalidDataset: If images can't be decoded, or are of another size than their labels were made for; it names all of them.
         SickMachine: If the disk is full.
     """
     folders: set[str] = set()
     rest: list[tuple[ImageRow, str | None]] = []
     again: list[tuple[ImageRow, str | None]] = []
-    count, undecodable = 0, []
+    count, undecodable, others = 0, dict[str, str](), dict[str, str]()
     for row, target in rows:
         if target is not None and (folder := target.rpartition("/")[0]) not in folders:
             folders.add(folder)
@@ -635,33 +674,43 @@ def materialise(
             rest.append((row, target))
     cache.check_room(row for row, target in (*rest, *again) if target is not None)
 
-    def work(pair: tuple[ImageRow, str | None]) -> str | None:
+    def work(pair: tuple[ImageRow, str | None]) -> None:
         row, target = pair
         try:
             cache.link(location, row, None if target is None else Path(target))
         except Undecodable as error:
-            return f"{row.key} is {error}"
-        return None
+            undecodable[row.key] = f"{row.key} is {error}"
+        except OtherSize as error:
+            others[row.key] = f"{row.key} is {error}"
 
-    for problem in location.map(work, rest):
+    for _ in location.map(work, rest):
         count += 1
-        if problem:
-            undecodable.append(problem)
         alive()
     for row, target in again:
-        if not cache.link_present(row, target) and (problem := work((row, target))) and problem not in undecodable:
-            undecodable.append(problem)
+        if not cache.link_present(row, target):
+            work((row, target))
         count += 1
         alive()
     if rest:
         cache.trim()
     if undecodable:
-        images, them = ("an image", "it") if len(undecodable) == 1 else (f"{len(undecodable)} images", "them")
+        images, them = _counted(undecodable)
         raise InvalidDataset(
-            f"{location.uri}: {images} can't be decoded: {', '.join(undecodable)}; replace {them}, or have {them} left out with "
-            "--validate-mode full --on-error quarantine."
+            f"{location.uri}: {images} can't be decoded: {', '.join(sorted(undecodable.values()))}; replace {them}, or have {them} "
+            "left out with --validate-mode full --on-error quarantine."
+        )
+    if others:
+        images, them = _counted(others)
+        raise InvalidDataset(
+            f"{location.uri}: {images} of another width and height than the annotations say: {', '.join(sorted(others.values()))}; label {them} "
+            f"as shown, or have {them} left out with --validate-mode full --on-error quarantine."
         )
     return count
+
+
+def _counted(images: Collection[str]) -> tuple[str, str]:
+    """The number of images in words, and the pronoun for them."""
+    return ("an image", "it") if len(images) == 1 else (f"{len(images)} images", "them")
 
 
 def sizes(
