@@ -106,8 +106,10 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
         )
     _check_floor(fields.floor, metric)
     epsilon = fields.epsilon or 0.0
-    if not 0 <= epsilon < math.inf:
-        raise InvalidConfig(f"--gate {gate}: epsilon is {epsilon:g}; give a number from 0.")
+    least, most = metric_range(metric)
+    if not 0 <= epsilon < most - least:
+        below = f", below {most - least:g}: {metric} goes from {least:g} to {most:g}" if math.isfinite(most) else ""
+        raise InvalidConfig(f"--gate: epsilon is {epsilon:g}; give a number from 0{below}.")
     return Gate(metric, "min" if mode == "min" else "max", fields.floor, epsilon, fields.incomparable or "keep")
 
 

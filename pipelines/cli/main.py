@@ -13,7 +13,7 @@ import typer
 
 import visionloop
 from visionloop.core import texts, variables
-from visionloop.core.encodings import write_anything
+from visionloop.core.encodings import use_utf8, write_anything
 from visionloop.core.errors import Defect, InvalidConfig, Terminated, UserStopped, VisionloopError, is_panic
 from visionloop.core.logs import configure_for_people
 from visionloop.core.processes import end_quickly
@@ -94,6 +94,7 @@ def _end_by_signals() -> None:
 def main() -> None:
     """Runs the command line; the exit code is that of the error's class."""
     arguments = sys.argv[1:]
+    use_utf8()
     write_anything()
     end_quickly()
     try:

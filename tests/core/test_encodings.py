@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_datasets import dataset
 
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.snapshot.dataset import read_metadata
@@ -47,6 +48,20 @@ def test_every_encoding_takes_every_text(encoding: str, out: str, err: str):
     first, second = done.stdout.decode(encoding).splitlines()
     assert json.loads(first) == {"name": "Größe 寸法 ✓"}
     assert (second, done.stderr.decode(encoding).splitlines()[-1]) == (out, err)
+
+
+def test_names_of_files_and_arguments_are_utf_8_in_every_locale(tmp_path: Path) -> None:
+    dataset(tmp_path / "Größe 寸法", "detection", None)
+    (tmp_path / "Größe 寸法/images/0.png").rename(tmp_path / "Größe 寸法/images/寸.png")
+    path = tmp_path / "Größe 寸法/annotations_detection.json"
+    path.write_text(path.read_text().replace('"0.png"', '"寸.png"'), encoding="utf-8")
+    seen = []
+    for locale in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        main = "from visionloop.pipelines.cli import main; main()"
+        command = [sys.executable, "-c", main, "dataset", "inspect", str(tmp_path / "Größe 寸法")]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, **locale}, check=True)
+        seen.append(json.loads(done.stdout))
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("text", ["part:x:1 and a:b:c", "[bold]name[/bold]", "a/path/of/1234/and:100:", "w" * 300])

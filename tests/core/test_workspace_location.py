@@ -54,6 +54,11 @@ def test_a_workspace_that_can_not_be_made_ends_at_once(tmp_path: Path) -> None:
     for workspace in (tmp_path / "file", tmp_path / "file/work", Path("/proc/work"), Path("/dev/null/work")):
         with pytest.raises(AccessDenied, match=str(workspace)):
             check_can_be_made(str(workspace))
+    for name in ("x" * 256, "ü" * 128, "a/" * 1600):
+        with pytest.raises(
+            InvalidConfig, match=r"--workspace .*: its name is too long; give one of at most 255 bytes a folder"
+        ):
+            check_can_be_made(str(tmp_path / name))
     check_can_be_made(str(tmp_path / "new/deeper"))
     check_can_be_made("s3://bucket/prefix")
 

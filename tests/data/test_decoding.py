@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
@@ -24,6 +25,7 @@ from visionloop.data import drawing, images
 from visionloop.data.decoding import Undecodable, decode, shown_size
 from visionloop.data.headers import Unsupported
 from visionloop.data.images import ImageCache, ImageRow, header_of
+from visionloop.data.reduced import Reduction
 
 NOISE = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)
 
@@ -129,6 +131,27 @@ def test_a_decode_reserves_what_its_picture_needs(monkeypatch: pytest.MonkeyPatc
     decode(saved("PNG"))
     assert drawing.picture(saved("PNG"), []) is not None  # a report's picture is decoded too
     assert reserved == [24 * 40 * memory.BYTES_PER_PIXEL] * 2
+
+
+@pytest.mark.parametrize("what", ["appearance", "reduction"])
+def test_memory_is_held_for_what_is_done_with_the_pixels_too(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = MemoryBudget(2**30)
+    monkeypatch.setattr(memory, "_decodes", lambda: budget)
+    held: list[int] = []
+
+    def looked(*_: Any, **__: Any) -> Any:
+        held.append(budget.used)
+        raise ValueError  # what was asked is seen
+
+    with contextlib.suppress(ValueError):
+        if what == "appearance":
+            monkeypatch.setattr(images, "appearance", looked)
+            images.examined(saved("PNG"), whole=True)
+        else:
+            monkeypatch.setattr("cv2.resize", looked)
+            Reduction(16, "area").picture(saved("PNG"))
+    assert held == [24 * 40 * memory.BYTES_PER_PIXEL]
+    assert budget.used == 0
 
 
 def test_the_first_threads_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:

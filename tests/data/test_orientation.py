@@ -121,7 +121,7 @@ def test_a_block_as_odd_devices_write_it_is_read_as_the_decoder_reads_it(name: s
 
 
 def test_the_decoded_picture_counts_where_the_header_was_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "exif_orientation", lambda _: 1)
+    monkeypatch.setattr(images, "stated_orientation", lambda _: 1)
     assert header_of(stored(6), whole=True) == Header(32, 64, 1, "JPEG")
 
 

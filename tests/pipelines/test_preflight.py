@@ -72,6 +72,7 @@ def test_a_snapshot_that_the_workspace_does_not_have(reach: Reach, wanted: str, 
         ({"on_error": "skip"}, {}, "--on-error skip: give one of fail, quarantine"),
         ({}, {"lr0": 100}, "lr0 in --set is 100"),
         ({}, {"epoch": 3}, "'epoch' in --set is not a setting: the nearest is epochs"),
+        ({}, {"lr": 0.1}, "'lr' in --set is not a setting: the nearest are lr0 and lrf"),
         ({}, {"imgsz": 100}, "imgsz must be multiple of 32"),
         ({}, {"model": "yolo99q.yaml"}, "not an architecture"),
         (

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,28 @@ def test_a_pil_image_is_turned_as_it_is_shown() -> None:
     exif[0x0112] = 6
     data = encoded(RGB, exif=exif)
     assert pixels(Image.open(io.BytesIO(data))) == pixels(data) == [np.rot90(RGB, -1).tolist()]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_pil_image_and_its_file_are_one_picture(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(RGB, kind, exif=exif, lossless=True)
+    assert pixels(Image.open(io.BytesIO(data))) == pixels(data)
+
+
+def test_an_orientation_in_xmp_alone_turns_neither_file_nor_pil_image() -> None:
+    data = encoded(RGB)
+    text = b"XML:com.adobe.xmp\0\0\0\0\0<rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation=\"6\"/>"
+    chunk = struct.pack(">I", len(text)) + b"iTXt" + text + struct.pack(">I", zlib.crc32(b"iTXt" + text))
+    data = data[:33] + chunk + data[33:]
+    assert pixels(Image.open(io.BytesIO(data))) == pixels(data) == [RGB.tolist()]
+
+
+def test_a_pil_image_that_is_cut_off_is_named() -> None:
+    with pytest.raises(InvalidImage, match="Image 1 of 1 is a PIL image that can't be decoded"):
+        pixels(Image.open(io.BytesIO(PNG[:-80])))
 
 
 REFUSED = {

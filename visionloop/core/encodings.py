@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import io
 import json
+import os
 import sys
 from typing import Any
 
@@ -59,6 +60,18 @@ def write_anything() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors=HANDLER)
+
+
+def use_utf8() -> None:
+    """Starts the process again in Python's UTF-8 mode where its locale has another encoding: file names and arguments are UTF-8.
+
+    A terminal's encoding stays what it was.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", None) or "utf-8")
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (itself, with the caller's arguments)
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from visionloop.core import structs
-from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound
+from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, shortened
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import now
 from visionloop.core.storage import Prefix
@@ -122,15 +122,24 @@ def _location(uri: str, role: Role) -> tuple[str, ...]:
     return (endpoint_of(role), *uri.removeprefix("s3://").split("/"))
 
 
+#: The bytes of a folder's name and of a workspace's path: what file systems take, less the names below it.
+_LONGEST_PART, _LONGEST = 255, 3_000
+
+
 def check_can_be_made(workspace: str) -> None:
     """Refuses a workspace in a folder of this machine that can't be made or written; a bucket is not looked at.
 
     Raises:
         AccessDenied: If it can't be; the sentence names the part of the path at which it fails.
+        InvalidConfig: If its name is longer than file systems take.
     """
     folder = local_path(normalise_uri(workspace))
     if folder is None:
         return
+    if len(os.fsencode(folder)) > _LONGEST or max(len(os.fsencode(part)) for part in folder.parts) > _LONGEST_PART:
+        raise InvalidConfig(
+            f"--workspace {shortened(workspace, 80)}: its name is too long; give one of at most {_LONGEST_PART} bytes a folder and {_LONGEST:,} in all."
+        )
     existing = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
     if not existing.is_dir():
         raise AccessDenied(f"--workspace {workspace}: {existing} is not a folder; choose another workspace.")

@@ -5,8 +5,10 @@ The registered model uses it as well.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +38,13 @@ def decode(data: bytes, order: Literal["RGB", "BGR"] = "RGB") -> NDArray[np.uint
     Raises:
         Undecodable: If it is of another format, damaged, cut off, or has more than ``MAX_PIXELS`` pixels.
     """
+    with decoded(data) as pixels:
+        return pixels if order == "BGR" else np.ascontiguousarray(pixels[..., ::-1])
+
+
+@contextlib.contextmanager
+def decoded(data: bytes) -> Iterator[NDArray[np.uint8]]:
+    """As ``decode`` in the order BGR, OpenCV's, which costs no copy; its memory is held for what is done with the pixels, too."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -51,7 +60,7 @@ def decode(data: bytes, order: Literal["RGB", "BGR"] = "RGB") -> NDArray[np.uint
         pixels = _pixels(data, kind)
         if pixels is None:
             raise Undecodable("a picture that is damaged, cut off, or of a kind that can't be decoded")
-        return pixels if order == "BGR" else np.ascontiguousarray(pixels[..., ::-1])
+        yield pixels
 
 
 def check(data: bytes) -> None:
@@ -61,8 +70,8 @@ def check(data: bytes) -> None:
 
 def shown_size(data: bytes) -> tuple[int, int]:
     """Width and height of an image as it is decoded. Raises Undecodable."""
-    height, width = decode(data, "BGR").shape[:2]  # the order of OpenCV, which costs no copy
-    return width, height
+    with decoded(data) as pixels:
+        return pixels.shape[1], pixels.shape[0]
 
 
 def _pixels(data: bytes, kind: str | None) -> NDArray[np.uint8] | None:

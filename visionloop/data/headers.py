@@ -7,6 +7,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from PIL.Image import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
 #: The extensions of each format that is read (``core.pictures.FORMATS``).
 EXTENSIONS_OF = {
     "BMP": frozenset({".bmp"}),
@@ -37,10 +40,23 @@ QUARTER_TURNS = frozenset({5, 6, 7, 8})
 #: The number of EXIF's field (CIPA DC-008).
 _ORIENTATION = 0x0112
 
+#: What stands before a block in most files.
+_EXIF = b"Exif\0\0"
+
 #: EXIF's fields whose text OpenCV reads, by their numbers, and those of fractions with how many. A text or a fraction that is
 #: not there ends its reading.
 _TEXTS = frozenset({0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x8298})
 _FRACTIONS = {0x011A: 1, 0x011B: 1, 0x013E: 2, 0x013F: 6, 0x0211: 3, 0x0214: 6}
+
+
+def stated_orientation(image: Image) -> int:
+    """The orientation that an opened picture's EXIF blocks state, of any format but TIFF, which Pillow turns itself."""
+    if isinstance(image, JpegImageFile):
+        # Pillow joins several.
+        blocks = [segment for name, segment in image.applist if name == "APP1" and segment.startswith(_EXIF)]
+    else:
+        blocks = [image.info.get("exif", b"")]
+    return exif_orientation(block.removeprefix(_EXIF) for block in blocks)
 
 
 def exif_orientation(blocks: Iterable[bytes]) -> int:

@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, NotFound, SickMachine
 from visionloop.core.files import atomic_write
@@ -35,9 +34,16 @@ from visionloop.core.policy import CACHE_BYTES, CACHE_VARIABLE
 from visionloop.core.processes import boot_id
 from visionloop.core.storage import Prefix, writing
 from visionloop.data.appearance import Appearance, appearance
-from visionloop.data.decoding import Undecodable, shown_size
+from visionloop.data.decoding import Undecodable, decoded, shown_size
 from visionloop.data.decoding import decode as decode  # the name that readers of images look for
-from visionloop.data.headers import ORIENTATIONS, QUARTER_TURNS, Header, Unsupported, exif_orientation
+from visionloop.data.headers import (
+    ORIENTATIONS,
+    QUARTER_TURNS,
+    Header,
+    Unsupported,
+    exif_orientation,
+    stated_orientation,
+)
 from visionloop.data.locations import Location, located, uri_of
 from visionloop.data.reduced import Reduction
 
@@ -223,9 +229,9 @@ def examined(data: bytes, *, whole: bool) -> tuple[Header | Unsupported | None, 
             with open_picture(data) as image:
                 header = _header(image, data)
         if whole and isinstance(header, Header):
-            pixels = decode(data, "BGR")  # the order of OpenCV, which costs no copy
-            looks = appearance(pixels)
-            height, width = pixels.shape[:2]
+            with decoded(data) as pixels:
+                looks = appearance(pixels)
+                height, width = pixels.shape[:2]
             if (width, height) != (header.width, header.height):
                 # Whatever the header was taken for, this is the picture that is trained on.
                 header = dataclasses.replace(header, width=width, height=height, orientation=1)
@@ -272,13 +278,9 @@ def _orientation(image: PillowImage.Image, data: bytes) -> int:
     if image.format == "TIFF":
         value = getattr(image, "tag_v2", {}).get(_ORIENTATION)
         return value if value in ORIENTATIONS else 1
-    blocks = [image.info.get("exif", b"")]
-    if isinstance(image, JpegImageFile):
-        # Pillow joins several.
-        blocks = [segment for name, segment in image.applist if name == "APP1" and segment.startswith(b"Exif\0\0")]
-    elif image.format == "PNG" and not blocks[0]:
-        blocks = [_late_exif(data)]
-    return exif_orientation(block.removeprefix(b"Exif\0\0") for block in blocks)
+    if image.format == "PNG" and "exif" not in image.info:
+        return exif_orientation([_late_exif(data)])
+    return stated_orientation(image)
 
 
 def _late_exif(data: bytes) -> bytes:

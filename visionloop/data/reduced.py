@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from visionloop.core.errors import Defect
-from visionloop.data.decoding import decode
+from visionloop.data.decoding import decoded
 
 #: OpenCV's numbers of the interpolations by which trainers shrink images.
 INTERPOLATIONS: Mapping[str, int] = {"linear": 1, "area": 3}
@@ -53,11 +53,11 @@ class Reduction:
         """
         import cv2
 
-        pixels = decode(data, "BGR")
-        height, width = pixels.shape[:2]
-        if self.applies(width, height):
-            pixels = cv2.resize(pixels, self.size(width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[assignment]
-        written, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
+        with decoded(data) as pixels:
+            height, width = pixels.shape[:2]
+            if self.applies(width, height):
+                pixels = cv2.resize(pixels, self.size(width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[assignment]
+            written, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
         if not written:
             raise Defect("A reduced image could not be written as PNG.")
         return encoded.tobytes()

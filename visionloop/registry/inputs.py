@@ -12,12 +12,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from visionloop.core.pictures import UNREADABLE
 from visionloop.data.decoding import Undecodable, check, decode
+from visionloop.data.headers import stated_orientation
 
 #: What MLflow's scoring server, and ``visionloop serve``, set: a text that a stranger sends is never a path.
 SERVED_VARIABLE = "__pyfunc_model_path__"
+
+#: What shows a picture of each EXIF orientation but 1 (CIPA DC-008).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 FORMS = (
     "a path, bytes, base64, a PIL image, an array (height × width, or height × width × 3 in RGB; 8 or 16 bits), "
@@ -80,7 +93,11 @@ def _encoded(image: Any, name: str, *, served: bool) -> bytes:
     elif isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
     elif isinstance(image, Image.Image):
-        return _png(_of_array(np.asarray(_plain(image)), name))
+        try:
+            shown = _plain(image)
+        except UNREADABLE as error:
+            raise InvalidImage(f"{name} is a PIL image that can't be decoded ({error}); give {FORMS}.") from error
+        return _png(_of_array(np.asarray(shown), name))
     elif isinstance(image, np.ndarray):
         return _png(_of_array(image, name))
     else:
@@ -116,7 +133,9 @@ def _of_file(path: Path, name: str) -> bytes:
 
 def _plain(image: Image.Image) -> Image.Image:
     """The picture as it is shown, in a mode whose pixels are grey or RGB values."""
-    shown = ImageOps.exif_transpose(image)
+    image.load()  # a PNG's EXIF block may lie behind its pixels
+    turn = _TURNS.get(stated_orientation(image)) if image.format != "TIFF" else None
+    shown = image if turn is None else image.transpose(turn)
     return shown if shown.mode.startswith("I;16") or shown.mode in ("L", "RGB") else shown.convert("RGB")
 
 

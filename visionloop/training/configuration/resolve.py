@@ -284,12 +284,23 @@ def _refuse_foreign(
 def _refuse_unknown(values: Mapping[str, object], sources: Mapping[str, str], settings: Mapping[str, Setting]) -> None:
     for name in values:
         if name not in settings:
-            near = difflib.get_close_matches(name.lower(), [*settings, *ALIASES], n=1, cutoff=NEAR)
-            what_to_do = f"the nearest is {near[0]}, remove it or rename it" if near else "remove it"
+            near = _nearest(name.lower(), [*settings, *ALIASES])
+            what_to_do = (
+                f"the nearest {'are' if near[1:] else 'is'} {' and '.join(near)}, remove it or rename it"
+                if near
+                else "remove it"
+            )
             raise InvalidConfig(
                 f"{shown(name)} in {origin.in_words(sources[name])} is not a setting: {what_to_do} "
                 "(docs/configuration.md lists all)."
             )
+
+
+def _nearest(name: str, candidates: list[str]) -> list[str]:
+    """The candidates that are nearest to a name, if any is near: all that are equally near, such as lr0 and lrf to lr."""
+    near = difflib.get_close_matches(name, candidates, n=len(candidates), cutoff=NEAR)
+    ratios = {candidate: difflib.SequenceMatcher(None, candidate, name).ratio() for candidate in near}
+    return sorted(candidate for candidate in near if ratios[candidate] == max(ratios.values()))
 
 
 def _check_imgsz(values: Mapping[str, Value], sources: Mapping[str, str]) -> None:
