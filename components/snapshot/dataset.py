@@ -25,12 +25,11 @@ from visionloop.core.storage import Prefix
 from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
 from visionloop.data.annotations.tables import SPLITS, Annotations
+from visionloop.data.dice.tasks import METADATA
 from visionloop.data.formats import Source, formats
 from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.recognised import choose, folder_below
 from visionloop.data.sentences import printable
-
-METADATA = "metadata.json"
 
 #: The largest metadata.json that is read, in bytes.
 LARGEST_METADATA = 16 * 2**20

@@ -173,3 +173,11 @@ def test_an_outline_knows_nested_keys_from_those_at_the_top():
     seen = outline(b'{"a": {"images": [1]}, "b": [{"c": {"d": 1}, "e": "\\"{"}, {"f": 2}], "g": [[{"h": 1}]]}')
     assert seen.keys == {"a", "b", "g"}
     assert seen.first == {"b": {"c", "e"}}
+
+
+@pytest.mark.parametrize(
+    ("start", "goes_on"),
+    [(b'[{"a": [{"b": 1}, {', True), (b'[{"a": 1}', False), (b'[{"a": 1}, {"b"', False), (b'{"a": [{"b": 1', False)],
+)
+def test_an_outline_tells_whether_the_first_element_goes_on(start: bytes, goes_on: bool):
+    assert outline(start).open == goes_on

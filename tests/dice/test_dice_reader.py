@@ -28,6 +28,22 @@ def whole(values: Any) -> list[int]:
     return [int(number) for number in hundredths(np.array(values, np.float64))]
 
 
+def test_other_json_at_the_root_is_told(tmp_path: Path) -> None:
+    files = {
+        FILE: document(),
+        "annotations.json": document(),
+        "annotations_detection_2.JSON": {},
+        ".x.json": {},
+        "metadata.json": {},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(encoded(content))
+    source = formats.Source(open_prefix(str(tmp_path), "dataset"), tmp_path)
+    assert formats.reader("dice")(source).notices == (
+        f"2 JSON files beside {FILE} are passed over (annotations.json, annotations_detection_2.JSON).",
+    )
+
+
 @given(documents())
 def test_columns_hold_what_structs_hold(value: dict[str, Any]) -> None:
     result = read(value)

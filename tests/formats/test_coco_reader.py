@@ -294,6 +294,8 @@ def test_files_without_categories_are_passed_over_and_told(tmp_path: Path) -> No
         (b"version https://git-lfs.github.com/spec/v1\n", "does not begin as its name says"),
         (json.dumps(document()).encode()[:60], "ends before it is complete"),
         (json.dumps(document()).encode("utf-16")[:60], "ends before it is complete"),
+        (b'{"info": {"year": 2017}', "ends before it is complete"),
+        (b'{"info": {"a": "}"}, "licenses": [{}', "ends before it is complete"),
     ],
 )
 def test_a_file_that_is_not_whole_is_not_taken_for_another_format(tmp_path: Path, data: bytes, words: str) -> None:
@@ -306,8 +308,9 @@ def test_a_file_that_is_not_whole_is_not_taken_for_another_format(tmp_path: Path
 
 def test_files_of_something_else_are_passed_over_and_told(tmp_path: Path) -> None:
     folder = layouts.write(layouts.coco(tmp_path), {"about.json": {"licence": "CC0"}, "list.json": [1, 2]})
+    (folder / "metrics.json").write_text('{"loss": NaN}\n{"loss": 1}')
     assert layouts.read(folder, "coco").notices == (
-        "2 JSON files are not of COCO and passed over (about.json, list.json).",
+        "3 JSON files are not of COCO and passed over (about.json, list.json, metrics.json).",
     )
 
 

@@ -158,6 +158,8 @@ def test_where_an_image_lies(tmp_path: Path, name: str, subset: str, key: str) -
         (b"<?xml version='1.0'?><annot", "the file ends before it is complete"),
         (b"<?xml version='1.0'?><annot".decode().encode("utf-16"), "the file ends before it is complete"),
         (b"PK\x03\x04", "the file does not begin as its name says"),
+        (b"<?xml version='1.0'?>", "the file ends before it is complete"),
+        (b"<export><version>1</version>", "the file ends before it is complete"),
     ],
 )
 def test_a_second_file_that_is_not_whole_is_not_passed_over(tmp_path: Path, data: bytes, words: str) -> None:
@@ -165,7 +167,10 @@ def test_a_second_file_that_is_not_whole_is_not_passed_over(tmp_path: Path, data
 
 
 def test_a_second_file_of_something_else_is_passed_over(tmp_path: Path) -> None:
-    assert len(read("cvat", tmp_path, files(cvat(BOX)) | {"more.xml": b"<svg/>\n"}).images) == 1
+    content = files(cvat(BOX)) | {"more.xml": b"<svg/>\n", "wrong.xml": b"<!-- a picture --><a>&b;</a>"}
+    read_ = read("cvat", tmp_path, content)
+    assert len(read_.images) == 1
+    assert read_.notices == ("2 XML files are not of CVAT and passed over (more.xml, wrong.xml).",)
 
 
 def test_a_missing_image_whose_name_differs_in_case_has_a_hint_wherever_the_other_lies(tmp_path: Path) -> None:

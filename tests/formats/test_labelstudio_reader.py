@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from reading import PICTURE, boxes, class_names, read, read_or_refused, refused
 
 from visionloop.core.errors import InvalidConfig
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.data.formats import Source
+from visionloop.data.formats.recognised import choose
 
 SIDES = {"original_width": 40, "original_height": 20, "image_rotation": 0}
 CONFIG = '<View><Image name="i" value="$photo"/><RectangleLabels name="l" toName="i"><Label value="dog"/><Label value="Cat" alias="cat"/></RectangleLabels></View>'
@@ -267,10 +270,42 @@ def test_two_images_that_fit_equally_and_a_wrong_configuration(tmp_path: Path) -
     assert "it labels several images at once" in refused("labelstudio", tmp_path / "3", content)
 
 
-@pytest.mark.parametrize("data", [b"", b'[{"id": 1, "da', b"\xff\xfe["])
+@pytest.mark.parametrize("data", [b"", b'[{"id": 1, "da', b'[{"id": 1, "data": [[1]', b"\xff\xfe["])
 def test_a_second_file_that_is_not_whole_is_not_passed_over(tmp_path: Path, data: bytes) -> None:
     sentence = refused("labelstudio", tmp_path, files(task(region())) | {"more.json": data})
     assert sentence.startswith("more.json: the file ")
+
+
+def test_other_json_is_passed_over_and_told(tmp_path: Path) -> None:
+    content = files(task(region())) | {
+        "empty.json": "[]",
+        "notes.json": '{"by": "me"}',
+        "long.json": f'["{"x" * 2**17}"]',
+    }
+    assert read("labelstudio", tmp_path, content).notices == (
+        "3 JSON files are not of Label Studio and passed over (empty.json, long.json, notes.json).",
+    )
+
+
+def test_the_end_of_a_file_is_read_only_where_its_start_says_too_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[str] = []
+    monkeypatch.setattr(Prefix, "read_end", lambda prefix, key, size: ends.append(key) or b"]")
+    more = [dict(task(region(), image=f"more/{number}.png"), note="x" * 2**17) for number in range(2)]
+    content = files(task(region())) | {"more.json": json.dumps(more), "other.json": f'["{"x" * 2**17}"]'}
+    assert len(read("labelstudio", tmp_path, content).images) == 3
+    assert ends == ["other.json"]
+
+
+def test_the_data_of_the_first_task_may_stand_behind_long_annotations(tmp_path: Path) -> None:
+    brush = region(kind="brushlabels", format="rle", rle=[0] * 2**16)
+    skipped, labelled = {"result": [brush], "was_cancelled": True}, {"result": [region()]}
+    first = {"id": 1, "annotations": [skipped, labelled], "data": {"image": "a.png"}}
+    content = files(first) | {"more.json": json.dumps([task(region(), image="b.png")])}
+    assert len(read("labelstudio", tmp_path, content).images) == 2
+    source = Source(open_prefix(str(tmp_path / "dataset"), "dataset"), tmp_path)
+    assert choose(source, None, "--format") == ("labelstudio", "export.json")
 
 
 def test_tasks_are_decoded_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

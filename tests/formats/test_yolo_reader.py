@@ -55,6 +55,20 @@ def splits(folder: Path) -> dict[str, str | None]:
     return dict(zip(images["key"].to_pylist(), images["split"].to_pylist(), strict=True))
 
 
+def test_files_that_look_like_descriptions_or_labels_are_told(tmp_path: Path) -> None:
+    files: dict[str, Any] = {
+        "old.yaml": YAML,
+        "labels/train/a.json": "{}",
+        "labels/train.cache": "",
+        "images/train/a.xml": "",
+        "notes.txt": "",
+    }
+    assert layouts.read(yolo(tmp_path, **files), "yolo").notices == (
+        "1 YAML file beside data.yaml is passed over (old.yaml).",
+        "1 file below labels is no label and passed over (labels/train/a.json).",
+    )
+
+
 EXPECTED = {key: layouts.SPLITS[name] for name, key in KEYS.items()}
 
 
@@ -165,7 +179,10 @@ def test_images_without_labels_and_labels_without_images(tmp_path: Path) -> None
     }
     result = layouts.read(yolo(tmp_path, **files), "yolo")
     assert [finding.field for finding in result.findings] == ["labels/val/gone.txt"]
-    assert result.notices == ("1 images are in no split of data.yaml and left out (images/other/x.png).",)
+    assert result.notices == (
+        "1 hidden file is passed over.",
+        "1 images are in no split of data.yaml and left out (images/other/x.png).",
+    )
     assert "train/sub/b.png" in result.images["file_name"].to_pylist()
 
 

@@ -12,6 +12,9 @@ TASKS = ("detection", "segmentation", "classification", "pose")
 #: The older single annotation file, used when a task has no file of its own.
 LEGACY_FILE = "annotations.json"
 
+#: The dataset's own description, of which the configuration of its split is read.
+METADATA = "metadata.json"
+
 _ALIASES = {
     "detect": "detection",
     "object_detection": "detection",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from posixpath import splitext
 
-from visionloop.core.errors import InvalidDataset
+from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.data.formats.hints import near
-from visionloop.data.formats.listing import IMAGES, ends_of, is_hidden, not_whole
+from visionloop.data.formats.listing import END_BYTES, IMAGES, is_hidden, not_whole
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import SPLITS, stated_split
 from visionloop.data.sentences import printable
@@ -59,10 +59,12 @@ class Keys:
     Attributes:
         all: Every such key, in the order of their UTF-8 bytes: a folder is listed in another one than a bucket.
         hidden: How many are hidden.
+        passed_over: Sentences about files that look like a format's and are not.
     """
 
     all: list[str]
     hidden: int = 0
+    passed_over: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, source: Source) -> Keys:
@@ -71,8 +73,8 @@ class Keys:
         visible = sorted(key for key in keys if not is_hidden(key))
         return cls(visible, len(keys) - len(visible))
 
-    def exports(self, ending: str, source: Source, is_export: Callable[[bytes], bool]) -> list[str]:
-        """The files of an extension that are exports of a tool by their first bytes.
+    def exports(self, tool: str, ending: str, source: Source, is_export: Callable[[bytes], bool]) -> list[str]:
+        """The files of an extension that are exports of a tool by their first bytes; the others are told.
 
         A single one whatever it is: then it is said what is wrong in it.
 
@@ -82,13 +84,20 @@ class Keys:
         documents = [key for key in self.all if extension(key) == ending]
         if len(documents) == 1:
             return documents
-        exports = []
+        exports, others = [], []
         for key in documents:
-            start, end = ends_of(source.prefix, key)
-            if is_export(start):
-                exports.append(key)
-            elif reason := not_whole(start, end):
+            try:
+                start = source.prefix.read_start(key, END_BYTES)
+                if is_export(start):
+                    exports.append(key)
+                    continue
+                end = source.prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""
+            except NotFound:
+                continue  # gone since it was listed
+            if reason := not_whole(start, end):
                 raise InvalidDataset(printable(f"{key}: {reason}; export it again, or remove it."))
+            others.append(key)
+        self.passed_over += other_files(others, ending[1:].upper(), tool)
         return exports
 
     @cached_property
@@ -124,8 +133,23 @@ class Keys:
 
     def notices(self) -> Iterator[str]:
         """What is passed over."""
+        yield from self.passed_over
         if self.hidden:
             yield f"{counted(self.hidden, 'hidden file is', 'hidden files are')} passed over."
+
+
+def other_files(keys: Sequence[str], kind: str, tool: str) -> list[str]:
+    """A sentence about files that are not of a format, if there are any: ``1 JSON file is not of COCO and passed over (a.json).``"""
+    if not keys:
+        return []
+    words = counted(len(keys), f"{kind} file is", f"{kind} files are")
+    return [printable(f"{words} not of {tool} and passed over ({named(keys)}).")]
+
+
+def named(keys: Sequence[str]) -> str:
+    """The first of some keys, and how many more there are."""
+    first = ", ".join(keys[:3])
+    return first if len(keys) <= 3 else f"{first} and {len(keys) - 3} more"
 
 
 def counted(number: int, singular: str, plural: str) -> str:

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from xml.parsers import expat
 
 import msgspec
 
@@ -23,6 +24,13 @@ SPLIT_WORDS = frozenset({"train", "val", "valid", "validation", "test"})
 
 #: With what JSON and XML end, by what they begin with.
 _CLOSING = {b"{": b"}", b"[": b"]", b"<": b">"}
+
+#: What expat says of XML that ends within it.
+_XML_ENDS = (
+    expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS],
+    expat.errors.codes[expat.errors.XML_ERROR_UNCLOSED_TOKEN],
+    expat.errors.codes[expat.errors.XML_ERROR_UNCLOSED_CDATA_SECTION],
+)
 
 #: Extensions of image files, of those too that no trainer reads: they show what a folder is.
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic"})
@@ -72,7 +80,10 @@ def ends_of(prefix: Prefix, key: str) -> tuple[bytes, bytes]:
 
 
 def not_whole(start: bytes, end: bytes) -> str | None:
-    """Why a file can be neither whole JSON nor whole XML, told from its first and last bytes; None where they look like it."""
+    """Why a file can be neither whole JSON nor whole XML, told from its first and last bytes; None where they look like it.
+
+    A small file, whose first bytes are all, is looked through.
+    """
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "the file is empty"
@@ -82,7 +93,9 @@ def not_whole(start: bytes, end: bytes) -> str | None:
     if closing is None:
         # A text, a number or null is JSON too, though no dataset.
         return None if not end and _is_json(text) else "the file does not begin as its name says"
-    return None if last.rstrip().endswith(closing) else "the file ends before it is complete"
+    if not last.rstrip().endswith(closing) or (not end and (_xml_ends(start) if closing == b">" else _json_ends(text))):
+        return "the file ends before it is complete"
+    return None
 
 
 def _is_json(text: bytes) -> bool:
@@ -91,6 +104,29 @@ def _is_json(text: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
+
+
+def _json_ends(text: bytes) -> bool:
+    """Whether JSON ends where more must follow; what is wrong in another way is not JSON of a dataset's."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    except (UnicodeDecodeError, RecursionError):
+        return False
+    return False
+
+
+def _xml_ends(data: bytes) -> bool:
+    """The same of XML; what it holds is not looked at."""
+    parser = expat.ParserCreate()
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        return error.code in _XML_ENDS
+    except (LookupError, ValueError):
+        return False
+    return False
 
 
 def is_hidden(key: str) -> bool:

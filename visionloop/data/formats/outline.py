@@ -23,11 +23,13 @@ class Outline:
         keys: The top-level keys.
         first: The keys of the first element of each list: by the list's key, or by "" for a list at the top.
         last: Keys of COCO that hold lists, in the last bytes, at any depth.
+        open: Whether the first element of a list at the top goes on behind the first bytes, so that it may have more keys.
     """
 
     keys: frozenset[str] = frozenset()
     first: Mapping[str, frozenset[str]] = field(default_factory=dict)
     last: frozenset[str] = frozenset()
+    open: bool = False
 
 
 def outline(start: bytes, end: bytes = b"") -> Outline:
@@ -55,4 +57,5 @@ def outline(start: bytes, end: bytes = b"") -> Outline:
             element = 0 if shape in ("", "{") else element
             shape += mark
     last = frozenset(match.decode() for match in _LIST.findall(end))
-    return Outline(frozenset(keys), {name: frozenset(names) for name, names in first.items()}, last)
+    firsts = {name: frozenset(names) for name, names in first.items()}
+    return Outline(frozenset(keys), firsts, last, open=shape.startswith(_IN_LIST) and element == 0)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from visionloop.core.errors import DatasetNotFound, InvalidConfig, InvalidDataset, NotFound
 from visionloop.data.formats.coco.document import has_keypoints
 from visionloop.data.formats.document import mapped
-from visionloop.data.formats.keys import counted
+from visionloop.data.formats.keys import named, other_files
 from visionloop.data.formats.listing import ends_of, is_hidden, not_whole
 from visionloop.data.formats.outline import outline
 from visionloop.data.formats.source import Source
@@ -62,9 +62,8 @@ def coco_files(source: Source) -> Files:
             raise InvalidDataset(printable(f"{key}: {reason}; export it again, or remove it."))
         else:
             others.append(key)
-    if files.keys and others:
-        words = counted(len(others), "JSON file is", "JSON files are")
-        files.notices.append(f"{words} not of COCO and passed over ({_shown(others)}).")
+    if files.keys:
+        files.notices += other_files(others, "JSON", "COCO")
     if len(visible) > len(looked):
         number = len(visible) - len(looked)
         files.notices.append(
@@ -74,7 +73,7 @@ def coco_files(source: Source) -> Files:
         hidden = next(key for key in every if is_hidden(key))
         files.notices.append(f"{len(every) - len(visible):,} hidden JSON files are passed over ({hidden}).")
     if not files.keys:
-        instead = f", only {_shown(others)}" if others else ""
+        instead = f", only {named(others)}" if others else ""
         raise DatasetNotFound(
             f"{source.prefix.uri}: no JSON file with images, annotations and categories lies there{instead}; "
             "correct the URI, or export the dataset as COCO."
@@ -101,19 +100,14 @@ def for_task(source: Source, files: Files) -> Files:
     if source.task == "pose":
         if not posed:
             raise InvalidConfig(
-                f"{source.prefix.uri}: no annotation of {_shown(files.keys)} has keypoints, which --task pose reads; "
+                f"{source.prefix.uri}: no annotation of {named(files.keys)} has keypoints, which --task pose reads; "
                 "choose --task detection, or export the keypoints too."
             )
         chosen, left_out, reason = posed, others, "without keypoints"
     else:
         chosen, left_out, reason = others or posed, posed if others else [], "with keypoints, for --task pose"
-    notices = [f"{_shown(left_out)}: passed over ({reason})."] if left_out else []
+    notices = [f"{named(left_out)}: passed over ({reason})."] if left_out else []
     return Files(chosen, files.notices + notices)
-
-
-def _shown(keys: Sequence[str]) -> str:
-    first = ", ".join(keys[:3])
-    return first if len(keys) <= 3 else f"{first} and {len(keys) - 3} more"
 
 
 def folder_of_images(listed: pa.ChunkedArray, file: str, words: Sequence[str], names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ _NO_SUBSET = ("", "default")
 def read_cvat(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.cvat.read``."""
     keys = Keys.of(source)
-    files = keys.exports(".xml", source, is_cvat)
+    files = keys.exports("CVAT", ".xml", source, is_cvat)
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no XML file of CVAT lies there; correct the URI, or {REMEDY}.")
     export = _Export(source, keys, several=len(files) > 1)

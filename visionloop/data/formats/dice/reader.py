@@ -9,16 +9,18 @@ import pyarrow as pa
 
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.data.annotations.tables import Annotations
-from visionloop.data.dice.tasks import choose_task
+from visionloop.data.dice.tasks import METADATA, TASKS, annotation_file, choose_task
 from visionloop.data.formats.dice.columns import BELOW, Columns
 from visionloop.data.formats.dice.document import Header, Picture, split
 from visionloop.data.formats.dice.stated import Contradictions, stated
 from visionloop.data.formats.document import Piece, mapped
 from visionloop.data.formats.free import Free
 from visionloop.data.formats.json_errors import REMEDY
+from visionloop.data.formats.keys import counted, extension, named
+from visionloop.data.formats.listing import is_hidden
 from visionloop.data.formats.names import check_names, repeated
 from visionloop.data.formats.source import Source
-from visionloop.data.sentences import shown
+from visionloop.data.sentences import printable, shown
 
 
 def read_dice(source: Source) -> Annotations:
@@ -27,10 +29,17 @@ def read_dice(source: Source) -> Annotations:
         _, objects = source.prefix.children()
     except NotFound:
         raise DatasetNotFound(f"{source.prefix.uri}: there is no such bucket; correct the URI.") from None
-    task, file = choose_task([info.key for info in objects], source.task, source.prefix.uri)
+    keys = [info.key for info in objects]
+    task, file = choose_task(keys, source.task, source.prefix.uri)
+    known = {file, METADATA, *map(annotation_file, TASKS)}
+    others = [key for key in keys if extension(key) == ".json" and key not in known and not is_hidden(key)]
     with mapped(source.local(file)) as data:
         header, pieces = split(data, file, task)
-        return _annotations(header, pieces, Free(file, source.group, source.option), source.alive)
+        read = _annotations(header, pieces, Free(file, source.group, source.option), source.alive)
+    if not others:
+        return read
+    words = counted(len(others), f"JSON file beside {file} is", f"JSON files beside {file} are")
+    return replace(read, notices=(*read.notices, printable(f"{words} passed over ({named(others)}).")))
 
 
 def read_file(data: bytes, file: str, task: str | None, group: str | None = None) -> Annotations:

@@ -9,9 +9,9 @@ from visionloop.data.formats.source import Source
 
 
 def is_label_studio(seen: Outline) -> bool:
-    """Whether a JSON file is of this format, by its outline."""
+    """Whether a JSON file is of this format, by its outline; a task states its data behind its annotations, which may be long."""
     task = seen.first.get("", frozenset())
-    return "data" in task and bool(task & {"annotations", "completions", "predictions"})
+    return ("data" in task or seen.open) and bool(task & {"annotations", "completions", "predictions"})
 
 
 def recognise(listing: Listing) -> str | None:

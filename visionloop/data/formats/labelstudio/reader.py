@@ -30,7 +30,7 @@ from visionloop.data.sentences import printable, shown
 def read_label_studio(source: Source) -> Annotations:
     """Reads an export; see ``visionloop.data.formats.labelstudio.read``."""
     keys = Keys.of(source)
-    files = keys.exports(".json", source, lambda start: is_label_studio(outline(start)))
+    files = keys.exports("Label Studio", ".json", source, lambda start: is_label_studio(outline(start)))
     if not files:
         raise DatasetNotFound(f"{source.prefix.uri}: no JSON of Label Studio lies there; correct the URI, or {REMEDY}")
     export = _Export(source, keys, several=len(files) > 1)

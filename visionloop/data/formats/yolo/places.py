@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset, NotFound
 from visionloop.core.stores import local_path
+from visionloop.data.formats.keys import counted
 from visionloop.data.formats.listing import IMAGES
 from visionloop.data.formats.names import hostile
 from visionloop.data.formats.source import Source
@@ -40,7 +41,8 @@ class Places:
         hidden = pc.match_substring_regex(listed["key"], _HIDDEN)
         self.keys: pa.ChunkedArray = listed["key"].filter(pc.invert(hidden))
         self.images: pa.ChunkedArray = self.keys.filter(pc.match_substring_regex(self.keys, _PICTURE))
-        self.notices: list[str] = []
+        number = len(listed) - len(self.keys)
+        self.notices = [f"{counted(number, 'hidden file is', 'hidden files are')} passed over."] if number else []
         folder = local_path(source.prefix.uri)
         self._local = None if folder is None else Path(folder)
 

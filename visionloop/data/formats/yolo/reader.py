@@ -15,6 +15,7 @@ from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.outlined import boxes_alone
 from visionloop.data.annotations.tables import Annotations, Whole, images_table, objects_table
+from visionloop.data.formats.keys import counted, named
 from visionloop.data.formats.names import check_names, repeated
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import stated_split
@@ -97,6 +98,7 @@ def read_yolo(source: Source) -> Annotations:
             *places.notices,
             *chosen.notices,
             *_passed_over(places, keys),
+            *_other_files(places),
             *boxes_alone(objects, task, description.file),
         ),
         metadata={"dataset_id": None, "dataset_name": None},
@@ -254,6 +256,19 @@ def _without_image(places: Places, file: str) -> Iterator[Finding]:
     if len(others) > _NAMED:
         sentence = f"{file}: {len(others) - _NAMED:,} more labels have no image; add the images, or remove the labels."
         yield Finding("warning", "label_without_image", None, "labels", sentence)
+
+
+def _other_files(places: Places) -> Iterator[str]:
+    """The files that look like descriptions or labels, and are none."""
+    described = places.keys.filter(pc.match_substring_regex(places.keys, r"(?i)^[^/]+\.ya?ml$")).to_pylist()
+    if others := [key for key in described if key != places.file]:
+        words = counted(len(others), f"YAML file beside {places.file} is", f"YAML files beside {places.file} are")
+        yield printable(f"{words} passed over ({named(others)}).")
+    below = places.keys.filter(pc.match_substring_regex(places.keys, "(^|/)labels/"))
+    others = below.filter(pc.invert(pc.match_substring_regex(below, r"\.(?i:txt|cache)$"))).to_pylist()
+    if others:
+        words = counted(len(others), "file below labels is no label", "files below labels are no labels")
+        yield printable(f"{words} and passed over ({named(others)}).")
 
 
 def _passed_over(places: Places, keys: pa.Array) -> Iterator[str]:
