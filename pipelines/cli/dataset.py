@@ -17,6 +17,7 @@ from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
 if TYPE_CHECKING:
+    from visionloop.components.snapshot.manifest import Snapshot
     from visionloop.data.annotations.codes import Checks
     from visionloop.data.annotations.findings import Finding
     from visionloop.data.annotations.tables import Annotations
@@ -103,12 +104,16 @@ def export(
     """
     from visionloop.components.snapshot.taken import snapshot_of
     from visionloop.core.storage import open_prefix
-    from visionloop.pipelines.cli.exchange import exported
+    from visionloop.pipelines.cli.exchange import check_images, exported
 
     with contextlib.ExitStack() as stack:
+
+        def accept(taken: Snapshot) -> None:
+            stack.enter_context(dataset_store(*(dataset.uri for dataset in taken.datasets), destination))
+            check_images(taken, workspace)
+
         stack.enter_context(workspace_store(workspace))
-        taken = snapshot_of(open_prefix(workspace, "results"), snapshot)
-        stack.enter_context(dataset_store(*(dataset.uri for dataset in taken.datasets), destination))
+        taken = snapshot_of(open_prefix(workspace, "results"), snapshot, accept)
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="visionloop-"))
         result = exported(taken, workspace, destination, written_as, Path(work))
     show(result, written_lines(result), output)

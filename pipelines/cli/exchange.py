@@ -58,18 +58,9 @@ def exchanged(
     return written(annotations, read.source.prefix, target, written_as, notices, work)
 
 
-def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path) -> dict[str, Any]:
-    """Writes what a snapshot holds, with its splits.
-
-    Raises:
-        DatasetChanged: If an image is gone, or is not the one that was frozen.
-        InvalidConfig: If something lies at the destination, or the format is not written or does not hold the task.
-        InvalidDataset: If the format can't hold a name.
-    """
-    writer(written_as)
-    source = snapshot.open_images()
+def check_images(snapshot: Snapshot, workspace: str) -> None:
+    """Raises DatasetChanged if an image of a snapshot is gone, or is not the one that was frozen."""
     results = open_prefix(workspace, "results")
-    target = check_empty(destination, *(dataset.uri for dataset in snapshot.datasets), workspace=results.uri)
     context = Context(
         results,
         runs.RunRecord(results, runs.run_name(None)),
@@ -80,6 +71,19 @@ def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: s
     )
     if differences := missing_or_changed(snapshot, context):
         raise no_longer(snapshot, differences)
+
+
+def exported(snapshot: Snapshot, workspace: str, destination: str, written_as: str, work: Path) -> dict[str, Any]:
+    """Writes what a snapshot holds, with its splits; ``check_images`` comes before.
+
+    Raises:
+        InvalidConfig: If something lies at the destination, or the format is not written or does not hold the task.
+        InvalidDataset: If the format can't hold a name.
+    """
+    writer(written_as)
+    source = snapshot.open_images()
+    uri = open_prefix(workspace, "results").uri
+    target = check_empty(destination, *(dataset.uri for dataset in snapshot.datasets), workspace=uri)
     annotations = frozen(snapshot)
     errors = [finding.sentence for finding in annotations.findings if finding.severity == "error"]
     notices = (

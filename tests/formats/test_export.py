@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import layouts
@@ -34,6 +35,23 @@ def test_what_is_written_is_the_same_dataset(tmp_path: Path, capsys: pytest.Capt
     assert (result["format"], result["images"], result["objects"], result["notices"]) == (name, 4, 4, [])
     assert os.path.samefile(source / "images/0.png", target / "images/0.png")
     assert taken(target, workspace) == (identity, content)
+
+
+def test_images_are_taken_from_where_they_still_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, workspace = dataset(tmp_path / "set", "detection", None), tmp_path / "work"
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    identity, _ = taken(source, workspace)
+    assert taken(copy, workspace)[0] == identity
+    for number, place in enumerate((copy, source)):
+        target = tmp_path / f"coco-{number}"
+        code, out, sentence = command(capsys, "export", identity, target, "--format", "coco", "--workspace", workspace)
+        assert (code, sentence) == (0, "")
+        assert json.loads(out)["source"] == place.as_uri()
+        shutil.rmtree(place)
+    code, _, sentence = command(
+        capsys, "export", identity, tmp_path / "x", "--format", "coco", "--workspace", workspace
+    )
+    assert (code, f"{copy.as_uri()} is no longer what was frozen" in sentence) == (65, True)
 
 
 @pytest.mark.parametrize(("name", "image"), [("voc", "JPEGImages/{}.png"), ("coco", "images/{}.png")])
