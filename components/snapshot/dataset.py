@@ -100,7 +100,7 @@ def opened(
     prefix: Prefix,
     task: str | None,
     alive: Callable[[], None] = lambda: None,
-    listing: Callable[[int], None] = lambda number: None,
+    listing: Callable[[int, int], None] = lambda number, size: None,
 ) -> Iterator[Source]:
     """A dataset's source, with a folder for large files that lasts as long as the context."""
     with tempfile.TemporaryDirectory(prefix="visionloop-") as work:

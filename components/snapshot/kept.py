@@ -131,8 +131,8 @@ def listed_before(workspace: Prefix, dataset: str) -> int:
         return 0
 
 
-def listing_of(context: Context, dataset: str) -> Callable[[int], None]:
-    """Shows how far a dataset's listing is: called with the number of objects that are listed so far."""
+def listing_of(context: Context, dataset: str) -> Callable[[int, int], None]:
+    """Shows how far a dataset's listing is: called with the number of objects that are listed so far, and their bytes."""
     return functools.partial(context.listed, before=listed_before(context.workspace, dataset))
 
 

@@ -36,7 +36,7 @@ from visionloop.data.sentences import printable
 SPLIT_CONFIG = f"{single.METADATA}: split_config"
 
 #: Called with a dataset's URI, gives what is called with the number of its objects that are listed so far.
-Listing = Callable[[str], Callable[[int], None]]
+Listing = Callable[[str], Callable[[int, int], None]]
 
 
 @dataclass
@@ -90,7 +90,7 @@ def lying(
     task: str | None,
     format_name: str | Mapping[str, str] | None,
     alive: Callable[[], None] = lambda: None,
-    listing: Listing = lambda uri: lambda number: None,
+    listing: Listing = lambda uri: lambda number, size: None,
     *,
     own_rules: bool = True,
 ) -> Iterator[list[Lying]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from typing import Any
 
 from rich.console import Console
@@ -13,14 +14,14 @@ from visionloop.pipelines.engines.laptop.display import Display
 STAGES = ("snapshot", "validate", "evaluate")
 
 
-def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm", seconds: float = 0) -> str:
+def shown(*events: dict[str, Any], terminal: bool, kind: str = "xterm", seconds: float = 0, width: int = 100) -> str:
     """All that is written while these events come, ``seconds`` apart, and the bar is drawn after each; ``kind`` of terminal as in TERM."""
     clock = itertools.count(0.0, seconds)
     now = 0.0
     console = Console(
         file=io.StringIO(),
         force_terminal=terminal,
-        width=100,
+        width=width,
         color_system=None,
         highlight=False,
         soft_wrap=True,
@@ -104,24 +105,37 @@ def test_a_terminal_shows_how_many_bytes_are_done():
 
 
 def listing(*done: int, before: int = 0) -> list[dict[str, Any]]:
-    return [{"kind": "listing", "stage": "snapshot", "done": number, "before": before} for number in done]
+    return [
+        {"kind": "listing", "stage": "snapshot", "done": number, "bytes": 10**5 * number, "before": before}
+        for number in done
+    ]
 
 
 def test_a_listing_shows_its_count_and_speed_and_where_it_is_known_its_total():
     text = shown(running("snapshot"), *listing(20_000, 60_000), terminal=True, seconds=10)
-    assert "60,000 objects listed, 4,000 a second" in text
+    assert "listed 60,000 objects, 6.0 GB, 4,000 a second" in text
     assert "left" not in text
     text = shown(running("snapshot"), *listing(20_000, 60_000, 100_000, before=120_000), terminal=True, seconds=10)
-    assert "100,000 of about 120,000 objects listed, 4,000 a second" in text
+    assert "listed 100,000 of about 120,000, 10.0 GB" in text
     assert "0:00:05 left" in text
     # More than the last time: what is left is not known.
-    assert "130,000 objects listed" in shown(*listing(130_000, before=120_000), terminal=True)
+    assert "listed 130,000 objects" in shown(*listing(130_000, before=120_000), terminal=True)
+
+
+def test_on_eighty_columns_the_bar_gives_way_to_images_bytes_and_the_time_left():
+    listed = [event | {"bytes": 10**11} for event in listing(200_000, 600_000, 1_000_000, before=1_200_000)]
+    text = shown(running("snapshot"), *listed, terminal=True, seconds=10, width=80)
+    assert re.search(r"snapshot .*listed 1,000,000 of about 1,200,000, 100.0 GB 0:00:20 0:00:05 left", text)
+    event = {"kind": "progress", "stage": "validate", "total": 5000, "unit": "images", "total_bytes": 15 * 10**9}
+    done = [event | {"done": number, "bytes": 10**6 * number} for number in (100, 400)]
+    text = shown(running("validate"), *done, terminal=True, seconds=10, width=80)
+    assert re.search(r"validate .*400 of 5,000 images, 400.0 MB of 15.0 GB 0:00:10 0:02:34 left", text)
 
 
 def test_a_log_gets_a_line_now_and_then_with_how_much_is_done_and_left():
     done = (20_000, 60_000, 100_000, 140_000)
     assert shown(*listing(*done), terminal=False, seconds=10).splitlines() == [
-        "  snapshot  140,000 objects listed, 4,000 a second"
+        "  snapshot  listed 140,000 objects, 14.0 GB, 4,000 a second"
     ]
     event = {"kind": "progress", "stage": "validate", "total": 1000, "unit": "images", "total_bytes": 10**9}
     events = [event | {"done": 100 * number, "bytes": number * 10**8} for number in range(1, 9)]

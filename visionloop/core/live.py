@@ -41,9 +41,9 @@ def progress(stage: str, done: int, total: int, unit: str = "images", size: int 
     argo_progress(done, total)
 
 
-def listed(stage: str, number: int, before: int) -> None:
-    """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 if unknown."""
-    emit("listing", stage=stage, done=number, before=before)
+def listed(stage: str, number: int, size: int, before: int) -> None:
+    """Reports how many objects of a dataset are listed so far, their bytes, and how many there were the last time; 0 if unknown."""
+    emit("listing", stage=stage, done=number, bytes=size, before=before)
 
 
 def argo_progress(done: int, total: int) -> None:

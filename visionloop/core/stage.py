@@ -174,11 +174,11 @@ class Context:
         """``advanced`` for images that are read, with their bytes."""
         self.advanced(done, total, "images", size, whole)
 
-    def listed(self, number: int, before: int = 0) -> None:
-        """Reports how many objects of a dataset are listed so far, and how many there were the last time; 0 if unknown."""
+    def listed(self, number: int, size: int, before: int = 0) -> None:
+        """Reports how many objects of a dataset are listed so far, their bytes, and how many there were the last time; 0 if unknown."""
         self.alive()
         if self._is_due():
-            live.listed(self.limits.stage, number, before)
+            live.listed(self.limits.stage, number, size, before)
 
     def _is_due(self) -> bool:
         """Whether progress was not shown for a while; then it is now."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from visionloop.core import texts
@@ -32,9 +33,10 @@ def epoch_text(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
 LINE_SECONDS = 30
 
 
-def listed_text(number: int, before: int) -> str:
-    """How many objects are listed, for people: "12,000 of about 40,000 objects listed"."""
-    return f"{number:,} of about {before:,} objects listed" if before >= number else f"{number:,} objects listed"
+def listed_text(number: int, size: int, before: int) -> str:
+    """How many objects are listed, for people: "listed 12,000 of about 40,000, 2.4 GB"."""
+    total = f" of about {before:,}" if before >= number else " objects"
+    return f"listed {number:,}{total}, {size_text(size)}"
 
 
 def done_text(done: int, total: int, unit: str) -> str:
@@ -96,7 +98,8 @@ class Display:
                 self._progress(str(event["stage"]), unit, text, done, total)
             case "listing":
                 done, before = int(event["done"]), int(event["before"])
-                self._progress(str(event["stage"]), "objects", listed_text(done, before), done, max(done, before))
+                text = listed_text(done, int(event["bytes"]), before)
+                self._progress(str(event["stage"]), "objects", text, done, max(done, before))
             case "epoch":
                 self._epoch(event)
             case "notice":
@@ -136,7 +139,7 @@ class Display:
                 self._failed = True
 
     def _progress(self, stage: str, unit: str, text: str, done: int, total: int) -> None:
-        """How far a stage is: in its bar, or where nothing can be redrawn in a line now and then; a listing with its speed."""
+        """How far a stage is: in its bar, or where nothing can be redrawn in a line now and then; a listing without a total with its speed."""
         now = self.console.get_time()
         work = self._work.get(stage)
         if work is None or work.unit != unit:
@@ -144,7 +147,7 @@ class Display:
             if self.bar is not None:
                 self.bar.reset(self._task)
         speed = (done - work.first) / (now - work.began) if now > work.began else 0.0
-        if unit == "objects" and speed >= 1:
+        if unit == "objects" and speed >= 1 and total <= done:
             text += f", {speed:,.0f} a second"
         self._works(stage, text, done, total if total > done or unit != "objects" else None)
         if not redraws(self.console) and now - work.said >= LINE_SECONDS:
@@ -161,8 +164,9 @@ class Display:
                 TextColumn("  {task.description}"),
                 BarColumn(24),
                 TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-                _TimeLeft(),
+                # On a narrow terminal the bar gives way.
+                TimeElapsedColumn(table_column=Column(no_wrap=True)),
+                _TimeLeft(table_column=Column(no_wrap=True)),
                 console=self.console,
                 transient=True,
             )

@@ -44,7 +44,7 @@ class Source:
         group: The field of the images whose value decides their split; None without such a rule.
         option: What names that field in the rule: ``group``, or ``time`` for dates.
         alive: Called while work goes on, as a sign of life.
-        listing: Called with the number of objects that are listed so far.
+        listing: Called with the number of objects that are listed so far, and their bytes.
         passed_over: The keys of objects that can't be read, each with what it is; filled by listing.
         pictures: Gives the sizes of pictures by key, as they are shown; for formats that state none.
         files: Gives small files' bytes by key, in place of reading them.
@@ -56,7 +56,7 @@ class Source:
     group: str | None = None
     option: str = "group"
     alive: Callable[[], None] = lambda: None
-    listing: Callable[[int], None] = lambda number: None
+    listing: Callable[[int, int], None] = lambda number, size: None
     passed_over: dict[str, str] = field(default_factory=dict)
     pictures: Callable[[pa.Array], Sizes] | None = None
     files: Callable[[str], bytes] | None = None
@@ -76,7 +76,7 @@ class Source:
         if below not in self._listed:
             prefix, above = (self.prefix.child(below), f"{below}/") if below else (self.prefix, "")
             infos = prefix.objects(passed_over=lambda key, kind: self.passed_over.__setitem__(above + key, kind))
-            batches, number = [], 0
+            batches, number, size = [], 0, 0
             while listed := list(itertools.islice(infos, _AT_ONCE)):
                 columns = (
                     [above + info.key for info in listed],
@@ -87,8 +87,9 @@ class Source:
                 arrays = [pa.array(values, entry.type) for values, entry in zip(columns, LISTED, strict=True)]
                 batches.append(pa.record_batch(arrays, schema=LISTED))
                 number += len(listed)
+                size += sum(info.size for info in listed)
                 self.alive()
-                self.listing(number)
+                self.listing(number, size)
             self._listed[below] = pa.Table.from_batches(batches, LISTED)
         return self._listed[below]
 
