@@ -28,6 +28,16 @@ def whole(values: Any) -> list[int]:
     return [int(number) for number in hundredths(np.array(values, np.float64))]
 
 
+@pytest.mark.parametrize("name", ["images", "classes"])
+def test_a_key_that_stands_twice_at_the_top_is_refused(name: str) -> None:
+    text = encoded(document(statistics={"images": 1}) if name == "images" else document())
+    assert read_file(text, FILE, None).file == FILE
+    twice = b"\xef\xbb\xbf" + text[:-1] + f', "{name}": '.encode() + json.dumps(document()[name]).encode() + b"}"
+    with pytest.raises(InvalidDataset) as error:
+        read_file(twice, FILE, None)
+    assert error.value.sentence.startswith(f"{FILE}: the key {name} stands twice at the top; ")
+
+
 def test_other_json_at_the_root_is_told(tmp_path: Path) -> None:
     files = {
         FILE: document(),

@@ -306,6 +306,33 @@ def test_a_file_that_is_not_whole_is_not_taken_for_another_format(tmp_path: Path
     assert words in sentence
 
 
+@pytest.mark.parametrize("name", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_key_that_stands_twice_at_the_top_is_refused(tmp_path: Path, name: str, behind: bool) -> None:
+    path = layouts.coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text()) | {"info": {"images": 1, "annotations": "two", "categories": {}}}
+    text = json.dumps(content)
+    path.write_text(text)
+    assert len(layouts.read(tmp_path, "coco").images) == 3
+    more = f'"{name}": {json.dumps(content[name])}'
+    path.write_text(f"{text[:-1]}, {more}}}" if behind else f"{{{more}, {text[1:]}")
+    assert refused(tmp_path) == (
+        f"annotations/instances_val2017.json: the key {name} stands twice at the top; correct the file, or export it again."
+    )
+
+
+def test_a_long_description_before_the_lists_hides_no_file(tmp_path: Path) -> None:
+    path = layouts.coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({"info": {"description": "x" * 2**17}} | content))
+    assert len(layouts.read(tmp_path, "coco").images) == 3
+    # Of a single one nothing needs to be seen.
+    (path.parent / "instances_train2017.json").unlink()
+    last = {"annotations": content.pop("annotations") * 2000}
+    path.write_text(json.dumps({"x": "x" * 2**17} | content | last))
+    assert len(layouts.read(tmp_path, "coco").images) == 1
+
+
 def test_files_of_something_else_are_passed_over_and_told(tmp_path: Path) -> None:
     folder = layouts.write(layouts.coco(tmp_path), {"about.json": {"licence": "CC0"}, "list.json": [1, 2]})
     (folder / "metrics.json").write_text('{"loss": NaN}\n{"loss": 1}')

@@ -56,10 +56,7 @@ def test_classes_are_sorted_as_torchvision_sorts_them(tmp_path: Path) -> None:
 
 def test_names_that_are_nearly_equal_have_a_hint(tmp_path: Path) -> None:
     _, notices = names(tmp_path, "train/Cat/1.png", "val/cat/1.png", "train/\u00e4/1.png", "val/a\u0308/1.png")
-    assert (
-        '"Cat" and "cat" are two classes: they differ in case; rename one of the folders if they are one class.'
-        in notices
-    )
+    assert '"Cat" and "cat" are two classes: they differ in case; rename one if they are one class.' in notices
     assert sum("they differ in their Unicode form" in notice for notice in notices) == 1
 
 

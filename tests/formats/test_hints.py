@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def renamed(folder: Path) -> Path:
         (folder / "train.txt").write_text(f"images/train/{NAME}\n")
         (folder / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [cat, dog]\n")
     return folder
+
+
+def test_classes_whose_names_are_nearly_equal_are_told(tmp_path: Path) -> None:
+    folder = layouts.coco(tmp_path)
+    for path in folder.glob("annotations/*.json"):
+        content = json.loads(path.read_text())
+        content["categories"] += [{"id": 5, "name": "Cat"}, {"id": 6, "name": "dog "}]
+        path.write_text(json.dumps(content))
+    assert layouts.read(folder, "coco").notices == (
+        '"cat" and "Cat" are two classes: they differ in case; rename one if they are one class.',
+        '"dog" and "dog " are two classes: they differ in white space; rename one if they are one class.',
+    )
 
 
 @pytest.mark.parametrize("kind", HINTS)

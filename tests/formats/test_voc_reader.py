@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     assert '3 names in the lists of ImageSets/Main without an XML file ("../b" in ImageSets/Main/train.txt)' in output
     assert "1 mask of SegmentationClass and SegmentationObject: passed over" in output
     assert "2 images without an XML file" in output
+
+
+def test_lists_in_capitals_give_the_splits(tmp_path: Path) -> None:
+    files = {"Annotations/a.xml": voc(voc_object()), "JPEGImages/a.jpg": PICTURE, "imagesets/main/Train.TXT": "a\n"}
+    assert read("voc", tmp_path, files).images["split"].to_pylist() == ["train"]
+
+
+@pytest.mark.parametrize("tag", ["name", "bndbox"])
+def test_what_an_object_states_twice_is_refused(tmp_path: Path, tag: str) -> None:
+    text = re.sub(rf"(<{tag}>.*?</{tag}>)", r"\1\1", voc(voc_object()), count=1, flags=re.DOTALL)
+    part = voc(voc_object().replace("</object>", "<part><name>head</name><bndbox/></part></object>"))
+    assert len(read("voc", tmp_path / "1", {"a.xml": part, "a.jpg": PICTURE}).objects) == 1
+    sentence = refused("voc", tmp_path / "2", {"a.xml": text, "a.jpg": PICTURE})
+    assert sentence == f"a.xml: object[0].{tag} stands twice; leave one, or export it again."
 
 
 def test_a_missing_image_whose_name_differs_in_case_has_a_hint(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import numpy as np
 
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.memory import uncollected
@@ -151,6 +153,37 @@ def _check_text(array: bytes, name: str, file: str, first: int) -> None:
         return
     for index, element in enumerate(msgspec.json.decode(array, type=list[msgspec.Raw])):
         check_text(bytes(element), f"{name}[{first + index}]", file)
+
+
+def refuse_repeated(
+    data: bytes | mmap.mmap, names: Iterable[str], lists: Iterable[msgspec.Raw], file: str, remedy: str
+) -> None:
+    """Raises InvalidDataset if a key at a document's top stands there twice: of two lists the first would be lost.
+
+    Args:
+        data: The document, whose syntax was checked.
+        names: The keys.
+        lists: Its long values, which are not looked through.
+        file: The file's name, for errors.
+        remedy: What to do.
+    """
+    view = unmarked(data)
+    begin = _address(view)
+    rest, end = [], 0
+    for value in sorted((memoryview(raw) for raw in lists if memoryview(raw)), key=_address):
+        start = _address(value) - begin
+        rest += [bytes(view[end:start]), b"0"]
+        end = start + len(value)
+    outside = b"".join((*rest, view[end:]))
+    for name in names:
+        if outside.count(b'"%b"' % name.encode()) > 1:
+            keys = [key for key, _ in json.loads(outside.decode(errors="replace"), object_pairs_hook=list)]
+            if keys.count(name) > 1:
+                raise InvalidDataset(f"{file}: the key {name} stands twice at the top; {remedy}")
+
+
+def _address(view: memoryview) -> int:
+    return int(np.frombuffer(view, np.uint8).__array_interface__["data"][0])
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""Images that do not exist while others lie there under nearly the same names: a dataset's copying changed them."""
+"""Names that are nearly equal: of images that do not exist while others lie there, and of classes."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -11,11 +11,17 @@ import pyarrow.compute as pc
 
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.source import Source
-from visionloop.data.sentences import shown
+from visionloop.data.sentences import printable, shown
 
 
 def with_hint(read: Annotations, source: Source) -> Annotations:
-    """The annotations with a notice where images that do not exist differ in Unicode form, case or a doubled folder from ones that do."""
+    """The annotations with notices about names.
+
+    Of images that do not exist and differ in Unicode form, case or a doubled folder from ones that do; of classes that differ in form, case or
+    white space.
+    """
+    if notices := list(_classes([entry.name for entry in read.classes])):
+        read = replace(read, notices=(*read.notices, *notices))
     keys, listed = read.images["key"], source.objects(read.below)["key"]
     missing = keys.filter(pc.invert(pc.is_in(keys, value_set=listed.combine_chunks())))
     if not len(missing):
@@ -32,6 +38,18 @@ def with_hint(read: Annotations, source: Source) -> Annotations:
     more = f" ({len(pairs) - 1:,} more)" if len(pairs) > 1 else ""
     notice = f"{shown(key)} does not exist, but {shown(other)} does{more}: {hint(_below(key), [_below(other)])}; rename one of them."
     return replace(read, notices=(*read.notices, notice))
+
+
+def _classes(names: Sequence[str]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(" ".join(_folded(name).split()), name)
+        if other != name:
+            spaced = _folded(other) != _folded(name)
+            difference = "they differ in white space" if spaced else hint(other, [name])
+            yield printable(
+                f"{shown(other)} and {shown(name)} are two classes: {difference}; rename one if they are one class."
+            )
 
 
 def _last_part(keys: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,6 +7,9 @@ from visionloop.data.formats.listing import Listing
 from visionloop.data.formats.outline import Outline
 from visionloop.data.formats.source import Source
 
+#: The keys with one of which a file begins; a long one may be all that is seen.
+_BEGINNINGS = {"info", "licenses", "images", "annotations", "categories"}
+
 
 def is_coco(seen: Outline) -> bool:
     """Whether a JSON file is of this format, by its outline.
@@ -15,7 +18,7 @@ def is_coco(seen: Outline) -> bool:
     """
     if seen.keys >= {"images", "annotations"} or seen.keys >= {"images", "categories"}:
         return True
-    begins = bool(seen.keys & {"images", "annotations", "categories"}) and "classes" not in seen.keys
+    begins = bool(seen.keys & _BEGINNINGS) and "classes" not in seen.keys
     of_annotation = {"image_id", "category_id"} <= seen.first.get("annotations", frozenset())
     return begins and ("categories" in seen.keys | seen.last or of_annotation)
 

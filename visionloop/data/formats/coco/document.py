@@ -14,7 +14,7 @@ from visionloop.core.encodings import without_mark
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.columns import Shape
-from visionloop.data.formats.document import NOTHING, check_text, decode_whole, is_list, unmarked
+from visionloop.data.formats.document import NOTHING, check_text, decode_whole, is_list, refuse_repeated, unmarked
 from visionloop.data.formats.json_errors import wrong_field, wrong_json
 from visionloop.data.sentences import printable
 
@@ -115,6 +115,7 @@ def split(data: bytes | mmap.mmap, file: str) -> Document | str:
         return missing[0]
     if bytes(document.categories) in (b"", b"null"):
         return "categories"
+    refuse_repeated(data, (*lists, "categories"), lists.values(), file, REMEDY)
     categories = _field(document.categories, tuple[Category, ...], "categories", file)
     return Document(file, document.images, document.annotations, categories)
 

@@ -34,7 +34,7 @@ class Files:
 
 
 def coco_files(source: Source) -> Files:
-    """The JSON files that are COCO's by their outlines.
+    """The JSON files that are COCO's by their outlines; a single large one, of which a part is seen, whatever it is.
 
     Raises:
         InvalidDataset: If another one is not whole, so that nothing tells what it was.
@@ -52,7 +52,8 @@ def coco_files(source: Source) -> Files:
             ends = ends_of(source.prefix, key)
         except NotFound:
             return False, None
-        return is_coco(outline(*ends)), not_whole(*ends)
+        alone = len(looked) == 1 and bool(ends[1])
+        return alone or is_coco(outline(*ends)), not_whole(*ends)
 
     files, others = Files([]), []
     for key, (found, reason) in zip(looked, source.prefix.map(look, looked), strict=True):

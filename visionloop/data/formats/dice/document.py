@@ -24,6 +24,7 @@ from visionloop.data.formats.document import (
     in_pieces,
     is_empty,
     is_list,
+    refuse_repeated,
     unmarked,
 )
 from visionloop.data.formats.json_errors import REMEDY, wrong_field, wrong_json
@@ -97,6 +98,7 @@ def split(data: bytes | mmap.mmap, file: str, task: str | None) -> tuple[Header,
     document = _document(data, file)
     if not is_list(document.images):
         _field(document.images, list[Any], "images", file)
+    refuse_repeated(data, ("images", "classes"), [document.images], file, REMEDY)
     return _header(document, file, task), in_pieces(document.images, Picture, "images", file, data)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from visionloop.core.errors import InvalidConfig, InvalidDataset
 from visionloop.data.annotations.tables import Annotations
 from visionloop.data.formats.folders.layout import Layout
-from visionloop.data.formats.hints import hint, near
 from visionloop.data.formats.keys import Keys, counted
 from visionloop.data.formats.rows import Rows, with_sizes
 from visionloop.data.formats.source import Source
@@ -70,16 +69,7 @@ def _passed_over(keys: Keys, layout: Layout) -> Iterator[str]:
 
 
 def _hints(layout: Layout) -> Iterator[str]:
-    """Classes whose names are nearly equal, those that a split lacks, and folders that are doubled."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in layout.names:
-        groups[near(name)].append(name)
-    for names in groups.values():
-        for other in names[1:]:
-            yield printable(
-                f"{shown(names[0])} and {shown(other)} are two classes: {hint(names[0], [other])}; rename one of the folders "
-                "if they are one class."
-            )
+    """Classes that a split lacks, and folders that are doubled."""
     doubled = sorted({entry.name for entry in layout.entries if entry.folders[:1] == (entry.name,)})
     if doubled:
         yield printable(

@@ -53,6 +53,9 @@ def parse(data: bytes, file: str) -> Document:
 def _objects(root: Element, file: str) -> Iterator[Object]:
     for index, element in enumerate(root.findall("object")):
         where = f"{file}: object[{index}]"
+        for tag in ("name", "bndbox"):
+            if len(element.findall(tag)) > 1:
+                raise InvalidDataset(f"{where}.{tag} stands twice; leave one, or {REMEDY}.")
         name = (element.findtext("name") or "").strip()
         if not name:
             raise InvalidDataset(f"{where}.name is missing; {REMEDY}.")

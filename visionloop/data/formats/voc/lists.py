@@ -43,7 +43,11 @@ class Lists:
         sizes = dict(zip(*(source.objects()[name].to_pylist() for name in ("key", "size")), strict=True))
         for key in keys.all:
             base, split = next(
-                ((key.removesuffix(end), split) for end, split in _LISTS.items() if f"/{key}".endswith(f"/{end}")),
+                (
+                    (key[: -len(end)], split)
+                    for end, split in _LISTS.items()
+                    if f"/{key}".lower().endswith(f"/{end.lower()}")
+                ),
                 ("", None),
             )
             if split is None:
