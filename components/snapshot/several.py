@@ -178,7 +178,9 @@ def declared(
 def read_snapshot_again(snapshot: Snapshot, context: Context) -> Annotations:
     """The annotations of a snapshot's datasets as they are now; of a store nothing is read that did not change."""
     rule = snapshot.identity.split.get("rule")
-    formats_then = {part.name: part.format for part in snapshot.annotations.parts}
+    # A format that was recognised is recognised again: the same dataset may lie there in another one by now.
+    named = "dataset_format" in snapshot.result.receipt.parameters
+    formats_then = {part.name: part.format for part in snapshot.annotations.parts} or snapshot.annotations.format
     run_rule = (
         None if rule is None or isinstance(rule, list) else shared_split(rule) or split_from_object(rule, "--split")
     )
@@ -186,7 +188,7 @@ def read_snapshot_again(snapshot: Snapshot, context: Context) -> Annotations:
     with lying(
         snapshot.datasets,
         snapshot.task,
-        formats_then or snapshot.annotations.format,
+        formats_then if named else None,
         context.alive,
         listing,
         own_rules=isinstance(rule, list),

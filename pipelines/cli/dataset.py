@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.sentences import with_more
+from visionloop.data.sentences import printable, with_more
 from visionloop.pipelines.cli.output import Output, show
 from visionloop.pipelines.environment import configured, services_for
 
@@ -188,7 +188,7 @@ def read_dataset(uri: str, format_name: str | None, task: str | None, work: Path
     notices = [*annotations.notices]
     if source.passed_over:
         key, kind = min(source.passed_over.items())
-        notices.append(f"{len(source.passed_over):,} passed over that can't be read: {key} is {kind}.")
+        notices.append(printable(f"{len(source.passed_over):,} passed over that can't be read: {key} is {kind}."))
     return Read(source, name, evidence, annotations, notices)
 
 

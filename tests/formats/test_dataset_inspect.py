@@ -38,6 +38,15 @@ def command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
     return code, capsys.readouterr().out, sentence
 
 
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, FOLDERS)
+    Path(os.fsdecode(os.fsencode(folder / "train/cat") + b"/\xff.png")).write_bytes(PICTURE)
+    for output in ("text", "json"):
+        code, out, err = command(capsys, str(folder), "--output", output)
+        assert (code, err) == (0, "")
+        assert "1 passed over that can't be read: train/cat/" in out
+
+
 def test_a_dataset_in_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

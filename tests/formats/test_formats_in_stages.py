@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,15 @@ def test_the_same_content_is_the_same_dataset_from_dice_coco_and_yolo(tmp_path: 
     assert len({snapshot.identity.encode() for _, _, snapshot in made.values()}) == 1
     # One conversion serves all: what is trained from it is found again whatever format the dataset came in.
     assert len({result.receipt.digest for _, result, _ in made.values()}) == 1
+
+
+def test_the_same_dataset_in_another_format_at_the_same_place(tmp_path: Path) -> None:
+    place, work = tmp_path / "set", tmp_path / "work"
+    _, first, _ = through(yolo(place), work)
+    shutil.rmtree(place)
+    taken = stage("snapshot", work, dataset=str(coco(place)))
+    assert taken.uri == first.input("snapshot", "snapshot").uri
+    assert stage("validate", work, snapshot=taken.uri, mode="headers").receipt.scalars["errors"] == 0
 
 
 def test_one_conversion_serves_a_dataset_whose_images_lie_elsewhere(tmp_path: Path) -> None:
