@@ -10,6 +10,7 @@ from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import local_path, split_uri
 from visionloop.data import formats
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file
+from visionloop.data.formats.folders.layout import Layout
 from visionloop.data.formats.listing import IMAGES, ends_of, not_whole
 from visionloop.data.formats.outline import outline
 
@@ -84,7 +85,9 @@ def _no_format(prefix: Prefix, option: str) -> str:
     if broken := _broken(prefix, listing):
         return broken
     if all(PurePosixPath(key).suffix.lower() in IMAGES for key in keys):
-        return f"images lie there ({min(keys)}) without annotations; label them, and give the folder of both"
+        images = f"images lie there ({min(keys)}) without annotations; label them, and give the folder of both"
+        # A tree of folders is taken for classes only where nothing else lies in it.
+        return f"{images}, or name class folders with {option} folders" if len(Layout.of(keys).names) > 1 else images
     return (
         f"what lies there ({min(keys)}) is a dataset of no format that is read ({', '.join(formats.formats())}); "
         f"correct the URI, or name the format with {option}"

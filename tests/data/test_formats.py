@@ -93,6 +93,7 @@ def test_two_that_fit_are_refused_with_both_names(tmp_path: Path):
     [
         ({"export.json": DICE}, "export.json is a DICE file under another name; call it annotations_TASK.json"),
         ({"images/a.jpg": "", "b.png": ""}, "images lie there (b.png) without annotations"),
+        ({"train/a/1.png": "", "train/b/x/1.png": ""}, "or name class folders with --dataset-format folders"),
         ({"sets/digits/annotations_pose.json": DICE}, "the dataset lies in a folder below; give file://"),
         ({"sets/digits/data.yaml": YAML}, "the dataset lies in a folder below; give file://"),
         ({"readme.txt": "hello"}, "what lies there (readme.txt) is a dataset of no format that is read (dice, coco"),
