@@ -116,20 +116,23 @@ def remember(source: Source, workspace: Prefix) -> Kept | None:
     return kept
 
 
-def format_of(source: Source, name: str | None, option: str = "--dataset-format") -> tuple[str, str | None]:
+def format_of(
+    source: Source, name: str | None, option: str = "--dataset-format", *, again: bool = False
+) -> tuple[str, str | None]:
     """The name of the format that a dataset is read as, and what shows it (None where it was asked for).
 
     Args:
         source: The dataset.
         name: The format that is asked for; None recognises it.
         option: The option that names one, for errors.
+        again: Whether the name is what was recognised before: it counts as long as it fits.
 
     Raises:
         DatasetNotFound: If no dataset lies there; the sentence says what does.
         InvalidConfig: If several formats fit, or the requested one is not a format that is read.
     """
     try:
-        chosen = choose(source, name, option)
+        chosen = choose(source, name, option, again=again)
         if chosen is not None:
             return chosen
         if folder := folder_below(source):

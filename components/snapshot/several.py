@@ -93,6 +93,7 @@ def lying(
     listing: Listing = lambda uri: lambda number, size: None,
     *,
     own_rules: bool = True,
+    again: bool = False,
 ) -> Iterator[list[Lying]]:
     """The datasets, each recognised alone.
 
@@ -103,6 +104,7 @@ def lying(
         alive: Called while work goes on.
         listing: Shows how far a listing is.
         own_rules: Whether the split counts that a dataset asks for itself.
+        again: Whether the formats are those that were recognised before: each counts as long as it fits.
 
     Raises:
         DatasetNotFound: If no dataset lies at one of the URIs.
@@ -115,7 +117,7 @@ def lying(
             source = stack.enter_context(single.opened(prefix, task, alive, listing(dataset.uri)))
             with _about(dataset, datasets):
                 wanted = format_name.get(dataset.name) if isinstance(format_name, Mapping) else format_name
-                name, evidence = single.format_of(source, wanted)
+                name, evidence = single.format_of(source, wanted, again=again)
                 metadata = single.read_metadata(prefix) if name == "dice" else {}
                 rule = _own_rule(dataset, datasets, metadata) if own_rules else None
                 opened.append(Lying(dataset, source, name, evidence, rule))
@@ -178,8 +180,6 @@ def declared(
 def read_snapshot_again(snapshot: Snapshot, context: Context) -> Annotations:
     """The annotations of a snapshot's datasets as they are now; of a store nothing is read that did not change."""
     rule = snapshot.identity.split.get("rule")
-    # A format that was recognised is recognised again: the same dataset may lie there in another one by now.
-    named = "dataset_format" in snapshot.result.receipt.parameters
     formats_then = {part.name: part.format for part in snapshot.annotations.parts} or snapshot.annotations.format
     run_rule = (
         None if rule is None or isinstance(rule, list) else shared_split(rule) or split_from_object(rule, "--split")
@@ -188,10 +188,12 @@ def read_snapshot_again(snapshot: Snapshot, context: Context) -> Annotations:
     with lying(
         snapshot.datasets,
         snapshot.task,
-        formats_then if named else None,
+        formats_then,
         context.alive,
         listing,
         own_rules=isinstance(rule, list),
+        # The same dataset may lie there in another format by now.
+        again="dataset_format" not in snapshot.result.receipt.parameters,
     ) as opened:
         remember(opened, context.workspace)
         return read_again(opened, snapshot.selection, run_rule)

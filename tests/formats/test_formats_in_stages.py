@@ -188,6 +188,9 @@ def test_the_same_dataset_in_another_format_at_the_same_place(tmp_path: Path) ->
     taken = stage("snapshot", work, dataset=str(coco(place)))
     assert taken.uri == first.input("snapshot", "snapshot").uri
     assert stage("validate", work, snapshot=taken.uri, mode="headers").receipt.scalars["errors"] == 0
+    # The format of before counts while it fits, also where another one would too.
+    yolo(place)
+    assert stage("validate", work, snapshot=taken.uri, mode="annotations").receipt.scalars["errors"] == 0
 
 
 def test_one_conversion_serves_a_dataset_whose_images_lie_elsewhere(tmp_path: Path) -> None:

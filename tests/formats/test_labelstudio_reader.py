@@ -291,7 +291,12 @@ def test_the_end_of_a_file_is_read_only_where_its_start_says_too_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[str] = []
-    monkeypatch.setattr(Prefix, "read_end", lambda prefix, key, size: ends.append(key) or b"]")
+
+    def read_end(prefix: Prefix, key: str, size: int) -> bytes:
+        ends.append(key)
+        return b"]"
+
+    monkeypatch.setattr(Prefix, "read_end", read_end)
     more = [dict(task(region(), image=f"more/{number}.png"), note="x" * 2**17) for number in range(2)]
     content = files(task(region())) | {"more.json": json.dumps(more), "other.json": f'["{"x" * 2**17}"]'}
     assert len(read("labelstudio", tmp_path, content).images) == 3

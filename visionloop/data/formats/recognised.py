@@ -17,13 +17,14 @@ def listing_of(source: Source) -> Listing:
     return Listing(source.objects()["key"].to_pylist(), lambda key: _ends(source.prefix, key))
 
 
-def choose(source: Source, name: str | None, option: str) -> tuple[str, str | None] | None:
+def choose(source: Source, name: str | None, option: str, *, again: bool = False) -> tuple[str, str | None] | None:
     """The format of a dataset.
 
     Args:
         source: The dataset.
         name: The format that is asked for, or None to take the one that fits.
         option: The option that names one, for errors (``--format``).
+        again: Whether the name is what was recognised before: it counts as long as it fits.
 
     Returns:
         Its name and what shows it (None where it was asked for); None if nothing fits.
@@ -31,10 +32,11 @@ def choose(source: Source, name: str | None, option: str) -> tuple[str, str | No
     Raises:
         InvalidConfig: If several fit, or the format is not one that is read.
     """
-    if name is not None:
+    if name is not None and not again:
         reader(name, option)
         return name, None
     fits = fitting(listing_of(source))
+    fits = [fit for fit in fits if again and fit[0] == name] or fits
     if not fits:
         return None
     if len(fits) > 1:
