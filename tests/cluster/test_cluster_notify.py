@@ -57,13 +57,14 @@ def test_a_failed_run_tells_sentence_remedy_link_and_what_is_kept(
     telling: Cluster, receiver: Receiver, dataset: str
 ) -> None:
     tell(telling, receiver.url)
-    wrong = SETTINGS | {"advanced_config": json.dumps({"no_such_setting": 1})}
+    # The first pod checks settings; which GPUs train's pod has, that pod alone can see.
+    wrong = SETTINGS | {"gpus": "0", "advanced_config": json.dumps({"device": "0"})}
     ended = telling.wait(telling.submit(dataset=dataset, **wrong), phase="Failed")
     assert len(receiver.bodies) == 1, telling.account(ended)
     (body,) = receiver.bodies
     assert body["status"] == "failed"
     assert body["run"] == ended["metadata"]["uid"]
-    assert "no_such_setting" in body["text"]
+    assert "device" in body["text"]
     assert (body["stage"], body["error"]) == ("train", "INVALID_CONFIG (exit code 78)")
     assert body["remedy"] == "Correct the configuration, then start a new run."
     kept = [part.split(" ")[0] for part in body["kept"].split(", ")]
