@@ -1,6 +1,7 @@
-"""Writes dice.schema.json, the JSON Schema of a DICE file, from the types that read it; tests/docs checks that it is current.
+"""Writes the JSON Schemas of docs/ from the types that read and write what they describe; tests/docs checks that they are current.
 
-Run ``.venv/bin/python docs/schema.py`` or ``make golden``. What a schema can't say, such as names that occur once, is in dice.md.
+dice.schema.json is of a DICE file: what it can't say, such as names that occur once, is in dice.md. events.schema.json is of the
+events of a training (events.md). Run ``.venv/bin/python docs/schema.py`` or ``make golden``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import msgspec
 from visionloop.data.annotations.classes import LONGEST_CLASS_NAME
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.names import LONGEST_FILE_NAME
+from visionloop.training.events.payloads import KINDS, TYPE_PREFIX, About, CloudEvent
 
-FILE = Path(__file__).parent / "dice.schema.json"
+FOLDER = Path(__file__).parent
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 #: What the types leave to the reader's own checks, by type and field.
 CHECKED: dict[tuple[str, str], dict[str, Any]] = {
@@ -28,33 +32,83 @@ CHECKED: dict[tuple[str, str], dict[str, Any]] = {
     ("Image", "file_name"): {"minLength": 1, "maxLength": LONGEST_FILE_NAME},
 }
 
+#: What is always so of an event, by field.
+OF_EVENTS: dict[str, dict[str, Any]] = {
+    "id": {"minLength": 1},
+    "source": {"pattern": "^/runs/[^/]+/train$"},
+    "time": {"format": "date-time"},
+}
 
-def schema() -> dict[str, Any]:
-    """The schema, draft 2020-12."""
+
+def dice_schema() -> dict[str, Any]:
+    """The schema of a DICE file, draft 2020-12."""
     parts = msgspec.json.schema(dice.File)["$defs"]
     for name, part in parts.items():
-        text = inspect.cleandoc(part.get("description", ""))
-        described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
-        part["title"] = f"DICE {name.lower()}" if name != "File" else "DICE 1.x annotation file"
-        part["description"] = " ".join(text.partition("\n\nAttributes:")[0].split()).replace("``", "")
+        _describe(part, f"DICE {name.lower()}" if name != "File" else "DICE 1.x annotation file")
         for field, value in part["properties"].items():
             value |= CHECKED.get((name, field), {})
-            if field in described:
-                value["description"] = " ".join(described[field].split()).replace("``", "")
     file = parts.pop("File")
     # These two are COCO's, which nests no annotations in its images.
     file["properties"] |= {"annotations": {"maxItems": 0}, "categories": False}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **file, "$defs": dict(sorted(parts.items()))}
+    return {"$schema": DRAFT, **file, "$defs": dict(sorted(parts.items()))}
 
 
-def text() -> str:
-    """The file's content."""
-    return json.dumps(schema(), ensure_ascii=False, indent=2) + "\n"
+def events_schema() -> dict[str, Any]:
+    """The schema of an event, draft 2020-12: ``$defs`` has each event by the last word of its type, and its data by the type's name."""
+    _, parts = msgspec.json.schema_components([CloudEvent[data] for data in KINDS.values()])  # type: ignore[valid-type]
+    events = {}
+    for kind, data in KINDS.items():
+        event = parts.pop(f"CloudEvent_{data.__name__}_")
+        _describe(event, f"{TYPE_PREFIX}{kind}")
+        event["description"] = parts[data.__name__]["description"].split("\n")[0]
+        for field, value in OF_EVENTS.items():
+            event["properties"][field] |= value
+        event["properties"]["type"] |= {"const": f"{TYPE_PREFIX}{kind}"}
+        events[kind] = event
+    for name, part in parts.items():
+        _describe(part, name)
+    one = [{"$ref": f"#/$defs/{kind}"} for kind in events]
+    return {
+        "$schema": DRAFT,
+        "title": "An event of a training",
+        "description": "CloudEvents 1.0, structured. A receiver of bare data takes what stands under data.",
+        "oneOf": one,
+        "$defs": {**events, **dict(sorted(parts.items()))},
+    }
+
+
+#: Each schema by its file.
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "dice.schema.json": dice_schema,
+    "events.schema.json": events_schema,
+}
+
+
+def _describe(part: dict[str, Any], title: str) -> None:
+    """Gives a part its title, and the descriptions of its type's docstring to it and to its fields."""
+    text = inspect.cleandoc(part.get("description", ""))
+    described = {**_fields(inspect.cleandoc(About.__doc__ or "")), **_fields(text)}
+    part["title"] = title
+    part["description"] = " ".join(text.partition("\n\nAttributes:")[0].split()).replace("``", "")
+    for field, value in part["properties"].items():
+        if field in described:
+            value["description"] = " ".join(described[field].split()).replace("``", "")
+
+
+def _fields(text: str) -> dict[str, str]:
+    """What a docstring says of each field."""
+    return dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
+
+
+def text(name: str) -> str:
+    """A file's content."""
+    return json.dumps(SCHEMAS[name](), ensure_ascii=False, indent=2) + "\n"
 
 
 def main() -> None:
-    """Writes the file."""
-    FILE.write_text(text(), encoding="utf-8")
+    """Writes the files."""
+    for name in SCHEMAS:
+        (FOLDER / name).write_text(text(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -73,15 +73,28 @@ def message_of(record: RunRecord, engine_status: str | None = None, engine_failu
     link = template.replace("{run}", quote(record.name, safe="")) if template else None
     if failures:
         return _failed(record.name, trace_id, model, failures[0], states, link)
-    if _lost(states, (engine_status or "").lower()):
-        why = " ".join((engine_failure or "").split()) or "a lost node, a limit of the engine, or a stop by hand"
-        text = f"The engine ended the run, and no stage told a failure: {why.rstrip('.')}."
+    if text := why_lost(states, engine_status, engine_failure):
         return Message(record.name, trace_id, "failed", f"{model or record.name}: failed", text, {}, link)
     return _succeeded(record.name, trace_id, model, states, link)
 
 
+def why_lost(
+    states: Mapping[str, StageState], engine_status: str | None, engine_failure: str | None = None
+) -> str | None:
+    """Why a run in which no stage failed was ended before its last stage, in a sentence; None if it was not.
+
+    Args:
+        states: The stages' states by name.
+        engine_status: The engine's status of the run at its end.
+        engine_failure: What the engine says about the step that failed first.
+    """
+    if not _lost(states, (engine_status or "").lower()):
+        return None
+    why = " ".join((engine_failure or "").split()) or "a lost node, a limit of the engine, or a stop by hand"
+    return f"The engine ended the run, and no stage told a failure: {why.rstrip('.')}."
+
+
 def _lost(states: Mapping[str, StageState], engine_status: str) -> bool:
-    """Whether a run in which no stage failed was ended before its last stage."""
     snapshot, evaluate, register = (
         states.get(name) or StageState(stage=name) for name in ("snapshot", "evaluate", "register")
     )
@@ -95,7 +108,7 @@ def _failed(
     run: str, trace_id: str, model: str, failure: Failure, states: Mapping[str, StageState], link: str | None
 ) -> Message:
     error = by_code(failure.exit_code, failure.error_code)
-    status = EVENT_NAMES["cancelled" if failure.exit_code == 130 else "failed"]
+    status = failure.event
     facts = {
         "stage": failure.stage,
         "error": f"{failure.error_code} (exit code {failure.exit_code})",

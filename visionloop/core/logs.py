@@ -33,9 +33,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, without a newline inside."""
         line = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
+            "timestamp": utc(record.created),
             "level": record.levelname,
             "message": secrets.redact(record.getMessage()),
             # Ours, else the library's whose logger it is.
@@ -133,6 +131,11 @@ def _use(handler: logging.StreamHandler[Any], level: int | str) -> None:
     root.handlers[:] = [kept for kept in root.handlers if type(kept) not in (Lines, logging.StreamHandler)] + [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as the time of a log line: ISO 8601 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def notice(message: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from visionloop.core import secrets, structs
-from visionloop.core.errors import InvalidConfig, NotFound, VisionloopError
+from visionloop.core.errors import InvalidConfig, NotFound, UserStopped, VisionloopError
 from visionloop.core.storage import Prefix
 
 Kind = TypeVar("Kind")
@@ -59,7 +59,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class StageState(msgspec.Struct, kw_only=True):
     """``{stage}.json``: the state of a stage of this run; ``shards/{stage}.2-of-8.json`` that of a shard of it (``shard`` is "2/8").
 
-    ``state`` is pending, running, succeeded, failed or cancelled; ``seconds`` is the time used over all attempts.
+    ``state`` is pending, running, succeeded, failed or cancelled; ``seconds`` is the time used over all attempts; ``events``
+    counts those that were sent and dropped, where somebody is told of a training.
     """
 
     stage: str
@@ -75,6 +76,7 @@ class StageState(msgspec.Struct, kw_only=True):
     notices: list[str] = []
     scalars: dict[str, Any] = {}
     shard: str = ""
+    events: dict[str, int] = {}
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None = None
     receipt: str | None = None
     shard: str = ""
+
+    @property
+    def event(self) -> str:
+        """What events and messages call the state that it left the stage in."""
+        return EVENT_NAMES["cancelled" if self.exit_code == UserStopped.exit_code else "failed"]
 
 
 def now() -> str:
@@ -227,9 +234,11 @@ def _recorded_as(stage: str, shard: str) -> str:
 
 
 def _encoded(record: StageState | Failure) -> bytes:
-    """A state's or a failure's JSON; that of a whole stage has no ``shard``."""
+    """A state's or a failure's JSON; that of a whole stage has no ``shard``, that of a stage that told nobody no ``events``."""
     fields = msgspec.structs.asdict(record)
-    return msgspec.json.encode(fields if record.shard else {name: fields[name] for name in fields if name != "shard"})
+    return msgspec.json.encode(
+        {name: fields[name] for name in fields if fields[name] or name not in ("shard", "events")}
+    )
 
 
 def describe_failure(

@@ -25,7 +25,7 @@ HIDDEN = "***"
 SHORTEST = 8
 
 #: What pods take from a Secret of its own, ``visionloop-ROLE`` (docs/engines.md, "What every pod has").
-ROLES = ("dataset", "results", "registry", "notify")
+ROLES = ("dataset", "results", "registry", "notify", "events")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ CREDENTIALS = (
     Credential("MLFLOW_TRACKING_PASSWORD", "registry", user="MLFLOW_TRACKING_USERNAME"),
     Credential("MLFLOW_TRACKING_TOKEN", "registry"),
     Credential("VISIONLOOP_NOTIFY_URL", "notify"),
+    Credential("VISIONLOOP_EVENTS_URL", "events"),
+    Credential("VISIONLOOP_EVENTS_SECRET", "events"),
+    Credential("CALLBACK_URL", "events"),
+    Credential("CALLBACK_TOKEN", "events"),
     Credential("ARGO_TOKEN", None),
     Credential("KFP_EXISTING_TOKEN", None),
     Credential("KFP_COOKIES", None),

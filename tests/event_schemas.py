@@ -1,0 +1,29 @@
+"""Events held against docs/events.schema.json."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from event_receiver import Posted
+
+from visionloop.training.events.payloads import KINDS
+
+FILE = Path(__file__).parents[1] / "docs" / "events.schema.json"
+
+
+@cache
+def _validator(kind: str) -> Any:
+    schema = json.loads(FILE.read_text(encoding="utf-8"))
+    schema.pop("oneOf")
+    return jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{kind}"})
+
+
+def check(posted: Posted) -> None:
+    """Holds a whole event, or bare data, against its schema; it may have no field that the schema does not know."""
+    data = KINDS[posted.kind]
+    _validator(posted.kind if "specversion" in posted.body else data.__name__).validate(posted.body)
+    assert set(posted.data) == set(data.__struct_fields__)

@@ -1,0 +1,298 @@
+"""What each event says: its ``data``. docs/events.schema.json is written from these types.
+
+Names are those that receivers know: states as in ``core.runs.EVENT_NAMES``, metrics as in docs/tasks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+#: The first words of an event's type.
+TYPE_PREFIX = "visionloop.training."
+
+#: What a token of Visionloop's own is for.
+SCOPE = "training-callback"
+
+Phase = Literal["train", "val"]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What every event says.
+
+    Attributes:
+        job_id: The run.
+        trace_id: The run's trace id.
+    """
+
+    job_id: str
+    trace_id: str
+
+
+class GpuInfo(msgspec.Struct, frozen=True):
+    """A GPU.
+
+    Attributes:
+        name: Its name, as its driver has it.
+        memory_total_gb: Its memory, in units of 2**30 bytes.
+    """
+
+    name: str
+    memory_total_gb: float
+
+
+class Started(About, frozen=True, kw_only=True):
+    """An attempt at a training has begun.
+
+    Attributes:
+        pid: The stage's process.
+        hostname: The machine's or pod's name.
+        gpu_info: The first GPU that the training is given; null without one.
+        operation_type: What has begun.
+        total_epochs: Epochs that are asked for.
+        resumed_after_epoch: The epoch whose checkpoint the attempt goes on from; 0 at the beginning.
+    """
+
+    pid: int
+    hostname: str
+    gpu_info: GpuInfo | None
+    operation_type: Literal["training"]
+    total_epochs: int
+    resumed_after_epoch: int
+
+
+class Progress(About, frozen=True, kw_only=True):
+    """An epoch is done, and its checkpoint is durable.
+
+    Attributes:
+        status: The state of the training.
+        epoch: The epoch, from 1.
+        current_epoch: The same.
+        total_epochs: Epochs that are asked for.
+        phase: The part of the epoch that was done last.
+        eta_seconds: Seconds that the epochs left will take at the pace of this attempt; null where that is not known.
+        metrics: All metrics of the epoch by name.
+    """
+
+    status: Literal["running"]
+    epoch: int
+    current_epoch: int
+    total_epochs: int
+    phase: Phase
+    eta_seconds: int | None
+    metrics: dict[str, float]
+
+
+class Metrics(About, frozen=True, kw_only=True):
+    """What was measured in an epoch, of training or of validation.
+
+    Attributes:
+        epoch: The epoch, from 1.
+        step: Of train: batches that are done, those of validation included; null where the trainer does not tell.
+        phase: The part of the epoch.
+        metrics: Its metrics by name.
+    """
+
+    epoch: int
+    step: int | None
+    phase: Phase
+    metrics: dict[str, float]
+
+
+class Checkpoint(About, frozen=True, kw_only=True):
+    """A checkpoint is durable; it stays until the second one after it is.
+
+    Attributes:
+        epoch: The epoch, from 1.
+        checkpoint_path: Its URI.
+        checkpoint_type: Whether its epoch is the best so far.
+        is_best: The same.
+        metrics: All metrics of the epoch by name.
+        file_size_bytes: Its size.
+    """
+
+    epoch: int
+    checkpoint_path: str
+    checkpoint_type: Literal["best", "last"]
+    is_best: bool
+    metrics: dict[str, float]
+    file_size_bytes: int
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the log.
+
+    Attributes:
+        level: How severe it is.
+        message: Its text, without secrets.
+        timestamp: When it was written, in UTC.
+        source: Who wrote it: the trainer's process, the stage around it, or another library.
+        metadata: Values that belong to it.
+    """
+
+    level: Level
+    message: str
+    timestamp: str
+    source: Literal["trainer", "sdk", "system"]
+    metadata: dict[str, Any] | None = None
+
+
+class Log(About, frozen=True, kw_only=True):
+    """Lines of the log, oldest first.
+
+    Attributes:
+        logs: The lines.
+    """
+
+    logs: list[LogLine]
+
+
+class TrainingResults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training came to.
+
+    Attributes:
+        total_epochs: Epochs that were done.
+        best_epoch: The best of them.
+        best_metrics: The metrics of validation in the best epoch, by name.
+        final_metrics: Those in the last one.
+        training_time_seconds: Seconds over all attempts of all runs that worked on it.
+    """
+
+    total_epochs: int
+    best_epoch: int
+    best_metrics: dict[str, float]
+    final_metrics: dict[str, float]
+    training_time_seconds: float
+
+
+class Completed(About, frozen=True, kw_only=True):
+    """The training is complete: its receipt is there.
+
+    Attributes:
+        status: The state of the training.
+        reused: Whether it was there already, or another run did it.
+        training_results: What it came to.
+        best_checkpoint_path: The URI of the best model.
+        final_checkpoint_path: The URI of the last one.
+        receipt: The URI of the training's receipt.
+        gpu_hours: Hours on GPUs; null where the receipt does not say.
+        mlflow_run_id: MLflow's run; null where nothing was tracked.
+        dataset_snapshot_id: The snapshot that this run took; null where another run took it.
+    """
+
+    status: Literal["completed"]
+    reused: bool
+    training_results: TrainingResults
+    best_checkpoint_path: str
+    final_checkpoint_path: str
+    receipt: str
+    gpu_hours: float | None
+    mlflow_run_id: str | None
+    dataset_snapshot_id: str | None
+
+
+class Failed(About, frozen=True, kw_only=True):
+    """The run has failed before its training was complete.
+
+    Attributes:
+        status: The state of the training.
+        stage: The stage that failed; null where the engine alone says that the run failed.
+        error_code: A code of docs/contract.md, "Errors".
+        error_message: What is wrong and what to do, in one sentence.
+        error_type: The code's family.
+        exit_code: The exit code; null where no stage told one.
+        last_successful_epoch: The last epoch whose checkpoint is durable; null without one.
+        traceback: Of a defect, where it happened.
+    """
+
+    status: Literal["failed"]
+    stage: str | None
+    error_code: str
+    error_message: str
+    error_type: str
+    exit_code: int | None
+    last_successful_epoch: int | None
+    traceback: str | None
+
+
+class Stopped(About, frozen=True, kw_only=True):
+    """A person has stopped the run before its training was complete.
+
+    Attributes:
+        status: The state of the training.
+        stopped_at_epoch: The last epoch whose checkpoint is durable; null without one.
+        best_checkpoint_path: The URI of the best model so far; null where none could be kept.
+    """
+
+    status: Literal["stopped"]
+    stopped_at_epoch: int | None
+    best_checkpoint_path: str | None
+
+
+Data = TypeVar("Data")
+
+
+class CloudEvent(msgspec.Struct, Generic[Data], frozen=True, kw_only=True):
+    """An event as it is sent: CloudEvents 1.0, structured.
+
+    Attributes:
+        specversion: The version of CloudEvents.
+        id: The same whenever the same is told again: a receiver drops what it has.
+        source: The stage of the run.
+        type: What has happened.
+        time: When, in UTC.
+        datacontenttype: The form of ``data``.
+        data: What the event says.
+    """
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    time: str
+    datacontenttype: Literal["application/json"]
+    data: Data
+
+
+#: Every event by the last word of its type.
+KINDS: Mapping[str, type[About]] = {
+    "started": Started,
+    "progress": Progress,
+    "metrics": Metrics,
+    "checkpoint": Checkpoint,
+    "log": Log,
+    "completed": Completed,
+    "failed": Failed,
+    "stopped": Stopped,
+}
+
+
+#: What stands in an event's id behind its kind: what makes it the same event in every attempt, or another one.
+PLACES: Mapping[str, str] = {
+    "started": ".{attempt}.{n}",
+    "progress": ".{epoch}.{phase}",
+    "metrics": ".{epoch}.{phase}",
+    "checkpoint": ".{epoch}.0",
+    "log": ".{attempt}.{n}",
+}
+
+
+def kind_of(data: About) -> str:
+    """The last word of an event's type."""
+    return next(kind for kind, of in KINDS.items() if type(data) is of)
+
+
+def identity(data: About, attempt: str, number: int) -> str:
+    """An event's id.
+
+    Args:
+        data: What it says.
+        attempt: The attempt's name.
+        number: How many events of its kind the attempt has told, this one included.
+    """
+    kind = kind_of(data)
+    parts = {"attempt": attempt, "n": number, "epoch": getattr(data, "epoch", 0), "phase": getattr(data, "phase", "")}
+    return f"{data.job_id}.train.{kind}{PLACES.get(kind, '').format(**parts)}"
