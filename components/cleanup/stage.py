@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.cleanup.notify import notify
+from visionloop.components.cleanup.told import tell_end
 from visionloop.core import damage, progress, receipts
 from visionloop.core.logs import LOGGER
 from visionloop.core.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
@@ -47,8 +48,12 @@ class CleanupStage:
     description = "Removes what a run left behind: attempts that did not win, checkpoints of finished trainings."
 
     def act(self, context: Context, arguments: Arguments) -> dict[str, Any]:
-        """Sends the message about the run, and cleans up after its stages. Returns how many objects and bytes were removed."""
+        """Sends the message about the run, tells what its training could not, and cleans up after its stages.
+
+        Returns how many objects and bytes were removed.
+        """
         notified = notify(context.run, arguments.engine_status, arguments.engine_failure)
+        tell_end(context, arguments.engine_status, arguments.engine_failure)
         removed = size = 0
         for state in (*context.run.stages(), *context.run.shards()):
             if state.stage == self.name or not state.key:

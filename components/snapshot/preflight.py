@@ -43,6 +43,7 @@ from visionloop.training.configuration import (
     split_strategy,
 )
 from visionloop.training.configuration.settings import BASIC
+from visionloop.training.events import receivers
 from visionloop.training.trainers import Trainer
 
 #: How a notice about what could not be checked begins.
@@ -97,6 +98,8 @@ def preflight(
     name = sanitise(str(filled["model_name"])) if "model_name" in filled else None
     task = parse_task(str(filled["task"]), "--task") if "task" in filled else None
     _check_choices(filled)
+    if reach.stores:
+        receivers(environment, "run")
     parse_count(str(filled.get("shards", "")))
     _check_split(filled, environment)
     notices = _check_selection(filled, reach)

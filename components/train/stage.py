@@ -20,6 +20,7 @@ from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.train import spent
 from visionloop.components.train.comparison import ImageComparison
 from visionloop.components.train.times import Times
+from visionloop.components.train.told import ToldTraining
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
 from visionloop.core import live, progress, receipts
@@ -86,6 +87,7 @@ class Loaded:
     snapshot: Snapshot
     config: configuration.Resolved
     weights: weights.Weights
+    told: ToldTraining
 
 
 class TrainStage:
@@ -99,6 +101,8 @@ class TrainStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves the configuration and finds the starting weights before anything is downloaded."""
+        told = ToldTraining(context, os.environ)
+        context.at_end = told.ended
         converted_receipt = receipts.load(arguments.converted, "convert", context.workspace)
         snapshot_receipt = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if converted_receipt.receipt.inputs["snapshot"].digest != snapshot_receipt.receipt.digest:
@@ -119,7 +123,7 @@ class TrainStage:
         return Resolution(
             inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},
             parameters=parameters,
-            loaded=Loaded(arguments, converted, snapshot, config, located),
+            loaded=Loaded(arguments, converted, snapshot, config, located, told),
         )
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
@@ -182,6 +186,7 @@ class Training:
         self._sending: tuple[channel.Epoch, Upload] | None = None
         self._untracked: channel.Epoch | None = None
         self._reported = 0
+        self._batches = 0
         self._spent_before: dict[str, float] = {}
         self._tracked: TrackedTraining | None = None
         self._dataset = attempt.work / "dataset"
@@ -199,6 +204,7 @@ class Training:
         self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
         spent.begin(prefix, self.context.run.name)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
+        self._tell_begin(earlier)
         self._times.turn(DOWNLOAD)
         # When resuming from an older generation of a finished training, the last epoch is trained again.
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
@@ -220,6 +226,16 @@ class Training:
         self._tracked.finish("succeeded")
         computed.tracking = self._tracked.record()
         return computed
+
+    def _tell_begin(self, earlier: progress.Progress | None) -> None:
+        """Tells that the attempt begins, and of the epoch that it goes on from."""
+        told, done = self.loaded.told, self.last_epoch
+        told.begin(self.attempt.name, self.loaded.config.values["device"], self.epochs, done)
+        if earlier is not None and done and done == earlier.epoch:
+            told.epoch_again(earlier, self._uri(earlier.checkpoints[0]))
+
+    def _uri(self, checkpoint: progress.Checkpoint) -> str:
+        return f"{self.attempt.key_prefix.uri}/{checkpoint.path}"
 
     def finalise(self, epoch: int, attempt: Attempt) -> Computed:
         """Makes the best and last checkpoints from the newest durable one, as if ``epoch`` had been the last."""
@@ -274,6 +290,7 @@ class Training:
             flip=flip,
             run=self.context.run.name,
             trace_id=self.context.trace_id,
+            lines=self.loaded.told.listens,
         )
         variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
         on_epoch = self._on_epoch if listening else lambda _: False
@@ -286,6 +303,7 @@ class Training:
             on_batch=self._on_batch,
             on_epoch=on_epoch,
             on_images=comparison.add if listening else lambda _: None,
+            on_line=self.loaded.told.line_of_the_trainer,
             on_look=self._look,
         )
         self._times.train_images = comparison.images.get("train", self._times.train_images)
@@ -300,6 +318,7 @@ class Training:
     def _on_batch(self, batch: channel.Batch) -> None:
         self.context.alive()
         self._times.batch()
+        self._batches = batch.batches
         live.emit(
             "batch", stage="train", epoch=batch.epoch, epochs=self.epochs, batch=batch.batch, batches=batch.batches
         )
@@ -351,6 +370,8 @@ class Training:
                 epochs=self.epochs,
                 checkpoints=kept,
                 metrics=_metrics(epoch),
+                train_metrics=epoch.train_metrics,
+                val_metrics=epoch.val_metrics,
                 best_epoch=epoch.best_epoch,
                 finished=epoch.stopping or epoch.epoch >= self.epochs,
                 spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
@@ -386,6 +407,8 @@ class Training:
         )
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
+        checkpoint = next(entry for entry in self._uploaded if entry.epoch == epoch.epoch)
+        self.loaded.told.epoch(epoch, checkpoint, self._uri(checkpoint), self._batches)
 
     def _track(self, epoch: channel.Epoch) -> None:
         if self._tracked:

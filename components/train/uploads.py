@@ -17,8 +17,8 @@ from visionloop.core.storage import Prefix, Sent
 UPLOAD_TRIES = 3
 UPLOAD_BACKOFF_SECONDS = 1.0
 
-#: Seconds that a stage which was asked to end gives the upload under way: with the ends of the child and of the tracker it has to
-#: fit into the grace period of the policy.
+#: Seconds that a stage which was asked to end gives the upload under way: with the ends of the child, of the tracker and of the events it
+#: has to fit into the grace period of the policy.
 GRACE_SECONDS = 20.0
 
 #: How often the waiting stage checks whether an upload is making progress.

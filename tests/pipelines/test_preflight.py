@@ -297,3 +297,22 @@ def test_what_needs_the_datasets_task_is_told_by_the_first_stage(monkeypatch: py
     monkeypatch.setattr(type(TRAINER), "tasks", frozenset({"detection"}))
     with pytest.raises(InvalidConfig, match="task pose: the trainer ultralytics trains detection"):
         check_for_task({"trainer": "ultralytics", "model": "yolo11n-pose.yaml"}, "pose", None, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("VISIONLOOP_EVENTS_URL", "events.example.com", "VISIONLOOP_EVENTS_URL is not the address of a receiver"),
+        ("VISIONLOOP_EVENTS_SECRET", "short", "VISIONLOOP_EVENTS_SECRET has 5 characters"),
+        ("CALLBACK_URL", "not a URL", "CALLBACK_URL is not the address of a receiver"),
+        ("CALLBACK_TOKEN", "two words", "CALLBACK_TOKEN holds a character"),
+        ("CALLBACK_INTERVAL", "never", "CALLBACK_INTERVAL is 'never'"),
+    ],
+)
+def test_who_is_told_of_a_training_is_checked_where_its_variables_are(variable: str, value: str, said: str) -> None:
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    for reach in (HERE, FIRST_POD):
+        with pytest.raises(InvalidConfig, match=said):
+            preflight(arguments, SCRATCH, reach, {variable: value})
+    # The variables of a person who starts a run on a cluster are not those of its pods.
+    assert preflight(arguments, SCRATCH, FROM_OUTSIDE, {variable: value}) == check(FROM_OUTSIDE)

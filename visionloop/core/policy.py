@@ -178,10 +178,10 @@ POLICIES: dict[str, StagePolicy] = {
         _DATA, timeout=300, seconds_an_image=VALIDATE_SECONDS_AN_IMAGE, cpu_limit="2", memory_limit="4Gi"
     ),
     "convert": replace(_DATA, secrets=_WITH_REGISTRY),
-    "train": _GPU,
+    "train": replace(_GPU, secrets=(*_WITH_REGISTRY, "events")),
     "evaluate": replace(_GPU, gpus_most=1, timeout=2 * 3600),
     "register": replace(_DATA, image=TRAINER_IMAGE, memory_limit="4Gi", secrets=("results", "registry")),
-    "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify")),
+    "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify", "events")),
 }
 
 

@@ -28,13 +28,18 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``progress.json``; ``checkpoints`` has the newest first, ``spent`` the seconds so far by run."""
+    """The content of ``progress.json``; ``checkpoints`` has the newest first, ``spent`` the seconds so far by run.
+
+    ``metrics`` are all of the epoch's, ``train_metrics`` and ``val_metrics`` the same by the part that they are of.
+    """
 
     attempt: str
     epoch: int
     epochs: int
     checkpoints: list[Checkpoint]
     metrics: dict[str, float]
+    train_metrics: dict[str, float] = {}
+    val_metrics: dict[str, float] = {}
     best_epoch: int
     finished: bool = False
     spent: dict[str, float] = {}
@@ -50,7 +55,12 @@ def read(prefix: Prefix) -> Progress | None:
 
 def advance(prefix: Prefix, progress: Progress) -> Progress:
     """Records ``progress`` unless the store already holds later progress; returns what the store holds afterwards."""
-    progress = msgspec.structs.replace(progress, metrics=finite(progress.metrics))
+    progress = msgspec.structs.replace(
+        progress,
+        metrics=finite(progress.metrics),
+        train_metrics=finite(progress.train_metrics),
+        val_metrics=finite(progress.val_metrics),
+    )
     data = msgspec.json.encode(progress)
     while True:
         try:

@@ -268,6 +268,7 @@ class _Session:
             warnings=outcome.scalars.get(runs.WARNINGS) or {},
             report=outcome.result.report_uri() if outcome.result else None,
         )
+        self._told(outcome)
         return outcome
 
     def _result(self, context: Context, arguments: Any, started: float) -> Outcome:
@@ -375,19 +376,31 @@ class _Session:
         )
         if self._record is None or error.already_recorded:
             return
+        failure = runs.describe_failure(
+            self.stage.name,
+            error,
+            attempt=self.state.attempt,
+            trace_id=self.trace_id,
+            traceback=trace,
+            shard=self.shard,
+        )
         with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
-            failure = runs.describe_failure(
-                self.stage.name,
-                error,
-                attempt=self.state.attempt,
-                trace_id=self.trace_id,
-                traceback=trace,
-                shard=self.shard,
-            )
             self.record.write_failure(failure)
             self.recorded = True
             self.state.state = "cancelled" if isinstance(error, UserStopped) else "failed"
             self.record.write_state(self.state)
+        self._told(failure)
+
+    def _told(self, end: Outcome | runs.Failure) -> None:
+        """Tells the attempt's end to whoever is told, and records how many events there were."""
+        if self._context is None:
+            return
+        at_end, self._context.at_end = self._context.at_end, lambda _: {}  # it is told once
+        with undisturbed(), contextlib.suppress(VisionloopError, NotFound):
+            if counts := at_end(end):
+                before = self.state.events
+                self.state.events = {name: before.get(name, 0) + number for name, number in counts.items()}
+                self.record.write_state(self.state)
 
 
 def publish(

@@ -133,6 +133,8 @@ class Context:
 
     ``planned`` holds the scalars of the stages before this one where none of them ran: in a plan.
     ``last_successful_epoch`` is the last epoch whose checkpoint is durable, whatever ends the stage afterwards.
+    ``at_end`` is called once the stage's end is in the run's record, with the outcome or the failure; it returns the events that
+    were sent and dropped, and never raises.
     """
 
     workspace: Prefix
@@ -147,6 +149,7 @@ class Context:
     planned: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     last_successful_epoch: int | None = None
     on_sign_of_life: Callable[[], None] = lambda: None
+    at_end: Callable[[Outcome | runs.Failure], Mapping[str, int]] = lambda _: {}
     _last_sign_of_life: float = field(default_factory=time.monotonic)
     _last_progress: float = -math.inf
 

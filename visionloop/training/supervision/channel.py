@@ -6,6 +6,7 @@ The child reports finished work and its end; the stage answers each finished epo
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,14 @@ class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     peak_gpu_bytes: int | None = None
 
 
+class Line(msgspec.Struct, tag="line", frozen=True):
+    """A line of the child's log, as it may leave the process; the child has written it to stderr too."""
+
+    level: str
+    message: str
+    timestamp: str
+
+
 class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
     """Training has ended; the files lie in the job's work folder."""
 
@@ -69,7 +78,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
     traceback: str | None = None
 
 
-Message = Batch | Images | Epoch | Done | Failed
+Message = Batch | Images | Epoch | Line | Done | Failed
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
@@ -87,10 +96,12 @@ class Channel:
         """Takes over the socket."""
         self._socket = end
         self._buffer = b""
+        self._sending = threading.Lock()
 
     def send(self, message: Message | Answer) -> None:
-        """Sends one message. Raises BrokenPipeError if nobody listens any more."""
-        self._socket.sendall(msgspec.json.encode(message) + b"\n")
+        """Sends one message, from any thread. Raises BrokenPipeError if nobody listens any more."""
+        with self._sending:
+            self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def lines(self, timeout: float | None) -> Iterator[bytes | None]:
         """Yields each line as it arrives, None whenever ``timeout`` seconds bring none; ends when the other end closes."""

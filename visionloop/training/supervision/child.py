@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import msgspec
 
 from visionloop.core import structs, texts
 from visionloop.core.errors import Transient, VisionloopError, is_panic
-from visionloop.core.logs import LOGGER, configure
+from visionloop.core.logs import LOGGER, configure, utc
 from visionloop.core.packages import is_foreign, not_installed
 from visionloop.core.processes import die_with_parent, end_quickly
 from visionloop.core.receipts import finite
@@ -30,7 +31,7 @@ IMAGES_PER_MESSAGE = 1000
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A training job as JSON; paths as text."""
+    """A training job as JSON; paths as text. ``lines`` asks for the lines of the child's log as messages."""
 
     trainer: str
     task: str
@@ -45,6 +46,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
     flip: list[int] = []
     run: str = ""
     trace_id: str = ""
+    lines: bool = False
 
     def job(self) -> TrainingJob:
         """The job for the trainer."""
@@ -110,6 +112,19 @@ class ChannelListener:
         return answer is not None and structs.decode(answer, channel.Answer).proceed
 
 
+class _Lines(logging.Handler):
+    """Hands the lines of the child's log to the stage."""
+
+    def __init__(self, end: channel.Channel) -> None:
+        super().__init__()
+        self._channel = end
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # the stage is gone, as the trainer's next report will find
+            message = texts.outgoing(record.getMessage())
+            self._channel.send(channel.Line(record.levelname, message, utc(record.created)))
+
+
 def main(
     job_file: str, descriptor: int, listening: Callable[[channel.Channel, Path], ChannelListener] = ChannelListener
 ) -> int:
@@ -129,6 +144,8 @@ def main(
     configure(trace_id=job.trace_id, run=job.run, stage="train")
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = LOGGER.handlers
+    if job.lines:
+        LOGGER.addHandler(_Lines(end))
     try:
         trainer = catalog.trainer(job.trainer)
         training = job.job()

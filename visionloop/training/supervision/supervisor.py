@@ -34,6 +34,7 @@ def supervise(
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
     on_images: Callable[[channel.Images], None],
+    on_line: Callable[[channel.Line], None] = lambda _: None,
     on_look: Callable[[], None] = lambda: None,
     program: str = START,
 ) -> channel.Done:
@@ -46,6 +47,7 @@ def supervise(
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is set aside, False to stop.
         on_images: Called with the images that the trainer says it uses.
+        on_line: Called with each line of the child's log, where the job asks for them.
         on_look: Called at each message, and every half second without one.
         program: What the child runs, with the job file and its end of the channel as arguments.
 
@@ -74,6 +76,8 @@ def supervise(
                     proceed = on_epoch(epoch)
                     with contextlib.suppress(BrokenPipeError):
                         end.send(channel.Answer(proceed))
+                case channel.Line() as text:
+                    on_line(text)
                 case channel.Failed() as failed:
                     pass
                 case channel.Done() as done:

@@ -1,0 +1,227 @@
+"""What a training tells while it goes on (``visionloop.training.events``): its events, and the lines of its log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from visionloop.core import progress, texts
+from visionloop.core.errors import RETRYABLE
+from visionloop.core.logs import LOGGER, utc
+from visionloop.core.runs import Failure
+from visionloop.core.stage import Context, Outcome
+from visionloop.training.driver import first_gpu
+from visionloop.training.events import (
+    Checkpoint,
+    GpuInfo,
+    LogLine,
+    Metrics,
+    Progress,
+    Started,
+    Teller,
+    endings,
+    receivers,
+)
+from visionloop.training.supervision import channel
+
+
+class ToldTraining:
+    """Tells of one call of the train stage. Nothing is sent, and no thread started, where no receiver is named."""
+
+    def __init__(self, context: Context, environment: Mapping[str, str]) -> None:
+        """Reads who is told. Raises InvalidConfig if the variables can't be used."""
+        self._context, self._environment = context, environment
+        self._receivers = receivers(environment, context.run.name)
+        self._teller: Teller | None = None
+        self._lines: _Lines | None = None
+        self._began = 0.0
+        self._epochs = self._first_epoch = 0
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._receivers)
+
+    def begin(self, attempt: str, device: object, epochs: int, resumed_after: int) -> None:
+        """Tells that an attempt has begun; from here on the lines of the log are told too.
+
+        Args:
+            attempt: The attempt's name.
+            device: The setting.
+            epochs: Epochs that are asked for.
+            resumed_after: The epoch whose checkpoint it goes on from; 0 at the beginning.
+        """
+        if not self._receivers:
+            return
+        self._teller = teller = self._make_teller(attempt)
+        self._began, self._epochs, self._first_epoch = time.monotonic(), epochs, resumed_after
+        gpu = first_gpu(device, self._environment)
+        teller.started(
+            Started(
+                **teller.about,
+                pid=os.getpid(),
+                hostname=socket.gethostname(),
+                gpu_info=GpuInfo(*gpu) if gpu else None,
+                operation_type="training",
+                total_epochs=epochs,
+                resumed_after_epoch=resumed_after,
+            )
+        )
+        self._lines = _Lines(teller)
+        LOGGER.addHandler(self._lines)
+
+    def epoch(self, epoch: channel.Epoch, checkpoint: progress.Checkpoint, uri: str, batches: int) -> None:
+        """Tells of an epoch that has become durable.
+
+        Args:
+            epoch: The epoch.
+            checkpoint: Its checkpoint.
+            uri: The checkpoint's URI.
+            batches: Batches of an epoch, those of validation included; 0 where the trainer does not tell.
+        """
+        done = epoch.epoch - self._first_epoch
+        pace = (time.monotonic() - self._began) / done if done > 0 else 0.0
+        left = 0 if epoch.stopping else self._epochs - epoch.epoch
+        self._tell_epoch(
+            checkpoint,
+            uri,
+            epoch.train_metrics,
+            epoch.val_metrics,
+            best_epoch=epoch.best_epoch,
+            eta=round(pace * left),
+            step=batches * epoch.epoch or None,
+            last=left == 0,
+        )
+
+    def epoch_again(self, earlier: progress.Progress, uri: str) -> None:
+        """Tells of the last durable epoch again: the attempt that made it may have been killed before it told.
+
+        Args:
+            earlier: The progress that the attempt goes on from.
+            uri: The URI of that epoch's checkpoint.
+        """
+        self._tell_epoch(
+            earlier.checkpoints[0],
+            uri,
+            earlier.train_metrics,
+            earlier.val_metrics,
+            best_epoch=earlier.best_epoch,
+            eta=None,
+            step=None,
+            last=earlier.finished,
+        )
+
+    def line_of_the_trainer(self, line: channel.Line) -> None:
+        """Tells a line that the trainer's process has logged."""
+        if self._teller is not None:
+            self._teller.log(
+                LogLine(level=_level(line.level), message=line.message, timestamp=line.timestamp, source="trainer")
+            )
+
+    def ended(self, end: Outcome | Failure) -> Mapping[str, int]:
+        """Tells the end: that it is complete, or a failure that no engine retries. Returns how many events there were.
+
+        A training that was there already, or that another run did, is told by its completion alone.
+        """
+        if not self._receivers:
+            return {}
+        try:
+            if self._lines is not None:
+                LOGGER.removeHandler(self._lines)
+            teller = self._teller or self._make_teller("")
+            run, trace_id = self._context.run, self._context.trace_id
+            if isinstance(end, Failure):
+                if end.exit_code not in RETRYABLE:
+                    teller.ended(endings.ended(run, trace_id, end))
+            elif end.result is not None:
+                reused = end.result.receipt.attempt not in self._context.attempts
+                teller.ended(endings.completed(run, trace_id, end.result, reused=reused))
+            return teller.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the training's own end counts
+            LOGGER.warning(
+                "the training's end could not be told: %s", texts.sentence(f"{type(error).__name__}: {error}")
+            )
+            return {}
+
+    def _make_teller(self, attempt: str) -> Teller:
+        return Teller(self._receivers, self._context.run.name, self._context.trace_id, attempt)
+
+    def _tell_epoch(
+        self,
+        checkpoint: progress.Checkpoint,
+        uri: str,
+        train: Mapping[str, float],
+        val: Mapping[str, float],
+        *,
+        best_epoch: int,
+        eta: int | None,
+        step: int | None,
+        last: bool,
+    ) -> None:
+        teller, epoch = self._teller, checkpoint.epoch
+        if teller is None:
+            return
+        about, both, is_best = teller.about, {**train, **val}, best_epoch == epoch
+        teller.epoch(
+            [
+                Metrics(**about, epoch=epoch, step=step, phase="train", metrics=dict(train)),
+                Metrics(**about, epoch=epoch, step=None, phase="val", metrics=dict(val)),
+                Checkpoint(
+                    **about,
+                    epoch=epoch,
+                    checkpoint_path=uri,
+                    checkpoint_type="best" if is_best else "last",
+                    is_best=is_best,
+                    metrics=both,
+                    file_size_bytes=checkpoint.size,
+                ),
+                Progress(
+                    **about,
+                    status="running",
+                    epoch=epoch,
+                    current_epoch=epoch,
+                    total_epochs=self._epochs,
+                    phase="val",
+                    eta_seconds=eta,
+                    metrics=both,
+                ),
+            ],
+            last=last,
+        )
+
+
+class _Lines(logging.Handler):
+    """Tells the stage's own lines of the log."""
+
+    def __init__(self, teller: Teller) -> None:
+        super().__init__()
+        self._teller = teller
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] | None = getattr(record, "fields", None)
+        try:
+            self._teller.log(
+                LogLine(
+                    level=_level(record.levelname),
+                    message=texts.outgoing(record.getMessage()),
+                    timestamp=utc(record.created),
+                    source="sdk",
+                    metadata=msgspec.to_builtins(fields, enc_hook=str) if fields else None,
+                )
+            )
+        except (
+            TypeError,
+            ValueError,
+        ):  # arguments that do not fit the text, or no value of JSON's: the log itself has it
+            return
+
+
+def _level(name: str) -> Any:
+    """One of the levels that an event has."""
+    return {"CRITICAL": "ERROR"}.get(name, name if name in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO")
