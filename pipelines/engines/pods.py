@@ -38,6 +38,7 @@ OF_ROLE = {
     ),
     "registry": ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"),
     "notify": ("VISIONLOOP_NOTIFY_FORMAT", "VISIONLOOP_RUN_URL"),
+    "events": ("CALLBACK_INTERVAL",),
 }
 
 #: What makes a training's key: read where it is checked (snapshot), looked for (convert) and computed (train).

@@ -17,6 +17,7 @@ import yaml
 from hera.events import models
 from pydantic import BaseModel, ValidationError
 
+from visionloop.core import secrets
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines.argo.manifests import argo_files
 from visionloop.pipelines.engines.argo.train import template_of
@@ -136,6 +137,19 @@ def test_only_cleanup_knows_where_messages_go() -> None:
     source = {"secretRef": {"name": "visionloop-notify", "optional": True}}
     assert [name for name in POLICIES if source in stage(objects, name)["container"]["envFrom"]] == ["cleanup"]
     assert all("VISIONLOOP_NOTIFY_URL" not in variables(stage(objects, name)) for name in POLICIES)
+
+
+def test_only_train_and_cleanup_know_who_is_told_of_a_training_and_reach_them() -> None:
+    objects = rendered("receiver")
+    source = {"secretRef": {"name": "visionloop-events", "optional": True}}
+    told = {"train", "cleanup"}
+    assert {name for name in POLICIES if source in stage(objects, name)["container"]["envFrom"]} == told
+    assert {name for name in POLICIES if "CALLBACK_INTERVAL" in variables(stage(objects, name))} == told
+    held = set(secrets.variables("events"))
+    assert held == {"VISIONLOOP_EVENTS_URL", "VISIONLOOP_EVENTS_SECRET", "CALLBACK_URL", "CALLBACK_TOKEN"}
+    assert all(not held & set(variables(stage(objects, name))) for name in POLICIES)
+    (chosen,) = named(objects, "NetworkPolicy", "visionloop-receiver")["spec"]["podSelector"]["matchExpressions"]
+    assert set(chosen["values"]) == told
 
 
 def test_the_runs_link_is_built_from_a_variable_that_stands_before_it() -> None:

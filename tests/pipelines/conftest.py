@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import toy_pipeline
+from laptop import file_laptop
 from toy_runs import ToyRuns, write_distribution
 
 from visionloop.core import catalog
+
+__all__ = ["file_laptop"]
 
 
 @pytest.fixture(scope="session")

@@ -85,10 +85,17 @@ def substitute(text: str, look: Callable[[str], str]) -> str:
 class Workflow:
     """Runs the DAG of ``visionloop-train`` with the toys, one command after the other."""
 
+    #: Stages that are not run, with all that hangs on them.
+    left_out: tuple[str, ...] = ()
+
     def __init__(self, argo: Argo, toys: Path, folder: Path) -> None:
         self.argo, self.folder = argo, folder
         path = f"{toys / 'toys'}{os.pathsep}{Path(toy_pipeline.__file__).parent}"
         self.environment = {**os.environ, "PYTHONPATH": path}
+
+    def variables(self, template: Mapping[str, Any]) -> dict[str, str]:
+        """The environment of a template's command."""
+        return self.environment
 
     def run(self, uid: str, arguments: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """The stages whose command ran, and those that computed."""
@@ -108,6 +115,8 @@ class Workflow:
         ran = []
         for name, task in self.argo.tasks().items():
             template = self.argo.template(task)
+            if template["name"] in self.left_out:
+                continue
             if "withParam" in task:
                 assert json.loads(substitute(task["withParam"], look)) == []  # a loop over nothing is skipped
                 continue
@@ -129,7 +138,7 @@ class Workflow:
             words = [word.replace(OUTPUTS, str(place)) for word in words]
             done = subprocess.run(
                 [str(VISIONLOOP), *words],
-                env={**self.environment, "TOY_LOG": str(log)},
+                env={**self.variables(template), "TOY_LOG": str(log)},
                 cwd=self.folder,
                 capture_output=True,
                 text=True,
