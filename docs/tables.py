@@ -23,6 +23,7 @@ from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 from visionloop.training.catalog import reference, trainers
 from visionloop.training.configuration import BASIC, CUSTOM_PROMPTS, IGNORED_FIELDS, describe, settings_of
+from visionloop.training.events.payloads import KINDS, PLACES, About
 from visionloop.training.trainers import Setting, Trainer
 
 FOLDER = Path(__file__).parent
@@ -54,9 +55,9 @@ def exit_codes() -> str:
     return table(("exit", "code", "meaning", "remedy", "retried by an engine"), rows)
 
 
-def _meaning(error: type[errors.VisionloopError]) -> str:
+def _meaning(described: type[object]) -> str:
     """The docstring's first sentence."""
-    return (error.__doc__ or "").strip().splitlines()[0].split(". ")[0].rstrip(".") + "."
+    return (described.__doc__ or "").strip().splitlines()[0].split(". ")[0].rstrip(".") + "."
 
 
 def arguments(name: str) -> str:
@@ -244,6 +245,17 @@ def findings() -> str:
     return table(("finding", "severity", "threshold", "what it says"), rows)
 
 
+def events() -> str:
+    """Every event of a training: when it is sent, the end of its id, its fields."""
+    rows = []
+    for kind, data in KINDS.items():
+        names = [name for name in data.__struct_fields__ if name not in About.__struct_fields__]
+        fields_of = ", ".join(f"`{name}`" for name in names)
+        place = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), PLACES.get(kind, ""))
+        rows.append([f"`{kind}`", f"`RUN.train.{kind}{place}`", _meaning(data), fields_of])
+    return table(("event", "id", "what it says", "fields of its data"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "exit codes": exit_codes,
     "common arguments": common_arguments,
@@ -252,6 +264,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trainers": summary_of_trainers,
     "policies": policies,
     "findings": findings,
+    "events": events,
     "secrets": credentials,
     "variables of pods": pod_variables,
     "variables from before": old_variables,
