@@ -29,11 +29,12 @@ from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.logs import LOGGER
 from visionloop.core.policy import StagePolicy
 from visionloop.core.running import Invocation, run_stage
-from visionloop.core.runs import RunRecord
+from visionloop.core.runs import RunRecord, describe_failure
 from visionloop.core.secrets import CREDENTIALS, SECRETS
 from visionloop.core.stage import Context
 from visionloop.core.storage import open_prefix
 from visionloop.registry import Registry
+from visionloop.training.events import Teller, endings, outbox, receivers
 from visionloop.training.tracking import open_tracker
 
 #: A value for each variable; base64 needs no padding, and percent-encoding changes it.
@@ -199,6 +200,47 @@ def test_the_address_of_messages_is_in_no_line_of_a_library(
     outside.run(lambda context: {"sent": notify(context.run)})
     text = outside.text()
     assert_none_in(text)
+
+
+def test_who_is_told_of_a_training_is_in_no_line_whatever_the_receiver_answers(
+    outside: Outside, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setenv(
+        "VISIONLOOP_EVENTS_SECRET", f"{CANARIES['VISIONLOOP_EVENTS_SECRET']}/long-enough-for-a-signature"
+    )
+    for name in ("VISIONLOOP_EVENTS_URL", "CALLBACK_URL"):
+        monkeypatch.setenv(name, f"{address}/{CANARIES[name]}")
+
+    def tell(context: Context) -> dict[str, int]:
+        teller = Teller(receivers(os.environ, "night"), "night", "trace", "a1b2")
+        everything = " ".join(os.environ[entry.name] for entry in SECRETS)
+        try:
+            raise InvalidConfig(f"{everything} {SIGNED}")
+        except InvalidConfig as error:
+            failure = describe_failure("train", error, attempt=1, trace_id="trace", traceback=None)
+        told = endings.ended(context.run, "trace", failure)
+        assert_none_in(str(told))
+        teller.ended(told)
+        return teller.close()
+
+    outside.run(tell)
+    text = outside.text()
+    assert_none_in(text)
+    assert "events to VISIONLOOP_EVENTS_URL: 0 sent, 1 dropped" in text
+
+
+@pytest.mark.parametrize("name", ["VISIONLOOP_EVENTS_URL", "CALLBACK_URL", "VISIONLOOP_EVENTS_SECRET"])
+def test_an_address_or_secret_that_can_not_be_used_is_in_no_sentence(
+    outside: Outside, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("VISIONLOOP_EVENTS_URL", "CALLBACK_URL", "VISIONLOOP_EVENTS_SECRET"):
+        if other != name:
+            monkeypatch.delenv(other)
+    outside.run(lambda _: {"told": len(receivers(os.environ, "night"))})
+    text = outside.text()
+    assert_none_in(text)
+    assert name in text
 
 
 def test_whatever_a_defect_says_no_secret_is_in_what_is_left_of_it(outside: Outside) -> None:

@@ -152,7 +152,8 @@ class Outbox:
             if not 200 <= answer.status < 300:
                 return f"it answered {answer.status}"
             # A login page or a proxy's; some receivers call their plain "ok" HTML too.
-            if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+            form = answer.headers.get("Content-Type", "").lower()
+            if not form or form.startswith("text/html"):
                 start = answer.read1(LOOKED_AT, decode_content=True).lstrip().lower()
                 if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
                     return "it answered with a page of HTML"
