@@ -114,6 +114,19 @@ def test_a_pil_image_and_its_file_are_one_picture(orientation: int, kind: str) -
     assert pixels(Image.open(io.BytesIO(data))) == pixels(data)
 
 
+def test_base64_that_is_longer_than_a_files_name_is_base64() -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    text = next(
+        text
+        for seed in range(99)
+        for text in [
+            base64.b64encode(encoded(np.random.default_rng(seed).integers(0, 255, (9, 9, 3), np.uint8))).decode()
+        ]
+        if max(map(len, text.split("/"))) > 255
+    )
+    assert len(pixels(text)) == len(pixels(base64.b64encode(encoded(picture)).decode())) == 1
+
+
 def test_an_orientation_in_xmp_alone_turns_neither_file_nor_pil_image() -> None:
     data = encoded(RGB)
     text = b"XML:com.adobe.xmp\0\0\0\0\0<rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation=\"6\"/>"
@@ -134,6 +147,8 @@ REFUSED = {
     "cut off": (PNG[:-80], "Image 1 of 1 is a picture that is damaged"),
     "text": ("no such file.png", "neither names a file nor is base64 ('no such file.png')"),
     "NUL": ("a\0b", "neither names a file"),
+    "longer than a name": ("a-" * 200, "neither names a file"),
+    "longer than a path": ("a-/" * 4000, "neither names a file"),
     "floats": (RGB / 255, "an array of float64 from 0 to 0.99"),
     "large numbers": (RGB.astype(int) * 300, "give whole numbers from 0 to 255"),
     "shape": (np.zeros((3, 20, 30), np.uint8), "an array of 3 × 20 × 30"),

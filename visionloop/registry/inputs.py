@@ -110,7 +110,7 @@ def _encoded(image: Any, name: str, *, served: bool) -> bytes:
 
 
 def _of_text(text: str, name: str, *, served: bool) -> bytes:
-    if not served and "\0" not in text and len(text) < 4096 and Path(text).is_file():
+    if not served and _names_a_file(text):
         return _of_file(Path(text), name)
     if text.startswith("data:"):
         text = text.partition(",")[2]
@@ -122,6 +122,13 @@ def _of_text(text: str, name: str, *, served: bool) -> bytes:
         raise InvalidImage(
             f"{name} is a text that neither names a file nor is base64 ({text[:80]!r}); give {FORMS}."
         ) from error
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a NUL
+        return False
 
 
 def _of_file(path: Path, name: str) -> bytes:
