@@ -32,16 +32,16 @@ from visionloop.pipelines.cli import main
 from visionloop.training.tracking.connection import prepare_import, quiet_import
 
 
-def run(told: dict[str, Any]) -> int:
+def run(request: dict[str, Any]) -> int:
     """In the fork: becomes the command."""
     os.setsid()
-    os.chdir(told["folder"])
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(told["environment"])
+    os.environ.update(request["environment"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(told[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    sys.argv = ["visionloop", *told["arguments"]]
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.argv = ["visionloop", *request["arguments"]]
     try:
         main()
     except SystemExit as end:

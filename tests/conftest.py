@@ -68,13 +68,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("quick"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    places = {}
+    positions = {}
     for item in items:
         wanted = [name for name in TRAININGS if name in getattr(item, "fixturenames", ())]
         group = wanted[0] if wanted else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
-        places[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
-    items.sort(key=lambda item: places[item])
+        positions[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=lambda item: positions[item])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

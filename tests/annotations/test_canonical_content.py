@@ -26,9 +26,9 @@ def read(value: dict[str, Any]) -> Annotations:
     return read_file(encoded(value), FILE, None).sorted()
 
 
-def declared(found: Annotations) -> pa.Table:
+def declared(annotations: Annotations) -> pa.Table:
     """What a store might declare of each image; the first one is missing."""
-    names = found.images["file_name"].to_pylist()
+    names = annotations.images["file_name"].to_pylist()
     sizes = [None, *range(1, len(names))]
     etags = [None if size is None else f"e{size}" for size in sizes]
     return pa.table({"size": pa.array(sizes, pa.int64()), "etag": pa.array(etags, pa.string())})
@@ -43,12 +43,12 @@ def numbers(values: list[int] | None) -> bytes:
     return struct.pack(f">I{len(values or ())}i", len(values or ()), *(values or ()))
 
 
-def reference(found: Annotations, task: str, objects: pa.Table | None) -> list[bytes]:
+def reference(annotations: Annotations, task: str, objects: pa.Table | None) -> list[bytes]:
     """The digests, spelled out object by object."""
-    ranks = {entry: rank for rank, entry in enumerate(sorted(item.id for item in found.classes))}
-    bounds, labels = offsets(found), found.objects.to_pylist()
+    ranks = {entry: rank for rank, entry in enumerate(sorted(item.id for item in annotations.classes))}
+    bounds, labels = offsets(annotations), annotations.objects.to_pylist()
     result = []
-    for row, item in enumerate(found.images.to_pylist()):
+    for row, item in enumerate(annotations.images.to_pylist()):
         records = []
         for label in labels[bounds[row] : bounds[row + 1]]:
             rank = ranks.get(label["class_id"], 2**31 | (label["class_id"] & (2**31 - 1)))
@@ -191,15 +191,15 @@ def test_the_store_s_word_changes_it(column: str) -> None:
 
 
 def test_names_of_keypoints_count_for_pose_alone() -> None:
-    def found(task: str, **fields: Any) -> str:
+    def hash_of(task: str, **fields: Any) -> str:
         value = document(
             classes=[{"id": 0, "name": "defect", "keypoints": ["a", "b"], "flip_pairs": [[0, 1]]} | fields]
         )
         return annotations_hash(read(value | {"task_type": task}))
 
-    assert found("pose", keypoints=["a", "c"]) != found("pose") != found("pose", flip_pairs=[])
-    assert found("pose", flip_pairs=[[1, 0]]) == found("pose")
-    assert found("detection", keypoints=["a", "c"]) == found("detection")
+    assert hash_of("pose", keypoints=["a", "c"]) != hash_of("pose") != hash_of("pose", flip_pairs=[])
+    assert hash_of("pose", flip_pairs=[[1, 0]]) == hash_of("pose")
+    assert hash_of("detection", keypoints=["a", "c"]) == hash_of("detection")
 
 
 @given(documents())

@@ -90,10 +90,10 @@ def test_many_renamings_are_shortened() -> None:
 
 @given(documents(), documents(), st.booleans(), st.randoms(use_true_random=False))
 def test_a_difference_is_told_exactly_when_the_content_differs(
-    one: dict[str, Any], other: dict[str, Any], same: bool, order: random.Random
+    first: dict[str, Any], other: dict[str, Any], same: bool, order: random.Random
 ) -> None:
     if same:
-        other = copy.deepcopy(one)
+        other = copy.deepcopy(first)
         order.shuffle(other["images"])
-    old, new = dataset(one).sorted(), dataset(other).sorted()
+    old, new = dataset(first).sorted(), dataset(other).sorted()
     assert (difference(old, new) == []) is (annotations_hash(old) == annotations_hash(new))

@@ -106,18 +106,18 @@ def test_the_order_of_annotations_never_changes_a_label(value: dict[str, Any], o
 
 
 @pytest.mark.parametrize(
-    ("names", "expected", "told"),
+    ("names", "expected", "count"),
     [(["nose", "tail"], ["nose", "tail"], 0), (["nose", "nose"], ["0", "1"], 1)],
 )
 def test_keypoints_of_one_name_are_numbered_and_told(
-    names: list[str], expected: list[str], told: int, caplog: pytest.LogCaptureFixture
+    names: list[str], expected: list[str], count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     value = document(task_type="pose")
     value["classes"] = [entry | {"keypoints": names} for entry in value["classes"]]
     snapshot: Any = SimpleNamespace(task="pose", annotations=dataset(value, "pose"))
     with caplog.at_level("INFO"):
         assert _keypoints(snapshot)[0] == expected
-    assert sum("one name twice" in record.getMessage() for record in caplog.records) == told
+    assert sum("one name twice" in record.getMessage() for record in caplog.records) == count
 
 
 #: Two polygons that overlap and reach the border: their union is drawn in steps that do not divide the width.

@@ -169,9 +169,9 @@ def test_what_was_trained_on_is_never_tested_on_as_the_dataset_grows(
 def test_the_seed_that_a_filled_split_names_moves_nothing(every: list[str], size: int, rule: SplitRule) -> None:
     notices = assign(named(every[:size]), rule).notices
     assume(notices)
-    found = re.search(r"; with seed=(\d+) no split stays empty, and no image moves later\.$", notices[0])
-    assert found is not None
-    stable = replace(rule, seed=int(found[1]))
+    match = re.search(r"; with seed=(\d+) no split stays empty, and no image moves later\.$", notices[0])
+    assert match is not None
+    stable = replace(rule, seed=int(match[1]))
     before, after = assign(named(every[:size]), stable), assign(named(every), stable)
     assert before.notices == after.notices == ()
     assert before.splits.items() <= after.splits.items()
@@ -258,8 +258,8 @@ def test_too_few_images_are_refused(splits: list[str], empty: str) -> None:
         assign(dataset(document(every)), None)
 
 
-def grouped(places: list[dict[str, Any]]) -> bytes:
-    return encoded(document([image(f"{index:03d}.png", index) | entry for index, entry in enumerate(places)]))
+def grouped(entries: list[dict[str, Any]]) -> bytes:
+    return encoded(document([image(f"{index:03d}.png", index) | entry for index, entry in enumerate(entries)]))
 
 
 def test_groups_are_looked_for_in_the_image_its_metadata_and_its_attributes() -> None:

@@ -132,9 +132,9 @@ def test_a_model_name_of_which_nothing_is_left(laptop: Laptop, digits: Dataset, 
     assert laptop.listing() == {}
 
 
-@pytest.mark.parametrize("given", [[], ["--dataset", "s3://datasets/digits", "--snapshot", "snap_0123456789ab"]])
-def test_neither_or_both_of_dataset_and_snapshot(laptop: Laptop, given: list[str]):
-    arguments = [*given, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
+@pytest.mark.parametrize("options", [[], ["--dataset", "s3://datasets/digits", "--snapshot", "snap_0123456789ab"]])
+def test_neither_or_both_of_dataset_and_snapshot(laptop: Laptop, options: list[str]):
+    arguments = [*options, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
     for command in ("run", "plan"):
         sentence = laptop.run(command, "train", *arguments).refused(78)
         assert "--dataset" in sentence

@@ -48,8 +48,8 @@ def test_a_workspace_that_may_only_be_read(laptop: Laptop, digits: Dataset, s3: 
     assert "the results store refused to write" in sentence
     assert laptop.listing() == {}
     # As a dataset's keys they are enough: nothing is ever written there.
-    told: dict[str, str | None] = dict(s3.variables("EXTERNAL_S3_", s3.readonly))
-    laptop.stage("snapshot", "--dataset", digits.uri, variables=told).expect()
+    keys: dict[str, str | None] = dict(s3.variables("EXTERNAL_S3_", s3.readonly))
+    laptop.stage("snapshot", "--dataset", digits.uri, variables=keys).expect()
 
 
 @pytest.mark.parametrize("role", ["EXTERNAL", "INTERNAL"])
@@ -69,8 +69,8 @@ def test_an_endpoint_that_is_none(laptop: Laptop, digits: Dataset):
 
 
 def test_a_workspace_whose_bucket_is_not_there(laptop: Laptop, digits: Dataset):
-    told = ["stage", "snapshot", "--dataset", digits.uri, "--workspace", "s3://no-such-bucket/work"]
-    sentence = laptop.run(*told).refused(78)
+    arguments = ["stage", "snapshot", "--dataset", digits.uri, "--workspace", "s3://no-such-bucket/work"]
+    sentence = laptop.run(*arguments).refused(78)
     assert "s3://no-such-bucket/work" in sentence
 
 
@@ -84,8 +84,8 @@ def test_a_workspace_that_is_no_place(laptop: Laptop, digits: Dataset, uri: str)
 
 def test_a_workspace_below_a_file(file_laptop: Laptop, digits_folder: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "file" / "work")]
-    assert str(tmp_path / "file") in file_laptop.run(*told).refused(77)
+    arguments = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "file" / "work")]
+    assert str(tmp_path / "file") in file_laptop.run(*arguments).refused(77)
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def digits_folder(tmp_path: Path) -> Path:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the test with another user")
 def test_a_folder_that_may_not_be_written(file_laptop: Laptop, digits_folder: Path, tmp_path: Path):
     (tmp_path / "closed").mkdir(mode=0o555)
-    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "closed")]
-    assert str(tmp_path / "closed") in file_laptop.run(*told).refused(77)
+    arguments = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(tmp_path / "closed")]
+    assert str(tmp_path / "closed") in file_laptop.run(*arguments).refused(77)
 
 
 @pytest.fixture
@@ -133,11 +133,11 @@ def small_disk(mount: Callable[[str], Path]) -> Path:
 
 def test_no_space_in_the_store(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
     (small_disk / "filler").write_bytes(b"0" * 112_000)
-    told = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(small_disk / "work")]
-    first = file_laptop.run(*told)
+    arguments = ["stage", "snapshot", "--dataset", str(digits_folder), "--workspace", str(small_disk / "work")]
+    first = file_laptop.run(*arguments)
     assert "no space is left in the results store" in first.refused(75)
     (small_disk / "filler").unlink()
-    file_laptop.run(*told).expect()
+    file_laptop.run(*arguments).expect()
 
 
 @pytest.fixture
@@ -161,27 +161,27 @@ def test_no_space_in_an_s3_store(laptop: Laptop, tmp_path: Path, filled_store: t
     document["images"][0]["annotations"] *= 5000
     dataset.write_annotations(document)
     full = dict(server.variables("INTERNAL_S3_"))
-    told = ["stage", "snapshot", "--dataset", dataset.uri, "--workspace", "s3://results/work"]
-    sentence = laptop.run(*told, variables=full).refused(75)
+    arguments = ["stage", "snapshot", "--dataset", dataset.uri, "--workspace", "s3://results/work"]
+    sentence = laptop.run(*arguments, variables=full).refused(75)
     assert f"the results store at {server.endpoint} fails to write (500 Internal Server Error)" in sentence
     assert "see that it has space left" in sentence
     filler.unlink()
     # Where it looked at its disk while that was full, it looks again a minute later.
-    ended = machine.wait_for(lambda: ended if (ended := laptop.run(*told, variables=full)).code == 0 else None)
+    ended = machine.wait_for(lambda: ended if (ended := laptop.run(*arguments, variables=full)).code == 0 else None)
     assert ended.expect().summary["reused"] is False
 
 
 def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small_disk: Path):
     uris = file_laptop.prepare(str(digits_folder))
-    told = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
+    inputs = ["--converted", uris["convert"], "--snapshot", uris["snapshot"]]
     full: dict[str, str | None] = {"VISIONLOOP_CACHE": str(small_disk / "cache"), "MLFLOW_TRACKING_URI": None}
     (small_disk / "filler").write_bytes(b"0" * 110_000)
     settings = ("trainer=toy", "epochs=1", "batch=4")
-    sentence = file_laptop.stage("train", *told, settings=settings, variables=full).refused(71)
+    sentence = file_laptop.stage("train", *inputs, settings=settings, variables=full).refused(71)
     assert "the machine's disk is full" in sentence
     assert str(small_disk) in sentence
     (small_disk / "filler").unlink()
-    file_laptop.stage("train", *told, settings=settings, variables=full).expect()
+    file_laptop.stage("train", *inputs, settings=settings, variables=full).expect()
 
 
 @pytest.mark.parametrize(
@@ -196,14 +196,14 @@ def test_no_space_on_the_machine(file_laptop: Laptop, digits_folder: Path, small
 def test_run_and_plan_refuse_a_workspace_that_is_no_place(
     laptop: Laptop, digits: Dataset, workspace: str, codes: tuple[int, int]
 ):
-    told = ["--dataset", digits.uri, "--workspace", workspace, "--model-name", "digits", "--set", "model=yolo11n.yaml"]
+    args = ["--dataset", digits.uri, "--workspace", workspace, "--model-name", "digits", "--set", "model=yolo11n.yaml"]
     for command, code in zip(("run", "plan"), codes, strict=True):
-        laptop.run(command, "train", *told).refused(code)
+        laptop.run(command, "train", *args).refused(code)
 
 
 def test_run_and_plan_refuse_keys_that_open_nothing(laptop: Laptop, digits: Dataset):
-    told = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
-    told += ["--set", "model=yolo11n.yaml"]
+    args = ["--dataset", digits.uri, "--workspace", laptop.workspace.uri, "--model-name", "digits"]
+    args += ["--set", "model=yolo11n.yaml"]
     for command in ("run", "plan"):
-        ended = laptop.run(command, "train", *told, variables={"INTERNAL_S3_SECRET_KEY": "wrong"})
+        ended = laptop.run(command, "train", *args, variables={"INTERNAL_S3_SECRET_KEY": "wrong"})
         assert "INTERNAL_S3_ACCESS_KEY" in ended.refused(77)

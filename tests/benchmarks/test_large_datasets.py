@@ -192,8 +192,8 @@ from visionloop.core.running import Invocation, run_stage
 
 workspace = Path(sys.argv[1])
 uris = {{path.parts[-3]: path.as_uri() for path in workspace.glob("*/*/receipt.json")}}
-given = {given}
-run_stage(catalog.stage("{name}"), given, Invocation(workspace.as_uri(), run="bench", force=True))
+arguments = {arguments}
+run_stage(catalog.stage("{name}"), arguments, Invocation(workspace.as_uri(), run="bench", force=True))
 """
 
 #: All images of the bench are links to one, so they have the same bytes.
@@ -202,7 +202,7 @@ CHECKS = '{"same_bytes": "off"}'
 VALIDATE = {
     "prepare": "",
     "work": STAGE.format(
-        name="validate", given=f'{{"snapshot": uris["snapshot"], "mode": "annotations", "checks": {CHECKS!r}}}'
+        name="validate", arguments=f'{{"snapshot": uris["snapshot"], "mode": "annotations", "checks": {CHECKS!r}}}'
     ),
 }
 #: Boxes that are tiny, huge or twice there; and what is compared of two datasets, each profiled anew.
@@ -245,7 +245,7 @@ masks = chance.choice(np.array([1, 2, 4], np.uint8), images, p=[0.8, 0.1, 0.1])
 
 CONVERT = {
     "prepare": "",
-    "work": STAGE.format(name="convert", given='{"snapshot": uris["snapshot"], "report": uris["validate"]}'),
+    "work": STAGE.format(name="convert", arguments='{"snapshot": uris["snapshot"], "report": uris["validate"]}'),
 }
 
 #: Two snapshots compared, with all that the command prints, the start of the process included.
@@ -259,9 +259,9 @@ from visionloop.pipelines.snapshots.difference import as_json, difference
 
 results = open_prefix(sys.argv[1], "results")
 before, after = (snapshot_of(results, result.receipt.scalars["snapshot_id"]) for result in every(results))
-found = as_json(before, after, difference(before, after))
-assert found["images"]["labels"]["count"], found
-json_line(found)
+compared = as_json(before, after, difference(before, after))
+assert compared["images"]["labels"]["count"], compared
+json_line(compared)
 """,
 }
 
@@ -518,20 +518,20 @@ def frozen(dice: Path) -> Path:
 @pytest.fixture(scope="module")
 def distinct(dice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a converted dataset whose images differ in their bytes, and beside it a cache that has them all."""
-    place = tmp_path_factory.mktemp("distinct")
+    folder = tmp_path_factory.mktemp("distinct")
     picture = io.BytesIO()
     Image.new("RGB", (64, 36)).save(picture, "JPEG")
-    (place / "dice" / "images").mkdir(parents=True)
-    (place / "dice" / dice.name).symlink_to(dice)
+    (folder / "dice" / "images").mkdir(parents=True)
+    (folder / "dice" / dice.name).symlink_to(dice)
     for number in range(IMAGES):
-        path = place / "dice" / "images" / f"{number // 1000:03d}" / f"{number:07d}.jpg"
+        path = folder / "dice" / "images" / f"{number // 1000:03d}" / f"{number:07d}.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(picture.getvalue() + b"%07d" % number)
-    workspace = place / "workspace"
-    taken = stage("snapshot", workspace, dataset=str(place / "dice"), split="train=0.8,val=0.1,test=0.1")
+    workspace = folder / "workspace"
+    taken = stage("snapshot", workspace, dataset=str(folder / "dice"), split="train=0.8,val=0.1,test=0.1")
     report = stage("validate", workspace, snapshot=taken.uri, mode="annotations")
     stage("convert", workspace, snapshot=taken.uri, report=report.uri)
-    snapshot, cache = Snapshot(taken), ImageCache(place / "cache")
+    snapshot, cache = Snapshot(taken), ImageCache(folder / "cache")
     for row in snapshot.rows:
         cache.fetch_picture(snapshot.open_images(), row)
     return workspace

@@ -43,13 +43,13 @@ def _node(workflow: dict[str, Any], task: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def one(cluster: Cluster, dataset: str) -> dict[str, Any]:
+def single(cluster: Cluster, dataset: str) -> dict[str, Any]:
     return _to_train(cluster, dataset, "one-piece", "")
 
 
 @pytest.mark.parametrize("pipeline", ["train", "retrain"])
 def test_shards_give_what_a_run_without_them_gives(
-    cluster: Cluster, dataset: str, one: dict[str, Any], pipeline: str
+    cluster: Cluster, dataset: str, single: dict[str, Any], pipeline: str
 ) -> None:
     four = _to_train(cluster, dataset, f"four-shards-{pipeline}", "4", pipeline)
     receipts = {}
@@ -57,13 +57,13 @@ def test_shards_give_what_a_run_without_them_gives(
         for name, value in cluster.services.environment().items():
             patch.setenv(name, value)
         for stage in ("validate", "convert"):
-            assert _node(one, f"{stage}-shards")["phase"] == "Skipped"
-            assert len(steps(one, stage)) == 1
+            assert _node(single, f"{stage}-shards")["phase"] == "Skipped"
+            assert len(steps(single, stage)) == 1
             assert _node(four, f"{stage}-shards")["type"] == "TaskGroup"
             assert len(steps(four, stage)) == 5
             names = [f"{stage}-shards({index}:{index + 1}/4)" for index in range(4)]
             parts = [load(outputs(_node(four, name))["receipt"], stage).receipt for name in names]
             assert [part.parameters["shard"].value for part in parts] == ["1/4", "2/4", "3/4", "4/4"]
-            whole = [load(outputs(_node(run, stage))["receipt"], stage).receipt for run in (one, four)]
+            whole = [load(outputs(_node(run, stage))["receipt"], stage).receipt for run in (single, four)]
             receipts[stage] = {(receipt.key, receipt.digest) for receipt in whole}
     assert {stage: len(entry) for stage, entry in receipts.items()} == {"validate": 1, "convert": 1}

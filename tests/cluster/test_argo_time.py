@@ -50,7 +50,7 @@ def rows(cluster: Cluster, workflow: dict[str, Any]) -> dict[str, tuple[float, f
     """By stage: the step's seconds, its container's, and its receipt's (None without one)."""
     ran = containers(cluster, workflow["metadata"]["name"])
     results = {}
-    for node in sorted(workflow["status"]["nodes"].values(), key=lambda one: str(one["startedAt"])):
+    for node in sorted(workflow["status"]["nodes"].values(), key=lambda entry: str(entry["startedAt"])):
         stage = node["displayName"]
         if node["type"] == "Retry" and stage in ran:
             uri = outputs(node).get("receipt", "")

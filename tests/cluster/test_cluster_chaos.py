@@ -85,7 +85,7 @@ class Disturbed:
     workspace: Prefix
     relay: FaultyRelay
     chance: random.Random
-    found: Round
+    outcome: Round
 
     def pod(self, stage: str) -> str | None:
         """The stage's pod, once it runs; None if the workflow is over."""
@@ -96,7 +96,7 @@ class Disturbed:
         name = ("-n", self.cluster.namespace, "pod", pod)
         if kubectl("get", *name, "--ignore-not-found", "-o", "jsonpath={.status.phase}") != "Running":
             return False
-        self.found.epochs_kept, self.found.hit = self.epochs(), True
+        self.outcome.epochs_kept, self.outcome.hit = self.epochs(), True
         kubectl("delete", *name, "--wait=false", "--ignore-not-found", *words)
         return True
 
@@ -115,7 +115,7 @@ class Disturbed:
         """Waits some random time after something was seen, and writes both down."""
         delay = self.chance.uniform(0, longest)
         time.sleep(delay)
-        self.found.moment = f"{what}, {delay:.1f} s"
+        self.outcome.moment = f"{what}, {delay:.1f} s"
 
 
 def delete_a_pod(run: Disturbed, *words: str) -> None:
@@ -138,7 +138,7 @@ def stop_the_controller(run: Disturbed) -> None:
     namespace, name = CONTROLLER[:2], CONTROLLER[2]
     replicas = kubectl(*namespace, "get", name, "-o", "jsonpath={.spec.replicas}")
     run.moment("after the submission", 60)
-    run.found.hit = True
+    run.outcome.hit = True
     kubectl(*namespace, "scale", name, "--replicas=0")
     try:
         time.sleep(60)
@@ -153,8 +153,8 @@ def let_the_store_answer_503(run: Disturbed) -> None:
     run.moment(stage, LONGEST[stage])
     before = run.relay.refused
     run.relay.outage(run.chance.uniform(10, 40))
-    run.found.refused = run.relay.refused - before
-    run.found.hit = run.found.refused > 0
+    run.outcome.refused = run.relay.refused - before
+    run.outcome.hit = run.outcome.refused > 0
 
 
 def preempt_the_training(run: Disturbed) -> None:
@@ -251,7 +251,7 @@ def logs(cluster: Cluster, workflow: str, stage: str) -> str:
 def finish(run: Disturbed, digest: str) -> None:
     """Waits for the workflow's end, and writes down what came of it."""
     ended = run.cluster.wait(run.workflow)
-    result = run.found
+    result = run.outcome
     result.phase = ended["status"]["phase"]
     result.attempts, result.train_attempts = len(steps(ended)), len(steps(ended, "train"))
     result.messages = [str(node["message"]) for node in steps(ended) if node.get("message")]
@@ -263,11 +263,11 @@ def finish(run: Disturbed, digest: str) -> None:
 
 
 def start(
-    found: Round, name: str, cluster: Cluster, dataset: str, relay: FaultyRelay, chance: random.Random
+    outcome: Round, name: str, cluster: Cluster, dataset: str, relay: FaultyRelay, chance: random.Random
 ) -> Disturbed:
     """Starts the workflow of a round."""
     workflow, workspace = submit(cluster, dataset, name)
-    return Disturbed(cluster, name, workflow, workspace, relay, chance, found)
+    return Disturbed(cluster, name, workflow, workspace, relay, chance, outcome)
 
 
 @pytest.mark.usefixtures("stores")

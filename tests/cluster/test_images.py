@@ -53,10 +53,10 @@ import glob, json, os, subprocess, sys
 
 done = subprocess.run(["visionloop", "stage", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
 reached = open("/tmp/reached").read().split("\\n") if os.path.exists("/tmp/reached") else []
-told = {"exit": done.returncode, "reached": reached, "watched": len(glob.glob("/tmp/watched-*"))}
+report = {"exit": done.returncode, "reached": reached, "watched": len(glob.glob("/tmp/watched-*"))}
 if done.returncode == 0:
-    told["result"] = json.loads(done.stdout.splitlines()[-1])
-print("TOLD " + json.dumps(told), flush=True)
+    report["result"] = json.loads(done.stdout.splitlines()[-1])
+print("TOLD " + json.dumps(report), flush=True)
 """
 
 #: Looks around in an image.

@@ -97,7 +97,7 @@ class Endpoint:
         """Follows a run to its end."""
         return follow(run, WORKSPACE, run.arguments)
 
-    def told(self, run: str) -> dict[str, Any]:
+    def message(self, run: str) -> dict[str, Any]:
         """The one message about a run's end."""
         (message,) = self.receiver.about(run)
         assert message["link"] == f"{self.host}/#/runs/details/{run}"
@@ -206,12 +206,12 @@ def metadata(method: str) -> bytes:
     return answer.data
 
 
-def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(probe: Callable[[], Any], seconds: float, what: str) -> Any:
     """Waits for something to be there; an endpoint that can't be reached for a moment is asked again."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(Transient):
-            if value := found():
+            if value := probe():
                 return value
         time.sleep(2)
     raise AssertionError(f"{what} did not come within {seconds:g} s")
@@ -237,12 +237,12 @@ def test_a_run_ends_with_a_registered_champion(
 
 def test_the_record_repeats_the_version_that_ran(trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]) -> None:
     run, _ = trained
-    told = RunRecord(open_prefix(WORKSPACE, "results"), run.run).read()
-    assert told is not None
-    assert told.arguments[kubeflow.PIPELINE]["sha256"] == run.sha256
+    record = RunRecord(open_prefix(WORKSPACE, "results"), run.run).read()
+    assert record is not None
+    assert record.arguments[kubeflow.PIPELINE]["sha256"] == run.sha256
     reference = run.connection.client.get_run(run.run).pipeline_version_reference
     stored = run.connection.client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
-    assert stored.display_name == told.arguments[kubeflow.PIPELINE]["version"]
+    assert stored.display_name == record.arguments[kubeflow.PIPELINE]["version"]
     assert kubeflow.ir_hash(stored.pipeline_spec) == run.sha256
 
 
@@ -259,10 +259,10 @@ def test_the_exit_handler_tells_the_champion_and_keeps_the_receivers_address(
     endpoint: Endpoint, trained: tuple[kubeflow.KubeflowRun, dict[str, Any]]
 ) -> None:
     run, summary = trained
-    told = endpoint.told(run.run)
-    assert (told["status"], told["title"]) == ("completed", "kfp-digits: version 1")
-    assert told["text"] == "Version 1 is registered as champion."
-    assert (told["verdict"], told["trace_id"]) == ("promote", summary["trace_id"])
+    message = endpoint.message(run.run)
+    assert (message["status"], message["title"]) == ("completed", "kfp-digits: version 1")
+    assert message["text"] == "Version 1 is registered as champion."
+    assert (message["verdict"], message["trace_id"]) == ("promote", summary["trace_id"])
     workflow = kubectl("-n", NAMESPACE, "get", "workflow", "-l", f"pipeline/runid={run.run}", "-o", "json")
     # The ways by which the address comes and goes are there, the address is not.
     assert URL_VARIABLE in workflow
@@ -324,8 +324,8 @@ def test_a_retraining_that_its_policy_refuses_ends_succeeded_after_snapshot(
     assert record["snapshot"].scalars["reason"] == REFUSED
     assert len(pods(skipped.run, "snapshot")) == 1
     assert [pods(skipped.run, stage) for stage in ("validate", "train", "evaluate")] == [[], [], []]
-    told = endpoint.told(skipped.run)
-    assert (told["status"], told["title"], told["text"]) == ("completed", "Idle Digits: skipped", REFUSED)
+    message = endpoint.message(skipped.run)
+    assert (message["status"], message["title"], message["text"]) == ("completed", "Idle Digits: skipped", REFUSED)
 
 
 def test_the_reason_is_an_output_of_the_decision(skipped: kubeflow.KubeflowRun) -> None:
@@ -421,9 +421,9 @@ def test_wrong_data_ends_at_once_with_its_sentence(endpoint: Endpoint) -> None:
     # Each remaining attempt ends by the record, without a look at the dataset.
     assert endpoint.record(run.run)["snapshot"].attempt == 1
     assert pods(run.run, "validate") == []
-    told = endpoint.told(run.run)
-    assert (told["status"], told["title"], told["text"]) == ("failed", "KFP Digits: snapshot failed", sentence)
-    assert told["error"] == "DATASET_NOT_FOUND (exit code 65)"
+    message = endpoint.message(run.run)
+    assert (message["status"], message["title"], message["text"]) == ("failed", "KFP Digits: snapshot failed", sentence)
+    assert message["error"] == "DATASET_NOT_FOUND (exit code 65)"
 
 
 def advancing(endpoint: Endpoint, run: kubeflow.KubeflowRun, epochs: int) -> str:
@@ -468,9 +468,9 @@ def test_a_training_whose_pod_is_lost_resumes_in_another(endpoint: Endpoint) -> 
     except VisionloopError:
         # Without KFP's own settings Argo tries no lost pod again: then the next run goes on where this one ended.
         assert [pod for pod in pods(run.run, "train") if pod["metadata"]["name"] != lost] == []
-        told = endpoint.told(run.run)
-        assert (told["status"], told["title"]) == ("failed", "Lost Digits: train failed")
-        assert "checkpoint" in told["kept"]
+        message = endpoint.message(run.run)
+        assert (message["status"], message["title"]) == ("failed", "Lost Digits: train failed")
+        assert "checkpoint" in message["kept"]
         run, attempts = endpoint.submit("Lost Digits", epochs=9), 1
         summary = endpoint.end(run)
     assert run.state().phase == "succeeded"

@@ -33,7 +33,7 @@ def script(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def place(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def variables(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The script's variables for a namespace of its own, gone at the end."""
     folder = tmp_path_factory.mktemp("kind")
     namespace = f"visionloop-test-{uuid.uuid4().hex[:6]}"
@@ -53,15 +53,15 @@ def place(argo: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 
 
 @pytest.fixture(scope="module")
-def installed(place: dict[str, str]) -> dict[str, str]:
-    done = script("apply", **place)
+def installed(variables: dict[str, str]) -> dict[str, str]:
+    done = script("apply", **variables)
     assert done.returncode == 0, done.stderr
-    return place
+    return variables
 
 
-def keys(place: dict[str, str]) -> dict[str, str]:
+def keys(variables: dict[str, str]) -> dict[str, str]:
     named = ("visionloop-dataset", "visionloop-results")
-    result = json.loads(kubectl("-n", place["NAMESPACE"], "get", "secret", *named, "-o", "json"))["items"]
+    result = json.loads(kubectl("-n", variables["NAMESPACE"], "get", "secret", *named, "-o", "json"))["items"]
     return {name: value for entry in result for name, value in entry["data"].items()}
 
 
@@ -100,8 +100,8 @@ def test_mlflow_keeps_its_models_when_its_pod_goes(installed: dict[str, str]) ->
     claims = json.loads(kubectl("-n", installed["NAMESPACE"], "get", "pvc", "-o", "json"))["items"]
     if not all(entry["status"]["phase"] == "Bound" for entry in claims):
         pytest.skip("the cluster has no default StorageClass: nothing outlives a pod")
-    place = ("-n", installed["NAMESPACE"])
-    inside = (*place, "exec", "deploy/visionloop-mlflow", "-c", "mlflow", "--", "python", "-c")
+    namespace = ("-n", installed["NAMESPACE"])
+    inside = (*namespace, "exec", "deploy/visionloop-mlflow", "-c", "mlflow", "--", "python", "-c")
     url = "http://localhost:5000/api/2.0/mlflow/registered-models"
     made = (
         "import json, urllib.request\n"
@@ -111,8 +111,8 @@ def test_mlflow_keeps_its_models_when_its_pod_goes(installed: dict[str, str]) ->
     )
     kubectl(*inside, made)
     # The old pod is gone before the new one starts, and that one is ready when it answers.
-    kubectl(*place, "rollout", "restart", "deployment/visionloop-mlflow")
-    kubectl(*place, "rollout", "status", "deployment/visionloop-mlflow", "--timeout=300s")
+    kubectl(*namespace, "rollout", "restart", "deployment/visionloop-mlflow")
+    kubectl(*namespace, "rollout", "status", "deployment/visionloop-mlflow", "--timeout=300s")
     kubectl(*inside, f"import urllib.request; urllib.request.urlopen('{url}/get?name=kept')")
 
 

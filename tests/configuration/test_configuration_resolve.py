@@ -486,7 +486,7 @@ json_values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
 OBJECTS = ("advanced_config", "augmentation", "early_stopping")
-known = st.sampled_from(
+names = st.sampled_from(
     [
         *BASIC,
         *("mosaic", "fliplr", "iou", "nms", "freeze", "cos_lr", "close_mosaic", "batch_size", "learning_rate"),
@@ -494,14 +494,14 @@ known = st.sampled_from(
     ]
 )
 likely = st.sampled_from([0, 1, 1.0, 0.5, 32, 64, 640.0, "SGD", "yolo11n", "mAP50", "max", "true", "0.5", False, "{}"])
-fields = st.dictionaries(known | texts, likely | json_values, max_size=2)
+fields = st.dictionaries(names | texts, likely | json_values, max_size=2)
 nested = st.fixed_dictionaries({}, optional=dict.fromkeys(OBJECTS, fields))
 objects = st.builds(lambda flat, deep: {**flat, **deep}, fields, nested)
 files = st.fixed_dictionaries({}, optional={"basic": fields, "advanced": fields})
 # Each place alone, so that one place's error does not hide the others'.
-places: st.SearchStrategy[tuple[dict[str, object], dict[str, str]]] = st.one_of(
-    fields.map(lambda given: (given, {})),
-    fields.map(lambda given: ({"advanced_config": given}, {})),
+inputs: st.SearchStrategy[tuple[dict[str, object], dict[str, str]]] = st.one_of(
+    fields.map(lambda values: (values, {})),
+    fields.map(lambda values: ({"advanced_config": values}, {})),
     st.dictionaries(st.sampled_from([*SINGLE_VARIABLES, *OLD_VARIABLES]), texts | likely.map(str), max_size=3).map(
         lambda variables: ({}, variables)
     ),
@@ -515,7 +515,7 @@ places: st.SearchStrategy[tuple[dict[str, object], dict[str, str]]] = st.one_of(
 
 
 @settings(max_examples=500, deadline=None)
-@given(several=st.lists(places, min_size=1, max_size=2))
+@given(several=st.lists(inputs, min_size=1, max_size=2))
 def test_any_input_resolves_or_is_refused(
     trainers: Trainers, several: list[tuple[dict[str, object], dict[str, str]]]
 ) -> None:

@@ -107,9 +107,9 @@ def test_a_setting_that_the_trainer_itself_makes_impossible_is_its_failure() -> 
 def test_masks_are_given_where_they_are_asked_for() -> None:
     outline = [(0.0, 0.0, 1.0, 0.0, 1.0, 1.0)]
 
-    def stub(given: str | None, asked: str | None) -> SimpleNamespace:
+    def stub(unasked: str | None, asked: str | None) -> SimpleNamespace:
         def predict(images: object, settings: object) -> list[list[Prediction]]:
-            mask = asked if settings.masks else given  # type: ignore[attr-defined]
+            mask = asked if settings.masks else unasked  # type: ignore[attr-defined]
             return [[Prediction(0, 0.5, (0, 0, 1, 1), outline, mask=mask)]]
 
         answers = predict(None, PredictionSettings())

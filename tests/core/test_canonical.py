@@ -93,9 +93,9 @@ ARGUMENTS = st.tuples(
 
 @settings(max_examples=40)
 @given(ARGUMENTS, ARGUMENTS)
-def test_keys_are_equal_exactly_when_all_that_decides_is(one, other):
-    same = canonical(list(one)) == canonical(list(other))
-    assert (stage_key(*one) == stage_key(*other)) == same
+def test_keys_are_equal_exactly_when_all_that_decides_is(first, other):
+    same = canonical(list(first)) == canonical(list(other))
+    assert (stage_key(*first) == stage_key(*other)) == same
 
 
 @settings(max_examples=40)

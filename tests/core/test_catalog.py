@@ -14,10 +14,10 @@ from visionloop.training.catalog import TRAINERS, trainer, trainers
 
 
 @pytest.mark.parametrize(
-    ("find", "what", "known"), [(catalog.stage, "stage", "snapshot"), (trainer, "trainer", "ultralytics")]
+    ("find", "what", "existing"), [(catalog.stage, "stage", "snapshot"), (trainer, "trainer", "ultralytics")]
 )
-def test_a_name_that_there_is_not_names_those_that_there_are(find, what, known):
-    with pytest.raises(InvalidConfig, match=f"There is no {what} 'nothing'; there are .*{known}"):
+def test_a_name_that_there_is_not_names_those_that_there_are(find, what, existing):
+    with pytest.raises(InvalidConfig, match=f"There is no {what} 'nothing'; there are .*{existing}"):
         find("nothing")
 
 

@@ -61,6 +61,6 @@ def test_pages_link_to_each_other() -> None:
 
 
 def test_a_link_is_relative_within_a_workspace() -> None:
-    there = "s3://b/w/validate/k/a/report.html"
-    assert reports.relative(there, "s3://b/w") == "../../../validate/k/a/report.html"
-    assert reports.relative(there, "s3://b/other") is None
+    report = "s3://b/w/validate/k/a/report.html"
+    assert reports.relative(report, "s3://b/w") == "../../../validate/k/a/report.html"
+    assert reports.relative(report, "s3://b/other") is None

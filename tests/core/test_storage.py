@@ -32,12 +32,12 @@ def race(work) -> list:
     """Runs ``work(i)`` in threads that start at the same moment; its results."""
     barrier = Barrier(RACERS)
 
-    def one(number):
+    def racer(number):
         barrier.wait()
         return work(number)
 
     with ThreadPoolExecutor(RACERS) as pool:
-        return list(pool.map(one, range(RACERS)))
+        return list(pool.map(racer, range(RACERS)))
 
 
 def races(work, rounds: int) -> list[list]:

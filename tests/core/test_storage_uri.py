@@ -52,7 +52,7 @@ def test_an_s3_prefix_keeps_its_characters(bucket, key):
 
 
 @pytest.mark.parametrize(
-    ("given", "uri"),
+    ("spelling", "uri"),
     [
         ("s3://bucket", "s3://bucket"),
         ("s3://bucket/", "s3://bucket"),
@@ -70,8 +70,8 @@ def test_an_s3_prefix_keeps_its_characters(bucket, key):
         ("/", "file:///"),
     ],
 )
-def test_spellings(given, uri):
-    assert normalise_uri(given) == uri
+def test_spellings(spelling, uri):
+    assert normalise_uri(spelling) == uri
 
 
 def test_relative_paths_and_the_home_folder(monkeypatch, tmp_path):
@@ -83,7 +83,7 @@ def test_relative_paths_and_the_home_folder(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         "",
         "s3://",
@@ -102,9 +102,9 @@ def test_relative_paths_and_the_home_folder(monkeypatch, tmp_path):
         "file:///a%00b",
     ],
 )
-def test_what_is_no_uri_of_ours_is_a_wrong_configuration(given):
+def test_what_is_no_uri_of_ours_is_a_wrong_configuration(text):
     with pytest.raises(InvalidConfig) as caught:
-        normalise_uri(given)
+        normalise_uri(text)
     assert "s3://bucket/prefix" in str(caught.value) or "file:///folder" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -62,9 +62,9 @@ def dataset(
     return Side(pa.table(columns), task, on_files, lambda: read)
 
 
-def changes(found: Comparison) -> dict[str, list[str]]:
+def changes(result: Comparison) -> dict[str, list[str]]:
     """The names by what changed, without what did not."""
-    kinds = {"added": found.added, "removed": found.removed, **found.changed}
+    kinds = {"added": result.added, "removed": result.removed, **result.changed}
     return {kind: names.to_pylist() for kind, names in kinds.items() if len(names)}
 
 

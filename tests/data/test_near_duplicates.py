@@ -22,8 +22,8 @@ def picture(seed: int, side: int = 200) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX), np.uint8)  # type: ignore[call-overload]
 
 
-def bits(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> int:
-    first, second = appearance(one).hash, appearance(other).hash
+def bits(image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> int:
+    first, second = appearance(image).hash, appearance(other).hash
     assert first is not None
     assert second is not None
     return (first ^ second).bit_count()

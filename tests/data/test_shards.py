@@ -146,9 +146,9 @@ def put_together(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     stages: list[str] = []
 
     def noted(stage: str, merge: Callable[..., Any]) -> Callable[..., Any]:
-        def put(*given: Any) -> Any:
+        def put(*arguments: Any) -> Any:
             stages.append(stage)
-            return merge(*given)
+            return merge(*arguments)
 
         return put
 

@@ -97,8 +97,8 @@ def read(folder: Path, name: str, task: str | None = None, group: str | None = N
     return with_hint(formats.reader(name)(source).sorted(), source)
 
 
-def rows(found: Annotations) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rows(annotations: Annotations) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Images and objects by what every format says of them: without where they stand, and the objects of an image sorted."""
-    images = found.images.drop_columns(["position", "file"]).to_pylist()
-    objects = found.objects.drop_columns(["position"]).to_pylist()
+    images = annotations.images.drop_columns(["position", "file"]).to_pylist()
+    objects = annotations.objects.drop_columns(["position"]).to_pylist()
     return images, sorted(objects, key=lambda row: (row["image"], json.dumps(row, sort_keys=True)))

@@ -289,29 +289,29 @@ def _yaml(path: Path, folder: Path, outside: Path, choose: Choose) -> str:
 
 def _tree(whole: list[Any], outside: Path, choose: Choose) -> str:
     """Changes one place in nested lists and mappings."""
-    places: list[tuple[Any, Any]] = []
+    positions: list[tuple[Any, Any]] = []
     stack: list[Any] = [whole]
     while stack:
         holder = stack.pop()
         for key in range(len(holder)) if isinstance(holder, list) else list(holder):
             if holder is not whole:
-                places.append((holder, key))
+                positions.append((holder, key))
             if isinstance(holder[key], list | dict):
                 stack.append(holder[key])
-    if not places:
+    if not positions:
         return "nothing"
-    paths = [entry for entry in places if _is_path(entry[0][entry[1]])]
+    paths = [entry for entry in positions if _is_path(entry[0][entry[1]])]
     if paths and not choose(4):
         holder, key = paths[choose(len(paths))]
         holder[key] = _outside(outside, choose)
         return f"{key!r} is {holder[key]!r}"
-    holder, key = places[choose(len(places))]
+    holder, key = positions[choose(len(positions))]
     way = choose(6)
     if way == 0:
         del holder[key]
         return f"without {key!r}"
     if way == 1:
-        other, where = places[choose(len(places))]
+        other, where = positions[choose(len(positions))]
         holder[key] = copy.deepcopy(other[where])
         return f"{key!r} is what {where!r} is"
     if way == 2 and isinstance(holder, list):

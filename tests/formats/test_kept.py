@@ -42,8 +42,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counted
 
 
-def take(dataset: Prefix, workspace: str, name: str = "snapshot", **given: str) -> Result:
-    arguments = {"dataset": dataset.uri} if name == "snapshot" else given
+def take(dataset: Prefix, workspace: str, name: str = "snapshot", **inputs: str) -> Result:
+    arguments = {"dataset": dataset.uri} if name == "snapshot" else inputs
     result = run_stage(catalog.stage(name), arguments, Invocation(workspace, run=uuid.uuid4().hex[:8])).result
     assert result is not None
     return result

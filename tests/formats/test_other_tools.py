@@ -140,31 +140,31 @@ def test_supervision_reads_our_coco_and_voc(tmp_path: Path) -> None:
         "ü.png": {("dog", 10.01, 3.33, 30.08, 10.82)},
     }
 
-    def boxes(found: Any, shift: float = 0) -> dict[str, set[Any]]:
+    def boxes(labelled: Any, shift: float = 0) -> dict[str, set[Any]]:
         """Class and corners by image; ``shift`` makes corners that count pixels from 1 count from 0."""
         result = {}
-        for path, _, labels in found:
+        for path, _, labels in labelled:
             corners = np.round(np.asarray(labels.xyxy, np.float64) - [shift, shift, 0, 0], 2)
-            names = [found.classes[number] for number in labels.class_id]
+            names = [labelled.classes[number] for number in labels.class_id]
             rows = {(name, *row) for name, row in zip(names, corners.tolist(), strict=True)}
             if rows:
                 result[Path(path).name] = rows
         return result
 
     _, folder = written(tmp_path, read, "coco")
-    found = [
+    splits = [
         supervision.DetectionDataset.from_coco(
             str(folder / "images"), str(folder / f"annotations/instances_{split}.json")
         )
         for split in ("train", "val")
     ]
-    assert boxes(found[0]) | boxes(found[1]) == expected
+    assert boxes(splits[0]) | boxes(splits[1]) == expected
     _, folder = written(tmp_path, read, "voc")
-    found = supervision.DetectionDataset.from_pascal_voc(str(folder / "JPEGImages"), str(folder / "Annotations"))
+    voc = supervision.DetectionDataset.from_pascal_voc(str(folder / "JPEGImages"), str(folder / "Annotations"))
     # It takes xmin and ymin less 1, and whole pixels.
     whole = {
         name: {(entry, *(int(side) for side in corners)) for entry, *corners in rows}
-        for name, rows in boxes(found).items()
+        for name, rows in boxes(voc).items()
     }
     assert whole == {
         name: {(entry, *(int(side) for side in corners)) for entry, *corners in rows} for name, rows in expected.items()

@@ -26,8 +26,8 @@ def dice(folder: Path, *masks: Any, crowd: int = 0) -> Annotations:
     return layouts.read(layouts.write(folder, {"annotations_segmentation.json": document}), "dice")
 
 
-def masked(found: Annotations) -> list[Finding]:
-    return [entry for entry in found.findings if entry.code == "mask"]
+def masked(annotations: Annotations) -> list[Finding]:
+    return [entry for entry in annotations.findings if entry.code == "mask"]
 
 
 def test_dice_masks_become_polygons_and_other_objects_stay_as_they_are(tmp_path: Path) -> None:

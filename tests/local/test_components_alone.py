@@ -121,7 +121,9 @@ def run(laptop: Laptop, file: Path, variables: Mapping[str, str] | None = None) 
     return run_all(laptop, [Job(file)], variables)[0]
 
 
-def in_a_pipeline(stage: str, given: Mapping[str, Any], artifacts: Mapping[str, tuple[str, Any]], file: Path) -> Path:
+def in_a_pipeline(
+    stage: str, parameters: Mapping[str, Any], artifacts: Mapping[str, tuple[str, Any]], file: Path
+) -> Path:
     """A pipeline of the component alone; its input artifacts are imported, for kfp.local takes none from outside."""
     component = components.load_component_from_file(str(definition(stage)))
 
@@ -131,7 +133,7 @@ def in_a_pipeline(stage: str, given: Mapping[str, Any], artifacts: Mapping[str, 
             name: dsl.importer(artifact_uri=uri, artifact_class=kind, reimport=False).output
             for name, (uri, kind) in artifacts.items()
         }
-        component(**given, **imported).set_caching_options(False)
+        component(**parameters, **imported).set_caching_options(False)
 
     compiler.Compiler().compile(alone, str(file))
     return file

@@ -37,9 +37,9 @@ import json, sys
 from pathlib import Path
 from visionloop.core.errors import VisionloopError
 from visionloop.pipelines.engines.laptop.run import LocalRun, run_pipeline
-told = json.loads(sys.argv[1])
+fields = json.loads(sys.argv[1])
 try:
-    result = run_pipeline(LocalRun(**{**told, "stages": tuple(told["stages"]), "logs": Path(told["logs"])}))
+    result = run_pipeline(LocalRun(**{**fields, "stages": tuple(fields["stages"]), "logs": Path(fields["logs"])}))
 except VisionloopError as error:
     print(error.sentence, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -68,10 +68,10 @@ def missing() -> str | None:
     return f"{lacking[0]} is not here: build it with make images to run stages in containers" if lacking else None
 
 
-def arguments(**given: Any) -> dict[str, Any]:
-    info = given.pop("info", {})
-    environment = given.pop("environment", {})
-    return containers.run_arguments("/nowhere/kfp", {"workspace": "s3://results/w", **given}, environment, info)
+def arguments(**options: Any) -> dict[str, Any]:
+    info = options.pop("info", {})
+    environment = options.pop("environment", {})
+    return containers.run_arguments("/nowhere/kfp", {"workspace": "s3://results/w", **options}, environment, info)
 
 
 def mounts(made: dict[str, Any]) -> dict[str, tuple[str, bool]]:
@@ -171,17 +171,17 @@ def test_what_is_not_there_is_left_to_the_stage_to_tell(tmp_path: Path, cache: P
     assert mounts(arguments(dataset=(tmp_path / "missing").as_uri())) == {str(cache): (pods.CACHE, False)}
 
 
-@pytest.mark.parametrize("place", ["file:///", "file:///usr", "file:///tmp"])
-def test_a_folder_that_would_hide_the_image_is_refused(place: str) -> None:
+@pytest.mark.parametrize("workspace", ["file:///", "file:///usr", "file:///tmp"])
+def test_a_folder_that_would_hide_the_image_is_refused(workspace: str) -> None:
     with pytest.raises(InvalidConfig, match="can't be seen in a container; give a folder of its own"):
-        arguments(workspace=place)
+        arguments(workspace=workspace)
 
 
 # --- what is refused before anything starts ---
 
 
-def run_of(place: Path, runner: str) -> LocalRun:
-    return LocalRun("none:none", {}, STAGES, str(place / "workspace"), "one", None, place / "logs", runner=runner)
+def run_of(folder: Path, runner: str) -> LocalRun:
+    return LocalRun("none:none", {}, STAGES, str(folder / "workspace"), "one", None, folder / "logs", runner=runner)
 
 
 def test_a_runner_that_there_is_not_is_refused(tmp_path: Path) -> None:
@@ -220,10 +220,10 @@ def docker_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     client.close()
 
 
-def command(laptop: Laptop, given: dict[str, Any], run: str) -> list[str]:
+def command(laptop: Laptop, options: dict[str, Any], run: str) -> list[str]:
     fields = {
         "pipeline": "visionloop.pipelines.engines.kubeflow.train:train_pipeline",
-        "arguments": {"workspace": laptop.workspace.uri, "model_name": "Tiny Digits", **given},
+        "arguments": {"workspace": laptop.workspace.uri, "model_name": "Tiny Digits", **options},
         "stages": STAGES,
         "workspace": laptop.workspace.uri,
         "run": run,

@@ -52,8 +52,8 @@ def test_a_training_killed_three_times_ends_as_one_that_was_not(trained: Trained
 
 @pytest.mark.matrix
 def test_runs_killed_in_several_stages_end_with_the_same_keys_and_one_version(toy_trained: Trained, laptop: Laptop):
-    def begun(stage: str, place: str) -> Callable[[], object]:
-        return lambda: any(info.key.startswith(place) for info in laptop.workspace.objects(stage))
+    def begun(stage: str, prefix: str) -> Callable[[], object]:
+        return lambda: any(info.key.startswith(prefix) for info in laptop.workspace.objects(stage))
 
     command = laptop.train_command(toy_trained.dataset.uri)
     existing: set[str] = set()

@@ -151,9 +151,9 @@ def test_people_read_it_in_the_order_in_which_it_passed():
     assert described({}) == []
 
 
-@pytest.mark.parametrize(("initialised", "peaks", "told"), [(True, [5, 7], 7), (True, [0], None), (False, [5], None)])
+@pytest.mark.parametrize(("initialised", "peaks", "peak"), [(True, [5, 7], 7), (True, [0], None), (False, [5], None)])
 def test_the_peak_of_the_gpus_memory_is_that_of_the_fullest(
-    monkeypatch: pytest.MonkeyPatch, initialised: bool, peaks: list[int], told: int | None
+    monkeypatch: pytest.MonkeyPatch, initialised: bool, peaks: list[int], peak: int | None
 ):
     cuda = SimpleNamespace(
         is_available=lambda: True,
@@ -162,7 +162,7 @@ def test_the_peak_of_the_gpus_memory_is_that_of_the_fullest(
         max_memory_allocated=lambda number: peaks[number],
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert peak_gpu_bytes() == told
+    assert peak_gpu_bytes() == peak
 
 
 def test_without_torch_there_is_no_peak(monkeypatch: pytest.MonkeyPatch):

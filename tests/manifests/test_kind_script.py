@@ -44,14 +44,14 @@ def up(tmp_path: Path, **variables: str) -> tuple[subprocess.CompletedProcess[st
     return done, [call.split("\0")[:-1] for call in calls.read_text().split("\1")[:-1]]
 
 
-def places(calls: list[list[str]], *words: str) -> list[int]:
+def positions(calls: list[list[str]], *words: str) -> list[int]:
     """At which calls all of these words stand, each somewhere."""
     return [number for number, call in enumerate(calls) if all(any(word in entry for entry in call) for word in words)]
 
 
 def patched(calls: list[list[str]], namespace: str) -> dict[str, Any]:
     """A controller's container by the script's patch, made by the real kubectl."""
-    (number,) = [at for at in places(calls, "patch", "workflow-controller") if namespace in calls[at]]
+    (number,) = [at for at in positions(calls, "patch", "workflow-controller") if namespace in calls[at]]
     patch = calls[number][calls[number].index("--patch") + 1]
     args = ["--configmap", "workflow-controller-configmap", "--executor-image", "quay.io/argoproj/argoexec:v4.0.5"]
     container: dict[str, Any] = {"name": "workflow-controller", "image": "quay.io/argoproj/workflow-controller:v4.0.5"}
@@ -73,15 +73,15 @@ def patched(calls: list[list[str]], namespace: str) -> dict[str, Any]:
 def test_both_engines_are_installed_by_their_versions_and_each_keeps_to_its_namespace(tmp_path: Path) -> None:
     done, calls = up(tmp_path)
     assert done.returncode == 0, done.stderr
-    (crds,) = places(calls, f"cluster-scoped-resources?ref={metadata.version('kfp')}")
-    (kubeflow,) = places(calls, f"env/platform-agnostic?ref={metadata.version('kfp')}")
+    (crds,) = positions(calls, f"cluster-scoped-resources?ref={metadata.version('kfp')}")
+    (kubeflow,) = positions(calls, f"env/platform-agnostic?ref={metadata.version('kfp')}")
     version = re.search(r"^ARGO_VERSION=(.*)$", SCRIPT.read_text(), re.MULTILINE)
     assert version
-    (argo,) = places(calls, f"releases/download/v{version[1]}/install.yaml")
-    (applied,) = places(calls, "overlays/kind")
-    (shared,) = places(calls, "--namespace", "kubeflow", "configmap")
+    (argo,) = positions(calls, f"releases/download/v{version[1]}/install.yaml")
+    (applied,) = positions(calls, "overlays/kind")
+    (shared,) = positions(calls, "--namespace", "kubeflow", "configmap")
     assert crds < kubeflow < argo < applied < shared
-    loaded = [calls[number][-1] for number in places(calls, "kind", "load")]
+    loaded = [calls[number][-1] for number in positions(calls, "kind", "load")]
     assert loaded == ["localhost/visionloop-stage:1", "localhost/visionloop-trainer-toy:1"]
     own = patched(calls, "kubeflow")
     assert own["image"] == f"quay.io/argoproj/workflow-controller:v{version[1]}"
@@ -92,9 +92,9 @@ def test_both_engines_are_installed_by_their_versions_and_each_keeps_to_its_name
 def test_argo_alone_runs_the_workflows_of_every_namespace(tmp_path: Path) -> None:
     done, calls = up(tmp_path, ENGINES="argo")
     assert done.returncode == 0, done.stderr
-    assert places(calls, "argo-workflows/releases/download")
-    assert not places(calls, "kubeflow")
-    assert not places(calls, "--managed-namespace")
+    assert positions(calls, "argo-workflows/releases/download")
+    assert not positions(calls, "kubeflow")
+    assert not positions(calls, "--managed-namespace")
 
 
 def test_an_engine_of_another_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -306,8 +306,8 @@ class Form:
         self.values |= {POLICY: str(policy), POLICY_URI: policy.as_uri()}
         self.argo = Argo(argo_files(cluster()), "visionloop-retrain")
 
-    def _run(self, stage: str, given: Mapping[str, Any]) -> Any:
-        outcome = run_stage(catalog.stage(stage), given, Invocation(str(self.workspace), run="prepared"))
+    def _run(self, stage: str, arguments: Mapping[str, Any]) -> Any:
+        outcome = run_stage(catalog.stage(stage), arguments, Invocation(str(self.workspace), run="prepared"))
         assert outcome.result is not None
         return outcome.result
 
@@ -316,9 +316,9 @@ class Form:
         results: dict[str, Any] = {}
         for name, edge in row.items():
             results |= edge.sent if name == "source" else {name: edge.sent}
-        return {name: self.known(value) for name, value in results.items()}
+        return {name: self.filled(value) for name, value in results.items()}
 
-    def known(self, value: Any) -> Any:
+    def filled(self, value: Any) -> Any:
         """A value with what only a run knows put in."""
         if isinstance(value, str):
             for mark, real in self.values.items():
@@ -335,9 +335,9 @@ class Form:
         )
         return dict(config.values)
 
-    def _stage(self, name: str, given: Mapping[str, Any]) -> Any:
-        stage, own = catalog.stage(name), {key: value for key, value in given.items() if key != "workspace"}
-        session = _Session(stage, Invocation(given["workspace"], run="form"))
+    def _stage(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        stage, own = catalog.stage(name), {key: value for key, value in arguments.items() if key != "workspace"}
+        session = _Session(stage, Invocation(arguments["workspace"], run="form"))
         session.begin(own)
         limits = Limits(name, 60, 0)
         context = Context(session.workspace, session.record, "", limits, stage.policy, planning=True)
@@ -466,7 +466,7 @@ def tell(request: pytest.FixtureRequest) -> Callable[[Mapping[str, Any]], Any]:
 
 def wanted(row: Mapping[str, Edge], form: Form) -> dict[str, Any]:
     """The settings that a row of good values stands for."""
-    results = {name: form.known(edge.resolved) for name, edge in row.items() if name in BASIC}
+    results = {name: form.filled(edge.resolved) for name, edge in row.items() if name in BASIC}
     return results | row["advanced_config"].resolved
 
 

@@ -31,8 +31,8 @@ def identities(text: str) -> set[str]:
 @pytest.mark.parametrize("pipeline", ["train", "retrain"])
 def test_every_pod_is_told_what_the_version_on_a_server_is_named_for(pipeline: str) -> None:
     compiled = compiled_pipeline(pipeline)
-    (told,) = identities(compiled.text)
-    assert json.loads(told) == compiled.identity
+    (identity,) = identities(compiled.text)
+    assert json.loads(identity) == compiled.identity
     assert compiled.identity == {
         "engine": "kfp",
         "name": f"visionloop-{pipeline}",
@@ -69,8 +69,8 @@ def _with_another_value(env: list[Any]) -> list[Any]:
 def test_a_record_that_a_stage_opens_repeats_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a recurring run, a run that was started on the page, and one whose submitter has no keys of the store."""
     compiled = compiled_pipeline("retrain")
-    (told,) = identities(compiled.text)
-    monkeypatch.setenv(PIPELINE_VARIABLE, told)
+    (identity,) = identities(compiled.text)
+    monkeypatch.setenv(PIPELINE_VARIABLE, identity)
     record = RunRecord(open_prefix(str(tmp_path), "results"), "recurring")
     record.open({"snapshot": {"model_name": "digits"}}, None)
     opened = record.read()
@@ -78,11 +78,11 @@ def test_a_record_that_a_stage_opens_repeats_it(tmp_path: Path, monkeypatch: pyt
     assert opened.arguments == {PIPELINE: compiled.identity, "snapshot": {"model_name": "digits"}}
 
 
-@pytest.mark.parametrize("told", ["", "no JSON", "[1]"])
+@pytest.mark.parametrize("identity", ["", "no JSON", "[1]"])
 def test_a_record_that_is_opened_elsewhere_names_no_pipeline(
-    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(PIPELINE_VARIABLE, told)
+    monkeypatch.setenv(PIPELINE_VARIABLE, identity)
     record = RunRecord(open_prefix(str(tmp_path), "results"), "laptop")
     record.open({"model_name": "digits"}, None)
     opened = record.read()

@@ -437,7 +437,7 @@ def test_pods_run_kfps_executor_through_ours(file: Path) -> None:
 COMPONENT = """
 import logging
 
-def told(uri: str):
+def component(uri: str):
     logging.getLogger().warning("of the component")
 """
 
@@ -448,7 +448,7 @@ def test_kfps_executor_prints_no_plain_line_and_no_secret_among_json_lines(tmp_p
     uri = "https://somebody:w0rd-of-honour@example.com/d"
     outputs = {"outputFile": str(tmp_path / "outputs.json"), "parameters": {}, "artifacts": {}}
     arguments = {"inputs": {"parameterValues": {"uri": uri}}, "outputs": outputs}
-    words = ("--component_module_path", str(tmp_path / "ephemeral_component.py"), "--function_to_execute", "told")
+    words = ("--component_module_path", str(tmp_path / "ephemeral_component.py"), "--function_to_execute", "component")
     command = [
         sys.executable,
         "-m",

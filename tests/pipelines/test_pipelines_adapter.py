@@ -48,8 +48,8 @@ class Chain:
         self.workspace, self.run = workspace, run
         self.receipts: dict[str, str] = {}
 
-    def stage(self, name: str, given: dict[str, Any], *more: Any, **keywords: Any) -> tuple[Any, ...]:
-        values = run_stage(name, self.workspace, self.run, "", given, *more, **keywords)
+    def stage(self, name: str, arguments: dict[str, Any], *more: Any, **keywords: Any) -> tuple[Any, ...]:
+        values = run_stage(name, self.workspace, self.run, "", arguments, *more, **keywords)
         self.receipts[name] = values[0]
         return values
 
@@ -101,9 +101,9 @@ def test_an_artifact_holds_the_receipt_and_its_own_uri_stays(work: str, tmp_path
     (receipt,) = run_stage("snapshot", work, "one", "", {"dataset": "here"}, (dataset,))
     assert dataset.uri == str(tmp_path / "root" / "frozen")
     assert Path(dataset.path).read_bytes() == Path(receipt.removeprefix("file://")).read_bytes()
-    there = json.loads(Path(dataset.path).read_text())
+    content = json.loads(Path(dataset.path).read_text())
     assert dataset.metadata["receipt"] == receipt
-    assert (dataset.metadata["key"], dataset.metadata["digest"]) == (there["key"], there["digest"])
+    assert (dataset.metadata["key"], dataset.metadata["digest"]) == (content["key"], content["digest"])
     assert dataset.metadata["snapshot_id"] == "snap_0123456789ab"
     assert Path(dataset.metadata["told_uri"].removeprefix("file://")).exists()
     json.dumps(dataset.metadata)
@@ -262,8 +262,8 @@ def test_a_pipeline_compiled_before_settings_was_one_parameter_finds_the_same(wo
     receipt = chain.train(*kubeflow.settings(form))
     assert chain.look("model_name=cats", "gate=", *kubeflow.settings(form))["training_receipt"] == receipt
     new = kubeflow.look_ahead_arguments({**kubeflow.given_settings(form), "epochs": "3"}, "cats", "")
-    told = json.loads(new[0].removeprefix("settings="))
-    assert told == {"epochs": "3", "advanced_config": {"seed": "7"}}
+    settings = json.loads(new[0].removeprefix("settings="))
+    assert settings == {"epochs": "3", "advanced_config": {"seed": "7"}}
 
 
 @pytest.mark.parametrize(("verdict", "left"), [("promote", "register"), ("keep", "register"), ("reject", "nothing")])

@@ -48,10 +48,10 @@ def resolved(settings: dict[str, Any], environment: dict[str, str]) -> configura
 
 @configure(deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES), st.booleans())
-def test_explicit_settings_reach_the_stage_whatever_the_variables_say(given: dict[str, Any], as_text: bool) -> None:
+def test_explicit_settings_reach_the_stage_whatever_the_variables_say(explicit: dict[str, Any], as_text: bool) -> None:
     environment = {"EPOCHS": "7", "CONFIG": '{"imgsz": 96, "advanced_config": {"patience": 25}}', "CONFIG_BATCH": "3"}
-    fields = {name: _text(value) if as_text else value for name, value in given.items()}
-    pairs = [f"{name}={_text(value)}" for name, value in given.items()]
+    fields = {name: _text(value) if as_text else value for name, value in explicit.items()}
+    pairs = [f"{name}={_text(value)}" for name, value in explicit.items()]
     try:
         wanted = resolved({**parse_settings(pairs)}, environment)
     except InvalidConfig:
@@ -60,7 +60,7 @@ def test_explicit_settings_reach_the_stage_whatever_the_variables_say(given: dic
         return
     result = resolved(given_settings(form(arguments_for(fields))), environment)
     assert result.values == wanted.values
-    for name in given:
+    for name in explicit:
         assert result.sources[name].startswith("argument")
 
 
@@ -139,7 +139,7 @@ def test_only_the_snapshot_component_repeats_the_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "arguments"),
+    ("trainer", "arguments"),
     [
         ("Timm", {"trainer": "timm"}),
         (" TORCHVISION ", {"trainer": "torchvision"}),
@@ -147,5 +147,5 @@ def test_only_the_snapshot_component_repeats_the_form() -> None:
         ("Elsewhere", {"trainer": "Elsewhere"}),
     ],
 )
-def test_a_trainer_is_handed_on_as_it_spells_itself(given: str, arguments: dict[str, object]) -> None:
-    assert arguments_for({"trainer": given}) == arguments
+def test_a_trainer_is_handed_on_as_it_spells_itself(trainer: str, arguments: dict[str, object]) -> None:
+    assert arguments_for({"trainer": trainer}) == arguments

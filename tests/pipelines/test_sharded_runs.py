@@ -178,7 +178,7 @@ def test_kubeflow_has_a_loop_before_the_whole(pipeline: str) -> None:
         assert kfp.producers(
             graph, task["inputs"]["parameters"][task["parameterIterator"]["items"]["inputParameter"]]
         ) == {"snapshot"}
-        part, whole = sorted(kfp.leaves()[name], key=lambda found: "dependentTasks" in found[2])
+        part, whole = sorted(kfp.leaves()[name], key=lambda leaf: "dependentTasks" in leaf[2])
         assert part[2]["taskInfo"]["name"] == f"{name} shard"
         assert whole[0] == graph
         assert loop in whole[2]["dependentTasks"]

@@ -16,7 +16,7 @@ import toy_detector
 from visionloop.components import register
 
 
-def work(variables: dict[str, str], workspace: str, evaluation: str, name: str, told: str) -> None:
+def work(variables: dict[str, str], workspace: str, evaluation: str, name: str, errors: str) -> None:
     """Registers, and writes down what went wrong if something did."""
     os.environ.update(variables)
     toy_detector.install(pytest.MonkeyPatch())
@@ -25,5 +25,5 @@ def work(variables: dict[str, str], workspace: str, evaluation: str, name: str, 
             register.STAGE, {"evaluation": evaluation, "model_name": name}, workspace, run=f"killed-{os.getpid()}"
         )
     except BaseException:
-        Path(told).write_text(traceback.format_exc())
+        Path(errors).write_text(traceback.format_exc())
         raise

@@ -41,13 +41,15 @@ def processes() -> ForkServerContext:
 class Registration:
     """A registration in a process of its own."""
 
-    def __init__(self, context: ForkServerContext, prepared: Prepared, evaluation: str, name: str, told: Path) -> None:
+    def __init__(
+        self, context: ForkServerContext, prepared: Prepared, evaluation: str, name: str, errors: Path
+    ) -> None:
         from killed_register import work
 
         variables = {key: os.environ[key] for key in ("MLFLOW_TRACKING_URI", "VISIONLOOP_CACHE")}
-        self.told = told
+        self.errors = errors
         self.process: ForkServerProcess = context.Process(
-            target=work, args=(variables, prepared.workspace, evaluation, name, str(told))
+            target=work, args=(variables, prepared.workspace, evaluation, name, str(errors))
         )
         self.process.start()
 
@@ -64,7 +66,7 @@ class Registration:
     def succeed(self) -> None:
         """Waits for its end."""
         self.process.join(PATIENCE)
-        assert self.process.exitcode == 0, self.told.read_text()
+        assert self.process.exitcode == 0, self.errors.read_text()
 
 
 @pytest.fixture
@@ -157,21 +159,21 @@ def test_the_half_of_a_file_goes_with_the_next_registration(prepared: Prepared, 
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("found", [True, False])
-def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: str, found: bool) -> None:
+@pytest.mark.parametrize("with_result", [True, False])
+def test_cleanup_removes_the_halves_of_killed_writes(prepared: Prepared, name: str, with_result: bool) -> None:
     """Of a result and of an attempt without one alike; such names are not objects, so no listing shows them."""
     outcome = prepared.register(prepared.evaluate(prepared.train(), name), name, run=f"halves-{name}")
     key = local_path(published(outcome).uri.rpartition("/")[0])
     assert key is not None
     (attempt,) = (path for path in key.iterdir() if path.is_dir())
     (attempt / "model" / "MLmodel#2").write_bytes(b"half")
-    if found:
+    if with_result:
         (key / "receipt.json#1").write_bytes(b"half")
     else:
         (key / "receipt.json").unlink()
     cleaned = run(cleanup.STAGE, {}, prepared.workspace, run=f"halves-{name}").summary()
     assert list(key.rglob("*#*")) == []
-    if found:
+    if with_result:
         assert (cleaned["removed"], cleaned["removed_bytes"]) == (2, 8)
         assert published(outcome).intact()
 

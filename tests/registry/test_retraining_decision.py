@@ -39,9 +39,9 @@ def prepared(request: pytest.FixtureRequest, toy: Any, tmp_path: Path, monkeypat
 
 @pytest.fixture
 def taken(prepared: Prepared, name: str, tmp_path: Path) -> Taken:
-    def take(policy: str, images: int = 8, classes: tuple[str, ...] = CLASSES, **given: Any) -> Outcome:
+    def take(policy: str, images: int = 8, classes: tuple[str, ...] = CLASSES, **overrides: Any) -> Outcome:
         folder = write_dataset(tmp_path / "dataset", images=images, classes=classes)
-        arguments = {"dataset": str(folder), "retraining": policy, "model_name": name} | given
+        arguments = {"dataset": str(folder), "retraining": policy, "model_name": name} | overrides
         return run(STAGE, arguments, prepared.workspace)
 
     return take

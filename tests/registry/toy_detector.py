@@ -262,26 +262,26 @@ class Prepared:
     snapshot: str
     converted: str
 
-    def train(self, offset: int = 0, **given: Any) -> str:
+    def train(self, offset: int = 0, **overrides: Any) -> str:
         """The URI of a training's receipt; the smaller the offset, the better the model."""
-        arguments = {"converted": self.converted, "snapshot": self.snapshot, "offset": offset, **given}
+        arguments = {"converted": self.converted, "snapshot": self.snapshot, "offset": offset, **overrides}
         return published(run(ToyTrainStage(), arguments, self.workspace)).uri
 
-    def evaluate(self, training: str, name: str, **given: Any) -> Outcome:
+    def evaluate(self, training: str, name: str, **options: Any) -> Outcome:
         """Evaluates a training."""
         from visionloop.components.evaluate import STAGE
 
-        force, name_of_run = given.pop("force", False), given.pop("run", None)
-        arguments = {"training": training, "snapshot": self.snapshot, "model_name": name, **given}
+        force, name_of_run = options.pop("force", False), options.pop("run", None)
+        arguments = {"training": training, "snapshot": self.snapshot, "model_name": name, **options}
         return run(STAGE, arguments, self.workspace, force=force, run=name_of_run)
 
-    def register(self, evaluation: Outcome | str, name: str, **given: Any) -> Outcome:
+    def register(self, evaluation: Outcome | str, name: str, **options: Any) -> Outcome:
         """Registers an evaluated training."""
         from visionloop.components.register import STAGE
 
-        force, name_of_run = given.pop("force", False), given.pop("run", None)
+        force, name_of_run = options.pop("force", False), options.pop("run", None)
         uri = evaluation if isinstance(evaluation, str) else published(evaluation).uri
-        arguments = {"evaluation": uri, "model_name": name, **given}
+        arguments = {"evaluation": uri, "model_name": name, **options}
         return run(STAGE, arguments, self.workspace, force=force, run=name_of_run)
 
 

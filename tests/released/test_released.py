@@ -94,8 +94,8 @@ def test_a_snapshot_of_a_released_workspace_is_checked_and_converted(
     wanted = laptop.receipt("snapshot", taken).scalars["snapshot_id"]
     invocation = Invocation(released.workspace, run="again")
 
-    def stage(name: str, **given: str) -> Result:
-        result = run_stage(catalog.stage(name), given, invocation).result
+    def stage(name: str, **arguments: str) -> Result:
+        result = run_stage(catalog.stage(name), arguments, invocation).result
         assert result is not None
         return result
 

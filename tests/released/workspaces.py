@@ -43,7 +43,7 @@ class Released:
 
     def put(self, server: machine.Server, database: Path) -> None:
         """Puts dataset and workspace onto a server, and MLflow's store into a file."""
-        places = {
+        prefixes = {
             "dataset": machine.s3_prefix(server, "datasets", self.prefix, "dataset"),
             "workspace": machine.s3_prefix(server, "results", self.prefix),
         }
@@ -52,7 +52,7 @@ class Released:
                 file = archive.extractfile(member)
                 assert file is not None, member.name
                 part, _, key = member.name.partition("/")
-                if part in places:
-                    places[part].write(key, file.read())
+                if part in prefixes:
+                    prefixes[part].write(key, file.read())
                 else:
                     database.write_bytes(file.read())

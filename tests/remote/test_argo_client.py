@@ -233,7 +233,7 @@ def workload(*conditions: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "reason"),
     [
         (
             GROUP
@@ -262,13 +262,13 @@ def workload(*conditions: dict[str, str]) -> dict[str, Any]:
         ({}, "in Kueue's queue visionloop-training"),
     ],
 )
-def test_a_queues_reason_is_its_workloads(kubernetes: dict[str, Any], answers: dict[str, Any], told: str):
+def test_a_queues_reason_is_its_workloads(kubernetes: dict[str, Any], answers: dict[str, Any], reason: str):
     kubernetes |= {PODS: {"items": [POD]}, **answers}
-    assert KubernetesApi().queued("n", "w", "w-1") == told
+    assert KubernetesApi().queued("n", "w", "w-1") == reason
 
 
 @pytest.mark.parametrize(
-    ("pods", "told"),
+    ("pods", "reason"),
     [
         ([], None),
         ([POD | {"spec": {}}], None),
@@ -277,10 +277,10 @@ def test_a_queues_reason_is_its_workloads(kubernetes: dict[str, Any], answers: d
     ],
 )
 def test_a_pod_that_no_queue_holds_back_says_nothing_of_one(
-    kubernetes: dict[str, Any], pods: list[dict[str, Any]], told: str | None
+    kubernetes: dict[str, Any], pods: list[dict[str, Any]], reason: str | None
 ):
     kubernetes[PODS] = {"items": pods}
-    assert KubernetesApi().queued("n", "w", "w-1") == told
+    assert KubernetesApi().queued("n", "w", "w-1") == reason
 
 
 def test_a_caller_who_may_not_list_pods_hears_nothing_of_a_queue(

@@ -55,10 +55,10 @@ def start(server: KubeflowServer, s3_workspace: str, tmp_path: Path) -> Iterator
         process.communicate()
 
 
-def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def until(probe: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     """Waits for something that the command does."""
     for _ in range(1200):
-        if value := found():
+        if value := probe():
             return value
         if process.poll() is not None:
             raise AssertionError(f"the command has ended with {process.returncode}: {process.communicate()}")

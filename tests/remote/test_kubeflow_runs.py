@@ -103,10 +103,10 @@ def test_a_pipeline_that_somebody_else_makes_at_the_same_time_is_taken(
 ) -> None:
     looked = kubeflow._pipeline_id
     answers = iter([None])
-    monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *given: next(answers, None) or looked(*given))
+    monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *args: next(answers, None) or looked(*args))
     first = kubeflow.upload(connect(server.host), compiled)
     left = [None]
-    monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *given: left.pop() if left else looked(*given))
+    monkeypatch.setattr(kubeflow, "_pipeline_id", lambda *args: left.pop() if left else looked(*args))
     assert kubeflow.upload(connect(server.host), compiled) == first
     assert len(server.state.pipelines) == 1
 

@@ -37,7 +37,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., st
 
 @pytest.mark.parametrize("engine", ["argo", "kfp"])
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "beginning"),
     [
         (["--dataset", "bottles", *DATA[2:]], "--dataset file://"),
         ([*DATA[:2], "--workspace", "work", *DATA[4:]], "--workspace file://"),
@@ -45,15 +45,15 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., st
     ],
 )
 def test_a_folder_of_this_machine_is_nothing_for_a_pod(
-    refused: Callable[..., str], engine: str, words: list[str], told: str
+    refused: Callable[..., str], engine: str, words: list[str], beginning: str
 ):
     sentence = refused("run", "train", "--engine", engine, *words)
-    assert sentence.startswith(told)
+    assert sentence.startswith(beginning)
     assert "lies on this machine, where no pod of an engine can reach it; give an s3:// URI." in sentence
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         (["--engine", "argo", "--run", "r"], "--run works on this machine alone"),
         (["--engine", "kfp", "--force", "train"], "--force works on this machine alone"),
@@ -70,8 +70,8 @@ def test_a_folder_of_this_machine_is_nothing_for_a_pod(
         (["--engine", "kfp"], "Kubeflow Pipelines needs an address"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_starts(refused: Callable[..., str], words: list[str], told: str):
-    assert told in refused("run", "train", *DATA, *words)
+def test_what_does_not_fit_is_told_before_anything_starts(refused: Callable[..., str], words: list[str], sentence: str):
+    assert sentence in refused("run", "train", *DATA, *words)
 
 
 def test_a_run_of_this_machine_is_not_followed(refused: Callable[..., str]):
@@ -90,10 +90,10 @@ def test_a_policy_at_a_uri_is_left_to_the_stage():
     assert policy_text("s3://results/policy.yaml") == "s3://results/policy.yaml"
 
 
-@pytest.mark.parametrize("given", ['{"min_images": 3}', "nowhere.yaml"])
-def test_a_policy_that_is_none_is_told_before_anything_starts(given: str):
+@pytest.mark.parametrize("policy", ['{"min_images": 3}', "nowhere.yaml"])
+def test_a_policy_that_is_none_is_told_before_anything_starts(policy: str):
     with pytest.raises(InvalidConfig, match=r"--retraining"):
-        policy_text(given)
+        policy_text(policy)
 
 
 @pytest.mark.parametrize("text", ['{"area": "off"}', "area: off\n"])

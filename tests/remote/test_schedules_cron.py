@@ -103,13 +103,13 @@ def fields(low: int, high: int) -> st.SearchStrategy[tuple[str, frozenset[int]]]
     steps = st.integers(1, high)
     part = st.one_of(
         st.just(("*", range(low, high + 1))),
-        number.map(lambda one: (str(one), range(one, one + 1))),
+        number.map(lambda value: (str(value), range(value, value + 1))),
         steps.map(lambda step: (f"*/{step}", range(low, high + 1, step))),
-        st.tuples(number, steps).map(lambda told: (f"{told[0]}/{told[1]}", range(told[0], high + 1, told[1]))),
+        st.tuples(number, steps).map(lambda drawn: (f"{drawn[0]}/{drawn[1]}", range(drawn[0], high + 1, drawn[1]))),
         st.tuples(number, number, steps).map(
-            lambda told: (
-                f"{min(told[:2])}-{max(told[:2])}/{told[2]}",
-                range(min(told[:2]), max(told[:2]) + 1, told[2]),
+            lambda drawn: (
+                f"{min(drawn[:2])}-{max(drawn[:2])}/{drawn[2]}",
+                range(min(drawn[:2]), max(drawn[:2]) + 1, drawn[2]),
             )
         ),
     )

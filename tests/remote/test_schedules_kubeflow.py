@@ -107,7 +107,7 @@ def command(*words: str) -> Any:
     return CliRunner().invoke(schedule.application, list(words), catch_exceptions=True)
 
 
-def given(server: KubeflowServer, *words: str) -> list[str]:
+def create_words(server: KubeflowServer, *words: str) -> list[str]:
     fields = {"workspace": "s3://results/here", "model-name": "Digits", "dataset": "s3://datasets/digits"}
     options = [word for name, value in fields.items() for word in (f"--{name}", value)]
     return ["create", "nightly", "--engine", "kfp", "--host", server.host, *options, *words]
@@ -116,7 +116,7 @@ def given(server: KubeflowServer, *words: str) -> list[str]:
 def test_the_command_makes_lists_and_removes(server: KubeflowServer) -> None:
     policy = '{"min_new_images": 50}'
     made = command(
-        *given(server, "--cron", "0 3 * * 1", "--set", "epochs=20", "--retraining", policy, "--output", "text")
+        *create_words(server, "--cron", "0 3 * * 1", "--set", "epochs=20", "--retraining", policy, "--output", "text")
     )
     assert made.exit_code == 0, made.output
     assert "nightly is made; its next run starts at 20" in made.output
@@ -149,7 +149,7 @@ def test_the_command_makes_lists_and_removes(server: KubeflowServer) -> None:
 def test_what_is_wrong_is_refused_before_the_server_is_asked(
     server: KubeflowServer, words: tuple[str, ...], sentence: str
 ) -> None:
-    refused = command(*given(server, *words))
+    refused = command(*create_words(server, *words))
     assert isinstance(refused.exception, InvalidConfig)
     assert sentence in refused.exception.sentence
     assert server.state.asked == []
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_refused_before_the_server_is_asked(
 
 @pytest.mark.parametrize("name", ["Nightly", "a" * 53, "-a", "a-", "a.b", ""])
 def test_a_name_must_suit_every_engine(server: KubeflowServer, name: str) -> None:
-    words = given(server, "--cron", "@daily")
+    words = create_words(server, "--cron", "@daily")
     words[1] = name
     refused = command("create", *words[2:], "--", name)
     assert isinstance(refused.exception, InvalidConfig)

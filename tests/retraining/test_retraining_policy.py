@@ -214,8 +214,8 @@ def test_a_skipped_run_names_the_figure_and_what_was_asked(
 ) -> None:
     decision = decide(policy, comparison, usage)
     if not decision.go and not comparison.unchanged:
-        told = decision.reason.removeprefix("skipped: ").split("; ")
-        assert all(re.search(r"\d.*, .*\d.* (needed|allowed)$", entry) for entry in told), decision.reason
+        reasons = decision.reason.removeprefix("skipped: ").split("; ")
+        assert all(re.search(r"\d.*, .*\d.* (needed|allowed)$", entry) for entry in reasons), decision.reason
 
 
 @given(POLICIES, USAGES)

@@ -107,13 +107,13 @@ def test_a_session_gives_a_store_that_reads_what_was_written_and_ends_with_it(ho
 
 
 def test_two_stores_at_once_do_not_know_each_others_keys(make_home: Callable[[str], Path]) -> None:
-    with services.session(make_home("one")) as one, services.session(make_home("two")) as two:
-        assert one.endpoint != two.endpoint
-        with s3_client(one.endpoint, one.keys) as s3:
+    with services.session(make_home("one")) as first, services.session(make_home("two")) as second:
+        assert first.endpoint != second.endpoint
+        with s3_client(first.endpoint, first.keys) as s3:
             s3.put_object(Bucket="visionloop", Key="mine", Body=b"1")
-        with s3_client(two.endpoint, two.keys) as s3, pytest.raises(ClientError, match="NoSuchKey"):
+        with s3_client(second.endpoint, second.keys) as s3, pytest.raises(ClientError, match="NoSuchKey"):
             s3.get_object(Bucket="visionloop", Key="mine")
-        with s3_client(one.endpoint, two.keys) as s3, pytest.raises(ClientError, match=r"InvalidAccessKeyId|403"):
+        with s3_client(first.endpoint, second.keys) as s3, pytest.raises(ClientError, match=r"InvalidAccessKeyId|403"):
             s3.get_object(Bucket="visionloop", Key="mine")
 
 
@@ -269,10 +269,10 @@ def test_runs_that_start_at_once_share_one_server_and_one_tracking_store(tmp_pat
     runs = [
         subprocess.Popen([sys.executable, "-c", OPENER, str(home)], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    told = [run.communicate()[0].split() for run in runs]
+    outputs = [run.communicate()[0].split() for run in runs]
     assert [run.returncode for run in runs] == [0] * 4
-    assert {tuple(words[1:]) for words in told} == {("Default", "s3://visionloop/mlflow/0")}
-    assert len({words[0] for words in told}) == 1
+    assert {tuple(words[1:]) for words in outputs} == {("Default", "s3://visionloop/mlflow/0")}
+    assert len({words[0] for words in outputs}) == 1
     assert not services.status(home).running
     assert list((home / "leases").iterdir()) == []
     assert find(store.data_argument(Folder(home))) == []

@@ -81,10 +81,10 @@ def test_a_training_is_one_run_with_everything(environment: dict[str, str], expe
     assert dataset.dataset.name == "bolts"
     assert json.loads(dataset.dataset.source) == {"uri": "s3://datasets/bolts", "sha256": HASH}
     assert HASH.startswith(dataset.dataset.digest)
-    there = client.get_experiment(run.info.experiment_id)
-    assert there.name == experiment
-    assert there.artifact_location == "s3://results/workspace/mlflow"
-    assert there.tags["mlflow.experimentKind"] == "custom_model_development"
+    stored = client.get_experiment(run.info.experiment_id)
+    assert stored.name == experiment
+    assert stored.artifact_location == "s3://results/workspace/mlflow"
+    assert stored.tags["mlflow.experimentKind"] == "custom_model_development"
     assert tracker.record() == {"mlflow": {"run_id": tracker.run_id, "url": None}}
 
 

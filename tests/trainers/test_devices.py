@@ -33,7 +33,7 @@ def test_devices_have_one_spelling(device: object, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "gpus", "given", "name", "words"),
+    ("device", "gpus", "pod_gpus", "name", "words"),
     [
         (None, [], None, "cpu", "the CPU: no GPU was found"),
         (None, [], "0", "cpu", "the CPU: no GPU was found"),
@@ -48,15 +48,15 @@ def test_devices_have_one_spelling(device: object, name: str) -> None:
     ],
 )
 def test_the_device_that_is_chosen(
-    device: str | None, gpus: list[str], given: str | None, name: str, words: str
+    device: str | None, gpus: list[str], pod_gpus: str | None, name: str, words: str
 ) -> None:
-    environment = {} if given is None else {"VISIONLOOP_POD_GPUS": given}
+    environment = {} if pod_gpus is None else {"VISIONLOOP_POD_GPUS": pod_gpus}
     chosen = choose_device(device, gpus, environment, others=["mps"])
     assert (chosen.name, chosen.words) == (name, words)
 
 
 @pytest.mark.parametrize(
-    ("device", "gpus", "given", "kind", "text"),
+    ("device", "gpus", "pod_gpus", "kind", "text"),
     [
         (None, [], "1", SickMachine, "This pod was given 1 GPU, and no GPU can be used (no driver): look at"),
         ("0", [], "1", SickMachine, "This pod was given 1 GPU, and no GPU can be used (no driver)"),
@@ -76,9 +76,9 @@ def test_the_device_that_is_chosen(
     ],
 )
 def test_a_device_that_is_not_there(
-    device: str | None, gpus: list[str], given: str | None, kind: type[Exception], text: str
+    device: str | None, gpus: list[str], pod_gpus: str | None, kind: type[Exception], text: str
 ) -> None:
-    environment = {} if given is None else {"VISIONLOOP_POD_GPUS": given}
+    environment = {} if pod_gpus is None else {"VISIONLOOP_POD_GPUS": pod_gpus}
     with pytest.raises(kind) as raised:
         choose_device(device, gpus, environment, reason="no driver")
     assert str(raised.value).startswith(text)
@@ -103,7 +103,7 @@ def test_devices_are_counted_and_what_computes_on_one_takes_the_first(
 
 
 @pytest.mark.parametrize(
-    ("device", "given", "told"),
+    ("device", "pod_gpus", "notice"),
     [
         (
             None,
@@ -124,5 +124,5 @@ def test_devices_are_counted_and_what_computes_on_one_takes_the_first(
         (None, None, None),
     ],
 )
-def test_gpus_of_a_pod_that_stay_idle_are_told(device: str | None, given: str | None, told: str | None) -> None:
-    assert idle_gpus(device, {} if given is None else {"VISIONLOOP_POD_GPUS": given}) == told
+def test_gpus_of_a_pod_that_stay_idle_are_told(device: str | None, pod_gpus: str | None, notice: str | None) -> None:
+    assert idle_gpus(device, {} if pod_gpus is None else {"VISIONLOOP_POD_GPUS": pod_gpus}) == notice

@@ -149,11 +149,11 @@ def test_the_ranks_share_each_batch_and_no_image_comes_twice(
     given_out = [iter(rank) for rank in ranks]
     sizes = chain(*whole.steps)
     for indices, size in zip(whole, sizes, strict=True):
-        shares = [next(given) if rank.share(size) else [] for rank, given in zip(ranks, given_out, strict=True)]
+        shares = [next(order) if rank.share(size) else [] for rank, order in zip(ranks, given_out, strict=True)]
         assert list(chain(*shares)) == indices
         assert [len(share) for share in shares] == [rank.share(size) for rank in ranks]
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert [next(given, None) for given in given_out] == [None] * world
+    assert [next(order, None) for order in given_out] == [None] * world
     assert [len(rank) for rank in ranks] == [len(list(rank)) for rank in ranks]
 
 
@@ -181,32 +181,32 @@ def test_each_process_has_the_first_ones_weights_and_the_sum_of_all_gradients(tm
 
 
 def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path) -> None:
-    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
-    alone = train(job(tmp_path / "alone", batch=4), one, Learner)
-    together = trained(tmp_path / "together", two)
+    single, double = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
+    alone = train(job(tmp_path / "alone", batch=4), single, Learner)
+    together = trained(tmp_path / "together", double)
     for epoch in (1, 2):
-        expected, found = (weights(heard.store / f"epoch_{epoch}.pt") for heard in (one, two))
-        assert expected.keys() == found.keys()
+        expected, result = (weights(heard.store / f"epoch_{epoch}.pt") for heard in (single, double))
+        assert expected.keys() == result.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value)
-    for report, other in zip(one.reports, two.reports, strict=True):
+            torch.testing.assert_close(result[name], value)
+    for report, other in zip(single.reports, double.reports, strict=True):
         assert report.train_metrics == pytest.approx(other.train_metrics)
         assert report.val_metrics == pytest.approx(other.val_metrics)
     assert (together.epochs, together.best_epoch, together.batch) == (2, alone.best_epoch, 8)
-    assert two.used == one.used
+    assert double.used == single.used
     # 21 images are three steps, and a batch of the validation.
-    assert two.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    assert double.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
     assert children() == []
 
 
 @pytest.mark.matrix
 def test_a_batch_smaller_than_the_devices_trains_as_on_one(tmp_path: Path) -> None:
-    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
+    single, double = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
     few: dict[str, Any] = {"batch": 1, "images": 3, "dropout": 0.0}
-    train(job(tmp_path / "alone", **few), one, Learner)
-    trained(tmp_path / "together", two, **few)
-    for name, value in weights(one.store / "epoch_2.pt").items():
-        torch.testing.assert_close(weights(two.store / "epoch_2.pt")[name], value)
+    train(job(tmp_path / "alone", **few), single, Learner)
+    trained(tmp_path / "together", double, **few)
+    for name, value in weights(single.store / "epoch_2.pt").items():
+        torch.testing.assert_close(weights(double.store / "epoch_2.pt")[name], value)
 
 
 @pytest.mark.matrix
@@ -297,13 +297,13 @@ def by_trainer(name: str, dataset: Path, listener: tiny.Keeping, devices: str, *
 def test_each_trainer_trains_on_two_devices_and_resumes_to_equal_bytes(tmp_path: Path, name: str) -> None:
     dataset = tiny.write_dataset(tmp_path / "dataset", {"train": 8, "val": 3}, task=SMALL[name][0])
     # A batch of four is what two of two are on one device, but for the statistics of normalisations, which no training reads.
-    one, two = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
-    by_trainer(name, dataset, one, "cpu", fits=2)
-    whole = by_trainer(name, dataset, two, CPUS)
-    expected, found = (weights(heard.store / "epoch_1.pt") for heard in (one, two))
+    single, double = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
+    by_trainer(name, dataset, single, "cpu", fits=2)
+    whole = by_trainer(name, dataset, double, CPUS)
+    expected, result = (weights(heard.store / "epoch_1.pt") for heard in (single, double))
     for part, value in expected.items():
         if "running_" not in part and value.is_floating_point():
-            torch.testing.assert_close(found[part], value, msg=part)
+            torch.testing.assert_close(result[part], value, msg=part)
     assert whole.batch == 4
     stopped = by_trainer(name, dataset, tiny.Keeping(tmp_path / "three", stop_after=1), CPUS)
     assert stopped.epochs == 1

@@ -109,7 +109,7 @@ def test_the_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("settings", "expected"),
     [
         ({"auto_augment": "v0", "re_prob": 0.5, "lr": 0.1}, {"aa": "v0", "reprob": 0.5, "lr0": 0.1}),
         ({"aa": "RAND-M7"}, {"aa": "rand-m7"}),
@@ -118,14 +118,14 @@ def test_the_documented_defaults() -> None:
         ({"class_weights": "balanced", "mixup_alpha": 0, "cutmix_alpha": 0.0}, {"class_weights": "balanced"}),
     ],
 )
-def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dict[str, Any]) -> None:
-    values = TRAINER.normalise(given, "classification")
+def test_settings_by_the_librarys_own_names(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    values = TRAINER.normalise(settings, "classification")
     assert {name: values[name] for name in expected} == expected
     assert TRAINER.normalise(values, "classification") == values
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("settings", "sentence"),
     [
         ({"aa": "random"}, r"aa is 'random': give a recipe such as rand-m9-mstd0\.5"),
         *(
@@ -138,9 +138,9 @@ def test_settings_by_the_librarys_own_names(given: dict[str, Any], expected: dic
         ({"cache": "ram"}, "keeps no decoded images"),
     ],
 )
-def test_settings_that_contradict_each_other(given: dict[str, Any], sentence: str) -> None:
+def test_settings_that_contradict_each_other(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidConfig, match=sentence):
-        TRAINER.normalise(given, "classification")
+        TRAINER.normalise(settings, "classification")
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,13 @@ def test_labels_come_from_the_archive_alone_where_there_is_one(tmp_path: Path, t
     for text in (root / "labels/train").iterdir():
         text.unlink()
     archived = labels.read(root, "train", files, task, 2)
-    for one, other in zip(loose, archived, strict=True):
-        assert np.array_equal(one.classes, other.classes)
-        assert np.array_equal(one.boxes, other.boxes)
-        assert len(one.polygons) == len(other.polygons)
-        assert all(map(np.array_equal, one.polygons, other.polygons))
-        assert (one.keypoints is None) == (other.keypoints is None) == (task != "pose")
-        assert one.keypoints is None or np.array_equal(one.keypoints, other.keypoints)  # type: ignore[arg-type]
+    for first, other in zip(loose, archived, strict=True):
+        assert np.array_equal(first.classes, other.classes)
+        assert np.array_equal(first.boxes, other.boxes)
+        assert len(first.polygons) == len(other.polygons)
+        assert all(map(np.array_equal, first.polygons, other.polygons))
+        assert (first.keypoints is None) == (other.keypoints is None) == (task != "pose")
+        assert first.keypoints is None or np.array_equal(first.keypoints, other.keypoints)  # type: ignore[arg-type]
     (root / "images/train/new.png").write_bytes(Path(files[0]).read_bytes())
     with pytest.raises(InvalidReceipt, match=r"train/new\.txt has no label; run again with --force convert"):
         labels.read(root, "train", labels.images(root, "train"), task, 2)
@@ -239,7 +239,7 @@ def test_mirrored_keypoints_change_their_names(across: float, down: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("mirrors", "flip", "told"),
+    ("mirrors", "flip", "notice"),
     [
         ({}, (), "fliplr has no effect"),
         ({"flipud": 0.5}, (), "fliplr and flipud have no effect"),
@@ -249,7 +249,7 @@ def test_mirrored_keypoints_change_their_names(across: float, down: float) -> No
     ],
 )
 def test_a_mirror_without_counterparts_is_told(
-    mirrors: dict[str, object], flip: tuple[int, ...], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mirrors: dict[str, object], flip: tuple[int, ...], notice: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     import torch
 
@@ -259,8 +259,8 @@ def test_a_mirror_without_counterparts_is_told(
     config = configuration("pose", **mirrors)
     job = TrainingJob("pose", write(tmp_path, "pose"), ("x",), config, None, tmp_path, None, 3, POINTS, flip)
     TorchvisionLearner(job, torch.device("cpu"), Silent())
-    assert caplog.text.count("a mirror swaps") == bool(told)
-    assert told in caplog.text
+    assert caplog.text.count("a mirror swaps") == bool(notice)
+    assert notice in caplog.text
 
 
 def test_what_is_moved_out_of_the_picture_is_no_object() -> None:

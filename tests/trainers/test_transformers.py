@@ -89,7 +89,7 @@ def test_half_precision_by_the_librarys_own_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("settings", "sentence"),
     [
         ({"warmup_ratio": 0.1}, "is not a setting: give warmup_epochs, which is this times epochs"),
         ({"gradient_accumulation_steps": 4}, "is not a setting: give as batch the images of a whole step"),
@@ -97,9 +97,9 @@ def test_half_precision_by_the_librarys_own_name() -> None:
         ({"save_steps": 1000}, "is not a setting: leave it out"),
     ],
 )
-def test_what_the_librarys_own_training_knows_is_told(given: dict[str, Any], sentence: str) -> None:
+def test_what_the_librarys_own_training_knows_is_told(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidConfig, match=sentence):
-        resolve({"trainer": "transformers", **given}, {"transformers": TRAINER}, {}, "detection")
+        resolve({"trainer": "transformers", **settings}, {"transformers": TRAINER}, {}, "detection")
 
 
 @pytest.mark.parametrize("model", ["rtdetr_r18vd", "rtdetr_v2_r50vd", "dfine_small", *MODELS])

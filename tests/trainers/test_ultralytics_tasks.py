@@ -122,19 +122,19 @@ def test_predictions_are_those_of_the_task(finished: Trained) -> None:
     predictor = TRAINER.predictor(finished.whole.best)
     assert predictor.classes == tiny.CLASSES
     path = next(path for path in sorted(finished.dataset.rglob("*.png")) if "test" in path.parts)
-    (found,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(confidence=0.00001, masks=True))
-    assert found
-    confidences = [prediction.confidence for prediction in found]
+    (predictions,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(confidence=0.00001, masks=True))
+    assert predictions
+    confidences = [prediction.confidence for prediction in predictions]
     assert confidences == sorted(confidences, reverse=True)
-    for prediction in found:
+    for prediction in predictions:
         assert (prediction.box is None) == (finished.task == "classification")
         assert set(prediction.keypoints) == (set(tiny.KEYPOINTS) if finished.task == "pose" else set())
         assert (prediction.mask is not None) == (finished.task == "segmentation")
     if finished.task == "classification":
-        assert [prediction.class_index for prediction in found] != [0, 0, 0]
+        assert [prediction.class_index for prediction in predictions] != [0, 0, 0]
         assert sum(confidences) == pytest.approx(1)
-        (one,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(classes=1))
-        assert one == found[:1]
+        (best,) = predictor.predict([decode(path.read_bytes())], PredictionSettings(classes=1))
+        assert best == predictions[:1]
 
 
 def sees_everywhere(index: int, path: Path) -> Path:
@@ -167,8 +167,8 @@ def test_a_class_that_a_split_lacks_shifts_no_number(index: int, tmp_path: Path)
         "red": dict.fromkeys(("accuracy_top1", "accuracy_top5"), "the split val has no image of this class")
     }
     predictor = TRAINER.predictor(model)
-    (found,) = predictor.predict([np.zeros((32, 32, 3), np.uint8)])
-    assert predictor.classes[found[0].class_index] == tiny.CLASSES[index]
+    (predictions,) = predictor.predict([np.zeros((32, 32, 3), np.uint8)])
+    assert predictor.classes[predictions[0].class_index] == tiny.CLASSES[index]
 
     # A training that changes nothing measures what these weights see.
     changes = {"imgsz": 32, "epochs": 1, "optimizer": "AdamW", "lr0": 1e-9, "warmup_bias_lr": 0.0}
@@ -217,16 +217,16 @@ def test_a_mask_is_outlined_in_the_pictures_own_pixels(width: int, height: int) 
         (across / inner[0] - 0.5) ** 2 / 0.09 + (down / inner[1] - 0.4) ** 2 / 0.06
     ) < 1
     box = [columns[true].min() - 0.5, rows[true].min() - 0.5, columns[true].max() + 0.5, rows[true].max() + 0.5]
-    found = _outlined(shown, box, (height, width), PredictionSettings())
-    (polygon,) = found["polygons"]
+    outlined = _outlined(shown, box, (height, width), PredictionSettings())
+    (polygon,) = outlined["polygons"]
     # Drawn four times as large, so that the drawing's own rounding does not count.
     drawn = np.zeros((4 * height, 4 * width), np.uint8)
     cv2.fillPoly(drawn, [np.round(np.array(polygon).reshape(-1, 2) * 4 - 0.5).astype(np.int32)], 1)
     large = np.kron(true, np.ones((4, 4), bool))
     overlap = (drawn.astype(bool) & large).sum() / (drawn.astype(bool) | large).sum()
     assert overlap > 0.9
-    assert found["holes"] == []
-    assert found["mask"] is None
+    assert outlined["holes"] == []
+    assert outlined["mask"] is None
 
 
 def test_starting_weights_go_on_by_the_classes_names(finished: Trained, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_a_foreign_checkpoint_is_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "given", "line"),
+    ("device", "pod_gpus", "line"),
     [
         ("cpu", "1", "training on the CPU, as device says"),
         pytest.param(None, "0", "training on the CPU: no GPU was found", marks=WITHOUT_A_GPU),
@@ -320,10 +320,10 @@ def test_one_line_says_where_a_training_runs(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     device: str | None,
-    given: str,
+    pod_gpus: str,
     line: str,
 ) -> None:
-    monkeypatch.setenv("VISIONLOOP_POD_GPUS", given)
+    monkeypatch.setenv("VISIONLOOP_POD_GPUS", pod_gpus)
     dataset = tiny.write_dataset(tmp_path / "data", {"train": 4, "val": 2})
     with caplog.at_level("INFO"), pytest.raises(Enough):
         TRAINER.train(tiny.job(dataset, tmp_path / "work", device=device), EnoughAtOnce())

@@ -37,9 +37,9 @@ for epoch in range(values["epochs"]):
         optimizer.zero_grad()
         clock.batch()
     model.eval()
-    found = 0
+    boxes = 0
     with torch.no_grad():
         for images, _ in checked:
-            found += sum(len(each["boxes"]) for each in model([image.to(device) for image in images]))
+            boxes += sum(len(each["boxes"]) for each in model([image.to(device) for image in images]))
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, Path(work) / "last.pth")
-    print(epoch + 1, found)
+    print(epoch + 1, boxes)

@@ -51,10 +51,10 @@ for epoch in range(values["epochs"]):
         optimizer.zero_grad()
         clock.batch()
     model.eval()
-    found = 0.0
+    total = 0.0
     with torch.no_grad():
         for images, targets in checked:
             pixels, _ = inputs(images, targets)
-            found += float(model(pixel_values=pixels).logits.sigmoid().amax(-1).sum())
+            total += float(model(pixel_values=pixels).logits.sigmoid().amax(-1).sum())
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, Path(work) / "last.pth")
-    print(epoch + 1, found)
+    print(epoch + 1, total)
