@@ -16,7 +16,7 @@ from visionloop.core.errors import InvalidDataset
 from visionloop.training.pytorch import ranks
 from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.pytorch.loading import TrainingBatches
-from visionloop.training.pytorch.ranks import place
+from visionloop.training.pytorch.ranks import this_process
 from visionloop.training.pytorch.settings import OPTIMIZATION
 from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
@@ -92,14 +92,14 @@ class Learner:
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The squared error, or what ``fails`` asks for at the second batch of rank 1."""
         self._steps += 1
-        if self._steps == 2 and place().rank == 1:
+        if self._steps == 2 and this_process().rank == 1:
             _fail(str(self._job.config["fails"]))
         points, products = (values.to(self._device) for values in batch)
         return {"loss": ((self.model(points) - products) ** 2).mean()}
 
     def validate(self, model: nn.Module, on_batch: Callable[[int], None]) -> dict[str, float]:
         """The squared error on val."""
-        assert place().rank == 0
+        assert this_process().rank == 0
         points = self._val.points.to(self._device)
         on_batch(1)
         return {"val_loss": float(((model(points) - points.prod(1)) ** 2).mean())}

@@ -27,7 +27,7 @@ from visionloop.training.configuration.settings import settings_of
 from visionloop.training.devices import Device
 from visionloop.training.pytorch import checkpoint, distributed, training
 from visionloop.training.pytorch.loading import BatchOrder
-from visionloop.training.pytorch.ranks import Place
+from visionloop.training.pytorch.ranks import Member
 from visionloop.training.pytorch.training import finalise, train, train_on
 from visionloop.training.trainers import Trainer, TrainingJob, TrainingResult
 
@@ -145,7 +145,7 @@ def test_the_ranks_share_each_batch_and_no_image_comes_twice(
     images: int, effective: int, batch: int, world: int
 ) -> None:
     whole = BatchOrder(images, effective, batch, 0)
-    ranks = [BatchOrder(images, effective, batch, 0, Place(rank, world)) for rank in range(world)]
+    ranks = [BatchOrder(images, effective, batch, 0, Member(rank, world)) for rank in range(world)]
     given_out = [iter(rank) for rank in ranks]
     sizes = chain(*whole.steps)
     for indices, size in zip(whole, sizes, strict=True):

@@ -197,14 +197,14 @@ def _given_one_split(read: Annotations) -> list[str]:
 
 def _alone(group: str, count: int) -> str:
     """How many images have no group, and what they are in its place: ``2 images have no patient, and are``."""
-    one = count == 1
+    single = count == 1
     if group == FOLDER:
-        words = "lies in no folder" if one else "lie in no folder"
+        words = "lies in no folder" if single else "lie in no folder"
     elif group.startswith(REGEX):
-        words = f"{'does' if one else 'do'} not match {group.removeprefix(REGEX)}"
+        words = f"{'does' if single else 'do'} not match {group.removeprefix(REGEX)}"
     else:
-        words = f"{'has' if one else 'have'} no {group}"
-    return printable(f"{count} {'image' if one else 'images'} {words}, and {'is' if one else 'are'}")
+        words = f"{'has' if single else 'have'} no {group}"
+    return printable(f"{count} {'image' if single else 'images'} {words}, and {'is' if single else 'are'}")
 
 
 def _has_images(split: Split, splits: Mapping[str, Split], also: Mapping[str, Split]) -> bool:

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default
 
 from visionloop.core import texts
 from visionloop.training.pytorch.failures import picklable
-from visionloop.training.pytorch.ranks import ALONE, Place, place
+from visionloop.training.pytorch.ranks import ALONE, Member, this_process
 from visionloop.training.pytorch.seeding import seed, seed_of
 
 
@@ -39,14 +39,14 @@ class BatchOrder(Sampler[list[int]]):
         steps: For each optimizer step the sizes of its batches: one, or several where less fits into memory at once.
     """
 
-    def __init__(self, images: int, effective: int, batch: int, seed: int, place: Place = ALONE) -> None:
+    def __init__(self, images: int, effective: int, batch: int, seed: int, member: Member = ALONE) -> None:
         """``effective`` images make a step, in batches of at most ``batch``, which the processes of a training share."""
-        self.images, self.seed, self.epoch, self._place = images, seed, 1, place
+        self.images, self.seed, self.epoch, self._member = images, seed, 1, member
         self.steps = [parts(size, batch) for size in parts(images, effective)]
 
     def share(self, size: int) -> int:
         """How many images of a batch of this size are this process's."""
-        return shares(size, self._place.world)[self._place.rank]
+        return shares(size, self._member.world)[self._member.rank]
 
     def __len__(self) -> int:
         """The number of shares with an image."""
@@ -59,7 +59,7 @@ class BatchOrder(Sampler[list[int]]):
         start = 0
         for sizes in self.steps:
             for size in sizes:
-                first = start + sum(shares(size, self._place.world)[: self._place.rank])
+                first = start + sum(shares(size, self._member.world)[: self._member.rank])
                 if own := order[first : first + self.share(size)]:
                     yield own
                 start += size
@@ -184,7 +184,7 @@ class TrainingBatches:
             pinned: Whether batches lie in pinned memory, which a GPU copies from directly.
             collate: Makes a batch of samples.
         """
-        self._order = BatchOrder(images, effective, batch, seed, place())
+        self._order = BatchOrder(images, effective, batch, seed, this_process())
         self._samples = Seeded(samples, seed)
         self._loader = Loader(self._samples, self._order, workers=workers, pinned=pinned, collate=collate)
 

@@ -112,7 +112,7 @@ class Loop:
         self.job, self.learner, self.listener, self.device = job, learner, listener, device
         self.history: list[dict[str, Any]] = []
         self.checkpoint: Path | None = None
-        self._place = ranks.place()
+        self._member = ranks.this_process()
         config = job.config
         self._seed, self._epochs = int(config.get("seed", 0)), int(config["epochs"])
         self._optimizer = optimizer_of(self.learner.model, config)
@@ -121,7 +121,7 @@ class Loop:
         mixed = bool(config.get("amp")) and self.device.type == "cuda"
         self._autocast = torch.autocast(self.device.type, torch.float16, enabled=mixed)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=mixed)
-        averages = config.get("model_ema") and self._place.rank == 0
+        averages = config.get("model_ema") and self._member.rank == 0
         decay = float(config["model_ema_decay"]) if averages else None
         self._averaged = Averaged(self.learner.model, decay)
         self._best = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
@@ -163,8 +163,8 @@ class Loop:
             ranks.broadcast_model(self.learner.model)
             losses = self._train(epoch)
             previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
-            ends = self._place.rank == 0 and self._report(epoch, losses, self._validate(epoch), self.checkpoint)
-            if self._place.rank == 0 and previous:
+            ends = self._member.rank == 0 and self._report(epoch, losses, self._validate(epoch), self.checkpoint)
+            if self._member.rank == 0 and previous:
                 previous.unlink(missing_ok=True)
             if ranks.broadcast(ends):
                 break
@@ -185,7 +185,7 @@ class Loop:
                 share = train.share(size)
                 batch = next(batches) if share else None
                 self._watch.lap(LOADING)
-                seed(self._seed, epoch, "batch", done * self._place.world + self._place.rank)
+                seed(self._seed, epoch, "batch", done * self._member.world + self._member.rank)
                 losses = self._gradients(epoch, batch, share / sum(sizes)) if share else self._nothing()
                 for name, value in losses.items():
                     totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * share

@@ -24,20 +24,20 @@ WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Place:
+class Member:
     """Which process of a training this is: ``rank``, from 0, of ``world``."""
 
     rank: int = 0
     world: int = 1
 
 
-#: The place of the process of a training on one device.
-ALONE = Place()
+#: The process of a training on one device.
+ALONE = Member()
 
 
-def place() -> Place:
-    """The place of this process; `ALONE` if it has not joined others."""
-    return Place(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+def this_process() -> Member:
+    """This process among those of its training; `ALONE` if it has not joined others."""
+    return Member(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
 def join(seat: Seat, device: torch.device) -> None:
@@ -68,7 +68,7 @@ def leave() -> None:
 
 def broadcast(value: T) -> T:
     """The first process's value, in each process."""
-    if place().world == 1:
+    if this_process().world == 1:
         return value
     values: list[Any] = [value]
     dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
@@ -78,16 +78,16 @@ def broadcast(value: T) -> T:
 
 def gathered(value: T) -> list[T]:
     """The values of all processes in the order of their ranks, in each process."""
-    if place().world == 1:
+    if this_process().world == 1:
         return [value]
-    values: list[Any] = [None] * place().world
+    values: list[Any] = [None] * this_process().world
     dist.all_gather_object(values, value)
     return values
 
 
 def broadcast_model(model: nn.Module) -> None:
     """Gives each process the first one's weights and statistics, which are those that a checkpoint holds."""
-    if place().world == 1:
+    if this_process().world == 1:
         return
     for value in model.state_dict().values():
         if isinstance(value, Tensor):
@@ -97,7 +97,7 @@ def broadcast_model(model: nn.Module) -> None:
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Gives each process the sum of all gradients; a parameter without one in any process stays without."""
-    if place().world == 1:
+    if this_process().world == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = [value.grad if value.grad is not None else torch.zeros_like(value) for value in trained]

@@ -54,14 +54,14 @@ def _named(name: str) -> torch.device:
 
 def loading_workers(job: TrainingJob) -> int:
     """How many processes load the images of a job, limited by this process's share of the machine."""
-    from visionloop.training.pytorch.ranks import place
+    from visionloop.training.pytorch.ranks import this_process
 
     # The processes of a training share the CPUs; together they load a batch at a time.
     workers, reason = usable_workers(
         int(job.config.get("workers", 0)),
         job.batch,
         int(job.config["imgsz"]),
-        max(1, available_cpus() // place().world),
+        max(1, available_cpus() // this_process().world),
         free_shared_memory(),
     )
     if reason:

@@ -126,9 +126,9 @@ def _moved(objects: Targets, matrix: NDArray[np.float64], side: int, flip: Seque
     kept = (sides > LEAST_SIDE).all(1) & (sides.prod(1) > part * before.prod(1))
     points = objects.keypoints
     if points is not None:
-        places = mapped(points[..., :2])
-        seen = (points[..., 2] > 0) & ((places >= 0) & (places <= side)).all(-1)
-        points = np.concatenate([places, (points[..., 2] * seen)[..., None]], axis=-1)[kept]
+        coordinates = mapped(points[..., :2])
+        seen = (points[..., 2] > 0) & ((coordinates >= 0) & (coordinates <= side)).all(-1)
+        points = np.concatenate([coordinates, (points[..., 2] * seen)[..., None]], axis=-1)[kept]
         if len(flip):
             points = points[:, list(flip)]
     polygons = [outline for outline, keep in zip(outlines, kept, strict=False) if keep]

@@ -241,7 +241,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
     def on_train_epoch_start(self) -> None:
         """Seeds the epoch and clears what the previous one left behind."""
         self.watch.lap()
-        seed = epoch_seed(self.args.seed, self.epoch, ranks.place().rank)
+        seed = epoch_seed(self.args.seed, self.epoch, ranks.this_process().rank)
         random.seed(seed)
         numpy.random.seed(seed)
         torch.manual_seed(seed)
