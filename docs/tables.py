@@ -161,7 +161,7 @@ def old_variables() -> str:
         [
             ", ".join(f"`{name}`" if old.value is None else f"`{name}={old.value}`" for name in old.names),
             old.state,
-            f"{old.instead}{_unless(old.successors)}",
+            f"{old.instead}{_unless(old.successors)}" + (f"; only beside `{old.beside}`" if old.beside else ""),
         ]
         for old in OLD_VARIABLES
     ]

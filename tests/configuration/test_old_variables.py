@@ -44,6 +44,8 @@ def test_what_asks_for_something_else_is_refused_with_its_new_name(environment: 
         ((), {"DATASET_PATH": "s3://training-datasets/42/", "DATASET_S3_URI": "s3://a/b"}),
         (("snapshot",), {"SNAPSHOT_ID": "snap_0123456789ab"}),
         ((), {"STORAGE_TYPE": "r2", "S3_ENDPOINT": "https://x.r2.example"}),
+        ((), {"BACKEND_URL": "http://localhost:3000"}),
+        ((), {"BACKEND_BASE_URL": "https://a", "CALLBACK_TOKEN": "x" * 40, "CALLBACK_URL": "https://a/callback"}),
         ((), {"STORAGE_TYPE": "minio"}),
         ((), {"SNAPSHOT_ID": " "}),
     ],

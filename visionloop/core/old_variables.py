@@ -22,6 +22,7 @@ class OldVariable:
         instead: What takes their place, or why they have no meaning; completes "NAME: …".
         successors: Variables and arguments of a run, any of which makes the old variable superfluous: then it is passed over.
         value: The one value that is refused; None for any.
+        beside: A variable without which it is passed over, since the name alone may be another program's; None refuses it always.
     """
 
     names: tuple[str, ...]
@@ -29,6 +30,7 @@ class OldVariable:
     instead: str
     successors: tuple[str, ...] = ()
     value: str | None = None
+    beside: str | None = None
 
 
 _ENDPOINTS = (
@@ -54,6 +56,13 @@ OLD_VARIABLES = (
         ("PRESIGNED_URLS_JSON",),
         "refused",
         "a dataset is read from its store: give its URI as --dataset and keys in EXTERNAL_S3_ACCESS_KEY and EXTERNAL_S3_SECRET_KEY, and unset it",
+    ),
+    OldVariable(
+        ("BACKEND_BASE_URL", "BACKEND_URL"),
+        "refused",
+        "give the whole address of the receiver of events in CALLBACK_URL",
+        ("CALLBACK_URL",),
+        beside="CALLBACK_TOKEN",
     ),
     OldVariable(
         ("STORAGE_TYPE",),
@@ -110,7 +119,9 @@ def check_old_variables(arguments: Collection[str], environment: Mapping[str, st
             ignored += existing
         if old.state != "refused" or any(name in arguments or environment.get(name) for name in old.successors):
             continue
-        (name,) = existing
+        if old.beside is not None and not environment.get(old.beside):
+            continue
+        name = existing[0]
         if old.value in (None, environment[name].strip().lower()):
             shown = name if old.value is None else f"{name}={old.value}"
             raise InvalidConfig(f"The variable {shown} is not read: {old.instead}.")
