@@ -27,13 +27,14 @@ from visionloop.data.annotations.split_rules import Rule, SharedSplit, TimeRule,
 from visionloop.data.annotations.tables import OBJECTS, SPLITS, Annotations, column
 from visionloop.data.annotations.weights import times
 from visionloop.data.datasets import RunDataset, alone
+from visionloop.data.dice.tasks import METADATA
 from visionloop.data.formats import Source, formats, reader
 from visionloop.data.formats.hints import with_hint
 from visionloop.data.formats.written import with_splits
 from visionloop.data.sentences import printable
 
 #: Where a dataset of the DICE format says its split.
-SPLIT_CONFIG = f"{single.METADATA}: split_config"
+SPLIT_CONFIG = f"{METADATA}: split_config"
 
 #: Called with a dataset's URI, gives what is called with the number of its objects that are listed so far.
 Listing = Callable[[str], Callable[[int, int], None]]
