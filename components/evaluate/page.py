@@ -107,7 +107,7 @@ def render(
         "absent": _absent(result),
         "class_metric": _class_metric(result),
         "lowest": "highest" if _less_is_better(result) else "lowest",
-        "classes": _classes(result, order[:CLASSES], evaluated.objects),
+        "classes": class_rows(result, order[:CLASSES], evaluated.objects),
         "more_classes": max(0, len(order) - CLASSES),
         "slices": _slices(result),
         "confusion": folded(candidate.confusion, classes, order),
@@ -178,13 +178,14 @@ def _absent(result: EvaluationResult) -> dict[str, list[str]]:
     return absent
 
 
-def _classes(result: EvaluationResult, order: Sequence[str], objects: Mapping[str, int]) -> list[dict[str, Any]]:
+def class_rows(result: EvaluationResult, order: Sequence[str], objects: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The table of classes, in this order: name, objects, value and bar, and the champion's; empty if classes have no metric."""
     metric = _class_metric(result)
     if metric is None:
         return []
     champion = result.champion_per_class or {}
     everything = (*result.per_class.values(), *champion.values())
-    scale = max(1.0, *(values.get(metric, 0.0) for values in everything))
+    scale = max([1.0, *(values.get(metric, 0.0) for values in everything)])
     rows = []
     for name in order:
         value, theirs = result.per_class.get(name, {}).get(metric), champion.get(name, {}).get(metric)

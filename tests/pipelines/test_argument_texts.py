@@ -9,8 +9,8 @@ import pytest
 
 from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.pipelines.compile import compile_engine
-from visionloop.pipelines.engines.argo.runs import workflow_of
-from visionloop.pipelines.engines.argo.schedules import cron_workflow
+from visionloop.pipelines.engines.argo.runs import submit, workflow_of
+from visionloop.pipelines.engines.argo.schedules import ArgoSchedules, cron_workflow
 from visionloop.pipelines.following.cron import Cron
 from visionloop.pipelines.parameters import RETRAIN
 from visionloop.pipelines.targets import check_images
@@ -37,6 +37,11 @@ def test_argo_gets_no_text_that_it_would_replace(arguments: dict[str, Any], opti
         workflow_of(TEMPLATE, arguments, "trace")
     with pytest.raises(InvalidConfig, match=f"{option} .*Argo replaces"):
         cron_workflow("nightly", "visionloop", TEMPLATE, arguments, Cron.parse("0 3 * * *"), "UTC")
+    nobody = "http://127.0.0.1:9"  # it is told before the cluster is asked
+    with pytest.raises(InvalidConfig, match=f"{option} .*Argo replaces"):
+        submit("train", arguments, host=nobody)
+    with pytest.raises(InvalidConfig, match=f"{option} .*Argo replaces"):
+        ArgoSchedules(nobody, None).create("nightly", "retrain", arguments, Cron.parse("0 3 * * *"), "UTC")
 
 
 def test_closing_braces_alone_are_jsons() -> None:

@@ -14,7 +14,7 @@ from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.confusion import MOST, PAIRS, WORST, folded
 from visionloop.components.evaluate.curves import charts
-from visionloop.components.evaluate.page import worst_first
+from visionloop.components.evaluate.page import class_rows, worst_first
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.core.reports import MOST_BYTES
 from visionloop.core.stores import local_path
@@ -101,6 +101,26 @@ def test_classes_stand_worst_first_and_unmeasured_last(mode: str, order: list[st
         gate={"primary_metric": "m", "primary_metric_mode": mode},
     )
     assert worst_first(result) == order
+
+
+def test_a_split_without_an_object_of_any_class_has_its_rows() -> None:
+    result = EvaluationResult(
+        training="t",
+        snapshot="s",
+        champion="none",
+        split="test",
+        images=1,
+        classes=["a", "b"],
+        metrics={},
+        not_measured_per_class={name: {"m": "no object"} for name in ("a", "b")},
+        verdict="keep",
+        reason="r",
+        gate={"primary_metric": "m", "primary_metric_mode": "max"},
+    )
+    assert [(row["name"], row["value"]) for row in class_rows(result, worst_first(result), {})] == [
+        ("a", "not measured"),
+        ("b", "not measured"),
+    ]
 
 
 @pytest.mark.usefixtures("mlflow_uri")

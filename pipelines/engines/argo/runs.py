@@ -132,6 +132,7 @@ def submit(
         AccessDenied: If the caller may not start workflows there.
         Transient: If the cluster does not answer.
     """
+    refuse_placeholders(arguments)  # told before a cluster is asked for anything
     client, target_namespace = connect(host), _namespace(namespace)
     template = _template(client, target_namespace, f"visionloop-{pipeline}")
     trace_id = trace_id or os.environ.get("TRACE_ID") or str(uuid.uuid4())

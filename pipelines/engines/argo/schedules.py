@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.pipelines.engines.argo.client import SERVER_VARIABLE, ArgoServer, Client, KubernetesApi, Refused
 from visionloop.pipelines.engines.argo.retrain import KEPT_RUNS, LATEST_START_SECONDS
-from visionloop.pipelines.engines.argo.runs import NAMESPACE, NAMESPACE_VARIABLE, workflow_of
+from visionloop.pipelines.engines.argo.runs import NAMESPACE, NAMESPACE_VARIABLE, refuse_placeholders, workflow_of
 from visionloop.pipelines.engines.schedules import Schedule, next_time
 from visionloop.pipelines.following.cron import Cron
 
@@ -111,6 +111,7 @@ class ArgoSchedules:
         Raises:
             InvalidConfig: If there is no such template, it has no such parameter, or there is a CronWorkflow of that name.
         """
+        refuse_placeholders(arguments)  # told before the cluster is asked for anything
         template_name = f"visionloop-{pipeline}"
         try:
             template = self._client.template(self._namespace, template_name)
