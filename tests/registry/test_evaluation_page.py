@@ -112,6 +112,7 @@ def test_a_split_without_an_object_of_any_class_has_its_rows() -> None:
         images=1,
         classes=["a", "b"],
         metrics={},
+        per_class={},
         not_measured_per_class={name: {"m": "no object"} for name in ("a", "b")},
         verdict="keep",
         reason="r",
