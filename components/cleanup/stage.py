@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.components.cleanup.events import publish_end
 from visionloop.components.cleanup.notify import notify
-from visionloop.components.cleanup.told import tell_end
 from visionloop.core import damage, progress, receipts
 from visionloop.core.logs import LOGGER
 from visionloop.core.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
@@ -53,7 +53,7 @@ class CleanupStage:
         Returns how many objects and bytes were removed.
         """
         notified = notify(context.run, arguments.engine_status, arguments.engine_failure)
-        tell_end(context, arguments.engine_status, arguments.engine_failure)
+        publish_end(context, arguments.engine_status, arguments.engine_failure)
         removed = size = 0
         for state in (*context.run.stages(), *context.run.shards()):
             if state.stage == self.name or not state.key:

@@ -19,8 +19,8 @@ from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.train import spent
 from visionloop.components.train.comparison import ImageComparison
+from visionloop.components.train.events import TrainingEvents
 from visionloop.components.train.times import Times
-from visionloop.components.train.told import ToldTraining
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
 from visionloop.core import live, progress, receipts
@@ -87,7 +87,7 @@ class Loaded:
     snapshot: Snapshot
     config: configuration.Resolved
     weights: weights.Weights
-    told: ToldTraining
+    events: TrainingEvents
 
 
 class TrainStage:
@@ -101,8 +101,8 @@ class TrainStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves the configuration and finds the starting weights before anything is downloaded."""
-        told = ToldTraining(context, os.environ)
-        context.at_end = told.ended
+        events = TrainingEvents(context, os.environ)
+        context.at_end = events.ended
         converted_receipt = receipts.load(arguments.converted, "convert", context.workspace)
         snapshot_receipt = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if converted_receipt.receipt.inputs["snapshot"].digest != snapshot_receipt.receipt.digest:
@@ -123,7 +123,7 @@ class TrainStage:
         return Resolution(
             inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},
             parameters=parameters,
-            loaded=Loaded(arguments, converted, snapshot, config, located, told),
+            loaded=Loaded(arguments, converted, snapshot, config, located, events),
         )
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
@@ -229,10 +229,10 @@ class Training:
 
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
         """Tells that the attempt begins, and of the epoch that it goes on from."""
-        told, done = self.loaded.told, self.last_epoch
-        told.begin(self.attempt.name, self.loaded.config.values["device"], self.epochs, done)
+        events, done = self.loaded.events, self.last_epoch
+        events.begin(self.attempt.name, self.loaded.config.values["device"], self.epochs, done)
         if earlier is not None and done and done == earlier.epoch:
-            told.epoch_again(earlier, self._uri(earlier.checkpoints[0]))
+            events.epoch_again(earlier, self._uri(earlier.checkpoints[0]))
 
     def _uri(self, checkpoint: progress.Checkpoint) -> str:
         return f"{self.attempt.key_prefix.uri}/{checkpoint.path}"
@@ -290,7 +290,7 @@ class Training:
             flip=flip,
             run=self.context.run.name,
             trace_id=self.context.trace_id,
-            lines=self.loaded.told.listens,
+            lines=self.loaded.events.listens,
         )
         variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
         on_epoch = self._on_epoch if listening else lambda _: False
@@ -303,7 +303,7 @@ class Training:
             on_batch=self._on_batch,
             on_epoch=on_epoch,
             on_images=comparison.add if listening else lambda _: None,
-            on_line=self.loaded.told.line_of_the_trainer,
+            on_line=self.loaded.events.line_of_the_trainer,
             on_look=self._look,
         )
         self._times.train_images = comparison.images.get("train", self._times.train_images)
@@ -408,7 +408,7 @@ class Training:
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
         checkpoint = next(entry for entry in self._uploaded if entry.epoch == epoch.epoch)
-        self.loaded.told.epoch(epoch, checkpoint, self._uri(checkpoint), self._batches)
+        self.loaded.events.epoch(epoch, checkpoint, self._uri(checkpoint), self._batches)
 
     def _track(self, epoch: channel.Epoch) -> None:
         if self._tracked:

@@ -34,7 +34,7 @@ from visionloop.core.secrets import CREDENTIALS, SECRETS
 from visionloop.core.stage import Context
 from visionloop.core.storage import open_prefix
 from visionloop.registry import Registry
-from visionloop.training.events import Teller, endings, outbox, receivers
+from visionloop.training.events import Publisher, endings, outbox, receivers
 from visionloop.training.tracking import open_tracker
 
 #: A value for each variable; base64 needs no padding, and percent-encoding changes it.
@@ -213,16 +213,16 @@ def test_who_is_told_of_a_training_is_in_no_line_whatever_the_receiver_answers(
         monkeypatch.setenv(name, f"{address}/{CANARIES[name]}")
 
     def tell(context: Context) -> dict[str, int]:
-        teller = Teller(receivers(os.environ, "night"), "night", "trace", "a1b2")
+        publisher = Publisher(receivers(os.environ, "night"), "night", "trace", "a1b2")
         everything = " ".join(os.environ[entry.name] for entry in SECRETS)
         try:
             raise InvalidConfig(f"{everything} {SIGNED}")
         except InvalidConfig as error:
             failure = describe_failure("train", error, attempt=1, trace_id="trace", traceback=None)
-        told = endings.ended(context.run, "trace", failure)
-        assert_none_in(str(told))
-        teller.ended(told)
-        return teller.close()
+        end = endings.ended(context.run, "trace", failure)
+        assert_none_in(str(end))
+        publisher.ended(end)
+        return publisher.close()
 
     outside.run(tell)
     text = outside.text()

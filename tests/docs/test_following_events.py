@@ -22,7 +22,7 @@ from test_comparing import write
 
 from visionloop.core.runs import Failure, RunRecord
 from visionloop.core.storage import open_prefix
-from visionloop.training.events import Checkpoint, LogLine, Progress, Started, Teller, endings, receivers
+from visionloop.training.events import Checkpoint, LogLine, Progress, Publisher, Started, endings, receivers
 
 PAGE = (ROOT / "docs/events.md").read_text(encoding="utf-8")
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -79,8 +79,8 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
     record = RunRecord(open_prefix(str(tmp_path), "results"), "night")
 
     def tell() -> dict[str, int]:
-        teller = Teller(receivers(variables, "night"), "night", "trace", "a1b2")
-        teller.started(
+        publisher = Publisher(receivers(variables, "night"), "night", "trace", "a1b2")
+        publisher.started(
             Started(
                 **ABOUT,
                 pid=1,
@@ -91,7 +91,7 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
                 resumed_after_epoch=0,
             )
         )
-        teller.log(LogLine(level="INFO", message="one line", timestamp="2026-01-01T00:00:00Z", source="sdk"))
+        publisher.log(LogLine(level="INFO", message="one line", timestamp="2026-01-01T00:00:00Z", source="sdk"))
         checkpoint = Checkpoint(
             **ABOUT,
             epoch=1,
@@ -111,8 +111,8 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
             eta_seconds=9,
             metrics={"mAP50": 0.5},
         )
-        teller.epoch([checkpoint, progress], last=False)
-        return teller.close()
+        publisher.epoch([checkpoint, progress], last=False)
+        return publisher.close()
 
     assert ask(f"{receiver}/runs/night")[0] == 404
     for _ in range(2):
@@ -139,9 +139,9 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
         trace_id="trace",
         written_at=0.0,
     )
-    teller = Teller(receivers(variables, "night"), "night", "trace")
-    teller.ended(endings.ended(record, "trace", failure))
-    assert teller.close() == {"sent": 1, "dropped": 0}
+    publisher = Publisher(receivers(variables, "night"), "night", "trace")
+    publisher.ended(endings.ended(record, "trace", failure))
+    assert publisher.close() == {"sent": 1, "dropped": 0}
     ended = {"status": "failed", "error": "OOM: The GPU's memory is used up."}
     assert ask(f"{receiver}/runs/night") == (200, shown | ended)
 

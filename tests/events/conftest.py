@@ -1,5 +1,5 @@
 """Trainings that are told, for the tests here."""
 
-from told_training import converted, told, training
+from published_training import converted, send_to, training
 
-__all__ = ["converted", "told", "training"]
+__all__ = ["converted", "send_to", "training"]

@@ -1,6 +1,6 @@
 """Events: what a training does, told over HTTP to whoever wants to know, and never at the training's cost.
 
-``receivers`` reads who is told, ``Teller`` sends, ``endings`` says how a training ended. ``payloads`` holds what each event says.
+``receivers`` reads who is told, ``Publisher`` sends, ``endings`` says how a training ended. ``payloads`` holds what each event says.
 """
 
 from visionloop.training.events import endings
@@ -12,8 +12,8 @@ from visionloop.training.events.payloads import (
     Progress,
     Started,
 )
+from visionloop.training.events.publisher import Publisher
 from visionloop.training.events.receivers import receivers
-from visionloop.training.events.teller import Teller
 
 __all__ = [
     "Checkpoint",
@@ -21,8 +21,8 @@ __all__ = [
     "LogLine",
     "Metrics",
     "Progress",
+    "Publisher",
     "Started",
-    "Teller",
     "endings",
     "receivers",
 ]

@@ -106,7 +106,7 @@ def receivers(environment: Mapping[str, str], run: str) -> list[Receiver]:
     Raises:
         InvalidConfig: If an address, the secret, a token or the interval can't be used. No sentence holds their values.
     """
-    found = []
+    named = []
     secret = environment.get(SECRET_VARIABLE, "").strip()
     if secret and len(secret) < SHORTEST_SECRET:
         raise InvalidConfig(
@@ -114,7 +114,7 @@ def receivers(environment: Mapping[str, str], run: str) -> list[Receiver]:
         )
     if url := environment.get(URL_VARIABLE, "").strip():
         token = Token(secret, run) if secret else None
-        found.append(Receiver(URL_VARIABLE, _address(url, URL_VARIABLE, run), token=token))
+        named.append(Receiver(URL_VARIABLE, _address(url, URL_VARIABLE, run), token=token))
     token_given = environment.get(CALLBACK_TOKEN_VARIABLE, "").strip()
     if not re.fullmatch(r"[\x21-\x7e]*", token_given):
         raise InvalidConfig(f"{CALLBACK_TOKEN_VARIABLE} holds a character that no HTTP header can hold; set it again.")
@@ -124,8 +124,8 @@ def receivers(environment: Mapping[str, str], run: str) -> list[Receiver]:
     if url := environment.get(CALLBACK_URL_VARIABLE, "").strip():
         token_as_it_is = (lambda: token_given) if token_given else None
         address = _address(url, CALLBACK_URL_VARIABLE, run)
-        found.append(Receiver(CALLBACK_URL_VARIABLE, address, True, token_as_it_is, int(interval)))
-    return found
+        named.append(Receiver(CALLBACK_URL_VARIABLE, address, True, token_as_it_is, int(interval)))
+    return named
 
 
 def _address(url: str, variable: str, run: str) -> str:

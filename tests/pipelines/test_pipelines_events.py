@@ -45,14 +45,14 @@ def receivers() -> Iterator[tuple[Receiver, Receiver]]:
 
 def story(receiver: Receiver, run: str, bare: bool = False) -> list[Posted]:
     """What a run told, without its log; each event keeps its schema."""
-    told = [posted for posted in receiver.taken if posted.data["job_id"] == run]
-    for posted in told:
+    events = [posted for posted in receiver.taken if posted.data["job_id"] == run]
+    for posted in events:
         check(posted)
         assert posted.headers["Authorization"] == ("Bearer as.it.is" if bare else posted.headers["Authorization"])
         assert posted.id.startswith(f"{run}.train.")
-    assert len({posted.data["trace_id"] for posted in told}) == 1
-    assert len({posted.id for posted in told}) == len(told)
-    return [posted for posted in told if posted.kind != "log"]
+    assert len({posted.data["trace_id"] for posted in events}) == 1
+    assert len({posted.id for posted in events}) == len(events)
+    return [posted for posted in events if posted.kind != "log"]
 
 
 class Cluster(Workflow):
@@ -65,7 +65,7 @@ class Cluster(Workflow):
     ):
         self.argo, self.folder, self.laptop = Argo(argo_files(cluster())), folder, laptop
         self.secrets, self.config = secrets, config
-        self.told: set[str] = set()
+        self.published: set[str] = set()
 
     def variables(self, template: Mapping[str, Any]) -> dict[str, str]:
         held = dict(self.laptop.environment)
@@ -77,7 +77,7 @@ class Cluster(Workflow):
         for entry in container["envFrom"]:
             held |= self.secrets.get(entry["secretRef"]["name"], {})
         if "VISIONLOOP_EVENTS_URL" in held:
-            self.told.add(template["name"])
+            self.published.add(template["name"])
         return held
 
     def exit(self, uid: str, arguments: Mapping[str, str], status: str) -> None:
@@ -124,14 +124,14 @@ def test_a_run_of_argos_templates_is_told_by_the_pods_that_have_the_secret(
     finally:
         catalog.load.cache_clear()
     assert any(name.startswith("train") for name in ran)
-    assert engine.told == {"train", "cleanup"}
+    assert engine.published == {"train", "cleanup"}
     first = story(own, "first")
     assert [posted.kind for posted in first] == STORY
     assert first[-1].data["reused"] is False
     assert first[-1].data["dataset_snapshot_id"].startswith("snap_")
-    told = story(bare, "first", bare=True)
-    assert [posted.data["epoch"] for posted in told if posted.kind == "progress"] == [3, 4]
-    assert {posted.path for posted in told} == {
+    events = story(bare, "first", bare=True)
+    assert [posted.data["epoch"] for posted in events if posted.kind == "progress"] == [3, 4]
+    assert {posted.path for posted in events} == {
         f"/events/first/{kind}" for kind in ("started", "metrics", "checkpoint", "progress", "completed")
     }
     assert not any(name.startswith("train") for name in again)
@@ -163,9 +163,9 @@ def test_a_run_of_kubeflows_pipeline_is_told(
 ) -> None:
     own, bare = receivers
     kubeflow.train(dataset, "--run", "night").expect()
-    told = story(own, "night")
-    assert [posted.kind for posted in told] == STORY
-    assert [posted.data for posted in story(bare, "night", bare=True)] == [posted.data for posted in told]
+    events = story(own, "night")
+    assert [posted.kind for posted in events] == STORY
+    assert [posted.data for posted in story(bare, "night", bare=True)] == [posted.data for posted in events]
     kubeflow.train(dataset, "--run", "again").expect()
     (completed,) = story(own, "again")
     assert (completed.kind, completed.data["reused"]) == ("completed", True)

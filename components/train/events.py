@@ -23,22 +23,22 @@ from visionloop.training.events import (
     LogLine,
     Metrics,
     Progress,
+    Publisher,
     Started,
-    Teller,
     endings,
     receivers,
 )
 from visionloop.training.supervision import channel
 
 
-class ToldTraining:
+class TrainingEvents:
     """Tells of one call of the train stage. Nothing is sent, and no thread started, where no receiver is named."""
 
     def __init__(self, context: Context, environment: Mapping[str, str]) -> None:
         """Reads who is told. Raises InvalidConfig if the variables can't be used."""
         self._context, self._environment = context, environment
         self._receivers = receivers(environment, context.run.name)
-        self._teller: Teller | None = None
+        self._publisher: Publisher | None = None
         self._lines: _Lines | None = None
         self._began = 0.0
         self._epochs = self._first_epoch = 0
@@ -59,12 +59,12 @@ class ToldTraining:
         """
         if not self._receivers:
             return
-        self._teller = teller = self._make_teller(attempt)
+        self._publisher = publisher = self._make_publisher(attempt)
         self._began, self._epochs, self._first_epoch = time.monotonic(), epochs, resumed_after
         gpu = first_gpu(device, self._environment)
-        teller.started(
+        publisher.started(
             Started(
-                **teller.about,
+                **publisher.about,
                 pid=os.getpid(),
                 hostname=socket.gethostname(),
                 gpu_info=GpuInfo(*gpu) if gpu else None,
@@ -73,7 +73,7 @@ class ToldTraining:
                 resumed_after_epoch=resumed_after,
             )
         )
-        self._lines = _Lines(teller)
+        self._lines = _Lines(publisher)
         LOGGER.addHandler(self._lines)
 
     def epoch(self, epoch: channel.Epoch, checkpoint: progress.Checkpoint, uri: str, batches: int) -> None:
@@ -119,8 +119,8 @@ class ToldTraining:
 
     def line_of_the_trainer(self, line: channel.Line) -> None:
         """Tells a line that the trainer's process has logged."""
-        if self._teller is not None:
-            self._teller.log(
+        if self._publisher is not None:
+            self._publisher.log(
                 LogLine(level=_level(line.level), message=line.message, timestamp=line.timestamp, source="trainer")
             )
 
@@ -134,23 +134,23 @@ class ToldTraining:
         try:
             if self._lines is not None:
                 LOGGER.removeHandler(self._lines)
-            teller = self._teller or self._make_teller("")
+            publisher = self._publisher or self._make_publisher("")
             run, trace_id = self._context.run, self._context.trace_id
             if isinstance(end, Failure):
                 if end.exit_code not in RETRYABLE:
-                    teller.ended(endings.ended(run, trace_id, end))
+                    publisher.ended(endings.ended(run, trace_id, end))
             elif end.result is not None:
                 reused = end.result.receipt.attempt not in self._context.attempts
-                teller.ended(endings.completed(run, trace_id, end.result, reused=reused))
-            return teller.close()
+                publisher.ended(endings.completed(run, trace_id, end.result, reused=reused))
+            return publisher.close()
         except Exception as error:  # noqa: BLE001 - whatever it is, the training's own end counts
             LOGGER.warning(
                 "the training's end could not be told: %s", texts.sentence(f"{type(error).__name__}: {error}")
             )
             return {}
 
-    def _make_teller(self, attempt: str) -> Teller:
-        return Teller(self._receivers, self._context.run.name, self._context.trace_id, attempt)
+    def _make_publisher(self, attempt: str) -> Publisher:
+        return Publisher(self._receivers, self._context.run.name, self._context.trace_id, attempt)
 
     def _tell_epoch(
         self,
@@ -164,11 +164,11 @@ class ToldTraining:
         step: int | None,
         last: bool,
     ) -> None:
-        teller, epoch = self._teller, checkpoint.epoch
-        if teller is None:
+        publisher, epoch = self._publisher, checkpoint.epoch
+        if publisher is None:
             return
-        about, both, is_best = teller.about, {**train, **val}, best_epoch == epoch
-        teller.epoch(
+        about, both, is_best = publisher.about, {**train, **val}, best_epoch == epoch
+        publisher.epoch(
             [
                 Metrics(**about, epoch=epoch, step=step, phase="train", metrics=dict(train)),
                 Metrics(**about, epoch=epoch, step=None, phase="val", metrics=dict(val)),
@@ -199,14 +199,14 @@ class ToldTraining:
 class _Lines(logging.Handler):
     """Tells the stage's own lines of the log."""
 
-    def __init__(self, teller: Teller) -> None:
+    def __init__(self, publisher: Publisher) -> None:
         super().__init__()
-        self._teller = teller
+        self._publisher = publisher
 
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] | None = getattr(record, "fields", None)
         try:
-            self._teller.log(
+            self._publisher.log(
                 LogLine(
                     level=_level(record.levelname),
                     message=texts.outgoing(record.getMessage()),

@@ -12,12 +12,12 @@ import jwt
 import pytest
 from event_receiver import HOSTILE, SECRET, receiving
 from event_schemas import check
-from told_training import Tell, Training
+from published_training import Tell, Training
 
-from visionloop.components.train.told import ToldTraining
+from visionloop.components.train.events import TrainingEvents
 from visionloop.core.errors import InvalidConfig, Killed, Transient, UserStopped
 from visionloop.core.runs import Failure, StageState
-from visionloop.training.events import teller
+from visionloop.training.events import publisher
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
@@ -29,9 +29,9 @@ def epochs(*numbers: int) -> list[str]:
     return [f"night.train.{kind.format(number)}" for number in numbers for kind in kinds]
 
 
-def test_a_training_tells_its_whole_story(training: Training, told: Tell) -> None:
+def test_a_training_tells_its_whole_story(training: Training, send_to: Tell) -> None:
     with receiving() as server, receiving() as bare:
-        told(server, CALLBACK_URL=bare.url, CALLBACK_TOKEN="as.it.is", CALLBACK_INTERVAL="3")
+        send_to(server, CALLBACK_URL=bare.url, CALLBACK_TOKEN="as.it.is", CALLBACK_INTERVAL="3")
         outcome = training.train()
         story = server.story
     receipt = training.receipt(outcome)
@@ -77,9 +77,9 @@ def test_a_training_tells_its_whole_story(training: Training, told: Tell) -> Non
     assert training.record().state("train").events == {"sent": len(server.taken) + len(bare.taken), "dropped": 0}
 
 
-def test_the_lines_of_the_log_are_told_in_their_places(training: Training, told: Tell) -> None:
+def test_the_lines_of_the_log_are_told_in_their_places(training: Training, send_to: Tell) -> None:
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.train()
         ids = [posted.id for posted in server.taken]
         lines = [line for posted in server.taken if posted.kind == "log" for line in posted.data["logs"]]
@@ -102,11 +102,11 @@ def untold() -> dict[str, Any]:
 def test_the_result_is_the_same_to_the_byte_whatever_the_receiver_does(
     how: str,
     training: Training,
-    told: Tell,
+    send_to: Tell,
     untold: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(teller, "END_SECONDS", 0.2)
+    monkeypatch.setattr(publisher, "END_SECONDS", 0.2)
     if not untold:
         alone = Training(training.workspace.child("alone"), training.uris)
         untold["receipt"] = alone.receipt(alone.train())
@@ -114,7 +114,7 @@ def test_the_result_is_the_same_to_the_byte_whatever_the_receiver_does(
     with receiving(then="well" if how == "up" else how) as server:
         address = server.url
         if how != "down":
-            told(server, CALLBACK_URL=server.url)
+            send_to(server, CALLBACK_URL=server.url)
             receipt = training.receipt(training.train())
     if how == "down":
         monkeypatch.setenv("VISIONLOOP_EVENTS_URL", address)
@@ -132,11 +132,11 @@ def test_the_result_is_the_same_to_the_byte_whatever_the_receiver_does(
 
 
 def test_an_attempt_that_resumes_tells_on_under_the_same_ids(
-    training: Training, told: Tell, monkeypatch: pytest.MonkeyPatch
+    training: Training, send_to: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
     with receiving() as server:
-        told(server)
+        send_to(server)
         outcome = training.train("fault=killed", "fault_after=2")
         ids = [posted.id for posted in server.taken if posted.kind != "log"]
         story = server.story
@@ -164,29 +164,29 @@ def test_an_attempt_that_resumes_tells_on_under_the_same_ids(
 
 
 def test_an_epoch_that_was_durable_but_not_told_is_told_by_the_next_attempt(
-    training: Training, told: Tell, monkeypatch: pytest.MonkeyPatch
+    training: Training, send_to: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
-    tell, lost = ToldTraining.epoch, [2]
+    tell, lost = TrainingEvents.epoch, [2]
 
-    def killed(self: ToldTraining, epoch: channel.Epoch, *more: Any) -> None:
+    def killed(self: TrainingEvents, epoch: channel.Epoch, *more: Any) -> None:
         if epoch.epoch in lost:
             lost.remove(epoch.epoch)
             raise Killed("between the checkpoint and its event")
         tell(self, epoch, *more)
 
-    monkeypatch.setattr(ToldTraining, "epoch", killed)
+    monkeypatch.setattr(TrainingEvents, "epoch", killed)
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.train()
         told_of = [posted.id for posted in server.story if posted.kind not in ("started", "completed")]
     assert told_of == epochs(1, 2, 3, 4)
 
 
-def test_a_training_that_is_there_already_is_told_by_its_completion_alone(training: Training, told: Tell) -> None:
+def test_a_training_that_is_there_already_is_told_by_its_completion_alone(training: Training, send_to: Tell) -> None:
     first = training.train(run="other")
     with receiving() as server:
-        told(server)
+        send_to(server)
         outcome = training.train()
         (posted,) = server.taken
     assert outcome.reused
@@ -196,17 +196,17 @@ def test_a_training_that_is_there_already_is_told_by_its_completion_alone(traini
     assert first.result is not None
     assert posted.data["receipt"] == first.result.uri
     with receiving() as server:  # a pod that was lost between its receipt and its event
-        told(server)
+        send_to(server)
         training.train(run="other")
         (posted,) = server.taken
     assert (posted.id, posted.data["reused"]) == ("other.train.completed", False)
 
 
 def test_a_failure_that_no_engine_retries_is_told_by_train_and_again_by_cleanup_under_the_same_id(
-    training: Training, told: Tell
+    training: Training, send_to: Tell
 ) -> None:
     with receiving() as server:
-        told(server)
+        send_to(server)
         with pytest.raises(InvalidConfig):
             training.train("fault=diverged", "fault_after=2")
         failed = server.taken[-1]
@@ -229,9 +229,9 @@ def test_a_failure_that_no_engine_retries_is_told_by_train_and_again_by_cleanup_
     }
 
 
-def test_a_failure_that_an_engine_retries_is_told_by_cleanup_alone(training: Training, told: Tell) -> None:
+def test_a_failure_that_an_engine_retries_is_told_by_cleanup_alone(training: Training, send_to: Tell) -> None:
     with receiving() as server:
-        told(server)
+        send_to(server)
         with pytest.raises(Killed):
             training.train("fault=killed", "fault_after=1")
         assert [posted.kind for posted in server.story] == ["started", "metrics", "metrics", "checkpoint", "progress"]
@@ -242,18 +242,18 @@ def test_a_failure_that_an_engine_retries_is_told_by_cleanup_alone(training: Tra
 
 
 def test_a_training_that_a_person_stopped_names_what_was_kept(
-    training: Training, told: Tell, monkeypatch: pytest.MonkeyPatch
+    training: Training, send_to: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = ToldTraining.epoch
+    tell = TrainingEvents.epoch
 
-    def stopped(self: ToldTraining, epoch: channel.Epoch, *more: Any) -> None:
+    def stopped(self: TrainingEvents, epoch: channel.Epoch, *more: Any) -> None:
         tell(self, epoch, *more)
         if epoch.epoch == 2:
             raise UserStopped("train was stopped by the user; run it again to resume.")
 
-    monkeypatch.setattr(ToldTraining, "epoch", stopped)
+    monkeypatch.setattr(TrainingEvents, "epoch", stopped)
     with receiving() as server:
-        told(server)
+        send_to(server)
         with pytest.raises(UserStopped):
             training.train()
         last = server.taken[-1]
@@ -263,7 +263,7 @@ def test_a_training_that_a_person_stopped_names_what_was_kept(
     assert training.workspace.exists(path)
 
 
-def test_a_run_that_failed_before_its_training_is_told_by_cleanup(training: Training, told: Tell) -> None:
+def test_a_run_that_failed_before_its_training_is_told_by_cleanup(training: Training, send_to: Tell) -> None:
     record = training.record()
     record.open({}, "trace")
     record.write_state(StageState(stage="snapshot", state="failed"))
@@ -280,7 +280,7 @@ def test_a_run_that_failed_before_its_training_is_told_by_cleanup(training: Trai
     )
     record.write_failure(failure)
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.cleanup()
         (posted,) = server.taken
     check(posted)
@@ -288,12 +288,12 @@ def test_a_run_that_failed_before_its_training_is_told_by_cleanup(training: Trai
     assert (posted.data["stage"], posted.data["error_code"]) == ("snapshot", "DATASET_NOT_FOUND")
 
 
-def test_a_pod_that_was_lost_without_a_word_is_told_by_cleanup(training: Training, told: Tell) -> None:
+def test_a_pod_that_was_lost_without_a_word_is_told_by_cleanup(training: Training, send_to: Tell) -> None:
     record = training.record()
     record.open({}, "trace")
     record.write_state(StageState(stage="train", state="running", attempt=1))
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.cleanup(engine_status="Failed", engine_failure="train: pod deleted")
         (posted,) = server.taken
     check(posted)
@@ -301,7 +301,7 @@ def test_a_pod_that_was_lost_without_a_word_is_told_by_cleanup(training: Trainin
     assert "train: pod deleted" in posted.data["error_message"]
 
 
-def test_a_run_that_needed_no_training_pod_is_told_by_cleanup(training: Training, told: Tell) -> None:
+def test_a_run_that_needed_no_training_pod_is_told_by_cleanup(training: Training, send_to: Tell) -> None:
     outcome = training.train(run="other")
     assert outcome.result is not None
     record = training.record()
@@ -312,7 +312,7 @@ def test_a_run_that_needed_no_training_pod_is_told_by_cleanup(training: Training
         )  # as convert's look ahead does
     )
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.cleanup()
         (posted,) = server.taken
         training.cleanup(run="other")
@@ -321,12 +321,12 @@ def test_a_run_that_needed_no_training_pod_is_told_by_cleanup(training: Training
     assert (posted.id, posted.data["reused"]) == ("night.train.completed", True)
 
 
-def test_a_run_that_was_not_worth_a_training_has_nothing_to_tell(training: Training, told: Tell) -> None:
+def test_a_run_that_was_not_worth_a_training_has_nothing_to_tell(training: Training, send_to: Tell) -> None:
     record = training.record()
     record.open({}, "trace")
     record.write_state(StageState(stage="snapshot", state="succeeded", scalars={"go": "false"}))
     with receiving() as server:
-        told(server)
+        send_to(server)
         training.cleanup(engine_status="Succeeded")
         assert server.taken == []
 
@@ -352,14 +352,14 @@ def test_variables_that_can_not_be_used_end_the_training_before_it_begins(
 
 
 def test_whatever_telling_meets_the_trainings_own_end_counts(
-    training: Training, told: Tell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    training: Training, send_to: Tell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise Transient("the store does not answer.")
 
-    monkeypatch.setattr("visionloop.components.train.told.endings.completed", fails)
+    monkeypatch.setattr("visionloop.components.train.events.endings.completed", fails)
     with receiving() as server:
-        told(server)
+        send_to(server)
         assert training.train().receipt is not None
     assert "the training's end could not be told: Transient: the store does not answer." in capfd.readouterr().err
     assert training.record().state("train").state == "succeeded"

@@ -9,7 +9,7 @@ import pytest
 from event_receiver import SECRET, Receiver, receiving
 from event_schemas import check
 
-from visionloop.training.events import teller as module
+from visionloop.training.events import publisher as module
 from visionloop.training.events.payloads import (
     Checkpoint,
     Completed,
@@ -22,16 +22,16 @@ from visionloop.training.events.payloads import (
     Stopped,
     TrainingResults,
 )
+from visionloop.training.events.publisher import Publisher
 from visionloop.training.events.receivers import receivers
-from visionloop.training.events.teller import Teller
 
 ABOUT = {"job_id": "night", "trace_id": "trace"}
 BOTH: dict[str, float] = {"loss": 0.5, "mAP50": 0.25}
 
 
-def teller_to(server: Receiver, **more: str) -> Teller:
+def publisher_to(server: Receiver, **more: str) -> Publisher:
     environment = {"VISIONLOOP_EVENTS_URL": server.url, "VISIONLOOP_EVENTS_SECRET": SECRET, **more}
-    return Teller(receivers(environment, "night"), "night", "trace", "a1b2")
+    return Publisher(receivers(environment, "night"), "night", "trace", "a1b2")
 
 
 def line(message: str, level: Any = "INFO", **metadata: Any) -> LogLine:
@@ -96,8 +96,8 @@ ENDS: list[Completed | Failed | Stopped] = [
 
 def test_every_event_has_its_id_and_keeps_its_schema() -> None:
     with receiving() as server:
-        teller = teller_to(server)
-        teller.started(
+        publisher = publisher_to(server)
+        publisher.started(
             Started(
                 **ABOUT,
                 pid=1,
@@ -108,11 +108,11 @@ def test_every_event_has_its_id_and_keeps_its_schema() -> None:
                 resumed_after_epoch=0,
             )
         )
-        teller.log(line("begins", kind="notice"))
-        teller.epoch(epoch(1), last=False)
+        publisher.log(line("begins", kind="notice"))
+        publisher.epoch(epoch(1), last=False)
         for end in ENDS:
-            teller.ended(end)
-        counts = teller.close()
+            publisher.ended(end)
+        counts = publisher.close()
         taken = server.taken
     assert [posted.id for posted in taken] == [
         "night.train.started.a1b2.1",
@@ -141,17 +141,17 @@ def test_lines_are_sent_fifty_at_a_time_an_error_at_once_and_all_before_what_com
 ) -> None:
     monkeypatch.setattr(module, "LOG_SECONDS", 3600.0)
     with receiving() as server:
-        teller = teller_to(server)
+        publisher = publisher_to(server)
         for number in range(50):
-            teller.log(line(str(number)))
+            publisher.log(line(str(number)))
         assert len(server.wait_for(1)[0].data["logs"]) == 50
-        teller.log(line("waits"))
-        teller.log(line("is bad", "ERROR"))
+        publisher.log(line("waits"))
+        publisher.log(line("is bad", "ERROR"))
         assert [entry["message"] for entry in server.wait_for(2)[1].data["logs"]] == ["waits", "is bad"]
-        teller.log(line("before"))
-        teller.epoch(epoch(1)[:1], last=False)
-        teller.log(line("after"))
-        teller.close()
+        publisher.log(line("before"))
+        publisher.epoch(epoch(1)[:1], last=False)
+        publisher.log(line("after"))
+        publisher.close()
         assert [posted.id for posted in server.taken[2:]] == [
             "night.train.log.a1b2.3",
             "night.train.metrics.1.train",
@@ -162,32 +162,32 @@ def test_lines_are_sent_fifty_at_a_time_an_error_at_once_and_all_before_what_com
 def test_a_line_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_SECONDS", 0.01)
     with receiving() as server:
-        teller = teller_to(server)
-        teller.log(line("alone"))
+        publisher = publisher_to(server)
+        publisher.log(line("alone"))
         assert server.wait_for(1)[0].data["logs"][0]["message"] == "alone"
-        teller.log(line("the next one"))
+        publisher.log(line("the next one"))
         assert server.wait_for(2)[1].id == "night.train.log.a1b2.2"
-        teller.close()
+        publisher.close()
 
 
 def test_long_lines_are_cut_and_sent_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_SECONDS", 3600.0)
     with receiving() as server:
-        teller = teller_to(server)
+        publisher = publisher_to(server)
         for _ in range(8):
-            teller.log(line("x" * 100_000))
+            publisher.log(line("x" * 100_000))
         (posted,) = server.wait_for(1)
         assert [len(entry["message"]) for entry in posted.data["logs"]] == [4000] * 8
-        teller.close()
+        publisher.close()
 
 
 def test_bare_data_goes_to_an_address_of_its_kind_every_few_epochs_and_at_the_last() -> None:
     with receiving() as server, receiving() as bare:
-        teller = teller_to(server, CALLBACK_URL=bare.url, CALLBACK_TOKEN="as.it.is", CALLBACK_INTERVAL="2")
+        publisher = publisher_to(server, CALLBACK_URL=bare.url, CALLBACK_TOKEN="as.it.is", CALLBACK_INTERVAL="2")
         for number in (1, 2, 3):
-            teller.epoch(epoch(number), last=number == 3)
-        teller.ended(ENDS[0])
-        counts = teller.close()
+            publisher.epoch(epoch(number), last=number == 3)
+        publisher.ended(ENDS[0])
+        counts = publisher.close()
         assert [posted.path for posted in bare.taken if posted.kind == "progress"] == ["/events/progress"] * 2
         assert [posted.data["epoch"] for posted in bare.taken if posted.kind == "checkpoint"] == [2, 3]
         assert bare.taken[-1].path == "/events/completed"
@@ -203,27 +203,27 @@ def test_bare_data_goes_to_an_address_of_its_kind_every_few_epochs_and_at_the_la
 def test_one_receiver_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "END_SECONDS", 0.0)
     with receiving(then="hangs") as hanging, receiving() as server:
-        teller = teller_to(server, CALLBACK_URL=hanging.url)
-        teller.epoch(epoch(1), last=True)
+        publisher = publisher_to(server, CALLBACK_URL=hanging.url)
+        publisher.epoch(epoch(1), last=True)
         server.wait_for(4)
-        counts = teller.close()
+        counts = publisher.close()
     assert counts["dropped"] >= 4
 
 
 def test_what_json_can_not_hold_is_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with receiving() as server, caplog.at_level(logging.INFO):
-        teller = teller_to(server)
-        teller.log(line("half a character: \ud800"))
-        teller.ended(ENDS[0])
-        assert teller.close() == {"sent": 1, "dropped": 1}
+        publisher = publisher_to(server)
+        publisher.log(line("half a character: \ud800"))
+        publisher.ended(ENDS[0])
+        assert publisher.close() == {"sent": 1, "dropped": 1}
         assert [posted.kind for posted in server.taken] == ["completed"]
     assert "events: 1 dropped" in caplog.text
 
 
 def test_passwords_in_addresses_are_in_no_event() -> None:
     with receiving() as server:
-        teller = teller_to(server)
-        teller.log(line("sees https://me:word@host/x?X-Amz-Signature=0123456789", uri="s3://me:word@host"))
-        teller.close()
+        publisher = publisher_to(server)
+        publisher.log(line("sees https://me:word@host/x?X-Amz-Signature=0123456789", uri="s3://me:word@host"))
+        publisher.close()
         assert "word@" not in str(server.taken[0].body)
         assert "0123456789" not in str(server.taken[0].body)

@@ -43,7 +43,7 @@ LONGEST_LINE = 4000
 END_SECONDS = 10.0
 
 
-class Teller:
+class Publisher:
     """Sends the events of one stage's call to all receivers. No method raises, and none but ``close`` waits."""
 
     def __init__(self, receivers: Sequence[Receiver], run: str, trace_id: str, attempt: str = "") -> None:

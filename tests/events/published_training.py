@@ -79,7 +79,7 @@ class Tell(Protocol):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Tell:
+def send_to(monkeypatch: pytest.MonkeyPatch) -> Tell:
     """Names a receiver to this process."""
 
     def tell(server: Receiver, **more: str) -> None:

@@ -9,11 +9,11 @@ from visionloop.core import progress, receipts, texts
 from visionloop.core.logs import LOGGER
 from visionloop.core.runs import StageState
 from visionloop.core.stage import Context
-from visionloop.training.events import Teller, endings, receivers
+from visionloop.training.events import Publisher, endings, receivers
 from visionloop.training.events.payloads import Completed, Failed, Stopped
 
 
-def tell_end(context: Context, engine_status: str | None, engine_failure: str | None) -> None:
+def publish_end(context: Context, engine_status: str | None, engine_failure: str | None) -> None:
     """Tells a run's end to the receivers of its training's events, where train has not done so.
 
     Args:
@@ -22,12 +22,12 @@ def tell_end(context: Context, engine_status: str | None, engine_failure: str | 
         engine_failure: What the engine says about the step that failed first.
     """
     try:
-        found = receivers(os.environ, context.run.name)
-        data = _end(context, engine_status, engine_failure) if found else None
+        configured = receivers(os.environ, context.run.name)
+        data = _end(context, engine_status, engine_failure) if configured else None
         if data is not None:
-            teller = Teller(found, context.run.name, context.trace_id)
-            teller.ended(data)
-            teller.close()
+            publisher = Publisher(configured, context.run.name, context.trace_id)
+            publisher.ended(data)
+            publisher.close()
     except Exception as error:  # noqa: BLE001 - whatever it is, cleanup goes on
         LOGGER.warning("the training's end could not be told: %s", texts.sentence(str(error) or type(error).__name__))
 
