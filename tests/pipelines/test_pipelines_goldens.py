@@ -150,7 +150,7 @@ def test_the_credential_pattern_finds_credentials() -> None:
 
 
 def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, str]]) -> None:
-    secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|NOTIFY_URL")
+    secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|(NOTIFY|EVENTS|CALLBACK)_URL")
     assert [name for name in pods.CONFIG_VARIABLES if secret.search(name)] == []
     assert [name for name in pods.SECRET_VARIABLES if not secret.search(name)] == []
     executors = [executor for ir in files["kfp"].values() for executor in Kubeflow(ir).platform.values()]
@@ -172,10 +172,10 @@ HELD = {
     "snapshot": {"dataset", "results", "registry"},
     "validate": {"dataset", "results"},
     "convert": {"dataset", "results", "registry"},
-    "train": {"dataset", "results", "registry"},
+    "train": {"dataset", "results", "registry", "events"},
     "evaluate": {"dataset", "results", "registry"},
     "register": {"results", "registry"},
-    "cleanup": {"results", "registry", "notify"},
+    "cleanup": {"results", "registry", "notify", "events"},
 }
 
 #: What hands on an earlier result in Kubeflow Pipelines reads receipts alone.
@@ -198,6 +198,7 @@ READ = {
     "VISIONLOOP_CACHE_BYTES": ("train", "evaluate"),
     "OMP_NUM_THREADS": ("train", "evaluate", "register"),
     "VISIONLOOP_NOTIFY_FORMAT VISIONLOOP_RUN_URL": ("cleanup",),
+    "CALLBACK_INTERVAL": ("train", "cleanup"),
 }
 
 
@@ -262,7 +263,9 @@ def test_a_trainers_row_adds_to_what_train_reads_and_an_unknown_role_is_refused(
     bare = StagePolicy()
     assert list(pods.secrets_of("inventory", bare)) == ["visionloop-dataset", "visionloop-results"]
     assert "visionloop-registry" in pods.secrets_of("train", bare)
-    with pytest.raises(InvalidConfig, match=r"secrets vault; give some of dataset, results, registry, notify\."):
+    with pytest.raises(
+        InvalidConfig, match=r"secrets vault; give some of dataset, results, registry, notify, events\."
+    ):
         pods.secrets_of("train", StagePolicy(secrets=("vault",)))
 
 
