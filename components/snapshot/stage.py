@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionloop.components.snapshot import baseline, index, several
 from visionloop.components.snapshot import dataset as source
@@ -19,6 +20,7 @@ from visionloop.components.snapshot.retraining.policy import ALWAYS, Decision
 from visionloop.components.snapshot.several import Chosen, counts
 from visionloop.components.snapshot.taken import snapshot_of
 from visionloop.core import receipts, shards
+from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
@@ -278,10 +280,22 @@ def _as_given(arguments: Arguments, read: Annotations, selection: Selection) -> 
         parameters["classes"] = Parameter(selection.classes.canonical(), "argument")
     if selection.where is not None:
         parameters["where"] = Parameter(selection.where, "argument")
+    if (elsewhere := _elsewhere(read)) is not None:
+        # The hash of the dataset does not cover them, and an earlier snapshot would still have the keys of before.
+        parameters["keys"] = Parameter(elsewhere, "dataset")
     if read.findings:
         # The hash of the dataset does not cover them, and an earlier snapshot would still have what was corrected.
         parameters["findings"] = Parameter(digest_of(read.findings), "dataset")
     return parameters
+
+
+def _elsewhere(read: Annotations) -> str | None:
+    """Which images do not lie below ``images/``: None if all do, ``root`` if none does, else the SHA-256 of those that do not."""
+    names = read.images["file_name"]
+    outside = names.filter(pc.invert(pc.starts_with(read.images["key"], "images/")))
+    if not len(outside):
+        return None
+    return "root" if len(outside) == len(names) else sha256(canonical(sorted(outside.to_pylist())))
 
 
 def _preflight(context: Context, arguments: Arguments) -> list[str]:

@@ -205,6 +205,26 @@ def test_one_conversion_serves_a_dataset_whose_images_lie_elsewhere(tmp_path: Pa
     assert Converted(second).view(Snapshot(taken), tmp_path / "view", ImageCache(tmp_path / "cache")) == 4
 
 
+def test_images_that_move_within_their_dataset_are_frozen_where_they_lie_now(tmp_path: Path) -> None:
+    folder, workspace = coco(tmp_path / "dataset"), tmp_path / "work"
+
+    def taken(key: str) -> tuple[Snapshot, Result]:
+        snapshot = stage("snapshot", workspace, dataset=folder.as_uri())
+        report = stage("validate", workspace, snapshot=snapshot.uri, mode="full")
+        keys = Snapshot(snapshot).annotations.images["key"].to_pylist()
+        assert sorted(keys) == sorted(key.format(split=split, name=name) for split in NAMES for name in NAMES[split])
+        return Snapshot(snapshot), stage("convert", workspace, snapshot=snapshot.uri, report=report.uri)
+
+    before, first = taken("images/{split}/{name}.png")
+    for split in NAMES:
+        shutil.move(folder / "images" / split, folder / split)
+    after, second = taken("{split}/{name}.png")
+    (folder / "images").rmdir()
+    assert (after.id, after.result.receipt.digest) == (before.id, before.result.receipt.digest)
+    assert after.result.uri != before.result.uri
+    assert second.uri == first.uri
+
+
 def test_class_folders_keep_their_numbers_where_a_split_lacks_a_class(tmp_path: Path) -> None:
     keys = ("train/cat/1.png", "train/dog/2.png", "val/dog/3.png", "test/dog/4.png")
     folder = tmp_path / "pets"
