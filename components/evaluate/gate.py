@@ -107,9 +107,9 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
     _check_floor(fields.floor, metric)
     epsilon = fields.epsilon or 0.0
     least, most = metric_range(metric)
-    if not 0 <= epsilon < most - least:
-        below = f", below {most - least:g}: {metric} goes from {least:g} to {most:g}" if math.isfinite(most) else ""
-        raise InvalidConfig(f"--gate: epsilon is {epsilon:g}; give a number from 0{below}.")
+    if not 0 <= epsilon <= most - least or epsilon == math.inf:
+        widest = f" to {most - least:g}: {metric} goes from {least:g} to {most:g}" if math.isfinite(most) else ""
+        raise InvalidConfig(f"--gate: epsilon is {epsilon:g}; give a number from 0{widest}.")
     return Gate(metric, "min" if mode == "min" else "max", fields.floor, epsilon, fields.incomparable or "keep")
 
 

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 #: Variables of the page that no pod takes from a Secret or the ConfigMap, and why not.
 NOT_TAKEN = {
     "JOB_ID": "one value for all runs: the engine gives each its id",
+    "TRAINING_JOB_ID": "the same under its older name",
     "TRACE_ID": "one value for all runs: the run's record holds its own",
     "MLFLOW_RUN_ID": "one value for all runs",
     "AWS_PROFILE": "of a file that a pod does not have",
@@ -30,10 +31,14 @@ NOT_TAKEN = {
 }
 
 
+#: Sections of the page with variables that no stage reads.
+NO_STAGES = ("Engines\n", "Secrets\n", "Set by", "Variables from before\n")
+
+
 def documented() -> set[str]:
     """The variables of the page's tables, but for those that no stage reads."""
     variables = PAGE.read_text(encoding="utf-8").partition("\n## Settings")[0]
-    sections = [text for text in variables.split("\n### ") if not text.startswith(("Engines\n", "Secrets\n", "Set by"))]
+    sections = [text for text in variables.split("\n### ") if not text.startswith(NO_STAGES)]
     rows = [line for text in sections for line in text.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row.split("|")[1])}
 

@@ -53,7 +53,7 @@ def test_another_metric_brings_its_own_mode() -> None:
         ('{"flor": 0.5}', "flor"),
         ('{"floor": "high"}', "floor"),
         ('{"epsilon": -0.1}', "epsilon"),
-        ('{"epsilon": 2}', "epsilon is 2; give a number from 0, below 1: mAP50 goes from 0 to 1"),
+        ('{"epsilon": 2}', "epsilon is 2; give a number from 0 to 1: mAP50 goes from 0 to 1"),
         ('{"epsilon": Infinity}', "epsilon"),
         ('{"primary_metric_mode": "best"}', "primary_metric_mode"),
         ('{"incomparable": "reject"}', "incomparable"),
