@@ -84,40 +84,31 @@ def test_what_is_no_curve_is_not_drawn(values: list[float]) -> None:
     assert charts({"a": ClassCurves(values, values)}, {}, ["a"]) is None
 
 
-@pytest.mark.parametrize(("mode", "order"), [("max", ["low", "high", "absent"]), ("min", ["high", "low", "absent"])])
-def test_classes_stand_worst_first_and_unmeasured_last(mode: str, order: list[str]) -> None:
-    result = EvaluationResult(
+def by_class(per_class: dict[str, dict[str, float]], absent: list[str], mode: str = "max") -> EvaluationResult:
+    """An evaluation with these classes, in the order of their names; the ``absent`` ones have no object."""
+    return EvaluationResult(
         training="t",
         snapshot="s",
         champion="none",
         split="test",
         images=1,
-        classes=["absent", "high", "low"],
-        metrics={"m": 1},
-        per_class={"high": {"m": 2.0}, "low": {"m": 1.0}},
-        not_measured_per_class={"absent": {"m": "no object"}},
+        classes=sorted([*per_class, *absent]),
+        metrics={"m": 1} if per_class else {},
+        per_class=per_class,
+        not_measured_per_class={name: {"m": "no object"} for name in absent},
         verdict="keep",
         reason="r",
         gate={"primary_metric": "m", "primary_metric_mode": mode},
     )
-    assert worst_first(result) == order
+
+
+@pytest.mark.parametrize(("mode", "order"), [("max", ["low", "high", "absent"]), ("min", ["high", "low", "absent"])])
+def test_classes_stand_worst_first_and_unmeasured_last(mode: str, order: list[str]) -> None:
+    assert worst_first(by_class({"high": {"m": 2.0}, "low": {"m": 1.0}}, ["absent"], mode)) == order
 
 
 def test_a_split_without_an_object_of_any_class_has_its_rows() -> None:
-    result = EvaluationResult(
-        training="t",
-        snapshot="s",
-        champion="none",
-        split="test",
-        images=1,
-        classes=["a", "b"],
-        metrics={},
-        per_class={},
-        not_measured_per_class={name: {"m": "no object"} for name in ("a", "b")},
-        verdict="keep",
-        reason="r",
-        gate={"primary_metric": "m", "primary_metric_mode": "max"},
-    )
+    result = by_class({}, ["a", "b"])
     assert [(row["name"], row["value"]) for row in class_rows(result, worst_first(result), {})] == [
         ("a", "not measured"),
         ("b", "not measured"),
