@@ -18,6 +18,7 @@ from visionloop.training.configuration import resolve
 from visionloop.training.configuration.settings import settings_of
 from visionloop.training.trainers import PredictionSettings, TrainingJob, TrainingResult
 from visionloop.training.trainers.timm import TRAINER
+from visionloop.training.trainers.timm.environment import library
 
 if TYPE_CHECKING:
     from visionloop.training.trainers.timm.learner import TimmLearner
@@ -156,6 +157,15 @@ def test_recipes_of_augmentation_are_the_librarys(recipe: str) -> None:
     assert TRAINER.normalise({"aa": recipe}, "classification")["aa"] == recipe
     transform = Description.of("test_resnet", CLASSES, 32).training_transform(configuration(aa=recipe))
     assert transform(Image.new("RGB", (40, 40))).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["Posterize", "PosterizeIncreasing", "PosterizeOriginal"])
+def test_a_recipe_that_keeps_no_bit_of_a_colour_makes_a_black_picture(name: str) -> None:
+    posterize = library().data.auto_augment.NAME_TO_OP[name]
+    picture = Image.new("RGB", (4, 3), (200, 100, 50))
+    assert posterize(picture, 0).getcolors() == [(12, (0, 0, 0))]
+    assert posterize(picture, 1).getcolors() == [(12, (128, 0, 0))]
+    assert posterize(picture, 9) == picture
 
 
 def test_settings_are_checked_as_all_others() -> None:

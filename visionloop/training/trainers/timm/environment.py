@@ -6,6 +6,8 @@ import functools
 import os
 from typing import Any
 
+from PIL import Image, ImageOps
+
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.training.pytorch.failures import first_line, has
 
@@ -19,7 +21,14 @@ def library() -> Any:
     os.environ.update(VARIABLES)
     import timm
 
+    for name in ("Posterize", "PosterizeIncreasing", "PosterizeOriginal"):
+        timm.data.auto_augment.NAME_TO_OP[name] = _posterize
     return timm
+
+
+def _posterize(picture: Image.Image, bits: int, **_: object) -> Image.Image:
+    """The library's own, which Pillow 13 ended with an error where a recipe keeps no bit: such a picture is black, as it was before."""
+    return ImageOps.posterize(picture, min(bits, 8)) if bits > 0 else Image.new(picture.mode, picture.size)
 
 
 def recognised(error: BaseException) -> VisionloopError | None:
