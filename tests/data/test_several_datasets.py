@@ -198,7 +198,7 @@ def test_groups_are_those_of_each_datasets_own_names(tmp_path: Path) -> None:
     names = [f"cam{number % 6}/{number}.png" for number in range(12)]
     first = coloured(tmp_path / "first", names, ["car"], 0)
     second = coloured(tmp_path / "second", names, ["car"], 100)
-    rule = "train=0.5,val=0.25,test=0.25,group=folder"
+    rule = "train=0.5,val=0.25,test=0.25,seed=1,group=folder"
     splits = {row.file_name: row.split for row in taken(tmp_path / "work", first, split=rule).rows}
     both = {row.file_name: row.split for row in taken(tmp_path / "work", first, second, split=rule).rows}
     assert both == {f"{name}/{file}": split for name in ("first", "second") for file, split in splits.items()}

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from visionloop.core.errors import InvalidDataset
-from visionloop.data.annotations.groups import FOLDER, REGEX, groups_of
+from visionloop.data.annotations.groups import FOLDER, REGEX, field_of, groups_of
 from visionloop.data.annotations.split_rules import (
     FoldRule,
     Rule,
@@ -79,7 +79,8 @@ def assign(
     A split that should have images but stays empty (in a small dataset) gets the image, or group, with the smallest u, from
     train if train keeps another. So an image never moves as the dataset grows, except one that was moved this way: a notice
     names it, and a seed with which nothing is moved. What is train stays train, unless train had nothing to spare.
-    A fold that stays empty is refused, and so is a split that no date falls into.
+    A fold that stays empty is refused, and so are a split that no date falls into, and one that no folder and no match of a
+    pattern falls into: with these rules no image moves at all.
 
     Args:
         read: The annotations; their column ``group`` holds the values of the field that the rule names.
@@ -134,7 +135,12 @@ def assign(
     for name in movable:
         together.setdefault(keys.get(name, name), []).append(name)
     lacking = [split for split in wanted if not _has_images(split, splits, also)]
-    remedy = _seed_that_fills(rule, together) if lacking and isinstance(rule, SplitRule) else ""
+    seed = _seed_that_fills(rule, together) if lacking and isinstance(rule, SplitRule) else None
+    if lacking and rule is not None and rule.group is not None and field_of(rule.group) is None:
+        other = "larger fractions, or images of more groups" if seed is None else f"seed={seed}, with which none is"
+        left = f"{len(together)} groups (group={rule.group}) leave {' and '.join(lacking)} empty"
+        raise InvalidDataset(printable(f"{origin}: the {left}; give {other}."))
+    remedy = "" if seed is None else f"; with seed={seed} no split stays empty, and no image moves later"
     for split in lacking:
         notices += _fill_empty(split, splits, together, (rule or FILL).seed, read.file, remedy)
     empty = [split for split in wanted if not _has_images(split, splits, also)]
@@ -242,14 +248,14 @@ def _fill_empty(
     return []
 
 
-def _seed_that_fills(rule: SplitRule, groups: Collection[str]) -> str:
-    """Names the first seed with which each split has an image by itself, so that none moves; empty if none is near."""
+def _seed_that_fills(rule: SplitRule, groups: Collection[str]) -> int | None:
+    """The first seed with which each split has an image by itself, so that none moves; None if none is near."""
     wanted = {split for split in SPLITS if getattr(rule, split)}
     for seed in range(_HASHES // max(1, len(groups))):
         seeded = replace(rule, seed=seed)
         if {seeded.of(group) for group in groups} == wanted:
-            return f"; with seed={seed} no split stays empty, and no image moves later"
-    return ""
+            return seed
+    return None
 
 
 def listed(names: Sequence[str], shown: int = 3) -> str:
