@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -61,6 +61,7 @@ class Converted:
         advanced: Callable[[int, int, int, int], None] = lambda done, total, size, whole: None,
         checked: Iterable[str] = (),
         *,
+        without: Container[str] = (),
         label_files: bool = True,
         reduction: Reduction | None = None,
     ) -> int:
@@ -73,6 +74,7 @@ class Converted:
             splits: The splits to view.
             advanced: Called for each image with the number done, the total, and both in bytes; as a sign of life.
             checked: Splits whose images are only fetched and decoded, so that none turns out to be unreadable later.
+            without: File names of images that are left out.
             reduction: How images of these splits are reduced, whose size is recorded and larger.
             label_files: Whether the labels are unpacked, or stay in their archive alone (``visionloop.data.view``).
 
@@ -86,7 +88,9 @@ class Converted:
             SickMachine: If the disk is full.
         """
         wanted, checked = set(splits), set(checked)
-        entries = [entry for entry in self.index() if entry.split in wanted | checked]
+        entries = [
+            entry for entry in self.index() if entry.split in wanted | checked and entry.file_name not in without
+        ]
         for split in SPLITS:
             # A class that a split lacks has a folder too: libraries number the classes by the folders that they see.
             classes = (f"{split}/{class_folder(*entry)}" for entry in enumerate(self.classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,10 @@ from visionloop.training.configuration.option_file import read_option_file
 
 Mode = Literal["max", "min"]
 Verdict = Literal["promote", "keep", "reject"]
+Evidence = Literal["point", "not_worse", "better"]
+
+#: The share of the compared images that the champion may have been trained on.
+MAX_SEEN = 0.5
 
 
 class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +29,16 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     primary_metric: str | None = None
     primary_metric_mode: Mode | None = None
     incomparable: Literal["keep", "promote"] | None = None
+    max_class_drop: float | None = None
+    min_images: int | None = None
+    min_objects: int | None = None
+    max_size_mb: float | None = None
+    evidence: Evidence | None = None
+    max_seen: float | None = None
+
+
+#: The fields that are part of the key where the file has them: one that is absent changes no key.
+CONDITIONS = ("max_class_drop", "min_images", "min_objects", "max_size_mb", "evidence", "max_seen")
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,13 @@ class Gate:
         epsilon: How much worse than the champion the metric may be, 0 or more.
         incomparable: The verdict when the champion can't be evaluated on this dataset: ``keep`` leaves the decision to a
             person, ``promote`` replaces the champion.
+        max_class_drop: How much worse than the champion's the metric of a class may be, 0 or more.
+        min_images: The least number of images that decide.
+        min_objects: The least number of true objects of each class on these images; of a classification of its images.
+        max_size_mb: The most megabytes (10⁶ bytes) that the model's file may have.
+        evidence: ``point`` compares two numbers; ``not_worse`` and ``better`` want 95 % of the samples of a paired bootstrap to
+            be above -epsilon and above 0.
+        max_seen: The largest share of the images that the champion may have been trained on: they are left out of the comparison.
     """
 
     primary_metric: str
@@ -46,6 +67,12 @@ class Gate:
     floor: float | None
     epsilon: float
     incomparable: Literal["keep", "promote"]
+    max_class_drop: float | None = None
+    min_images: int | None = None
+    min_objects: int | None = None
+    max_size_mb: float | None = None
+    evidence: Evidence | None = None
+    max_seen: float | None = None
 
     def content(self) -> dict[str, Any]:
         """The gate's content, as it is part of the key."""
@@ -55,6 +82,7 @@ class Gate:
             "floor": self.floor,
             "epsilon": self.epsilon,
             "incomparable": self.incomparable,
+            **{name: value for name in CONDITIONS if (value := getattr(self, name)) is not None},
         }
 
     def reaches_floor(self, value: float) -> bool:
@@ -110,7 +138,26 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
     if not 0 <= epsilon <= most - least or epsilon == math.inf:
         widest = f" to {most - least:g}: {metric} goes from {least:g} to {most:g}" if math.isfinite(most) else ""
         raise InvalidConfig(f"--gate: epsilon is {epsilon:g}; give a number from 0{widest}.")
-    return Gate(metric, "min" if mode == "min" else "max", fields.floor, epsilon, fields.incomparable or "keep")
+    _check_conditions(fields, metric)
+    conditions = {name: getattr(fields, name) for name in CONDITIONS}
+    mode = "min" if mode == "min" else "max"
+    return Gate(metric, mode, fields.floor, epsilon, fields.incomparable or "keep", **conditions)
+
+
+def _check_conditions(fields: GateFile, metric: str) -> None:
+    least, most = metric_range(metric)
+    ranges = {
+        "max_class_drop": (0.0, most - least),
+        "min_images": (1, math.inf),
+        "min_objects": (1, math.inf),
+        "max_size_mb": (0.0, math.inf),
+        "max_seen": (0.0, 1.0),
+    }
+    for name, (lowest, highest) in ranges.items():
+        value = getattr(fields, name)
+        if value is not None and not (lowest <= value <= highest and math.isfinite(value)):
+            to = f" to {highest:g}" if math.isfinite(highest) else ""
+            raise InvalidConfig(f"--gate: {name} is {value:g}; give a number from {lowest:g}{to}.")
 
 
 def _check_floor(floor: float | None, metric: str) -> None:
@@ -133,16 +180,20 @@ def decide(
     obstacle: str | None = None,
     own: bool = False,
     not_measured: Mapping[str, str] | None = None,
+    unmet: Sequence[str] = (),
+    compared: Mapping[str, float] | None = None,
 ) -> tuple[Verdict, str]:
     """Returns the verdict and its reason, in the order of docs/contract.md, "Gate".
 
     Args:
         gate: The gate.
-        metrics: The candidate's metrics.
+        metrics: The candidate's metrics on all images of the split.
         champion: The champion's metrics on the same images; None without a champion, or with an obstacle.
         obstacle: Why the metrics of an existing champion could not be obtained.
         own: Whether the champion is the candidate itself.
         not_measured: By metric, why the candidate does not have it.
+        unmet: A clause for each condition that is not met.
+        compared: The candidate's metrics on the images of the comparison, where these are not all.
     """
     name = gate.primary_metric
     if name not in metrics:
@@ -154,6 +205,8 @@ def decide(
         return "reject", f"{name} {value:.4g} is {side} the floor {gate.floor:.4g}."
     if value == 0 and gate.floor is None and gate.primary_metric_mode == "max":
         return "keep", f"{name} is 0, and only a gate with an explicit floor lets a 0 through."
+    if unmet:
+        return "keep", f"{name} is {value:.4g}, but {'; '.join(unmet)}."
     shown = f"{name} is {value:.4g}" if gate.floor is None else f"{name} {value:.4g} reaches the floor"
     if own:
         return "promote", f"{shown}, and the model is the champion already."
@@ -164,8 +217,11 @@ def decide(
         return gate.incomparable, f"{name} {value:.4g} could not be compared with the champion's: {obstacle}; {rule}."
     if champion is None:
         return "promote", f"{shown}, and there is no champion yet."
+    where = ""
+    if compared is not None:
+        value, where = compared[name], " on the images that the champion was not trained on"
     verdict: Verdict = "promote" if gate.beats(value, champion[name]) else "keep"
-    return verdict, f"{name} {value:.4g} {_relation(gate, value, champion[name])}."
+    return verdict, f"{name} {value:.4g}{where} {_relation(gate, value, champion[name])}."
 
 
 def _relation(gate: Gate, value: float, champion: float) -> str:

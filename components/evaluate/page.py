@@ -9,7 +9,7 @@ from typing import Any, Literal
 from visionloop.components.evaluate.confusion import folded
 from visionloop.components.evaluate.curves import charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
-from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
 from visionloop.components.evaluate.roc import Curve
 from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
@@ -74,6 +74,7 @@ def render(
     result, candidate, loaded = evaluated.result, evaluated.candidate, resolution.loaded
     meaning, colour = MEANINGS[result.verdict]
     theirs = result.champion_metrics or {}
+    own = result.compared_metrics or result.metrics
     metric = str(result.gate["primary_metric"])
     order = worst_first(result)
     model = str(resolution.run_scalars.get("registered_name") or resolution.parameters["model_name"].value)
@@ -100,7 +101,12 @@ def render(
         "result": result,
         "meaning": meaning,
         "colour": colour,
-        "metrics": [_row(name, value, theirs.get(name), primary=name == metric) for name, value in _ordered(result)],
+        "metrics": [
+            _row(name, value, own.get(name), theirs.get(name), primary=name == metric)
+            for name, value in _ordered(result)
+        ],
+        "seen": seen_sentence(result),
+        "difference": None if result.difference is None else [f"{bound:+.4f}" for bound in result.difference],
         "interval": None if result.interval is None else [f"{bound:.4f}" for bound in result.interval],
         "left_out_images": list(result.left_out.items())[:LEFT_OUT],
         "more_left_out": max(0, len(result.left_out) - LEFT_OUT),
@@ -147,12 +153,13 @@ def _ordered(result: EvaluationResult) -> list[tuple[str, float | None]]:
     return sorted(values.items(), key=lambda item: (item[0] != result.gate["primary_metric"], item[0]))
 
 
-def _row(name: str, value: float | None, theirs: float | None, *, primary: bool) -> dict[str, Any]:
+def _row(name: str, value: float | None, own: float | None, theirs: float | None, *, primary: bool) -> dict[str, Any]:
+    """A metric on all images, the champion's, and the difference from ``own``, the candidate's on the images of the comparison."""
     return {
         "name": name,
         "value": NOT_MEASURED if value is None else f"{value:.4f}",
         "champion": None if theirs is None else f"{theirs:.4f}",
-        "difference": None if theirs is None or value is None else f"{value - theirs:+.4f}",
+        "difference": None if theirs is None or own is None else f"{own - theirs:+.4f}",
         "primary": primary,
     }
 

@@ -32,7 +32,12 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         not_measured_per_class: The reasons by class name.
         slices: Precision and recall by the objects' size.
         sliced_images: The number of images that the slices cover, the first by file name.
-        champion_metrics: The champion's metrics on the same images; None where there are none.
+        champion_metrics: The champion's metrics on the images of the comparison; None where there are none.
+        seen: How many images the champion was trained on, or a model whose weights it went on from: they are not compared.
+        compared_metrics: The candidate's metrics on the images of the comparison; None where these are all of the split.
+        compared_per_class: The same by class name.
+        difference: The bounds of candidate minus champion of the gate's metric in 95 % of 1,000 samples over these images; None
+            where the gate asks for no evidence, or it can't be measured.
         verdict: promote, keep or reject.
         interval: The bounds between which the gate's metric lies in 95 % of 1,000 samples over the images; None where it is
             not measured or the trainer measures no samples.
@@ -57,6 +62,10 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     sliced_images: int = 0
     champion_metrics: dict[str, float] | None = None
     champion_per_class: dict[str, dict[str, float]] | None = None
+    seen: int = 0
+    compared_metrics: dict[str, float] | None = None
+    compared_per_class: dict[str, dict[str, float]] | None = None
+    difference: tuple[float, float] | None = None
     verdict: Literal["promote", "keep", "reject"]
     reason: str
     interval: tuple[float, float] | None = None
@@ -65,6 +74,21 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """Canonical JSON."""
         return canonical(msgspec.to_builtins(self))
+
+
+def seen_sentence(result: EvaluationResult) -> str:
+    """How many images the champion had learned from, and what the candidate has on the others; empty where there is none."""
+    if not result.seen:
+        return ""
+    metric = str(result.gate["primary_metric"])
+    value = (result.compared_metrics or {}).get(metric)
+    learned = f"The champion, or a model before it, was trained on {result.seen:,} of these images"
+    if value is None:
+        return f"{learned}, and is not compared."
+    return (
+        f"{learned}: its values and the differences are those of the other {result.images - result.seen:,}, where the "
+        f"candidate's {metric} is {value:.4f}."
+    )
 
 
 def read(result: Result) -> EvaluationResult:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import msgspec
 import numpy as np
 
 from visionloop.components.convert.converted import Converted, IndexEntry
+from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.examples import LIMIT, Examples, model_positions
-from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
-from visionloop.components.evaluate.interval import interval, with_doubt
+from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
+from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
+from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
@@ -45,6 +47,7 @@ from visionloop.data import images
 from visionloop.data.annotations.images import images as images_of
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.presence import KEPT, outcomes
+from visionloop.data.annotations.split import listed
 from visionloop.data.annotations.tables import column, named
 from visionloop.data.decoding import decode
 from visionloop.data.view import ImageCrowds, write_crowds
@@ -60,6 +63,9 @@ SPLIT = "test"
 #: Settings that decide how a model is measured rather than what it is: the champion is measured with the candidate's.
 MEASURING = ("conf", "iou", "max_det")
 
+#: The parameter that says what the champion, and the models whose weights it went on from, were trained on.
+LINEAGE = "champion_snapshots"
+
 #: The parameter that says why the champion's trainer can't measure it here; absent where it can, or where there is no champion.
 UNAVAILABLE = "champion_unavailable"
 
@@ -72,7 +78,7 @@ class Arguments:
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
     model_name: str = argument("The name under which the model is registered.")
     gate: str | None = argument(
-        "The gate: a file (path or URI), or a JSON object: floor, epsilon, primary_metric, primary_metric_mode, incomparable.",
+        "The gate: a file (path or URI), or a JSON object: floor, epsilon, primary_metric, primary_metric_mode, incomparable, and conditions such as max_class_drop.",
         default=None,
     )
 
@@ -89,13 +95,31 @@ class Loaded:
     registry: Registry
     champion: Version | None
     unavailable: str | None
+    lineage: Lineage
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion, as far as it can be compared.
+
+    Attributes:
+        evaluation: Its evaluation; None where there is no champion or it can't be compared.
+        obstacle: Why an existing champion can't be compared.
+        seen: The file names of the split's images that it has learned from, which are not compared.
+        candidate: The candidate on the other images; None where there are no seen ones.
+    """
+
+    evaluation: Evaluation | None = None
+    obstacle: str | None = None
+    seen: Set[str] = frozenset()
+    candidate: Evaluation | None = None
 
 
 class EvaluateStage:
     """Evaluates the candidate and the champion on the same images, and decides by the gate."""
 
     name = "evaluate"
-    logic_version = 4
+    logic_version = 5
     policy = POLICIES["evaluate"]
     arguments = Arguments
     description = "Evaluates a training on the held-out split, compares it with the champion and gives the verdict."
@@ -125,6 +149,9 @@ class EvaluateStage:
         # Without the candidate's own trainer nothing is measured here: this is convert's look ahead.
         if champion is not None and not _is_own(champion, training) and catalog.is_installed(trainer):
             unavailable = _unavailable(champion, registry)
+        lineage = Lineage()
+        if champion is not None and not _is_own(champion, training) and not unavailable:
+            lineage = lineage_of(champion, registry, context.workspace)
         resolution = Resolution(
             inputs={
                 "training": training.reference,
@@ -139,8 +166,9 @@ class EvaluateStage:
                 "config": Parameter(config, "training"),
                 # The verdict then depends on what is installed here, so it is part of the key.
                 **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
+                **({LINEAGE: Parameter(lineage.digests, "champion")} if lineage.snapshots else {}),
             },
-            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable),
+            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable, lineage),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
         if champion is not None and _is_own(champion, training) and not context.force:
@@ -172,18 +200,32 @@ class EvaluateStage:
                 context,
                 count,
             )
-            champion, obstacle = self._champion(context, loaded, candidate, converted, view, attempt.work, count)
+            rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
             examples = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
+        own = _is_own(loaded.champion, loaded.training)
+        champion, deciding = rival.evaluation, rival.candidate or candidate
+        compared = [entry for entry in entries if entry.file_name not in rival.seen]
+        conditions = examine(
+            loaded.gate,
+            deciding,
+            None if own else champion,
+            _objects(loaded.snapshot, compared, candidate.classes),
+            checkpoint.stat().st_size,
+            context.alive,
+        )
         verdict, reason = decide(
             loaded.gate,
             candidate.metrics,
             champion.metrics if champion else None,
-            obstacle=obstacle,
-            own=_is_own(loaded.champion, loaded.training),
+            obstacle=rival.obstacle,
+            own=own,
             not_measured=candidate.not_measured,
+            unmet=conditions.unmet,
+            compared=rival.candidate.metrics if rival.candidate else None,
         )
+        reason = with_difference(reason, conditions.difference)
         metric = loaded.gate.primary_metric
         bounds = interval(candidate, metric, context.alive)
         reason = with_doubt(reason, metric, bounds, candidate.images)
@@ -207,6 +249,12 @@ class EvaluateStage:
             champion_per_class={name: dict(values) for name, values in champion.per_class.items()}
             if champion
             else None,
+            seen=len(rival.seen),
+            compared_metrics=dict(rival.candidate.metrics) if rival.candidate else None,
+            compared_per_class={name: dict(values) for name, values in rival.candidate.per_class.items()}
+            if rival.candidate
+            else None,
+            difference=conditions.difference,
             verdict=verdict,
             reason=reason,
             interval=bounds,
@@ -241,12 +289,12 @@ class EvaluateStage:
         with contextlib.suppress(VisionloopError):
             result = receipts.nearest(champion.tags.get(EVALUATION, ""), self.name, workspace)
             receipt = result.receipt
-            others = ("training", "snapshot")
+            others, about_champion = ("training", "snapshot"), (UNAVAILABLE, LINEAGE)
             if (
                 receipt.logic_version == self.logic_version
                 and all(receipt.inputs[name].digest == resolution.inputs[name].digest for name in others)
-                and {name: entry.value for name, entry in receipt.parameters.items() if name != UNAVAILABLE}
-                == {name: entry.value for name, entry in resolution.parameters.items()}
+                and {name: entry.value for name, entry in receipt.parameters.items() if name not in about_champion}
+                == {name: entry.value for name, entry in resolution.parameters.items() if name not in about_champion}
             ):
                 return result
         return None
@@ -259,44 +307,76 @@ class EvaluateStage:
         converted: Converted,
         view: Path,
         work: Path,
-        count: int,
-    ) -> tuple[Evaluation | None, str | None]:
-        """Returns the champion's evaluation on the same images, or why an existing champion has none."""
+        entries: Sequence[IndexEntry],
+    ) -> Rival:
+        """The champion on the same images, but for those that it has learned from; or why an existing champion can't be compared."""
         champion = loaded.champion
         if champion is None:
-            return None, None
+            return Rival()
         if _is_own(champion, loaded.training):
-            return candidate, None
+            return Rival(candidate)
         if loaded.unavailable:
-            return None, _obstacle(champion, loaded.unavailable)
+            return Rival(obstacle=_obstacle(champion, loaded.unavailable))
         try:
             uri, description = resolve.describe(champion, loaded.registry)
         except InvalidReceipt as error:
-            return None, _obstacle(champion, error.sentence)
+            return Rival(obstacle=_obstacle(champion, error.sentence))
         except AccessDenied as error:
             if champion.training_digest:
                 raise  # Visionloop registered it: the keys are wrong, and a person must correct them
-            return None, _obstacle(champion, error.sentence)
+            return Rival(obstacle=_obstacle(champion, error.sentence))
         trainer = catalog.trainer(description.trainer)
         # A checkpoint that was altered ends the stage: it must not decide the verdict.
         checkpoint = package.fetch_checkpoint(
             uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
         )
         others = f"{champion.label} has other classes than this model"
-        if tuple(description.classes) != tuple(candidate.classes):
-            return None, _obstacle(champion, others)
+        classes = tuple(description.classes)
+        if classes != tuple(candidate.classes):
+            return Rival(obstacle=_obstacle(champion, others))
         if description.task != converted.task:
-            return None, _obstacle(champion, f"{champion.label} was trained for {description.task}")
+            return Rival(obstacle=_obstacle(champion, f"{champion.label} was trained for {description.task}"))
         if tuple(description.keypoints) != _keypoints(loaded.snapshot):
-            return None, _obstacle(champion, f"{champion.label} has other keypoints than this model")
+            return Rival(obstacle=_obstacle(champion, f"{champion.label} has other keypoints than this model"))
         measured = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
         config = {**description.config, **measured}
-        classes = tuple(description.classes)
+        learned, again, count = self._learned(loaded, champion, entries), None, len(entries)
+        if learned:
+            if obstacle := _mostly_seen(loaded.gate, champion, len(learned), count):
+                return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
+            view = work / "unseen"
+            cache = images.ImageCache.of_environment()
+            count = converted.view(loaded.snapshot, view, cache, (SPLIT,), context.fetched, without=learned)
+            _write_crowds(loaded.snapshot, [entry for entry in entries if entry.file_name not in learned], view)
+            ours, own = loaded.trainer, work / "candidate.pt"
+            task = loaded.snapshot.task
+            again = _evaluate(ours, task, converted.classes, own, view, loaded.config, work / "again", context, count)
+            if loaded.gate.primary_metric not in again.metrics:
+                why = again.not_measured.get(loaded.gate.primary_metric, "it is not measured")
+                obstacle = f"{why} but for the {len(learned):,} images that {champion.label} was trained on"
+                return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
         measured_by = trainer, description.task, classes
         evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context, count)
         if tuple(evaluation.classes) != classes:  # registered before models were described by their own classes
-            return None, _obstacle(champion, others)
-        return evaluation, None
+            return Rival(obstacle=_obstacle(champion, others))
+        return Rival(evaluation, seen=learned, candidate=again)
+
+    @staticmethod
+    def _learned(loaded: Loaded, champion: Version, entries: Sequence[IndexEntry]) -> Set[str]:
+        """The measured images that the champion has learned from, with a notice of them and of a lineage that can't be read."""
+        if loaded.lineage.gap:
+            notice(
+                f"evaluate: whether the champion {champion.label} was trained on images of the split {SPLIT} is not known: "
+                f"{loaded.lineage.gap}; the comparison stands."
+            )
+        known = {name for each in loaded.lineage.snapshots for name in seen(Snapshot(each), loaded.snapshot, SPLIT)}
+        learned = frozenset(entry.file_name for entry in entries if entry.file_name in known)
+        if learned:
+            notice(
+                f"evaluate: the champion {champion.label} was trained on {len(learned):,} of the {len(entries):,} images of the "
+                f"split {SPLIT}: {listed(sorted(learned))}; they are left out of the comparison."
+            )
+        return learned
 
 
 def _reference(champion: Version | None) -> InputReference:
@@ -330,6 +410,14 @@ def _unavailable(champion: Version, registry: Registry) -> str | None:
     # Each trainer has an image of its own, and a team may change from one to another.
     missing = f"it was trained by {trainer.name}, whose library is not installed here"
     return f"{missing} ({catalog.install_command(trainer)})"
+
+
+def _mostly_seen(gate: Gate, champion: Version, number: int, total: int) -> str | None:
+    """Why too few images are left to compare on; None where there are enough."""
+    most = MAX_SEEN if gate.max_seen is None else gate.max_seen
+    if number < total and number <= most * total:
+        return None
+    return f"{champion.label} was trained on {number:,} of the {total:,} images of the split {SPLIT}, and the gate's max_seen is {most:g}"
 
 
 def _obstacle(champion: Version, why: str) -> str:

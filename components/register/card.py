@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
 from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
@@ -139,12 +139,12 @@ def _left_out(result: EvaluationResult) -> list[str]:
 
 
 def _beside_metrics(result: EvaluationResult) -> list[str]:
-    """The primary metric's interval, then a sentence for each metric without a value, and one for each reason of classes."""
-    sentences = []
+    """What the comparison and the primary metric's interval say, then a sentence for each metric without a value, and one for each reason of classes."""
+    sentences = [escape(sentence)] if (sentence := seen_sentence(result)) else []
     if result.interval is not None:
         metric = escape(result.gate["primary_metric"])
         low, high = result.interval
-        sentences = [f"{metric} lies between {low:.4f} and {high:.4f} in 95 % of 1,000 samples over the images."]
+        sentences += [f"{metric} lies between {low:.4f} and {high:.4f} in 95 % of 1,000 samples over the images."]
     sentences += [
         f"{escape(name)} is not measured: {escape(why)}." for name, why in sorted(result.not_measured.items())
     ]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.evaluate.gate import Gate, decide, resolve_gate
+from visionloop.components.evaluate.conditions import examine
+from visionloop.components.evaluate.gate import CONDITIONS, Gate, decide, resolve_gate
+from visionloop.components.evaluate.interval import difference, with_difference
 from visionloop.core.errors import InvalidConfig
+from visionloop.training.trainers import Evaluation
 
 METRIC = "mAP50"
 
@@ -57,6 +63,13 @@ def test_another_metric_brings_its_own_mode() -> None:
         ('{"epsilon": Infinity}', "epsilon"),
         ('{"primary_metric_mode": "best"}', "primary_metric_mode"),
         ('{"incomparable": "reject"}', "incomparable"),
+        ('{"max_class_drop": -0.1}', "max_class_drop is -0.1; give a number from 0 to 1"),
+        ('{"max_class_drop": 2}', "max_class_drop is 2; give a number from 0 to 1"),
+        ('{"min_images": 0}', "min_images is 0; give a number from 1"),
+        ('{"min_objects": 1.5}', "min_objects"),
+        ('{"max_size_mb": 1e999}', "max_size_mb"),
+        ('{"max_seen": 1.1}', "max_seen is 1.1; give a number from 0 to 1"),
+        ('{"evidence": "sure"}', "evidence"),
         ("{", "JSON"),
     ],
 )
@@ -108,6 +121,125 @@ def test_a_metric_that_the_task_does_not_yield_is_refused() -> None:
 def test_a_floor_that_is_left_out_is_null_in_the_key() -> None:
     assert resolve_gate(None, METRIC, "max").content()["floor"] is None
     assert resolve_gate('{"floor": 0}', METRIC, "max").content()["floor"] == 0
+
+
+def test_a_condition_is_in_the_key_only_where_it_is_given() -> None:
+    assert not set(CONDITIONS) & set(resolve_gate(None, METRIC, "max").content())
+    assert resolve_gate('{"min_images": 3, "evidence": "better"}', METRIC, "max").content()["min_images"] == 3
+
+
+def measured(value: float, per_class: dict[str, float], images: int = 20, **more: Any) -> Evaluation:
+    return Evaluation({METRIC: value}, {name: {METRIC: each} for name, each in per_class.items()}, images, **more)
+
+
+def unmet(text: str, candidate: Evaluation, champion: Evaluation | None, **more: Any) -> tuple[str, ...]:
+    objects, size = more.pop("objects", {"cat": 9, "dog": 4}), more.pop("size", 6_000_000)
+    return examine(resolve_gate(text, METRIC, more.pop("mode", "max")), candidate, champion, objects, size).unmet
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"min_images": 20, "min_objects": 4, "max_size_mb": 6}', ()),
+        ('{"min_images": 21}', ("20 images decide, fewer than 21 (min_images)",)),
+        ('{"min_objects": 5}', ("dog has 4 true objects, fewer than 5 (min_objects)",)),
+        ('{"max_size_mb": 5.9}', ("its file has 6 MB, more than 5.9 (max_size_mb)",)),
+        ('{"max_class_drop": 0.2}', ()),
+        ('{"max_class_drop": 0.1}', ("dog has 0.5, and the champion 0.7: worse than max_class_drop 0.1 allows",)),
+        ('{"min_images": 99, "min_objects": 99, "max_class_drop": 0}', None),
+    ],
+)
+def test_conditions(text: str, expected: tuple[str, ...] | None) -> None:
+    candidate, champion = measured(0.7, {"cat": 0.9, "dog": 0.5}), measured(0.6, {"cat": 0.5, "dog": 0.7})
+    found = unmet(text, candidate, champion)
+    if expected is None:
+        assert len(found) == 3
+        return
+    assert found == expected
+    verdict, reason = decide(resolve_gate(text, METRIC, "max"), candidate.metrics, champion.metrics, unmet=found)
+    assert verdict == ("keep" if expected else "promote")
+    assert all(clause in reason for clause in expected)
+
+
+def test_a_class_that_is_not_measured_any_more_is_worse_and_one_that_never_was_is_not() -> None:
+    candidate, champion = measured(0.7, {"cat": 0.9}), measured(0.6, {"cat": 0.9, "dog": 0.1})
+    assert unmet('{"max_class_drop": 1}', candidate, champion) == (
+        "dog is not measured: worse than max_class_drop 1 allows",
+    )
+    assert unmet('{"max_class_drop": 0}', champion, candidate) == ()
+    bare = measured(0.7, {})
+    assert "no class has mAP50" in unmet('{"max_class_drop": 0}', bare, bare)[0]
+
+
+def test_without_a_comparable_champion_what_compares_is_passed_over() -> None:
+    assert unmet('{"max_class_drop": 0, "evidence": "better"}', measured(0.7, {"cat": 0.1}), None) == ()
+
+
+def test_less_is_better_for_a_class_of_a_loss() -> None:
+    gate = resolve_gate('{"primary_metric": "box_loss", "max_class_drop": 0.1}', METRIC, "max")
+    worse, better = (Evaluation({"box_loss": v}, {"cat": {"box_loss": v}}, 5) for v in (0.5, 0.3))
+    assert examine(gate, worse, better, {}, 0).unmet == (
+        "cat has 0.5, and the champion 0.3: worse than max_class_drop 0.1 allows",
+    )
+    assert examine(gate, better, worse, {}, 0).unmet == ()
+
+
+def sampled(by_image: Sequence[float], files: Sequence[str] | None = None) -> Evaluation:
+    """Of each image a share; the metric is their mean."""
+    shares = np.array(by_image)
+
+    def resampled(name: str, weights: Any) -> float:
+        return float(shares @ weights / weights.sum())
+
+    names = [f"images/test/{number:03}.png" for number in range(len(shares))] if files is None else files
+    return measured(float(shares.mean()), {}, len(shares), resampled=resampled, files=names)
+
+
+NOISE = np.random.default_rng(1).random(200)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "evidence", "verdict"),
+    [
+        (0.05, 0.0, "better", "promote"),
+        (0.01, 0.6, "point", "promote"),
+        (0.01, 0.6, "better", "keep"),  # noise alone
+        (0.01, 0.6, "not_worse", "keep"),  # epsilon 0
+        (-0.05, 0.0, "better", "keep"),
+    ],
+)
+def test_noise_alone_is_no_evidence(gain: float, noise: float, evidence: str, verdict: str) -> None:
+    difficulty = np.linspace(0, 0.3, 200)  # the same for both models
+    change = noise * (NOISE - NOISE.mean())
+    candidate, champion = sampled(0.5 + difficulty + gain + change), sampled(0.5 + difficulty)
+    gate = resolve_gate(f'{{"evidence": "{evidence}"}}', METRIC, "max")
+    outcome = examine(gate, candidate, champion, {}, 0)
+    found, reason = decide(gate, candidate.metrics, champion.metrics, unmet=outcome.unmet)
+    assert found == verdict, reason
+    assert (outcome.difference is None) == (evidence == "point")
+    if outcome.difference is not None:
+        low, high = outcome.difference
+        assert low <= gain + 1e-9
+        assert high >= gain - 1e-9
+        assert "the difference lies between" in with_difference(reason, outcome.difference)
+
+
+def test_not_worse_allows_what_epsilon_does() -> None:
+    candidate, champion = sampled(0.5 + 0.1 * NOISE - 0.01), sampled(0.5 + 0.1 * NOISE)
+    assert unmet('{"evidence": "not_worse", "epsilon": 0.02}', candidate, champion) == ()
+    assert "worse by epsilon" in unmet('{"evidence": "not_worse", "epsilon": 0.005}', candidate, champion)[0]
+
+
+def test_images_are_paired_by_their_files() -> None:
+    files = [f"{number}.png" for number in range(50)]
+    values = np.linspace(0, 1, 50)
+    same = difference(sampled(values, files), sampled(values[::-1], files[::-1]), METRIC)
+    assert same == pytest.approx((0, 0))
+    assert difference(sampled(values, files), sampled(values, [*files[:-1], "x.png"]), METRIC) is None
+    assert difference(sampled(values, []), sampled(values, files), METRIC) is None
+    assert (
+        "measure no samples of mAP50" in unmet('{"evidence": "better"}', sampled(values, []), sampled(values, files))[0]
+    )
 
 
 def test_the_order_of_the_verdict() -> None:

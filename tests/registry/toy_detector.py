@@ -96,7 +96,7 @@ class ToyTrainer:
         predictor = ToyPredictor(checkpoint)
         images = sorted((dataset / "images" / split).iterdir())
         pictures = (decode(path.read_bytes()) for path in images)
-        overlaps, result, objects = [], 0, 0
+        overlaps, by_image, result, objects = [], [], 0, 0
         background = len(predictor.classes)
         confusion = [[0] * (background + 1) for _ in range(background + 1)]
         for number, (path, predicted) in enumerate(zip(images, predictor.predict(pictures), strict=True)):
@@ -109,6 +109,7 @@ class ToyTrainer:
                 best = max((overlap(box_of(entry), box_of(other)) for other in predicted), default=0.0)
                 overlaps.append(best)
                 confusion[entry.class_index if best >= 0.5 else background][entry.class_index] += 1
+            by_image.append(float(np.mean(overlaps[-len(truth) :])) if truth else 0.0)
             on_batch(number + 1, len(images))
         mean = float(np.mean(overlaps))
         metrics = {"mAP50": result / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
@@ -122,7 +123,8 @@ class ToyTrainer:
             wrong=self.wrong,
             not_measured_per_class=self.absent,
             classes=predictor.classes,
-            resampled=self.resampled,
+            resampled=self.resampled or _mean_overlap(by_image),
+            files=[f"images/{split}/{path.name}" for path in images],
             curves=self.curves,
         )
 
@@ -131,6 +133,15 @@ class ToyTrainer:
 
     def requirements(self) -> list[str]:
         return ["numpy"]
+
+
+def _mean_overlap(by_image: Sequence[float]) -> Callable[[str, Any], float | None]:
+    """Measures samples of mAP50-95."""
+
+    def resampled(name: str, weights: Any) -> float | None:
+        return float(by_image @ weights / weights.sum()) if name == "mAP50-95" else None
+
+    return resampled
 
 
 def _true(line: str, last: int) -> Prediction:
@@ -174,6 +185,7 @@ class ToyArguments:
     seed: int = argument("Another training, with an equally good model.", default=0)
     classes: str = argument("Names of other classes.", default=",".join(CLASSES))
     trainer: str = argument("The trainer.", default="toy")
+    model: str = argument("The starting weights' identity.", default="")
 
 
 class ToyTrainStage:
@@ -201,7 +213,8 @@ class ToyTrainStage:
                 "converted": receipts.load(arguments.converted, "convert").reference,
                 "snapshot": receipts.load(arguments.snapshot, "snapshot").reference,
             },
-            parameters={name: Parameter(value, "argument") for name, value in values.items()},
+            parameters={name: Parameter(value, "argument") for name, value in values.items()}
+            | ({"model": Parameter(arguments.model, "argument")} if arguments.model else {}),
             loaded=arguments,
         )
 

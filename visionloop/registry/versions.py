@@ -183,6 +183,10 @@ class Registry:
         """The versions of every name that were trained on a snapshot, in any workspace, oldest first."""
         return self._search(f"tag.`{SNAPSHOT_ID}`='{snapshot_id}'")
 
+    def of_checkpoint(self, sha256: str) -> list[Version]:
+        """The versions of every name with this checkpoint, oldest first."""
+        return self._search(f"tag.`{CHECKPOINT_SHA256}`='{sha256}'")
+
     def has_model(self, name: str) -> bool:
         """Whether a model of this registered name exists, with versions or without."""
         return self._model_tags(name) is not None

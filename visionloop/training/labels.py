@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,11 @@ def files_below(folder: Path) -> list[str]:
     """The files below a folder, sorted as paths are: part by part. Texts: a Path each takes a million files half a minute."""
     files = [f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names]
     return sorted(files, key=lambda file: file.split("/"))
+
+
+def paths_in(folder: Path, files: Iterable[str]) -> list[str]:
+    """The paths of files in a dataset folder: ``images/test/a.png``."""
+    return [os.path.relpath(file, folder) for file in files]
 
 
 def images(folder: Path, split: str) -> list[str]:

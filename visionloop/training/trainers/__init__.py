@@ -200,6 +200,8 @@ class Evaluation:
     ``resampled`` measures a metric again where image i counts a whole number of times: ``resampled(metric, numbers)``, from
     matches that were made once. It returns None for a metric that it does not measure, or where nothing is left to measure;
     without it evaluate has no interval.
+    ``files`` are the paths of the images in the dataset's folder (``images/test/a.png``), in the order of these numbers; a
+    trainer may leave them out, and then no two models are compared image by image.
     ``confusion`` is a (C + 1) × (C + 1) matrix of counts, rows predicted, columns true, the last of each the background.
     ``right`` and ``wrong`` are the confidences of the detections on all images: right is one that matches a true object of
     its class with an IoU of at least 0.5, as mAP50 counts it. A trainer may leave them empty; evaluate then draws no ROC curve.
@@ -216,6 +218,7 @@ class Evaluation:
     not_measured_per_class: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     classes: Sequence[str] = ()
     resampled: Callable[[str, NDArray[Any]], float | None] | None = None
+    files: Sequence[str] = ()
     curves: Mapping[str, ClassCurves] = field(default_factory=dict)
 
 

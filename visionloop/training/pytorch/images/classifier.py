@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from visionloop.training.labels import paths_in
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.failures import Further, nothing_further
 from visionloop.training.pytorch.images.dataset import ClassFolders
@@ -92,7 +93,7 @@ class LoadedClassifier(LoadedModel[Classifier]):
             scores = self.about.scores(self.model, images.to(self.device)).softmax(1)
             measurement.add(scores.cpu().numpy(), labels.numpy())
             on_batch(done, len(loader))
-        return measurement.evaluation()
+        return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

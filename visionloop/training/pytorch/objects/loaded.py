@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionloop.data.view import read_crowds
+from visionloop.training.labels import paths_in
 from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch.loaded import LoadedModel
 from visionloop.training.pytorch.objects import pictures
@@ -32,10 +34,11 @@ class LoadedDetector(LoadedModel[Detector]):
     def measure(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:
         """Measures on ``images/{split}/…`` with ``labels/{split}/…``."""
         about = self.about
+        samples = LabelledImages(dataset, split, about.task, about.imgsz, len(about.keypoint_names))
         measurement = measured(
             about,
             self.model,
-            LabelledImages(dataset, split, about.task, about.imgsz, len(about.keypoint_names)),
+            samples,
             device=self.device,
             confidence=float(self.config.get("conf", LEAST_CONFIDENCE)),
             split=split,
@@ -44,7 +47,7 @@ class LoadedDetector(LoadedModel[Detector]):
             on_batch=on_batch,
             crowds={str(dataset / path): regions for path, regions in read_crowds(dataset).items()},
         )
-        return measurement.evaluation()
+        return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.view import read_crowds
+from visionloop.training.labels import paths_in
 from visionloop.training.measurement import LEAST_CONFIDENCE, OBJECT_METRICS
 from visionloop.training.measurement.images import ImageMeasurement
 from visionloop.training.pytorch.device import resolve_device
@@ -100,6 +101,7 @@ def evaluate(
     return replace(
         evaluation,
         classes=classes,
+        files=paths_in(dataset, validator.image_files),
         confusion=[[int(count) for count in row] for row in validator.confusion_matrix.matrix],
     )
 

@@ -34,6 +34,12 @@ class Validation(BaseValidator):  # type: ignore[misc,valid-type]
             lambda validator: on_batch(validator.batch_i + 1, len(validator.dataloader))
         ]
 
+    @property
+    def image_files(self) -> list[str]:
+        """The images, in the order in which they are measured."""
+        dataset = self.dataloader.dataset
+        return [sample[0] for sample in dataset.samples] if hasattr(dataset, "samples") else list(dataset.im_files)
+
     def get_stats(self) -> Any:
         """Measures, without the library's plots: all that they show is in the page of the evaluation."""
         self.args.plots = False
