@@ -89,6 +89,7 @@ CALLS: Mapping[str, Call] = {
             "where",
             "checks",
             SHARDS,
+            "slices",
         ),
         outputs=("snapshot_id", "go", "reason", SHARDS),
     ),
@@ -105,7 +106,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "evaluate": Call(
         receipts={"training": "train", "snapshot": "snapshot"},
-        parameters=("model_name", "gate"),
+        parameters=("model_name", "gate", "slices"),
         outputs=("verdict", "reason", "metrics"),
     ),
     "register": Call(

@@ -155,6 +155,12 @@ _TABLE = (
         f"In how many parts the images are checked and converted, each in a pod of its own: 1 to {MOST}; the result is the same. "
         "Empty takes one pod.",
     ),
+    Parameter(
+        "slices",
+        str,
+        "",
+        "Fields by which the evaluation is sliced, separated by commas: metadata.KEY of images, attributes.KEY of objects; their size always is.",
+    ),
 )
 
 #: The train pipeline's parameters by name.

@@ -17,6 +17,7 @@ def evaluate(
     evaluation_metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     gate: str = "",
+    slices: str = "",
     run: str = "",
     trace_id: str = "",
     trained_model: dsl.Input[dsl.Model] = None,
@@ -31,6 +32,7 @@ def evaluate(
         snapshot: URI of the snapshot's receipt: it says where the images are read from.
         model_name: The registered model whose champion it is compared with.
         gate: The gate as a JSON object, or the URI of a file with one; empty takes no floor and epsilon 0.
+        slices: Fields by which images are sliced: metadata.KEY, attributes.KEY, separated by commas.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         trained_model: The training's artifact, for the lineage only.
@@ -48,7 +50,7 @@ def evaluate(
 
     from visionloop.components.kubeflow import run_stage
 
-    arguments = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate}
+    arguments = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate, "slices": slices}
     artifacts = (report, evaluation_metrics, confusion_matrix)
     returns = ("verdict", "reason", "metrics")
     receipt, verdict, reason, metrics = run_stage("evaluate", workspace, run, trace_id, arguments, artifacts, returns)

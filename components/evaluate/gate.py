@@ -29,16 +29,16 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     primary_metric: str | None = None
     primary_metric_mode: Mode | None = None
     incomparable: Literal["keep", "promote"] | None = None
-    max_class_drop: float | None = None
     min_images: int | None = None
     min_objects: int | None = None
     max_size_mb: float | None = None
+    max_class_drop: float | None = None
     evidence: Evidence | None = None
     max_seen: float | None = None
 
 
 #: The fields that are part of the key where the file has them: one that is absent changes no key.
-CONDITIONS = ("max_class_drop", "min_images", "min_objects", "max_size_mb", "evidence", "max_seen")
+CONDITIONS = ("min_images", "min_objects", "max_size_mb", "max_class_drop", "evidence", "max_seen")
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
         raise InvalidConfig(f"--gate: epsilon is {epsilon:g}; give a number from 0{widest}.")
     _check_conditions(fields, metric)
     conditions = {name: getattr(fields, name) for name in CONDITIONS}
-    mode = "min" if mode == "min" else "max"
-    return Gate(metric, mode, fields.floor, epsilon, fields.incomparable or "keep", **conditions)
+    direction: Mode = "min" if mode == "min" else "max"
+    return Gate(metric, direction, fields.floor, epsilon, fields.incomparable or "keep", **conditions)
 
 
 def _check_conditions(fields: GateFile, metric: str) -> None:

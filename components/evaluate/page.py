@@ -11,6 +11,7 @@ from visionloop.components.evaluate.curves import charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
 from visionloop.components.evaluate.roc import Curve
+from visionloop.components.evaluate.slicing import LEAST
 from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
 from visionloop.core.stage import Context, Resolution
@@ -116,6 +117,7 @@ def render(
         "classes": class_rows(result, order[:CLASSES], evaluated.objects),
         "more_classes": max(0, len(order) - CLASSES),
         "slices": _slices(result),
+        "field_slices": _field_slices(result, metric),
         "confusion": folded(candidate.confusion, classes, order),
         "curves": charts(candidate.curves, compared, order),
         "trainer": loaded.trainer.name,
@@ -211,8 +213,21 @@ def class_rows(result: EvaluationResult, order: Sequence[str], objects: Mapping[
 
 def _slices(result: EvaluationResult) -> list[dict[str, Any]]:
     """Objects by size, the lowest recall first; a size without objects last."""
-    rows = [{"name": name.removeprefix("size:"), **values} for name, values in result.slices.items()]
+    sizes = [(name, values) for name, values in result.slices.items() if name.startswith("size:")]
+    rows = [{"name": name.removeprefix("size:"), **values} for name, values in sizes]
     return sorted(rows, key=lambda row: (row.get("recall") is None, row.get("recall") or 0.0))
+
+
+def _field_slices(result: EvaluationResult, metric: str) -> list[dict[str, Any]]:
+    """The slices by the values of fields, the worst first; those with too few images last."""
+    sign = -1 if _less_is_better(result) else 1
+    rows = [
+        {"name": name, "images": values["images"], "objects": values.get("objects"), "value": values.get(metric)}
+        | {"why": "not measured" if min(values["images"], values.get("objects", LEAST)) >= LEAST else "too few"}
+        for name, values in result.slices.items()
+        if not name.startswith("size:")
+    ]
+    return sorted(rows, key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
 
 
 def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:

@@ -30,8 +30,9 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         not_measured: The reason for each of them that has no value.
         per_class: The candidate's metrics by class name.
         not_measured_per_class: The reasons by class name.
-        slices: Precision and recall by the objects' size.
-        sliced_images: The number of images that the slices cover, the first by file name.
+        slices: Precision and recall by the objects' size (``size:small``), and by the value of a field (``metadata.source=night``)
+            what the gate's metric is on the images that have it, without the metric where these are too few.
+        sliced_images: The number of images that the sizes cover, the first by file name.
         champion_metrics: The champion's metrics on the images of the comparison; None where there are none.
         seen: How many images the champion was trained on, or a model whose weights it went on from: they are not compared.
         compared_metrics: The candidate's metrics on the images of the comparison; None where these are all of the split.

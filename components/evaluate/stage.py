@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate.conditions import examine
@@ -24,6 +25,7 @@ from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
+from visionloop.components.evaluate.slicing import VALUES, Field, Sliced, digest, measured, parse_slices, sliced
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
@@ -50,6 +52,7 @@ from visionloop.data.annotations.presence import KEPT, outcomes
 from visionloop.data.annotations.split import listed
 from visionloop.data.annotations.tables import column, named
 from visionloop.data.decoding import decode
+from visionloop.data.sentences import printable
 from visionloop.data.view import ImageCrowds, write_crowds
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
@@ -81,6 +84,10 @@ class Arguments:
         "The gate: a file (path or URI), or a JSON object: floor, epsilon, primary_metric, primary_metric_mode, incomparable, and conditions such as max_class_drop.",
         default=None,
     )
+    slices: str | None = argument(
+        "Fields by which images are sliced, separated by commas: metadata.KEY, attributes.KEY; objects are always sliced by size.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Loaded:
     champion: Version | None
     unavailable: str | None
     lineage: Lineage
+    sliced: Sequence[Sliced]
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class EvaluateStage:
             raise InvalidReceipt(
                 f"{arguments.snapshot}: not the snapshot that {arguments.training} was trained on; give that one."
             )
+        fields = parse_slices(arguments.slices)
         name = sanitise(arguments.model_name)
         config = {key: entry.value for key, entry in training.receipt.parameters.items()}
         trainer = catalog.trainer(str(config["trainer"]))
@@ -152,6 +161,7 @@ class EvaluateStage:
         lineage = Lineage()
         if champion is not None and not _is_own(champion, training) and not unavailable:
             lineage = lineage_of(champion, registry, context.workspace)
+        found = _sliced(taken, fields) if fields else []
         resolution = Resolution(
             inputs={
                 "training": training.reference,
@@ -166,9 +176,10 @@ class EvaluateStage:
                 "config": Parameter(config, "training"),
                 # The verdict then depends on what is installed here, so it is part of the key.
                 **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
+                **({"slices": Parameter([*map(str, fields), digest(found)], "argument")} if fields else {}),
                 **({LINEAGE: Parameter(lineage.digests, "champion")} if lineage.snapshots else {}),
             },
-            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable, lineage),
+            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable, lineage, found),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
         if champion is not None and _is_own(champion, training) and not context.force:
@@ -243,7 +254,7 @@ class EvaluateStage:
             not_measured=dict(candidate.not_measured),
             per_class={name: dict(values) for name, values in candidate.per_class.items()},
             not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
-            slices=examples.slices.metrics(),
+            slices=examples.slices.metrics() | self._slices(loaded, candidate, entries),
             sliced_images=examples.slices.images,
             champion_metrics=dict(champion.metrics) if champion else None,
             champion_per_class={name: dict(values) for name, values in champion.per_class.items()}
@@ -277,8 +288,8 @@ class EvaluateStage:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
-        measured = {f"test/{name}": value for name, value in candidate.metrics.items()}
-        attach(os.environ, loaded.training.receipt.tracking, measured, pages)
+        logged = {f"test/{name}": value for name, value in candidate.metrics.items()}
+        attach(os.environ, loaded.training.receipt.tracking, logged, pages)
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
             metrics=dict(candidate.metrics),
@@ -338,8 +349,8 @@ class EvaluateStage:
             return Rival(obstacle=_obstacle(champion, f"{champion.label} was trained for {description.task}"))
         if tuple(description.keypoints) != _keypoints(loaded.snapshot):
             return Rival(obstacle=_obstacle(champion, f"{champion.label} has other keypoints than this model"))
-        measured = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
-        config = {**description.config, **measured}
+        measuring = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
+        config = {**description.config, **measuring}
         learned, again, count = self._learned(loaded, champion, entries), None, len(entries)
         if learned:
             if obstacle := _mostly_seen(loaded.gate, champion, len(learned), count):
@@ -362,6 +373,32 @@ class EvaluateStage:
         return Rival(evaluation, seen=learned, candidate=again)
 
     @staticmethod
+    def _slices(loaded: Loaded, candidate: Evaluation, entries: Sequence[IndexEntry]) -> dict[str, dict[str, float]]:
+        """What the candidate has on the slices that were asked for, with a notice of what has none."""
+        if not loaded.sliced:
+            return {}
+        kept = {entry.file_name for entry in entries}
+        found = [
+            replace(each, values={name: values for name, values in each.values.items() if name in kept})
+            for each in loaded.sliced
+        ]
+        for each in found:
+            if not each.slices():
+                notice(
+                    f"evaluate: nothing in the split {SPLIT} has {printable(str(each.field))}, so it is not sliced by it."
+                )
+            elif more := each.left_out():
+                notice(
+                    f"evaluate: {printable(str(each.field))} has {more:,} more values than the {VALUES} commonest, which alone are slices."
+                )
+        if len(candidate.files) != candidate.images or candidate.resampled is None:
+            notice(
+                f"evaluate: the trainer {loaded.trainer.name} measures no samples of images, so slices have counts alone."
+            )
+        names = {entry.path: entry.file_name for entry in entries}
+        return measured(found, candidate, names, loaded.gate.primary_metric)
+
+    @staticmethod
     def _learned(loaded: Loaded, champion: Version, entries: Sequence[IndexEntry]) -> Set[str]:
         """The measured images that the champion has learned from, with a notice of them and of a lineage that can't be read."""
         if loaded.lineage.gap:
@@ -377,6 +414,12 @@ class EvaluateStage:
                 f"split {SPLIT}: {listed(sorted(learned))}; they are left out of the comparison."
             )
         return learned
+
+
+def _sliced(snapshot: Snapshot, fields: Sequence[Field]) -> list[Sliced]:
+    """The values of fields on the images of the split."""
+    table = snapshot.table.filter(pa.array(snapshot.in_split(SPLIT)))
+    return sliced(snapshot.annotations, table["file_name"].to_pylist(), fields)
 
 
 def _reference(champion: Version | None) -> InputReference:

@@ -34,6 +34,7 @@ def snapshot(
     where: str = "",
     checks: str = "",
     shards: str = "",
+    slices: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -65,6 +66,7 @@ def snapshot(
         dataset_format: The format to read the dataset as: dice, coco, yolo, folders, voc, labelstudio or cvat; empty recognises it.
         classes: The classes as a JSON object (ignore, drop, keep, rename), or the URI of a file with one; empty takes all as they are.
         where: Which images and objects count, such as split != 'train' or metadata.source == 'night'; empty takes all.
+        slices: The slices as evaluate takes them; like the gate they are checked before the dataset is read.
         checks: The checks as validate takes them; like the gate they are checked before the dataset is read.
         shards: In how many shards validate and convert will be done; empty in none.
         run: The run that this stage belongs to; empty makes a new one.
@@ -87,7 +89,7 @@ def snapshot(
     arguments = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
     settings = given_settings(form)
     arguments |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
-    arguments |= {"classes": classes, "where": where, "checks": checks, "shards": shards}
+    arguments |= {"classes": classes, "where": where, "checks": checks, "shards": shards, "slices": slices}
     returns = ("snapshot_id", "go", "reason", "shards")
     done = run_stage(
         "snapshot", workspace, run, trace_id, {**arguments, "settings": settings}, (frozen_dataset,), returns

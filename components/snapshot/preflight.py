@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
@@ -101,6 +102,7 @@ def preflight(
     if reach.stores:
         receivers(environment, "run")
     parse_count(str(filled.get("shards", "")))
+    parse_slices(filled.get("slices"))
     _check_split(filled, environment)
     notices = _check_selection(filled, reach)
     notices += _check_format(filled, reach)

@@ -106,6 +106,12 @@ class Training:
     checks: Annotated[
         str | None, typer.Option(help="Severities and thresholds of the checks: a JSON or YAML file, or its text.")
     ] = None
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            help="Fields by which the evaluation is sliced: metadata.KEY, attributes.KEY (objects' size always is)."
+        ),
+    ] = None
     shards: Annotated[
         str | None,
         typer.Option(
