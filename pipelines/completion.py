@@ -28,6 +28,19 @@ def completed(stages: Mapping[str, StageState]) -> bool:
     return bool(register and register.state == "succeeded" and register.receipt) or bool(why_without_version(stages))
 
 
+def has_ended(stages: Mapping[str, StageState]) -> bool:
+    """Whether a run is over, as its record shows it: cleanup, its last stage, has ended."""
+    last = stages.get("cleanup")
+    return last is not None and last.state in ("succeeded", "failed")
+
+
+def outcome(stages: Mapping[str, StageState]) -> str:
+    """How a run that is over ended, as people see it: succeeded, failed or cancelled."""
+    if completed(stages):
+        return "succeeded"
+    return "cancelled" if any(state.state == "cancelled" for state in stages.values()) else "failed"
+
+
 def why_without_version(stages: Mapping[str, StageState]) -> str | None:
     """Why a successful run registered nothing; None if no stage gives a reason."""
     snapshot, evaluate = stages.get("snapshot"), stages.get("evaluate")

@@ -46,6 +46,13 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
             yield
 
 
+def workspace_store(workspace: str) -> contextlib.AbstractContextManager[None]:
+    """The embedded store, where a workspace lies in one and none is configured; its snapshots' datasets may lie there too."""
+    if workspace.startswith("s3://") and not configured("results"):
+        return services_for({"workspace": workspace, "snapshot": True})
+    return contextlib.nullcontext()
+
+
 def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Prefixes of the variables that embedded services must supply for these arguments."""
     prefixes = []

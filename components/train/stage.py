@@ -23,7 +23,7 @@ from visionloop.components.train.events import TrainingEvents
 from visionloop.components.train.times import Times
 from visionloop.components.train.tracked import TrackedTraining
 from visionloop.components.train.uploads import GRACE_SECONDS, Aside, Upload
-from visionloop.core import live, progress, receipts
+from visionloop.core import live, progress, receipts, stop
 from visionloop.core.errors import (
     Defect,
     InvalidConfig,
@@ -37,7 +37,7 @@ from visionloop.core.errors import (
 from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER, notice
 from visionloop.core.policy import POLICIES
-from visionloop.core.receipts import Parameter
+from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import publish
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Prefix, Sent, open_prefix
@@ -61,6 +61,21 @@ TRAINED_SPLITS = ("train", "val")
 
 #: How long the end of a training that failed waits for its tracker.
 TRACKER_SECONDS = 10.0
+
+#: The parameter and scalar of a training that ended before its time: the epoch that it ended after.
+STOPPED = "stopped_after_epoch"
+
+#: Where that parameter comes from, when a person stopped the training.
+STOPPED_BY_USER = "stopped by the user"
+
+
+class StopRequested(Exception):
+    """A person has asked the run to stop; the epochs so far are durable. Never leaves the stage."""
+
+    def __init__(self, request: stop.Stop) -> None:
+        """``request`` is what was asked for."""
+        super().__init__()
+        self.request = request
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ class Loaded:
     config: configuration.Resolved
     weights: weights.Weights
     events: TrainingEvents
+    watch: stop.Watch
 
 
 class TrainStage:
@@ -103,6 +119,8 @@ class TrainStage:
         """Resolves the configuration and finds the starting weights before anything is downloaded."""
         events = TrainingEvents(context, os.environ)
         context.at_end = events.ended
+        watch = stop.Watch(context.run)
+        context.while_following = functools.partial(_stop_following, watch)
         converted_receipt = receipts.load(arguments.converted, "convert", context.workspace)
         snapshot_receipt = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if converted_receipt.receipt.inputs["snapshot"].digest != snapshot_receipt.receipt.digest:
@@ -123,14 +141,14 @@ class TrainStage:
         return Resolution(
             inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},
             parameters=parameters,
-            loaded=Loaded(arguments, converted, snapshot, config, located, events),
+            loaded=Loaded(arguments, converted, snapshot, config, located, events, watch),
         )
 
-    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Trains, or finalises a training that was killed after its last epoch."""
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed | Result:
+        """Trains, or finalises a training that was killed after its last epoch; one that was stopped to be evaluated has a key of its own."""
         training = Training(context, resolution, attempt)
         try:
-            return training.run()
+            return self._train(context, resolution, training)
         except BaseException as error:
             training.end_upload()
             if isinstance(error, UserStopped | TimeLimit):
@@ -140,31 +158,59 @@ class TrainStage:
             training.end_tracking("cancelled" if isinstance(error, UserStopped) else "failed")
             raise
 
+    def _train(self, context: Context, resolution: Resolution[Loaded], training: Training) -> Computed | Result:
+        """Trains until the end, or until a person asks for a stop: then the run goes on with the best so far, or ends."""
+        try:
+            return training.run()
+        except StopRequested as asked:
+            done = (
+                f"after epoch {training.last_epoch} of {training.epochs}"
+                if training.last_epoch
+                else "before its first epoch"
+            )
+            if asked.request.then != stop.EVALUATE:
+                raise UserStopped(
+                    f"train was stopped {done}, as was asked for; start the run again to resume."
+                ) from None
+            notice(f"train: stopped {done}, as was asked for; the run goes on with the best so far.")
+            result = self._publish_stopped(context, resolution, training, STOPPED_BY_USER)
+            training.end_tracking("succeeded")
+            return result
+
     def _keep_best(
         self, context: Context, resolution: Resolution[Loaded], training: Training, error: VisionloopError
     ) -> None:
-        """Publishes the best checkpoint so far under a key of its own, with the epoch, never under that of the full run."""
-        epoch = training.last_epoch
-        if not epoch:
+        """Publishes the best checkpoint so far of a training that ends with an error."""
+        if not training.last_epoch:
             return
         # The signal that stopped the stage has been handled; finalising takes a few more seconds.
         context.limits.give_time()
-        why = "time limit" if isinstance(error, TimeLimit) else "stopped by the user"
+        why = "time limit" if isinstance(error, TimeLimit) else STOPPED_BY_USER
+        with contextlib.suppress(VisionloopError):
+            result = self._publish_stopped(context, resolution, training, why)
+            error.receipt = result.uri
+            best = result.receipt.scalars["best_epoch"]
+            notice(f"The best checkpoint so far (epoch {best} of {training.last_epoch}) is kept: {result.uri}")
+
+    def _publish_stopped(
+        self, context: Context, resolution: Resolution[Loaded], training: Training, why: str
+    ) -> Result:
+        """Publishes the best checkpoint so far under a key of its own, with the epoch, never under that of the whole training."""
+        epoch = training.last_epoch
         stopped = Resolution(
             inputs=resolution.inputs,
-            parameters={**resolution.parameters, "stopped_after_epoch": Parameter(epoch, why)},
+            parameters={**resolution.parameters, STOPPED: Parameter(epoch, why)},
             loaded=resolution.loaded,
         )
         key = key_of(self, stopped)
+        existing = receipts.look(context.workspace, self.name, key)
+        if existing is not None and existing.intact():
+            return existing
         prefix = context.workspace.child(f"{self.name}/{key}")
         attempt = Attempt(prefix, training.attempt.name, training.attempt.work, context.alive)
-        with contextlib.suppress(VisionloopError):
-            computed = training.finalise(epoch, attempt)
-            result = publish(self, context, stopped, attempt, computed, training.seconds, key, None)
-            error.receipt = result.uri
-            notice(
-                f"The best checkpoint so far (epoch {computed.scalars['best_epoch']} of {epoch}) is kept: {result.uri}"
-            )
+        computed = training.finalise(epoch, attempt)
+        computed.scalars[STOPPED] = epoch
+        return publish(self, context, stopped, attempt, computed, training.seconds, key, existing and existing.etag)
 
 
 class Training:
@@ -208,6 +254,7 @@ class Training:
         self._times.turn(DOWNLOAD)
         # When resuming from an older generation of a finished training, the last epoch is trained again.
         if earlier is None or not earlier.finished or self.last_epoch < earlier.epoch:
+            self._stop_before_training()
             self._make_view()
             self._times.turn(DOWNLOAD)
         if idle := idle_gpus(self.loaded.config.values["device"], os.environ):
@@ -227,6 +274,15 @@ class Training:
         computed.tracking = self._tracked.record()
         return computed
 
+    def _stop_before_training(self) -> None:
+        """Ends an attempt that a person wants no epoch of: there is one to go on with already, or the run is to end. Raises StopRequested."""
+        request = self.loaded.watch.look()
+        if request is None or (request.then == stop.EVALUATE and not self.last_epoch):
+            return
+        if self.last_epoch:
+            self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
+        raise StopRequested(request)
+
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
         """Tells that the attempt begins, and of the epoch that it goes on from."""
         events, done = self.loaded.events, self.last_epoch
@@ -245,6 +301,7 @@ class Training:
         self._times.turn(None)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
+            self._tracked.complete(done.history)
             self._tracked.attach(done.plots, self.loaded)
             computed.tracking = self._tracked.record()
         return computed
@@ -342,7 +399,15 @@ class Training:
         self._settle()
         self._send(epoch)
         self._times.turn(UPLOAD)
+        request = None if self._is_last(epoch) else self.loaded.watch.look()
+        if request is not None:
+            self._settle()
+            raise StopRequested(request)
         return True
+
+    def _is_last(self, epoch: channel.Epoch) -> bool:
+        """Whether the training is complete after an epoch."""
+        return epoch.stopping or epoch.epoch >= self.epochs
 
     def _send(self, epoch: channel.Epoch) -> None:
         """Sets an epoch's checkpoint aside and begins its upload."""
@@ -373,7 +438,7 @@ class Training:
                 train_metrics=epoch.train_metrics,
                 val_metrics=epoch.val_metrics,
                 best_epoch=epoch.best_epoch,
-                finished=epoch.stopping or epoch.epoch >= self.epochs,
+                finished=self._is_last(epoch),
                 spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
             ),
         )
@@ -556,6 +621,14 @@ def fetch_weights(uri: str, local: Path) -> None:
 def registered(reference: str, workspace: Prefix | None = None) -> str:
     """The URI of a registered model's checkpoint (``models:/NAME@alias``); see `resolve_model`. Raises NotFound."""
     return resolve_model(reference, os.environ, workspace)
+
+
+def _stop_following(watch: stop.Watch, run: str) -> None:
+    """Ends the waiting for another run's training, where a person has asked for it. Raises UserStopped."""
+    if watch.look():
+        raise UserStopped(
+            f"train was stopped, as was asked for, while it followed the run {run}, whose training goes on; start this run again to follow it."
+        )
 
 
 def _metrics(epoch: channel.Epoch) -> dict[str, float]:

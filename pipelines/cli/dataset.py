@@ -14,7 +14,7 @@ import typer
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.sentences import printable, with_more
 from visionloop.pipelines.cli.output import Output, show
-from visionloop.pipelines.environment import configured, services_for
+from visionloop.pipelines.environment import configured, services_for, workspace_store
 
 if TYPE_CHECKING:
     from visionloop.components.snapshot.manifest import Snapshot
@@ -282,13 +282,6 @@ def written_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"Objects  {result['objects']:,} read"
     for notice in result["notices"]:
         yield f"Notice   {notice}"
-
-
-def workspace_store(workspace: str) -> contextlib.AbstractContextManager[None]:
-    """The embedded store, where a workspace lies in one and none is configured; its snapshots' datasets may lie there too."""
-    if workspace.startswith("s3://") and not configured("results"):
-        return services_for({"workspace": workspace, "snapshot": True})
-    return contextlib.nullcontext()
 
 
 def dataset_store(*uris: str) -> contextlib.AbstractContextManager[None]:

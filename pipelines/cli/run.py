@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +12,9 @@ from visionloop.pipelines.cli.beginning import started, trainer_of
 from visionloop.pipelines.cli.ending import show_end
 from visionloop.pipelines.cli.options import (
     FIRST_CLUSTER,
+    FIRST_ENGINE,
     ClusterName,
+    EngineName,
     Execution,
     Host,
     Namespace,
@@ -20,7 +22,7 @@ from visionloop.pipelines.cli.options import (
     Training,
     flattened,
 )
-from visionloop.pipelines.cli.output import Format, Output
+from visionloop.pipelines.cli.output import Format, Output, show
 
 application = typer.Typer(no_args_is_help=True, help="Run a pipeline.", rich_markup_mode=None)
 
@@ -72,6 +74,70 @@ def follow(
     remote = engines.engine(engine).find(run, host=host, namespace=namespace)
     address = workspace or str(remote.arguments.get("workspace") or "")
     show_end(follow(remote, address, remote.arguments), output)
+
+
+Run = Annotated[str, typer.Argument(help="The run, as the command that started it shows it.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace", help="The run's workspace (default: as this machine remembers it, or the engine tells it)."
+    ),
+]
+
+
+@application.command("stop")
+def stop(
+    run: Run,
+    then: Annotated[
+        Literal["evaluate"] | None,
+        typer.Option(help="evaluate: evaluate and register the best so far (default: the run ends)."),
+    ] = None,
+    engine: EngineName = FIRST_ENGINE,
+    namespace: Namespace = None,
+    host: Host = None,
+    workspace: Where = None,
+    output: Output = None,
+) -> None:
+    """Stops a training after the epoch under way, and keeps the best. It counts until the run is started again.
+
+    Example: visionloop run stop run-20260301-021407-7c0f12 --then evaluate
+    """
+    from visionloop.core.stop import Stop
+    from visionloop.pipelines.stopping import stop_run
+
+    place = engines.engine(engine).place(run, workspace=workspace, host=host, namespace=namespace)
+    ended = stop_run(place, Stop(then or ""))
+    after = "then the best so far is evaluated and registered" if then else "the best so far is kept"
+    asked = f"run {run} stops its training after the epoch under way; {after}."
+    show({"run": run, "stopped": ended is None, "ended": ended}, [_nothing(run, ended, "stop") or asked], output)
+
+
+@application.command("cancel")
+def cancel(
+    run: Run,
+    engine: EngineName = FIRST_ENGINE,
+    namespace: Namespace = None,
+    host: Host = None,
+    workspace: Where = None,
+    output: Output = None,
+) -> None:
+    """Ends a run at once; epochs that are done stay, and the same run or another one goes on from them.
+
+    Example: visionloop run cancel run-20260301-021407-7c0f12
+    """
+    from visionloop.pipelines.stopping import cancel_run
+
+    ended = cancel_run(run, engines.engine(engine), workspace=workspace, host=host, namespace=namespace)
+    show(
+        {"run": run, "cancelled": ended is None, "ended": ended},
+        [_nothing(run, ended, "cancel") or f"run {run} is cancelled; start it again to resume."],
+        output,
+    )
+
+
+def _nothing(run: str, ended: str | None, verb: str) -> str | None:
+    """What is said of a run that has ended already."""
+    return f"run {run} has ended: {ended}; nothing to {verb}" if ended else None
 
 
 def _run(pipeline: str, training: Training, execution: Execution, output: Format | None) -> None:

@@ -17,9 +17,9 @@ from visionloop.core.errors import AccessDenied, InvalidConfig
 from visionloop.core.files import atomic_write
 from visionloop.core.texts import json_line
 from visionloop.data.datasets import dataset_sentence
-from visionloop.pipelines.cli.dataset import dataset_store, workspace_store
+from visionloop.pipelines.cli.dataset import dataset_store
 from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
-from visionloop.pipelines.environment import services_for
+from visionloop.pipelines.environment import services_for, workspace_store
 
 if TYPE_CHECKING:
     from visionloop.pipelines.snapshots.listing import Entry

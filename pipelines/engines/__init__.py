@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines.schedules import Schedules
-from visionloop.pipelines.following.state import RemoteRun
+from visionloop.pipelines.following.state import Place, RemoteRun
 from visionloop.pipelines.targets import Target
 
 #: The module of each engine's ``ENGINE``, in the order in which people see them; the first is the default.
@@ -107,6 +107,24 @@ class Engine(Protocol):
 
     def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
         """A run that was started earlier. Raises as ``submit``; InvalidConfig if there is none."""
+        ...
+
+    def place(
+        self, run: str, *, workspace: str | None = None, host: str | None = None, namespace: str | None = None
+    ) -> Place:
+        """Where the record of a run lies; nothing is asked that the caller says. Raises as ``find``."""
+        ...
+
+    def cancel(self, run: str, *, host: str | None = None, namespace: str | None = None) -> str | None:
+        """Ends a run at once; what it has so far stays.
+
+        Returns:
+            How it has ended already (succeeded, failed or cancelled), "" if it has and only its record says how, or None if it
+            was ended now.
+
+        Raises:
+            VisionloopError: As ``find``; Transient if it does not end.
+        """
         ...
 
     def schedules(self, *, host: str | None = None, namespace: str | None = None) -> Schedules:

@@ -10,7 +10,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
 from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import Order
-from visionloop.pipelines.following.state import RemoteRun
+from visionloop.pipelines.following.state import ENDED, Place, RemoteRun
 from visionloop.pipelines.preflight import check_from_outside
 
 
@@ -24,6 +24,28 @@ class ClusterEngine(ABC):
     @abstractmethod
     def submit(self, order: Order) -> RemoteRun:
         """Starts a run that continues without the caller."""
+
+    @abstractmethod
+    def find(self, run: str, *, host: str | None = None, namespace: str | None = None) -> RemoteRun:
+        """A run that was started earlier."""
+
+    def place(
+        self, run: str, *, workspace: str | None = None, host: str | None = None, namespace: str | None = None
+    ) -> Place:
+        """As the engine tells it; with a workspace the engine is not asked, and ``run`` is the id in the record."""
+        if workspace is not None:
+            return Place(workspace, run)
+        remote = self.find(run, host=host, namespace=namespace)
+        return Place(str(remote.arguments.get("workspace") or ""), remote.run)
+
+    def cancel(self, run: str, *, host: str | None = None, namespace: str | None = None) -> str | None:
+        """Has the engine end it."""
+        remote = self.find(run, host=host, namespace=namespace)
+        state = remote.state()
+        if state.ended:
+            return ENDED[state.phase]
+        remote.cancel()
+        return None
 
     def run(self, order: Order) -> Mapping[str, Any]:
         """Submits a run, and follows it unless ``detach`` is requested.

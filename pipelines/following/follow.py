@@ -24,7 +24,7 @@ from visionloop.core.errors import (
 )
 from visionloop.core.receipts import load
 from visionloop.core.runs import Run
-from visionloop.pipelines.completion import RunResult, completed, mlflow_address, registered_name
+from visionloop.pipelines.completion import RunResult, completed, has_ended, mlflow_address, registered_name
 from visionloop.pipelines.following.display import Display
 from visionloop.pipelines.following.record import Record, StageRecord, own_keys
 from visionloop.pipelines.following.rows import rows, sentence
@@ -94,7 +94,7 @@ def _watch(
         except InvalidConfig:
             # An engine removes finished runs after a while; the record stays.
             records = _read_whole(record)
-            if records is None or not _has_ended(records):
+            if records is None or not has_ended({stage: entry.state for stage, entry in records.items()}):
                 raise
             return state, records
         records = record.look(STAGES if state.steps else ())
@@ -122,12 +122,6 @@ def _read_whole(record: Record) -> dict[str, StageRecord] | None:
         return record.read(STAGES) or None
     except VisionloopError:
         return None
-
-
-def _has_ended(records: Mapping[str, StageRecord]) -> bool:
-    """Whether the record shows that the run is over: cleanup, its last stage, has ended."""
-    last = records.get("cleanup")
-    return last is not None and last.state.state in ("succeeded", "failed")
 
 
 def _end(

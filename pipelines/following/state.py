@@ -11,8 +11,8 @@ from typing import Any, Protocol
 STATES = ("waiting", "running", "succeeded", "failed", "skipped")
 PHASES = ("pending", "running", "succeeded", "failed", "stopped")
 
-#: The final phases.
-ENDED = ("succeeded", "failed", "stopped")
+#: The final phases, each by the state that people see.
+ENDED = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,23 @@ class RemoteState:
         return self.phase in ENDED
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run's record lies.
+
+    Attributes:
+        workspace: The URI of its workspace.
+        run: Its id there.
+        since: When it was started last (``runs.now``), where that is known: what is recorded before belongs to an earlier start.
+        alive: Whether what runs it goes on; None where only the record can tell.
+    """
+
+    workspace: str
+    run: str
+    since: str = ""
+    alive: bool | None = None
+
+
 class RemoteRun(Protocol):
     """A run on an engine.
 
@@ -117,6 +134,16 @@ class RemoteRun(Protocol):
 
         Raises:
             VisionloopError: If they can't be read from here.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ends it at once.
+
+        Raises:
+            Transient: If the engine can't be reached now.
+            AccessDenied: If the caller may not end it.
+            InvalidConfig: If the engine no longer has it.
         """
         ...
 

@@ -75,6 +75,11 @@ class Folder:
         return self.path / "leases"
 
     @property
+    def runs(self) -> Path:
+        """One file for each run that was started here: its workspace and its process."""
+        return self.path / "runs"
+
+    @property
     def logs(self) -> Path:
         """One log for each service."""
         return self.path / "logs"

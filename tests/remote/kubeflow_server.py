@@ -238,6 +238,12 @@ class _Handler(BaseHTTPRequestHandler):
     def get_run(self, run: str) -> Any:
         return self.held.runs.get(run) or self._fail(404, f"Run {run} not found")
 
+    def terminate_run(self, run: str) -> Any:
+        if run not in self.held.runs:
+            return self._fail(404, f"Run {run} not found")
+        self.held.runs[run].state = "CANCELING"
+        return {}
+
     def create_recurring(self) -> Any:
         made = self._body(api.V2beta1RecurringRun)
         made.status = "ENABLED"
@@ -268,6 +274,7 @@ ROUTES = (
     ("POST /runs", _Handler.create_run),
     ("GET /runs", _Handler.list_runs),
     ("GET /runs/([^/]+)", _Handler.get_run),
+    ("POST /runs/([^/:]+):terminate", _Handler.terminate_run),
     ("POST /recurringruns", _Handler.create_recurring),
     ("GET /recurringruns", _Handler.list_recurring),
     ("POST /recurringruns/([^/:]+):(enable|disable)", _Handler.set_recurring),

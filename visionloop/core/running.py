@@ -339,6 +339,7 @@ class _Session:
             live.emit("epoch", stage=self.stage.name, epoch=latest.epoch, epochs=latest.epochs, metrics=latest.metrics)
         # Waiting for a live holder does not count as silence.
         context.alive()
+        context.while_following(reserved.run if reserved is not None else "another")
         time.sleep(FOLLOW_SECONDS)
 
     def _compute(
@@ -355,6 +356,8 @@ class _Session:
             attempt = Attempt(prefix, name, work, context.alive)
             began = time.monotonic()
             computed = stage.compute(context, resolution, attempt)
+            if isinstance(computed, Result):
+                return computed
             return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
 
     def stuck(self, error: VisionloopError) -> None:

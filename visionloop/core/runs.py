@@ -37,8 +37,11 @@ FAILURE_COUNTS_SECONDS = 180
 #: The folder of a run's record that holds the states of shards.
 SHARDS = "shards"
 
-#: Files that are not a stage's state: the run itself, and the mark that people were notified of its end.
-_NO_STATES = ("run.json", "notified.json")
+#: The request to stop the run's training (``visionloop.core.stop``).
+STOP_FILE = "stop.json"
+
+#: Files that are not a stage's state: the run itself, that request, and the mark that people were notified of its end.
+_NO_STATES = ("run.json", STOP_FILE, "notified.json")
 
 #: The scalar of a stage that says how often it warned of each code.
 WARNINGS = "warnings_by_code"

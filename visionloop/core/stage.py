@@ -102,8 +102,8 @@ class Stage(Protocol[Arguments, Loaded]):
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Resolves inputs and parameters; reads, never writes."""
 
-    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
-        """Does the work and puts the outputs into ``attempt``."""
+    def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed | Result:
+        """Does the work and puts the outputs into ``attempt``; a Result is one that was published under another key."""
 
 
 @runtime_checkable
@@ -135,6 +135,7 @@ class Context:
     ``last_successful_epoch`` is the last epoch whose checkpoint is durable, whatever ends the stage afterwards.
     ``at_end`` is called once the stage's end is in the run's record, with the outcome or the failure; it returns the events that
     were sent and dropped, and never raises.
+    ``while_following`` is called again and again while another run, whose name it gets, computes the same key; it may raise.
     """
 
     workspace: Prefix
@@ -150,6 +151,7 @@ class Context:
     last_successful_epoch: int | None = None
     on_sign_of_life: Callable[[], None] = lambda: None
     at_end: Callable[[Outcome | runs.Failure], Mapping[str, int]] = lambda _: {}
+    while_following: Callable[[str], None] = lambda _: None
     _last_sign_of_life: float = field(default_factory=time.monotonic)
     _last_progress: float = -math.inf
 

@@ -26,6 +26,9 @@ TIMEOUT = (5.0, 30.0)
 
 _GROUP = "/apis/argoproj.io/v1alpha1"
 
+#: How a run is ended: its pods at once, but not its exit handler, which tells and cleans up (Terminate would end that too).
+SHUTDOWN = "Stop"
+
 # Not CustomObjectsApi: pods and Kueue's group are read too, and one call gives all of them the same time limits and errors.
 # Not Hera's service: its requests have no time limit, and its models drop the fields of an answer that they don't know.
 
@@ -55,6 +58,10 @@ class Client(Protocol):
 
     def workflow(self, namespace: str, name: str) -> dict[str, Any]:
         """A workflow."""
+        ...
+
+    def shut_down(self, namespace: str, name: str) -> None:
+        """Ends a workflow's pods at once; its exit handler runs."""
         ...
 
     def queued(self, namespace: str, workflow: str, node: str) -> str | None:
@@ -97,6 +104,12 @@ class KubernetesApi:
         """A workflow."""
         return self._call("GET", f"{_GROUP}/namespaces/{_in_path(namespace)}/workflows/{_in_path(name)}")
 
+    def shut_down(self, namespace: str, name: str) -> None:
+        """Ends a workflow's pods at once, as ``argo stop`` does."""
+        path = f"{_GROUP}/namespaces/{_in_path(namespace)}/workflows/{_in_path(name)}"
+        # A merge: the controller changes the workflow all the time.
+        self._call("PATCH", path, body={"spec": {"shutdown": SHUTDOWN}}, content_type="application/merge-patch+json")
+
     def queued(self, namespace: str, workflow: str, node: str) -> str | None:
         """Why Kueue holds a node's pod back, as its Workload reports it."""
         with contextlib.suppress(AccessDenied, Refused):
@@ -128,7 +141,12 @@ class KubernetesApi:
         return f"in Kueue's queue {queue}" + (f": {reason}" if reason else "")
 
     def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> dict[str, Any]:
         from kubernetes.client import ApiException
 
@@ -139,7 +157,7 @@ class KubernetesApi:
                     path,
                     method,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                    header_params={"Accept": "application/json", "Content-Type": content_type},
                     body=body,
                     response_type="object",
                     auth_settings=["BearerToken"],
@@ -184,6 +202,11 @@ class ArgoServer:
     def workflow(self, namespace: str, name: str) -> dict[str, Any]:
         """A workflow; Argo's server also knows the archived ones."""
         return self._call("GET", f"workflows/{_in_path(namespace)}/{_in_path(name)}")
+
+    def shut_down(self, namespace: str, name: str) -> None:
+        """Ends a workflow's pods at once, as ``argo stop`` does."""
+        path = f"workflows/{_in_path(namespace)}/{_in_path(name)}/{SHUTDOWN.lower()}"
+        self._call("PUT", path, {"namespace": namespace, "name": name})
 
     def queued(self, namespace: str, workflow: str, node: str) -> str | None:
         """Argo's server shows no pods."""

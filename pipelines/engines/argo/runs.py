@@ -97,6 +97,21 @@ class ArgoRun:
         """The state itself: a workflow holds its steps' outputs."""
         return state
 
+    def cancel(self) -> None:
+        """Ends its pods at once; cleanup still runs.
+
+        Raises:
+            Transient: If the cluster does not answer.
+            AccessDenied: If the caller may not end it.
+            InvalidConfig: If it no longer exists.
+        """
+        try:
+            self.client.shut_down(self.namespace, self.name)
+        except Refused as error:
+            raise InvalidConfig(
+                f"The namespace {self.namespace} has no workflow {self.name} that can be ended ({error})."
+            ) from error
+
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.name, "--engine", ENGINE]

@@ -158,6 +158,17 @@ class KubeflowRun:
             state, steps=tuple(replace(step, outputs=outputs.get(step.stage, step.outputs)) for step in state.steps)
         )
 
+    def cancel(self) -> None:
+        """Has the server end it.
+
+        Raises:
+            Transient: If the server can't be reached now.
+            AccessDenied: If the caller may not end it.
+            InvalidConfig: If the server no longer has it.
+        """
+        with self.connection.asking(f"there is no run {self.run}."), quiet():
+            self.connection.client.terminate_run(self.run)
+
     def follow_command(self) -> str:
         """The command that follows it again after detaching."""
         words = ["visionloop", "run", "follow", self.run, "--engine", ENGINE, "--host", self.connection.host]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
+from visionloop.core.runs import run_name
 from visionloop.pipelines.engines import Order, choice, clusters
+from visionloop.pipelines.engines.laptop import begun
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS
 from visionloop.pipelines.engines.schedules import Schedules
-from visionloop.pipelines.following.state import RemoteRun
+from visionloop.pipelines.following.state import Place, RemoteRun
+from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.targets import Target
 
 if TYPE_CHECKING:
@@ -50,8 +53,12 @@ class Laptop:
         """Runs the pipeline with the embedded services that it needs."""
         from visionloop.pipelines.environment import services_for
 
+        name = run_name(order.options.get("run"))
+        notice(
+            f"run {name}: visionloop run stop {name} ends its training early, visionloop run cancel {name} all of it"
+        )
         with services_for(order.arguments):
-            return self.result(order).summary()
+            return self.result(replace(order, options={**order.options, "run": name})).summary()
 
     def result(self, order: Order) -> RunResult:
         """Runs the pipeline with the services that are configured.
@@ -71,6 +78,32 @@ class Laptop:
         """Raises InvalidConfig: nothing that was started here goes on without its command."""
         raise InvalidConfig(
             f"--engine {self.name}: a run on this machine is followed where it was started; give {choice(clusters())}."
+        )
+
+    def place(
+        self, run: str, *, workspace: str | None = None, host: str | None = None, namespace: str | None = None
+    ) -> Place:
+        """As the home remembers it. Raises InvalidConfig for a run that was not started here, unless a workspace is given."""
+        found = begun.find(find_folder(), run_name(run))
+        if found is not None and workspace in (None, found.workspace):
+            return Place(found.workspace, run, found.since, found.process.alive)
+        if workspace is None:
+            raise self._not_here(run)
+        return Place(workspace, run)
+
+    def cancel(self, run: str, *, host: str | None = None, namespace: str | None = None) -> str | None:
+        """As Ctrl-C in its terminal does. Raises InvalidConfig for a run that was not started here."""
+        found = begun.find(find_folder(), run_name(run))
+        if found is None:
+            raise self._not_here(run)
+        if not found.process.alive:
+            return ""
+        begun.cancel(run, found)
+        return None
+
+    def _not_here(self, run: str) -> InvalidConfig:
+        return InvalidConfig(
+            f"no run {run} was started on this machine ({find_folder().path}); give its --workspace, or --engine {choice(clusters())}."
         )
 
     def schedules(self, *, host: str | None = None, namespace: str | None = None) -> Schedules:

@@ -18,7 +18,7 @@ import msgspec
 import psutil
 
 from visionloop.components.calls import STAGES
-from visionloop.core import live
+from visionloop.core import live, stop
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
 from visionloop.core.policy import POLICIES
@@ -30,6 +30,7 @@ from visionloop.pipelines.completion import RunResult, completed
 from visionloop.pipelines.definitions import PIPELINES
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.engines.laptop import containers
+from visionloop.pipelines.engines.laptop.begun import CANCEL, begun
 from visionloop.pipelines.engines.laptop.display import Display
 from visionloop.pipelines.engines.laptop.runner import DOCKER, RUNNERS, SUBPROCESS, Job
 from visionloop.pipelines.parameters import SETTINGS, arguments_for, settings_in
@@ -81,19 +82,19 @@ def run_order(order: Order) -> RunResult:
     sys.stdout.flush()
     home = find_folder()
     home.create()
-    result = run_pipeline(
-        LocalRun(
-            pipeline=MADE_BY[order.pipeline],
-            arguments=order.arguments,
-            stages=STAGES,
-            workspace=str(order.arguments["workspace"]),
-            run=run_name(order.options.get("run")),
-            trace_id=order.trace_id,
-            logs=home.logs / "runs",
-            force=force,
-            runner=order.options.get("runner") or SUBPROCESS,
-        )
+    local = LocalRun(
+        pipeline=MADE_BY[order.pipeline],
+        arguments=order.arguments,
+        stages=STAGES,
+        workspace=str(order.arguments["workspace"]),
+        run=run_name(order.options.get("run")),
+        trace_id=order.trace_id,
+        logs=home.logs / "runs",
+        force=force,
+        runner=order.options.get("runner") or SUBPROCESS,
     )
+    with begun(home, local.run, local.workspace, now()):
+        result = run_pipeline(local)
     # A receipt proves success, the engine's status does not: what should be registered must be.
     if not completed(result.stages):
         raise Defect(
@@ -122,6 +123,7 @@ def run_pipeline(local: LocalRun) -> RunResult:
     run = record.open(
         {name: value for name, value in local.arguments.items() if value not in ("", None)}, local.trace_id
     )
+    stop.withdraw(record)  # an earlier start of this run was stopped
     local.logs.mkdir(parents=True, exist_ok=True)
     log = local.logs / f"{local.run}.log"
     display = Display(local.stages)
@@ -230,7 +232,7 @@ def _signals_held() -> Iterator[None]:
     came: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, CANCEL)
     }
     try:
         yield
