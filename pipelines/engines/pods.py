@@ -109,8 +109,9 @@ SERVICE_ACCOUNTS = {"train": "visionloop-train", "evaluate": "visionloop-train",
 #: Whose token Argo's own containers have, to report a step's outputs; the stage's container has none.
 EXECUTOR_ACCOUNT = "visionloop-executor"
 
-#: The labels under which ``argo list -l`` finds a run.
+#: The labels under which a run and its pods are found; values are as ``core.names.sanitise`` makes them.
 MODEL_LABEL, DATASET_LABEL, TRACE_LABEL = "visionloop/model", "visionloop/dataset", "visionloop/trace-id"
+RUN_LABEL, TRAINER_LABEL = "visionloop/run", "visionloop/trainer"
 
 #: The label that names the stage on each of its pods.
 STAGE_LABEL = "app.kubernetes.io/component"
@@ -146,9 +147,10 @@ def environment(policy: StagePolicy) -> dict[str, str]:
     return {**ENVIRONMENT, **cache, POD_GPUS_VARIABLE: str(policy.gpus)}
 
 
-def labels(stage: str) -> dict[str, str]:
-    """The labels of a stage's pods."""
-    return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: names.sanitise(stage)}
+def labels(stage: str, trainer: str | None = None) -> dict[str, str]:
+    """The labels of a stage's pods that are known before a run, with the trainer's if there is but one."""
+    of_trainer = {TRAINER_LABEL: names.sanitise(trainer)} if trainer else {}
+    return {"app.kubernetes.io/name": "visionloop", STAGE_LABEL: names.sanitise(stage), **of_trainer}
 
 
 def annotations_of(policy: StagePolicy) -> dict[str, str]:

@@ -12,7 +12,7 @@ from visionloop.components.calls import STAGES
 from visionloop.core.names import sanitise
 from visionloop.core.receipts import load
 from visionloop.pipelines.engines.argo.templates import SANITISED
-from visionloop.pipelines.engines.pods import GPU
+from visionloop.pipelines.engines.pods import GPU, STAGE_LABEL
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -72,6 +72,17 @@ def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:
 def test_runs_are_found_by_their_labels(cluster: Cluster, trained: dict[str, Any], label: str) -> None:
     listed = kubectl("-n", cluster.namespace, "get", "workflows", "-l", f"visionloop/{label}", "-o", "name")
     assert f"workflow.argoproj.io/{trained['metadata']['name']}" in listed.split()
+
+
+def test_every_pod_of_a_run_is_found_by_run_trace_id_model_and_trainer(
+    cluster: Cluster, trained: dict[str, Any]
+) -> None:
+    wanted = {"run": trained["metadata"]["uid"], "trace-id": "of-this-test", "model": "tiny-digits"}
+    selector = ",".join(f"visionloop/{name}={value}" for name, value in {**wanted, "trainer": "ultralytics"}.items())
+    found = kubectl("-n", cluster.namespace, "get", "pods", "-l", selector, "-o", "name").split()
+    every = cluster.pods(trained["metadata"]["name"])
+    assert {name.removeprefix("pod/") for name in found} == {pod["metadata"]["name"] for pod in every}
+    assert {pod["metadata"]["labels"][STAGE_LABEL] for pod in every} == set(STAGES)
 
 
 def test_the_trace_id_that_was_given_stands_in_every_receipt(cluster: Cluster, trained: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hera.workflows import DAG, Step, Steps, Task, WorkflowTemplate
 from hera.workflows.models import (
     LabelValueFrom,
+    Metadata,
     Mutex,
     PodDisruptionBudgetSpec,
     PodGC,
@@ -30,6 +31,7 @@ from visionloop.pipelines.engines.argo.templates import (
     Field,
     fields_of,
     gpus,
+    label_value,
     shown_as,
     spot,
     stage_template,
@@ -70,7 +72,11 @@ LABELS = {
     pods.MODEL_LABEL: "workflow.parameters.model_name",
     pods.DATASET_LABEL: f"sprig.base(sprig.trimSuffix('/', {_SOURCE}))",
     pods.TRACE_LABEL: _TRACE,
+    pods.TRAINER_LABEL: "workflow.parameters.trainer",
 }
+
+#: Those that the pods of every stage have too. What a stage's template tells of itself counts before them.
+POD_LABELS = (pods.MODEL_LABEL, pods.TRAINER_LABEL)
 
 
 #: The step that failed first, with the engine's message, in at most 500 characters. Argo quotes the list of failures twice.
@@ -140,6 +146,7 @@ def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter
         # A node that is drained waits for the stage that runs on it.
         pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),  # type: ignore[arg-type] # a number is an IntOrString
         **_housekeeping(),
+        pod_metadata=Metadata(labels={label: label_value(LABELS[label]) for label in POD_LABELS}),
         workflow_metadata=WorkflowMetadata(
             labels={"app.kubernetes.io/name": "visionloop"},
             labels_from={
@@ -237,7 +244,7 @@ def _reusable(name: str, target: Target, trainer: str = DEFAULT_TRAINER) -> Work
     """One stage's template, which other workflows refer to or a person submits by itself."""
     stage = catalog.stage(name)
     policy = target.row(name, trainer)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"trainer": trainer} if name in BY_TRAINER else {}
     if name == "convert":
         own = [Field(parameter, "", "As train and evaluate take it.") for parameter in LOOKED_FOR]
         more = {
@@ -245,8 +252,8 @@ def _reusable(name: str, target: Target, trainer: str = DEFAULT_TRAINER) -> Work
             "words": [f"--ahead={field.name}={{{{inputs.parameters.{field.name}}}}}" for field in own],
         }
     if name == "train":
-        mutex = f"visionloop-train-{{{{={SANITISED.format('inputs.parameters.model_name')}}}}}"
-        more = {"synchronization": Synchronization(mutexes=[Mutex(name=mutex)])}
+        mutex = f"visionloop-train-{label_value('inputs.parameters.model_name')}"
+        more["synchronization"] = Synchronization(mutexes=[Mutex(name=mutex)])
     title = f"{name} ({trainer})" if name in BY_TRAINER else name
     with WorkflowTemplate(
         name=template_of(name, trainer),

@@ -28,7 +28,8 @@ UNEXPRESSED = (
     "one training for each model name at a time: two runs with the same key follow each other anyway",
     "more memory after a kill for memory: each attempt has the same limit",
     "spot nodes first: each attempt goes to the same nodes",
-    "a run's labels for its model, dataset and trace id: the experiment has the model's name, the run's record the trace id",
+    "a run's labels for its model, dataset and trace id, and its pods' for model, trace id and, of several trainers, the trainer: Kubeflow's own "
+    "label pipeline/runid is the run, the experiment has the model's name, the run's record the trace id, and the image names the trainer",
     "the pod disruption budget: a node's drain ends the stage that runs there, which is a lost pod",
     "the form's fields gpus, spot and trace_id: the number of GPUs is compiled in, and the first stage makes the trace id unless the command line "
     "gave one",
@@ -105,7 +106,9 @@ def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target, ima
             value=toleration.value,
             effect=toleration.effect,
         )
-    for name, value in pods.labels(stage).items():
+    # A label's value is fixed when a pipeline is compiled, and a task may serve several trainers.
+    (trainer, *others) = target.trainers
+    for name, value in pods.labels(stage, None if others else trainer).items():
         kubernetes.add_pod_label(task, name, value)
     for name, value in pods.annotations_of(policy).items():
         kubernetes.add_pod_annotation(task, name, value)
