@@ -192,9 +192,9 @@ def _tracking(tracking: Mapping[str, Any] | str) -> list[tuple[str, str]]:
     if not isinstance(tracking, Mapping):
         return []
     return [
-        (escape(backend), escape(entry.get("url") or entry.get("run_id") or ""))
-        for backend, entry in sorted(tracking.items())
-        if isinstance(entry, Mapping)
+        (escape(tracker), escape(entry.get("url") or entry["run_id"]))
+        for tracker, entry in sorted(tracking.items())
+        if isinstance(entry, Mapping) and entry.get("run_id")
     ]
 
 

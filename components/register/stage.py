@@ -30,7 +30,7 @@ from visionloop.registry import Registry, Version, package
 from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked
 from visionloop.training import catalog
-from visionloop.training.tracking import attach
+from visionloop.training.tracking import attach, record
 
 #: The folder of an attempt that holds the model.
 MODEL = "model"
@@ -227,8 +227,7 @@ class RegisterStage:
 
     def _tags(self, context: Context, loaded: Loaded, model_card: card.Card) -> dict[str, str]:
         """Returns the tags of a new version (docs/contract.md, "Gate and registration"), its metrics included."""
-        tracking = loaded.training.receipt.tracking
-        run = tracking.get("mlflow", {}).get("run_id") if isinstance(tracking, dict) else None
+        run = record.mlflow_run_id(loaded.training.receipt.tracking)
         tags = {
             registry.NAME: loaded.original_name,
             registry.TRAINING_KEY: loaded.training.receipt.key,
@@ -240,7 +239,7 @@ class RegisterStage:
             registry.TRACE_ID: context.trace_id,
         }
         if run:
-            tags[registry.MLFLOW_RUN_ID] = str(run)
+            tags[registry.MLFLOW_RUN_ID] = run
         return tags | {
             f"{registry.METRIC}{name}": f"{value:.6g}" for name, value in sorted(loaded.result.metrics.items())
         }

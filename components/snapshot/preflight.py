@@ -34,7 +34,7 @@ from visionloop.data.datasets import parse_datasets
 from visionloop.data.dice.tasks import TASKS, parse_task
 from visionloop.data.formats import formats, reader
 from visionloop.registry import Registry, resolve
-from visionloop.training import catalog, weights
+from visionloop.training import catalog, tracking, weights
 from visionloop.training.configuration import (
     DEFAULT,
     Resolved,
@@ -104,7 +104,8 @@ def preflight(
     parse_count(str(filled.get("shards", "")))
     parse_slices(filled.get("slices"))
     _check_split(filled, environment)
-    notices = _check_selection(filled, reach)
+    notices = _check_trackers(reach, environment)
+    notices += _check_selection(filled, reach)
     notices += _check_format(filled, reach)
     notices += _check_training(settings, task, filled.get("gate"), reach, environment)
     notices += _check_option_files(filled, reach)
@@ -163,6 +164,19 @@ def _check_locations(arguments: Mapping[str, Any], reach: Reach) -> None:
         check_apart(str(arguments["workspace"]), dataset.uri)
     if reach.stores:
         check_can_be_made(str(arguments["workspace"]))
+
+
+def _check_trackers(reach: Reach, environment: Mapping[str, str]) -> list[str]:
+    """Checks who the training is tracked by; returns what could not be checked."""
+    if not reach.stores:
+        return []
+    if reach.images:
+        tracking.chosen(environment)
+        return []
+    return [
+        f"the tracker {name}, which is not installed here; train looks for it."
+        for name in tracking.check_elsewhere(environment)
+    ]
 
 
 def _check_words(arguments: Mapping[str, Any]) -> None:

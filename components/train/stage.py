@@ -53,7 +53,7 @@ from visionloop.training.stopwatch import DOWNLOAD, UPLOAD, WAITING
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
-from visionloop.training.tracking import end_left_open
+from visionloop.training.tracking import chosen, end_left_open
 from visionloop.training.trainers import Trainer
 
 #: The splits that a training uses.
@@ -131,6 +131,7 @@ class TrainStage:
         config, trainer = resolve_settings(
             configuration.merge_settings(arguments.set, arguments.settings), converted.task
         )
+        chosen(os.environ)
         model = str(config.values["model"])
         with temporary_folder("weights") as folder:
             in_registry = functools.partial(registered, workspace=context.workspace)
@@ -263,14 +264,12 @@ class Training:
             notice(
                 f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
             )
-        self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
+        self._tracked = TrackedTraining(self.context, self.attempt, self.loaded, self.last_epoch)
         done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
         self._times.turn(None)
         self._settle()
         computed = self._publish_outputs(done, self.attempt)
-        self._tracked.complete(done.history)
-        self._tracked.attach(done.plots, self.loaded)
-        self._tracked.finish("succeeded")
+        self._tracked.complete(done.history, done.plots, self.loaded)
         computed.tracking = self._tracked.record()
         return computed
 

@@ -1,9 +1,10 @@
-"""A training's run in the tracker: one MLflow run for a key, however many attempts it takes."""
+"""A training's runs in its trackers: one run a tracker for a key, however many attempts it takes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +14,31 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.names import sanitise
 from visionloop.core.stage import Attempt, Context
 from visionloop.training.configuration.settings import display
-from visionloop.training.tracking import open_tracker, record
+from visionloop.training.tracking import Trackers, TrainingDescription, open_trackers, record
 
 if TYPE_CHECKING:
     from visionloop.components.train.stage import Loaded
 
+#: How long the end of a stage waits for its trackers, in seconds.
+END_SECONDS = 30.0
+
 
 class TrackedTraining:
-    """Logs a training to its tracker; a later attempt at the same key continues the same run."""
+    """Logs a training to its trackers; a later attempt at the same key continues the same runs."""
 
-    def __init__(self, context: Context, attempt: Attempt, loaded: Loaded) -> None:
-        """Opens the tracker's run, or the one that an earlier attempt opened."""
+    def __init__(self, context: Context, attempt: Attempt, loaded: Loaded, resumed_after: int) -> None:
+        """Opens the trackers' runs, or those that an earlier attempt opened.
+
+        Args:
+            context: The stage's call.
+            attempt: The attempt.
+            loaded: What the stage has loaded.
+            resumed_after: The epoch whose checkpoint the attempt goes on from; 0 at the beginning.
+        """
         self._prefix = attempt.key_prefix
         arguments = loaded.arguments
-        experiment = sanitise(arguments.model_name) if arguments.model_name else "visionloop"
         self._recorded = record.read(self._prefix)
-        # KFP 2.17 may have made a run for this task already.
-        run_id = record.run_id(self._recorded) or os.environ.get("MLFLOW_RUN_ID")
-        self._tracker = open_tracker(os.environ, experiment, workspace=context.workspace.uri, run_id=run_id)
+        self._lock = threading.Lock()
         tags = {
             "visionloop.run": context.run.name,
             "visionloop.trace_id": context.trace_id,
@@ -41,60 +49,72 @@ class TrackedTraining:
         }
         if arguments.model_name:
             tags["visionloop.model_name"] = arguments.model_name
-        if arguments.description:
-            tags["mlflow.note.content"] = texts.outgoing(arguments.description)
-        self._tracker.start(
-            texts.sentence(arguments.run_name or context.run.name),
-            {name: display(value) for name, value in loaded.config.values.items()},
-            tags,
-            loaded.snapshot.identity.dataset_hash,
-            *(dataset.uri for dataset in loaded.snapshot.datasets),
+        training = TrainingDescription(
+            run=context.run.name,
+            workspace=context.workspace.uri,
+            experiment=sanitise(arguments.model_name) if arguments.model_name else "visionloop",
+            name=texts.sentence(arguments.run_name or context.run.name),
+            description=texts.outgoing(arguments.description or ""),
+            params={name: _value(value) for name, value in loaded.config.values.items()},
+            tags=tags,
+            dataset_hash=loaded.snapshot.identity.dataset_hash,
+            dataset_uris=[dataset.uri for dataset in loaded.snapshot.datasets],
+            resumed_after=resumed_after,
         )
-        self._remember()
+        self._trackers = open_trackers(os.environ, training, self._recorded, self._remember)
+        self._trackers.start()
 
     def log_epoch(self, epoch: int, train: Mapping[str, float], val: Mapping[str, float]) -> None:
-        """Logs a finished epoch: its metrics as ``train/…`` and ``val/…``."""
-        self._tracker.log_epoch(epoch, _measured(train, val))
-        self._remember()
+        """Logs a finished epoch: its metrics as ``train/…`` and ``val/…``. It waits for no tracker."""
+        self._trackers.log_epochs({epoch: _measured(train, val)})
 
-    def complete(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Logs every epoch that the tracker lacks: one that was durable when its process was killed was not logged."""
-        self._tracker.log_epochs(
-            {
-                entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {}))
-                for entry in history
-            }
-        )
-        self._remember()
+    def complete(self, history: Sequence[Mapping[str, Any]], plots: Sequence[str], loaded: Loaded) -> None:
+        """Ends the runs of a training that succeeded.
+
+        Every epoch that a tracker lacks is logged: one that was durable when its process was killed was not. The plots, and the
+        page of the dataset's check, are put beside the runs.
+        """
+        epochs = {
+            entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {})) for entry in history
+        }
+        self._trackers.finish("succeeded", epochs, _files(plots, loaded))
+        self._trackers.wait(END_SECONDS)
 
     def finish(self, status: str) -> None:
-        """Ends the run."""
-        if self._tracker.finish(status):
-            self._remember(status)
+        """Ends the runs of a training that did not succeed."""
+        self._trackers.finish(status)
+        self._trackers.wait(END_SECONDS)
 
     def attach(self, plots: Sequence[str], loaded: Loaded) -> None:
-        """Puts the plots, and the page of the dataset's check, on the run's page."""
-        if self._tracker.run_id is None:
-            return
-        files: dict[str, Path | bytes] = {f"plots/{Path(plot).name}": Path(plot) for plot in plots}
-        with contextlib.suppress(VisionloopError):  # validate's result may be gone
-            report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
-            files["reports/validate.html"] = report.read("page")
-        self._tracker.attach(files)
+        """Puts the plots, and the page of the dataset's check, beside the runs."""
+        self._trackers.attach(_files(plots, loaded))
+        self._trackers.wait(END_SECONDS)
 
     def record(self) -> dict[str, Any] | str:
-        """Returns what the receipt says about the run."""
-        return self._tracker.record()
+        """Returns what the receipt says about the runs."""
+        return self._trackers.record()
 
-    def _remember(self, ended: str | None = None) -> None:
-        """Records the run beside the key, once it is open and when it has ended."""
-        runs = self._tracker.record()
-        if not isinstance(runs, dict):
-            return
-        wanted = {**runs, record.ENDED: ended} if ended else runs
-        if wanted != self._recorded:
-            record.write(self._prefix, wanted)
-            self._recorded = wanted
+    def _remember(self, trackers: Trackers) -> None:
+        """Records the runs beside the key, once one is open and when one has ended; those of other trackers stay recorded."""
+        with self._lock:
+            wanted = {**self._recorded, **trackers.entries()}
+            if wanted != self._recorded:
+                record.write(self._prefix, wanted)
+                self._recorded = wanted
+
+
+def _value(value: Any) -> bool | int | float | str:
+    """A setting's value as trackers take it."""
+    return value if isinstance(value, bool | int | float) else display(value)
+
+
+def _files(plots: Sequence[str], loaded: Loaded) -> dict[str, Path | bytes]:
+    """The plots, and the page of the dataset's check, by their paths beside a run."""
+    files: dict[str, Path | bytes] = {f"plots/{Path(plot).name}": Path(plot) for plot in plots}
+    with contextlib.suppress(VisionloopError):  # validate's result may be gone
+        report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
+        files["reports/validate.html"] = report.read("page")
+    return files
 
 
 def _measured(train: Mapping[str, float], val: Mapping[str, float]) -> dict[str, float]:

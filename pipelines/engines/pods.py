@@ -62,16 +62,18 @@ _TRAINING = (
     "VISIONLOOP_ALLOW_DOWNLOAD",
 )
 
+#: What decides which trackers a training is told to: read where it is checked (snapshot) and where it is tracked (train).
+_TRACKING = ("MLFLOW_ENABLED", "OBSERVABILITY_BACKENDS", "TENSORBOARD_ENABLED", "TENSORBOARD_LOG_DIR")
+
 #: Variables that a stage takes besides.
 OF_STAGE = {
-    "snapshot": ("DATASET_S3_URI", "TASK_TYPE", *_TRAINING),
+    "snapshot": ("DATASET_S3_URI", "TASK_TYPE", *_TRAINING, *_TRACKING),
     "convert": _TRAINING,
     "train": (
         *_TRAINING,
+        *_TRACKING,
         "MLFLOW_EXPERIMENT_NAME",
         "MLFLOW_EXPERIMENT_ID",
-        "MLFLOW_ENABLED",
-        "OBSERVABILITY_BACKENDS",
         "OMP_NUM_THREADS",
         "VISIONLOOP_CACHE_BYTES",
     ),

@@ -7,16 +7,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.core.files import atomic_write
-
-#: The folder's name, looked for from the current one upwards, and the variable that names another one.
-DEFAULT_NAME = ".visionloop"
-VARIABLE = "VISIONLOOP_HOME"
+from visionloop.core.home import DEFAULT_NAME, VARIABLE, find_home
 
 #: Bytes that must be free before the services start; below it SeaweedFS makes its volumes read-only.
 LEAST_FREE_BYTES = 256 * 2**20
@@ -182,44 +179,13 @@ def find_folder(path: str | os.PathLike[str] | None = None, environment: Mapping
     Raises:
         InvalidConfig: If the path holds a character that a database URL can't hold.
     """
-    environment = os.environ if environment is None else environment
-    folder = _chosen(path, environment)
+    folder = Folder(*find_home(path, os.environ if environment is None else environment))
     if any(character in str(folder.path) for character in "?#%"):
         raise InvalidConfig(
             f"{folder.path}: the folder of the embedded services holds one of ? # %, which a database URL can't name; "
             f"set {VARIABLE} to another folder."
         )
     return folder
-
-
-def _chosen(path: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Folder:
-    if path:
-        return Folder(Path(path).expanduser().absolute())
-    if environment.get(VARIABLE):
-        return Folder(Path(environment[VARIABLE]).expanduser().absolute(), f"set by {VARIABLE}")
-    nearest = _nearest()
-    if nearest is not None:
-        return Folder(nearest, f"the nearest {DEFAULT_NAME} from here upwards")
-    from platformdirs import user_data_path
-
-    return Folder(
-        user_data_path("visionloop", appauthor=False), f"your data folder; mkdir {DEFAULT_NAME} begins another"
-    )
-
-
-def _nearest() -> Path | None:
-    """The nearest folder of that name; one that another user put in the way, or a link of theirs, is passed over."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return None
-    for parent in (here, *here.parents):
-        candidate = parent / DEFAULT_NAME
-        with suppress(OSError):
-            owners = {candidate.lstat().st_uid, candidate.stat().st_uid}
-            if owners == {os.getuid()} and candidate.is_dir():
-                return candidate
-    return None
 
 
 def write_private(path: Path, content: bytes) -> None:

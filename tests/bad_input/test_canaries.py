@@ -35,7 +35,7 @@ from visionloop.core.stage import Context
 from visionloop.core.storage import open_prefix
 from visionloop.registry import Registry
 from visionloop.training.events import Publisher, endings, outbox, receivers
-from visionloop.training.tracking import open_tracker
+from visionloop.training.tracking import TrainingDescription, open_trackers
 
 #: A value for each variable; base64 needs no padding, and percent-encoding changes it.
 CANARIES = {entry.name: f"Canary/{number:02}/{uuid.uuid4().hex[:11]}" for number, entry in enumerate(CREDENTIALS)}
@@ -169,10 +169,21 @@ def results(_: Context) -> None:
 
 def tracker(_: Context) -> None:
     """Tracks an epoch; never an error."""
-    tracked = open_tracker(os.environ, "digits", workspace="s3://visionloop/work")
-    tracked.start("night", {"model": SIGNED}, {"source": SIGNED}, "ab" * 32, "s3://datasets/sample")
-    tracked.log_epoch(1, {"loss": 1.0})
+    training = TrainingDescription(
+        run="night",
+        workspace="s3://visionloop/work",
+        experiment="digits",
+        name="night",
+        params={"model": SIGNED},
+        tags={"source": SIGNED},
+        dataset_hash="ab" * 32,
+        dataset_uris=["s3://datasets/sample"],
+    )
+    tracked = open_trackers(os.environ, training)
+    tracked.start()
+    tracked.log_epochs({1: {"loss": 1.0}})
     tracked.finish("failed")
+    assert tracked.wait(60)
 
 
 def registry(_: Context) -> None:

@@ -223,6 +223,23 @@ def test_a_registry_that_can_not_be_one_is_told_first() -> None:
         preflight(arguments | {"workspace": "work"}, SCRATCH, HERE, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
 
 
+def test_who_tracks_the_training_is_checked_first() -> None:
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    unknown = {"OBSERVABILITY_BACKENDS": "mlflow,wandb"}
+    with pytest.raises(InvalidConfig, match=r"OBSERVABILITY_BACKENDS: There is no tracker 'wandb'; there are .*mlflow"):
+        preflight(arguments, SCRATCH, HERE, unknown)
+    # The trainer's image may hold it.
+    assert preflight(arguments, SCRATCH, FIRST_POD, unknown) == [
+        f"{NOT_CHECKED}the tracker wandb, which is not installed here; train looks for it."
+    ]
+    unusable = {"OBSERVABILITY_BACKENDS": "tensorboard", "TENSORBOARD_LOG_DIR": "s3://results/board"}
+    for reach in (HERE, FIRST_POD):
+        with pytest.raises(InvalidConfig, match="TENSORBOARD_LOG_DIR"):
+            preflight(arguments, SCRATCH, reach, unusable)
+    # The cluster's variables are not those of this machine.
+    assert preflight(arguments, SCRATCH, FROM_OUTSIDE, unknown | unusable) == []
+
+
 def test_a_name_that_another_model_has(mlflow_database: Path) -> None:
     from visionloop.registry import Registry
 

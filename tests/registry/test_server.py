@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import toy_detector
 from PIL import Image
+from tracked_training import Started
 
 from visionloop.core.errors import InvalidConfig, Transient
 from visionloop.core.storage import read_uri
 from visionloop.registry import Registry, resolve_model
-from visionloop.training.tracking import open_tracker
 
 pytestmark = pytest.mark.slow
 
@@ -104,18 +104,14 @@ def test_the_whole_way_over_http_and_s3(
 
 
 def test_a_training_is_tracked_with_the_address_of_its_page(on_server: Registry, name: str) -> None:
-    tracker = open_tracker({"MLFLOW_TRACKING_URI": f"{on_server.uri}/"}, name, workspace="s3://results/somewhere")
-    tracker.start("run", {"epochs": 2}, {"visionloop.trace_id": "trace"}, "ab" * 32, "s3://datasets/bolts")
+    described: dict[str, Any] = {"experiment": name, "workspace": "s3://results/somewhere", "params": {"epochs": 2}}
+    tracker = Started({"MLFLOW_TRACKING_URI": f"{on_server.uri}/"}, **described)
     tracker.log_epoch(1, {"mAP50": 0.5, "box_loss": float("nan")})
-    resumed = open_tracker(
-        {"MLFLOW_TRACKING_URI": on_server.uri}, name, workspace="s3://results/somewhere", run_id=tracker.run_id
-    )
-    resumed.start("run", {"epochs": 2}, {}, "ab" * 32, "s3://datasets/bolts")
+    resumed = Started({"MLFLOW_TRACKING_URI": on_server.uri}, tracker.record, **described)
     resumed.log_epoch(1, {"mAP50": 0.5})
     resumed.log_epoch(2, {"mAP50": 0.6})
     resumed.finish("succeeded")
-    record = resumed.record()
-    assert isinstance(record, dict)
+    record = resumed.record
     assert record["mlflow"]["run_id"] == tracker.run_id
     page = record["mlflow"]["url"]
     assert page.startswith(f"{on_server.uri}/#/experiments/")

@@ -56,6 +56,8 @@ def install_command(module: str, extra: str | None = None) -> str:
         module: The module's name, or its distribution's.
         extra: The extra to name if it is one that holds the package: that of the trainer which needs it.
     """
+    if extra and extra in _extras_with(module.replace("_", "-")):
+        return f"pip install 'visionloop[{extra}]'"
     distribution = DISTRIBUTIONS.get(module, module).replace("_", "-")
     holding = _extras_with(distribution)
     wanted = next((name for name in (extra, PREFERRED.get(distribution), distribution) if name in holding), None)

@@ -25,7 +25,6 @@ def completed(run: RunRecord, trace_id: str, result: Result, *, reused: bool) ->
     receipt = result.receipt
     best = {name: value for name, value in receipt.metrics.items() if not name.startswith(FINAL)}
     final = {name.removeprefix(FINAL): value for name, value in receipt.metrics.items() if name.startswith(FINAL)}
-    tracked = receipt.tracking if isinstance(receipt.tracking, dict) else {}
     snapshot_id = run.state("snapshot").scalars.get("snapshot_id")
     return Completed(
         job_id=run.name,
@@ -43,7 +42,7 @@ def completed(run: RunRecord, trace_id: str, result: Result, *, reused: bool) ->
         final_checkpoint_path=result.output_uri("last"),
         receipt=result.uri,
         gpu_hours=receipt.timings.get("gpu_hours"),
-        mlflow_run_id=record.run_id(tracked),
+        mlflow_run_id=record.mlflow_run_id(receipt.tracking),
         dataset_snapshot_id=str(snapshot_id) if snapshot_id else None,
     )
 

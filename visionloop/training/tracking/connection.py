@@ -110,7 +110,7 @@ def error_code(error: Exception) -> str:
     return str(getattr(error, "error_code", ""))
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An error in one line, without secrets."""
     if isinstance(error, VisionloopError):
         return error.sentence

@@ -1,4 +1,4 @@
-"""The MLflow adapter: one MLflow run for a training, however many attempts it takes."""
+"""MLflow: one run there for a training, however many attempts it takes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionloop.core import secrets, texts
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.receipts import NOT_TRACKED
+from visionloop.training.configuration.settings import display
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.artifacts import put_artifacts
+from visionloop.training.tracking.choice import switched_off
 from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, tracking_uri
+from visionloop.training.tracking.tracker import Tracker, TrackerRun, TrainingDescription
 
 #: The folder of the artifacts of experiments that are made in a run on folders; the embedded MLflow reads no other.
 ARTIFACTS_VARIABLE = "VISIONLOOP_ARTIFACTS"
@@ -33,6 +34,9 @@ CURSOR = "epoch"
 #: ``CUSTOM_MODEL_DEVELOPMENT``; without it, it guesses).
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
+#: What MLflow's page shows as a run's description.
+DESCRIPTION_TAG = "mlflow.note.content"
+
 #: MLflow's codes for a run that it does not have.
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -47,24 +51,84 @@ STATES = {
 
 
 class MlflowTracker:
+    """The tracker."""
+
+    name = "mlflow"
+
+    def why_off(self, environment: Mapping[str, str]) -> str | None:
+        """Off without an MLflow, and with MLFLOW_ENABLED=false."""
+        if not tracking_uri(environment):
+            return "MLFLOW_TRACKING_URI is not set."
+        return switched_off(environment, "MLFLOW_ENABLED")
+
+    def check(self, environment: Mapping[str, str]) -> None:
+        """An address that can't be used is told, and never ends a training: MLflow is tracked to by default."""
+
+    def requirements(self, environment: Mapping[str, str]) -> Sequence[str]:
+        """Every installation has its client; what a database needs besides is told when it is opened."""
+        return ()
+
+    def open(self, environment: Mapping[str, str], training: TrainingDescription) -> TrackerRun:
+        """The run; it connects to nothing yet."""
+        return MlflowRun(environment, training)
+
+    def end(self, environment: Mapping[str, str], entry: Mapping[str, Any], status: str) -> None:
+        """Ends a run; one that has failed, was stopped or is gone stays as it is.
+
+        Raises:
+            VisionloopError: If MLflow is down or refuses.
+        """
+        from mlflow.exceptions import MlflowException
+
+        run_id = str(entry["run_id"])
+        client = connect(environment)
+        with mlflow_errors(tracking_uri(environment)):
+            try:
+                run = client.get_run(run_id)
+            except MlflowException as error:
+                if error_code(error) in _NO_RUN:
+                    return
+                raise
+            if run.info.lifecycle_stage == "active" and run.info.status not in ("FAILED", "KILLED"):
+                client.set_terminated(run_id, STATES.get(status, status))
+
+    def add(
+        self,
+        environment: Mapping[str, str],
+        entry: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        files: Mapping[str, bytes],
+    ) -> None:
+        """Adds metrics and files to a run that may have ended; a metric that it has already stays one value.
+
+        Raises:
+            VisionloopError: If MLflow, or the store of its artifacts, is down or refuses.
+        """
+        client = connect(environment)
+        with mlflow_errors(tracking_uri(environment)):
+            run = client.get_run(str(entry["run_id"]))
+            new = {name: value for name, value in metrics.items() if run.data.metrics.get(_metric_name(name)) != value}
+            if new:
+                client.log_batch(run.info.run_id, metrics=_metrics(new, 0))
+            put_artifacts(client, run, files)
+
+
+class MlflowRun:
     """A run in MLflow, used through its client only: mlflow's global state is not touched."""
 
-    def __init__(
-        self, environment: Mapping[str, str], experiment: str, workspace: str, run_id: str | None = None
-    ) -> None:
-        """Connects to nothing; ``run_id`` is the run that an earlier attempt opened."""
-        self._environment, self._experiment, self._workspace = environment, experiment, workspace
+    def __init__(self, environment: Mapping[str, str], training: TrainingDescription) -> None:
+        """Connects to nothing."""
+        self._environment, self._training = environment, training
         self._uri = tracking_uri(environment)
         # A run that an engine injected is never resumed as ours, even if it is passed in.
-        self._wanted = run_id if run_id != environment.get("MLFLOW_RUN_ID") else None
+        earlier = training.earlier.get("run_id")
+        self._wanted = earlier if earlier != environment.get("MLFLOW_RUN_ID") else None
         self._client: Any = None
         self._experiment_id = ""
         self._logged: set[int] = set()
         self.run_id: str | None = None
 
-    def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], dataset_hash: str, *dataset_uris: str
-    ) -> None:
+    def start(self) -> None:
         """Opens or resumes the run, and logs the training's description.
 
         Raises:
@@ -74,44 +138,37 @@ class MlflowTracker:
         with mlflow_errors(self._uri):
             run = self._existing_run()
             if run is None:
-                run = self._new_run(name)
+                run = self._new_run(self._training.name)
             self.run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
             self._wanted = self.run_id  # a second try after a failure below resumes it
             self._logged = self._logged_epochs()
-            self._describe(run, params, tags)
+            self._describe(run)
             if not run.inputs.dataset_inputs:
-                self._log_datasets(dataset_hash, dataset_uris)
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs an epoch's metrics in one request, unless MLflow already has the epoch."""
-        if epoch in self._logged:
-            return
-        with mlflow_errors(self._uri):
-            self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
-        self._logged.add(epoch)
+                self._log_datasets(self._training.dataset_hash, self._training.dataset_uris)
 
     def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Logs those that MLflow lacks."""
+        """Logs the metrics of those that MLflow lacks, each epoch in one request."""
         for epoch, metrics in epochs.items():
-            self.log_epoch(epoch, metrics)
+            if epoch in self._logged:
+                continue
+            with mlflow_errors(self._uri):
+                self._client.log_batch(self.run_id, metrics=_metrics({**metrics, CURSOR: float(epoch)}, epoch))
+            self._logged.add(epoch)
 
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
         """Puts files on the run's page, by their paths there."""
         with mlflow_errors(self._uri):
             put_artifacts(self._client, self._client.get_run(self.run_id), files)
 
-    def finish(self, status: str) -> bool:
+    def finish(self, status: str) -> None:
         """Ends the run."""
         with mlflow_errors(self._uri):
             self._client.set_terminated(self.run_id, STATES.get(status, status))
-        return True
 
-    def record(self) -> dict[str, Any] | str:
+    def entry(self) -> dict[str, Any]:
         """The run's id, and the address of its page if a server has one."""
-        if self.run_id is None:
-            return NOT_TRACKED
         page = f"{shown(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
-        return {"mlflow": {"run_id": self.run_id, "url": page if is_server(self._uri) else None}}
+        return {"run_id": self.run_id, "url": page if self.run_id and is_server(self._uri) else None}
 
     def _existing_run(self) -> Any:
         """The run of an earlier attempt, made active again; None if there is none or it was deleted."""
@@ -162,7 +219,7 @@ class MlflowTracker:
 
         if experiment_id := self._environment.get("MLFLOW_EXPERIMENT_ID", "").strip():
             return experiment_id
-        name = self._environment.get("MLFLOW_EXPERIMENT_NAME", "").strip() or self._experiment
+        name = self._environment.get("MLFLOW_EXPERIMENT_NAME", "").strip() or self._training.experiment
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -184,20 +241,24 @@ class MlflowTracker:
     def _location(self) -> str:
         """Where a new experiment keeps its artifacts: in the results store, in a run on folders in the home."""
         own = self._environment.get(ARTIFACTS_VARIABLE, "").strip()
-        return f"{self._workspace}/mlflow" if self._workspace.startswith("s3://") or not own else Path(own).as_uri()
+        workspace = self._training.workspace
+        return f"{workspace}/mlflow" if workspace.startswith("s3://") or not own else Path(own).as_uri()
 
     def _logged_epochs(self) -> set[int]:
         """The epochs that MLflow already has: log_batch would add a second value to each."""
         return {metric.step for metric in self._client.get_metric_history(self.run_id, CURSOR)}
 
-    def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def _describe(self, run: Any) -> None:
         """Logs parameters (an existing one can't be changed) and tags."""
         from mlflow.entities import Param, RunTag
 
         existing = run.data.params
-        wanted = {_parameter_name(name): _field(value)[:LONGEST_PARAMETER] for name, value in params.items()}
+        params, tags = self._training.params, dict(self._training.tags)
+        if self._training.description:
+            tags[DESCRIPTION_TAG] = self._training.description
+        wanted = {_parameter_name(name): display(value)[:LONGEST_PARAMETER] for name, value in params.items()}
         new = [Param(name, value) for name, value in sorted(wanted.items()) if name not in existing]
-        labels = [RunTag(name, _field(value)[:LONGEST_TAG]) for name, value in sorted(tags.items())]
+        labels = [RunTag(name, value[:LONGEST_TAG]) for name, value in sorted(tags.items())]
         for start in range(0, max(len(new), len(labels)), PARAMETERS_PER_REQUEST):
             end = start + PARAMETERS_PER_REQUEST
             self._client.log_batch(self.run_id, params=new[start:end], tags=labels[start:end])
@@ -224,53 +285,11 @@ class MlflowTracker:
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, tags=tags) for dataset in datasets])
 
 
-def end_run(environment: Mapping[str, str], run_id: str, status: str) -> None:
-    """Ends a run; one that has failed, was stopped or is gone stays as it is.
-
-    Raises:
-        VisionloopError: If MLflow is down or refuses.
-    """
-    from mlflow.exceptions import MlflowException
-
-    client = connect(environment)
-    with mlflow_errors(tracking_uri(environment)):
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            if error_code(error) in _NO_RUN:
-                return
-            raise
-        if run.info.lifecycle_stage == "active" and run.info.status not in ("FAILED", "KILLED"):
-            client.set_terminated(run_id, STATES.get(status, status))
-
-
-def attach(
-    environment: Mapping[str, str], run_id: str, metrics: Mapping[str, float], files: Mapping[str, bytes]
-) -> None:
-    """Adds metrics and files to a run that may have ended; a metric that it has already stays one value.
-
-    Raises:
-        VisionloopError: If MLflow, or the store of its artifacts, is down or refuses.
-    """
-    client = connect(environment)
-    with mlflow_errors(tracking_uri(environment)):
-        run = client.get_run(run_id)
-        new = {name: value for name, value in metrics.items() if run.data.metrics.get(_metric_name(name)) != value}
-        if new:
-            client.log_batch(run_id, metrics=_metrics(new, 0))
-        put_artifacts(client, run, files)
-
-
 def _metrics(values: Mapping[str, float], step: int) -> list[Any]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [Metric(_metric_name(name), float(value), now, step) for name, value in sorted(values.items())]
-
-
-def _field(value: Any) -> str:
-    """A parameter or tag as MLflow's page shows it: no password of an address, no character that acts on the page."""
-    return texts.visible(secrets.redact_urls(str(value)))
 
 
 def _metric_name(name: str) -> str:
@@ -280,3 +299,6 @@ def _metric_name(name: str) -> str:
 
 def _parameter_name(name: str) -> str:
     return _metric_name(name)[:250]
+
+
+TRACKER: Tracker = MlflowTracker()

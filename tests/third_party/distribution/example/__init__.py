@@ -1,1 +1,1 @@
-"""A third party's distribution: one stage and one trainer."""
+"""A third party's distribution: one stage, one trainer and one tracker."""
