@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.registry import CHALLENGER, CHAMPION, NO_CHAMPION, Registry, Version
-from visionloop.registry.versions import EVALUATION, PROMOTED, SUPERSEDED_BY
+from visionloop.registry.versions import (
+    EVALUATION,
+    PROMOTED,
+    PROMOTED_AT,
+    PROMOTED_BY,
+    PROMOTED_REASON,
+    SUPERSEDED_BY,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ def _obstacle(version: Version, champion: Version | None, result: EvaluationResu
     """Why the alias does not move, or None."""
     if PROMOTED in version.tags and SUPERSEDED_BY not in version.tags:
         where = f"is {champion.label} now" if champion else "was taken away"
-        return f"{version.label} was the champion once and the alias {where}: a rollback is not undone, set the alias by hand."
+        return f"{version.label} was the champion once and the alias {where}: a rollback is not undone; visionloop model promote {version.label} makes it the champion again."
     now = champion.identity if champion else NO_CHAMPION
     if now != result.champion:
         where = f"is {champion.label} now" if champion else "is gone"
@@ -57,11 +64,13 @@ def _obstacle(version: Version, champion: Version | None, result: EvaluationResu
 
 
 def _promote(registry: Registry, version: Version, champion: Version | None, evaluation: str) -> Placed:
-    """Moves the alias first: if the stage is killed after that, a rerun finds the alias moved and sets the rest."""
+    """Moves the alias: if the stage is killed after that, a rerun finds the alias moved and sets the rest."""
+    # Of a version that a person made the champion once: now it is by its evaluation.
+    forget_person(registry, version)
     registry.set_alias(version, CHAMPION)
     if champion is not None:
         registry.tag(champion, {SUPERSEDED_BY: str(version.number)})
-    _mark(registry, version, evaluation)
+    mark(registry, version, evaluation)
     return Placed(CHAMPION)
 
 
@@ -72,16 +81,24 @@ def _already(registry: Registry, version: Version, result: EvaluationResult, eva
         if result.champion not in (NO_CHAMPION, version.identity):
             for other in registry.of_training(version.name, result.champion):
                 registry.tag(other, {SUPERSEDED_BY: str(version.number)})
-        _mark(registry, version, evaluation)
+        mark(registry, version, evaluation)
     if result.verdict != "keep":
         return Placed(CHAMPION)
     promoted = PROMOTED in version.tags and SUPERSEDED_BY not in version.tags
     kept = "It was the champion already, and the verdict keep takes no alias away."
-    return Placed(CHAMPION, kept if promoted else "A person made it the champion.")
+    by_person = not promoted or PROMOTED_BY in version.tags
+    return Placed(CHAMPION, "A person made it the champion." if by_person else kept)
 
 
-def _mark(registry: Registry, version: Version, evaluation: str) -> None:
-    """Tags the version as promoted by register, with the evaluation; it is not a challenger any more."""
+def forget_person(registry: Registry, version: Version) -> None:
+    """Removes what says that a person made the version the champion."""
+    for tag in (PROMOTED_BY, PROMOTED_AT, PROMOTED_REASON):
+        if tag in version.tags:
+            registry.untag(version, tag)
+
+
+def mark(registry: Registry, version: Version, evaluation: str) -> None:
+    """Tags the champion as promoted, with its evaluation; it is not a challenger any more, and not superseded."""
     if SUPERSEDED_BY in version.tags:
         registry.untag(version, SUPERSEDED_BY)
     challenger = registry.by_alias(version.name, CHALLENGER)

@@ -54,12 +54,25 @@ def _common(
 
 def _add_people_commands(app: typer.Typer) -> None:
     configure_for_people()
-    from visionloop.pipelines.cli import cache, compile, dataset, demo, plan, run, schedule, services, snapshot, trainer
+    from visionloop.pipelines.cli import (
+        cache,
+        compile,
+        dataset,
+        demo,
+        model,
+        plan,
+        run,
+        schedule,
+        services,
+        snapshot,
+        trainer,
+    )
 
     app.add_typer(run.application, name="run")
     app.add_typer(plan.application, name="plan")
     app.add_typer(dataset.application, name="dataset")
     app.add_typer(snapshot.application, name="snapshot")
+    app.add_typer(model.application, name="model")
     app.add_typer(trainer.application, name="trainer")
     app.add_typer(schedule.application, name="schedule")
     app.add_typer(cache.application, name="cache")

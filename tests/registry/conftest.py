@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import uuid
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import pytest
 import toy_detector
 
 from visionloop.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Starts processes that have imported everything already, from a process without threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed_register"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        # The server looks for what it preloads on PYTHONPATH alone (Python 3.11).
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        ensure_running()
+    return context
 
 
 @pytest.fixture

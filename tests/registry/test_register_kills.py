@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.forkserver import ensure_running
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from killed_process import check_champion, registration
 from toy_detector import Prepared, published, run
 
 from visionloop.components import cleanup
@@ -20,53 +18,6 @@ from visionloop.core.stores import local_path
 from visionloop.registry import Registry, package
 
 pytestmark = pytest.mark.slow
-
-#: Seconds within which a step must be seen.
-PATIENCE = 120
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Starts processes that have imported everything already, from a process without threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed_register"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        # The server looks for what it preloads on PYTHONPATH alone (Python 3.11).
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        ensure_running()
-    return context
-
-
-class Registration:
-    """A registration in a process of its own."""
-
-    def __init__(
-        self, context: ForkServerContext, prepared: Prepared, evaluation: str, name: str, errors: Path
-    ) -> None:
-        from killed_register import work
-
-        variables = {key: os.environ[key] for key in ("MLFLOW_TRACKING_URI", "VISIONLOOP_CACHE")}
-        self.errors = errors
-        self.process: ForkServerProcess = context.Process(
-            target=work, args=(variables, prepared.workspace, evaluation, name, str(errors))
-        )
-        self.process.start()
-
-    def kill_when(self, seen: Callable[[], bool]) -> bool:
-        """Kills the process once something is seen. False if it had ended by then."""
-        until = time.monotonic() + PATIENCE
-        while self.process.is_alive() and not seen():
-            assert time.monotonic() < until
-            time.sleep(0.002)
-        self.process.kill()
-        self.process.join()
-        return self.process.exitcode == -9
-
-    def succeed(self) -> None:
-        """Waits for its end."""
-        self.process.join(PATIENCE)
-        assert self.process.exitcode == 0, self.errors.read_text()
 
 
 @pytest.fixture
@@ -109,11 +60,12 @@ def test_killed_at_each_step_it_ends_with_one_version(
     evaluation, seen = steps
     killed = []
     for step, is_seen in seen.items():
-        registration = Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told")
-        if registration.kill_when(is_seen):
+        process = registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told")
+        if process.kill_when(is_seen):
             killed.append(step)
+        check_champion(registry, name)
     assert {"locked", "model uploaded", "version created"} <= set(killed)
-    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
+    registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
 
@@ -130,11 +82,11 @@ def test_two_processes_at_once_and_one_of_them_killed(
     training = published(evaluation).receipt.inputs["training"].receipt
     assert training is not None
     other = prepared.evaluate(training, name, gate='{"floor": 0.01}')
-    first = Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first")
-    second = Registration(processes, prepared, published(other).uri, name, tmp_path / "second")
+    first = registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first")
+    second = registration(processes, prepared, published(other).uri, name, tmp_path / "second")
     first.kill_when(seen["version created"])
     second.succeed()
-    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first").succeed()
+    registration(processes, prepared, published(evaluation).uri, name, tmp_path / "first").succeed()
     check(prepared, registry, evaluation, name)
 
 
@@ -193,10 +145,11 @@ def test_killed_at_random_moments(
     generator = random.Random(seed)
     for _ in range(3):
         until = time.monotonic() + generator.uniform(0.05, 1.5)
-        Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").kill_when(
+        registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").kill_when(
             lambda until=until: time.monotonic() > until  # type: ignore[misc]
         )
-    Registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
+        check_champion(registry, name)
+    registration(processes, prepared, published(evaluation).uri, name, tmp_path / "told").succeed()
     check(prepared, registry, evaluation, name)
 
 

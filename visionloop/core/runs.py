@@ -37,6 +37,9 @@ FAILURE_COUNTS_SECONDS = 180
 #: The folder of a run's record that holds the states of shards.
 SHARDS = "shards"
 
+#: The folder of a run's record that holds what people decided about the version that it registered.
+DECISIONS = "decisions"
+
 #: The request to stop the run's training (``visionloop.core.stop``).
 STOP_FILE = "stop.json"
 
@@ -103,6 +106,22 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def event(self) -> str:
         """What events and messages call the state that it left the stage in."""
         return EVENT_NAMES["cancelled" if self.exit_code == UserStopped.exit_code else "failed"]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """``decisions/{at}-{id}.json``: a person's decision about a registered version.
+
+    ``decision`` is promote or rollback, ``version`` the champion from then on, ``champion`` the one before it, if there was one.
+    """
+
+    id: str
+    decision: str
+    model: str
+    version: int
+    champion: int | None
+    by: str
+    at: str
+    reason: str
 
 
 def now() -> str:
@@ -224,6 +243,17 @@ class RunRecord:
         """Every stage's failure, and every shard's."""
         states = (*self.stages(), *self.shards())
         return [failure for state in states if (failure := self.failure(state.stage, state.shard))]
+
+    def write_decision(self, decision: Decision) -> None:
+        """Records a decision, once however often it is carried out."""
+        name = f"{DECISIONS}/{decision.at.replace(':', '')}-{decision.id}.json"
+        self.prefix.create(name, msgspec.json.encode(decision))
+
+    def decisions(self) -> list[Decision]:
+        """What people decided about the version that this run registered, the oldest first."""
+        names = sorted(info.key.rsplit("/", 1)[-1] for info in self.prefix.children(DECISIONS)[1])
+        read = (self._read(f"{DECISIONS}/{name}", Decision) for name in names)
+        return [decision for decision in read if decision]
 
     def _read(self, name: str, kind: type[Kind]) -> Kind | None:
         with contextlib.suppress(NotFound, msgspec.MsgspecError):

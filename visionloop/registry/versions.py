@@ -49,6 +49,14 @@ WRITE_PAUSE_SECONDS = 0.2
 PROMOTED = "visionloop.promoted"
 SUPERSEDED_BY = "visionloop.superseded_by"
 
+#: Set on a version that a person made the champion: who, when (ISO 8601, UTC) and why.
+PROMOTED_BY = "visionloop.promoted_by"
+PROMOTED_AT = "visionloop.promoted_at"
+PROMOTED_REASON = "visionloop.promoted_reason"
+
+#: Set on a registered model while a person's decision about it is carried out (JSON): one that was cut off is found by it.
+DECISION = "visionloop.decision"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -94,11 +102,16 @@ class Version:
         return self.training_digest or self.label
 
     @property
+    def workspace(self) -> str | None:
+        """The workspace of its evaluation's receipt, or None for a version that Visionloop did not register."""
+        workspace, separator, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
+        return workspace if separator else None
+
+    @property
     def training_receipt(self) -> str | None:
         """The URI of its training's receipt, in the workspace of its evaluation's receipt."""
-        workspace, separator, _ = self.tags.get(EVALUATION, "").rpartition("/evaluate/")
         key = self.tags.get(TRAINING_KEY)
-        return f"{workspace}/train/{key}/receipt.json" if separator and key else None
+        return f"{self.workspace}/train/{key}/receipt.json" if self.workspace and key else None
 
 
 class Registry:
@@ -187,9 +200,39 @@ class Registry:
         """The versions of every name with this checkpoint, oldest first."""
         return self._search(f"tag.`{CHECKPOINT_SHA256}`='{sha256}'")
 
+    def of_name(self, name: str) -> list[Version]:
+        """The versions of a registered model, oldest first, without their aliases."""
+        return self._search(f'name="{name}"' if "'" in name else f"name='{name}'")
+
+    def names(self) -> list[str]:
+        """The registered names, in the order of the alphabet."""
+        return sorted(str(model.name) for model in self._models())
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """The version that each alias of a registered model points to; none where there is no such model."""
+        with mlflow_errors(self.uri):
+            try:
+                found = self._client.get_registered_model(name).aliases
+            except Exception as error:
+                if _is_missing(error):
+                    return {}
+                raise
+        return {str(alias): int(number) for alias, number in found.items()}
+
     def has_model(self, name: str) -> bool:
         """Whether a model of this registered name exists, with versions or without."""
         return self._model_tags(name) is not None
+
+    def _models(self) -> list[Any]:
+        with mlflow_errors(self.uri):
+            entities: list[Any] = []
+            token = None
+            while True:
+                page = self._client.search_registered_models(page_token=token)
+                entities += page
+                token = page.token
+                if not token:
+                    return entities
 
     def _search(self, wanted: str) -> list[Version]:
         with mlflow_errors(self.uri):
@@ -269,6 +312,20 @@ class Registry:
         """Removes a tag of a version."""
         with mlflow_errors(self.uri):
             self._client.delete_model_version_tag(version.name, str(version.number), name)
+
+    def model_tag(self, name: str, tag: str) -> str | None:
+        """A tag of a registered model; None where it has none, or there is no such model."""
+        return (self._model_tags(name) or {}).get(tag)
+
+    def tag_model(self, name: str, tag: str, value: str) -> None:
+        """Sets a tag of a registered model."""
+        with mlflow_errors(self.uri):
+            _write(self._client.set_registered_model_tag, name, tag, value)
+
+    def untag_model(self, name: str, tag: str) -> None:
+        """Removes a tag of a registered model."""
+        with mlflow_errors(self.uri):
+            self._client.delete_registered_model_tag(name, tag)
 
     def set_alias(self, version: Version, alias: str) -> None:
         """Points an alias to a version, whichever it pointed to before."""

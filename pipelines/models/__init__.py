@@ -1,0 +1,1 @@
+"""The registered models as people see them, and what people decide about them."""
