@@ -67,7 +67,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
 OUTSIDE_THE_KEY = {"run_name", "description", "retraining", "shards", "shard"}
 #: What snapshot takes for its check of the run's arguments alone, and what validate needs imgsz of.
-CHECKED = {("snapshot", "settings"), ("snapshot", "gate"), ("snapshot", "checks"), ("snapshot", "slices"), ("validate", "settings")}
+CHECKED = {
+    ("snapshot", "settings"),
+    ("snapshot", "gate"),
+    ("snapshot", "checks"),
+    ("snapshot", "slices"),
+    ("validate", "settings"),
+}
 SCALARS: dict[str, dict[str, Any]] = {
     "snapshot": {"snapshot_id": "snap_0123456789ab"},
     "validate": {"errors": 0, "quarantined": 0},
