@@ -211,7 +211,7 @@ class TrainStage:
         attempt = Attempt(prefix, training.attempt.name, training.attempt.work, context.alive)
         computed = training.finalise(epoch, attempt)
         computed.scalars[STOPPED] = epoch
-        return publish(self, context, stopped, attempt, computed, training.seconds, key, existing and existing.etag)
+        return publish(self, context, stopped, attempt, computed, training.seconds, key, existing.etag if existing else None)
 
 
 class Training:
@@ -279,7 +279,7 @@ class Training:
         if request is None or (request.then == stop.EVALUATE and not self.last_epoch):
             return
         if self.last_epoch:
-            self._tracked = TrackedTraining(self.context, self.attempt, self.loaded)
+            self._tracked = TrackedTraining(self.context, self.attempt, self.loaded, self.last_epoch)
         raise StopRequested(request)
 
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
@@ -300,7 +300,7 @@ class Training:
         self._times.turn(None)
         computed = self._publish_outputs(done, attempt)
         if self._tracked:
-            self._tracked.complete(done.history)
+            self._tracked.log_history(done.history)
             self._tracked.attach(done.plots, self.loaded)
             computed.tracking = self._tracked.record()
         return computed

@@ -74,11 +74,12 @@ class TrackedTraining:
         Every epoch that a tracker lacks is logged: one that was durable when its process was killed was not. The plots, and the
         page of the dataset's check, are put beside the runs.
         """
-        epochs = {
-            entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {})) for entry in history
-        }
-        self._trackers.finish("succeeded", epochs, _files(plots, loaded))
+        self._trackers.finish("succeeded", _epochs(history), _files(plots, loaded))
         self._trackers.wait(END_SECONDS)
+
+    def log_history(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Logs every epoch that a tracker lacks."""
+        self._trackers.log_epochs(_epochs(history))
 
     def finish(self, status: str) -> None:
         """Ends the runs of a training that did not succeed."""
@@ -115,6 +116,11 @@ def _files(plots: Sequence[str], loaded: Loaded) -> dict[str, Path | bytes]:
         report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
         files["reports/validate.html"] = report.read("page")
     return files
+
+
+def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    """The metrics of a history's epochs by the tracker's names."""
+    return {entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {})) for entry in history}
 
 
 def _measured(train: Mapping[str, float], val: Mapping[str, float]) -> dict[str, float]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionloop.pipelines.cli.dataset import workspace_store
 from visionloop.pipelines.cli.output import Output, show
-from visionloop.pipelines.environment import services_for
+from visionloop.pipelines.environment import services_for, workspace_store
 
 if TYPE_CHECKING:
     from visionloop.pipelines.models.decisions import Decided
