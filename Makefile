@@ -9,8 +9,9 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg V
   $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
 # A folder each; its extra and its folder in images/ have the same name, and its code says its library's licence.
 TRAINERS := $(sort $(patsubst visionloop/training/trainers/%/__init__.py,%,$(wildcard visionloop/training/trainers/*/__init__.py)))
-# What the image of every trainer holds besides: what trackers need.
-TRACKERS := tensorboard
+# What the image of every trainer holds besides: what trackers need. cleanup ends runs in a database too, in the stage image.
+TRACKERS := database tensorboard
+STAGE_EXTRAS := database
 licence = $(shell sed -n 's/^ *licence = "\(.*\)"$$/\1/p' visionloop/training/trainers/$(1)/__init__.py)
 # Which images to build: folders in images/. A trainer's image is called visionloop-trainer-NAME.
 IMAGE ?= stage $(TRAINERS) services
@@ -161,7 +162,7 @@ constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
 	$(PIN) pyproject.toml --all-extras --upgrade --output-file build/constraints.txt
 	@{ echo "# All packages with versions and hashes, for every platform. Refreshed by: make constraints"; \
 	  cat build/constraints.txt; } > constraints.txt
-	$(PIN) pyproject.toml --constraints constraints.txt --output-file images/stage/requirements.txt
+	$(PIN) pyproject.toml --constraints constraints.txt $(STAGE_EXTRAS:%=--extra %) --output-file images/stage/requirements.txt
 	@mkdir -p $(TRAINERS:%=images/%)
 	set -e; for trainer in $(TRAINERS); do \
 	  $(PIN) pyproject.toml --constraints constraints.txt --extra $$trainer $(TRACKERS:%=--extra %) \

@@ -11,6 +11,8 @@ from typing import Any
 from visionloop.core.stores import VARIABLES, Role
 from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines import services
+from visionloop.training.tracking import choice
+from visionloop.training.tracking.database.address import VARIABLE, database_url
 
 #: The variable that leads to MLflow.
 REGISTRY = "MLFLOW_TRACKING_URI"
@@ -26,6 +28,21 @@ def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
     The store is embedded if an ``s3://`` URI has no configured one; MLflow is embedded if MLFLOW_TRACKING_URI is not set.
     A run on folders starts nothing: MLflow's store is a file.
     """
+    with setting(_database()), _embedded(arguments):
+        yield
+
+
+def _database() -> dict[str, str]:
+    """The variable of the database that the run is tracked in, where it is the file in the home: containers see no home.
+
+    Raises:
+        InvalidConfig: If OBSERVABILITY_BACKENDS names what is not there, or the variable can't be used.
+    """
+    return {VARIABLE: database_url(os.environ)} if "database" in choice.named(os.environ) else {}
+
+
+@contextlib.contextmanager
+def _embedded(arguments: Mapping[str, Any]) -> Iterator[None]:
     needed = needs(arguments)
     if not needed:
         yield

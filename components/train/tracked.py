@@ -74,7 +74,7 @@ class TrackedTraining:
         Every epoch that a tracker lacks is logged: one that was durable when its process was killed was not. The plots, and the
         page of the dataset's check, are put beside the runs.
         """
-        self._trackers.finish("succeeded", _epochs(history), _files(plots, loaded))
+        self._trackers.finish("succeeded", _epochs(history), self._files(plots, loaded))
         self._trackers.wait(END_SECONDS)
 
     def log_history(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -88,12 +88,22 @@ class TrackedTraining:
 
     def attach(self, plots: Sequence[str], loaded: Loaded) -> None:
         """Puts the plots, and the page of the dataset's check, beside the runs."""
-        self._trackers.attach(_files(plots, loaded))
+        self._trackers.attach(self._files(plots, loaded))
         self._trackers.wait(END_SECONDS)
 
     def record(self) -> dict[str, Any] | str:
         """Returns what the receipt says about the runs."""
         return self._trackers.record()
+
+    def _files(self, plots: Sequence[str], loaded: Loaded) -> dict[str, Path | bytes]:
+        """The plots, and the page of the dataset's check, by their paths beside a run; none where nothing is tracked."""
+        if not self._trackers.names:
+            return {}
+        files: dict[str, Path | bytes] = {f"plots/{Path(plot).name}": Path(plot) for plot in plots}
+        with contextlib.suppress(VisionloopError):  # validate's result may be gone
+            report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
+            files["reports/validate.html"] = report.read("page")
+        return files
 
     def _remember(self, trackers: Trackers) -> None:
         """Records the runs beside the key, once one is open and when one has ended; those of other trackers stay recorded."""
@@ -107,15 +117,6 @@ class TrackedTraining:
 def _value(value: Any) -> bool | int | float | str:
     """A setting's value as trackers take it."""
     return value if isinstance(value, bool | int | float) else display(value)
-
-
-def _files(plots: Sequence[str], loaded: Loaded) -> dict[str, Path | bytes]:
-    """The plots, and the page of the dataset's check, by their paths beside a run."""
-    files: dict[str, Path | bytes] = {f"plots/{Path(plot).name}": Path(plot) for plot in plots}
-    with contextlib.suppress(VisionloopError):  # validate's result may be gone
-        report = receipts.load(loaded.converted.result.receipt.inputs["report"].receipt or "", "validate")
-        files["reports/validate.html"] = report.read("page")
-    return files
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:

@@ -142,12 +142,18 @@ def test_folders_that_the_run_names_lie_where_they_lie_here(tmp_path: Path, cach
     weights.mkdir()
     gate.write_text("{}")
     workspace, database = tmp_path / "new" / "workspace", tmp_path / "home" / "mlflow.db"
+    tracked, board = tmp_path / "tracked" / "tracking.db", tmp_path / "board"
     made = arguments(
         workspace=workspace.as_uri(),
         dataset=dataset.as_uri(),
         gate=gate.as_uri(),
         model=str(weights),
-        environment={"MLFLOW_TRACKING_URI": f"sqlite:///{database}", "VISIONLOOP_WEIGHTS": weights.as_uri()},
+        environment={
+            "MLFLOW_TRACKING_URI": f"sqlite:///{database}",
+            "VISIONLOOP_WEIGHTS": weights.as_uri(),
+            "VISIONLOOP_DATABASE_URL": f"sqlite:///{tracked}",
+            "TENSORBOARD_LOG_DIR": str(board),
+        },
     )
     assert mounts(made) == {
         str(dataset): (str(dataset), True),
@@ -155,6 +161,8 @@ def test_folders_that_the_run_names_lie_where_they_lie_here(tmp_path: Path, cach
         str(weights): (str(weights), True),
         str(workspace): (str(workspace), False),
         str(database.parent): (str(database.parent), False),
+        str(tracked.parent): (str(tracked.parent), False),
+        str(board): (str(board), False),
         str(cache): (pods.CACHE, False),
     }
     assert workspace.is_dir()

@@ -53,6 +53,22 @@ def test_a_run_on_s3_uses_the_embedded_one_where_none_is_configured(
     assert needs(arguments) == ()
 
 
+def test_a_run_that_is_tracked_in_a_database_has_the_file_in_the_home(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said to every stage: a container would look for a home of its own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    for backends, expected in (("database,mlflow", f"sqlite:///{own_home}/tracking.db"), ("mlflow", None)):
+        monkeypatch.setenv("OBSERVABILITY_BACKENDS", backends)
+        with services_for(ON_FOLDERS):
+            assert os.environ.get("VISIONLOOP_DATABASE_URL") == expected
+        assert "VISIONLOOP_DATABASE_URL" not in os.environ
+    monkeypatch.setenv("OBSERVABILITY_BACKENDS", "database")
+    monkeypatch.setenv("VISIONLOOP_DATABASE_URL", "mysql://host/runs")
+    with pytest.raises(InvalidConfig, match="VISIONLOOP_DATABASE_URL"), services_for(ON_FOLDERS):
+        raise AssertionError("it began")
+
+
 def test_the_start_says_which_home_it_uses(own_home: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="visionloop"):
         services.registry()

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgresql import postgresql
 from published_training import converted, training
 
 from visionloop.core.logs import LOGGER
 
-__all__ = ["converted", "training"]
+__all__ = ["converted", "postgresql", "training"]
 
 
 @pytest.fixture

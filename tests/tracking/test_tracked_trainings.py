@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,33 @@ def test_a_later_stage_adds_to_each_tracker_what_it_found(training: Training, jo
     assert told(journal)[-1] == {"add": "journal-night", "metrics": {"test/mAP50": 0.5}, "files": ["model_card.md"]}
     names = [info.key for info in training.workspace.objects("runs/night/tensorboard")]
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("fault", ["raises", "exits", "hangs"])
+def test_a_later_stage_waits_for_no_tracker_for_long(
+    fault: str, journal: Path, monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture, training: Training
+) -> None:
+    from example import tracker
+
+    def go_wrong(*_: Any) -> None:
+        if fault == "raises":
+            raise ValueError("no journal today")
+        if fault == "exits":
+            raise SystemExit(3)
+        threading.Event().wait()
+
+    monkeypatch.setattr(record, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(tracker.JournalTracker, "add", go_wrong)
+    monkeypatch.setattr(tracker.JournalTracker, "end", go_wrong)
+    run = {"journal": {"run_id": "journal-night", "url": None}}
+    attach({"EXAMPLE_JOURNAL": str(journal)}, run, {"test/mAP50": 0.5}, {})
+    prefix = training.workspace.child("train/key")
+    record.write(prefix, run)
+    assert not end_left_open({"EXAMPLE_JOURNAL": str(journal)}, prefix, "failed")
+    why = {"raises": "no journal today", "exits": "it raised SystemExit", "hangs": "it does not answer"}[fault]
+    assert f"left out of journal's run journal-night: test/mAP50 ({why})" in lines.text
+    assert f"could not be ended: {why}" in lines.text
+    assert record.read(prefix) == run
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,11 @@ OLD_VARIABLES = (
         "--engine, --runner, --registry and --namespace say where a run works",
     ),
     OldVariable(
+        ("CLEARML_API_HOST", "CLEARML_WEB_HOST"),
+        "no meaning",
+        "no tracker of this package is ClearML; clearml in OBSERVABILITY_BACKENDS is refused unless another distribution brings it",
+    ),
+    OldVariable(
         ("TEMPORAL_HOST", "TEMPORAL_NAMESPACE", "TEMPORAL_TASK_QUEUE", "TRAINING_JOB_STATUS_SYNC_INTERVAL"),
         "no meaning",
         "the engine knows what runs; nothing is kept in step with it",

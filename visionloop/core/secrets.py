@@ -62,6 +62,7 @@ CREDENTIALS = (
     Credential("MLFLOW_TRACKING_USERNAME", "registry", secret=False),
     Credential("MLFLOW_TRACKING_PASSWORD", "registry", user="MLFLOW_TRACKING_USERNAME"),
     Credential("MLFLOW_TRACKING_TOKEN", "registry"),
+    Credential("VISIONLOOP_DATABASE_URL", "registry"),
     Credential("VISIONLOOP_NOTIFY_URL", "notify"),
     Credential("VISIONLOOP_EVENTS_URL", "events"),
     Credential("VISIONLOOP_EVENTS_SECRET", "events"),

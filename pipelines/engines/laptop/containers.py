@@ -42,7 +42,13 @@ HERE = frozenset(
 
 #: Variables whose value may be a folder or file of this machine: those that are only read, and those that are written.
 PLACES_READ = ("VISIONLOOP_WEIGHTS",)
-PLACES_WRITTEN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "VISIONLOOP_ARTIFACTS", "TENSORBOARD_LOG_DIR")
+PLACES_WRITTEN = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "VISIONLOOP_ARTIFACTS",
+    "VISIONLOOP_DATABASE_URL",
+    "TENSORBOARD_LOG_DIR",
+)
 
 #: Folders that can't be mounted without hiding what the image holds.
 TAKEN = frozenset(Path(folder) for folder in ("/", "/opt", "/usr", "/bin", "/lib", "/etc", "/tmp"))  # noqa: S108

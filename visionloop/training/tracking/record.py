@@ -5,18 +5,23 @@ A later attempt continues the runs, and whoever finds one left open (a pod that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from visionloop.core.errors import NotFound, VisionloopError
+from visionloop.core.errors import NotFound, Transient, VisionloopError
 from visionloop.core.logs import LOGGER, notice
 from visionloop.core.storage import Prefix
 from visionloop.training.tracking import choice
 from visionloop.training.tracking.connection import describe
 
 FILE = "tracking.json"
+
+#: Seconds that a tracker is waited for by cleanup and by the stages behind the training.
+ANSWER_SECONDS = 60.0
 
 #: The field of a run's entry with the state with which it was ended; without it it is open. Records of before have it once, for
 #: all runs, beside the trackers' names.
@@ -93,7 +98,7 @@ def _end(environment: Mapping[str, str], prefix: Prefix, name: str, entry: Mappi
         tracker = choice.tracker(name)
         if tracker.why_off(environment) is not None:
             return False
-        tracker.end(environment, entry, status)
+        _within(partial(tracker.end, environment, entry, status))
     except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the stage's own end counts
         LOGGER.warning("%s's run of %s could not be ended: %s", name, prefix.uri, describe(error))
         return False
@@ -120,7 +125,27 @@ def attach(
         try:
             tracker = choice.tracker(name)
             if tracker.why_off(environment) is None:
-                tracker.add(environment, entry, metrics, files)
+                _within(partial(tracker.add, environment, entry, metrics, files))
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the stage's result counts
             left_out = ", ".join([*metrics, *files])
             notice(f"left out of {name}'s run {entry['run_id']}: {left_out} ({describe(error)})")
+
+
+def _within(call: Callable[[], object]) -> None:
+    """Calls a tracker, and waits ``ANSWER_SECONDS`` at most: whoever asks has work of its own. Raises what the tracker raises."""
+    raised: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            raised.append(error)
+
+    thread = threading.Thread(target=answer, name="tracking", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if thread.is_alive():
+        raise Transient("it does not answer")
+    if raised:
+        error = raised[0]
+        raise error if isinstance(error, Exception) else RuntimeError(f"it raised {type(error).__name__}")

@@ -24,6 +24,11 @@ class Trackers:
         """Nothing is told yet."""
         self._lanes = lanes
 
+    @property
+    def names(self) -> list[str]:
+        """The trackers that are on."""
+        return [lane.name for lane in self._lanes]
+
     def start(self) -> None:
         """Opens the run in each tracker."""
         for lane in self._lanes:
