@@ -211,7 +211,9 @@ class TrainStage:
         attempt = Attempt(prefix, training.attempt.name, training.attempt.work, context.alive)
         computed = training.finalise(epoch, attempt)
         computed.scalars[STOPPED] = epoch
-        return publish(self, context, stopped, attempt, computed, training.seconds, key, existing.etag if existing else None)
+        return publish(
+            self, context, stopped, attempt, computed, training.seconds, key, existing.etag if existing else None
+        )
 
 
 class Training:

@@ -121,7 +121,9 @@ def _value(value: Any) -> bool | int | float | str:
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     """The metrics of a history's epochs by the tracker's names."""
-    return {entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {})) for entry in history}
+    return {
+        entry["epoch"]: _measured(entry.get("train_metrics", {}), entry.get("val_metrics", {})) for entry in history
+    }
 
 
 def _measured(train: Mapping[str, float], val: Mapping[str, float]) -> dict[str, float]:
