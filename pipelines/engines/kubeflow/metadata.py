@@ -76,7 +76,7 @@ def output_parameters(connection: Connection, run: str) -> Iterator[tuple[str, d
 def _ask(connection: Connection, method: str, answer: str, request: str, **fields: Any) -> Any:
     """Calls a method of the metadata store; messages by their names in ``_MESSAGES``."""
     import urllib3
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     api = connection.client.runs.api_client
     headers = {**api.default_headers, "Content-Type": _TYPE, "Accept": _TYPE, "X-Grpc-Web": "1"}
