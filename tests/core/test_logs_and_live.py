@@ -44,6 +44,11 @@ def test_plain_lines_name_a_level_that_is_not_info():
     assert PlainLines().format(logged("said", logging.WARNING)) == "WARNING: said"
 
 
+def test_each_plain_line_has_the_trace_id_before_it():
+    assert PlainLines("a-b").format(logged("one\ntwo", logging.ERROR)) == "[TRACE:a-b] ERROR: one\n[TRACE:a-b] two"
+    assert PlainLines("a\nb\x1b").format(logged("said")) == "[TRACE:a b\\x1b] said"
+
+
 def test_a_stream_that_somebody_closed_gives_way_to_another(tmp_path):
     """A program that calls a stage in its own process may have closed what stderr was before."""
     other = io.StringIO()
@@ -84,7 +89,7 @@ def test_level_and_format_come_from_variables(monkeypatch, capfd):
     configure(trace_id="t", run="r", stage="s")
     notice("not heard")
     LOGGER.warning("heard")
-    assert capfd.readouterr().err == "WARNING: heard\n"
+    assert capfd.readouterr().err == "[TRACE:t] WARNING: heard\n"
 
 
 @pytest.mark.parametrize(("name", "value"), [("VISIONLOOP_LOG_LEVEL", "loud"), ("VISIONLOOP_LOG_FORMAT", "xml")])

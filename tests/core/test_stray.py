@@ -1,8 +1,11 @@
-"""Whatever a library writes to stderr, in any language, is a JSON log line, also when it crashes the stage."""
+"""Whatever a library writes to stderr, in any language, is a log line with the trace id, also when it crashes the stage."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 
@@ -64,7 +67,25 @@ def test_what_a_library_says_as_it_crashes_the_process_is_told() -> None:
     assert "free(): invalid pointer" in [json.loads(line)["message"] for line in lines("crash")]
 
 
-def test_lines_for_a_person_stay_as_they_are() -> None:
-    printed = lines(form="text")
-    assert "our own" in printed
-    assert "of a child" in printed
+def test_each_line_of_a_text_log_has_the_trace_id() -> None:
+    *printed, last = lines(form="text")
+    assert last == "The last sentence."
+    # Written before anybody knows the run.
+    traced = [line for line in printed if line != "before any stage"]
+    assert len(traced) == len(printed) - 1
+    assert [line for line in traced if not line.startswith("[TRACE:t] ")] == []
+    assert {"[TRACE:t] our own", "[TRACE:t] of a child", "[TRACE:t] 50 %", "[TRACE:t] \ufffd"} <= set(traced)
+    assert any(line.startswith("[TRACE:t] WARNING: ") and "of Python" in line for line in traced)
+    assert not any("secret-of-results" in line for line in printed)
+
+
+def test_on_a_terminal_a_library_writes_as_it_likes() -> None:
+    """A bar is drawn in one place there."""
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, stderr=theirs, env={"VISIONLOOP_LOG_FORMAT": "text"})
+    os.close(theirs)
+    with contextlib.suppress(OSError), open(ours, "rb", closefd=False) as screen:
+        shown = screen.read1(2**16).decode("utf-8", "replace")
+    os.close(ours)
+    assert "\r50 %\r100 %" in shown
+    assert "[TRACE:t] our own" in shown

@@ -761,3 +761,15 @@ def test_a_training_in_the_middle_of_its_work_leaves_its_chatter_on_stderr(prepa
     ended = prepared.train().expect()
     assert json.loads(ended.stdout)["epochs"] == 4
     assert ended.stdout.count("\n") == 1
+
+
+def test_each_line_of_a_trainings_text_log_has_the_trace_id(prepared: Prepared):
+    """Those of the stage, of the trainer's process, and of what a library prints there."""
+    ended = prepared.train(VISIONLOOP_LOG_FORMAT="text").expect()
+    run = prepared.laptop.record("supervised").read()
+    assert run is not None
+    lines = ended.stderr.splitlines()
+    assert [line for line in lines if not line.startswith(f"[TRACE:{run.trace_id}] ")] == []
+    messages = [line.partition("] ")[2] for line in lines]
+    assert "a library's chatter in a training" in messages
+    assert any(message.startswith("epoch 4/4: ") for message in messages)

@@ -17,6 +17,9 @@ from visionloop.core.errors import InvalidConfig, VisionloopError
 
 LOGGER = logging.getLogger("visionloop")
 
+#: Begins each line of a text log that has a trace id: ``[TRACE:3f0c…] epoch 1/20``.
+TRACE_MARK = "[TRACE:"
+
 #: Where log lines go while stderr itself is read (``core.stray``), and what is called with the fields of each line.
 _redirected: TextIO | None = None
 _on_fields: Callable[[dict[str, str]], None] = lambda fields: None  # noqa: E731
@@ -66,12 +69,18 @@ class Lines(logging.StreamHandler[Any]):
 
 
 class PlainLines(logging.Formatter):
-    """For a person at a terminal: the message, with its level unless it is INFO, and no traceback."""
+    """For a person: the message, with its level unless it is INFO, and no traceback; after the trace id where there is one."""
+
+    def __init__(self, trace_id: str = "") -> None:
+        """``trace_id`` goes before each line."""
+        super().__init__()
+        self._before = f"{TRACE_MARK}{texts.sentence(trace_id)}] " if trace_id else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The message's lines."""
         text = texts.outgoing(record.getMessage())
-        return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
+        text = text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
+        return "\n".join(self._before + line for line in text.split("\n"))
 
 
 def configure(*, trace_id: str, run: str, stage: str) -> None:
@@ -89,9 +98,14 @@ def configure(*, trace_id: str, run: str, stage: str) -> None:
     if level not in logging.getLevelNamesMapping():
         raise InvalidConfig(f"VISIONLOOP_LOG_LEVEL is '{level}'; give DEBUG, INFO, WARNING or ERROR.")
     fields = {"trace_id": trace_id, "run": run, "stage": stage}
-    handler.setFormatter(PlainLines() if wanted == "text" else JsonLines(fields))
+    handler.setFormatter(formatter(wanted, fields))
     _use(handler, level)
     _on_fields(fields)
+
+
+def formatter(wanted: str, fields: dict[str, str]) -> logging.Formatter:
+    """Makes lines in a form, "text" or "json", with the fields of each (``configure``), none of which has to be there."""
+    return PlainLines(fields.get("trace_id", "")) if wanted == "text" else JsonLines(fields)
 
 
 def form(stream: TextIO | None) -> str:

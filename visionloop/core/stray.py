@@ -1,4 +1,4 @@
-"""Makes log lines of what code in any language writes to stderr, so that no library's warning is a plain line among JSON lines.
+"""Makes log lines of what code in any language writes to stderr, so that each line of a log has the trace id, and none is plain among JSON.
 
 A process of its own reads them: what a library prints while it crashes the stage is still logged. Linux only, as it forks.
 """
@@ -23,6 +23,9 @@ SOURCE = "stderr"
 #: Begins a line by which the stage hands on the fields of its own log lines; nothing else writes such a byte.
 _FIELDS = b"\0"
 
+#: How a line begins that is a log line already, by the form.
+_ALREADY = {"json": '{"timestamp":', "text": logs.TRACE_MARK}
+
 #: A line without an end is cut at this size, in bytes.
 _LONGEST = 2**16
 
@@ -32,8 +35,10 @@ _PATIENCE = 2.0
 
 @contextlib.contextmanager
 def stray_lines() -> Iterator[None]:
-    """Sends file descriptor 2 through the reader for a while, where log lines are JSON."""
-    if sys.platform != "linux" or logs.form(sys.__stderr__) != "json":
+    """Sends file descriptor 2 through the reader for a while, unless it is a terminal that shows text, where a bar is drawn in place."""
+    form = logs.form(sys.__stderr__)
+    drawn = form == "text" and sys.__stderr__ is not None and sys.__stderr__.isatty()
+    if sys.platform != "linux" or form not in _ALREADY or drawn:
         yield
         return
     sys.stderr.flush()
@@ -41,7 +46,7 @@ def stray_lines() -> Iterator[None]:
     read, write = os.pipe()
     reader = os.fork()
     if reader == 0:
-        _forward(read, kept)
+        _forward(read, kept, form)
     os.close(read)
     os.dup2(write, 2)
     os.close(write)
@@ -71,7 +76,7 @@ def _wait(reader: int) -> None:
             time.sleep(0.002)
 
 
-def _forward(read: int, write: int) -> NoReturn:
+def _forward(read: int, write: int, form: str) -> NoReturn:
     """The reader: ends when nobody has the other end any more."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -81,12 +86,14 @@ def _forward(read: int, write: int) -> NoReturn:
             if int(name) not in (read, write):
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        form = logs.JsonLines({})
+        formatter = logs.formatter(form, {})
         for line in _lines(read):
             if line.startswith(_FIELDS):
-                form = logs.JsonLines(json.loads(line[1:]))
+                formatter = logs.formatter(form, json.loads(line[1:]))
             elif text := line.decode("utf-8", "replace").rstrip():
-                os.write(write, f"{_told(form, text)}\n".encode())
+                # A log line already, of a child process, stays.
+                told = text if text.startswith(_ALREADY[form]) else formatter.format(_record(text))
+                os.write(write, f"{told}\n".encode())
     finally:
         os._exit(0)
 
@@ -103,10 +110,8 @@ def _lines(read: int) -> Iterator[bytes]:
     yield rest
 
 
-def _told(form: logs.JsonLines, text: str) -> str:
-    """A line as a log line; one that is a log line already, of a child process, stays."""
-    if text.startswith('{"timestamp":'):
-        return text
+def _record(text: str) -> logging.LogRecord:
+    """A line as a record of the log."""
     record = logging.LogRecord(logs.LOGGER.name, logging.INFO, "", 0, text, None, None)
     record.source = SOURCE
-    return form.format(record)
+    return record

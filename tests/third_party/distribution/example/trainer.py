@@ -90,6 +90,7 @@ class ToyTrainer:
 
     def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
         """Trains, or makes the result of a checkpoint that is a finished training's."""
+        print("a library's chatter in a training")
         state = json.loads(job.checkpoint.read_text()) if job.checkpoint else None
         path = job.checkpoint
         if state is None or state["epoch"] < int(job.config["epochs"]):
