@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Annotated, Any
 
@@ -15,9 +16,9 @@ from fastapi import FastAPI, Header, HTTPException
 
 app = FastAPI()
 
-#: What is known of each run, and the ids of the events that it is known from. A real one keeps both in a database.
+#: What is known of each run, and the ids of the events that it is known from, each with its run and epoch. A real one keeps both in a database.
 runs: dict[str, dict[str, Any]] = {}
-seen: set[str] = set()
+seen: dict[str, tuple[str, float]] = {}
 
 
 def check(authorization: str, run: str) -> None:
@@ -42,7 +43,10 @@ def take(event: dict[str, Any], authorization: Annotated[str, Header()] = "") ->
         data["job_id"], {"status": "pending", "epoch": 0, "metrics": {}, "checkpoint": None, "log": []}
     )
     match kind:
-        case "started":
+        case "started":  # what comes after the epoch that it goes on from is told anew, an end too
+            for old, (name, epoch) in list(seen.items()):
+                if name == data["job_id"] and epoch > data["resumed_after_epoch"]:
+                    del seen[old]
             run |= {"status": "running", "total_epochs": data["total_epochs"], "host": data["hostname"]}
         case "progress":
             run |= {"epoch": data["epoch"], "metrics": data["metrics"], "eta_seconds": data["eta_seconds"]}
@@ -56,7 +60,7 @@ def take(event: dict[str, Any], authorization: Annotated[str, Header()] = "") ->
             run |= {"status": "failed", "error": f"{data['error_code']}: {data['error_message']}"}
         case "stopped":
             run |= {"status": "stopped", "best": data["best_checkpoint_path"]}
-    seen.add(event["id"])
+    seen[event["id"]] = (data["job_id"], data.get("epoch", math.inf))
     return {"status": "ok", "job_id": data["job_id"]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -45,13 +45,18 @@ class Posted:
 
 @dataclass
 class Answers:
-    """What a receiver does with the next requests, and what it keeps; ``first`` comes before ``then``."""
+    """What a receiver does with the next requests, and what it keeps; ``first`` comes before ``then``.
+
+    ``refused`` has what it was sent and did not take; ``down`` says of an event's data that the receiver is down when it comes.
+    """
 
     then: str = WELL
     first: list[str] = field(default_factory=list)
     taken: list[Posted] = field(default_factory=list)
+    refused: list[Posted] = field(default_factory=list)
     asked: int = 0
     elsewhere: str = ""
+    down: Callable[[dict[str, Any]], bool] = lambda data: False
 
 
 class Receiver(ThreadingHTTPServer):
@@ -103,9 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         answers = self.server.answers
         with self.server.changed:
             answers.asked += 1
-            how = answers.first.pop(0) if answers.first else answers.then
-            if how == WELL:
-                answers.taken.append(Posted(self.path, dict(self.headers), json.loads(body)))
+            posted = Posted(self.path, dict(self.headers), json.loads(body))
+            how = answers.first.pop(0) if answers.first else CLOSES if answers.down(posted.data) else answers.then
+            (answers.taken if how == WELL else answers.refused).append(posted)
             self.server.changed.notify_all()
         match how:
             case "well":
@@ -143,9 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def receiving(then: str = WELL, first: list[str] | None = None, elsewhere: str = "") -> Iterator[Receiver]:
+def receiving(
+    then: str = WELL,
+    first: list[str] | None = None,
+    elsewhere: str = "",
+    down: Callable[[dict[str, Any]], bool] = lambda data: False,
+) -> Iterator[Receiver]:
     """A receiver that listens until the block ends."""
-    with Receiver(Answers(then, first or [], elsewhere=elsewhere)) as server:
+    with Receiver(Answers(then, first or [], elsewhere=elsewhere, down=down)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

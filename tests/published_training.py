@@ -21,6 +21,12 @@ from visionloop.core.storage import Prefix
 from visionloop.training.events import outbox
 
 
+def epochs(*numbers: int) -> list[str]:
+    """The ids of what a run called night tells of epochs."""
+    kinds = ("metrics.{}.train", "metrics.{}.val", "checkpoint.{}.0", "progress.{}.val")
+    return [f"night.train.{kind.format(number)}" for number in numbers for kind in kinds]
+
+
 @dataclass
 class Training:
     """A workspace of its own, in which the toy trains on what was converted in another one."""
@@ -28,10 +34,12 @@ class Training:
     workspace: Prefix
     uris: dict[str, str]
 
-    def train(self, *settings: str, run: str = "night") -> Outcome:
+    def train(self, *settings: str, run: str = "night", force: bool = False) -> Outcome:
         """The stage train."""
-        arguments = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": [*TOY, *settings]}
-        return run_stage(catalog.stage("train"), arguments, Invocation(self.workspace.uri, run=run, trace_id="trace"))
+        chosen = {setting.partition("=")[0]: setting for setting in (*TOY, *settings)}
+        arguments = {"converted": self.uris["convert"], "snapshot": self.uris["snapshot"], "set": [*chosen.values()]}
+        invocation = Invocation(self.workspace.uri, run=run, trace_id="trace", force=force)
+        return run_stage(catalog.stage("train"), arguments, invocation)
 
     def cleanup(self, run: str = "night", **arguments: str) -> None:
         """The stage cleanup."""

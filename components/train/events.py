@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from visionloop.core import progress, texts
-from visionloop.core.errors import RETRYABLE
+from visionloop.core.errors import RETRYABLE, NotFound, VisionloopError
 from visionloop.core.logs import LOGGER, utc
 from visionloop.core.runs import Failure
 from visionloop.core.stage import Context, Outcome
@@ -75,15 +76,15 @@ class TrainingEvents:
         )
         self._lines = _Lines(publisher)
         LOGGER.addHandler(self._lines)
+        self._tell_repeats()
 
-    def epoch(self, epoch: channel.Epoch, checkpoint: progress.Checkpoint, uri: str, batches: int) -> None:
+    def epoch(self, epoch: channel.Epoch, checkpoint: progress.Checkpoint, uri: str) -> None:
         """Tells of an epoch that has become durable.
 
         Args:
             epoch: The epoch.
             checkpoint: Its checkpoint.
             uri: The checkpoint's URI.
-            batches: Batches of an epoch, those of validation included; 0 where the trainer does not tell.
         """
         done = epoch.epoch - self._first_epoch
         pace = (time.monotonic() - self._began) / done if done > 0 else 0.0
@@ -95,7 +96,7 @@ class TrainingEvents:
             epoch.val_metrics,
             best_epoch=epoch.best_epoch,
             eta=round(pace * left),
-            step=batches * epoch.epoch or None,
+            step=epoch.train_batches * epoch.epoch if epoch.train_batches else None,
             last=left == 0,
         )
 
@@ -148,6 +149,18 @@ class TrainingEvents:
                 "the training's end could not be told: %s", texts.sentence(f"{type(error).__name__}: {error}")
             )
             return {}
+
+    def _tell_repeats(self) -> None:
+        """Says so where this run has told of a complete training before: by the ids alone this one is the same again."""
+        run = self._context.run
+        with contextlib.suppress(VisionloopError, NotFound):
+            state = run.state("train")
+            if state.receipt and state.events:
+                LOGGER.warning(
+                    "events: the run %s has told of a complete training before, and what this one tells has the same ids: a receiver that "
+                    "drops repeats misses it. Give another training a run of its own (--run).",
+                    run.name,
+                )
 
     def _make_publisher(self, attempt: str) -> Publisher:
         return Publisher(self._receivers, self._context.run.name, self._context.trace_id, attempt)

@@ -235,7 +235,6 @@ class Training:
         self._sending: tuple[channel.Epoch, Upload] | None = None
         self._untracked: channel.Epoch | None = None
         self._reported = 0
-        self._batches = 0
         self._spent_before: dict[str, float] = {}
         self._tracked: TrackedTraining | None = None
         self._dataset = attempt.work / "dataset"
@@ -376,7 +375,6 @@ class Training:
     def _on_batch(self, batch: channel.Batch) -> None:
         self.context.alive()
         self._times.batch()
-        self._batches = batch.batches
         live.emit(
             "batch", stage="train", epoch=batch.epoch, epochs=self.epochs, batch=batch.batch, batches=batch.batches
         )
@@ -474,7 +472,7 @@ class Training:
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
         checkpoint = next(entry for entry in self._uploaded if entry.epoch == epoch.epoch)
-        self.loaded.events.epoch(epoch, checkpoint, self._uri(checkpoint), self._batches)
+        self.loaded.events.epoch(epoch, checkpoint, self._uri(checkpoint))
 
     def _track(self, epoch: channel.Epoch) -> None:
         if self._tracked:

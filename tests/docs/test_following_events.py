@@ -146,6 +146,34 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
     assert ask(f"{receiver}/runs/night") == (200, shown | ended)
 
 
+def test_the_receiver_shows_an_attempt_after_an_end_and_a_training_that_begins_anew(receiver: str) -> None:
+    """Each tells under the ids of the one before."""
+    token = jwt.encode(
+        {"sub": "night", "scope": "training-callback", "exp": int(time.time()) + 60}, SECRET, algorithm="HS256"
+    )
+
+    def tell(attempt: str, resumed: int, *epochs: int, end: str) -> dict[str, Any]:
+        began = {"resumed_after_epoch": resumed, "total_epochs": 2, "hostname": attempt}
+        told: list[tuple[str, str, dict[str, Any]]] = [("started", f".{attempt}.1", began)]
+        for epoch in epochs:
+            told.append(("progress", f".{epoch}.val", {"epoch": epoch, "metrics": {attempt: 1}, "eta_seconds": 0}))
+        ends = {"failed": {"error_code": "OOM", "error_message": attempt}}
+        ends["completed"] = {"reused": False, "best_checkpoint_path": attempt}
+        told.append((end, "", ends[end]))
+        for kind, place, data in told:
+            event = {"id": f"night.train.{kind}{place}", "type": f"visionloop.training.{kind}", "data": ABOUT | data}
+            assert ask(f"{receiver}/events", event, token)[0] == 200
+        return dict(ask(f"{receiver}/runs/night")[1])
+
+    assert tell("first", 0, 1, end="failed")["error"] == "OOM: first"
+    again = tell("second", 1, 1, end="failed")
+    assert (again["status"], again["error"], again["host"]) == ("failed", "OOM: second", "second")
+    assert again["metrics"] == {"first": 1}  # of the epoch that it went on from, which it told again
+    assert tell("third", 1, 2, end="completed")["metrics"] == {"third": 1}
+    anew = tell("fourth", 0, 1, 2, end="completed")
+    assert (anew["status"], anew["best"], anew["metrics"]) == ("completed", "fourth", {"fourth": 1})
+
+
 def test_the_receiver_refuses_tokens_of_others(receiver: str) -> None:
     event = {"id": "1", "type": "visionloop.training.log", "data": {**ABOUT, "logs": []}}
     claims = {"sub": "night", "job_id": "night", "scope": "training-callback", "exp": int(time.time()) + 60}

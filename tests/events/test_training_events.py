@@ -10,9 +10,9 @@ from typing import Any
 
 import jwt
 import pytest
-from event_receiver import HOSTILE, SECRET, receiving
+from event_receiver import HOSTILE, SECRET, Posted, receiving
 from event_schemas import check
-from published_training import Tell, Training
+from published_training import Tell, Training, epochs
 
 from visionloop.components.train.events import TrainingEvents
 from visionloop.core.errors import InvalidConfig, Killed, Transient, UserStopped
@@ -21,12 +21,6 @@ from visionloop.training.events import publisher
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
-
-
-def epochs(*numbers: int) -> list[str]:
-    """The ids of what is told of epochs."""
-    kinds = ("metrics.{}.train", "metrics.{}.val", "checkpoint.{}.0", "progress.{}.val")
-    return [f"night.train.{kind.format(number)}" for number in numbers for kind in kinds]
 
 
 def test_a_training_tells_its_whole_story(training: Training, send_to: Tell) -> None:
@@ -55,7 +49,7 @@ def test_a_training_tells_its_whole_story(training: Training, send_to: Tell) -> 
         assert checkpoint["checkpoint_path"].endswith(f"/{receipt.attempt}/checkpoints/epoch_{number}.pt")
         assert checkpoint["file_size_bytes"] > 0
     steps = [by_id[identity]["step"] for identity in epochs(1, 2, 3, 4) if identity.endswith(".train")]
-    assert steps == [steps[0], 2 * steps[0], 3 * steps[0], 4 * steps[0]]
+    assert steps == [3, 6, 9, 12]  # the objects of six images, in batches of eight; those of validation are no steps
     assert by_id[epochs(4)[-1]]["eta_seconds"] == 0
     best = [number for number in range(1, 5) if by_id[epochs(number)[2]]["is_best"]]
     completed = story[-1].data
@@ -200,6 +194,32 @@ def test_a_training_that_is_there_already_is_told_by_its_completion_alone(traini
         training.train(run="other")
         (posted,) = server.taken
     assert (posted.id, posted.data["reused"]) == ("other.train.completed", False)
+
+
+def test_a_second_training_of_a_run_says_that_it_repeats_the_ids_of_the_first(
+    training: Training, send_to: Tell
+) -> None:
+    with receiving() as server:
+        send_to(server)
+        training.train()
+        first = server.story
+        assert not [line for line in warnings_in(server.taken) if "same ids" in line]
+        training.cleanup()  # as a run ends: the second training begins anew
+        training.train(force=True)
+        story, warnings = server.story, warnings_in(server.taken)
+    # Of a forced training of the same run a receiver that drops repeats sees its beginning alone,
+    (began,) = story[len(first) :]
+    assert (began.kind, began.data["resumed_after_epoch"]) == ("started", 0)
+    # and the log's own words.
+    (warning,) = [line for line in warnings if "same ids" in line]
+    assert warning.startswith("events: the run night has told of a complete training before")
+    assert [posted.id for posted in server.taken].count("night.train.completed") == 2
+
+
+def warnings_in(taken: list[Posted]) -> list[str]:
+    """The warnings among the lines of the log that were told."""
+    lines = [line for posted in taken if posted.kind == "log" for line in posted.data["logs"]]
+    return [line["message"] for line in lines if line["level"] == "WARNING"]
 
 
 def test_a_failure_that_no_engine_retries_is_told_by_train_and_again_by_cleanup_under_the_same_id(

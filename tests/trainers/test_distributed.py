@@ -196,6 +196,7 @@ def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path)
     assert double.used == single.used
     # 21 images are three steps, and a batch of the validation.
     assert double.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    assert [report.train_batches for report in double.reports] == [3, 3]  # the fourth is validation's
     assert children() == []
 
 

@@ -194,6 +194,7 @@ def test_every_batch_and_epoch_is_heard(dataset: Path, tmp_path: Path) -> None:
     result = TRAINER.train(tiny.job(dataset, tmp_path / "work", epochs=5), listener)
     assert listener.batches == [(epoch, batch, 4) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
     assert [(report.epoch, report.stopping) for report in listener.reports] == [(1, False), (2, False)]
+    assert [report.train_batches for report in listener.reports] == [3, 3]  # the fourth is validation's
     assert result.epochs == 2
     assert [entry["epoch"] for entry in result.history] == [1, 2]
     assert files(tmp_path / "work" / "checkpoints") == {"epoch_2.pt"}

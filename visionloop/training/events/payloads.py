@@ -91,7 +91,7 @@ class Metrics(About, frozen=True, kw_only=True):
 
     Attributes:
         epoch: The epoch, from 1.
-        step: Of train: batches that are done, those of validation included; null where the trainer does not tell.
+        step: Of train: the batches that were trained on so far, over all epochs; null where the trainer does not tell.
         phase: The part of the epoch.
         metrics: Its metrics by name.
     """

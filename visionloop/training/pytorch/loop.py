@@ -263,6 +263,7 @@ class Loop:
                 best_value=self._best.value,
                 stopping=stop,
                 seconds=self._watch.epoch(),
+                train_batches=len(self.learner.train),
             )
         )
         return stop or not go_on

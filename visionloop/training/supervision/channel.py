@@ -45,6 +45,7 @@ class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     left_out: list[str] = []
     peak_gpu_bytes: int | None = None
+    train_batches: int | None = None
 
 
 class Line(msgspec.Struct, tag="line", frozen=True):

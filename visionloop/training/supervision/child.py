@@ -106,6 +106,7 @@ class ChannelListener:
                     if name not in numbers[part]
                 ],
                 peak_gpu_bytes=report.peak_gpu_bytes or peak_gpu_bytes(),
+                train_batches=report.train_batches,
             )
         )
         answer = next(self._answers, None)

@@ -87,6 +87,7 @@ class EpochReport:
     after this epoch (all done, or early stopping). ``seconds`` says what the epoch's time went into, ``loading``, ``computing`` and
     ``validating`` (`visionloop.training.stopwatch`), from the end of the first batch of the process on; a trainer may leave it out.
     ``peak_gpu_bytes`` is the most memory that was used on a GPU, where other processes than the trainer's own compute.
+    ``train_batches`` is the number of batches that the epoch was trained on, those of validation not among them.
     A value that is not finite is left out with a notice.
     """
 
@@ -99,6 +100,7 @@ class EpochReport:
     stopping: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_gpu_bytes: int | None = None
+    train_batches: int | None = None
 
 
 class Listener(Protocol):

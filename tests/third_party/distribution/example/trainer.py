@@ -217,7 +217,14 @@ def _train(job: TrainingJob, listener: Listener, state: dict[str, Any] | None) -
         }
         path = _write(state, job.work / f"epoch_{epoch}.json")
         report = EpochReport(
-            epoch, {"lr": rate}, measured, path, state["best_epoch"], measured["mAP50-95"], seconds=watch.epoch()
+            epoch,
+            {"lr": rate},
+            measured,
+            path,
+            state["best_epoch"],
+            measured["mAP50-95"],
+            seconds=watch.epoch(),
+            train_batches=len(batches),
         )
         if not listener.epoch(report):
             break

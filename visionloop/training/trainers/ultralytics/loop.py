@@ -356,6 +356,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
                 best_value=self.stopper.value,
                 stopping=bool(self.stop),
                 seconds=self.watch.epoch(),
+                train_batches=len(self.train_loader),
             )
         )
         if previous:
