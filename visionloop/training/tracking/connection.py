@@ -138,6 +138,10 @@ def _mapped(error: Exception, uri: str) -> VisionloopError | None:
         return InvalidConfig(
             f"MLFLOW_TRACKING_URI {shown(uri)}: the database can't be opened or written; correct the path or its permissions."
         )
+    if "Databricks credential configuration failed" in text:
+        return InvalidConfig(
+            f"MLFLOW_TRACKING_URI {shown(uri)}: MLflow finds no account of Databricks; set DATABRICKS_HOST and DATABRICKS_TOKEN, or a profile, and install databricks-sdk."
+        )
     out_of_reach = re.search(
         r"Max retries exceeded|Connection refused|Connection aborted|timed out|database is locked|Name or service not known",
         text,
