@@ -179,6 +179,7 @@ def test_it_learns_and_lacks_no_class(trained: TrainingResult, dataset: Path, tm
     measured = TRAINER.evaluate(trained.best, dataset, "test", configuration(), tmp_path, lambda *_: None)
     assert measured.metrics["accuracy_top1"] >= 0.5
     assert set(measured.per_class) == {"red", "green"}
+    assert sorted(measured.files) == sorted(str(path.relative_to(dataset)) for path in dataset.glob("test/*/*"))
     assert "no image of this class" in measured.not_measured_per_class["blue"]["accuracy_top1"]
     predictor = TRAINER.predictor(trained.best)
     assert predictor.classes == CLASSES

@@ -434,6 +434,7 @@ def test_a_trained_model_answers_as_its_task_does(
     measured = TRAINER.evaluate(trained.best, dataset, "test", configuration(task), tmp_path, lambda *_: None)
     assert set(TRAINER.metrics[task]) <= set(measured.metrics)
     assert measured.images == 3
+    assert measured.files == sorted(f"images/test/{path.name}" for path in (dataset / "images/test").iterdir())
     predictor = TRAINER.predictor(trained.best)
     picture = np.asarray(Image.open(next((dataset / "images/test").iterdir())))
     everything = PredictionSettings(0.0, masks=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,28 @@ def test_an_evaluation_measures_the_task(finished: Trained, tmp_path: Path) -> N
     for name, value in evaluation.metrics.items():
         assert evaluation.resampled(name, np.ones(6, int)) == pytest.approx(value, abs=1e-6)
     assert evaluation.resampled("val_loss", np.ones(6, int)) is None
+    images = {
+        str(path.relative_to(finished.dataset)) for path in finished.dataset.rglob("*.png") if "test" in path.parts
+    }
+    assert len(evaluation.files) == 6
+    assert set(evaluation.files) == images
+
+
+def test_the_images_of_an_evaluation_stand_in_the_order_of_its_samples(finished: Trained, tmp_path: Path) -> None:
+    config = {"imgsz": 32, "batch": 2, "device": "cpu"}
+    measured = (finished.whole.best, finished.dataset, "test", config, tmp_path / "all", lambda *_: None)
+    evaluation, alone = TRAINER.evaluate(*measured), tmp_path / "alone"
+    assert evaluation.resampled is not None
+    for number, file in enumerate(evaluation.files):
+        shutil.rmtree(alone, ignore_errors=True)
+        shutil.copytree(finished.dataset, alone)
+        for other in set(evaluation.files) - {file}:
+            (alone / other).unlink()
+        one = TRAINER.evaluate(finished.whole.best, alone, "test", config, tmp_path / f"{number}", lambda *_: None)
+        metric = PRIMARY_METRICS[finished.task]
+        assert evaluation.resampled(metric, np.eye(6, dtype=int)[number]) == pytest.approx(
+            one.metrics[metric], abs=0.01
+        )
 
 
 def test_predictions_are_those_of_the_task(finished: Trained) -> None:

@@ -132,6 +132,11 @@ class ClassValidation(Validation):
         """The library's dataset; a class is the position of its folder, since the folders' names are not the classes'."""
         return library().data.ClassificationDataset(img_path, self.args, augment=False, prefix=self.args.split)
 
+    def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
+        """In the dataset's order: the library shuffles here, and the images' names would not be those of what is measured."""
+        dataset = self.build_dataset(dataset_path)
+        return library().data.build_dataloader(dataset, batch_size, self.args.workers, shuffle=False)
+
     def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
         """Measures a batch."""
         super().update_metrics(preds, batch)
