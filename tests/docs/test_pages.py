@@ -121,7 +121,7 @@ def problem_of(words: list[str]) -> str | None:
     if program == "python":
         paths = [word for word in rest if "/" in word]
         return next((f"{path} does not exist" for path in paths if not (ROOT / path).exists()), None)
-    if program in ("mkdir", "cp", "curl", "export", "aws", "kubectl"):
+    if program in ("mkdir", "cp", "curl", "export", "aws", "kubectl", "tensorboard"):
         return None
     return _visionloop(rest) if program == "visionloop" else f"{program} is no command of ours"
 
