@@ -119,7 +119,7 @@ def problem_of(words: list[str]) -> str | None:
         unknown = [word for word in rest if "=" not in word and word not in targets and word != "PYTHON=…"]
         return f"make has no target {unknown[0]}" if unknown else None
     if program == "python":
-        paths = [word for word in rest if "/" in word]
+        paths = [word for word in rest if word.endswith(".py")]
         return next((f"{path} does not exist" for path in paths if not (ROOT / path).exists()), None)
     if program in ("mkdir", "cp", "curl", "export", "aws", "kubectl", "tensorboard"):
         return None
