@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -160,7 +160,6 @@ def stage_template(
         trainer: The trainer whose image it runs, if it is for one alone.
     """
     own = inputs_of(stage)
-    all_inputs = [*fields_of(stage, policy, inputs), *memory(policy)]
     command = [
         "stage",
         stage.name,
@@ -171,7 +170,7 @@ def stage_template(
     ]
     return Container(
         name=stage.name,
-        inputs=[field.parameter() for field in all_inputs],
+        inputs=[field.parameter() for field in (*fields_of(stage, policy, inputs), *memory(policy))],
         outputs=[
             Parameter(name=output, value_from=ValueFrom(path=f"{OUTPUTS}/{output}", default=LOST.get(output, "")))
             for output in outputs
@@ -198,7 +197,12 @@ def stage_template(
         pod_security_context=PodSecurityContext(
             run_as_non_root=True, fs_group=pods.VOLUME_GROUP, seccomp_profile=SeccompProfile(type="RuntimeDefault")
         ),
-        labels={**pods.labels(stage.name, trainer), **_labels_of_run({field.name for field in all_inputs})},
+        # Every task gives its trace id; the model and, where a template serves several, the trainer are the pipeline's to say.
+        labels={
+            **pods.labels(stage.name, trainer),
+            pods.RUN_LABEL: "{{workflow.uid}}",
+            pods.TRACE_LABEL: label_value("inputs.parameters.trace_id"),
+        },
         annotations=pods.annotations_of(policy) or None,
         service_account_name=pods.service_account(stage.name),
         automount_service_account_token=False,
@@ -209,15 +213,6 @@ def stage_template(
         pod_spec_patch=pod_spec_patch(policy),
         synchronization=synchronization,
     )
-
-
-def _labels_of_run(inputs: Collection[str]) -> dict[str, str]:
-    """The labels of a pod that only its run knows, as far as its template's own inputs tell."""
-    told = {pods.TRACE_LABEL: "trace_id", pods.MODEL_LABEL: "model_name"}
-    return {
-        pods.RUN_LABEL: "{{workflow.uid}}",
-        **{label: label_value(f"inputs.parameters.{name}") for label, name in told.items() if name in inputs},
-    }
 
 
 def label_value(source: str) -> str:

@@ -75,7 +75,7 @@ LABELS = {
     pods.TRAINER_LABEL: "workflow.parameters.trainer",
 }
 
-#: Those that the pods of every stage have too. What a stage's template tells of itself counts before them.
+#: Those that every pod of the run gets from it. What a stage's template tells of itself counts before them.
 POD_LABELS = (pods.MODEL_LABEL, pods.TRAINER_LABEL)
 
 
