@@ -157,8 +157,10 @@ def test_the_receiver_shows_an_attempt_after_an_end_and_a_training_that_begins_a
         told: list[tuple[str, str, dict[str, Any]]] = [("started", f".{attempt}.1", began)]
         for epoch in epochs:
             told.append(("progress", f".{epoch}.val", {"epoch": epoch, "metrics": {attempt: 1}, "eta_seconds": 0}))
-        ends = {"failed": {"error_code": "OOM", "error_message": attempt}}
-        ends["completed"] = {"reused": False, "best_checkpoint_path": attempt}
+        ends: dict[str, dict[str, Any]] = {
+            "failed": {"error_code": "OOM", "error_message": attempt},
+            "completed": {"reused": False, "best_checkpoint_path": attempt},
+        }
         told.append((end, "", ends[end]))
         for kind, place, data in told:
             event = {"id": f"night.train.{kind}{place}", "type": f"visionloop.training.{kind}", "data": ABOUT | data}
