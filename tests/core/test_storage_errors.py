@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,9 +14,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from faulty_proxy import CUT, FAULTS, failing
 from tests_support import is_one_sentence
 
-from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidDataset, NotFound, SickMachine, Transient
+from visionloop.core.errors import (
+    AccessDenied,
+    InvalidConfig,
+    InvalidDataset,
+    NotFound,
+    PreconditionFailed,
+    SickMachine,
+    Transient,
+)
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.stores import Role
 
@@ -42,6 +52,43 @@ def test_wrong_keys_are_access_denied(s3_environment, monkeypatch, action, varia
         ACTIONS[action](open_prefix("s3://datasets/x", role))
     assert caught.value.exit_code == 77
     assert is_one_sentence(caught.value, "s3://datasets/x", str(role))
+
+
+@pytest.mark.parametrize("how", FAULTS)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_call_that_fails_once_is_made_again(s3, s3_workspace, monkeypatch, action, how):
+    for key in ("403.png", "a"):
+        open_prefix(s3_workspace, "results").write(key, b"0123456789")
+    with failing(s3.endpoint, lambda number: how if number == 1 else None) as proxy:
+        monkeypatch.setenv("INTERNAL_S3_ENDPOINT", proxy.url)
+        with contextlib.suppress(PreconditionFailed):  # what replace ends with here
+            ACTIONS[action](open_prefix(s3_workspace, "results"))
+    assert len(proxy.failed) == 1
+    assert len(proxy.calls) > 1
+
+
+@pytest.mark.parametrize("action", ["read", "read_start", "read_with_etag"])
+def test_the_answer_that_there_is_no_such_object_may_be_cut_off_too(s3, s3_workspace, monkeypatch, action):
+    with failing(s3.endpoint, lambda number: CUT if number == 1 else None) as proxy:
+        monkeypatch.setenv("INTERNAL_S3_ENDPOINT", proxy.url)
+        with pytest.raises(NotFound):
+            getattr(open_prefix(s3_workspace, "results"), action)("none", *([8] if action == "read_start" else []))
+    assert len(proxy.failed) == 1
+
+
+def test_a_conditional_write_whose_answer_was_lost_was_made_all_the_same(s3, s3_workspace, monkeypatch):
+    with failing(s3.endpoint, lambda number: CUT if number in (1, 5) else None) as proxy:
+        monkeypatch.setenv("INTERNAL_S3_ENDPOINT", proxy.url)
+        prefix = open_prefix(s3_workspace, "results")
+        assert not prefix.create("a", b"1")
+        data, etag = prefix.read_with_etag("a")
+        assert data == b"1"
+        assert not prefix.create("a", b"2")
+        with pytest.raises(PreconditionFailed):
+            prefix.replace("a", b"3", etag)
+        assert prefix.read("a") == b"3"
+    assert [call.method for call in proxy.calls] == ["PUT", "PUT", "GET", "PUT", "PUT", "PUT", "GET"]
+    assert [call.fault for call in proxy.calls].count(CUT) == 2
 
 
 @pytest.mark.parametrize("action", ["write", "create", "delete"])

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+from faulty_proxy import CUT, failing
 
 from visionloop.core import workspace as module
 from visionloop.core.errors import AccessDenied, InvalidConfig
@@ -19,6 +20,17 @@ def test_the_embedded_stores_keep_what_the_layout_rests_on(workspace):
     assert result.conditional_create
     assert result.read_after_write
     assert [info.key for info in prefix.objects()] == [FILE]
+
+
+def test_lost_answers_are_no_sign_of_a_store_that_keeps_no_condition(s3, s3_workspace, monkeypatch):
+    """The write is sent again and refused, so nobody hears that it was his."""
+    racing = range(2, 2 + module.RACERS)
+    with failing(s3.endpoint, lambda number: CUT if number in racing else None) as proxy:
+        monkeypatch.setenv("INTERNAL_S3_ENDPOINT", proxy.url)
+        result = probe(open_prefix(s3_workspace, "results"))
+    assert {(call.method, call.path.split("/")[-2]) for call in proxy.failed} == {("PUT", ".probe")}
+    assert len(proxy.failed) == module.RACERS
+    assert result.conditional_create
 
 
 def test_it_is_found_out_once(workspace, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import os
@@ -49,6 +50,10 @@ Made = TypeVar("Made")
 #: Objects above this size are sent in parts of this size, in bytes.
 PART_BYTES = 16 * 2**20
 PARALLEL_TRANSFERS = 16
+
+#: How often a call is made whose answer is cut off or does not come, and what the client says of one.
+CALL_TRIES = 4
+LOST_ANSWER = re.compile("HTTP error: request or response body error")
 
 #: How a page of HTML begins, and the endings of the names of objects that may be one.
 HTML = re.compile(
@@ -122,7 +127,7 @@ class Prefix:
         """The bytes at ``key`` and their ETag, for a conditional write. Raises NotFound."""
         self._refuse_special(key)
         with self._errors("read", key):
-            answer = obstore.get(self.store, self._key(key))
+            answer = _asked(lambda: obstore.get(self.store, self._key(key)))
             data = bytes(answer.bytes())
             self._refuse_page(key, data)
             return data, str(answer.meta["e_tag"] or "")
@@ -136,7 +141,7 @@ class Prefix:
         self._refuse_special(key)
         with self._errors("read", key):
             try:
-                answer = obstore.get(self.store, self._key(key), options={"range": (0, size)})
+                answer = _asked(lambda: obstore.get(self.store, self._key(key), options={"range": (0, size)}))
             except store_errors.BaseError:
                 # A store refuses a range of an empty object.
                 meta = obstore.head(self.store, self._key(key))
@@ -153,7 +158,8 @@ class Prefix:
         if not whole:
             return b""
         with self._errors("read", key):
-            return bytes(obstore.get_range(self.store, self._key(key), start=max(0, whole - size), end=whole))
+            start = max(0, whole - size)
+            return bytes(_asked(lambda: obstore.get_range(self.store, self._key(key), start=start, end=whole)))
 
     def write(self, key: str, data: bytes) -> Sent:
         """Writes ``data`` at ``key``, replacing any object."""
@@ -162,10 +168,12 @@ class Prefix:
         return Sent(len(data), hashlib.sha256(data).hexdigest())
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes ``data`` at ``key`` only if ``key`` does not exist (``If-None-Match: *``; ``link`` on files)."""
+        """Writes ``data`` at ``key`` only if ``key`` does not exist (``If-None-Match: *``; ``link`` on files).
+
+        False may also follow a write of one's own whose answer was lost: who needs to know reads the object.
+        """
         try:
-            with self._errors("write", key):
-                obstore.put(self.store, self._key(key), io.BytesIO(data), mode="create", use_multipart=False)
+            self._write_if(key, data, "create")
         except PreconditionFailed:
             return False
         return True
@@ -176,12 +184,11 @@ class Prefix:
         On files the check and the rename are two steps, under a lock on the folder.
 
         Raises:
-            PreconditionFailed: If the object has changed or is gone.
+            PreconditionFailed: If the object has changed or is gone, perhaps by this very call, whose first answer was lost.
         """
         try:
             if not self.on_files:
-                with self._errors("write", key):
-                    obstore.put(self.store, self._key(key), io.BytesIO(data), mode={"e_tag": etag}, use_multipart=False)
+                self._write_if(key, data, {"e_tag": etag})
                 return
             with self._errors("write", key), _locked(Path(f"/{self._key(key)}").parent):
                 if self.read_with_etag(key)[1] != etag:
@@ -189,6 +196,12 @@ class Prefix:
                 self.write(key, data)
         except NotFound:
             raise PreconditionFailed(key) from None
+
+    def _write_if(self, key: str, data: bytes, condition: Any) -> None:
+        with self._errors("write", key):
+            _asked(
+                lambda: obstore.put(self.store, self._key(key), io.BytesIO(data), mode=condition, use_multipart=False)
+            )
 
     def upload(self, local: Path, key: str, alive: Callable[[], None] = lambda: None) -> Sent:
         """Sends a file in parts; ``alive`` is called after each part. Returns size and SHA-256 of what was sent."""
@@ -222,7 +235,7 @@ class Prefix:
             local.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_special(key)
         with self._errors("read", key):
-            answer = obstore.get(self.store, self._key(key))
+            answer = _asked(lambda: obstore.get(self.store, self._key(key)))
             with writing(local), atomic_write(local) as partial, partial.open("wb") as file:
                 for block in answer.stream(min_chunk_size=2**20):
                     data = bytes(block)
@@ -250,13 +263,23 @@ class Prefix:
                 for path, status in walk(Path("/", start), lambda path, kind: passed_over(above + path, kind)):
                     yield _file_info(above + path, status)
                 return
-            last = ""
+            last, lost = "", 0
             try:
-                for batch in obstore.list(self.store, prefix=start or None, chunk_size=1000):
-                    for meta in batch:
-                        empty = False
-                        last = str(meta["path"])
-                        yield self._info(self._relative(last), meta)
+                while True:
+                    try:
+                        for batch in obstore.list(
+                            self.store, prefix=start or None, offset=last or None, chunk_size=1000
+                        ):
+                            for meta in batch:
+                                empty = False
+                                last = str(meta["path"])
+                                yield self._info(self._relative(last), meta)
+                            lost = 0
+                        break
+                    except store_errors.GenericError as error:
+                        lost += 1
+                        if lost == CALL_TRIES or not LOST_ANSWER.search(str(error)):
+                            raise
                 if empty:
                     self._refuse_pages(start)
                 return
@@ -274,7 +297,7 @@ class Prefix:
                 above = f"{under.strip('/')}/" if under else ""
                 return folders, [_file_info(above + name, status) for name, status in files]
             try:
-                answer = obstore.list_with_delimiter(self.store, prefix=start or None)
+                answer = _asked(lambda: obstore.list_with_delimiter(self.store, prefix=start or None))
             except store_errors.InvalidPathError:
                 pages = list(self._pages(start, "", delimiter="/"))
                 prefixes = {str(entry["Prefix"]) for page in pages for entry in page.get("CommonPrefixes", ())}
@@ -308,7 +331,7 @@ class Prefix:
         paths = [self._key(key) for key in keys]
         for path in paths:
             with contextlib.suppress(NotFound), self._errors("delete", path):
-                obstore.delete(self.store, path)
+                _asked(functools.partial(obstore.delete, self.store, path))
         return len(paths)
 
     def discard_partial(self, under: str = "") -> tuple[int, int]:
@@ -339,7 +362,7 @@ class Prefix:
     def copy(self, source: str, target: str) -> None:
         """Copies an object within this prefix. Raises NotFound."""
         with self._errors("copy", source):
-            obstore.copy(self.store, self._key(source), self._key(target))
+            _asked(lambda: obstore.copy(self.store, self._key(source), self._key(target)))
 
     def copy_from(self, source: Prefix, key_there: str, key: str) -> None:
         """Puts an object of another prefix here without changing it.
@@ -359,7 +382,7 @@ class Prefix:
             self.write(key, source.read(key_there))
         elif self._bucket == source._bucket:
             with self._errors("copy", key_there):
-                obstore.copy(self.store, source._key(key_there), self._key(key))
+                _asked(lambda: obstore.copy(self.store, source._key(key_there), self._key(key)))
         else:
             with self._errors("copy", key_there):
                 copy_object(source._bucket, source._key(key_there), self._bucket, self._key(key), self.role)
@@ -485,6 +508,20 @@ class Prefix:
         return Transient(
             f"{where}: the {self.role} store{endpoint} does not answer ({_cause(text)}); see that it runs and is reached."
         )
+
+
+def _asked(call: Callable[[], Made]) -> Made:
+    """Makes a call, again if its answer is lost: the client itself does so for plain writes and for the bytes of an object that it reads.
+
+    What is called may so be done twice, which makes no difference to a deletion, to a copy, or to a write under a condition.
+    """
+    for _ in range(CALL_TRIES - 1):
+        try:
+            return call()
+        except store_errors.GenericError as error:
+            if not LOST_ANSWER.search(str(error)):
+                raise
+    return call()
 
 
 def _link(source: Path, target: Path) -> None:
