@@ -63,7 +63,14 @@ _TRAINING = (
 )
 
 #: What decides which trackers a training is told to: read where it is checked (snapshot) and where it is tracked (train).
-_TRACKING = ("MLFLOW_ENABLED", "OBSERVABILITY_BACKENDS", "TENSORBOARD_ENABLED", "TENSORBOARD_LOG_DIR")
+_TRACKING = (
+    "MLFLOW_ENABLED",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
+    "OBSERVABILITY_BACKENDS",
+    "TENSORBOARD_ENABLED",
+    "TENSORBOARD_LOG_DIR",
+)
 
 #: Variables that a stage takes besides.
 OF_STAGE = {

@@ -14,6 +14,7 @@ from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.artifacts import put_artifacts
 from visionloop.training.tracking.choice import switched_off
 from visionloop.training.tracking.connection import connect, error_code, is_server, mlflow_errors, tracking_uri
+from visionloop.training.tracking.system_metrics import SystemMetrics, interval
 from visionloop.training.tracking.tracker import Tracker, TrackerRun, TrainingDescription
 
 #: The folder of the artifacts of experiments that are made in a run on folders; the embedded MLflow reads no other.
@@ -62,7 +63,11 @@ class MlflowTracker:
         return switched_off(environment, "MLFLOW_ENABLED")
 
     def check(self, environment: Mapping[str, str]) -> None:
-        """An address that can't be used is told, and never ends a training: MLflow is tracked to by default."""
+        """Raises InvalidConfig for an interval that is none.
+
+        An address that can't be used is told, and never ends a training: MLflow is tracked to by default.
+        """
+        interval(environment)
 
     def requirements(self, environment: Mapping[str, str]) -> Sequence[str]:
         """Every installation has its client; what a database needs besides is told when it is opened."""
@@ -126,6 +131,7 @@ class MlflowRun:
         self._client: Any = None
         self._experiment_id = ""
         self._logged: set[int] = set()
+        self._system: SystemMetrics | None = None
         self.run_id: str | None = None
 
     def start(self) -> None:
@@ -145,6 +151,9 @@ class MlflowRun:
             self._describe(run)
             if not run.inputs.dataset_inputs:
                 self._log_datasets(self._training.dataset_hash, self._training.dataset_uris)
+        if seconds := interval(self._environment):
+            self._system = SystemMetrics(self._client, run.info.run_id, seconds)
+            self._system.start()
 
     def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
         """Logs the metrics of those that MLflow lacks, each epoch in one request."""
@@ -162,6 +171,8 @@ class MlflowRun:
 
     def finish(self, status: str) -> None:
         """Ends the run."""
+        if self._system is not None:
+            self._system.stop()
         with mlflow_errors(self._uri):
             self._client.set_terminated(self.run_id, STATES.get(status, status))
 
