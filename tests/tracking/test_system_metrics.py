@@ -86,7 +86,7 @@ def test_what_the_driver_says_of_the_gpus_is_there(quick: dict[str, str], monkey
 
 def test_they_end_with_the_run_and_can_be_left_out(quick: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[system_metrics.SystemMetrics] = []
-    monkeypatch.setattr(system_metrics.SystemMetrics, "start", begun.append)
+    monkeypatch.setattr(system_metrics.SystemMetrics, "start", lambda self: begun.append(self))
     tracker = Started(quick, experiment="system")
     assert len(begun) == 1
     tracker.finish("succeeded")
