@@ -155,6 +155,11 @@ class Snapshot:
         )
 
     @property
+    def formats(self) -> str | dict[str, str]:
+        """The format that its dataset was read as, or of several datasets each one's by its name."""
+        return "dice" if self._first_form else parquet.formats(self.result.read("annotations"))
+
+    @property
     def several(self) -> bool:
         """Whether it was taken of several datasets, or of one that is weighed."""
         return not alone(self.datasets)
@@ -237,7 +242,7 @@ class Snapshot:
     def read_annotations(self) -> Annotations:
         """The same, read again: for a caller that lets them go before it reads others."""
         data = self.result.read("annotations")
-        if "content" not in self.table.schema.names:
+        if self._first_form:
             from visionloop.data.formats.dice.reader import read_file
 
             first_form = read_file(data, annotation_file(self.task), self.task)
@@ -245,6 +250,11 @@ class Snapshot:
         columns = {name: self.table[name] for name in IMAGES.names if name in self.table.schema.names}
         columns |= {"split": self.table["stated_split"], "file": self.table["file"].dictionary_encode()}
         return self._named(parquet.decode(data, images_table(**columns)))
+
+    @property
+    def _first_form(self) -> bool:
+        """Whether it is of the first form, whose annotations are the DICE file itself."""
+        return "content" not in self.table.schema.names
 
     def _named(self, read: Annotations) -> Annotations:
         """Sentences name what was frozen, not what lies there now."""

@@ -28,7 +28,6 @@ from visionloop.core.runs import RUN_VARIABLE
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument
 from visionloop.core.workspace import check_apart
 from visionloop.data.annotations import parquet
-from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.findings import digest_of
 from visionloop.data.annotations.selection import Selection
@@ -400,12 +399,12 @@ def missing_or_changed(snapshot: Snapshot, context: Context) -> list[str]:
 def _moved_on(snapshot: Snapshot, context: Context) -> list[str]:
     """Returns a notice if the dataset's annotations are not the snapshot's any more."""
     try:
-        annotations = several.read_snapshot_again(snapshot, context)
+        annotations = several.changed_since(snapshot, context)
     except (InvalidDataset, InvalidConfig) as error:
         return [
             f"{snapshot.dataset}: the dataset can't be read any more ({error.sentence}) The snapshot's own annotations are used."
         ]
-    if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
+    if annotations is None:
         return []
     changes = "; ".join(difference(snapshot.annotations, annotations))
     return [

@@ -10,7 +10,7 @@ import msgspec
 
 from visionloop.components.snapshot.baseline import SCALAR
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.snapshot.several import read_snapshot_again
+from visionloop.components.snapshot.several import changed_since
 from visionloop.components.validate import drift
 from visionloop.components.validate.looked import PART, Looked, look, look_at_shard, merged
 from visionloop.components.validate.options import resolve_checks, training_size
@@ -26,7 +26,6 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.data.annotations import presence, quality
 from visionloop.data.annotations.checks import too_small, whole
 from visionloop.data.annotations.codes import Checks
-from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.difference import difference
 from visionloop.data.annotations.drift import findings as drift_findings
 from visionloop.data.annotations.findings import Finding
@@ -199,8 +198,8 @@ class ValidateStage:
 
 def refuse_changed(snapshot: Snapshot, context: Context) -> None:
     """Hashes the dataset's annotations again. Raises DatasetChanged with the differences if they are not the snapshot's."""
-    annotations = read_snapshot_again(snapshot, context)
-    if annotations_hash(annotations) == annotations_hash(snapshot.annotations):
+    annotations = changed_since(snapshot, context)
+    if annotations is None:
         return
     changes = "; ".join(difference(snapshot.annotations, annotations))
     raise DatasetChanged(

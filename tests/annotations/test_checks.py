@@ -6,6 +6,7 @@ import pytest
 from dice_samples import annotation, dataset, document, documents, image, pictures
 from dice_samples import label as label_of
 from hypothesis import given
+from hypothesis import strategies as st
 
 from visionloop.data.annotations import checks
 from visionloop.data.annotations.checks import check
@@ -316,3 +317,11 @@ def test_looking_at_suspicious_images_alone_finds_what_looking_at_all_does(value
     result = check(read)
     with mock.patch.object(checks._Checks, "_suspicious", lambda self: np.ones(len(self.read.images), bool)):
         assert result == check(read)
+
+
+@given(documents(), st.integers(1, 9))
+def test_objects_looked_at_in_parts_have_the_same_findings(value: dict[str, Any], at_once: int) -> None:
+    read = dataset(value, "detection")
+    whole = check(read)
+    with mock.patch.object(checks, "_AT_ONCE", at_once):
+        assert check(read) == whole

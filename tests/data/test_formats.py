@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,28 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str, text: s
 def test_the_folder_of_a_datasets_images_leads_to_the_one_above(tmp_path: Path):
     folder = filled(tmp_path, {"annotations_detection.json": DICE, "images/a.jpg": ""})
     assert f"give the folder above, {folder.as_uri()}" in sentence(folder / "images")
+
+
+def test_a_format_that_is_known_is_taken_as_long_as_it_fits_and_no_other_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def tried(_: object) -> str | None:
+        raise AssertionError
+
+    def again(name: str) -> tuple[str, str | None] | None:
+        source = formats.Source(open_prefix(str(tmp_path), "dataset"), tmp_path)
+        return choose(source, name, "--dataset-format", again=True)
+
+    filled(tmp_path, {"a/1.jpg": "", "b/2.jpg": ""})
+    assert again("folders") == again("coco") == recognised(tmp_path)
+    filled(tmp_path, {"annotations/train.json": json.dumps(COCO)})
+    # Class folders fit only where nothing else does, whatever was taken before.
+    assert again("folders") == ("coco", "annotations/train.json")
+    others = {name: replace(entry, recognise=tried) for name, entry in formats.FORMATS.items() if name != "coco"}
+    monkeypatch.setattr(formats, "FORMATS", {**others, "coco": formats.FORMATS["coco"]})
+    assert again("coco") == ("coco", "annotations/train.json")
+    with pytest.raises(AssertionError):
+        again("yolo")
 
 
 def test_a_folder_that_does_not_exist_is_told_so(tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.data.annotations.border import OUTSIDE_PIXELS, inside
@@ -14,12 +15,25 @@ from visionloop.data.annotations.classes import IGNORED, Class
 from visionloop.data.annotations.findings import Finding, Severity
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.presence import KEPT, REASONS, Outcomes, outcomes
-from visionloop.data.annotations.tables import BOX, HUNDREDTHS, LIMIT, Annotations, column, named, offsets
+from visionloop.data.annotations.tables import (
+    BOX,
+    HUNDREDTHS,
+    LIMIT,
+    Annotations,
+    Whole,
+    column,
+    in_parts,
+    named,
+    offsets,
+)
 from visionloop.data.headers import EXTENSIONS_OF, IMAGE_EXTENSIONS, ORIENTATIONS, Header, Missing, Unsupported
 from visionloop.data.sentences import printable, shown
 
 #: The trainers leave out images with a shorter side, in pixels.
 MIN_SIDE = 10
+
+#: How many objects are looked at together.
+_AT_ONCE = 2**20
 
 #: By file name the headers of images, or what a file is instead: None for one that can't be read as an image, MISSING for one
 #: that the store lacks. Nothing is said of an image that is absent.
@@ -106,18 +120,24 @@ class _Checks:
         some |= (bounds[1:] == bounds[:-1]) | too_small(read) | (column(read.images, "width") == 0)
         if read.task != "detection":
             return np.ones(len(some), bool)
-        objects, image = read.objects, column(read.objects, "image")
-        wrong = self.objects.reasons != KEPT
-        wrong |= ~np.isin(column(objects, "class_id"), list(self.classes))
+        sizes = [column(read.images, name) * HUNDREDTHS for name in ("width", "height")]
+        for first, last in in_parts(bounds, _AT_ONCE):
+            begin, end = int(bounds[first]), int(bounds[last])
+            objects = read.objects.slice(begin, end - begin)
+            image = column(objects, "image")
+            wrong = self._wrong_boxes(objects, *(values[image] for values in sizes))
+            some[image[wrong | (self.objects.reasons[begin:end] != KEPT)]] = True
+        return np.asarray(some)
+
+    def _wrong_boxes(self, objects: pa.Table, width: Whole, height: Whole) -> npt.NDArray[np.bool_]:
+        """Which of some objects have no class, no box, or one that is not inside their image; the images' sizes are in hundredths."""
+        wrong = ~np.isin(column(objects, "class_id"), list(self.classes))
         x, y, across, down = (column(objects, name, LIMIT) for name in BOX)
-        width, height = (column(read.images, name)[image] * HUNDREDTHS for name in ("width", "height"))
         # Within one hundredth of the tolerance an object is looked at by itself.
         border = round(OUTSIDE_PIXELS * HUNDREDTHS) - 1
         absent = np.asarray(objects["x"].combine_chunks().is_null())
         outside = (x < -border) | (y < -border) | (x + across > width + border) | (y + down > height + border)
-        wrong |= absent | outside | (across < 0) | (down < 0)
-        some[image[wrong]] = True
-        return np.asarray(some)
+        return np.asarray(wrong | absent | outside | (across < 0) | (down < 0))
 
     def _image(self, image: Image) -> Iterator[Finding]:
         if image.file_name in self.headers:

@@ -78,6 +78,12 @@ def decode(data: bytes, images: pa.Table) -> Annotations:
     return Annotations(images=images, objects=objects, **fields)
 
 
+def formats(data: bytes) -> str | dict[str, str]:
+    """The format that annotations came in, or of several datasets each one's by its name, from what ``encode`` gave: no object is decoded."""
+    header = structs.decode(pq.read_metadata(pa.BufferReader(data)).metadata[_KEY], _Header)
+    return {part.name: part.format for part in header.parts} or header.format
+
+
 def footer_length(end: bytes) -> int:
     """How many of a Parquet file's last bytes ``summary`` needs, from the last eight.
 

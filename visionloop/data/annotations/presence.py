@@ -21,7 +21,7 @@ from visionloop.data.annotations.labels import (
     owners_of_repetitions,
     yolo_rows,
 )
-from visionloop.data.annotations.tables import SPLITS, Annotations, column, offsets
+from visionloop.data.annotations.tables import SPLITS, Annotations, column, in_parts, offsets
 from visionloop.data.sentences import printable, shown
 
 #: The reasons for which an object becomes no label.
@@ -30,7 +30,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 #: What becomes of an object: it is kept, it is counted nowhere, or it is left out (the index of its reason in REASONS).
 KEPT, PASSED_OVER = -1, -2
 
-#: How many boxes are looked at together: the columns of seven million take a gigabyte.
+#: How many boxes are looked at together.
 _BOXES_AT_ONCE = 1_000_000
 
 Flags = npt.NDArray[np.bool_]
@@ -81,13 +81,10 @@ def _boxes(read: Annotations) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int6
     bounds = offsets(read)
     reasons = np.empty(len(read.objects), np.int8)
     repeating = [np.empty(0, np.int64)]
-    first = 0
-    while first < len(read.images):
-        behind = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _BOXES_AT_ONCE, "right")) - 1)
+    for first, behind in in_parts(bounds, _BOXES_AT_ONCE):
         begin, end = int(bounds[first]), int(bounds[behind])
         reasons[begin:end], some = _some_boxes(read, read.objects.slice(begin, end - begin))
         repeating.append(some)
-        first = behind
     return reasons, np.concatenate(repeating)
 
 
@@ -123,7 +120,7 @@ def count_labels(
         images_left_out: Whether an image is left out, by row.
     """
     counts = LabelCounts()
-    image, class_id = column(read.objects, "image"), column(read.objects, "class_id")
+    image, class_id = (read.objects[name].to_numpy() for name in ("image", "class_id"))
     gone, kept = images_left_out[image], objects.reasons == KEPT
     if total := int((gone & (objects.reasons != PASSED_OVER)).sum()):
         counts.left_out["image left out"] = total

@@ -17,7 +17,7 @@ from visionloop.data.annotations.findings import Finding
 from visionloop.data.annotations.images import images
 from visionloop.data.annotations.near import near_duplicates, near_pairs
 from visionloop.data.annotations.presence import KEPT, LabelCounts, Outcomes
-from visionloop.data.annotations.tables import BOX, SPLITS, Annotations, Whole, column, offsets
+from visionloop.data.annotations.tables import BOX, SPLITS, Annotations, Whole, column, in_parts, offsets
 from visionloop.data.appearance import Appearance
 from visionloop.data.sentences import printable, shown
 
@@ -286,16 +286,12 @@ def close_pairs(read: Annotations, objects: Outcomes, least: float) -> ClosePair
     """For each object whose box nearly coincides with one before it: the nearest such object by the order of their left sides."""
     bounds = offsets(read)
     parts = []
-    first = 0
-    while first < len(bounds) - 1:
-        # Whole images, about so many objects at a time.
-        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _AT_ONCE, "right")) - 1)
+    for first, last in in_parts(bounds, _AT_ONCE):
         begin, end = int(bounds[first]), int(bounds[last])
         part = read.objects.slice(begin, end - begin)
         chosen = np.flatnonzero(objects.reasons[begin:end] == KEPT)
         if len(chosen):
             parts.append(_pairs_of(part, chosen, begin, least))
-        first = last
     if not parts:
         nothing = np.zeros(0, np.int64)
         return ClosePairs(nothing, nothing, nothing, np.zeros(0))

@@ -5,7 +5,7 @@ Coordinates are whole hundredths of a pixel, COCO's own precision, from the top 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -223,8 +223,23 @@ def named(file_names: pa.ChunkedArray, wanted: Collection[str]) -> npt.NDArray[n
 
 def offsets(annotations: Annotations) -> Whole:
     """Where each image's objects begin, and behind the last one where they end: one more than there are images."""
-    image = column(annotations.objects, "image")
-    return np.searchsorted(image, np.arange(len(annotations.images) + 1)).astype(np.int64)
+    # As they lie in the table: whole numbers of 64 bits would be a copy of twice their size.
+    image = annotations.objects["image"].to_numpy()
+    return np.searchsorted(image, np.arange(len(annotations.images) + 1, dtype=np.int32)).astype(np.int64)
+
+
+def in_parts(bounds: Whole, objects: int) -> Iterator[tuple[int, int]]:
+    """Ranges of images, the last one exclusive, with about so many objects each: the columns of seven million take a gigabyte.
+
+    Args:
+        bounds: As ``offsets`` gives them.
+        objects: How many; an image with more is a range of its own.
+    """
+    first = 0
+    while first < len(bounds) - 1:
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + objects, "right")) - 1)
+        yield first, last
+        first = last
 
 
 def _table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

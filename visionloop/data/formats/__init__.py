@@ -78,8 +78,16 @@ def formats() -> dict[str, Format]:
     return {**FORMATS, **{name: entry for name, entry in others.items() if name not in FORMATS}}
 
 
-def fitting(listing: Listing) -> list[tuple[str, str]]:
-    """The names of the formats that a listing fits, each with what shows it; class folders only where nothing else fits."""
+def fitting(listing: Listing, known: str | None = None) -> list[tuple[str, str]]:
+    """The names of the formats that a listing fits, each with what shows it; class folders only where nothing else fits.
+
+    Args:
+        listing: What lies there.
+        known: The format that it fitted before: while it does, the others are not tried.
+    """
+    entry = formats().get(known or "")
+    if known and known != "folders" and entry and (evidence := entry.recognise(listing)):
+        return [(known, evidence)]
     fits = [(name, evidence) for name, entry in formats().items() if (evidence := entry.recognise(listing))]
     return [fit for fit in fits if fit[0] != "folders"] or fits
 

@@ -35,8 +35,7 @@ def choose(source: Source, name: str | None, option: str, *, again: bool = False
     if name is not None and not again:
         reader(name, option)
         return name, None
-    fits = fitting(listing_of(source))
-    fits = [fit for fit in fits if again and fit[0] == name] or fits
+    fits = fitting(listing_of(source), name)
     if not fits:
         return None
     if len(fits) > 1:
