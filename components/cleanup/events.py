@@ -51,4 +51,4 @@ def _end(
     if why is None:
         return None
     earlier = progress.read(context.workspace.child(f"train/{train.key}")) if train.key else None
-    return endings.lost(run, trace_id, why, earlier.epoch if earlier else None)
+    return endings.lost(run, trace_id, why, (earlier.epoch or None) if earlier else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import msgspec
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.configuration.option_file import read_option_file
+from visionloop.training.measurement import metric_range
 
 Mode = Literal["max", "min"]
 Verdict = Literal["promote", "keep", "reject"]
@@ -96,17 +96,6 @@ class Gate:
         if self.primary_metric_mode == "max":
             return value > champion - self.epsilon
         return value < champion + self.epsilon
-
-
-#: The names of metrics that are shares, with the part of the task (``mask_``, ``pose_``) before them.
-_SHARES = re.compile(r"(?:[a-z]+_)?(?:mAP\d.*|precision|recall|accuracy.*)")
-
-
-def metric_range(name: str) -> tuple[float, float]:
-    """The smallest and the largest value that a metric of this name can have; infinite where its name does not tell."""
-    if _SHARES.fullmatch(name):
-        return 0.0, 1.0
-    return (0.0, math.inf) if name.endswith("loss") else (-math.inf, math.inf)
 
 
 def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Collection[str] = ()) -> Gate:

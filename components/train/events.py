@@ -100,15 +100,16 @@ class TrainingEvents:
             last=left == 0,
         )
 
-    def epoch_again(self, earlier: progress.Progress, uri: str) -> None:
+    def epoch_again(self, earlier: progress.Progress, checkpoint: progress.Checkpoint, uri: str) -> None:
         """Tells of the last durable epoch again: the attempt that made it may have been killed before it told.
 
         Args:
             earlier: The progress that the attempt goes on from.
-            uri: The URI of that epoch's checkpoint.
+            checkpoint: That epoch's checkpoint.
+            uri: The checkpoint's URI.
         """
         self._tell_epoch(
-            earlier.checkpoints[0],
+            checkpoint,
             uri,
             earlier.train_metrics,
             earlier.val_metrics,

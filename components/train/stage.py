@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import msgspec
 
 from visionloop.components.convert.converted import Converted
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.train import spent
+from visionloop.components.train import early, spent
 from visionloop.components.train.comparison import ImageComparison
 from visionloop.components.train.events import TrainingEvents
 from visionloop.components.train.times import Times
@@ -49,7 +49,7 @@ from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
 from visionloop.training.devices import idle_gpus
 from visionloop.training.environment import child_environment, trainer_variables
-from visionloop.training.stopwatch import DOWNLOAD, UPLOAD, WAITING
+from visionloop.training.stopwatch import DOWNLOAD, EPOCHS, UPLOAD, WAITING
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
@@ -142,6 +142,7 @@ class TrainStage:
         return Resolution(
             inputs={"converted": converted_receipt.reference, "snapshot": snapshot_receipt.reference},
             parameters=parameters,
+            notices=list(config.notices),
             loaded=Loaded(arguments, converted, snapshot, config, located, events, watch),
         )
 
@@ -232,7 +233,8 @@ class Training:
         self._times.turn(WAITING)
         self._uploaded: list[progress.Checkpoint] = []
         self._aside = Aside(attempt.work / "checkpoints")
-        self._sending: tuple[channel.Epoch, Upload] | None = None
+        self._sending: tuple[channel.Epoch | channel.Step, Upload] | None = None
+        self._recorded: progress.Progress | None = None
         self._untracked: channel.Epoch | None = None
         self._reported = 0
         self._spent_before: dict[str, float] = {}
@@ -248,7 +250,7 @@ class Training:
     def run(self) -> Computed:
         """Trains to the end."""
         prefix = self.attempt.key_prefix
-        earlier = self._earlier_progress()
+        earlier = self._recorded = self._earlier_progress()
         self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
         spent.begin(prefix, self.context.run.name)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
@@ -262,17 +264,31 @@ class Training:
         if idle := idle_gpus(self.loaded.config.values["device"], os.environ):
             notice(f"train: {idle}")
         if checkpoint:
-            notice(
-                f"train: resuming after epoch {self.last_epoch} of {self.epochs}, from {prefix.uri}/{self._uploaded[0].path}"
-            )
+            notice(f"train: resuming {self._where(self._uploaded[0])}, from {self._uri(self._uploaded[0])}")
         self._tracked = TrackedTraining(self.context, self.attempt, self.loaded, self.last_epoch)
-        done = self._supervise(checkpoint, self.loaded.config.values, listening=True)
+        settings = self.loaded.config.values
+        if earlier is not None and earlier.finished and self.last_epoch == earlier.epoch:
+            # The stage may have ended it early, of which the trainer knows nothing: its checkpoint is only finalised.
+            settings = {**settings, "epochs": earlier.epoch}
+        done = self._supervise(checkpoint, settings, listening=True)
         self._times.turn(None)
         self._settle()
         computed = self._publish_outputs(done, self.attempt)
+        self._tell_early_end(done, computed)
         self._tracked.complete(done.history, done.plots, self.loaded)
         computed.tracking = self._tracked.record()
         return computed
+
+    def _tell_early_end(self, done: channel.Done, computed: Computed) -> None:
+        """Tells what ended the training before its last epoch, and adds it to the receipt."""
+        settings, val_metrics = self.loaded.config.values, _val_metrics(done)
+        reason = early.ended_early_by(settings, done.epochs, val_metrics.get(done.epochs, {}))
+        told_of = done.epochs if reason == "stop_metric" else done.best_epoch
+        value = val_metrics.get(told_of, {}).get(str(settings["primary_metric"]))
+        if reason is None or value is None:
+            return
+        computed.scalars[early.SCALAR] = reason
+        notice(f"train: {early.sentence(settings, reason, done.epochs, done.best_epoch, value)}")
 
     def _stop_before_training(self) -> None:
         """Ends an attempt that a person wants no epoch of: there is one to go on with already, or the run is to end. Raises StopRequested."""
@@ -288,7 +304,14 @@ class Training:
         events, done = self.loaded.events, self.last_epoch
         events.begin(self.attempt.name, self.loaded.config.values["device"], self.epochs, done)
         if earlier is not None and done and done == earlier.epoch:
-            events.epoch_again(earlier, self._uri(earlier.checkpoints[0]))
+            checkpoint = next(entry for entry in earlier.checkpoints if not entry.step)
+            events.epoch_again(earlier, checkpoint, self._uri(checkpoint))
+
+    def _where(self, checkpoint: progress.Checkpoint) -> str:
+        """How far a checkpoint is, in words."""
+        if checkpoint.step:
+            return f"within epoch {checkpoint.epoch + 1} of {self.epochs}, after step {checkpoint.step} of it"
+        return f"after epoch {checkpoint.epoch} of {self.epochs}"
 
     def _uri(self, checkpoint: progress.Checkpoint) -> str:
         return f"{self.attempt.key_prefix.uri}/{checkpoint.path}"
@@ -296,7 +319,7 @@ class Training:
     def finalise(self, epoch: int, attempt: Attempt) -> Computed:
         """Makes the best and last checkpoints from the newest durable one, as if ``epoch`` had been the last."""
         earlier = progress.read(self.attempt.key_prefix)
-        checkpoint = self._fetch_checkpoint(earlier) if earlier else None
+        checkpoint = self._fetch_checkpoint(earlier, within_epochs=False) if earlier else None
         done = self._supervise(checkpoint, {**self.loaded.config.values, "epochs": epoch}, listening=False)
         self._times.turn(None)
         computed = self._publish_outputs(done, attempt)
@@ -360,6 +383,7 @@ class Training:
             on_batch=self._on_batch,
             on_epoch=on_epoch,
             on_images=comparison.add if listening else lambda _: None,
+            on_step=self._on_step,
             on_line=self.loaded.events.line_of_the_trainer,
             on_look=self._look,
         )
@@ -389,6 +413,16 @@ class Training:
                 "it has to report each once, in order, and to go on from the checkpoint that it is given."
             )
         self._reported = epoch.epoch
+        good_enough = early.is_good_enough(self.loaded.config.values, epoch.val_metrics)
+        if good_enough:
+            epoch = msgspec.structs.replace(epoch, stopping=True)
+        metric = str(self.loaded.config.values["primary_metric"])
+        if (
+            epoch.epoch == 1
+            and self.loaded.config.values["stop_metric"] is not None
+            and metric not in epoch.val_metrics
+        ):
+            notice(f"train: {metric} is not measured on val, so stop_metric ends nothing.")
         if epoch.left_out:
             notice(
                 f"train: the trainer {self.loaded.config.trainer} gives no finite number for {', '.join(epoch.left_out)} "
@@ -396,25 +430,43 @@ class Training:
             )
         self._times.epoch(epoch)
         self._settle()
-        self._send(epoch)
+        self._send(epoch, f"epoch_{epoch.epoch}", functools.partial(self._record, epoch))
         self._times.turn(UPLOAD)
         request = None if self._is_last(epoch) else self.loaded.watch.look()
         if request is not None:
             self._settle()
             raise StopRequested(request)
-        return True
+        return not good_enough
 
     def _is_last(self, epoch: channel.Epoch) -> bool:
         """Whether the training is complete after an epoch."""
         return epoch.stopping or epoch.epoch >= self.epochs
 
-    def _send(self, epoch: channel.Epoch) -> None:
-        """Sets an epoch's checkpoint aside and begins its upload."""
-        local = Path(epoch.checkpoint)
-        path = f"{self.attempt.name}/checkpoints/epoch_{epoch.epoch}.pt"
-        record = functools.partial(self._record, epoch, path)
-        upload = Upload(self.attempt.key_prefix, self._aside.put(local), path, epoch.epoch, record)
-        self._sending = epoch, upload
+    def _on_step(self, step: channel.Step) -> None:
+        """Begins to make a checkpoint within an epoch durable, as that of an epoch."""
+        self.context.alive()
+        if step.epoch != self._reported + 1:
+            raise Defect(
+                f"The trainer {self.loaded.config.trainer} reported a step of epoch {step.epoch} where epoch {self._reported + 1} "
+                "is under way; it has to go on from the checkpoint that it is given."
+            )
+        self._times.turn(EPOCHS)
+        self._settle()
+        self._send(step, f"epoch_{step.epoch}_step_{step.step}", functools.partial(self._record_step, step))
+        self._times.turn(UPLOAD)
+
+    def _send(self, report: channel.Epoch | channel.Step, name: str, record: Callable[[str, Sent], None]) -> None:
+        """Sets a checkpoint aside and begins its upload."""
+        local = Path(report.checkpoint)
+        path = f"{self.attempt.name}/checkpoints/{name}.pt"
+        upload = Upload(
+            self.attempt.key_prefix,
+            self._aside.put(local),
+            path,
+            _name(report),
+            functools.partial(record, path),
+        )
+        self._sending = report, upload
         upload.begin()
         # The newest stays: the trainer makes its result from it.
         if self._local and self._local != local:
@@ -423,27 +475,46 @@ class Training:
 
     def _record(self, epoch: channel.Epoch, path: str, sent: Sent) -> None:
         """Records an uploaded checkpoint; called in the upload's thread, so that it counts at once."""
-        prefix = self.attempt.key_prefix
-        checkpoints = [progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256), *self._uploaded]
-        kept, dropped = checkpoints[: progress.GENERATIONS], checkpoints[progress.GENERATIONS :]
-        progress.advance(
-            prefix,
-            progress.Progress(
-                attempt=self.attempt.name,
-                epoch=epoch.epoch,
-                epochs=self.epochs,
-                checkpoints=kept,
-                metrics=_metrics(epoch),
-                train_metrics=epoch.train_metrics,
-                val_metrics=epoch.val_metrics,
-                best_epoch=epoch.best_epoch,
-                finished=self._is_last(epoch),
-                spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
+        reached = progress.Progress(
+            attempt=self.attempt.name,
+            epoch=epoch.epoch,
+            epochs=self.epochs,
+            checkpoints=[],
+            metrics=_metrics(epoch),
+            train_metrics=epoch.train_metrics,
+            val_metrics=epoch.val_metrics,
+            best_epoch=epoch.best_epoch,
+            finished=self._is_last(epoch),
+        )
+        self._advance(progress.Checkpoint(path, epoch.epoch, sent.size, sent.sha256), reached)
+
+    def _record_step(self, step: channel.Step, path: str, sent: Sent) -> None:
+        """Records an uploaded checkpoint within an epoch; what is known is what the epoch before has shown."""
+        checkpoint = progress.Checkpoint(path, step.epoch - 1, sent.size, sent.sha256, step.step)
+        self._advance(
+            checkpoint,
+            self._recorded
+            or progress.Progress(
+                attempt=self.attempt.name, epoch=0, epochs=self.epochs, checkpoints=[], metrics={}, best_epoch=0
             ),
         )
-        self._durable(epoch.epoch)
+
+    def _advance(self, checkpoint: progress.Checkpoint, reached: progress.Progress) -> None:
+        """Records how far the training is, and removes the checkpoints that nothing needs any more."""
+        kept = progress.kept([checkpoint, *self._uploaded])
+        self._recorded = msgspec.structs.replace(
+            reached,
+            attempt=self.attempt.name,
+            epoch=checkpoint.epoch,
+            step=checkpoint.step,
+            checkpoints=kept,
+            spent={**self._spent_before, self.context.run.name: round(self.context.limits.seconds, 3)},
+        )
+        progress.advance(self.attempt.key_prefix, self._recorded)
+        self._durable(checkpoint.epoch)
+        dropped = [entry.path for entry in self._uploaded if entry not in kept]
         self._uploaded = kept
-        prefix.delete(checkpoint.path for checkpoint in dropped)
+        self.attempt.key_prefix.delete(dropped)
 
     def _settle(self) -> None:
         """Waits until the upload under way has ended."""
@@ -454,11 +525,14 @@ class Training:
     def _look(self) -> None:
         """Reports the epoch whose checkpoint has become durable. Raises what its upload met."""
         if self._sending and self._sending[1].ended:
-            (epoch, upload), self._sending = self._sending, None
+            (report, upload), self._sending = self._sending, None
             self._times.checkpoints += upload.seconds
             upload.check()
-            self._report(epoch)
-            self._track(epoch)
+            if isinstance(report, channel.Step):
+                LOGGER.info("the checkpoint of %s is durable", _name(report))
+                return
+            self._report(report)
+            self._track(report)
 
     def _report(self, epoch: channel.Epoch) -> None:
         metrics = _metrics(epoch)
@@ -471,7 +545,7 @@ class Training:
         )
         live.emit("epoch", stage="train", epoch=epoch.epoch, epochs=self.epochs, metrics=metrics)
         live.argo_progress(epoch.epoch, self.epochs)
-        checkpoint = next(entry for entry in self._uploaded if entry.epoch == epoch.epoch)
+        checkpoint = next(entry for entry in self._uploaded if entry.at == (epoch.epoch, 0))
         self.loaded.events.epoch(epoch, checkpoint, self._uri(checkpoint))
 
     def _track(self, epoch: channel.Epoch) -> None:
@@ -485,7 +559,7 @@ class Training:
         """
         if self._sending is None:
             return
-        (epoch, upload), self._sending = self._sending, None
+        (report, upload), self._sending = self._sending, None
         if not upload.begun:
             return
         with contextlib.suppress(VisionloopError):  # asked to end meanwhile
@@ -493,20 +567,22 @@ class Training:
                 upload.wait(self.context.alive)
         if not upload.wait(lambda: None, GRACE_SECONDS):
             upload.give_up()
-            notice(f"train: the checkpoint of epoch {epoch.epoch} could not be uploaded in time; it is left out.")
+            notice(f"train: the checkpoint of {_name(report)} could not be uploaded in time; it is left out.")
             return
         try:
             upload.check()
         except Exception as error:  # noqa: BLE001 - what ended the training is what the stage ends with
-            LOGGER.warning("the checkpoint of epoch %d is lost: %s", epoch.epoch, error)
+            LOGGER.warning("the checkpoint of %s is lost: %s", _name(report), error)
             return
-        self._report(epoch)
-        self._untracked = epoch
+        if isinstance(report, channel.Epoch):
+            self._report(report)
+            self._untracked = report
 
     def _durable(self, epoch: int) -> None:
         """Records that an epoch's checkpoint is durable, before anything else can fail."""
         self.last_epoch = max(self.last_epoch, epoch)
-        self.context.last_successful_epoch = self.last_epoch
+        if self.last_epoch:
+            self.context.last_successful_epoch = self.last_epoch
 
     def _earlier_progress(self) -> progress.Progress | None:
         """Returns the progress of an earlier attempt, unless this run has to compute anew and has not begun to."""
@@ -519,16 +595,18 @@ class Training:
             return None
         return earlier
 
-    def _fetch_checkpoint(self, earlier: progress.Progress) -> Path | None:
-        """Downloads the newest checkpoint that exists and is intact. Returns its local file, or None."""
-        for checkpoint in earlier.checkpoints:
-            local = self.attempt.work / f"resume_{checkpoint.epoch}.pt"
+    def _fetch_checkpoint(self, earlier: progress.Progress, *, within_epochs: bool = True) -> Path | None:
+        """Downloads the newest checkpoint that exists and is intact, of an epoch's end or also within one. Returns its local file, or None."""
+        for number, checkpoint in enumerate(earlier.checkpoints):
+            if checkpoint.step and not within_epochs:
+                continue
+            local = self.attempt.work / f"resume_{checkpoint.epoch}_{checkpoint.step}.pt"
             try:
                 sent = self.attempt.key_prefix.download(checkpoint.path, local, self.context.alive)
             except NotFound:
                 continue
             if sent.sha256 == checkpoint.sha256:
-                self._uploaded = [entry for entry in earlier.checkpoints if entry.epoch <= checkpoint.epoch]
+                self._uploaded = earlier.checkpoints[number:]
                 self._durable(checkpoint.epoch)
                 return local
             LOGGER.warning("%s is torn; the checkpoint before it is used.", checkpoint.path)
@@ -564,7 +642,7 @@ class Training:
         for plot in done.plots:
             attempt.upload(f"plot_{Path(plot).stem}", f"plots/{Path(plot).name}", Path(plot), result=False)
         self._times.turn(UPLOAD)
-        metrics = {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
+        metrics = _val_metrics(done)
         best, final = metrics.get(done.best_epoch, {}), metrics.get(done.epochs, {})
         # All attempts of all runs held the GPUs, including those that were killed.
         earlier = self.context.limits.used + sum(self._spent_before.values())
@@ -628,6 +706,17 @@ def _stop_following(watch: stop.Watch, run: str) -> None:
         raise UserStopped(
             f"train was stopped, as was asked for, while it followed the run {run}, whose training goes on; start this run again to follow it."
         )
+
+
+def _val_metrics(done: channel.Done) -> dict[int, dict[str, float]]:
+    """The metrics on val of each epoch."""
+    return {entry["epoch"]: entry.get("val_metrics", {}) for entry in done.history}
+
+
+def _name(report: channel.Epoch | channel.Step) -> str:
+    """What a checkpoint is of, in words."""
+    within = f", step {report.step}" if isinstance(report, channel.Step) else ""
+    return f"epoch {report.epoch}{within}"
 
 
 def _metrics(epoch: channel.Epoch) -> dict[str, float]:

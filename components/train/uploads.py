@@ -54,24 +54,24 @@ class Aside:
 
 
 class Upload:
-    """One epoch's checkpoint on its way to the store.
+    """A checkpoint on its way to the store.
 
     Attributes:
         begun: Whether something may have been sent or recorded.
         seconds: How long it took; 0 before its end.
     """
 
-    def __init__(self, prefix: Prefix, file: Path, path: str, epoch: int, record: Callable[[Sent], None]) -> None:
+    def __init__(self, prefix: Prefix, file: Path, path: str, name: str, record: Callable[[Sent], None]) -> None:
         """Prepares the upload; `begin` starts it.
 
         Args:
             prefix: The prefix of the training's key.
             file: What `Aside` returned; it is removed at the end.
             path: Where it goes, below the prefix.
-            epoch: Its epoch, for the sentence of a failure.
-            record: Called in the upload's thread once the file is in the store: makes the epoch a durable one.
+            name: What it is of, for the sentence of a failure: ``epoch 3``.
+            record: Called in the upload's thread once the file is in the store: makes the checkpoint a durable one.
         """
-        self._prefix, self._file, self._path, self._epoch, self._record = prefix, file, path, epoch, record
+        self._prefix, self._file, self._path, self._name, self._record = prefix, file, path, name, record
         # Taken before the trainer goes on.
         self._state = _state(file)
         self._ended, self._given_up = threading.Event(), threading.Event()
@@ -133,14 +133,14 @@ class Upload:
             except Transient as error:
                 if attempt == UPLOAD_TRIES:
                     raise CheckpointUploadFailed(
-                        f"The checkpoint of epoch {self._epoch} could not be uploaded: {error.sentence}"
+                        f"The checkpoint of {self._name} could not be uploaded: {error.sentence}"
                     ) from error
                 if self._given_up.wait(wait):
                     return None
                 wait *= 2
         if _state(self._file) != self._state:
             raise Defect(
-                f"The trainer changed the checkpoint of epoch {self._epoch} after it had reported it; "
+                f"The trainer changed the checkpoint of {self._name} after it had reported it; "
                 "it has to write each into a new file, or all into one."
             )
         return sent

@@ -49,7 +49,7 @@ def test_a_checkpoint_is_uploaded_beside_the_next_epoch(
                 prefix.upload(file, file.name)
                 waited[way].append(time.perf_counter() - began)
                 continue
-            sending = Upload(prefix, aside.put(file), file.name, epoch, recorded.append)
+            sending = Upload(prefix, aside.put(file), file.name, f"epoch {epoch}", recorded.append)
             sending.begin()
             aside_seconds = time.perf_counter() - began
             time.sleep(EPOCH_SECONDS)

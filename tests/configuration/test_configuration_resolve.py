@@ -255,6 +255,46 @@ def test_a_trainer_that_knows_one_device_is_given_one(trainers: Trainers) -> Non
     assert run(trainers, None, trainer="other", device="cuda:1").values["device"] == "cuda:1"
 
 
+def test_a_metric_that_is_good_enough_is_in_the_key_where_it_is_set(trainers: Trainers) -> None:
+    assert "stop_metric" not in run(trainers, stop_metric=None).key_values()
+    assert run(trainers, stop_metric="0.6").key_values()["stop_metric"] == 0.6
+    assert run(trainers, stop_metric=0.5, primary_metric="box_loss").key_values()["stop_metric"] == 0.5
+    for value, metric, sentence in (
+        (60, "mAP50-95", r"stop_metric in --set is 60, which mAP50-95 can't be: give a number between 0 and 1"),
+        (0, "mAP50", r"stop_metric in --set is 0, which each epoch reaches: give a number between 0 and 1"),
+        (-1, "box_loss", r"stop_metric in --set is -1, which box_loss can't be: give a number above 0"),
+        ("mAP50>=0.6", "mAP50", r"stop_metric in --set is 'mAP50>=0.6': give a number"),
+    ):
+        with pytest.raises(InvalidConfig, match=sentence):
+            run(trainers, stop_metric=value, primary_metric=metric)
+
+
+def test_checkpoints_within_an_epoch_are_for_trainings_that_go_on_from_them(
+    trainers: Trainers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(trainers, checkpoint_minutes=0).key_values() == run(trainers).key_values()
+    with pytest.raises(
+        InvalidConfig, match="checkpoint_minutes in --set is 10, but the trainer toy can't resume inside"
+    ):
+        run(trainers, checkpoint_minutes=10)
+    monkeypatch.setattr(trainers["ultralytics"], "resumes_within_epoch", True, raising=False)
+    resolved = run(trainers, checkpoint_minutes="10")
+    assert resolved.values["checkpoint_minutes"] == 10
+    assert resolved.key_values() == run(trainers).key_values()
+    with pytest.raises(InvalidConfig, match="a training on several devices can't resume inside an epoch"):
+        run(trainers, checkpoint_minutes=10, device="0,1")
+
+
+def test_a_patience_that_was_asked_for_and_can_not_act_is_told(trainers: Trainers) -> None:
+    assert run(trainers, epochs=5).notices == ()
+    assert run(trainers, epochs=5, patience=3).notices == ()
+    assert run(trainers, epochs=5, patience=0).notices == ()
+    assert run(trainers, epochs=1, patience=3).notices == ()
+    for patience in (4, 50):
+        (told,) = run(trainers, epochs=5, patience=patience).notices
+        assert told == f"patience is {patience} and epochs 5: no training ends early by it; give less than 4."
+
+
 def test_images_are_reduced_to_imgsz_at_least_and_as_the_trainer_would(trainers: Trainers) -> None:
     assert sentence(trainers, None, resize=320) == (
         "resize in --set is 320, less than imgsz 640, so that images would be enlarged again: give at least 640, or leave it out."

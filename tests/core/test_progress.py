@@ -45,6 +45,25 @@ def test_an_earlier_or_equal_epoch_changes_nothing(prefix):
     assert progress.advance(prefix, at(4, "second")) == at(4, "second")
 
 
+def test_steps_of_an_epoch_lie_before_its_end(prefix):
+    progress.advance(prefix, at(3))
+    assert progress.advance(prefix, at(2, step=900)) == at(3)
+    assert progress.advance(prefix, at(3, step=5)) == at(3, step=5)
+    assert progress.advance(prefix, at(3)) == at(3, step=5)
+    assert progress.advance(prefix, at(4)) == at(4)
+
+
+def test_of_checkpoints_within_epochs_the_newest_is_kept_until_its_epoch_ends():
+    def kept(*places: tuple[int, int]) -> list[tuple[int, int]]:
+        checkpoints = [Checkpoint(f"{epoch}_{step}", epoch, 1, "0" * 64, step) for epoch, step in places]
+        return [checkpoint.at for checkpoint in progress.kept(checkpoints)]
+
+    assert kept((0, 2), (0, 1)) == [(0, 2)]
+    assert kept((1, 0), (0, 2)) == [(1, 0)]
+    assert kept((2, 3), (2, 1), (2, 0), (1, 0)) == [(2, 3), (2, 0), (1, 0)]
+    assert kept((3, 0), (2, 3), (2, 0), (1, 0)) == [(3, 0), (2, 0)]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_racing_writers_only_move_it_forward(prefix, seed):
     def writer(number: int) -> list[int]:

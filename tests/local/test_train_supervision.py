@@ -34,6 +34,7 @@ from visionloop.core.processes import started
 from visionloop.core.running import Invocation, run_stage
 from visionloop.core.stage import Outcome
 from visionloop.training.environment import CHILD_VARIABLES
+from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
 from visionloop.training.tracking.mlflow_tracker import MlflowTracker
@@ -496,6 +497,45 @@ def test_time_counts_over_all_attempts_and_the_best_so_far_is_kept(here: Prepare
     assert outcome.scalars["epochs"] == 4
 
 
+def test_a_training_ends_well_after_the_first_epoch_that_is_good_enough(
+    here: Prepared, toy_trained: Trained, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Whichever trainer: this one knows nothing of it. Killed before its result was there, it trains no further epoch."""
+    uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
+    prefix = toy_trained.laptop.workspace.child(f"train/{uninterrupted.key}")
+    losses = [
+        epoch["val_metrics"]["val_loss"]
+        for epoch in json.loads(prefix.read(uninterrupted.outputs["history"].path))["epochs"]
+    ]
+    assert losses[0] < losses[1]
+    metric = ("primary_metric=val_loss", "primary_metric_mode=max")
+    settings = (*metric, f"stop_metric={losses[1]!r}")
+
+    def killed(*_: object) -> None:
+        raise errors.Transient("The pod is gone.")
+
+    with monkeypatch.context() as first:
+        first.setattr(Training, "_publish_outputs", killed)
+        with pytest.raises(errors.Transient):
+            here.train_here(*settings, run="killed")
+    recorded = here.laptop.progress()
+    assert recorded is not None
+    assert (recorded.epoch, recorded.finished) == (2, True)
+    outcome = here.train_here(*settings)
+    assert outcome.receipt is not None
+    assert outcome.receipt.key != uninterrupted.key
+    assert outcome.receipt.parameters["stop_metric"].value == losses[1]
+    assert (outcome.scalars["epochs"], outcome.scalars["ended_early_by"]) == (2, "stop_metric")
+    assert (
+        f"ended well after epoch 2 of 4: its val_loss of {losses[1]:.4g} reaches stop_metric" in capfd.readouterr().err
+    )
+    # One that is never reached changes nothing but the key.
+    whole = here.train_here(*metric, f"stop_metric={2 * max(losses)}").receipt
+    assert whole is not None
+    assert whole.outputs["last"].sha256 == uninterrupted.outputs["last"].sha256
+    assert "ended_early_by" not in whole.scalars
+
+
 def test_a_store_that_goes_away_ends_the_training_until_it_is_back(prepared: Prepared, s3: Server):
     gate = prepared.laptop.folder / "gate"
     with machine.relay(s3) as (process, endpoint):
@@ -669,6 +709,47 @@ def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
     assert any("resuming after epoch 1 of 4" in line["message"] for line in ended.log)
     uninterrupted = toy_trained.laptop.receipt("train", toy_trained.key("train"))
     assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
+
+
+def test_a_training_killed_within_its_first_epoch_goes_on_there(
+    here: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """With ``checkpoint_minutes`` an epoch of hours loses minutes, and the result is the same to the byte."""
+    small = {"trainer": "torchvision", "model": "fcos_tiny.yaml", "epochs": 2, "imgsz": 64, "batch": 4, "workers": 0}
+    small |= {"device": "cpu", "checkpoint_minutes": 1e-9}
+
+    def train(run: str, **changes: object) -> Outcome:
+        arguments = {"converted": here.uris["convert"], "snapshot": here.uris["snapshot"]}
+        arguments["settings"] = json.dumps(small | changes)
+        invocation = Invocation(here.laptop.workspace.uri, run=run, force=run == "whole")
+        return run_stage(catalog.stage("train"), arguments, invocation)
+
+    on_step = Training._on_step
+
+    def killed(self: Training, step: channel.Step) -> None:
+        on_step(self, step)
+        if step.step == 2:
+            self._settle()
+            (child,) = [
+                one for one in psutil.Process().children() if "visionloop.training.supervision" in str(one.cmdline())
+            ]
+            child.kill()
+
+    with monkeypatch.context() as first:
+        first.setattr(Training, "_on_step", killed)
+        with pytest.raises(errors.Killed):
+            train("killed")
+    assert here.failure("killed").last_successful_epoch is None
+    recorded = here.laptop.progress()
+    assert recorded is not None
+    assert (recorded.at, [entry.at for entry in recorded.checkpoints]) == ((0, 2), [(0, 2)])
+    resumed = train("resumed").receipt
+    assert "train: resuming within epoch 1 of 2, after step 2 of it, from " in capfd.readouterr().err
+    whole = train("whole", checkpoint_minutes=0).receipt
+    assert resumed is not None
+    assert whole is not None
+    assert (resumed.key, resumed.digest) == (whole.key, whole.digest)
+    assert resumed.attempt != whole.attempt
 
 
 @pytest.mark.parametrize("epoch", [2, 4])

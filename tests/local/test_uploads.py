@@ -72,7 +72,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_recorded(
     upload = Prefix.upload
     monkeypatch.setattr(Prefix, "upload", slow)
     file = written(tmp_path / "epoch_1.pt", "1")
-    sending = Upload(machine.file_prefix(tmp_path), file, "there.pt", 1, recorded.append)
+    sending = Upload(machine.file_prefix(tmp_path), file, "there.pt", "epoch 1", recorded.append)
     sending.begin()
     written(file, "another size")
     changed.set()

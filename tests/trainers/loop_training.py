@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from visionloop.training.trainers import EpochReport
+from visionloop.training.trainers import EpochReport, StepReport
 
 
 class Silent:
@@ -27,6 +28,25 @@ class Silent:
         self.reports.append(report)
         self.checkpoint = report.checkpoint.read_bytes()
         return report.epoch != self.last
+
+
+class Gone(Exception):
+    """The training's process has gone."""
+
+
+class WithinEpochs(Silent):
+    """Keeps each checkpoint within an epoch in a folder, and is gone after one of them."""
+
+    def __init__(self, folder: Path, gone_after: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.folder, self.gone_after, self.kept = folder, gone_after, dict[tuple[int, int], Path]()
+        folder.mkdir(parents=True)
+
+    def step(self, report: StepReport) -> None:
+        at = report.epoch, report.step
+        self.kept[at] = Path(shutil.copy(report.checkpoint, self.folder))
+        if at == self.gone_after:
+            raise Gone
 
 
 def write(root: Path, task: str) -> Path:

@@ -30,7 +30,7 @@ from visionloop.training.configuration.settings import BASIC, PRIMARY_METRICS, s
 from visionloop.training.pytorch.best import Best
 from visionloop.training.pytorch.failures import classify
 from visionloop.training.pytorch.workers import available_cpus, usable_workers
-from visionloop.training.trainers import Trainer
+from visionloop.training.trainers import Trainer, Value
 from visionloop.training.trainers.ultralytics import TRAINER, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
@@ -195,7 +195,8 @@ def test_the_library_takes_every_basic_bound_too() -> None:
     from visionloop.training.trainers.ultralytics.environment import library
 
     for name, setting in settings_of(TRAINER, "detection").items():
-        if name in ("trainer", "model", "pretrained", "primary_metric", "primary_metric_mode", "resize"):
+        ours = ("stop_metric", "primary_metric", "primary_metric_mode", "checkpoint_minutes", "resize")
+        if name in ("trainer", "model", "pretrained", *ours):
             continue
         values = [setting.minimum, setting.maximum] if setting.kind in (int, float) else [setting.default]
         for value in values:
@@ -502,6 +503,21 @@ def test_a_model_with_a_larger_stride_is_not_trained_at_another_size_than_was_as
         TRAINER.normalise({"model": model, "imgsz": "96"}, "detection")
     assert TRAINER.normalise({"model": model, "imgsz": 128}, "detection")["imgsz"] == 128
     assert TRAINER.normalise({"model": "yolo11n", "imgsz": 96}, "detection")["imgsz"] == 96
+
+
+def test_a_training_without_an_epoch_that_has_mosaic_is_told() -> None:
+    def told(task: str = "detection", **changes: Value) -> list[str]:
+        return TRAINER.remarks(
+            {name: setting.default for name, setting in settings_of(TRAINER, task).items()} | changes
+        )
+
+    assert told() == told(epochs=11) == told(epochs=5, close_mosaic=4) == told(epochs=5, close_mosaic=0) == []
+    assert told(epochs=5, mosaic=0.0) == told("classification", epochs=5) == []
+    for epochs in (5, 10):
+        expected = (
+            f"close_mosaic is 10 and epochs {epochs}: no epoch has mosaic; give less than {epochs}, or 0 to keep it."
+        )
+        assert told(epochs=epochs) == [expected]
 
 
 # Best epoch

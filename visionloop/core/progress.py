@@ -1,6 +1,7 @@
 """The progress record of a key: how far its training has got, and which checkpoints it can be resumed from.
 
-It only moves forward, whoever writes it, and names the last two checkpoints: a full store may have truncated the newest.
+It only moves forward, whoever writes it, and names the checkpoints of the last two epochs, since a full store may have truncated the
+newest, and behind them the newest one within an epoch.
 """
 
 from __future__ import annotations
@@ -19,22 +20,32 @@ GENERATIONS = 2
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """A durable checkpoint: its path relative to the key's folder, 1-based epoch, size in bytes and SHA-256."""
+    """A durable checkpoint: its path relative to the key's folder, size in bytes and SHA-256.
+
+    ``epoch`` is the last one that is done, from 1, and ``step`` how many steps of the next one are; 0 at an epoch's end.
+    """
 
     path: str
     epoch: int
     size: int
     sha256: str
+    step: int = 0
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """How far it is; of two the greater one is further."""
+        return self.epoch, self.step
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``progress.json``; ``checkpoints`` has the newest first, ``spent`` the seconds so far by run.
 
-    ``metrics`` are all of the epoch's, ``train_metrics`` and ``val_metrics`` the same by the part that they are of.
+    ``epoch`` is the last one that is done, 0 before the first, and ``step`` how many steps of the next one are. ``metrics`` are all of the epoch's, ``train_metrics`` and ``val_metrics`` the same by the part that they are of.
     """
 
     attempt: str
     epoch: int
+    step: int = 0
     epochs: int
     checkpoints: list[Checkpoint]
     metrics: dict[str, float]
@@ -43,6 +54,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     best_epoch: int
     finished: bool = False
     spent: dict[str, float] = {}
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """How far it is; of two the greater one is further."""
+        return self.epoch, self.step
+
+
+def kept(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Those that are kept, the newest first: of the last epochs, and of those within an epoch the newest if it is behind them."""
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.at, reverse=True)
+    within = [checkpoint for checkpoint in ordered[:1] if checkpoint.step]
+    return within + [checkpoint for checkpoint in ordered if not checkpoint.step][:GENERATIONS]
 
 
 def read(prefix: Prefix) -> Progress | None:
@@ -72,7 +95,7 @@ def advance(prefix: Prefix, progress: Progress) -> Progress:
         existing: Progress | None = None
         with contextlib.suppress(msgspec.MsgspecError):
             existing = structs.decode(stored, Progress)
-        if existing is not None and existing.epoch >= progress.epoch:
+        if existing is not None and existing.at >= progress.at:
             return existing
         try:
             prefix.replace(FILE, data, etag)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,7 +22,8 @@ from visionloop.training.configuration.settings import (
 )
 from visionloop.training.configuration.values import canonical_value, is_empty, shown
 from visionloop.training.devices import check_devices, device_count
-from visionloop.training.trainers import Advises, Setting, Trainer, Value
+from visionloop.training.measurement import metric_range
+from visionloop.training.trainers import Advises, Remarks, Setting, Trainer, Value
 from visionloop.training.weights import reference_kind
 
 #: From which similarity (0 to 1) on a name counts as near to one that a person may have meant.
@@ -38,12 +40,14 @@ class Resolved:
     ``sources`` are ``argument``, ``argument advanced_config`` (in a pod of an engine ``form``, ``form advanced_config``), a variable's name (``EPOCHS``, ``CONFIG_EPOCHS``,
     ``ADVANCED_CONFIG``), ``CONFIG`` or one of its objects (``CONFIG.advanced_config``), ``CONFIG_PATH basic`` or
     ``advanced``, ``default``, or, for a value that follows from another, that value's source and name.
+    ``notices`` are sentences about settings that do nothing beside others.
     """
 
     values: dict[str, Value]
     sources: dict[str, str]
     trainer: str
     settings: Mapping[str, Setting] = field(repr=False)
+    notices: tuple[str, ...] = ()
 
     def key_values(self) -> dict[str, Value]:
         """The values that decide a result: without ``device``, and without those whose default is marked as outside the key.
@@ -102,10 +106,15 @@ def resolve(
     _check_imgsz(values, sources)
     _check_device(values, sources, trainer)
     _check_resize(values, sources, trainer, task)
+    _check_checkpoints(values, sources, trainer)
     _settle_starting_weights(values, sources, trainer)
     _settle_metric_mode(values, sources)
+    _check_stop_metric(values, sources)
     values["patience"] = values["patience"] or 0  # 0 is the only spelling of off
-    return Resolved(values, sources, trainer_name, settings)
+    notices = _idle_patience(values, sources)
+    if isinstance(trainer, Remarks):
+        notices += trainer.remarks(values)
+    return Resolved(values, sources, trainer_name, settings, tuple(notices))
 
 
 def split_strategy(environment: Mapping[str, str]) -> dict[str, object] | None:
@@ -338,6 +347,46 @@ def _check_resize(values: Mapping[str, Value], sources: Mapping[str, str], train
         raise InvalidConfig(
             f"{setting}, less than imgsz {imgsz}, so that images would be enlarged again: give at least {imgsz}, or leave it out."
         )
+
+
+def _check_checkpoints(values: Mapping[str, Value], sources: Mapping[str, str], trainer: Trainer) -> None:
+    """Refuses checkpoints within an epoch where a training can't go on from one."""
+    if not values["checkpoint_minutes"]:
+        return
+    setting = (
+        f"checkpoint_minutes in {origin.in_words(sources['checkpoint_minutes'])} is {values['checkpoint_minutes']:g}"
+    )
+    remedy = "leave it out, and a checkpoint is made at the end of each epoch"
+    if not getattr(trainer, "resumes_within_epoch", False):
+        raise InvalidConfig(f"{setting}, but the trainer {trainer.name} can't resume inside an epoch: {remedy}.")
+    if device_count(values["device"]) > 1:
+        raise InvalidConfig(f"{setting}, but a training on several devices can't resume inside an epoch: {remedy}.")
+
+
+def _check_stop_metric(values: Mapping[str, Value], sources: Mapping[str, str]) -> None:
+    """Refuses a value that the primary metric can't have, and one that it has reached before anything is learned."""
+    wanted, metric = values["stop_metric"], str(values["primary_metric"])
+    if not isinstance(wanted, float):
+        return
+    least, most = metric_range(metric)
+    reached_at_once = wanted >= most if values["primary_metric_mode"] == "min" else wanted <= least
+    if least <= wanted <= most and not reached_at_once:
+        return
+    why = "which each epoch reaches" if reached_at_once else f"which {metric} can't be"
+    words = f"a number between {least:g} and {most:g}" if math.isfinite(most) else f"a number above {least:g}"
+    raise InvalidConfig(
+        f"stop_metric in {origin.in_words(sources['stop_metric'])} is {wanted:g}, {why}: give {words}, or leave it out."
+    )
+
+
+def _idle_patience(values: Mapping[str, Value], sources: Mapping[str, str]) -> list[str]:
+    """A notice where patience was asked for and can't end the training before its last epoch; it counts from the first epoch at the earliest."""
+    patience, epochs = values["patience"], values["epochs"]
+    if sources["patience"] == DEFAULT or not isinstance(patience, int) or not isinstance(epochs, int):
+        return []
+    if not 0 < epochs - 1 <= patience:
+        return []
+    return [f"patience is {patience} and epochs {epochs}: no training ends early by it; give less than {epochs - 1}."]
 
 
 def _settle_starting_weights(values: dict[str, Value], sources: dict[str, str], trainer: Trainer) -> None:

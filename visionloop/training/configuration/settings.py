@@ -43,6 +43,13 @@ BASIC: Mapping[str, Setting] = {
         maximum=100_000,
         optional=True,
     ),
+    "stop_metric": Setting(
+        float,
+        None,
+        "value of the primary metric that is good enough: the training ends well after the first epoch that reaches it",
+        optional=True,
+        default_in_key=False,
+    ),
     "primary_metric": Setting(str, "mAP50-95", "metric that decides the best epoch and early stopping"),
     "primary_metric_mode": Setting(
         str, "max", "whether a larger (max) or a smaller (min) primary metric is better", choices=("max", "min")
@@ -64,6 +71,14 @@ BASIC: Mapping[str, Setting] = {
         choices=("ram", "disk"),
         true_means="ram",
         default_in_key=False,
+    ),
+    "checkpoint_minutes": Setting(
+        float,
+        0.0,
+        "minutes after which a checkpoint is made within an epoch too, for epochs of hours; 0 makes one at each epoch's end alone",
+        minimum=0.0,
+        maximum=1440.0,
+        affects_result=False,
     ),
     "resize": Setting(
         int,

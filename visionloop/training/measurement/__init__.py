@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 #: Among how many of the likeliest classes of an image the true one must be.
 WITHIN = {"accuracy_top1": 1, "accuracy_top5": 5}
 
@@ -23,3 +26,13 @@ TASK_METRICS = {
     "pose": (*_BOXES, "pose_mAP50-95", "pose_mAP50"),
     "classification": tuple(WITHIN),
 }
+
+#: The names of metrics that are shares, with the part of the task (``mask_``, ``pose_``) before them.
+_SHARES = re.compile(r"(?:[a-z]+_)?(?:mAP\d.*|precision|recall|accuracy.*)")
+
+
+def metric_range(name: str) -> tuple[float, float]:
+    """The smallest and the largest value that a metric of this name can have; infinite where its name does not tell."""
+    if _SHARES.fullmatch(name):
+        return 0.0, 1.0
+    return (0.0, math.inf) if name.endswith("loss") else (-math.inf, math.inf)

@@ -10,22 +10,23 @@ from typing import Any
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.files import atomic_write
 
-#: The layout of a checkpoint; one with another layout can't be resumed from.
+#: The layout of an epoch's checkpoint, and of one within an epoch; one with another layout can't be resumed from.
 FORMAT = 1
+WITHIN_EPOCH = 2
 
 
-def write(state: Mapping[str, Any], path: Path) -> None:
-    """Writes the state of a finished epoch, whole or not at all."""
+def write(state: Mapping[str, Any], path: Path, layout: int = FORMAT) -> None:
+    """Writes the state of a finished epoch, or with the layout ``WITHIN_EPOCH`` one within an epoch; whole or not at all."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # Given a path, torch would name the archive after it, and this name is random.
     with atomic_write(path) as partial, partial.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+        torch.save({"format": layout, **state}, file)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state of a finished epoch, its tensors on the CPU; only plain values and tensors are unpickled.
+    """What `write` wrote, its tensors on the CPU; only plain values and tensors are unpickled.
 
     Raises:
         InvalidReceipt: If `write` did not write the file, or it is damaged.
@@ -38,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InvalidReceipt(
             f"The checkpoint {path} can't be read: remove it, and the training starts from an earlier one."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in (FORMAT, WITHIN_EPOCH):
         raise InvalidReceipt(
             f"The checkpoint {path} has another layout than {FORMAT}: remove it, and the training starts anew."
         )

@@ -36,12 +36,13 @@ class BatchOrder(Sampler[list[int]]):
 
     Attributes:
         epoch: The epoch, 1-based; decides the order.
+        done: How many of its steps are passed over, because they are done.
         steps: For each optimizer step the sizes of its batches: one, or several where less fits into memory at once.
     """
 
     def __init__(self, images: int, effective: int, batch: int, seed: int, member: Member = ALONE) -> None:
         """``effective`` images make a step, in batches of at most ``batch``, which the processes of a training share."""
-        self.images, self.seed, self.epoch, self._member = images, seed, 1, member
+        self.images, self.seed, self.epoch, self.done, self._member = images, seed, 1, 0, member
         self.steps = [parts(size, batch) for size in parts(images, effective)]
 
     def share(self, size: int) -> int:
@@ -50,14 +51,14 @@ class BatchOrder(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """The number of shares with an image."""
-        return sum(self.share(size) > 0 for sizes in self.steps for size in sizes)
+        return sum(self.share(size) > 0 for sizes in self.steps[self.done :] for size in sizes)
 
     def __iter__(self) -> Iterator[list[int]]:
         """The indices of each share. Within a batch the shares of the processes follow each other in the order of the ranks."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(self.images, generator=generator).tolist()
-        start = 0
-        for sizes in self.steps:
+        start = sum(map(sum, self.steps[: self.done]))
+        for sizes in self.steps[self.done :]:
             for size in sizes:
                 first = start + sum(shares(size, self._member.world)[: self._member.rank])
                 if own := order[first : first + self.share(size)]:
@@ -201,7 +202,8 @@ class TrainingBatches:
         """The number of batches of an epoch."""
         return sum(map(len, self.steps))
 
-    def of(self, epoch: int) -> Iterator[Any]:
-        """This process's share of each batch of an epoch, 1-based, but for those without an image."""
+    def of(self, epoch: int, done: int = 0) -> Iterator[Any]:
+        """This process's share of each batch of an epoch, 1-based, but for those without an image; behind so many steps."""
         self._order.epoch = self._samples.epoch = epoch
+        self._order.done = done
         return iter(self._loader)

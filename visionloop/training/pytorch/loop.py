@@ -1,8 +1,8 @@
 """A training loop for libraries that bring models and no trainer of their own.
 
 Random numbers depend on the seed, the epoch and the batch or image that they are drawn for (`seeding`), gradients are never carried
-over an epoch's end, and the learning rate follows from the number of the step. So a training that is resumed after an epoch
-continues exactly like one that was never interrupted, whatever the number of processes that load images.
+over a step's end, and the learning rate follows from the number of the step. So a training that is resumed after an epoch, or after
+a step, continues exactly like one that was never interrupted, whatever the number of processes that load images.
 
 On several devices each process runs the loop on its share of every batch, and the gradients are summed once a step: the shares are
 what smaller batches would be on one device. The first process alone validates, averages, reports and writes checkpoints.
@@ -13,6 +13,7 @@ Importing this module imports torch, so it is imported where a training starts.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from visionloop.training.pytorch.loading import TrainingBatches
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.seeding import seed
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
-from visionloop.training.trainers import EpochReport, Listener, TrainingJob
+from visionloop.training.trainers import EpochReport, Listener, StepListener, StepReport, TrainingJob
 
 
 class Learner(Protocol):
@@ -127,11 +128,14 @@ class Loop:
         self._best = Best(str(config["primary_metric_mode"]), int(config.get("patience") or 0))
         self._best_model: Mapping[str, Tensor] = {}
         self._first = 1
+        self._within: Mapping[str, Any] | None = None
+        self._minutes = float(config.get("checkpoint_minutes") or 0)
+        self._saved = time.monotonic()
         self._watch = Stopwatch()
         self._batches = len(self.learner.train) + self.learner.validation_batches
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues after the epoch of a checkpoint.
+        """Continues after the epoch of a checkpoint, or within the epoch that follows it.
 
         Raises:
             InvalidReceipt: If the checkpoint is of another model.
@@ -150,6 +154,7 @@ class Loop:
         self._best_model = state["best"]["model"]
         self.history = list(state["history"])
         self._first = int(state["epoch"]) + 1
+        self._within = state.get("within")
 
     def run(self) -> Path:
         """Trains to the end and returns the last epoch's checkpoint, which the first process wrote.
@@ -162,7 +167,7 @@ class Loop:
         for epoch in range(self._first, self._epochs + 1):
             ranks.broadcast_model(self.learner.model)
             losses = self._train(epoch)
-            previous, self.checkpoint = self.checkpoint, self.job.work / "checkpoints" / f"epoch_{epoch}.pt"
+            previous, self.checkpoint = self.checkpoint, self._file(f"epoch_{epoch}")
             ends = self._member.rank == 0 and self._report(epoch, losses, self._validate(epoch), self.checkpoint)
             if self._member.rank == 0 and previous:
                 previous.unlink(missing_ok=True)
@@ -176,10 +181,15 @@ class Loop:
         """Trains an epoch; returns the mean of each part of the loss, over the images of all processes."""
         model, train = self.learner.model, self.learner.train
         _into_training(model)
+        within, self._within = self._within, None
+        first = within["step"] if within else 0
         totals: dict[str, Tensor] = {}
-        images, done, batches = 0, 0, train.of(epoch)
+        if within:
+            totals |= {name: value.to(self.device) for name, value in within["losses"].items()}
+        before = [size for sizes in train.steps[:first] for size in sizes]
+        images, done, batches = sum(map(train.share, before)), len(before), train.of(epoch, first)
         self._watch.lap()
-        for number, sizes in enumerate(train.steps):
+        for number, sizes in enumerate(train.steps[first:], first):
             self._rates.set(self._optimizer, (epoch - 1) * len(train.steps) + number)
             for size in sizes:
                 share = train.share(size)
@@ -195,6 +205,8 @@ class Loop:
                 self._watch.lap(COMPUTING)
             self._step()
             self._watch.lap(COMPUTING)
+            if number + 1 < len(train.steps):
+                self._save_within(epoch, number + 1, totals)
         whole, *others = ranks.gathered((images, {name: float(value) for name, value in totals.items()}))
         images, sums = whole
         for more, further in others:
@@ -227,12 +239,41 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         self._averaged.update()
 
+    def _save_within(self, epoch: int, step: int, losses: Mapping[str, Tensor]) -> None:
+        """Writes and reports a checkpoint within an epoch, where one is due.
+
+        Args:
+            epoch: The epoch under way.
+            step: How many of its steps are done.
+            losses: The sums of the parts of the loss over the images so far.
+        """
+        if not self._minutes or time.monotonic() - self._saved < 60 * self._minutes:
+            return
+        if not isinstance(self.listener, StepListener):
+            return
+        self._check_finite(epoch)
+        previous, self.checkpoint = self.checkpoint, self._file(f"epoch_{epoch}_step_{step}")
+        state = self._state(epoch - 1, finished=False) | {"within": {"step": step, "losses": dict(losses)}}
+        checkpoints.write(state, self.checkpoint, checkpoints.WITHIN_EPOCH)
+        self.listener.step(StepReport(epoch, step, self.checkpoint))
+        if previous:
+            previous.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def _file(self, name: str) -> Path:
+        return self.job.work / "checkpoints" / f"{name}.pt"
+
     @torch.no_grad()
-    def _validate(self, epoch: int) -> dict[str, float]:
+    def _check_finite(self, epoch: int) -> None:
         model = self._averaged.model
         for module in {id(model): model, id(self.learner.model): self.learner.model}.values():
             if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
                 self._diverged(epoch)
+
+    @torch.no_grad()
+    def _validate(self, epoch: int) -> dict[str, float]:
+        self._check_finite(epoch)
+        model = self._averaged.model
         model.eval()
         seed(self._seed, epoch, "validation")
         first = len(self.learner.train)
@@ -253,6 +294,7 @@ class Loop:
         train_metrics = {"loss": sum(losses.values()), **parts, "lr": rate}
         self.history.append({"epoch": epoch, "train_metrics": train_metrics, "val_metrics": dict(metrics)})
         checkpoints.write(self._state(epoch, stop), file)
+        self._saved = time.monotonic()
         go_on = self.listener.epoch(
             EpochReport(
                 epoch=epoch,

@@ -30,6 +30,7 @@ class LoopTrainer(ABC):
 
     protocol = PROTOCOL
     several_devices = True
+    resumes_within_epoch = True
     packages: tuple[str, ...]
 
     @abstractmethod

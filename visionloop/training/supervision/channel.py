@@ -48,6 +48,14 @@ class Epoch(msgspec.Struct, tag="epoch", frozen=True, kw_only=True):
     train_batches: int | None = None
 
 
+class Step(msgspec.Struct, tag="step", frozen=True):
+    """So many steps of an epoch are done, and a checkpoint within it is in a file."""
+
+    epoch: int
+    step: int
+    checkpoint: str
+
+
 class Line(msgspec.Struct, tag="line", frozen=True):
     """A line of the child's log, as it may leave the process; the child has written it to stderr too."""
 
@@ -79,13 +87,13 @@ class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
     traceback: str | None = None
 
 
-Message = Batch | Images | Epoch | Line | Done | Failed
+Message = Batch | Images | Epoch | Step | Line | Done | Failed
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The stage's answer to an epoch: whether to go on."""
+    """The stage's answer to an epoch, or to a step with a checkpoint: whether to go on."""
 
     proceed: bool
 

@@ -24,7 +24,7 @@ from visionloop.core.receipts import finite
 from visionloop.training import catalog
 from visionloop.training.devices import CPU, device_name, peak_gpu_bytes
 from visionloop.training.supervision import channel
-from visionloop.training.trainers import EpochReport, TrainingJob
+from visionloop.training.trainers import EpochReport, StepReport, TrainingJob
 
 #: Images named in one message.
 IMAGES_PER_MESSAGE = 1000
@@ -109,6 +109,14 @@ class ChannelListener:
                 train_batches=report.train_batches,
             )
         )
+        return self._answer()
+
+    def step(self, report: StepReport) -> None:
+        """Reports a checkpoint within an epoch and waits until it is set aside."""
+        self._channel.send(channel.Step(report.epoch, report.step, str(report.checkpoint)))
+        self._answer()
+
+    def _answer(self) -> bool:
         answer = next(self._answers, None)
         return answer is not None and structs.decode(answer, channel.Answer).proceed
 

@@ -34,6 +34,7 @@ def supervise(
     on_batch: Callable[[channel.Batch], None],
     on_epoch: Callable[[channel.Epoch], bool],
     on_images: Callable[[channel.Images], None],
+    on_step: Callable[[channel.Step], None] = lambda _: None,
     on_line: Callable[[channel.Line], None] = lambda _: None,
     on_look: Callable[[], None] = lambda: None,
     program: str = START,
@@ -47,6 +48,7 @@ def supervise(
         on_batch: Called for each finished batch.
         on_epoch: Called for each finished epoch; returns once the checkpoint is set aside, False to stop.
         on_images: Called with the images that the trainer says it uses.
+        on_step: Called for each checkpoint within an epoch; returns once it is set aside.
         on_line: Called with each line of the child's log, where the job asks for them.
         on_look: Called at each message, and every half second without one.
         program: What the child runs, with the job file and its end of the channel as arguments.
@@ -76,6 +78,10 @@ def supervise(
                     proceed = on_epoch(epoch)
                     with contextlib.suppress(BrokenPipeError):
                         end.send(channel.Answer(proceed))
+                case channel.Step() as step:
+                    on_step(step)
+                    with contextlib.suppress(BrokenPipeError):
+                        end.send(channel.Answer(True))
                 case channel.Line() as text:
                     on_line(text)
                 case channel.Failed() as failed:

@@ -103,6 +103,15 @@ class EpochReport:
     train_batches: int | None = None
 
 
+@dataclass(frozen=True)
+class StepReport:
+    """A file from which training can be resumed within an epoch: the 1-based epoch under way, and how many of its steps are done."""
+
+    epoch: int
+    step: int
+    checkpoint: Path
+
+
 class Listener(Protocol):
     """Receives reports of finished work, in the trainer's process."""
 
@@ -123,6 +132,14 @@ class Listener(Protocol):
         under way. The trainer may remove its file, or write the next one over it, as soon as this returns; one that writes a
         file an epoch does not change a file that it has reported.
         """
+
+
+@runtime_checkable
+class StepListener(Protocol):
+    """A listener that also takes checkpoints within an epoch; the stage's own one does."""
+
+    def step(self, report: StepReport) -> None:
+        """Called after a step, where ``checkpoint_minutes`` have passed since the last checkpoint; returns as ``Listener.epoch`` does."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +270,14 @@ class Advises(Protocol):
         """
 
 
+@runtime_checkable
+class Remarks(Protocol):
+    """A trainer that knows settings which are allowed, and do nothing or little beside others."""
+
+    def remarks(self, values: Mapping[str, Value]) -> list[str]:
+        """A sentence about each such setting; ``values`` are those of all settings by name."""
+
+
 class Trainer(Protocol):
     """A training library behind one interface. Import the library inside the methods, never at module level.
 
@@ -274,6 +299,10 @@ class Trainer(Protocol):
 
     A trainer may have ``several_devices`` True: it trains on all GPUs of one machine that the setting ``device`` names (``0,1``), with
     ``job.batch`` divided among them; without it such a device is refused.
+
+    A trainer may have ``resumes_within_epoch`` True: where the setting ``checkpoint_minutes`` is above 0, it reports a checkpoint to a
+    ``StepListener`` at least that often, and goes on from it to the bytes of a training that was not interrupted; without it that
+    setting is refused.
 
     A trainer may have ``weights_files``: its starting weights may then be a folder. For each file of such a folder it gives the names
     that the file may have, of which the first that is there counts: ``(("config.json",), ("model.safetensors", "model.bin"))``. The

@@ -9,7 +9,16 @@ from typing import Any
 
 from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
-from visionloop.training.trainers import PROTOCOL, Evaluation, Listener, Predictor, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import (
+    PROTOCOL,
+    Evaluation,
+    Listener,
+    Predictor,
+    Setting,
+    TrainingJob,
+    TrainingResult,
+    Value,
+)
 from visionloop.training.trainers.ultralytics import names, words
 from visionloop.training.trainers.ultralytics import settings as configuration
 from visionloop.training.trainers.ultralytics.demo import DEMOS
@@ -48,6 +57,10 @@ class UltralyticsTrainer:
     def advice(self, name: str, value: object) -> str | None:
         """What to do instead of a word of ``yolo train`` that is not taken here; see `words`."""
         return words.advice(name, value)
+
+    def remarks(self, values: Mapping[str, Value]) -> list[str]:
+        """A notice where no epoch has mosaic; see `settings.remarks`."""
+        return configuration.remarks(values)
 
     def model_task(self, model: str) -> str | None:
         """The task that a bare model or YAML name is for, or None if the name does not show it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from visionloop.training.configuration.values import shown
 from visionloop.training.devices import device_count
 from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch.settings import share, switch_off
-from visionloop.training.trainers import Setting
+from visionloop.training.trainers import Setting, Value
 from visionloop.training.trainers.ultralytics import names
 
 #: Optimizers as the library spells them.
@@ -178,6 +179,16 @@ def normalise(values: dict[str, Any], task: str) -> dict[str, Any]:
         off = AUGMENTATIONS | CLASSIFICATION_AUGMENTATIONS
         switch_off(mapped, {name: value for name, value in off.items() if name in own})
     return mapped
+
+
+def remarks(values: Mapping[str, Value]) -> list[str]:
+    """A notice where all epochs are among the last ones, which have no mosaic."""
+    last, epochs = values.get("close_mosaic"), values["epochs"]
+    if not values.get("mosaic") or not isinstance(last, int) or not isinstance(epochs, int) or last < epochs:
+        return []
+    return [
+        f"close_mosaic is {last} and epochs {epochs}: no epoch has mosaic; give less than {epochs}, or 0 to keep it."
+    ]
 
 
 def _map_nms(values: dict[str, Any], task: str) -> None:
