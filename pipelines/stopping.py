@@ -77,7 +77,7 @@ def _record(place: Place) -> RunRecord:
     record = RunRecord(open_prefix(place.workspace, "results"), run_name(place.run))
     if record.read() is None:
         raise InvalidConfig(
-            f"{place.workspace} has no run {place.run}; give the name that the run showed when it started, and its --workspace."
+            f"{place.workspace} has no run {place.run}; give the name of its folder below runs/, and its own --workspace."
         )
     return record
 

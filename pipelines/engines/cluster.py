@@ -10,6 +10,7 @@ from typing import Any
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
 from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import Order
+from visionloop.pipelines.following.record import tell_cancelled
 from visionloop.pipelines.following.state import ENDED, Place, RemoteRun
 from visionloop.pipelines.preflight import check_from_outside
 
@@ -45,6 +46,8 @@ class ClusterEngine(ABC):
         if state.ended:
             return ENDED[state.phase]
         remote.cancel()
+        if workspace := remote.arguments.get("workspace"):
+            tell_cancelled(str(workspace), remote.run)
         return None
 
     def run(self, order: Order) -> Mapping[str, Any]:

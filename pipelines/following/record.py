@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.calls import SHARDED, SHARDS
-from visionloop.core import progress, receipts
+from visionloop.core import progress, receipts, stop
 from visionloop.core.errors import AccessDenied, NotFound, Transient, VisionloopError
 from visionloop.core.progress import Progress
 from visionloop.core.runs import WARNINGS, Failure, Run, RunRecord, StageState
+from visionloop.core.stop import Stop
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.pipelines import services
 from visionloop.pipelines.environment import configured
@@ -150,6 +151,12 @@ def open_record(workspace: str, run: str, arguments: Mapping[str, Any], trace_id
         except VisionloopError as error:
             return error.sentence
     return None
+
+
+def tell_cancelled(workspace: str, run: str) -> None:
+    """Tells a run's stages, which the engine ends, that a person wants it; without access to the workspace they tell of a signal alone."""
+    with own_keys(workspace), contextlib.suppress(VisionloopError):
+        stop.ask(RunRecord(_open(workspace), run), Stop(cancelled=True))
 
 
 def _open(workspace: str) -> Prefix:

@@ -29,8 +29,10 @@ from visionloop.core.errors import (
     InvalidReceipt,
     SickMachine,
     Silent,
+    Terminated,
     TimeLimit,
     Transient,
+    UserStopped,
     VisionloopError,
     all_errors,
 )
@@ -39,6 +41,7 @@ from visionloop.core.policy import StagePolicy
 from visionloop.core.running import Invocation, make_arguments, run_stage
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Context, Outcome
+from visionloop.core.stop import Stop, ask
 from visionloop.core.storage import Prefix, open_prefix
 from visionloop.core.workspace import FILE, Probe
 
@@ -258,6 +261,28 @@ class Impatient(Limits):
 
     def __init__(self, stage: str, limit: float, used: float, silence: float = 0.2) -> None:
         super().__init__(stage, limit, used, silence)
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "event"),
+    [
+        (Stop(cancelled=True), UserStopped, "stopped"),
+        (Stop(), Terminated, "failed"),
+        (None, Terminated, "failed"),
+    ],
+)
+def test_a_signal_to_a_run_that_a_person_has_cancelled_is_that_persons_stop(
+    file_workspace, monkeypatch, request_, kind, event
+):
+    record = RunRecord(open_prefix(file_workspace, "results"), "one")
+    if request_:
+        ask(record, request_)
+    monkeypatch.setenv("TOY_FAIL", "Terminated")
+    with pytest.raises(kind) as raised:
+        run(file_workspace, run="one")
+    failure = record.failure("toy")
+    assert (failure.exit_code, failure.event) == (raised.value.exit_code, event)
+    assert record.state("toy").state == ("cancelled" if event == "stopped" else "failed")
 
 
 def test_a_silent_attempt_is_followed_by_another(file_workspace, monkeypatch):

@@ -79,9 +79,26 @@ def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         listening.shutdown()
 
 
-def test_argo_ends_a_workflow_and_lets_its_exit_handler_run(held: Held):
+def in_workspace(held: Held, work: str) -> RunRecord:
+    """The record of the workflow, which names this workspace."""
+    for parameter in held.workflow["spec"]["arguments"]["parameters"]:
+        if parameter["name"] == "workspace":
+            parameter["value"] = work
+    record = RunRecord(open_prefix(work, "results"), held.workflow["metadata"]["uid"])
+    record.open({}, None)
+    return record
+
+
+def test_argo_ends_a_workflow_and_lets_its_exit_handler_run(held: Held, tmp_path: Path):
+    record = in_workspace(held, str(tmp_path / "work"))
     assert cancel_run(held.workflow["metadata"]["name"], ARGO) is None
     assert [list(change) for change in held.asked] == [held.workflow["expected"]]
+    assert stop.requested(record) == Stop(cancelled=True)
+
+
+def test_a_workspace_that_is_not_for_the_caller_does_not_keep_a_run_alive(held: Held):
+    assert cancel_run(held.workflow["metadata"]["name"], ARGO) is None
+    assert len(held.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,10 +125,14 @@ def test_a_workflow_that_has_ended_is_left_alone(held: Held, recorded: str, shut
         (503, Transient, "the cluster is out .503: no."),
     ],
 )
-def test_a_refusal_of_argo_is_one_sentence(held: Held, status: int, error: type[Exception], words: str):
+def test_a_refusal_of_argo_is_one_sentence_and_leaves_no_request(
+    held: Held, tmp_path: Path, status: int, error: type[Exception], words: str
+):
+    record = in_workspace(held, str(tmp_path / "work"))
     held.status = status
     with pytest.raises(error, match=words):
         cancel_run(held.workflow["metadata"]["name"], ARGO)
+    assert stop.requested(record) is None
 
 
 def test_a_workflow_that_argo_has_removed_is_looked_for_in_the_workspace(held: Held, tmp_path: Path):
@@ -130,15 +151,9 @@ def test_a_workflow_that_argo_has_removed_is_looked_for_in_the_workspace(held: H
 
 
 def test_argo_tells_where_the_record_of_a_workflow_lies(held: Held, tmp_path: Path):
-    name, uid = held.workflow["metadata"]["name"], held.workflow["metadata"]["uid"]
-    work = str(tmp_path / "work")
-    for parameter in held.workflow["spec"]["arguments"]["parameters"]:
-        if parameter["name"] == "workspace":
-            parameter["value"] = work
-    record = RunRecord(open_prefix(work, "results"), uid)
-    record.open({}, None)
-    place = ARGO.place(name)
-    assert (place.workspace, place.run) == (work, uid)
+    record = in_workspace(held, str(tmp_path / "work"))
+    place = ARGO.place(held.workflow["metadata"]["name"])
+    assert (place.workspace, place.run) == (str(tmp_path / "work"), record.name)
     assert stop_run(place, Stop(EVALUATE)) is None
     assert stop.requested(record) == Stop(EVALUATE)
     assert held.asked == []

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visionloop.core import live, progress, receipts, runs, secrets, shards, texts, variables
+from visionloop.core import live, progress, receipts, runs, secrets, shards, stop, texts, variables
 from visionloop.core.encodings import is_half
 from visionloop.core.errors import (
     RETRYABLE,
@@ -24,6 +24,7 @@ from visionloop.core.errors import (
     InvalidConfig,
     NotFound,
     SickMachine,
+    Terminated,
     TimeLimit,
     Transient,
     UserStopped,
@@ -360,6 +361,15 @@ class _Session:
                 return computed
             return publish(stage, context, resolution, attempt, computed, time.monotonic() - began, key, replacing)
 
+    def as_asked(self, error: VisionloopError) -> VisionloopError:
+        """The error of a stage that a signal ended: a person's stop, where a person has cancelled the run on its engine."""
+        if isinstance(error, Terminated) and self._record is not None:
+            with undisturbed(), contextlib.suppress(VisionloopError):
+                request = stop.requested(self._record)
+                if request is not None and request.cancelled:
+                    return UserStopped(f"{self.stage.name} was cancelled by the user; start a new run to resume.")
+        return error
+
     def stuck(self, error: VisionloopError) -> None:
         """Reports a stage that does not return from a library's code, before a thread ends the process."""
         self.failed(error, final=True)
@@ -456,9 +466,12 @@ def _reported(stage: Stage | Action, invocation: Invocation) -> Iterator[_Sessio
         configure(trace_id=session.trace_id, run=invocation.run or "", stage=stage.name)
         yield session
     except VisionloopError as error:
-        session.failed(error, final=True)
-        write_termination_log(error.sentence)
-        raise
+        told = session.as_asked(error)
+        session.failed(told, final=True)
+        write_termination_log(told.sentence)
+        if told is error:
+            raise
+        raise told from error
     except NotFound as error:
         raised = Transient(f"{error}: the object was there a moment ago and is gone; run the stage again.")
         session.failed(raised, final=True)

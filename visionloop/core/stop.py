@@ -25,9 +25,13 @@ LONGEST_BYTES = 65536
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The content of ``stop.json``: what the run does once its training is stopped, "" where it ends."""
+    """The content of ``stop.json``: what the run does once its training is stopped, "" where it ends.
+
+    ``cancelled`` is left by who has the engine end the run at once: a stage that is ended by a signal tells it as a person's wish.
+    """
 
     then: Literal["", "evaluate"] = ""
+    cancelled: bool = False
 
 
 def ask(record: RunRecord, request: Stop) -> None:
@@ -37,8 +41,9 @@ def ask(record: RunRecord, request: Stop) -> None:
         InvalidConfig: If a folder lies there.
         VisionloopError: If the store can't be written.
     """
+    content = {name: value for name, value in msgspec.structs.asdict(request).items() if value}
     try:
-        record.prefix.write(STOP_FILE, msgspec.json.encode(request))
+        record.prefix.write(STOP_FILE, msgspec.json.encode(content))
     except AccessDenied:
         if record.prefix.on_files and STOP_FILE in record.prefix.children()[0]:
             raise InvalidConfig(f"{record.uri}/{STOP_FILE} is a folder; remove it, then stop the run again.") from None

@@ -161,10 +161,27 @@ def test_a_run_that_follows_stops_waiting_and_the_training_goes_on(here: Prepare
     assert command.end().expect().summary["epochs"] == 4
 
 
-def test_a_stopped_run_is_evaluated_and_registered_under_its_own_key(laptop: Laptop, digits: Dataset):
-    """The smallest real training: so many epochs that it ends only because it is stopped."""
-    settings = (*(setting for setting in TINY if not setting.startswith("epochs")), "epochs=2000")
-    command = laptop.start(*laptop.train_command(digits.uri, "--run", "night", settings=settings))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param([setting for setting in TINY if not setting.startswith("epochs")], id="ultralytics"),
+        pytest.param(
+            ["trainer=torchvision", "model=fcos_tiny.yaml", "imgsz=32", "batch=8", "workers=0"],
+            id="torchvision",
+            marks=pytest.mark.matrix,
+        ),
+        pytest.param(
+            ["trainer=transformers", "model=rtdetr_tiny.yaml", "imgsz=64", "batch=8", "workers=0"],
+            id="transformers",
+            marks=pytest.mark.matrix,
+        ),
+    ],
+)
+def test_a_stopped_run_is_evaluated_and_registered_under_its_own_key(
+    laptop: Laptop, digits: Dataset, settings: list[str]
+):
+    """The smallest real trainings: so many epochs that each ends only because it is stopped."""
+    command = laptop.start(*laptop.train_command(digits.uri, "--run", "night", settings=(*settings, "epochs=2000")))
     wait_for(lambda: laptop.record("night").state("snapshot").attempt, command)
     asked = laptop.run("run", "stop", "night", "--then", "evaluate").expect()
     assert json.loads(asked.stdout) == {"run": "night", "stopped": True, "ended": None}
@@ -178,7 +195,7 @@ def test_a_stopped_run_is_evaluated_and_registered_under_its_own_key(laptop: Lap
     assert evaluation.inputs["training"].digest == training.digest
     (version,) = laptop.versions()
     assert laptop.tags(*version)["visionloop.training_key"] == training.key
-    card = laptop.result("register", summary["stages"]["register"]["key"]).read("model_card").decode()
+    card = laptop.result("register", summary["stages"]["register"]["key"]).read("card").decode()
     assert f"| stopped\\_after\\_epoch | {epoch} | stopped by the user |" in card
     again = laptop.run("run", "stop", "night", "--workspace", laptop.workspace.uri, "--output", "text").expect()
     assert again.stdout.splitlines() == ["run night has ended: succeeded; nothing to stop"]
@@ -215,7 +232,7 @@ def test_an_unknown_run_is_named(file_laptop: Laptop, verb: str):
     assert "give its --workspace, or --engine argo or kfp" in sentence
     where = file_laptop.workspace.uri
     sentence = file_laptop.run("run", verb, "other", "--workspace", where).refused(78)
-    assert sentence.startswith(f"{where} has no run other; give the name that the run showed when it started")
+    assert sentence.startswith(f"{where} has no run other; give the name of its folder below runs/")
     for bad in ("../other", "a" * 300):
         assert "letters, digits" in file_laptop.run("run", verb, bad).refused(78)
 
