@@ -82,7 +82,7 @@ class Converted:
             The number of images in the view.
 
         Raises:
-            InvalidConfig: If the images are more than the cache's disk.
+            InvalidConfig: If the images are more than the cache's disk, or than the folder's where they are copied.
             DatasetChanged: If an image is gone or differs from what was frozen.
             InvalidDataset: If images can't be decoded.
             SickMachine: If the disk is full.
@@ -100,6 +100,9 @@ class Converted:
         names = table["file_name"].to_pylist()
         columns = (table[name].to_pylist() for name in ("key", "width", "height"))
         rows = dict(zip(names, map(_Frozen._make, zip(*columns, strict=True)), strict=True))
+        cache.check_copies(
+            folder, (_row(entry, rows[entry.file_name], reduction) for entry in entries if entry.split in wanted)
+        )
         if self.format == "yolo":
             self._labels(folder, wanted if label_files else set())
             shown = (entry for entry in entries if entry.split in wanted)

@@ -49,6 +49,7 @@ from visionloop.registry import resolve_model
 from visionloop.training import catalog, configuration, weights
 from visionloop.training.devices import idle_gpus
 from visionloop.training.environment import child_environment, trainer_variables
+from visionloop.training.preflight import Planned, check_machine
 from visionloop.training.stopwatch import DOWNLOAD, EPOCHS, UPLOAD, WAITING
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
@@ -253,6 +254,8 @@ class Training:
         earlier = self._recorded = self._earlier_progress()
         self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
         spent.begin(prefix, self.context.run.name)
+        if earlier is None or not earlier.finished:
+            self._check_machine()
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         self._tell_begin(earlier)
         self._times.turn(DOWNLOAD)
@@ -298,6 +301,13 @@ class Training:
         if self.last_epoch:
             self._tracked = TrackedTraining(self.context, self.attempt, self.loaded, self.last_epoch)
         raise StopRequested(request)
+
+    def _check_machine(self) -> None:
+        """Refuses a machine on which the training would fail, before anything is downloaded."""
+        config, images = self.loaded.config, self.loaded.converted.result.receipt.scalars.get("train")
+        asked = config.source("batch") != configuration.DEFAULT
+        planned = Planned.of(config.values, catalog.trainer(config.trainer), images, batch_asked=asked)
+        check_machine(planned, os.environ)
 
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
         """Tells that the attempt begins, and of the epoch that it goes on from."""

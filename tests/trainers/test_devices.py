@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from visionloop.core.errors import InvalidConfig, SickMachine
-from visionloop.training.devices import choose_device, device_count, device_name, first_device, idle_gpus
+from visionloop.training.devices import (
+    choose_device,
+    device_count,
+    device_name,
+    first_device,
+    idle_gpus,
+    meeting_variables,
+)
 
 H200 = ["NVIDIA H200"]
 
@@ -126,3 +135,10 @@ def test_devices_are_counted_and_what_computes_on_one_takes_the_first(
 )
 def test_gpus_of_a_pod_that_stay_idle_are_told(device: str | None, pod_gpus: str | None, notice: str | None) -> None:
     assert idle_gpus(device, {} if pod_gpus is None else {"VISIONLOOP_POD_GPUS": pod_gpus}) == notice
+
+
+def test_several_devices_meet_on_this_machine_unless_it_is_set_otherwise() -> None:
+    both = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    assert meeting_variables({"HOME": "/"}) == both
+    if both:
+        assert meeting_variables({"NCCL_SOCKET_IFNAME": "eth0"}) == both | {"NCCL_SOCKET_IFNAME": "eth0"}

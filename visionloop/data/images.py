@@ -385,8 +385,7 @@ class ImageCache:
         """
         new = {path: row.room for row in rows if not os.path.exists(path := self._text_of(row))}
         needed = sum(new.values())
-        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
-        disk = shutil.disk_usage(existing)
+        disk = shutil.disk_usage(_existing(self.folder))
         fetched = f"{len(new):,} images with {needed / 1e6:,.1f} MB are to be fetched"
         if needed > disk.total:
             raise InvalidConfig(
@@ -398,6 +397,25 @@ class ImageCache:
                 f"{fetched}, but the machine's disk is full: {self.folder} has {disk.free / 1e6:,.1f} MB left; free some, "
                 f"or name a larger disk in {CACHE_VARIABLE}."
             )
+
+    def check_copies(self, folder: Path, rows: Iterable[ImageRow]) -> None:
+        """Refuses a folder for a view that lies on another disk than the cache, where its images are copied, and can't hold them.
+
+        Raises:
+            InvalidConfig: If the images are more than the whole disk.
+            SickMachine: If they are more than the disk has free now.
+        """
+        if os.stat(_existing(self.folder)).st_dev == os.stat(folder).st_dev:
+            return  # they are linked
+        size, disk = sum(row.room for row in rows), shutil.disk_usage(folder)
+        if size <= disk.free:
+            return
+        error, left = (InvalidConfig, disk.total) if size > disk.total else (SickMachine, disk.free)
+        raise error(
+            f"{folder} lies on another disk than the image cache ({self.folder}), so that {size / 1e6:,.1f} MB of images are copied, and has "
+            f"{left / 1e6:,.1f} MB {'in all' if left == disk.total else 'left'}: give TMPDIR a folder on the disk of {CACHE_VARIABLE}, where "
+            "they are linked, or on a larger one."
+        )
 
     def fetch(self, location: Location, row: ImageRow) -> Path:
         """The image's file in the cache; fetched and compared with the manifest if it is not there, or not what was fetched.
@@ -599,6 +617,11 @@ class ImageCache:
                 freed += entry.size
         self._size = size - freed
         return freed
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that there is."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _remove(path: Path) -> None:

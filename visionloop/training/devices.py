@@ -57,7 +57,7 @@ def first_device(device: object) -> str | None:
 
 def idle_gpus(device: object, environment: Mapping[str, str]) -> str | None:
     """The sentence about GPUs that this pod has and a training does not use; None if there are none."""
-    gpus, used = _pod_gpus(environment) or 0, device_count(device)
+    gpus, used = pod_gpus(environment) or 0, device_count(device)
     if device_name(device) == CPU or gpus <= used:
         return None
     every = ",".join(map(str, range(gpus)))
@@ -102,24 +102,24 @@ def choose_device(
         InvalidConfig: If a device is named that this process was not given, or that is not there.
     """
     check_devices(device)
-    name, pod_gpus = device_name(device), _pod_gpus(environment)
+    name, given = device_name(device), pod_gpus(environment)
     if name == CPU:
         return Device(CPU, "the CPU, as device says")
     words = [word for word in name.split(",") if word]
     numbers = [int(word) for word in words if word.isdecimal()]
     unusable = [int(word) >= len(gpus) if word.isdecimal() else word not in others for word in words]
-    if pod_gpus is not None and any(not word.isdecimal() or int(word) >= pod_gpus for word in words):
+    if given is not None and any(not word.isdecimal() or int(word) >= given for word in words):
         raise InvalidConfig(
-            f"device is {device}, but this pod was given {_count(pod_gpus)}: raise the run's gpus, or leave device out."
+            f"device is {device}, but this pod was given {_count(given)}: raise the run's gpus, or leave device out."
         )
-    if pod_gpus and (any(unusable) or not gpus):
-        because = f" ({reason})" if reason else ""
+    because = f" ({reason})" if reason else ""
+    if given and (any(unusable) or not gpus):
         raise SickMachine(
-            f"This pod was given {_count(pod_gpus)}, and {_count(len(gpus))} can be used{because}: look at the node's GPU and driver."
+            f"This pod was given {_count(given)}, and {_count(len(gpus))} can be used{because}: look at the node's GPU and driver."
         )
     if any(unusable):
         raise InvalidConfig(
-            f"device is {device}, but {_count(len(gpus))} can be used on this machine: give another device, or cpu."
+            f"device is {device}, but {_count(len(gpus))} can be used on this machine{because}: give another device, or cpu."
         )
     if not words and not gpus:
         return Device(CPU, "the CPU: no GPU was found")
@@ -127,7 +127,13 @@ def choose_device(
     return Device(name or "0", " and ".join(f"GPU {number} ({gpus[number]})" for number in chosen) or name)
 
 
-def _pod_gpus(environment: Mapping[str, str]) -> int | None:
+def meeting_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which several devices meet on this machine alone, whatever its name means in the network; those that are set stay."""
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if sys.platform == "linux" else ()
+    return {name: environment.get(name, "lo") for name in names}
+
+
+def pod_gpus(environment: Mapping[str, str]) -> int | None:
     """How many GPUs this pod was given; None outside a pod of an engine."""
     value = environment.get(POD_GPUS_VARIABLE, "").strip()
     return int(value) if value.isascii() and value.isdecimal() else None

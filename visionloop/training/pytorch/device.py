@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from visionloop.training.devices import CPU, Device, choose_device, device_name
 from visionloop.training.pytorch.failures import first_line
@@ -19,10 +20,19 @@ def resolve_device(device: object) -> Device:
         return choose_device(device, [], os.environ)  # a GPU is not even initialised
     import torch
 
-    others = ["mps"] if torch.backends.mps.is_available() else []
+    gpus, reason = usable_gpus(torch)
+    return choose_device(device, gpus, os.environ, others=other_devices(torch), reason=reason)
+
+
+def usable_gpus(torch: Any) -> tuple[list[str], str]:
+    """The names of the GPUs that torch can use by number, and why it can use none."""
     try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        gpus, reason = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], ""
+        torch.cuda.init()
+        return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], ""
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        gpus, reason = [], first_line(error)
-    return choose_device(device, gpus, os.environ, others=others, reason=reason)
+        return [], first_line(error)
+
+
+def other_devices(torch: Any) -> list[str]:
+    """Devices besides the CPU and GPUs by number."""
+    return ["mps"] if torch.backends.mps.is_available() else []

@@ -28,7 +28,7 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.folders import temporary_folder
 from visionloop.core.logs import LOGGER
 from visionloop.core.processes import die_with_parent
-from visionloop.training.devices import peak_gpu_bytes
+from visionloop.training.devices import meeting_variables, peak_gpu_bytes
 from visionloop.training.pytorch.failures import picklable
 from visionloop.training.supervision.supervisor import ended
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
@@ -111,10 +111,7 @@ def _started(program: Program, job: TrainingJob, seat: Seat) -> Iterator[_Rank]:
     """Starts a rank; it and the processes that it started are killed with the context."""
     ours, theirs = Pipe()
     variables = {"RANK": seat.rank, "LOCAL_RANK": seat.rank, "WORLD_SIZE": seat.world}
-    environment = os.environ | {name: str(value) for name, value in variables.items()}
-    if sys.platform == "linux":
-        # The processes meet on this machine alone, whatever its name means in the network.
-        environment |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    environment = os.environ | {name: str(value) for name, value in variables.items()} | meeting_variables(os.environ)
     command = [sys.executable, "-c", START, str(theirs.fileno())]
     process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
     theirs.close()

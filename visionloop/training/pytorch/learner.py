@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from visionloop.training.pytorch.loading import TrainingBatches
+from visionloop.training.pytorch.memory import check_memory
 from visionloop.training.pytorch.models import Description
+from visionloop.training.pytorch.ranks import this_process
 from visionloop.training.pytorch.training import loading_workers
 from visionloop.training.trainers import Listener, TrainingJob
 
@@ -54,8 +56,18 @@ class LibraryLearner(ABC, Generic[About, Images]):
         """Puts the model, with the weights that it starts from, onto its device, and lists and reports the images.
 
         Raises:
+            InvalidConfig: If the model certainly does not fit into the GPU's memory.
             InvalidDataset: If a split has no image, or is not laid out as it should be.
         """
+        member = this_process()
+        check_memory(
+            model,
+            device,
+            job.config,
+            trained=True,
+            averaged=bool(job.config.get("model_ema")) and member.rank == 0,
+            batch=job.batch // member.world,
+        )
         self.job, self.device, self.about, self.model = job, device, about, model.to(device)
         self.samples, self.validation = self.images("train"), self.images("val")
         listener.images("train", self.samples.files)

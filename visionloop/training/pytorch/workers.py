@@ -10,6 +10,9 @@ from pathlib import Path
 #: Batches that wait in shared memory per worker: 4 in training, and in validation 2 of double size for each of 2 workers.
 BATCHES_PER_WORKER = 12
 
+#: Where processes hand batches to each other.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (the kernel's own, nothing is created)
+
 #: Bytes of one pixel: three channels of one byte.
 PIXEL_BYTES = 3
 
@@ -43,9 +46,19 @@ def _quota(control_groups: Path) -> float | None:
 def free_shared_memory() -> int:
     """Free bytes of /dev/shm; 0 if there is none."""
     try:
-        return shutil.disk_usage("/dev/shm").free  # noqa: S108 (the kernel's own, nothing is created)
+        return shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         return 0
+
+
+def bytes_a_worker(batch: int, imgsz: int) -> int:
+    """Bytes of shared memory that a process needs for the batches that wait for the training.
+
+    Args:
+        batch: Images in a batch.
+        imgsz: Side of the square input in pixels.
+    """
+    return BATCHES_PER_WORKER * batch * imgsz * imgsz * PIXEL_BYTES
 
 
 def usable_workers(requested: int, batch: int, imgsz: int, cpus: int, shared_memory: int) -> tuple[int, str | None]:
@@ -58,12 +71,12 @@ def usable_workers(requested: int, batch: int, imgsz: int, cpus: int, shared_mem
         cpus: CPUs that may be used.
         shared_memory: Free bytes of /dev/shm.
     """
-    room = shared_memory // (BATCHES_PER_WORKER * batch * imgsz * imgsz * PIXEL_BYTES)
+    room = shared_memory // bytes_a_worker(batch, imgsz)
     workers = min(requested, cpus, room)
     if workers == requested:
         return requested, None
     if room < cpus:
-        reason = f"/dev/shm has {shared_memory / 2**20:.0f} MiB free: give it more (shared_memory in the policy)"  # noqa: S108
+        reason = f"{SHARED_MEMORY} has {shared_memory / 2**20:.0f} MiB free: give it more (shared_memory in the policy)"
     else:
         reason = f"{cpus} CPUs may be used: give more, or set workers"
     return workers, f"workers lowered from {requested} to {workers}, because {reason}."

@@ -31,6 +31,7 @@ from visionloop.training.pytorch.best import UNLABELLED
 from visionloop.training.pytorch.checkpoint import write
 from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.pytorch.failures import diverged
+from visionloop.training.pytorch.memory import check_memory
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
 from visionloop.training.trainers import EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
@@ -133,7 +134,7 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
         ranks.join(seat, self.device)
 
     def setup_model(self) -> Any:
-        """Sets up the model; checks that starting weights are the library's, and for the task."""
+        """Sets up the model; checks that starting weights are the library's and for the task, and that the model fits onto its device."""
         try:
             loaded = super().setup_model()
         except (TypeError, ModuleNotFoundError) as error:
@@ -154,6 +155,14 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             starting.tell(model, str(self.job.config["model"]), self.job.classes, self.job.keypoints)
             if self.whole_images:
                 starting.map_classes(self.model, model, self.job.classes)
+        check_memory(
+            self.model,
+            self.device,
+            self.job.config,
+            trained=not self.job.config.get("freeze"),  # what is frozen is decided later
+            averaged=True,
+            batch=self.batch_size // max(self.world_size, 1),
+        )
         return loaded
 
     def plot_training_labels(self) -> None:
