@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -64,6 +64,7 @@ class Converted:
         without: Container[str] = (),
         label_files: bool = True,
         reduction: Reduction | None = None,
+        few: Mapping[str, int] | None = None,
     ) -> int:
         """Makes a view of some splits in ``folder``: labels, images linked to the cache, and their sizes.
 
@@ -77,6 +78,7 @@ class Converted:
             without: File names of images that are left out.
             reduction: How images of these splits are reduced, whose size is recorded and larger.
             label_files: Whether the labels are unpacked, or stay in their archive alone (``visionloop.data.view``).
+            few: By split how many of its images are viewed, those with labels first; None views all.
 
         Returns:
             The number of images in the view.
@@ -91,6 +93,8 @@ class Converted:
         entries = [
             entry for entry in self.index() if entry.split in wanted | checked and entry.file_name not in without
         ]
+        if few is not None:
+            entries = _chosen(entries, few, self._labelled(folder))
         for split in SPLITS:
             # A class that a split lacks has a folder too: libraries number the classes by the folders that they see.
             classes = (f"{split}/{class_folder(*entry)}" for entry in enumerate(self.classes))
@@ -104,7 +108,7 @@ class Converted:
             folder, (_row(entry, rows[entry.file_name], reduction) for entry in entries if entry.split in wanted)
         )
         if self.format == "yolo":
-            self._labels(folder, wanted if label_files else set())
+            self._labels(folder, self._unpacked(entries, wanted, few is not None) if label_files else None)
             shown = (entry for entry in entries if entry.split in wanted)
             view.write_sizes(folder, (view.ImageSize(entry.path, *rows[entry.file_name][1:]) for entry in shown))
         pairs = (
@@ -124,14 +128,33 @@ class Converted:
         images.materialise(dataset, pairs, cache, report)
         return sum(entry.split in wanted for entry in entries)
 
-    def _labels(self, folder: Path, wanted: set[str]) -> None:
-        """Fetches the labels' archive, and unpacks some splits."""
-        archive = self.result.fetch("labels", folder / view.LABELS)
-        if not wanted:
+    def _archive(self, folder: Path) -> Path:
+        """The labels' archive in a view, fetched if it is not there."""
+        archive = folder / view.LABELS
+        return archive if archive.exists() else self.result.fetch("labels", archive)
+
+    def _labelled(self, folder: Path) -> Callable[[IndexEntry], bool]:
+        """Whether an image has a label; of a folder of classes each has."""
+        if self.format != "yolo":
+            return lambda _: True
+        labelled = {name for name, text in read_archive(self._archive(folder)) if text.strip()}
+        return lambda entry: _label(entry.path) in labelled
+
+    @staticmethod
+    def _unpacked(entries: Iterable[IndexEntry], splits: set[str], few: bool) -> Callable[[str], bool]:
+        """Which label files are unpacked: those of a few images, or of whole splits."""
+        if few:
+            return {_label(entry.path) for entry in entries if entry.split in splits}.__contains__
+        return lambda name: name.split("/", 2)[1] in splits
+
+    def _labels(self, folder: Path, wanted: Callable[[str], bool] | None) -> None:
+        """Fetches the labels' archive, and unpacks those of its files that are wanted."""
+        archive = self._archive(folder)
+        if wanted is None:
             return
         folders: set[Path] = set()
         for name, text in read_archive(archive):
-            if name.split("/", 2)[1] not in wanted:
+            if not wanted(name):
                 continue
             target = folder / _safe(name)
             with writing(target):
@@ -139,6 +162,28 @@ class Converted:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     folders.add(target.parent)
                 target.write_bytes(text)
+
+
+def _chosen(
+    entries: Iterable[IndexEntry], few: Mapping[str, int], labelled: Callable[[IndexEntry], bool]
+) -> list[IndexEntry]:
+    """Some images of each split, spread evenly over those with labels, or over all where too few have any."""
+    chosen: list[IndexEntry] = []
+    by_split: dict[str, list[IndexEntry]] = {}
+    for entry in entries:
+        by_split.setdefault(entry.split, []).append(entry)
+    for split, number in few.items():
+        own = by_split.get(split, [])
+        with_labels = [entry for entry in own if labelled(entry)]
+        among = with_labels if len(with_labels) >= number else own
+        count = min(number, len(among))
+        chosen += [among[position * len(among) // count] for position in range(count)]
+    return chosen
+
+
+def _label(path: str) -> str:
+    """The path of an image's label in the archive."""
+    return f"labels/{path.partition('/')[2].rpartition('.')[0]}.txt"
 
 
 def _safe(path: str) -> str:

@@ -255,7 +255,7 @@ class Training:
         self._spent_before = spent.by_other_runs(earlier, prefix, self.context.workspace, self.context.run.name)
         spent.begin(prefix, self.context.run.name)
         if earlier is None or not earlier.finished:
-            self._check_machine()
+            check_machine(planned(self.loaded), os.environ)
         checkpoint = self._fetch_checkpoint(earlier) if earlier else None
         self._tell_begin(earlier)
         self._times.turn(DOWNLOAD)
@@ -301,13 +301,6 @@ class Training:
         if self.last_epoch:
             self._tracked = TrackedTraining(self.context, self.attempt, self.loaded, self.last_epoch)
         raise StopRequested(request)
-
-    def _check_machine(self) -> None:
-        """Refuses a machine on which the training would fail, before anything is downloaded."""
-        config, images = self.loaded.config, self.loaded.converted.result.receipt.scalars.get("train")
-        asked = config.source("batch") != configuration.DEFAULT
-        planned = Planned.of(config.values, catalog.trainer(config.trainer), images, batch_asked=asked)
-        check_machine(planned, os.environ)
 
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
         """Tells that the attempt begins, and of the epoch that it goes on from."""
@@ -360,27 +353,11 @@ class Training:
 
     def _supervise(self, checkpoint: Path | None, config: Mapping[str, Any], *, listening: bool) -> channel.Done:
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.attempt.work))
-        work = folder / "work"
-        work.mkdir()
         self._times.turn(None)
-        located = weights.materialise(self.loaded.weights, fetch_weights, folder)
+        job = make_job(self.context, self.loaded, config, self.batch, self._dataset, folder)
         self._times.turn(DOWNLOAD)
-        keypoints, flip = _keypoints(self.loaded.snapshot)
-        job = JobFile(
-            trainer=self.loaded.config.trainer,
-            task=self.loaded.converted.task,
-            dataset=str(self._dataset),
-            classes=list(self.loaded.converted.classes),
-            config=dict(config),
-            weights=str(located) if located else None,
-            work=str(work),
-            checkpoint=str(checkpoint) if checkpoint else None,
-            batch=self.batch,
-            keypoints=keypoints,
-            flip=flip,
-            run=self.context.run.name,
-            trace_id=self.context.trace_id,
-            lines=self.loaded.events.listens,
+        job = msgspec.structs.replace(
+            job, checkpoint=str(checkpoint) if checkpoint else None, lines=self.loaded.events.listens
         )
         variables = child_environment(os.environ, trainer_variables(catalog.trainer(job.trainer)))
         on_epoch = self._on_epoch if listening else lambda _: False
@@ -634,7 +611,7 @@ class Training:
             self.context.fetched,
             checked=("test",),
             label_files=getattr(trainer, "label_files", True),
-            reduction=_reduction(self.loaded.config.values["resize"], trainer, self.loaded.converted.task),
+            reduction=reduction_of(self.loaded.config, trainer, self.loaded.converted.task),
         )
         LOGGER.info(
             "%d images in %.1f s, %d of them fetched (%.1f MB)",
@@ -674,6 +651,53 @@ class Training:
             },
             versions={**done.versions, "hardware": ", ".join(done.devices) or "CPU"},
         )
+
+
+def make_job(
+    context: Context, loaded: Loaded, config: Mapping[str, Any], batch: int, dataset: Path, folder: Path
+) -> JobFile:
+    """Fetches the starting weights, and returns a job for the trainer's process.
+
+    Args:
+        context: Where the stage runs.
+        loaded: What is trained.
+        config: The configuration.
+        batch: The batch to use.
+        dataset: The folder with the view.
+        folder: An empty folder for weights and work.
+    """
+    work = folder / "work"
+    work.mkdir()
+    located = weights.materialise(loaded.weights, fetch_weights, folder)
+    keypoints, flip = _keypoints(loaded.snapshot)
+    return JobFile(
+        trainer=loaded.config.trainer,
+        task=loaded.converted.task,
+        dataset=str(dataset),
+        classes=list(loaded.converted.classes),
+        config=dict(config),
+        weights=str(located) if located else None,
+        work=str(work),
+        checkpoint=None,
+        batch=batch,
+        keypoints=keypoints,
+        flip=flip,
+        run=context.run.name,
+        trace_id=context.trace_id,
+    )
+
+
+def reduction_of(config: configuration.Resolved, trainer: Trainer, task: str) -> Reduction | None:
+    """How a training's images are reduced; None if they are not."""
+    side, by = config.values["resize"], configuration.interpolation(trainer, task)
+    return Reduction(side, by) if isinstance(side, int) and side and by else None
+
+
+def planned(loaded: Loaded) -> Planned:
+    """What a training will use of its machine."""
+    config, images = loaded.config, loaded.converted.result.receipt.scalars.get("train")
+    asked = config.source("batch") != configuration.DEFAULT
+    return Planned.of(config.values, catalog.trainer(config.trainer), images, batch_asked=asked)
 
 
 def resolve_settings(settings: Mapping[str, object], task: str) -> tuple[configuration.Resolved, Trainer]:
@@ -731,12 +755,6 @@ def _name(report: channel.Epoch | channel.Step) -> str:
 
 def _metrics(epoch: channel.Epoch) -> dict[str, float]:
     return {**epoch.train_metrics, **epoch.val_metrics}
-
-
-def _reduction(side: object, trainer: Trainer, task: str) -> Reduction | None:
-    """How a training's images are reduced; None if they are not."""
-    by = configuration.interpolation(trainer, task)
-    return Reduction(side, by) if isinstance(side, int) and side and by else None
 
 
 def _keypoints(snapshot: Snapshot) -> tuple[list[str], list[int]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.pipelines import engines
 from visionloop.pipelines.cli.beginning import started, trainer_of
@@ -22,7 +23,8 @@ from visionloop.pipelines.cli.options import (
     Training,
     flattened,
 )
-from visionloop.pipelines.cli.output import Format, Output, show
+from visionloop.pipelines.cli.output import Format, Output, aligned, show
+from visionloop.pipelines.environment import services_for
 
 application = typer.Typer(no_args_is_help=True, help="Run a pipeline.", rich_markup_mode=None)
 
@@ -50,6 +52,29 @@ def retrain(training: Retraining, execution: Execution, output: Output = None) -
     Example: visionloop run retrain --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml --retraining '{"min_new_images": 50}'
     """
     _run("retrain", training, execution, output)
+
+
+@application.command("check")
+@flattened
+def check(training: Training, execution: Execution, output: Output = None) -> None:
+    """Tries a training on one batch before hours are spent: the loss makes sense and falls, and gradients arrive everywhere.
+
+    Takes the options of ``run train``, and the dataset as far as it does before the training; registers nothing.
+
+    Example: visionloop run check --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml
+    """
+    from visionloop.pipelines.check import check_train
+
+    engine, order = execution.order("train", training.arguments())
+    if engine.name != FIRST_ENGINE or order.options:
+        raise InvalidConfig(
+            "run check works in processes of this machine: leave out --engine, --run, --force and --runner."
+        )
+    notice(trainer_of(engine, order))
+    with services_for(order.arguments):
+        checked = check_train(order.arguments, order.trace_id)
+    rows = [(finding.check, finding.seen) for finding in checked.tried.findings]
+    show(checked.summary(), aligned(("CHECK", "SEEN"), rows), output)
 
 
 @application.command("follow")

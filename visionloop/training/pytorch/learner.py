@@ -48,7 +48,10 @@ class LibraryLearner(ABC, Generic[About, Images]):
         about: What model files say of the model.
         samples: The images of train.
         validation: Those of val.
+        chance: The loss of a model that knows nothing; None where it depends on the images.
     """
+
+    chance: float | None = None
 
     def __init__(
         self, job: TrainingJob, device: torch.device, listener: Listener, about: About, model: nn.Module

@@ -12,6 +12,7 @@ Importing this module imports torch, so it is imported where a training starts.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from visionloop.core.errors import Defect, InvalidReceipt
 from visionloop.core.logs import LOGGER
+from visionloop.training import trial
 from visionloop.training.pytorch import checkpoint as checkpoints
 from visionloop.training.pytorch import ranks
 from visionloop.training.pytorch.best import UNLABELLED, Best
@@ -32,8 +34,9 @@ from visionloop.training.pytorch.failures import diverged
 from visionloop.training.pytorch.loading import TrainingBatches
 from visionloop.training.pytorch.optimizers import Rates, optimizer_of
 from visionloop.training.pytorch.seeding import seed
+from visionloop.training.pytorch.trial import overfit
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
-from visionloop.training.trainers import EpochReport, Listener, StepListener, StepReport, TrainingJob
+from visionloop.training.trainers import BatchTrial, EpochReport, Listener, StepListener, StepReport, TrainingJob
 
 
 class Learner(Protocol):
@@ -46,6 +49,10 @@ class Learner(Protocol):
     validation_batches: int
     #: Whether val has ground truth: without it an epoch is not measured, and the best epoch is the last.
     measures: bool
+
+    @property
+    def chance(self) -> float | None:
+        """The loss of a model that knows nothing; None where it depends on the images."""
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The parts of the loss of a batch by name, each the mean over its images; the model is in training mode."""
@@ -155,6 +162,35 @@ class Loop:
         self.history = list(state["history"])
         self._first = int(state["epoch"]) + 1
         self._within = state.get("within")
+
+    def try_batch(self) -> BatchTrial:
+        """Trains on the first batch again and again; see `visionloop.training.trainers.TriesABatch`."""
+        learner, first = self.learner, self._rates.first
+        _into_training(learner.model)
+        batch, size = next(learner.train.of(1)), learner.train.steps[0][0]
+
+        def gradients() -> float:
+            seed(self._seed, 1, "batch", 0)
+            with self._autocast:
+                loss = torch.stack(list(learner.losses(copy.deepcopy(batch)).values())).sum()
+            if torch.isfinite(loss):
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach())
+
+        def step(number: int) -> None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = trial.rate(first, number)
+            self._step()
+
+        return overfit(
+            learner.model,
+            size,
+            self.listener,
+            gradients=gradients,
+            scale=self._scaler.get_scale,
+            step=step,
+            chance=learner.chance,
+        )
 
     def run(self) -> Path:
         """Trains to the end and returns the last epoch's checkpoint, which the first process wrote.

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.training.pytorch import settings
-from visionloop.training.trainers import PROTOCOL, Evaluation, Predictor
+from visionloop.training.trainers import (
+    PROTOCOL,
+    BatchTrial,
+    Evaluation,
+    Listener,
+    Predictor,
+    TrainingJob,
+    TrainingResult,
+)
 
 if TYPE_CHECKING:
+    from visionloop.training.pytorch.failures import Further
     from visionloop.training.pytorch.loaded import LoadedModel
+    from visionloop.training.pytorch.training import MakesLearner
 
 #: Extensions of an architecture's name that stands for random weights.
 FROM_SCRATCH = (".yaml", ".yml")
@@ -21,8 +31,7 @@ FROM_SCRATCH = (".yaml", ".yml")
 class LoopTrainer(ABC):
     """A library that brings models, trained by the loop here; the protocol is `visionloop.training.trainers.Trainer`.
 
-    A library's own class declares what the protocol asks for and is not here, has ``settings`` and ``train``, and the methods below
-    that have no body.
+    A library's own class declares what the protocol asks for and is not here, has ``settings``, and the methods below that have no body.
 
     Attributes:
         packages: Names of the packages that loading a model file needs.
@@ -32,6 +41,13 @@ class LoopTrainer(ABC):
     several_devices = True
     resumes_within_epoch = True
     packages: tuple[str, ...]
+
+    @abstractmethod
+    def learner(self) -> tuple[MakesLearner, Further]:
+        """What makes the model with its data, and what recognises the library's own exceptions; both are functions or classes of a module.
+
+        Whatever imports torch or the library is imported in here.
+        """
 
     @abstractmethod
     def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedModel[Any]:
@@ -64,6 +80,18 @@ class LoopTrainer(ABC):
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
         """Spells the optimizer's name as torch does. Raises InvalidConfig as `settings.normalise`."""
         return settings.normalise(values)
+
+    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
+        """Trains, resuming from ``job.checkpoint`` if given; see `training.train`."""
+        from visionloop.training.pytorch.training import train
+
+        return train(job, listener, *self.learner())
+
+    def try_batch(self, job: TrainingJob, listener: Listener) -> BatchTrial:
+        """Trains on one batch again and again; see `training.try_batch`."""
+        from visionloop.training.pytorch.training import try_batch
+
+        return try_batch(job, listener, *self.learner())
 
     def evaluate(
         self,

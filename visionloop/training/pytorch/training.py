@@ -17,12 +17,12 @@ from visionloop.training.pytorch.failures import Further, nothing_further, trans
 from visionloop.training.pytorch.history import plot_history
 from visionloop.training.pytorch.seeding import seed
 from visionloop.training.pytorch.workers import available_cpus, free_shared_memory, usable_workers
-from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
+from visionloop.training.trainers import BatchTrial, Listener, TrainingJob, TrainingResult
 
 if TYPE_CHECKING:
     import torch
 
-    from visionloop.training.pytorch.loop import Learner
+    from visionloop.training.pytorch.loop import Learner, Loop
 
     MakesLearner = Callable[[TrainingJob, torch.device, Listener], Learner]
 
@@ -105,6 +105,32 @@ def train(
         return finalise(last, job)
 
 
+def try_batch(
+    job: TrainingJob, listener: Listener, learner: MakesLearner, further: Further = nothing_further
+) -> BatchTrial:
+    """Trains on the first batch of a job again and again, on its first device; see `visionloop.training.trainers.TriesABatch`.
+
+    Args:
+        job: A training on a few images.
+        listener: Told of each step.
+        learner: As for `train`.
+        further: As for `train`.
+
+    Raises:
+        VisionloopError: As `train`.
+    """
+    with translated(job.batch, int(job.config["imgsz"]), further):
+        names = device_name(job.config.get("device")).split(",")
+        job = replace(job, batch=max(job.batch // len(names), 1), config={**job.config, "device": names[0]})
+        device = torch_device(names[0])
+        _prepare(job)
+        made = learner(job, device, listener)
+        weights = list(made.model.parameters())
+        if not any(value.requires_grad for value in weights):
+            return BatchTrial((), {}, weights=sum(value.numel() for value in weights), trained=0, images=job.batch)
+        return _loop(job, made, listener, device).try_batch()
+
+
 def train_on(
     devices: Sequence[str],
     job: TrainingJob,
@@ -143,9 +169,16 @@ def _run(
     state: Mapping[str, Any] | None,
     device: torch.device,
 ) -> Path:
-    import torch
+    _prepare(job)
+    loop = _loop(job, learner(job, device, listener), listener, device)
+    if state:
+        loop.restore(state)
+    return loop.run()
 
-    from visionloop.training.pytorch.loop import Loop
+
+def _prepare(job: TrainingJob) -> None:
+    """Makes torch compute as the settings say, from the seed on."""
+    import torch
 
     set_threads()
     # Where there is no deterministic algorithm, torch warns and takes the other one.
@@ -153,10 +186,12 @@ def _run(
     torch.use_deterministic_algorithms(bool(job.config.get("deterministic", True)), warn_only=True)
     torch.backends.cudnn.benchmark = False
     seed(job.config.get("seed", 0), "start")
-    loop = Loop(job, learner(job, device, listener), listener, device)
-    if state:
-        loop.restore(state)
-    return loop.run()
+
+
+def _loop(job: TrainingJob, learner: Learner, listener: Listener, device: torch.device) -> Loop:
+    from visionloop.training.pytorch.loop import Loop
+
+    return Loop(job, learner, listener, device)
 
 
 def finalise(path: Path, job: TrainingJob) -> TrainingResult:

@@ -78,6 +78,18 @@ class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
     devices: list[str]
 
 
+class Tried(msgspec.Struct, tag="tried", frozen=True, kw_only=True):
+    """A trial of one batch has ended, as `visionloop.training.trainers.BatchTrial` has it; a loss that is not finite is None."""
+
+    losses: list[float | None]
+    gradients: dict[str, float]
+    weights: int
+    trained: int
+    images: int
+    chance: float | None
+    devices: list[str]
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
     """Training ended with an error; ``traceback`` is set for a defect only."""
 
@@ -87,7 +99,7 @@ class Failed(msgspec.Struct, tag="failed", frozen=True, kw_only=True):
     traceback: str | None = None
 
 
-Message = Batch | Images | Epoch | Step | Line | Done | Failed
+Message = Batch | Images | Epoch | Step | Line | Done | Tried | Failed
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 

@@ -24,7 +24,7 @@ from visionloop.core.receipts import finite
 from visionloop.training import catalog
 from visionloop.training.devices import CPU, device_name, peak_gpu_bytes
 from visionloop.training.supervision import channel
-from visionloop.training.trainers import EpochReport, StepReport, TrainingJob
+from visionloop.training.trainers import EpochReport, StepReport, Trainer, TrainingJob, TriesABatch
 
 #: Images named in one message.
 IMAGES_PER_MESSAGE = 1000
@@ -134,8 +134,18 @@ class _Lines(logging.Handler):
             self._channel.send(channel.Line(record.levelname, message, utc(record.created)))
 
 
+class _TrialListener(ChannelListener):
+    """Reports the steps of a trial and nothing else."""
+
+    def images(self, split: str, paths: Iterable[Path | str]) -> None:
+        """Is not reported: they are a few of many."""
+
+
 def main(
-    job_file: str, descriptor: int, listening: Callable[[channel.Channel, Path], ChannelListener] = ChannelListener
+    job_file: str,
+    descriptor: int,
+    listening: Callable[[channel.Channel, Path], ChannelListener] = ChannelListener,
+    work: Callable[[Any, TrainingJob, ChannelListener], channel.Done | channel.Tried] | None = None,
 ) -> int:
     """Trains; returns the process's exit code.
 
@@ -143,6 +153,7 @@ def main(
         job_file: The file with the job.
         descriptor: This process's end of the channel.
         listening: Makes what the trainer reports to.
+        work: What is done with the trainer, and the message that ends it; without it the whole training.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage handles Ctrl-C
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop what writes from another group than its own
@@ -158,21 +169,7 @@ def main(
     try:
         trainer = catalog.trainer(job.trainer)
         training = job.job()
-        result = trainer.train(training, listening(end, training.dataset))
-        versions = dict(line.split("==", 1) for line in trainer.requirements() if "==" in line)
-        end.send(
-            channel.Done(
-                best=str(result.best),
-                last=str(result.last),
-                best_epoch=result.best_epoch,
-                epochs=result.epochs,
-                history=[_entry(entry) for entry in result.history],
-                plots=[str(path) for path in result.plots],
-                batch=result.batch,
-                versions=versions,
-                devices=_devices(job.config.get("device")),
-            )
-        )
+        end.send((work or _train)(trainer, training, listening(end, training.dataset)))
     except BrokenPipeError:
         return VisionloopError.exit_code  # the stage is gone: nobody is left to report to
     except BaseException as error:
@@ -183,6 +180,39 @@ def main(
         end.send(failed)
         return failed.exit_code
     return 0
+
+
+def try_batch(job_file: str, descriptor: int) -> int:
+    """Tries a batch in place of a training; arguments and result are those of `main`."""
+    return main(job_file, descriptor, _TrialListener, _try)
+
+
+def _train(trainer: Trainer, job: TrainingJob, listener: ChannelListener) -> channel.Done:
+    result = trainer.train(job, listener)
+    return channel.Done(
+        best=str(result.best),
+        last=str(result.last),
+        best_epoch=result.best_epoch,
+        epochs=result.epochs,
+        history=[_entry(entry) for entry in result.history],
+        plots=[str(path) for path in result.plots],
+        batch=result.batch,
+        versions=dict(line.split("==", 1) for line in trainer.requirements() if "==" in line),
+        devices=_devices(job.config.get("device")),
+    )
+
+
+def _try(trainer: TriesABatch, job: TrainingJob, listener: ChannelListener) -> channel.Tried:
+    trial = trainer.try_batch(job, listener)
+    return channel.Tried(
+        losses=[loss if math.isfinite(loss) else None for loss in trial.losses],
+        gradients=finite(trial.gradients),
+        weights=trial.weights,
+        trained=trial.trained,
+        images=trial.images,
+        chance=trial.chance,
+        devices=_devices(job.config.get("device")),
+    )
 
 
 def failure(error: BaseException, trainer: str) -> channel.Failed:

@@ -26,6 +26,33 @@ START = (
 )
 
 
+#: That of a child that tries a batch.
+TRY = (
+    "import sys; from visionloop.training.supervision.child import try_batch; "
+    "sys.exit(try_batch(sys.argv[1], int(sys.argv[2])))"
+)
+
+
+def supervise_trial(
+    job: JobFile, folder: Path, environment: Mapping[str, str], on_batch: Callable[[channel.Batch], None]
+) -> channel.Tried:
+    """Has a trainer try a batch in a child process; arguments and errors are those of `supervise`."""
+    tried = _supervise(
+        job,
+        folder,
+        environment,
+        on_batch=on_batch,
+        on_epoch=lambda _: False,
+        on_images=lambda _: None,
+        on_line=lambda _: None,
+        on_look=lambda: None,
+        program=TRY,
+    )
+    if not isinstance(tried, channel.Tried):
+        raise ended(0)
+    return tried
+
+
 def supervise(
     job: JobFile,
     folder: Path,
@@ -57,10 +84,40 @@ def supervise(
         VisionloopError: The child's own error; Killed (137) or Terminated (143) if a signal ended it that the stage did not
             send.
     """
+    done = _supervise(
+        job,
+        folder,
+        environment,
+        on_batch=on_batch,
+        on_epoch=on_epoch,
+        on_images=on_images,
+        on_step=on_step,
+        on_line=on_line,
+        on_look=on_look,
+        program=program,
+    )
+    if not isinstance(done, channel.Done):
+        raise ended(0)
+    return done
+
+
+def _supervise(
+    job: JobFile,
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    on_batch: Callable[[channel.Batch], None],
+    on_epoch: Callable[[channel.Epoch], bool],
+    on_images: Callable[[channel.Images], None],
+    on_step: Callable[[channel.Step], None] = lambda _: None,
+    on_line: Callable[[channel.Line], None],
+    on_look: Callable[[], None],
+    program: str,
+) -> channel.Done | channel.Tried:
     job_file = folder / "job.json"
     job_file.write_bytes(msgspec.json.encode(job))
     failed: channel.Failed | None = None
-    done: channel.Done | None = None
+    done: channel.Done | channel.Tried | None = None
     with _child(job_file, environment, program) as (process, end):
         for line in end.lines(0.5):
             if failed is None:
@@ -86,7 +143,7 @@ def supervise(
                     on_line(text)
                 case channel.Failed() as failed:
                     pass
-                case channel.Done() as done:
+                case channel.Done() | channel.Tried() as done:
                     pass
         code = process.wait()
     if failed is not None:

@@ -257,6 +257,47 @@ class Predictor(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class BatchTrial:
+    """What training on one batch of train, again and again, has shown.
+
+    Attributes:
+        losses: The loss before the first step and after each one; the last one may not be finite.
+        gradients: By part of the model, of those with weights that are trained, the largest norm of its gradients in any step; 0 where none
+            arrived.
+        weights: How many numbers the model has.
+        trained: How many of them are trained.
+        images: Images of the batch.
+        chance: The loss of a model that knows nothing; None where it depends on the images.
+    """
+
+    losses: Sequence[float]
+    gradients: Mapping[str, float]
+    weights: int
+    trained: int
+    images: int
+    chance: float | None = None
+
+
+@runtime_checkable
+class TriesABatch(Protocol):
+    """A trainer that can train on one batch for ``visionloop run check``."""
+
+    def try_batch(self, job: TrainingJob, listener: Listener) -> BatchTrial:
+        """Trains on the first batch of train, again and again, until ``visionloop.training.trial.is_enough``.
+
+        The batch, the augmentation of its images and all random numbers are the same in each step; the learning rate is that after the
+        warm-up. Nothing but ``listener.batch`` is told, and no file is kept.
+
+        Args:
+            job: A training on a few images: with several devices it is tried on the first, with its share of the batch.
+            listener: Told of each step, as a sign of life.
+
+        Raises:
+            VisionloopError: As ``Trainer.train``.
+        """
+
+
 @runtime_checkable
 class Advises(Protocol):
     """A trainer that knows words of its library that are not settings here."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.policy import POLICIES, StagePolicy
 from visionloop.training.pytorch.settings import OPTIMIZATION
 from visionloop.training.pytorch.trainer import LoopTrainer
-from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import Setting
 
 if TYPE_CHECKING:
+    from visionloop.training.pytorch.failures import Further
     from visionloop.training.pytorch.images.classifier import LoadedClassifier
+    from visionloop.training.pytorch.training import MakesLearner
 
 #: What can be trained; weights to start from are not taken.
 ARCHITECTURES = ("resnet.yaml", "vit.yaml")
@@ -54,12 +56,12 @@ class HuggingFaceTrainer(LoopTrainer):
         """None: every model is trained from its configuration."""
         return ()
 
-    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        """Trains by the shared loop, which resumes, keeps the best epoch, and names errors of memory and of the machine."""
-        from visionloop.training.pytorch.training import train
+    def learner(self) -> tuple[MakesLearner, Further]:
+        """What makes the model with its data, and what recognises the library's own exceptions."""
+        from visionloop.training.pytorch.failures import nothing_further
         from visionloop_huggingface.classifier import HuggingFaceLearner
 
-        return train(job, listener, HuggingFaceLearner)
+        return HuggingFaceLearner, nothing_further
 
     def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedClassifier:
         """Loads a model, which is then measured and asked as every classifier here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -49,6 +50,11 @@ About = TypeVar("About", bound=Classifier)
 
 class ClassifierLearner(LibraryLearner[About, ClassFolders]):
     """A library's own class builds the model, and may have other augmentation and another loss."""
+
+    @property
+    def chance(self) -> float:  # type: ignore[override]
+        """The cross entropy where each class is as likely."""
+        return math.log(len(self.about.classes))
 
     def images(self, split: str) -> ClassFolders:
         """The images of ``train``, augmented by the settings, or of ``val``, as they are."""

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.pytorch.trainer import LoopTrainer
-from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import Setting
 from visionloop.training.trainers.timm import names
 from visionloop.training.trainers.timm import settings as configuration
 from visionloop.training.trainers.timm.demo import DEMOS
 
 if TYPE_CHECKING:
+    from visionloop.training.pytorch.failures import Further
     from visionloop.training.pytorch.images.classifier import LoadedClassifier
+    from visionloop.training.pytorch.training import MakesLearner
 
 
 class TimmTrainer(LoopTrainer):
@@ -47,13 +49,12 @@ class TimmTrainer(LoopTrainer):
         """File names that the weights of a bare model name may have."""
         return tuple(f"{model}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin"))
 
-    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
-        from visionloop.training.pytorch.training import train
+    def learner(self) -> tuple[MakesLearner, Further]:
+        """What makes the model with its data, and what recognises the library's own exceptions."""
         from visionloop.training.trainers.timm.environment import recognised
         from visionloop.training.trainers.timm.learner import TimmLearner
 
-        return train(job, listener, TimmLearner, recognised)
+        return TimmLearner, recognised
 
     def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedClassifier:
         """Loads a model file."""

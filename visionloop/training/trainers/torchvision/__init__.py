@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.pytorch.objects.trainer import DetectorTrainer
-from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import Setting
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision import settings as configuration
 from visionloop.training.trainers.torchvision.demo import DEMOS
 
 if TYPE_CHECKING:
+    from visionloop.training.pytorch.failures import Further
     from visionloop.training.pytorch.objects.loaded import LoadedDetector
+    from visionloop.training.pytorch.training import MakesLearner
 
 
 class TorchvisionTrainer(DetectorTrainer):
@@ -43,12 +45,12 @@ class TorchvisionTrainer(DetectorTrainer):
         """File names that the weights of a bare model name may have."""
         return names.files(model)
 
-    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
-        from visionloop.training.pytorch.training import train
+    def learner(self) -> tuple[MakesLearner, Further]:
+        """What makes the model with its data, and what recognises the library's own exceptions."""
+        from visionloop.training.pytorch.failures import nothing_further
         from visionloop.training.trainers.torchvision.learner import TorchvisionLearner
 
-        return train(job, listener, TorchvisionLearner)
+        return TorchvisionLearner, nothing_further
 
     def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedDetector:
         """Loads a model file; ``conf``, ``iou`` and ``max_det`` of the settings count before the training's."""

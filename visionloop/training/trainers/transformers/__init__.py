@@ -10,13 +10,15 @@ from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.pytorch.objects.trainer import DetectorTrainer
 from visionloop.training.pytorch.settings import renamed
-from visionloop.training.trainers import Listener, Setting, TrainingJob, TrainingResult
+from visionloop.training.trainers import Setting
 from visionloop.training.trainers.transformers import names
 from visionloop.training.trainers.transformers.demo import DEMOS
 from visionloop.training.trainers.transformers.settings import ADVICE, SETTINGS, SYNONYMS
 
 if TYPE_CHECKING:
+    from visionloop.training.pytorch.failures import Further
     from visionloop.training.pytorch.objects.loaded import LoadedDetector
+    from visionloop.training.pytorch.training import MakesLearner
 
 
 class TransformersTrainer(DetectorTrainer):
@@ -53,12 +55,12 @@ class TransformersTrainer(DetectorTrainer):
         """The folder and the file that a bare model name's weights may be."""
         return (f"{model}/", f"{model}.safetensors")
 
-    def train(self, job: TrainingJob, listener: Listener) -> TrainingResult:
-        """Trains, resuming from ``job.checkpoint`` if given; a checkpoint of a finished training is only finalised."""
-        from visionloop.training.pytorch.training import train
+    def learner(self) -> tuple[MakesLearner, Further]:
+        """What makes the model with its data, and what recognises the library's own exceptions."""
+        from visionloop.training.pytorch.failures import nothing_further
         from visionloop.training.trainers.transformers.learner import TransformersLearner
 
-        return train(job, listener, TransformersLearner)
+        return TransformersLearner, nothing_further
 
     def load(self, checkpoint: Path, config: Mapping[str, Any]) -> LoadedDetector:
         """Loads a model file; ``conf`` and ``max_det`` of the settings count before the training's."""

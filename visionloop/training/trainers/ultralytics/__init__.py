@@ -11,6 +11,7 @@ from visionloop.core.policy import StagePolicy, row_of_trainer
 from visionloop.training.measurement import TASK_METRICS
 from visionloop.training.trainers import (
     PROTOCOL,
+    BatchTrial,
     Evaluation,
     Listener,
     Predictor,
@@ -79,6 +80,12 @@ class UltralyticsTrainer:
         from visionloop.training.trainers.ultralytics import training
 
         return training.train(job, listener)
+
+    def try_batch(self, job: TrainingJob, listener: Listener) -> BatchTrial:
+        """Trains on one batch again and again; see `training.try_batch`."""
+        from visionloop.training.trainers.ultralytics import training
+
+        return training.try_batch(job, listener)
 
     def evaluate(
         self,

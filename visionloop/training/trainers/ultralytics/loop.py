@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ import torch
 
 from visionloop.core.errors import Defect, InvalidConfig, InvalidDataset
 from visionloop.core.logs import LOGGER
+from visionloop.training import trial
 from visionloop.training.pytorch import ranks
 from visionloop.training.pytorch.best import UNLABELLED
 from visionloop.training.pytorch.checkpoint import write
 from visionloop.training.pytorch.distributed import Seat
 from visionloop.training.pytorch.failures import diverged
 from visionloop.training.pytorch.memory import check_memory
+from visionloop.training.pytorch.trial import overfit
 from visionloop.training.stopwatch import COMPUTING, LOADING, VALIDATING, Stopwatch
-from visionloop.training.trainers import EpochReport, Listener, TrainingJob
+from visionloop.training.trainers import BatchTrial, EpochReport, Listener, TrainingJob
 from visionloop.training.trainers.ultralytics import checkpoint, starting
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.progress import Stopper, train_metrics, val_metrics
@@ -398,6 +401,43 @@ class Loop(BaseTrainer):  # type: ignore[misc,valid-type]
             "imgsz": self.args.imgsz,
             "single_cls": self.args.single_cls,
         }
+
+    # One batch
+
+    def try_batch(self) -> BatchTrial:
+        """Trains on the first batch again and again; see `visionloop.training.trainers.TriesABatch`."""
+        self._setup_train()
+        self.epoch = self.start_epoch
+        self.on_train_epoch_start()
+        self._model_train()
+        batch = self.preprocess_batch(next(iter(self.train_loader)))
+        images, rates = len(batch["img"]), [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.zero_grad()
+
+        def gradients() -> float:
+            torch.manual_seed(epoch_seed(self.args.seed, self.epoch))
+            with library().utils.torch_utils.autocast(self.amp, device=self.device.type):
+                loss, parts = self.model(batch)
+            if torch.isfinite(loss.sum()):
+                self.scaler.scale(loss.sum()).backward()
+            # Of objects the library's own sum is over the images of the batch.
+            return sum(float(value) for value in parts.values())
+
+        def step(number: int) -> None:
+            for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = trial.rate(lr, number)
+            self.optimizer_step()
+
+        chance = math.log(len(self.job.classes)) if self.whole_images else None
+        return overfit(
+            self.own_model,
+            images,
+            self.plan.listener,
+            gradients=gradients,
+            scale=self.scaler.get_scale,
+            step=step,
+            chance=chance,
+        )
 
     # End
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.errors import Defect
 from visionloop.core.logs import LOGGER
@@ -14,6 +14,9 @@ from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.ultralytics.dataset import Description, data_argument
 from visionloop.training.trainers.ultralytics.settings import settings
 from visionloop.training.trainers.ultralytics.tasks import TASKS
+
+if TYPE_CHECKING:
+    from visionloop.training.trainers.ultralytics.loop import Loop
 
 
 def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None, seat: Seat | None = None) -> Path:
@@ -29,15 +32,7 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None, seat
         InvalidConfig: If the training diverged, or the starting weights do not fit the task.
         InvalidDataset: If a split has no image.
     """
-    from visionloop.training.trainers.ultralytics.loop import Plan, loop_class
-
-    device = resolve_device(job.config.get("device"))
-    LOGGER.info("training on %s", device.words)
-    arguments = library_arguments(job, device.name, seat.world if seat else 1)
-    description = Description(job.task, job.classes, len(job.keypoints), job.flip)
-    data = data_argument(job.dataset, description, ("train", "val"), job.work)
-    arguments |= {"data": str(data), "model": starting_point(job)}
-    loop = loop_class(job.task)(arguments, Plan(job, listener, state, seat))
+    loop = make_loop(job, listener, state, seat)
     try:
         loop.train()
     finally:
@@ -47,6 +42,21 @@ def run(job: TrainingJob, listener: Listener, state: dict[str, Any] | None, seat
     if loop.checkpoint is None:
         raise Defect("The library's loop ended without an epoch.")
     return loop.checkpoint
+
+
+def make_loop(
+    job: TrainingJob, listener: Listener, state: dict[str, Any] | None = None, seat: Seat | None = None
+) -> Loop:
+    """The library's loop for a job, before it is set up; arguments and errors are those of `run`."""
+    from visionloop.training.trainers.ultralytics.loop import Plan, loop_class
+
+    device = resolve_device(job.config.get("device"))
+    LOGGER.info("training on %s", device.words)
+    arguments = library_arguments(job, device.name, seat.world if seat else 1)
+    description = Description(job.task, job.classes, len(job.keypoints), job.flip)
+    data = data_argument(job.dataset, description, ("train", "val"), job.work)
+    arguments |= {"data": str(data), "model": starting_point(job)}
+    return loop_class(job.task)(arguments, Plan(job, listener, state, seat))
 
 
 def library_arguments(job: TrainingJob, device: str, world: int = 1) -> dict[str, Any]:

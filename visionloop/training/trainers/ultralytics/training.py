@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from visionloop.training.devices import device_count
+from visionloop.training.devices import device_count, device_name
 from visionloop.training.pytorch import distributed
 from visionloop.training.pytorch.checkpoint import is_finished, read
 from visionloop.training.pytorch.device import resolve_device
 from visionloop.training.pytorch.history import plot_history
-from visionloop.training.trainers import Listener, TrainingJob, TrainingResult
+from visionloop.training.trainers import BatchTrial, Listener, TrainingJob, TrainingResult
 from visionloop.training.trainers.ultralytics import checkpoint, session
 from visionloop.training.trainers.ultralytics.environment import library
 from visionloop.training.trainers.ultralytics.failures import translated
@@ -40,6 +41,23 @@ def train(job: TrainingJob, listener: Listener) -> TrainingResult:
             else:
                 last = session.run(job, listener, state)
         return finalise(last, job)
+
+
+def try_batch(job: TrainingJob, listener: Listener) -> BatchTrial:
+    """Trains on the first batch of a job again and again, on its first device; see `visionloop.training.trainers.TriesABatch`.
+
+    Raises:
+        VisionloopError: As `train`.
+    """
+    library()
+    with translated(job.batch, int(job.config["imgsz"])):
+        names = device_name(job.config.get("device")).split(",")
+        share = replace(job, batch=max(job.batch // len(names), 1), config={**job.config, "device": names[0]})
+        loop = session.make_loop(share, listener)
+        try:
+            return loop.try_batch()
+        finally:
+            loop.close_loaders()
 
 
 def rank(job: TrainingJob, listener: Listener, seat: distributed.Seat) -> Path:
