@@ -18,6 +18,9 @@ SETTINGS = "settings"
 #: The parameter that says in how many shards a stage is done; snapshot's scalar of the same name lists them.
 SHARDS = "shards"
 
+#: Who makes a model the champion that the gate promotes: register, or a person by ``visionloop model promote``.
+AUTO, MANUAL = APPROVE = ("auto", "manual")
+
 
 @dataclass(frozen=True)
 class Unless:
@@ -111,7 +114,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "register": Call(
         receipts={"evaluation": "evaluate"},
-        parameters=("model_name", "storage"),
+        parameters=("model_name", "storage", "approve"),
         outputs=("version", "alias"),
         unless=Unless("evaluate", "verdict", "reject"),
     ),

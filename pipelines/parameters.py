@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from visionloop.components.calls import APPROVE
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.shards import MOST
 from visionloop.training import catalog
@@ -160,6 +161,14 @@ _TABLE = (
         str,
         "",
         "Fields by which the evaluation is sliced, separated by commas: metadata.KEY of images, attributes.KEY of objects; their size always is.",
+    ),
+    Parameter(
+        "approve",
+        str,
+        "",
+        "Who makes a model the champion that the gate promotes: auto, the run; manual, a person by visionloop model promote, until which "
+        "it is a challenger. Empty takes auto.",
+        ("", *APPROVE),
     ),
 )
 

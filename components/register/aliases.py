@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visionloop.components.calls import AUTO, MANUAL
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.registry import CHALLENGER, CHAMPION, NO_CHAMPION, Registry, Version
 from visionloop.registry.versions import (
@@ -24,7 +25,9 @@ class Placed:
     reason: str | None = None
 
 
-def move(registry: Registry, version: Version, result: EvaluationResult, evaluation: str) -> Placed:
+def move(
+    registry: Registry, version: Version, result: EvaluationResult, evaluation: str, approve: str = AUTO
+) -> Placed:
     """Gives a version the alias of its verdict. The lock of the model's name must be held.
 
     The champion's alias moves only if the champion is still the one that was compared with, and never to a version that a
@@ -35,6 +38,7 @@ def move(registry: Registry, version: Version, result: EvaluationResult, evaluat
         version: The version.
         result: Its evaluation, whose verdict is promote or keep.
         evaluation: The evaluate receipt's URI.
+        approve: One of APPROVE.
     """
     version = registry.version(version.name, version.number) or version
     champion = registry.champion(version.name)
@@ -43,6 +47,8 @@ def move(registry: Registry, version: Version, result: EvaluationResult, evaluat
     reason = None
     if result.verdict == "promote":
         reason = _obstacle(version, champion, result)
+        if reason is None and approve == MANUAL:
+            reason = f"A person approves: visionloop model promote {version.label} makes it the champion."
         if reason is None:
             return _promote(registry, version, champion, evaluation)
     challenger = registry.by_alias(version.name, CHALLENGER)

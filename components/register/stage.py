@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from visionloop.components.calls import APPROVE, AUTO
 from visionloop.components.convert.converted import Converted
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
@@ -49,6 +50,10 @@ class Arguments:
         "Where the registered files are copied to, as {storage}/{name}/{version}/; {workspace}/models unless given.",
         default=None,
     )
+    approve: str | None = argument(
+        "Who makes it the champion where the verdict is promote: auto, this stage; manual, a person by visionloop model promote.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Loaded:
     original_name: str
     storage: str
     registry: Registry
+    approve: str
 
 
 class RegisterStage:
@@ -88,6 +94,9 @@ class RegisterStage:
             raise InvalidConfig(
                 f"--model-name {arguments.model_name!r}: the evaluation compared with the champion of '{evaluated_for}'; give that name, or evaluate for '{name}'."
             )
+        approve = arguments.approve or AUTO
+        if approve not in APPROVE:
+            raise InvalidConfig(f"--approve {approve}: give one of {', '.join(APPROVE)}.")
         training = evaluation.input("training", "train")
         models = Registry(os.environ, self.name)
         storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
@@ -100,8 +109,10 @@ class RegisterStage:
                     storage if arguments.storage else None, "argument" if arguments.storage else "default"
                 ),
                 "registration": Parameter(1, "registry"),
+                # Left out where it is the default: receipts of before stay valid.
+                **({"approve": Parameter(approve, "argument")} if approve != AUTO else {}),
             },
-            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models),
+            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models, approve),
         )
         self._see_registered(context, resolution)
         return resolution
@@ -139,7 +150,7 @@ class RegisterStage:
                 models.tag(version, changed)
             _list_outputs(attempt, version, folder, sent)
         with locked(context.workspace, (loaded.name,), context.run.name, context.alive):
-            placed = move(models, version, loaded.result, loaded.evaluation.uri)
+            placed = move(models, version, loaded.result, loaded.evaluation.uri, loaded.approve)
         if placed.reason:
             notice(f"register: {placed.reason}")
         model_card = replace(model_card, version=version.number, alias=placed.alias, storage=copy)
@@ -240,6 +251,8 @@ class RegisterStage:
         }
         if run:
             tags[registry.MLFLOW_RUN_ID] = run
+        if (model := loaded.training.receipt.parameters.get("model")) is not None:
+            tags[registry.STARTING_WEIGHTS] = str(model.value)
         return tags | {
             f"{registry.METRIC}{name}": f"{value:.6g}" for name, value in sorted(loaded.result.metrics.items())
         }

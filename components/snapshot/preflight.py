@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.classes import read_classes
@@ -194,7 +195,7 @@ def _check_words(arguments: Mapping[str, Any]) -> None:
 
 
 def _check_choices(arguments: Mapping[str, Any]) -> None:
-    for name, choices in (("validate_mode", MODES), ("on_error", ON_ERROR)):
+    for name, choices in (("validate_mode", MODES), ("on_error", ON_ERROR), ("approve", APPROVE)):
         if name in arguments and arguments[name] not in choices:
             option = name.replace("_", "-")
             raise InvalidConfig(f"--{option} {arguments[name]}: give one of {', '.join(choices)}.")

@@ -6,33 +6,71 @@ import contextlib
 import getpass
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from visionloop.pipelines.cli.output import Output, show
+from visionloop.core import texts
+from visionloop.core.encodings import print_json
+from visionloop.pipelines.cli.output import Output, aligned, say, show, wants_json
 from visionloop.pipelines.environment import services_for, workspace_store
+from visionloop.training.configuration.settings import PRIMARY_METRICS
 
 if TYPE_CHECKING:
     from visionloop.pipelines.models.decisions import Decided
-    from visionloop.registry import Registry, Version
+    from visionloop.pipelines.models.listing import Entry
+    from visionloop.pipelines.models.removal import Removal
+    from visionloop.registry import Registry
 
 application = typer.Typer(
-    no_args_is_help=True, help="Promote registered models, and go back to an earlier one.", rich_markup_mode=None
+    no_args_is_help=True,
+    help="Look at registered models, promote one, go back, hand on its files, delete one.",
+    rich_markup_mode=None,
 )
 
 
 @application.callback()
 def model() -> None:
-    """Promote registered models, and go back to an earlier one."""
+    """Look at registered models, promote one, go back, hand on its files, delete one."""
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Reason = Annotated[str, typer.Option(help="Why, for the version's tags and the run's record.")]
 By = Annotated[str | None, typer.Option(help="Who decides (default: this machine's user).")]
+
+
+@application.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model's name (default: all).")] = None,
+    output: Output = None,
+) -> None:
+    """Lists the registered versions: aliases, time, metric, snapshot, and who made one the champion.
+
+    Example: visionloop model list bottles
+    """
+    from visionloop.pipelines.models.listing import listed
+    from visionloop.registry import Registry
+
+    with services_for({}):
+        entries = listed(Registry(os.environ, "visionloop model"), name)
+    show({"models": [asdict(entry) for entry in entries]}, _table(entries), output)
+
+
+@application.command("show")
+def show_(model: Model, output: Output = None) -> None:
+    """Shows one version: verdict, metrics, where it comes from, where its files lie, what people decided about it.
+
+    Example: visionloop model show bottles@champion
+    """
+    from visionloop.pipelines.models.listing import details
+
+    with _opened(model) as registry:
+        content = details(registry, model)
+    show(content, _lines(content), output)
 
 
 @application.command("promote")
@@ -70,6 +108,51 @@ def rollback(
     show(asdict(decided), _decided(decided), output)
 
 
+@application.command("link")
+def link(
+    model: Model,
+    expires: Annotated[
+        int, typer.Option(metavar="SECONDS", help="How long a link is good for, at most a week.")
+    ] = 3600,
+    output: Output = None,
+) -> None:
+    """Prints a link to each file of a version, for somebody without keys: presigned on S3, of a folder the file's own URI.
+
+    Example: visionloop model link bottles@champion --expires 600
+    """
+    from visionloop.pipelines.models.links import links
+
+    with _opened(model) as registry:
+        found = links(registry, model, expires)
+    if wants_json(output):
+        # A signature is what the command is asked for: here alone it is not hidden.
+        print_json({"links": [asdict(link) for link in found]}, signed=True)
+        return
+    for each in found:
+        say(f"{each.file}  {each.size:,} bytes" + (f", until {each.expires_at}" if each.expires_at else ""))
+        say(Text(texts.visible(each.url), no_wrap=True, overflow="ignore"))
+
+
+@application.command("delete")
+def delete(
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="The version.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete it though another version was trained from its weights.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    output: Output = None,
+) -> None:
+    """Deletes a version, then its files. Refused while an alias names it, or another version's lineage its weights.
+
+    Example: visionloop model delete bottles/2 --dry-run
+    """
+    from visionloop.pipelines.models import removal
+
+    with _opened(model) as registry:
+        removed = removal.delete(registry, model, force=force, dry_run=dry_run)
+    show(asdict(removed), _removed(removed), output)
+
+
 @contextlib.contextmanager
 def _opened(wanted: str) -> Iterator[Registry]:
     """The registry, and the store in which the workspace of a model lies: the embedded ones where no other is configured.
@@ -86,15 +169,13 @@ def _opened(wanted: str) -> Iterator[Registry]:
 
 
 def _workspace(registry: Registry, wanted: str) -> str:
-    """The workspace that a model's version was registered from; of a name alone that of its newest one."""
+    """The workspace that a model's versions were registered from; of several one that lies in a store."""
     from visionloop.registry import resolve
 
-    versions: list[Version]
-    if re.search("[/@]", wanted.removeprefix("models:/")):
-        versions = [resolve.named(wanted, registry)]
-    else:
-        versions = registry.of_name(resolve.registered_name(wanted, registry))
-    return next((version.workspace for version in reversed(versions) if version.workspace), "")
+    name = re.split("[/@]", wanted.removeprefix("models:/"))[0]
+    versions = registry.of_name(resolve.registered_name(name, registry))
+    workspaces = sorted({version.workspace or "" for version in versions}, reverse=True)  # s3:// behind file://
+    return workspaces[0] if workspaces else ""
 
 
 def _person(by: str | None) -> str:
@@ -105,6 +186,68 @@ def _person(by: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in a container
         return f"uid {os.getuid()}"
+
+
+def _table(entries: Sequence[Entry]) -> list[str]:
+    heading = ("MODEL", "ALIASES", "TIME", "METRIC", "SNAPSHOT", "PROMOTED BY")
+    rows = [
+        (
+            f"{entry.model}/{entry.version}",
+            ", ".join(entry.aliases) or "-",
+            entry.time,
+            _metric(entry.metrics),
+            entry.snapshot or "-",
+            entry.promoted_by or "-",
+        )
+        for entry in entries
+    ]
+    return aligned(heading, ([texts.sentence(cell) for cell in row] for row in rows)) if rows else ["No model."]
+
+
+def _metric(metrics: Mapping[str, float]) -> str:
+    """The metric by which models of a task are compared, as far as the names of a version's metrics say it."""
+    # A model of another task than detection has the box's metric too.
+    wanted = [name for name in reversed(list(PRIMARY_METRICS.values())) if name in metrics]
+    return f"{wanted[0]} {metrics[wanted[0]]:.4f}" if wanted else "-"
+
+
+def _lines(content: dict[str, Any]) -> Iterator[str]:
+    """What a person reads of one version."""
+    given = texts.sentence(content["given_name"] or content["model"])
+    yield f"Model     {content['model']}/{content['version']} ({given}), registered {content['time']}"
+    yield f"Aliases   {', '.join(content['aliases']) or 'none'}"
+    if content["verdict"]:
+        yield f"Verdict   {content['verdict']}: {texts.sentence(content['reason'])}"
+    for name, value in content["metrics"].items():
+        yield f"Metric    {name} {value:.4f}"
+    if content["task"]:
+        yield f"Task      {content['task']}, trained by {content['trainer']}"
+        yield f"Classes   {len(content['classes']):,}: {', '.join(map(texts.sentence, content['classes']))}"
+    for label, name in (
+        ("Snapshot", "snapshot"),
+        ("Run", "run"),
+        ("Training", "training"),
+        ("Evaluated", "evaluation"),
+    ):
+        yield f"{label:<9} {content[name] or 'not known'}"
+    yield f"Files     {content['files'] or 'not known'}"
+    if content["superseded_by"]:
+        yield f"Superseded by {content['model']}/{content['superseded_by']}"
+    for entry in content["decisions"] or []:
+        yield f"Decision  {entry['decision']} by {entry['by']} at {entry['at']}" + (
+            f": {entry['reason']}" if entry["reason"] else ""
+        )
+    if content["cut_off"]:
+        cut_off = content["cut_off"]
+        yield f"Cut off   {cut_off['decision']} by {cut_off['by']} at {cut_off['at']}: run it again"
+
+
+def _removed(removed: Removal) -> Iterator[str]:
+    """What a person reads of a deletion."""
+    done = "is deleted" if removed.removed else "would be deleted"
+    yield f"{removed.model}/{removed.version} {done}: {removed.objects:,} objects, {removed.bytes:,} bytes"
+    for folder in removed.folders:
+        yield f"          {folder}"
 
 
 def _decided(decided: Decided) -> Iterator[str]:

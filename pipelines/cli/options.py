@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import msgspec
 import typer
 
+from visionloop.components.calls import APPROVE
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -116,6 +117,12 @@ class Training:
         str | None,
         typer.Option(
             help=f"In how many parts an engine checks and converts the images, each in a pod of its own: 1 to {MOST} (default: one pod)."
+        ),
+    ] = None
+    approve: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Who makes a model the champion that the gate promotes, the run or a person: {' or '.join(APPROVE)} (default: auto)."
         ),
     ] = None
 

@@ -108,20 +108,20 @@ def rollback(registry: Registry, wanted: str, to: int | None, by: str, reason: s
     name = resolve.registered_name(wanted, registry)
     target = _target(registry, name, to)
     with held(workspace_of(target), name, "model rollback") as results:
-        if finished := _settle(registry, name, ROLLBACK, to):
+        if _target(registry, name, to).number != target.number:
+            raise InvalidConfig(f"{name}: the champion moved while the command waited; run it again.")
+        if finished := _settle(registry, name, ROLLBACK, target.number):
             return _told(finished)
         champion = registry.champion(name)
-        if champion is not None and champion.number == to:
-            return Decided(name, champion.number, champion.number, changed=False)
-        again = _target(registry, name, to)
-        if again.number != target.number:
-            raise InvalidConfig(f"{name}: the champion moved while the command waited; run it again.")
-        if PROMOTED not in again.tags:
+        if champion is not None and champion.number == target.number:
+            return Decided(name, target.number, target.number, changed=False)
+        target = resolve.named(target.label, registry)
+        if PROMOTED not in target.tags:
             raise InvalidConfig(
-                f"{again.label} never was the champion, so there is nothing to go back to; visionloop model promote {again.label} makes it one."
+                f"{target.label} never was the champion, so there is nothing to go back to; visionloop model promote {target.label} makes it one."
             )
-        _check(registry, again, results)
-        return _told(_decide(registry, ROLLBACK, again, champion, by, reason))
+        _check(registry, target, results)
+        return _told(_decide(registry, ROLLBACK, target, champion, by, reason))
 
 
 def checked(by: str, reason: str) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def evaluation_of(version: Version, results: Prefix) -> EvaluationResult:
     return read_evaluation(found)
 
 
-def _settle(registry: Registry, name: str, kind: str, version: int | None) -> Decision | None:
+def _settle(registry: Registry, name: str, kind: str, version: int) -> Decision | None:
     """Ends a decision that was cut off. Returns it if this command is the same one, which then is done.
 
     It is finished if the alias has moved, or if it is asked for again; else it is dropped.
@@ -199,7 +199,7 @@ def _settle(registry: Registry, name: str, kind: str, version: int | None) -> De
         return None
     champion = registry.champion(name)
     now = champion.number if champion else None
-    same = cut_off.decision == kind and version in (None, cut_off.version)
+    same = (cut_off.decision, cut_off.version) == (kind, version)
     target = registry.version(name, cut_off.version)
     if target is not None and (now == cut_off.version or (same and now == cut_off.champion)):
         _carry_out(registry, cut_off, target)

@@ -55,10 +55,14 @@ def test_the_compiled_graphs_have_the_edges_of_the_table() -> None:
 
 
 def test_fields_that_a_stage_calls_by_another_name_reach_it() -> None:
-    form = {"validate_mode": "full", "on_error": "quarantine", "storage": "s3://models"}
+    form = {"validate_mode": "full", "on_error": "quarantine", "storage": "s3://models", "approve": "manual"}
     assert CALLS["validate"].arguments(form, {"snapshot": "s"}) == {
         "snapshot": "s",
         "mode": "full",
         "on_error": "quarantine",
     }
-    assert CALLS["register"].arguments(form, {"evaluate": "e"}) == {"evaluation": "e", "storage": "s3://models"}
+    assert CALLS["register"].arguments(form, {"evaluate": "e"}) == {
+        "evaluation": "e",
+        "storage": "s3://models",
+        "approve": "manual",
+    }

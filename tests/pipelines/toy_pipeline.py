@@ -62,7 +62,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "description": "",
     },
     "evaluate": {"training": "!", "snapshot": "!", "model_name": "", "gate": "", "slices": ""},
-    "register": {"evaluation": "!", "model_name": "", "storage": ""},
+    "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
 OUTSIDE_THE_KEY = {"run_name", "description", "retraining", "shards", "shard"}

@@ -185,7 +185,7 @@ class ToyArguments:
     seed: int = argument("Another training, with an equally good model.", default=0)
     classes: str = argument("Names of other classes.", default=",".join(CLASSES))
     trainer: str = argument("The trainer.", default="toy")
-    model: str = argument("The starting weights' identity.", default="")
+    model: str = argument("The starting weights, as their key has them.", default="")
 
 
 class ToyTrainStage:
@@ -207,14 +207,14 @@ class ToyTrainStage:
             "conf": arguments.conf,
             "seed": arguments.seed,
             "offset": arguments.offset,
+            **({"model": arguments.model} if arguments.model else {}),
         }
         return Resolution(
             inputs={
                 "converted": receipts.load(arguments.converted, "convert").reference,
                 "snapshot": receipts.load(arguments.snapshot, "snapshot").reference,
             },
-            parameters={name: Parameter(value, "argument") for name, value in values.items()}
-            | ({"model": Parameter(arguments.model, "argument")} if arguments.model else {}),
+            parameters={name: Parameter(value, "argument") for name, value in values.items()},
             loaded=arguments,
         )
 

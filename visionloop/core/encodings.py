@@ -74,9 +74,14 @@ def use_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (itself, with the caller's arguments)
 
 
-def print_json(value: Any) -> None:
-    """Prints one JSON object as a line on stdout, the same object in every encoding."""
-    text = texts.json_line(value)
+def print_json(value: Any, *, signed: bool = False) -> None:
+    """Prints one JSON object as a line on stdout, the same object in every encoding.
+
+    Args:
+        value: The object.
+        signed: Whether its presigned URLs keep their signatures: for a command that is asked for them.
+    """
+    text = texts.json_line(value, signed=signed)
     if not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
         text = json.dumps(json.loads(text), separators=(",", ":"))
     print(text, flush=True)  # noqa: T201

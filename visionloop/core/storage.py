@@ -19,6 +19,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -246,6 +247,13 @@ class Prefix:
                     size += len(data)
                     alive()
         return Sent(size, digest.hexdigest())
+
+    def link(self, key: str, seconds: int) -> str:
+        """A link to an object for somebody without keys: presigned for so many seconds; of a folder the file's own URI."""
+        if self.on_files:
+            return self.child(key).uri
+        with self._errors("read", key):
+            return str(obstore.sign(self.store, "GET", self._key(key), timedelta(seconds=seconds)))
 
     def objects(self, under: str = "", passed_over: PassedOver = lambda key, kind: None) -> Iterator[ObjectInfo]:
         """Every object below ``under``, in the store's order; keys are relative to this prefix.

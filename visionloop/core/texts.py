@@ -25,9 +25,9 @@ def visible_json(text: str) -> str:
     return _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def json_line(value: Any) -> str:
-    """A value as one line of JSON for stdout."""
-    return visible_json(msgspec.json.encode(secrets.redact_fields(value)).decode())
+def json_line(value: Any, *, signed: bool = False) -> str:
+    """A value as one line of JSON for stdout; its presigned URLs keep their signatures where they are ``signed``."""
+    return visible_json(msgspec.json.encode(value if signed else secrets.redact_fields(value)).decode())
 
 
 def outgoing(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from visionloop.core import texts
@@ -38,6 +38,7 @@ MLFLOW_RUN_ID = "visionloop.mlflow_run_id"
 TRACE_ID = "visionloop.trace_id"
 STORAGE_URI = "visionloop.storage_uri"
 CHECKPOINT_SHA256 = "visionloop.checkpoint_sha256"
+STARTING_WEIGHTS = "visionloop.starting_weights"
 METRIC = "visionloop.metric."
 
 #: How often a write that conflicts with another of the same row is tried, and the pause between, in seconds.
@@ -57,6 +58,9 @@ PROMOTED_REASON = "visionloop.promoted_reason"
 #: Set on a registered model while a person's decision about it is carried out (JSON): one that was cut off is found by it.
 DECISION = "visionloop.decision"
 
+#: Begins the tag of a registered model that says, by a version's number, which files of it are being deleted (JSON).
+DELETED = "visionloop.deleted."
+
 
 @dataclass(frozen=True)
 class Version:
@@ -68,6 +72,7 @@ class Version:
         source: URI of the MLflow model's folder.
         tags: The version's tags.
         aliases: The aliases that point to it.
+        created: When it was registered, in seconds since 1970.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Version:
     source: str
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    created: float = field(default=0.0, compare=False)
 
     @property
     def training_digest(self) -> str | None:
@@ -203,6 +209,16 @@ class Registry:
     def of_name(self, name: str) -> list[Version]:
         """The versions of a registered model, oldest first, without their aliases."""
         return self._search(f'name="{name}"' if "'" in name else f"name='{name}'")
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """The versions of a registered model, or of every one, with their aliases; oldest first."""
+        if name is not None:
+            aliases = {name: self.aliases(name)}
+            found = self.of_name(name)
+        else:
+            aliases = {str(model.name): dict(model.aliases) for model in self._models()}
+            found = self._search("")
+        return [replace(version, aliases=_pointing(aliases.get(version.name, {}), version.number)) for version in found]
 
     def names(self) -> list[str]:
         """The registered names, in the order of the alphabet."""
@@ -383,7 +399,17 @@ def _is_missing(error: Exception) -> bool:
     )
 
 
+def _pointing(aliases: Mapping[str, Any], number: int) -> tuple[str, ...]:
+    """The aliases that point to a version."""
+    return tuple(sorted(alias for alias, pointed in aliases.items() if int(pointed) == number))
+
+
 def _version(entity: Any) -> Version:
     return Version(
-        str(entity.name), int(entity.version), str(entity.source), dict(entity.tags), tuple(sorted(entity.aliases))
+        str(entity.name),
+        int(entity.version),
+        str(entity.source),
+        dict(entity.tags),
+        tuple(sorted(entity.aliases)),
+        int(entity.creation_timestamp or 0) / 1000,
     )

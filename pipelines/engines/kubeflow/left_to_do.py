@@ -177,6 +177,7 @@ def _registration(target: Target) -> Callable[..., Any]:
         evaluation_metrics: dsl.Input[dsl.Metrics],
         model_name: str,
         storage: str,
+        approve: str,
         workspace: str,
         run: str,
     ) -> None:
@@ -187,6 +188,7 @@ def _registration(target: Target) -> Callable[..., Any]:
             evaluation_metrics=evaluation_metrics,
             model_name=model_name,
             storage=storage,
+            approve=approve,
             workspace=workspace,
             run=run,
         )
