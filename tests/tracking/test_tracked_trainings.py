@@ -131,7 +131,7 @@ def test_the_result_is_the_same_to_the_byte_whatever_a_tracker_does(
     untracked: dict[str, Any],
     journal: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(tracked, "END_SECONDS", 1.0 if how == "hangs" else 20.0)
     if not untracked:
@@ -159,7 +159,7 @@ def test_the_result_is_the_same_to_the_byte_whatever_a_tracker_does(
         "url": f"{training.workspace.uri}/runs/night/tensorboard",
     }
     mine = receipt.tracking["mlflow" if how == "mlflow down" else "journal"]
-    failures = caplog.text.count("tracking failed: ")
+    failures = capfd.readouterr().err.count("tracking failed: ")
     match how:
         case "up" | "half":
             assert sorted({line["epoch"] for line in told(journal) if "epoch" in line}) == [1, 2, 3, 4]

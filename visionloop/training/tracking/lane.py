@@ -44,6 +44,7 @@ class Lane:
         self._entry: dict[str, Any] = {"run_id": None, "url": None}
         self._problem = ""
         self._waiting: dict[int, dict[str, float]] = {}
+        self._logged: set[int] = set()
         self._files: dict[str, Path | bytes] = {}
         self._status: str | None = None
         self._condition = threading.Condition()
@@ -54,11 +55,7 @@ class Lane:
 
     def log_epochs(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
         """Logs epochs, after those that are still waiting; of those that a tracker is behind with the newest are kept."""
-
-        def add() -> None:
-            self._waiting |= {epoch: dict(metrics) for epoch, metrics in epochs.items()}
-
-        self._tell(add)
+        self._tell(lambda: self._add(epochs))
 
     def attach(self, files: Mapping[str, Path | bytes]) -> None:
         """Puts files beside the run; files that fail are left out, and leave the metrics as they are."""
@@ -69,7 +66,7 @@ class Lane:
 
         def end() -> None:
             self._status, self._closing = status, True
-            self._waiting |= {epoch: dict(metrics) for epoch, metrics in epochs.items()}
+            self._add(epochs)
             self._files.update(files)
 
         self._tell(end)
@@ -96,6 +93,10 @@ class Lane:
     def is_open(self) -> bool:
         """Whether the tracker has the run."""
         return self._entry["run_id"] is not None
+
+    def _add(self, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Those that were not logged in this attempt."""
+        self._waiting |= {epoch: dict(metrics) for epoch, metrics in epochs.items() if epoch not in self._logged}
 
     def _tell(self, change: Callable[[], object]) -> None:
         with self._condition:
@@ -143,6 +144,7 @@ class Lane:
         while epochs := self._behind():
             run.log_epochs(epochs)
             with self._condition:
+                self._logged.update(epochs)
                 for epoch in epochs:
                     del self._waiting[epoch]
         with self._condition:

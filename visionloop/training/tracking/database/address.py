@@ -65,4 +65,9 @@ def sqlite_file(url: str) -> Path:
 
 def place(url: str) -> str:
     """Where a database lies, without user, password and query."""
-    return str(sqlite_file(url)) if is_sqlite(url) else shown(url)
+    if is_sqlite(url):
+        return str(sqlite_file(url))
+    scheme, separator, rest = shown(url).partition(":")
+    # Without a host (a socket, named in the query) the two slashes of an empty one are lost on the way.
+    rest = rest if rest.startswith("//") or not separator else f"//{rest}"
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
