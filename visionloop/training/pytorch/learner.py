@@ -48,10 +48,7 @@ class LibraryLearner(ABC, Generic[About, Images]):
         about: What model files say of the model.
         samples: The images of train.
         validation: Those of val.
-        chance: The loss of a model that knows nothing; None where it depends on the images.
     """
-
-    chance: float | None = None
 
     def __init__(
         self, job: TrainingJob, device: torch.device, listener: Listener, about: About, model: nn.Module
@@ -88,6 +85,11 @@ class LibraryLearner(ABC, Generic[About, Images]):
             collate=self.collation(),
         )
         self.validation_batches = -(-len(self.validation) // job.batch)
+
+    @property
+    def chance(self) -> float | None:
+        """The loss of a model that knows nothing; None where it depends on the images."""
+        return None
 
     @abstractmethod
     def images(self, split: str) -> Images:

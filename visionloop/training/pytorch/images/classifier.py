@@ -52,7 +52,7 @@ class ClassifierLearner(LibraryLearner[About, ClassFolders]):
     """A library's own class builds the model, and may have other augmentation and another loss."""
 
     @property
-    def chance(self) -> float:  # type: ignore[override]
+    def chance(self) -> float:
         """The cross entropy where each class is as likely."""
         return math.log(len(self.about.classes))
 
