@@ -7,6 +7,7 @@ from pathlib import Path
 import laptop as machine
 import pytest
 from event_receiver import SECRET, receiving
+from event_schemas import check
 from laptop import TOY, Dataset, Laptop, wait_for
 from test_pipelines_events import FIELDS, Cluster, story
 
@@ -104,7 +105,9 @@ def test_a_stopped_run_is_told_as_one_and_nothing_behind_its_training_runs(file_
         stop.ask(file_laptop.record("night"), Stop())
         sentence = command.end().refused(130)
     assert sentence.endswith(", as was asked for; start the run again to resume.")
-    events = story(receiver, "night")
-    assert events[-1].kind == "stopped"
+    *_, stopped, again = [posted for posted in receiver.taken if posted.kind != "log"]
+    check(stopped)
+    assert stopped.kind == "stopped"
+    assert (stopped.id, stopped.data) == (again.id, again.data)  # train's, and cleanup's under the same id
     assert file_laptop.record("night").state("train").state == "cancelled"
     assert file_laptop.versions() == []
