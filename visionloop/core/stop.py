@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from visionloop.core.logs import LOGGER
 from visionloop.core.runs import STOP_FILE, RunRecord
 
 #: What a run may do once its training is stopped, besides ending.
-EVALUATE = "evaluate"
+EVALUATE: Final = "evaluate"
 
 #: Seconds between two looks at most: an epoch may take less than one.
 LOOK_SECONDS = 60.0
