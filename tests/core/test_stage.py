@@ -281,6 +281,7 @@ def test_a_signal_to_a_run_that_a_person_has_cancelled_is_that_persons_stop(
     with pytest.raises(kind) as raised:
         run(file_workspace, run="one")
     failure = record.failure("toy")
+    assert failure is not None
     assert (failure.exit_code, failure.event) == (raised.value.exit_code, event)
     assert record.state("toy").state == ("cancelled" if event == "stopped" else "failed")
 

@@ -46,7 +46,8 @@ def kept(laptop: Laptop) -> dict[int | None, Receipt]:
     """The trainings that have a receipt, by the epoch that each was stopped after."""
     results = [laptop.receipt("train", key) for key in laptop.keys("train")]
     stopped = [receipt.parameters.get("stopped_after_epoch") for receipt in results]
-    return {entry and int(str(entry.value)): receipt for entry, receipt in zip(stopped, results, strict=True)}
+    epochs = [None if entry is None else int(str(entry.value)) for entry in stopped]
+    return dict(zip(epochs, results, strict=True))
 
 
 def whole(laptop: Laptop) -> str:

@@ -64,6 +64,9 @@ class Played:
     def with_outputs(self, state: RemoteState) -> RemoteState:
         return state
 
+    def cancel(self) -> None:
+        raise AssertionError("who follows a run does not end it")
+
     def follow_command(self) -> str:
         return f"visionloop run follow {self.name} --engine argo"
 

@@ -68,6 +68,7 @@ def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         address = f"http://127.0.0.1:{listening.server_port}"
         monkeypatch.delenv("ARGO_SERVER", raising=False)
+        change: tuple[str, str, str, dict[str, Any]]
         if request.param == "kubernetes":
             monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "config", address))
             change = ("PATCH", direct, "application/merge-patch+json", {"spec": {"shutdown": "Stop"}})
