@@ -195,5 +195,5 @@ def test_every_variable_of_a_secret_is_told_with_its_meaning_and_stripped() -> N
 
 
 def test_what_sounds_like_a_secret_is_listed_as_one() -> None:
-    sounds = re.compile(r"SECRET|PASSWORD|TOKEN$|COOKIE|(NOTIFY|EVENTS|CALLBACK)_URL")
+    sounds = re.compile(r"SECRET|PASSWORD|TOKEN$|COOKIE|(NOTIFY|EVENTS|CALLBACK|DATABASE)_URL")
     assert {name for name in documented() if sounds.search(name)} == {entry.name for entry in secrets.SECRETS}

@@ -150,7 +150,7 @@ def test_the_credential_pattern_finds_credentials() -> None:
 
 
 def test_secrets_are_references_that_may_be_absent(files: dict[str, dict[str, str]]) -> None:
-    secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|(NOTIFY|EVENTS|CALLBACK)_URL")
+    secret = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|USERNAME|PRESIGNED|(NOTIFY|EVENTS|CALLBACK|DATABASE)_URL")
     assert [name for name in pods.CONFIG_VARIABLES if secret.search(name)] == []
     assert [name for name in pods.SECRET_VARIABLES if not secret.search(name)] == []
     executors = [executor for ir in files["kfp"].values() for executor in Kubeflow(ir).platform.values()]
