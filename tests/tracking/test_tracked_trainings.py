@@ -42,7 +42,7 @@ def test_each_tracker_is_told_the_whole_story(training: Training, journal: Path)
     for line, entry in zip([line for line in lines if "epoch" in line], history, strict=True):
         for name, value in entry["train_metrics"].items():
             assert line["metrics"][f"train/{name}"] == value
-    assert lines[-2:] == [{"files": ["reports/validate.html"]}, {"finish": "succeeded"}]
+    assert lines[-2:] == [{"files": ["plots/loss.txt", "reports/validate.html"]}, {"finish": "succeeded"}]
     folder = f"{training.workspace.uri}/runs/night/tensorboard"
     assert receipt.tracking == {
         "journal": {"run_id": "journal-night", "url": None},
