@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.gate import CONDITIONS, Gate, decide, resolve_gate
@@ -184,9 +185,9 @@ def test_less_is_better_for_a_class_of_a_loss() -> None:
     assert examine(gate, better, worse, {}, 0).unmet == ()
 
 
-def sampled(by_image: Sequence[float], files: Sequence[str] | None = None) -> Evaluation:
+def sampled(by_image: ArrayLike, files: Sequence[str] | None = None) -> Evaluation:
     """Of each image a share; the metric is their mean."""
-    shares = np.array(by_image)
+    shares = np.asarray(by_image, float)
 
     def resampled(name: str, weights: Any) -> float:
         return float(shares @ weights / weights.sum())

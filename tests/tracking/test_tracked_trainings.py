@@ -203,7 +203,7 @@ def test_a_tracker_that_lacks_something_is_refused_with_what(
         patched.delattr(JournalTracker, "add")
         with pytest.raises(InvalidConfig, match="the tracker journal has no add"):
             chosen(environment)
-    monkeypatch.setattr(JournalTracker, "check", lambda *_: {}["missing"])
+    monkeypatch.setattr(JournalTracker, "check", lambda *_: dict[str, str]()["missing"])
     with pytest.raises(InvalidConfig, match=r"the tracker journal can't be used \(KeyError: 'missing'\)"):
         chosen(environment)
 

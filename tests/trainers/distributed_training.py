@@ -71,6 +71,7 @@ class Learner:
     """What the loop trains."""
 
     measures = True
+    chance: float | None = None
 
     def __init__(self, job: TrainingJob, device: torch.device, listener: Listener) -> None:
         self._job, self._device = job, device

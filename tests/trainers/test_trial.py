@@ -85,6 +85,7 @@ def test_the_gradients_of_a_part_are_the_largest_of_any_step() -> None:
     watch = Gradients(model)
     assert (watch.weights, watch.trained) == (3, 2)
     weight = model[0].weight
+    assert isinstance(weight, torch.Tensor)
     for value in (4.0, math.inf, 2.0):
         weight.grad = torch.full_like(weight, value)
         watch.look(2.0)
