@@ -40,6 +40,8 @@ def test_a_stage_that_is_killed_and_the_attempt_after_it_tell_one_whole_story(
         if moment == "told":
             wait_for(lambda: epochs(2)[-1] in [posted.id for posted in server.taken], first)
         else:
+            # What a receiver lacks of more than the last durable epoch is lost with the stage.
+            wait_for(lambda: epochs(1)[-1] in [posted.id for posted in server.taken], first)
             wait_for(lambda: (recorded := laptop.progress()) and recorded.epoch >= 2, first)
         os.kill(first.process.pid, signal.SIGKILL)
         assert first.process.wait() == -signal.SIGKILL

@@ -150,6 +150,10 @@ FIELDS: dict[str, list[Edge]] = {
         *(Edge(text) for text in ("", "{}", '{"same_bytes": "warning", "close_boxes": {"threshold": 0.8}}')),
     ],
     "shards": [*(Edge(text) for text in ("", "1", "8", "100")), *bad("0", "-8", "8.0", "four", "1e9", "101", " 8")],
+    "slices": [
+        *(Edge(text) for text in ("", "size", "metadata.source", "size, attributes.occluded,metadata.a b")),
+        *bad("source", "metadata.", "attributes.labeled_by"),
+    ],
     "approve": [*(Edge(text) for text in ("", "auto", "manual"))],
     "storage": [*(Edge(text) for text in ("", WORKSPACE, WORKSPACE_URI))],
     "retraining": [

@@ -68,6 +68,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "where": ("STRING", ""),
     "checks": ("STRING", ""),
     "shards": ("STRING", ""),
+    "slices": ("STRING", ""),
     "approve": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
