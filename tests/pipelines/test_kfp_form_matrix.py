@@ -22,6 +22,7 @@ from test_pipelines_argo_commands import substitute
 from visionloop.components import kubeflow
 from visionloop.components.evaluate.component import evaluate
 from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.component import snapshot
 from visionloop.components.train.component import train
 from visionloop.core import catalog, names
@@ -335,6 +336,7 @@ class Form:
         self._stage("snapshot", received["snapshot"])
         names.sanitise(received["evaluate"]["model_name"])
         config = self._stage("train", received["train"]).loaded.config
+        parse_slices(received["evaluate"]["slices"])
         resolve_gate(
             received["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
         )
