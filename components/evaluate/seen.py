@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -40,20 +40,31 @@ class Lineage:
 def lineage_of(champion: Version, registry: Registry, workspace: Prefix) -> Lineage:
     """Reads what a champion was trained on, and the models before it whose checkpoints it went on from."""
     snapshots: dict[str, Result] = {}
-    version: Version | None = champion
+    versions = [champion]
     for _ in range(GENERATIONS):
-        if version is None:
-            break
-        try:
-            training, snapshot = _trained_on(version, workspace)
-        except VisionloopError as error:
-            return Lineage(tuple(snapshots.values()), error.sentence.rstrip("."))
+        found, gap = _first_readable(versions, workspace)
+        if found is None:
+            return Lineage(tuple(snapshots.values()), gap)
+        training, snapshot = found
         snapshots.setdefault(snapshot.receipt.digest, snapshot)
         start = training.receipt.parameters.get("model")
         sha256 = str(start.value).partition("sha256:")[2] if start is not None else ""
         before = registry.of_checkpoint(sha256) if sha256 else []
-        version = next((each for each in before if each.training_digest != training.receipt.digest), None)
+        versions = [each for each in before if each.training_digest != training.receipt.digest]
+        if not versions:
+            break
     return Lineage(tuple(snapshots.values()))
+
+
+def _first_readable(versions: Sequence[Version], workspace: Prefix) -> tuple[tuple[Result, Result] | None, str]:
+    """The training and the snapshot of the first of versions with one checkpoint whose lineage can be read, else why that of the last can't."""
+    gap = ""
+    for version in versions:
+        try:
+            return _trained_on(version, workspace), ""
+        except VisionloopError as error:
+            gap = error.sentence.rstrip(".")
+    return None, gap
 
 
 def _trained_on(version: Version, workspace: Prefix) -> tuple[Result, Result]:
