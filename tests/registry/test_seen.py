@@ -101,7 +101,7 @@ def test_a_dataset_that_only_grew_has_no_seen_images(prepared: Prepared, name: s
 def test_a_model_that_the_champion_went_on_from_counts(
     prepared: Prepared, before: Prepared, name: str, registry: Registry
 ) -> None:
-    promoted(before, f"{name}-first", 7)  # no other test makes a checkpoint of this offset
+    promoted(before, f"{name}-first", 9)  # no other test makes a checkpoint of this offset
     first = registry.champion(f"{name}-first")
     assert first is not None
     promoted(prepared, name, 3, model=f"sha256:{first.checkpoint_sha256}")
