@@ -73,7 +73,8 @@ def examine(
 def _too_few(gate: Gate, images: int, objects: Mapping[str, int]) -> list[str]:
     unmet = []
     if gate.min_images is not None and images < gate.min_images:
-        unmet.append(f"{images:,} images decide, fewer than {gate.min_images:,} (min_images)")
+        decide = "1 image decides" if images == 1 else f"{images:,} images decide"
+        unmet.append(f"{decide}, fewer than {gate.min_images:,} (min_images)")
     if gate.min_objects is not None:
         few = [f"{name} has {number:,}" for name, number in objects.items() if number < gate.min_objects]
         if few:

@@ -80,7 +80,7 @@ def test_conditions_count_the_images_of_the_comparison(prepared: Prepared, befor
     promoted(before, name)
     result = read(published(evaluated(prepared, name, gate='{"min_images": 2}')))
     assert result.verdict == "keep"
-    assert "1 images decide, fewer than 2" in result.reason
+    assert "1 image decides, fewer than 2" in result.reason
 
 
 def test_equal_bytes_under_another_name_were_seen_too(prepared: Prepared, tmp_path: Path, name: str) -> None:
