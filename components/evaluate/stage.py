@@ -217,7 +217,7 @@ class EvaluateStage:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
         own = _is_own(loaded.champion, loaded.training)
         champion, deciding = rival.evaluation, rival.candidate or candidate
-        compared = [entry for entry in entries if entry.file_name not in rival.seen]
+        compared = [entry for entry in entries if rival.candidate is None or entry.file_name not in rival.seen]
         conditions = examine(
             loaded.gate,
             deciding,

@@ -69,7 +69,7 @@ def test_images_that_the_champion_was_trained_on_are_not_compared(
 
 def test_too_many_seen_images_are_no_comparison(prepared: Prepared, before: Prepared, name: str) -> None:
     promoted(before, name)
-    result = read(published(evaluated(prepared, name, gate='{"max_seen": 0.4}')))
+    result = read(published(evaluated(prepared, name, gate='{"max_seen": 0.4, "min_images": 2, "min_objects": 2}')))
     assert result.verdict == "keep"
     assert "was trained on 1 of the 2 images of the split test, and the gate's max_seen is 0.4" in result.reason
     assert result.champion_metrics is None
