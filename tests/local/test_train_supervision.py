@@ -274,8 +274,8 @@ def test_a_tracker_that_is_out_is_asked_as_often_at_the_end_of_a_short_training_
     monkeypatch.setattr(MlflowRun, "start", out)
     monkeypatch.setattr(Training, "_publish_outputs", published)
     assert tracked.train_here().scalars["epochs"] == 4
-    # To end the run with the epochs that it lacks; the last epoch's own attempt may come as late.
-    assert 1 <= len(asked) - before[0] <= 2
+    # To end the run with the epochs that it lacks; the attempts of the last epochs may come as late.
+    assert 1 <= len(asked) - before[0] <= 3
 
 
 def test_a_checkpoint_counts_as_soon_as_it_is_durable(here: Prepared, monkeypatch: pytest.MonkeyPatch):
