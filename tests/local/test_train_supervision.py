@@ -712,6 +712,7 @@ def test_killed_in_an_upload_loses_that_epoch_and_the_one_under_way(
     assert prepared.laptop.receipt("train", ended.summary["key"]).digest == uninterrupted.digest
 
 
+@pytest.mark.slow
 def test_a_training_killed_within_its_first_epoch_goes_on_there(
     here: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):

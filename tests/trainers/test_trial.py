@@ -119,6 +119,7 @@ def cases() -> Iterable[Any]:
             yield pytest.param(name, task, marks=() if quick else pytest.mark.matrix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), list(cases()))
 def test_each_trainer_learns_one_batch(name: str, task: str, tmp_path: Path) -> None:
     trainer, job = job_of(name, task, tmp_path)
