@@ -46,4 +46,5 @@ def test_a_dataset_that_is_refused_ends_as_the_run_would(laptop: Laptop, make_da
     annotations = dataset.annotations()
     annotations["images"][0]["annotations"][0]["class_id"] = 99
     dataset.write_annotations(annotations)
-    laptop.run(*command(laptop, dataset.uri, settings=TINY_CHECK)).refused(65)
+    sentence = laptop.run(*command(laptop, dataset.uri, settings=TINY_CHECK)).refused(65)
+    assert "images[0].annotations[0].class_id" in sentence

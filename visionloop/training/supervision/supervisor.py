@@ -37,17 +37,7 @@ def supervise_trial(
     job: JobFile, folder: Path, environment: Mapping[str, str], on_batch: Callable[[channel.Batch], None]
 ) -> channel.Tried:
     """Has a trainer try a batch in a child process; arguments and errors are those of `supervise`."""
-    tried = _supervise(
-        job,
-        folder,
-        environment,
-        on_batch=on_batch,
-        on_epoch=lambda _: False,
-        on_images=lambda _: None,
-        on_line=lambda _: None,
-        on_look=lambda: None,
-        program=TRY,
-    )
+    tried = _supervise(job, folder, environment, on_batch=on_batch, program=TRY)
     if not isinstance(tried, channel.Tried):
         raise ended(0)
     return tried
@@ -107,12 +97,12 @@ def _supervise(
     environment: Mapping[str, str],
     *,
     on_batch: Callable[[channel.Batch], None],
-    on_epoch: Callable[[channel.Epoch], bool],
-    on_images: Callable[[channel.Images], None],
-    on_step: Callable[[channel.Step], None] = lambda _: None,
-    on_line: Callable[[channel.Line], None],
-    on_look: Callable[[], None],
     program: str,
+    on_epoch: Callable[[channel.Epoch], bool] = lambda _: False,
+    on_images: Callable[[channel.Images], None] = lambda _: None,
+    on_step: Callable[[channel.Step], None] = lambda _: None,
+    on_line: Callable[[channel.Line], None] = lambda _: None,
+    on_look: Callable[[], None] = lambda: None,
 ) -> channel.Done | channel.Tried:
     job_file = folder / "job.json"
     job_file.write_bytes(msgspec.json.encode(job))
