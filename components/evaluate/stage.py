@@ -272,28 +272,39 @@ class EvaluateStage:
             gate=loaded.gate.content(),
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
-        roc = curve(candidate.right, candidate.wrong)
-        objects = _objects(loaded.snapshot, entries, candidate.classes)
         other = champion if champion is not candidate else None
-        evaluated = Evaluated(result, candidate, other, roc, examples, objects)
+        objects = _objects(loaded.snapshot, entries, candidate.classes)
+        roc = curve(candidate.right, candidate.wrong)
+        self._show(context, resolution, attempt, converted, Evaluated(result, candidate, other, roc, examples, objects))
+        return Computed(
+            scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
+            metrics=dict(candidate.metrics),
+        )
+
+    def _show(
+        self,
+        context: Context,
+        resolution: Resolution[Loaded],
+        attempt: Attempt,
+        converted: Converted,
+        evaluated: Evaluated,
+    ) -> None:
+        """Writes the page and the engine's own plots, and puts metrics and pages beside the training's runs in its trackers."""
+        candidate, roc = evaluated.candidate, evaluated.roc
         links, pages = _beside(converted, context.workspace)
         page = render(evaluated, resolution, context, links)
         attempt.write("report", "report.html", page, result=False)
         pages["reports/evaluate.html"] = (
             reports.linked(page, {reports.LINKS["validate"]: "validate.html"}) if pages else page
         )
-        # Not a result, but for the engine's own plots: rows predicted, columns true, the background last.
+        # Rows predicted, columns true, the background last.
         confusion = {"classes": list(candidate.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
         logged = {f"test/{name}": value for name, value in candidate.metrics.items()}
-        attach(os.environ, loaded.training.receipt.tracking, logged, pages)
-        return Computed(
-            scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
-            metrics=dict(candidate.metrics),
-        )
+        attach(os.environ, resolution.loaded.training.receipt.tracking, logged, pages)
 
     def _promoting(self, champion: Version, resolution: Resolution[Loaded], workspace: Prefix) -> Result | None:
         """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""
