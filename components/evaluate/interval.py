@@ -42,7 +42,7 @@ def interval(
     values = []
     for weights in _samples(evaluation.images, alive):
         value = evaluation.resampled(metric, weights) if evaluation.resampled else None
-        if value is not None:
+        if value is not None and numpy.isfinite(value):
             values.append(value)
     return _bounds(values)
 
@@ -75,7 +75,7 @@ def difference(
     for weights in _samples(candidate.images, alive):
         own = candidate.resampled(metric, weights) if candidate.resampled else None
         theirs = champion.resampled(metric, weights[order]) if champion.resampled else None
-        if own is not None and theirs is not None:
+        if own is not None and theirs is not None and numpy.isfinite(own - theirs):
             values.append(own - theirs)
     return _bounds(values)
 

@@ -110,7 +110,7 @@ def sliced(annotations: Annotations, files: Sequence[str], fields: Sequence[Fiel
         for row, text in _texts(annotations, field, np.array([wanted[file] for file in files if file in wanted], int)):
             value = json.loads(text).get(field.key)
             if value is not None:
-                values[names[row]].append(_text(value))
+                values[names[row]].append(named_by(value))
         found.append(Sliced(field, values))
     return found
 
@@ -128,10 +128,10 @@ def _texts(annotations: Annotations, field: Field, rows: NDArray[np.int64]) -> I
     return ((row, text) for row, text in pairs if text is not None)
 
 
-def _text(value: object) -> str:
-    """A value as a slice is named by it: a text as it is, all else as JSON."""
+def named_by(value: object) -> str:
+    """A value as a slice is named by it: a text as it is, all else as JSON; a long one cut, with a part of its SHA-256."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 10]}… {sha256(text.encode())[:8]}"
 
 
 def digest(found: Sequence[Sliced]) -> str:

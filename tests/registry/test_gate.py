@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,12 @@ def test_noise_alone_is_no_evidence(gain: float, noise: float, evidence: str, ve
         assert low <= gain + 1e-9
         assert high >= gain - 1e-9
         assert "the difference lies between" in with_difference(reason, outcome.difference)
+
+
+def test_samples_that_are_no_number_are_no_evidence() -> None:
+    candidate, champion = sampled(0.9 + 0 * NOISE), sampled(0.1 + 0 * NOISE)
+    broken = replace(candidate, resampled=lambda name, weights: float("nan"))
+    assert "measure no samples of mAP50" in unmet('{"evidence": "better"}', broken, champion)[0]
 
 
 def test_not_worse_allows_what_epsilon_does() -> None:

@@ -10,7 +10,7 @@ import pytest
 from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.result import EvaluationResult, read
-from visionloop.components.evaluate.slicing import VALUES, parse_slices
+from visionloop.components.evaluate.slicing import LONGEST, VALUES, named_by, parse_slices
 from visionloop.core.errors import InvalidConfig
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri", "toy")
@@ -74,6 +74,12 @@ def test_only_the_commonest_values_are_slices_and_the_others_are_told(
     ]
     assert "metadata.number has 7 more values" in capfd.readouterr().err
     assert VALUES == 20
+
+
+def test_long_values_that_begin_alike_are_slices_of_their_own() -> None:
+    names = [named_by("x" * 200 + end) for end in ("a", "b")]
+    assert len(set(names)) == 2
+    assert max(map(len, names)) <= LONGEST
 
 
 def test_a_field_that_nothing_has_is_told(dataset: Prepared, name: str, capfd: pytest.CaptureFixture[str]) -> None:
