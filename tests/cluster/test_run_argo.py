@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_cluster import KUBECONFIG, STAGE_IMAGE, Cluster, kubectl
+from kubernetes_cluster import KUBECONFIG, STAGE_IMAGE, Cluster, kubectl, outputs, steps
 
+from visionloop.core.receipts import load
 from visionloop.pipelines.engines.argo.client import KubernetesApi
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -27,6 +28,8 @@ ARGO_SECURE = os.environ.get("ARGO_SECURE", "true")
 
 MODEL = "Followed Digits"
 TRACE = "0f5c1c2e-follow"
+#: Epochs that no test waits for.
+LONG = 200
 SETTINGS = ["model=yolo11n.yaml", "imgsz=64", "epochs=2", "mosaic=0", "workers=0"]
 COMMAND = [str(Path(sys.executable).with_name("visionloop"))]
 
@@ -240,6 +243,69 @@ def test_a_pod_that_kueue_holds_back_names_its_queue(
     client = KubernetesApi()
     assert str(client.queued(cluster.namespace, "held", "held-1")).startswith("in Kueue's queue visionloop-training")
     assert client.queued(cluster.namespace, "held", "held-2") is None
+
+
+def test_a_stopped_training_is_evaluated_and_registered_under_its_own_key(
+    cluster: Cluster, variables: dict[str, str], dataset: str
+) -> None:
+    name = begun(cluster, variables, dataset, model="Stopped Digits")
+    asked = visionloop("run", "stop", name, "--then", "evaluate", *at(cluster), environment=variables)
+    assert asked.returncode == 0, asked.stderr
+    assert json.loads(asked.stdout) == {"run": name, "stopped": True, "ended": None}
+
+    ended = visionloop("run", "follow", name, *at(cluster), environment=variables)
+    assert ended.returncode == 0, ended.stderr
+    output = summary(ended)
+    assert (output["version"], output["alias"]) == (1, "champion")
+    (train,) = [step for step in steps(cluster.workflow(name), "train") if step["phase"] == "Succeeded"]
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in cluster.services.environment().items():
+            patch.setenv(variable, value)
+        receipt = load(outputs(train)["receipt"], "train").receipt
+    assert 1 <= int(receipt.scalars["stopped_after_epoch"]) < LONG  # type: ignore[arg-type]
+    assert receipt.parameters["stopped_after_epoch"].value == receipt.scalars["stopped_after_epoch"]
+
+    again = visionloop("run", "stop", name, *at(cluster), environment=variables)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == {"run": name, "stopped": False, "ended": "succeeded"}
+
+
+def test_a_cancelled_run_ends_at_once_and_is_cleaned_up(
+    cluster: Cluster, variables: dict[str, str], dataset: str
+) -> None:
+    name = begun(cluster, variables, dataset, model="Cancelled Digits")
+    asked = visionloop("run", "cancel", name, *at(cluster), environment=variables)
+    assert asked.returncode == 0, asked.stderr
+    assert json.loads(asked.stdout) == {"run": name, "cancelled": True, "ended": None}
+    ended = cluster.wait(name, seconds=300)
+    assert steps(ended, "evaluate") == steps(ended, "register") == [], cluster.account(ended)
+    assert [step["phase"] for step in steps(ended, "cleanup")] == ["Succeeded"], cluster.account(ended)
+
+    again = visionloop("run", "cancel", name, *at(cluster), environment=variables)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["ended"] in ("cancelled", "failed")
+
+
+@pytest.mark.parametrize("verb", ["stop", "cancel"])
+def test_a_run_that_is_not_there_is_named(cluster: Cluster, variables: dict[str, str], verb: str) -> None:
+    ended = visionloop("run", verb, "no-such-run", *at(cluster), environment=variables)
+    assert ended.returncode == 78, ended.stderr
+    assert "no-such-run" in ended.stderr.splitlines()[-1]
+
+
+def begun(cluster: Cluster, variables: dict[str, str], dataset: str, *, model: str) -> str:
+    """Submits a training of very many epochs, and returns its workflow's name once its pod runs."""
+    words = [word.replace("epochs=2", f"epochs={LONG}") for word in train(cluster, dataset, "--detach")]
+    words[words.index("--model-name") + 1] = model
+    submitted = visionloop(*words, environment=variables)
+    assert submitted.returncode == 0, submitted.stderr
+    name = str(summary(submitted)["name"])
+    assert cluster.running(name, "train")
+    return name
+
+
+def at(cluster: Cluster) -> list[str]:
+    return ["--engine", "argo", "--namespace", cluster.namespace]
 
 
 @pytest.mark.parametrize("through", ["the Kubernetes API", "Argo's server"])
