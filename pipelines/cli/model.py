@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +17,13 @@ from rich.text import Text
 from visionloop.core import texts
 from visionloop.core.encodings import print_json
 from visionloop.pipelines.cli.output import Output, aligned, say, show, wants_json
+from visionloop.pipelines.cli.output import link as link_to
+from visionloop.pipelines.cli.page import check_page, write_page
 from visionloop.pipelines.environment import services_for, workspace_store
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 
 if TYPE_CHECKING:
+    from visionloop.pipelines.models.comparison import Comparison
     from visionloop.pipelines.models.decisions import Decided
     from visionloop.pipelines.models.listing import Entry
     from visionloop.pipelines.models.removal import Removal
@@ -27,14 +31,14 @@ if TYPE_CHECKING:
 
 application = typer.Typer(
     no_args_is_help=True,
-    help="Look at registered models, promote one, go back, hand on its files, delete one.",
+    help="Look at registered models, compare them, promote one, go back, hand on its files, delete one.",
     rich_markup_mode=None,
 )
 
 
 @application.callback()
 def model() -> None:
-    """Look at registered models, promote one, go back, hand on its files, delete one."""
+    """Look at registered models, compare them, promote one, go back, hand on its files, delete one."""
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS.")]
@@ -71,6 +75,30 @@ def show_(model: Model, output: Output = None) -> None:
     with _opened(model) as registry:
         content = details(registry, model)
     show(content, _lines(content), output)
+
+
+@application.command("compare")
+def compare(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="Two or more: NAME/VERSION or NAME@ALIAS.")],
+    page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write it as a page, too.")] = None,
+    output: Output = None,
+) -> None:
+    """Shows versions side by side: settings, data and metrics with their intervals, and what keeps figures from being compared.
+
+    Example: visionloop model compare bottles@champion bottles/3 --page comparison.html
+    """
+    from visionloop.pipelines.models import comparison
+
+    if page is not None:
+        check_page(page)
+    with _opened(*models) as registry:
+        compared = comparison.compared(registry, models)
+        if page is not None:
+            from visionloop.pipelines.models.page import render
+
+            write_page(page, render(compared))
+        content = comparison.as_json(compared) if wants_json(output) else {}
+        show(content | ({"page": str(page.absolute())} if page else {}), _side_by_side(compared, page), output)
 
 
 @application.command("promote")
@@ -154,8 +182,8 @@ def delete(
 
 
 @contextlib.contextmanager
-def _opened(wanted: str) -> Iterator[Registry]:
-    """The registry, and the store in which the workspace of a model lies: the embedded ones where no other is configured.
+def _opened(*wanted: str) -> Iterator[Registry]:
+    """The registry, and the store in which the workspaces of models lie: the embedded ones where no other is configured.
 
     Args:
         wanted: ``NAME``, ``NAME/VERSION`` or ``NAME@ALIAS``.
@@ -168,12 +196,12 @@ def _opened(wanted: str) -> Iterator[Registry]:
             yield registry
 
 
-def _workspace(registry: Registry, wanted: str) -> str:
-    """The workspace that a model's versions were registered from; of several one that lies in a store."""
+def _workspace(registry: Registry, wanted: Sequence[str]) -> str:
+    """The workspace that the versions of models were registered from; of several one that lies in a store."""
     from visionloop.registry import resolve
 
-    name = re.split("[/@]", wanted.removeprefix("models:/"))[0]
-    versions = registry.of_name(resolve.registered_name(name, registry))
+    names = dict.fromkeys(re.split("[/@]", model.removeprefix("models:/"))[0] for model in wanted)
+    versions = [each for name in names for each in registry.of_name(resolve.registered_name(name, registry))]
     workspaces = sorted({version.workspace or "" for version in versions}, reverse=True)  # s3:// behind file://
     return workspaces[0] if workspaces else ""
 
@@ -240,6 +268,27 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     if content["cut_off"]:
         cut_off = content["cut_off"]
         yield f"Cut off   {cut_off['decision']} by {cut_off['by']} at {cut_off['at']}: run it again"
+
+
+def _side_by_side(compared: Comparison, page: Path | None) -> Iterator[str | Text]:
+    """What a person reads of versions side by side."""
+    from visionloop.core import reports
+    from visionloop.pipelines.models.comparison import CLASSES, LONGEST_CELL, class_text, facts, sentences, value_text
+
+    sides, by_class = compared.sides, compared.by_class()
+    rows = [*facts(compared), *(compared.settings.items())]
+    rows += [(name, [value_text(side, name) for side in sides]) for name in compared.metrics]
+    rows += [(f"class {name}", [class_text(value) for value in values]) for name, values in by_class[:CLASSES]]
+    cells = ([reports.name(cell, LONGEST_CELL) for cell in (name, *values)] for name, values in rows)
+    yield from aligned(("", *(side.label for side in sides)), cells)
+    if by_class:
+        more = f"; {len(by_class) - CLASSES:,} more: --output json has them all" if len(by_class) > CLASSES else ""
+        yield f"Classes   by {compared.class_metric}, those that differ most first{more}"
+    yield f"Settings  {compared.equal_settings:,} {'other settings ' if compared.settings else ''}are the same"
+    for kind, text in sentences(compared):
+        yield f"{kind:<9} {texts.sentence(text)}"
+    if page is not None:
+        yield Text("Page      ") + link_to(str(page))
 
 
 def _removed(removed: Removal) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -13,12 +12,11 @@ import typer
 from rich.text import Text
 
 from visionloop.core.encodings import print_json
-from visionloop.core.errors import AccessDenied, InvalidConfig
-from visionloop.core.files import atomic_write
 from visionloop.core.texts import json_line
 from visionloop.data.datasets import dataset_sentence
 from visionloop.pipelines.cli.dataset import dataset_store
 from visionloop.pipelines.cli.output import Output, aligned, link, say, show, wants_json
+from visionloop.pipelines.cli.page import check_page, write_page
 from visionloop.pipelines.environment import services_for, workspace_store
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def diff(
     from visionloop.pipelines.snapshots.uses import Uses
 
     if page is not None:
-        _check_page(page)
+        check_page(page)
     with workspace_store(workspace):
         results = open_workspace(workspace)
         old, new = snapshot_of(results, before), snapshot_of(results, after)
@@ -95,7 +93,7 @@ def diff(
             from visionloop.pipelines.snapshots.page import render
 
             with dataset_store(*(dataset.uri for dataset in (*old.datasets, *new.datasets))):
-                _write(page, render(old, new, comparison, results.uri))
+                write_page(page, render(old, new, comparison, results.uri))
     written = {"page": str(page.absolute())} if page is not None else {}
     if wants_json(output):
         print_json(difference.as_json(old, new, comparison) | written)
@@ -144,24 +142,6 @@ def _removed(result: dict[str, Any]) -> Iterator[str]:
     if result["results"]:
         made = ", ".join(f"{stage} {count:,}" for stage, count in result["results"].items())
         yield f"Made from it and kept: {made}. They count again once the same snapshot is taken again; until then what needs it ends with 65."
-
-
-def _check_page(page: Path) -> None:
-    """Refuses a page that can't be written, before anything is compared."""
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise InvalidConfig(f"--page {page}: not a name of a page; give one that ends with .html.")
-    if page.is_dir() or not page.absolute().parent.is_dir():
-        raise InvalidConfig(f"--page {page}: no file can lie there; give one in a folder that exists.")
-    if not os.access(page if page.exists() else page.absolute().parent, os.W_OK):
-        raise AccessDenied(f"--page {page}: this user can't write there; give another one.")
-
-
-def _write(page: Path, content: bytes) -> None:
-    try:
-        with atomic_write(page) as partial:
-            partial.write_bytes(content)
-    except OSError as error:
-        raise AccessDenied(f"--page {page}: it can't be written ({error.strerror}); give another one.") from error
 
 
 def _table(entries: Sequence[Entry]) -> list[str]:

@@ -68,7 +68,7 @@ def listed(registry: Registry, name: str | None) -> list[Entry]:
     """
     registered = resolve.registered_name(name, registry) if name is not None else None
     versions = sorted(registry.versions(registered), key=lambda version: (version.name, -version.number))
-    return [_entry(version) for version in versions]
+    return [entry_of(version) for version in versions]
 
 
 def details(registry: Registry, wanted: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def details(registry: Registry, wanted: str) -> dict[str, Any]:
     version = resolve.named(wanted, registry)
     cut_off = pending(registry, version.name)
     return {
-        **asdict(_entry(version)),
+        **asdict(entry_of(version)),
         "given_name": registry.model_tag(version.name, NAME),
         **_described(version, registry),
         **_evaluated(version),
@@ -96,7 +96,8 @@ def details(registry: Registry, wanted: str) -> dict[str, Any]:
     }
 
 
-def _entry(version: Version) -> Entry:
+def entry_of(version: Version) -> Entry:
+    """What the registry says of one version."""
     tags = version.tags
     superseded = tags.get(SUPERSEDED_BY, "")
     return Entry(

@@ -97,7 +97,7 @@ def _entry(group: Sequence[Result], uses: Uses) -> Entry:
     dated = sorted(group, key=_written, reverse=True)
     newest = dated[0]
     scalars = newest.receipt.scalars
-    read_as, objects = _annotated(newest)
+    read_as, objects = annotated(newest)
     taken_of = [recorded(result.receipt.parameters["dataset"].value) for result in dated]
     datasets = list(dict.fromkeys(listed_uris([dataset.uri for dataset in each]) for each in taken_of))
     return Entry(
@@ -121,7 +121,7 @@ def _written(result: Result) -> float:
     return result.prefix.head(receipts.FILE).modified
 
 
-def _annotated(result: Result) -> tuple[str | None, int | None]:
+def annotated(result: Result) -> tuple[str | None, int | None]:
     """Format and number of objects, from the end of the annotations' file alone; None where it can't be read."""
     try:
         path = result.output("annotations").path

@@ -37,15 +37,20 @@ def bottles(prepared: Prepared, registry: Registry) -> str:
 
 
 def test_the_commands_do_what_the_page_says(
-    bottles: str, registry: Registry, capsys: pytest.CaptureFixture[str]
+    bottles: str,
+    registry: Registry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     champions = []
     for words in commands("model"):
         application(words)(words, standalone_mode=False)
         assert json.loads(capsys.readouterr().out)
         champions.append((words[1], registry.aliases(bottles)["champion"]))
     decided = [number for word, number in champions if word in ("promote", "rollback")]
-    assert (len(champions), decided) == (8, [2, 1, 2])
+    assert (len(champions), decided) == (9, [2, 1, 2])
     assert [version.number for version in registry.of_name(bottles)] == [2]
     champion = registry.champion(bottles)
     assert champion is not None
