@@ -61,6 +61,7 @@ def _add_people_commands(app: typer.Typer) -> None:
         demo,
         model,
         plan,
+        predict,
         run,
         schedule,
         services,
@@ -77,6 +78,7 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.add_typer(schedule.application, name="schedule")
     app.add_typer(cache.application, name="cache")
     app.command("demo")(demo.demo)
+    app.command("predict")(predict.predict)
     app.command("compile")(compile.compile_)
     app.command("up")(services.up)
     app.command("down")(services.down)

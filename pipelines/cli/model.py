@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +17,8 @@ from visionloop.core.encodings import print_json
 from visionloop.pipelines.cli.output import Output, aligned, say, show, wants_json
 from visionloop.pipelines.cli.output import link as link_to
 from visionloop.pipelines.cli.page import check_page, write_page
-from visionloop.pipelines.environment import services_for, workspace_store
+from visionloop.pipelines.environment import services_for
+from visionloop.pipelines.models.opened import opened
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from visionloop.pipelines.models.decisions import Decided
     from visionloop.pipelines.models.listing import Entry
     from visionloop.pipelines.models.removal import Removal
-    from visionloop.registry import Registry
+
+#: How the command is called in a sentence.
+COMMAND = "visionloop model"
 
 application = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +61,7 @@ def list_(
     from visionloop.registry import Registry
 
     with services_for({}):
-        entries = listed(Registry(os.environ, "visionloop model"), name)
+        entries = listed(Registry(os.environ, COMMAND), name)
     show({"models": [asdict(entry) for entry in entries]}, _table(entries), output)
 
 
@@ -72,7 +73,7 @@ def show_(model: Model, output: Output = None) -> None:
     """
     from visionloop.pipelines.models.listing import details
 
-    with _opened(model) as registry:
+    with opened(model, command=COMMAND) as registry:
         content = details(registry, model)
     show(content, _lines(content), output)
 
@@ -91,7 +92,7 @@ def compare(
 
     if page is not None:
         check_page(page)
-    with _opened(*models) as registry:
+    with opened(*models, command=COMMAND) as registry:
         compared = comparison.compared(registry, models)
         if page is not None:
             from visionloop.pipelines.models.page import render
@@ -109,7 +110,7 @@ def promote(model: Model, reason: Reason = "", by: By = None, output: Output = N
     """
     from visionloop.pipelines.models import decisions
 
-    with _opened(model) as registry:
+    with opened(model, command=COMMAND) as registry:
         decided = decisions.promote(registry, model, _person(by), reason)
     show(asdict(decided), _decided(decided), output)
 
@@ -131,7 +132,7 @@ def rollback(
     """
     from visionloop.pipelines.models import decisions
 
-    with _opened(model) as registry:
+    with opened(model, command=COMMAND) as registry:
         decided = decisions.rollback(registry, model, to, _person(by), reason)
     show(asdict(decided), _decided(decided), output)
 
@@ -150,7 +151,7 @@ def link(
     """
     from visionloop.pipelines.models.links import links
 
-    with _opened(model) as registry:
+    with opened(model, command=COMMAND) as registry:
         found = links(registry, model, expires)
     if wants_json(output):
         # A signature is what the command is asked for: here alone it is not hidden.
@@ -176,34 +177,9 @@ def delete(
     """
     from visionloop.pipelines.models import removal
 
-    with _opened(model) as registry:
+    with opened(model, command=COMMAND) as registry:
         removed = removal.delete(registry, model, force=force, dry_run=dry_run)
     show(asdict(removed), _removed(removed), output)
-
-
-@contextlib.contextmanager
-def _opened(*wanted: str) -> Iterator[Registry]:
-    """The registry, and the store in which the workspaces of models lie: the embedded ones where no other is configured.
-
-    Args:
-        wanted: ``NAME``, ``NAME/VERSION`` or ``NAME@ALIAS``.
-    """
-    from visionloop.registry import Registry
-
-    with services_for({}):
-        registry = Registry(os.environ, "visionloop model")
-        with workspace_store(_workspace(registry, wanted)):
-            yield registry
-
-
-def _workspace(registry: Registry, wanted: Sequence[str]) -> str:
-    """The workspace that the versions of models were registered from; of several one that lies in a store."""
-    from visionloop.registry import resolve
-
-    names = dict.fromkeys(re.split("[/@]", model.removeprefix("models:/"))[0] for model in wanted)
-    versions = [each for name in names for each in registry.of_name(resolve.registered_name(name, registry))]
-    workspaces = sorted({version.workspace or "" for version in versions}, reverse=True)  # s3:// behind file://
-    return workspaces[0] if workspaces else ""
 
 
 def _person(by: str | None) -> str:

@@ -82,7 +82,13 @@ class Album:
 
 
 def picture(data: bytes, marks: Sequence[Mark], side: int = SIDE) -> str | None:
-    """An image as it is shown, with objects, as a data URI; None if the bytes can't be decoded.
+    """As ``jpeg``, as a data URI."""
+    drawn = jpeg(data, marks, side)
+    return None if drawn is None else f"data:image/jpeg;base64,{base64.b64encode(drawn).decode()}"
+
+
+def jpeg(data: bytes, marks: Sequence[Mark], side: int = SIDE) -> bytes | None:
+    """An image as it is shown, with objects, as a JPEG's bytes; None if the bytes can't be decoded.
 
     Args:
         data: The image's bytes.
@@ -106,7 +112,7 @@ def picture(data: bytes, marks: Sequence[Mark], side: int = SIDE) -> str | None:
         pen.draw(mark)
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=82, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
 
 
 def colours(classes: Iterable[int], number: int) -> dict[int, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from visionloop.training.trainers import Prediction, PredictionSettings, Predictor
@@ -45,25 +46,23 @@ def described(
         [x1, y1, x2, y2], ``polygons`` and ``holes`` (each x1, y1, x2, y2 …), ``mask`` (COCO's compressed run-length code, with its
         ``size``, height and width) and ``keypoints`` (x, y and confidence by name); all in pixels.
     """
-    answers = []
-    for shape, predictions in _predicted(predictor, images, asked):
-        answers.append([_entry(prediction, predictor.classes, shape) for prediction in predictions])
-    return answers
+    return [entries for _, entries in answers(predictor, images, asked)]
 
 
-def _predicted(
+def answers(
     predictor: Predictor, images: Iterable[NDArray[np.uint8]], asked: PredictionSettings
-) -> Iterable[tuple[tuple[int, int], list[Prediction]]]:
-    """Each image's height and width, and its predictions."""
-    shapes: list[tuple[int, int]] = []
+) -> Iterator[tuple[tuple[int, int], list[dict[str, Any]]]]:
+    """Yields each image's height and width, and what it shows as ``described`` has it."""
+    shapes: deque[tuple[int, int]] = deque()
 
-    def measured() -> Iterable[NDArray[np.uint8]]:
+    def measured() -> Iterator[NDArray[np.uint8]]:
         for pixels in images:
             shapes.append((pixels.shape[0], pixels.shape[1]))
             yield pixels
 
-    for number, predictions in enumerate(predictor.predict(measured(), asked)):
-        yield shapes[number], predictions
+    for predictions in predictor.predict(measured(), asked):
+        shape = shapes.popleft()
+        yield shape, [_entry(prediction, predictor.classes, shape) for prediction in predictions]
 
 
 def _entry(prediction: Prediction, classes: tuple[str, ...], shape: tuple[int, int]) -> dict[str, Any]:
