@@ -100,6 +100,28 @@ class TrainingEvents:
             last=left == 0,
         )
 
+    def step(self, checkpoint: progress.Checkpoint, uri: str) -> None:
+        """Tells of a checkpoint within an epoch that has become durable.
+
+        Args:
+            checkpoint: The checkpoint.
+            uri: Its URI.
+        """
+        if self._publisher is None:
+            return
+        epoch = checkpoint.epoch + 1
+        within = Checkpoint(
+            **self._publisher.about,
+            epoch=epoch,
+            step=checkpoint.step,
+            checkpoint_path=uri,
+            checkpoint_type="last",
+            is_best=False,
+            metrics={},
+            file_size_bytes=checkpoint.size,
+        )
+        self._publisher.epoch([within], last=epoch == self._epochs)
+
     def epoch_again(self, earlier: progress.Progress, checkpoint: progress.Checkpoint, uri: str) -> None:
         """Tells of the last durable epoch again: the attempt that made it may have been killed before it told.
 
@@ -189,6 +211,7 @@ class TrainingEvents:
                 Checkpoint(
                     **about,
                     epoch=epoch,
+                    step=0,
                     checkpoint_path=uri,
                     checkpoint_type="best" if is_best else "last",
                     is_best=is_best,

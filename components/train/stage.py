@@ -303,12 +303,14 @@ class Training:
         raise StopRequested(request)
 
     def _tell_begin(self, earlier: progress.Progress | None) -> None:
-        """Tells that the attempt begins, and of the epoch that it goes on from."""
+        """Tells that the attempt begins, and of the epoch and the checkpoint within the next one that it goes on from."""
         events, done = self.loaded.events, self.last_epoch
         events.begin(self.attempt.name, self.loaded.config.values["device"], self.epochs, done)
         if earlier is not None and done and done == earlier.epoch:
             checkpoint = next(entry for entry in earlier.checkpoints if not entry.step)
             events.epoch_again(earlier, checkpoint, self._uri(checkpoint))
+        if self._uploaded and self._uploaded[0].step:
+            events.step(self._uploaded[0], self._uri(self._uploaded[0]))
 
     def _where(self, checkpoint: progress.Checkpoint) -> str:
         """How far a checkpoint is, in words."""
@@ -516,7 +518,7 @@ class Training:
             self._times.checkpoints += upload.seconds
             upload.check()
             if isinstance(report, channel.Step):
-                LOGGER.info("the checkpoint of %s is durable", _name(report))
+                self._report_step(report)
                 return
             self._report(report)
             self._track(report)
@@ -534,6 +536,11 @@ class Training:
         live.argo_progress(epoch.epoch, self.epochs)
         checkpoint = next(entry for entry in self._uploaded if entry.at == (epoch.epoch, 0))
         self.loaded.events.epoch(epoch, checkpoint, self._uri(checkpoint))
+
+    def _report_step(self, step: channel.Step) -> None:
+        LOGGER.info("the checkpoint of %s is durable", _name(step))
+        checkpoint = next(entry for entry in self._uploaded if entry.at == (step.epoch - 1, step.step))
+        self.loaded.events.step(checkpoint, self._uri(checkpoint))
 
     def _track(self, epoch: channel.Epoch) -> None:
         if self._tracked:
@@ -564,6 +571,8 @@ class Training:
         if isinstance(report, channel.Epoch):
             self._report(report)
             self._untracked = report
+        else:
+            self._report_step(report)
 
     def _durable(self, epoch: int) -> None:
         """Records that an epoch's checkpoint is durable, before anything else can fail."""

@@ -95,6 +95,7 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
         checkpoint = Checkpoint(
             **ABOUT,
             epoch=1,
+            step=0,
             checkpoint_path="s3://results/epoch_1.pt",
             checkpoint_type="best",
             is_best=True,

@@ -45,6 +45,7 @@ def epoch(number: int) -> list[Progress | Metrics | Checkpoint]:
         Checkpoint(
             **ABOUT,
             epoch=number,
+            step=0,
             checkpoint_path=f"s3://results/{number}.pt",
             checkpoint_type="best",
             is_best=True,

@@ -16,6 +16,7 @@ from published_training import Tell, Training, epochs
 
 from visionloop.components.train.events import TrainingEvents
 from visionloop.core.errors import InvalidConfig, Killed, Transient, UserStopped
+from visionloop.core.progress import Checkpoint
 from visionloop.core.runs import Failure, StageState
 from visionloop.training.events import publisher
 from visionloop.training.supervision import channel
@@ -175,6 +176,52 @@ def test_an_epoch_that_was_durable_but_not_told_is_told_by_the_next_attempt(
         training.train()
         told_of = [posted.id for posted in server.story if posted.kind not in ("started", "completed")]
     assert told_of == epochs(1, 2, 3, 4)
+
+
+@pytest.mark.slow
+def test_checkpoints_within_an_epoch_are_told_under_ids_of_their_own(
+    training: Training, send_to: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "2")
+    tell, lost = TrainingEvents.step, [(1, 1)]
+
+    def killed(self: TrainingEvents, checkpoint: Checkpoint, uri: str) -> None:
+        if checkpoint.at in lost:
+            lost.remove(checkpoint.at)
+            raise Killed("between the checkpoint and its event")
+        tell(self, checkpoint, uri)
+
+    monkeypatch.setattr(TrainingEvents, "step", killed)
+    with receiving() as server, receiving() as bare:
+        send_to(server, CALLBACK_URL=bare.url, CALLBACK_INTERVAL="2")
+        outcome = training.train(
+            "trainer=torchvision", "model=fcos_tiny.yaml", "epochs=2", "imgsz=64", "batch=2", "lr0=0.001", "workers=0",
+            "device=cpu", "checkpoint_minutes=1e-9",
+        )  # fmt: skip
+        story = server.story
+    first, second = training.record().state("train").attempts
+    assert outcome.receipt is not None
+    assert [posted.id for posted in story] == [
+        f"night.train.started.{first}.1",
+        "night.train.checkpoint.1.1",
+        "night.train.checkpoint.1.2",
+        *epochs(1),
+        f"night.train.started.{second}.1",
+        "night.train.checkpoint.2.1",
+        "night.train.checkpoint.2.2",
+        *epochs(2),
+        "night.train.completed",
+    ]
+    for posted in (*server.taken, *bare.taken):
+        check(posted)
+    within = next(posted.data for posted in story if posted.id == "night.train.checkpoint.2.1")
+    assert within["checkpoint_path"].endswith(f"/train/{outcome.receipt.key}/{first}/checkpoints/epoch_2_step_1.pt")
+    assert within["file_size_bytes"] > 0
+    assert (within["epoch"], within["step"], within["metrics"]) == (2, 1, {})
+    assert (within["is_best"], within["checkpoint_type"]) == (False, "last")
+    assert {posted.data["step"] for posted in story if posted.id in epochs(1, 2) and posted.kind == "checkpoint"} == {0}
+    told = [(posted.data["epoch"], posted.data["step"]) for posted in bare.taken if posted.kind == "checkpoint"]
+    assert told == [(2, 1), (2, 2), (2, 0)]
 
 
 def test_a_training_that_is_there_already_is_told_by_its_completion_alone(training: Training, send_to: Tell) -> None:

@@ -103,18 +103,20 @@ class Metrics(About, frozen=True, kw_only=True):
 
 
 class Checkpoint(About, frozen=True, kw_only=True):
-    """A checkpoint is durable; it stays until the second one after it is.
+    """A checkpoint is durable; that of an epoch stays until the second epoch after it is, one within an epoch until the next is.
 
     Attributes:
-        epoch: The epoch, from 1.
+        epoch: The epoch, from 1; within one the epoch under way.
+        step: Within an epoch: how many of its steps are done; 0 at its end.
         checkpoint_path: Its URI.
-        checkpoint_type: Whether its epoch is the best so far.
+        checkpoint_type: Whether its epoch is the best so far; within an epoch always the last.
         is_best: The same.
-        metrics: All metrics of the epoch by name.
+        metrics: All metrics of the epoch by name; none within it.
         file_size_bytes: Its size.
     """
 
     epoch: int
+    step: int
     checkpoint_path: str
     checkpoint_type: Literal["best", "last"]
     is_best: bool
@@ -275,7 +277,7 @@ PLACES: Mapping[str, str] = {
     "started": ".{attempt}.{n}",
     "progress": ".{epoch}.{phase}",
     "metrics": ".{epoch}.{phase}",
-    "checkpoint": ".{epoch}.0",
+    "checkpoint": ".{epoch}.{step}",
     "log": ".{attempt}.{n}",
 }
 
@@ -294,5 +296,5 @@ def identity(data: About, attempt: str, number: int) -> str:
         number: How many events of its kind the attempt has told, this one included.
     """
     kind = kind_of(data)
-    parts = {"attempt": attempt, "n": number, "epoch": getattr(data, "epoch", 0), "phase": getattr(data, "phase", "")}
+    parts = {"attempt": attempt, "n": number, **msgspec.structs.asdict(data)}
     return f"{data.job_id}.train.{kind}{PLACES.get(kind, '').format(**parts)}"
