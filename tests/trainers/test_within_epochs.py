@@ -21,6 +21,7 @@ from visionloop.training.pytorch.training import train
 from visionloop.training.trainers import Trainer, TrainingJob, TrainingResult
 from visionloop.training.trainers.timm import TRAINER as TIMM
 from visionloop.training.trainers.torchvision import TRAINER as TORCHVISION
+from visionloop.training.trainers.transformers import TRAINER as TRANSFORMERS
 
 #: Each step is further from the last checkpoint than this.
 ALWAYS = 1e-9
@@ -144,3 +145,21 @@ def test_objects_are_drawn_as_they_would_have_been(tmp_path: Path, task: str, mo
     )
     expected = outcome(TORCHVISION.train(whole, Silent()))
     assert outcome(interrupted(whole, (1, 1), TORCHVISION.train)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("dfine_tiny", marks=pytest.mark.matrix),
+        "rtdetr_tiny",
+        pytest.param("rtdetr_v2_tiny", marks=pytest.mark.matrix),
+    ],
+)
+def test_a_detector_of_transformers_goes_on_as_it_would_have(tmp_path: Path, model: str) -> None:
+    """Its noise is drawn anew for each batch, and its images are augmented."""
+    dataset = write(tmp_path / "dataset", "detection")
+    config = configured(TRANSFORMERS, "detection", model=f"{model}.yaml", imgsz=64, lr0=0.001)
+    whole = TrainingJob("detection", dataset, ("blue", "red"), config, None, _empty(tmp_path / "whole"), None, 3)
+    expected = outcome(TRANSFORMERS.train(whole, Silent()))
+    assert outcome(interrupted(whole, (2, 1), TRANSFORMERS.train)) == expected
