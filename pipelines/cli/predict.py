@@ -57,7 +57,7 @@ def predict(
         console.print(texts.sentence(sentence))
 
     with ExitStack() as stack:
-        registry = stack.enter_context(opened(model, "visionloop predict"))
+        registry = stack.enter_context(opened(model, command="visionloop predict"))
         stack.enter_context(dataset_store(*images))
         found = _Found(registry, model)
         _check_confidence(found.description, confidence)
