@@ -21,7 +21,7 @@ def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd
     for annotation in image.annotations:
         if not annotation.iscrowd or not image.width or not image.height:
             continue
-        box = _box(annotation)
+        box = box_of_region(annotation)
         index = class_index.get(annotation.class_id)
         if box is None or (index is None and annotation.class_id != IGNORED):
             continue
@@ -32,7 +32,7 @@ def crowds_of(image: Image, class_index: Mapping[int, int | None]) -> list[Crowd
     return regions
 
 
-def _box(annotation: Annotation) -> Box | None:
+def box_of_region(annotation: Annotation) -> Box | None:
     """The corners of a region's box, or of what is around its outline or mask; None where it has none of them."""
     if annotation.bbox is not None:
         x, y, across, down = annotation.bbox

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from visionloop.components.evaluate.confusion import folded
 from visionloop.components.evaluate.curves import charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
+from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
 from visionloop.components.evaluate.roc import Curve
 from visionloop.components.evaluate.slicing import LEAST
@@ -42,6 +43,19 @@ WORDS = {
     "pose": {"counted": "objects", "predicted": "detections", "right": "at a likeness of 0.5 of the keypoints (OKS)"},
     "classification": {"counted": "images", "predicted": "images", "right": "by the likeliest class"},
 }
+
+#: What each kind of mistake is.
+KIND_MEANINGS = {
+    "class": "on an object of another class",
+    "localisation": "its class is right, its place is not (an overlap of 0.1 to 0.5)",
+    "both": "near an object of another class (an overlap of 0.1 to 0.5)",
+    "duplicate": "on an object that a more confident detection has found",
+    "background": "on nothing that is labelled (an overlap below 0.1)",
+    "missed": "an object that no detection is about",
+}
+
+#: The order in which the worst images stand, the first without kinds.
+ORDER = ("", *KINDS)
 
 #: The colours of detections and objects, by what they are.
 RIGHT, WRONG, MISSED, FOUND = "#2ea043", "#ff1f1f", "#ffc400", "#ffffff"
@@ -83,10 +97,12 @@ def render(
     classes = candidate.classes
     headline = _headline(result, metric)
     compared = evaluated.champion.curves if evaluated.champion else {}
-    worst, first = (
-        [_figure(example, classes, album) for example in chosen]
-        for chosen in (evaluated.examples.worst, evaluated.examples.first)
-    )
+    worst = [
+        {"kind": kind, "images": result.errors.get(kind, {}).get("images"), "figures": figures}
+        for kind, chosen in sorted(evaluated.examples.worst.items(), key=lambda item: ORDER.index(item[0]))
+        if (figures := [_figure(example, classes, album) for example in chosen])
+    ]
+    first = [_figure(example, classes, album) for example in evaluated.examples.first]
     values: dict[str, Any] = {
         "title": f"{reports.name(model)}: {headline}",
         "headline": headline,
@@ -117,6 +133,9 @@ def render(
         "classes": class_rows(result, order[:CLASSES], evaluated.objects),
         "more_classes": max(0, len(order) - CLASSES),
         "slices": _slices(result),
+        "coco": [(name, f"{value:.4f}") for name, value in result.coco.items()],
+        "errors": _errors(result),
+        "by": "masks" if loaded.snapshot.task == "segmentation" else "boxes",
         "field_slices": _field_slices(result, metric),
         "confusion": folded(candidate.confusion, classes, order),
         "curves": charts(candidate.curves, compared, order),
@@ -212,10 +231,19 @@ def class_rows(result: EvaluationResult, order: Sequence[str], objects: Mapping[
 
 
 def _slices(result: EvaluationResult) -> list[dict[str, Any]]:
-    """Objects by size, the lowest recall first; a size without objects last."""
+    """Objects by size, the lowest AP first; a size with too few objects last."""
     sizes = [(name, values) for name, values in result.slices.items() if name.startswith("size:")]
     rows = [{"name": name.removeprefix("size:"), **values} for name, values in sizes]
-    return sorted(rows, key=lambda row: (row.get("recall") is None, row.get("recall") or 0.0))
+    return sorted(rows, key=lambda row: (row.get("AP") is None, row.get("AP") or 0.0))
+
+
+def _errors(result: EvaluationResult) -> list[dict[str, Any]]:
+    """The kinds of mistakes, those that cost most first, then by their number."""
+    rows = [
+        {"name": kind, "meaning": KIND_MEANINGS[kind], "count": values["count"], "cost": values.get("dAP")}
+        for kind, values in result.errors.items()
+    ]
+    return sorted(rows, key=lambda row: (-(row["cost"] or 0.0), -row["count"]))
 
 
 def _field_slices(result: EvaluationResult, metric: str) -> list[dict[str, Any]]:
@@ -255,7 +283,8 @@ def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> F
         f"{_label(classes, index)} {reports.name(classes[index], 40)}" for index in drawn if _numbered(classes[index])
     ]
     source = album.draw(example.path.read_bytes(), marks)
-    return Figure(source, example.file_name, ", ".join(named), legend)
+    mistakes = [f"{kind} {number}" for kind, number in example.kinds]
+    return Figure(source, example.file_name, ", ".join([*named, *mistakes]), legend)
 
 
 def _classified(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:

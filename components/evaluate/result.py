@@ -30,9 +30,12 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         not_measured: The reason for each of them that has no value.
         per_class: The candidate's metrics by class name.
         not_measured_per_class: The reasons by class name.
-        slices: Precision and recall by the objects' size (``size:small``), and by the value of a field (``metadata.source=night``)
-            what the gate's metric is on the images that have it, without the metric where these are too few.
-        sliced_images: The number of images that the sizes cover, the first by file name.
+        coco: COCO's figures (``AP`` to ``AR100``), of masks in a segmentation, else of boxes; empty without an object.
+        errors: By kind of mistake its ``count``, the number of ``images`` in which it is the most frequent, and ``dAP``, what AP at an
+            overlap of 0.5 would gain without it; empty for a classification.
+        slices: COCO's ``AP`` and ``AR`` by the objects' size (``size:small``), and by the value of a field (``metadata.source=night``)
+            what the gate's metric is on the images that have it, both without a figure where there are too few.
+        sliced_images: The number of images that ``coco``, ``errors`` and the sizes cover, the first by file name.
         champion_metrics: The champion's metrics on the images of the comparison; None where there are none.
         seen: How many images the champion was trained on, or a model whose weights it went on from: they are not compared.
         compared_metrics: The candidate's metrics on the images of the comparison; None where these are all of the split.
@@ -59,6 +62,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     not_measured: dict[str, str] = {}
     per_class: dict[str, dict[str, float]]
     not_measured_per_class: dict[str, dict[str, str]] = {}
+    coco: dict[str, float] = {}
+    errors: dict[str, dict[str, float]] = {}
     slices: dict[str, dict[str, float]] = {}
     sliced_images: int = 0
     champion_metrics: dict[str, float] | None = None

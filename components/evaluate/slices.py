@@ -1,76 +1,16 @@
-"""Precision and recall of parts of a split: small, medium and large objects (COCO's areas), from predictions alone.
-
-Objects are compared by their boxes, also where they have a mask or keypoints. Detections of at least 0.25 confidence are matched greedily, the most confident first, to true boxes of the same class with
-an intersection over union of at least 0.5, as for a confusion matrix.
+"""Detections matched with true objects by their boxes: greedily, the most confident first, to those of the same class with an
+intersection over union of at least 0.5, as for a confusion matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from visionloop.data.sizes import SIZES, size_of
 from visionloop.training.trainers import Prediction
 
 OVERLAP = 0.5
 
 Box = tuple[float, float, float, float]
-
-
-@dataclass
-class Counts:
-    """The counts of a slice: true objects, those that were matched, and detections without a match."""
-
-    objects: int = 0
-    matched: int = 0
-    false: int = 0
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the counts, recall (over true objects) and precision (over detections), where they are defined."""
-        values: dict[str, float] = {"objects": self.objects, "detections": self.matched + self.false}
-        if self.objects:
-            values["recall"] = self.matched / self.objects
-        if self.matched + self.false:
-            values["precision"] = self.matched / (self.matched + self.false)
-        return values
-
-
-@dataclass
-class Slices:
-    """Counts by slice, filled image by image."""
-
-    counts: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in SIZES})
-    images: int = 0
-
-    def add(
-        self, truth: Sequence[Prediction], predicted: Sequence[Prediction], aside: Collection[int] = ()
-    ) -> tuple[list[int], list[int]]:
-        """Counts one image.
-
-        Args:
-            truth: The true objects.
-            predicted: The detections.
-            aside: The indices of those that are not wrong where they match nothing: they lie in a crowd region.
-
-        Returns:
-            The indices of the mistakes: missed objects, and detections without a match.
-        """
-        self.images += 1
-        missed, wrong = match(truth, predicted)
-        wrong = [index for index in wrong if index not in aside]
-        for index, entry in enumerate(truth):
-            counts = self.counts[size_of(area(box_of(entry)))]
-            counts.objects += 1
-            counts.matched += index not in missed
-        for index in wrong:
-            self.counts[size_of(area(box_of(predicted[index])))].false += 1
-        return missed, wrong
-
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Metrics by slice; slices with neither objects nor detections are left out."""
-        return {
-            f"size:{name}": counts.metrics() for name, counts in self.counts.items() if counts.objects or counts.false
-        }
 
 
 def match(truth: Sequence[Prediction], predicted: Sequence[Prediction]) -> tuple[list[int], list[int]]:

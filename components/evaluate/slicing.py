@@ -17,7 +17,7 @@ from visionloop.data.annotations.tables import PEOPLE, Annotations, column
 from visionloop.data.sentences import printable, shown
 from visionloop.training.trainers import Evaluation
 
-#: The field that every evaluation is sliced by: objects by their size (``components.evaluate.slices``).
+#: The field that every evaluation is sliced by: objects by their size (``components.evaluate.coco``).
 SIZE = "size"
 
 #: The columns whose keys are fields, and the table that they are in.

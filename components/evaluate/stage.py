@@ -59,7 +59,7 @@ from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.devices import first_device
 from visionloop.training.tracking import attach
-from visionloop.training.trainers import Evaluation, PredictionSettings, Trainer
+from visionloop.training.trainers import Evaluation, Trainer
 
 SPLIT = "test"
 
@@ -241,6 +241,7 @@ class EvaluateStage:
         bounds = interval(candidate, metric, context.alive)
         reason = with_doubt(reason, metric, bounds, candidate.images)
         LOGGER.info("verdict %s: %s", verdict, reason)
+        coco, sizes = examples.coco.result()
         result = EvaluationResult(
             training=loaded.training.receipt.digest,
             snapshot=loaded.snapshot.result.receipt.digest,
@@ -254,8 +255,10 @@ class EvaluateStage:
             not_measured=dict(candidate.not_measured),
             per_class={name: dict(values) for name, values in candidate.per_class.items()},
             not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
-            slices=examples.slices.metrics() | self._slices(loaded, candidate, entries),
-            sliced_images=examples.slices.images,
+            coco=coco,
+            errors=examples.kinds.result() if examples.images else {},
+            slices=sizes | self._slices(loaded, candidate, entries),
+            sliced_images=examples.images,
             champion_metrics=dict(champion.metrics) if champion else None,
             champion_per_class={name: dict(values) for name, values in champion.per_class.items()}
             if champion
@@ -593,13 +596,13 @@ def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], di
 def _examples(
     loaded: Loaded, classes: Sequence[str], checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context
 ) -> Examples:
-    """Predicts on the split for slices and pictures."""
+    """Predicts on the split for COCO's figures, the kinds of mistakes and the pictures."""
     shown = entries[:LIMIT]
     examples = Examples(loaded.snapshot.annotations, classes, [entry.file_name for entry in shown])
     paths = [view / entry.path for entry in shown]
     predictor = loaded.trainer.predictor(checkpoint)
     pictures = (decode(path.read_bytes()) for path in paths)
-    for entry, path, predicted in zip(shown, paths, predictor.predict(pictures, PredictionSettings()), strict=True):
+    for entry, path, predicted in zip(shown, paths, predictor.predict(pictures, examples.settings), strict=True):
         examples.add(entry.file_name, path, predicted)
         context.alive()
     return examples

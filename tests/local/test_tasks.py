@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from small_datasets import dataset
 
+from visionloop.components.evaluate.coco import FIGURES
+from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.result import read
 from visionloop.core import catalog
 from visionloop.core.running import Invocation, run_stage
@@ -109,6 +111,8 @@ def test_a_task_is_trained_registered_loaded_and_reused(
     measured = read(first["evaluate"].result)
     assert measured.gate["primary_metric"] == PRIMARY_METRICS[task]
     assert PRIMARY_METRICS[task] in measured.metrics
+    objects = task != "classification"
+    assert (set(measured.coco), set(measured.errors)) == ((set(FIGURES), set(KINDS)) if objects else (set(), set()))
     assert "of the split test" in first["evaluate"].result.read("report").decode()
 
     second = loop.run("second")

@@ -14,8 +14,9 @@ from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.confusion import MOST, PAIRS, WORST, folded
 from visionloop.components.evaluate.curves import charts
+from visionloop.components.evaluate.examples import PICTURES_OF_A_KIND
 from visionloop.components.evaluate.page import class_rows, worst_first
-from visionloop.components.evaluate.result import EvaluationResult
+from visionloop.components.evaluate.result import EvaluationResult, read
 from visionloop.core.reports import MOST_BYTES
 from visionloop.core.stores import local_path
 from visionloop.training.trainers import ClassCurves
@@ -135,6 +136,26 @@ def test_the_page_begins_with_what_was_measured(prepared: Prepared, toy: ToyTrai
     here = local_path(outcome.output_uri("report"))
     assert here is not None
     assert "Usable" in (here.parent / link).read_text()
+
+
+@pytest.mark.usefixtures("mlflow_uri")
+def test_mistakes_are_counted_by_kind_and_the_worst_images_stand_by_it(
+    toy: ToyTrainer, name: str, tmp_path: Path
+) -> None:
+    """Every box of twelve images is shifted so far that it overlaps its object by less than a half; six are the first ones."""
+    prepared = prepare(write_dataset(tmp_path / "dataset", images=48), (tmp_path / "workspace").as_uri())
+    outcome = published(prepared.evaluate(prepared.train(8), name, gate='{"floor": 0}'))
+    result, page = read(outcome), outcome.read("report").decode()
+    assert result.errors["localisation"] == {"count": 24, "images": 12, "dAP": pytest.approx(1.0)}
+    assert result.errors["missed"] == {"count": 0, "images": 0, "dAP": 0}
+    assert result.slices["size:small"] == {"objects": 24, "AP": 0.0, "AR": 0.0}
+    assert result.slices["size:large"] == {"objects": 0}
+    assert '<td>localisation</td><td class="number">24</td><td class="number">1.000</td>' in page
+    assert '<td>large</td><td class="number">0</td><td class="number soft">too few</td>' in page
+    worst = page[page.index("Images with the most mistakes") : page.index("The first images")]
+    assert "<h3>Mostly localisation</h3>" in worst
+    assert "The most frequent kind in 12 images." in worst
+    assert (worst.count("<h3>"), worst.count("<img"), worst.count("localisation 2")) == (1, PICTURES_OF_A_KIND, 3)
 
 
 @pytest.mark.usefixtures("mlflow_uri")

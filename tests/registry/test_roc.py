@@ -102,4 +102,4 @@ def test_a_page_in_kubeflow_pipelines_links_to_nothing_that_is_not_there(
     kubeflow.fill(artifact, outcome.result)
     shown = Path(artifact.path).read_text()
     assert "<nav></nav>" in shown
-    assert "Objects by size" in shown
+    assert "<h3>By size</h3>" in shown

@@ -1,12 +1,11 @@
-"""Matching detections to true boxes, and what is counted of it."""
+"""Matching detections to true boxes."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.evaluate.slices import Slices, match, overlap
+from visionloop.components.evaluate.slices import match, overlap
 from visionloop.training.trainers import Prediction
 
 
@@ -23,13 +22,6 @@ def test_a_true_box_is_matched_once_and_by_the_most_confident() -> None:
 def test_another_class_or_too_little_overlap_matches_nothing() -> None:
     assert match([box(0, 10)], [box(0, 10, index=1)]) == ([0], [0])
     assert match([box(0, 10)], [box(5, 10)]) == ([0], [0])
-
-
-@pytest.mark.parametrize(("size", "name"), [(31, "small"), (32, "medium"), (95, "medium"), (96, "large")])
-def test_sizes_are_cocos(size: int, name: str) -> None:
-    slices = Slices()
-    assert slices.add([box(0, size), box(500, size)], [box(0, size)]) == ([1], [])
-    assert slices.metrics() == {f"size:{name}": {"objects": 2, "detections": 1, "recall": 0.5, "precision": 1.0}}
 
 
 def test_overlap_is_a_share_of_the_union() -> None:
