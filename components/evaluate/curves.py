@@ -1,4 +1,4 @@
-"""Precision–recall and F1 curves as lines of the page's charts."""
+"""Precision–recall, F1 and calibration curves, as data and as lines of the page's charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from visionloop.components.evaluate.calibration import Calibration
 from visionloop.components.evaluate.roc import Curve
+from visionloop.core.canonical import canonical
 from visionloop.training.trainers import ClassCurves
 
 #: The points of a line, and how many of the worst classes have a line of their own.
@@ -50,6 +52,22 @@ def charts(
         "best": f"{mean[1][best]:.3f}",
         "confidence": f"{_AXIS[best]:.2f}",
     }
+
+
+def encoded(curves: Mapping[str, ClassCurves]) -> bytes:
+    """``curves.json``: by class name ``precision`` at ``POINTS`` recalls and ``f1`` at as many least confidences, evenly spaced from 0 to 1."""
+    sampled = {name: rows.round(6).tolist() for name, rows in _sampled(curves).items()}
+    return canonical({name: {"precision": precision, "f1": f1} for name, (precision, f1) in sampled.items()})
+
+
+def calibration_chart(measured: Calibration | None) -> dict[str, Any] | None:
+    """The share of right predictions by confidence as a line, with the line on which confidences are true; None without a bin of enough."""
+    if measured is None or measured.error is None:
+        return None
+    enough = [each for each in measured.bins if each.confidence is not None]
+    x, y = (numpy.array([getattr(each, name) for each in enough]) for name in ("confidence", "right"))
+    lines = [_line("champion", "at its word", numpy.array([0, 1]), numpy.array([0, 1])), _line("all", "", x, y)]
+    return {"lines": lines, "error": f"{measured.error:.3f}", "counted": measured.counted}
 
 
 def roc_chart(roc: Curve | None) -> dict[str, Any] | None:

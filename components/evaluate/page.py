@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from visionloop.components.evaluate.confusion import folded
-from visionloop.components.evaluate.curves import charts, roc_chart
+from visionloop.components.evaluate.curves import calibration_chart, charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
@@ -141,6 +141,7 @@ def render(
         "curves": charts(candidate.curves, compared, order),
         "trainer": loaded.trainer.name,
         "roc": roc_chart(evaluated.roc),
+        "calibration": calibration_chart(result.calibration),
         "words": WORDS[loaded.snapshot.task],
         "worst": worst,
         "first": first,

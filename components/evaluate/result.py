@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from visionloop.components.evaluate.calibration import Calibration
 from visionloop.core import structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
@@ -33,6 +34,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         coco: COCO's figures (``AP`` to ``AR100``), of masks in a segmentation, else of boxes; empty without an object.
         errors: By kind of mistake its ``count``, the number of ``images`` in which it is the most frequent, and ``dAP``, what AP at an
             overlap of 0.5 would gain without it; empty for a classification.
+        calibration: How far confidences are from the share that is right: of detections from a confidence of 0.25 on, or of the likeliest
+            classes of images; None where the trainer gives no confidences.
         slices: COCO's ``AP`` and ``AR`` by the objects' size (``size:small``), and by the value of a field (``metadata.source=night``)
             what the gate's metric is on the images that have it, both without a figure where there are too few.
         sliced_images: The number of images that ``coco``, ``errors`` and the sizes cover, the first by file name.
@@ -64,6 +67,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     not_measured_per_class: dict[str, dict[str, str]] = {}
     coco: dict[str, float] = {}
     errors: dict[str, dict[str, float]] = {}
+    calibration: Calibration | None = None
     slices: dict[str, dict[str, float]] = {}
     sliced_images: int = 0
     champion_metrics: dict[str, float] | None = None

@@ -16,11 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.components.convert.converted import Converted, IndexEntry
+from visionloop.components.evaluate.calibration import calibration
 from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.crowds import crowds_of
+from visionloop.components.evaluate.curves import encoded
 from visionloop.components.evaluate.examples import LIMIT, Examples, model_positions
 from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
+from visionloop.components.evaluate.kinds import CONFIDENCE
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
@@ -257,6 +260,9 @@ class EvaluateStage:
             not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
             coco=coco,
             errors=examples.kinds.result() if examples.images else {},
+            calibration=calibration(
+                candidate.right, candidate.wrong, CONFIDENCE if loaded.snapshot.task != "classification" else 0.0
+            ),
             slices=sizes | self._slices(loaded, candidate, entries),
             sliced_images=examples.images,
             champion_metrics=dict(champion.metrics) if champion else None,
@@ -275,6 +281,8 @@ class EvaluateStage:
             gate=loaded.gate.content(),
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
+        if candidate.curves:
+            attempt.write("curves", "curves.json", encoded(candidate.curves), result=True)
         other = champion if champion is not candidate else None
         objects = _objects(loaded.snapshot, entries, candidate.classes)
         roc = curve(candidate.right, candidate.wrong)

@@ -48,6 +48,15 @@ def test_a_small_case_by_hand() -> None:
     assert (rows[0, 0], rows[1, 0], rows[0, 5], rows[0, 1]) == (1, 1, 1, 1)
     assert (list(evaluation.right), list(evaluation.wrong)) == ([0.7], [0.6, 0.3, 0.5])
     assert evaluation.classes == CLASSES
+    # Of two ants one is found, with a confidence of 0.7, and the fox and the bee are taken for ants: 0.5 and 0.3.
+    assert set(evaluation.curves) == set(evaluation.per_class)
+    curves = evaluation.curves["ant"]
+    assert (curves.precision[0], curves.precision[49], curves.precision[51]) == (1.0, 1.0, 0.0)
+    at = {confidence: curves.f1[round(100 * confidence)] for confidence in (0.6, 0.4, 0.1, 0.8)}
+    assert at[0.1] == pytest.approx(2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2), abs=0.01)
+    assert at[0.8] == 0
+    assert at[0.6] > at[0.4] > at[0.1]
+    assert max(evaluation.curves["fox"].f1) == 0
 
 
 def test_without_an_image_each_metric_has_its_reason() -> None:
@@ -58,6 +67,7 @@ def test_without_an_image_each_metric_has_its_reason() -> None:
     assert evaluation.not_measured == dict.fromkeys(WITHIN, "the split val has no image")
     assert evaluation.not_measured_per_class == dict.fromkeys(CLASSES, ABSENT)
     assert measurement.resampled("accuracy_top1", np.ones(0, int)) is None
+    assert evaluation.curves == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 
 from visionloop.components.evaluate.confusion import MOST, PAIRS, WORST, folded
-from visionloop.components.evaluate.curves import charts
+from visionloop.components.evaluate.curves import POINTS, charts
 from visionloop.components.evaluate.examples import PICTURES_OF_A_KIND
 from visionloop.components.evaluate.page import class_rows, worst_first
 from visionloop.components.evaluate.result import EvaluationResult, read
@@ -119,6 +119,7 @@ def test_a_split_without_an_object_of_any_class_has_its_rows() -> None:
 @pytest.mark.usefixtures("mlflow_uri")
 def test_the_page_begins_with_what_was_measured(prepared: Prepared, toy: ToyTrainer, name: str) -> None:
     toy.curves = {"dim": curve(0.5), "bright": curve(0.9)}
+    toy.right, toy.wrong = [0.91] * 12, [0.93] * 4 + [0.2] * 20 + [0.4] * 3
     outcome = published(prepared.evaluate(prepared.train(2), name, run="evaluating"))
     page = outcome.read("report").decode()
     (headline,) = re.findall(r"<h1[^>]*>(.*)</h1>", page)
@@ -129,7 +130,17 @@ def test_the_page_begins_with_what_was_measured(prepared: Prepared, toy: ToyTrai
         ("bright", "2"),
         ("dim", "2"),
     ]
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
+    assert read(outcome).calibration is not None
+    assert "on average, is 0.165, of 16 detections with a confidence of at least 0.25" in page
+    assert (
+        '<td>0.40 to 0.45</td><td class="number">3</td><td class="number"></td><td class="number soft">too few' in page
+    )
+    assert "0.20 to" not in page
+    curves = json.loads(outcome.read("curves"))
+    assert list(curves) == ["bright", "dim"]
+    assert curves["dim"].keys() == {"precision", "f1"}
+    assert {len(values) for values in curves["dim"].values()} == {POINTS}
     assert "<bdi>all 2 classes</bdi>" in page
     assert "right</bdi> 2" in page  # both rectangles of an image
     (link,) = re.findall(r'<nav><a href="([^"]*)">', page)

@@ -10,7 +10,8 @@ import numpy
 from numpy.typing import ArrayLike, NDArray
 
 from visionloop.training.measurement import WITHIN
-from visionloop.training.trainers import Evaluation
+from visionloop.training.measurement.matches import Matches
+from visionloop.training.trainers import ClassCurves, Evaluation
 
 
 class ImageMeasurement:
@@ -72,7 +73,15 @@ class ImageMeasurement:
             not_measured_per_class={name: absent for name in self.classes if name not in per_class},
             classes=self.classes,
             resampled=self.resampled,
+            curves=self._curves(ranks == 0, true),
         )
+
+    def _curves(self, right: NDArray[Any], true: NDArray[Any]) -> dict[str, ClassCurves]:
+        """Curves of each class with an image, where an image's likeliest class is the one thing that is found in it."""
+        once = numpy.ones(len(true), int)
+        bits = right.astype(numpy.uint16)  # an answer is right at the first threshold or not at all
+        found = Matches(once, numpy.array(self.confidence), numpy.array(self.likeliest, int), bits, once, true)
+        return {self.classes[index]: curves for index, curves in found.class_curves().items()}
 
     def resampled(self, name: str, weights: NDArray[Any]) -> float | None:
         """A metric where image i counts ``weights[i]`` times; None for one that is not measured, and without an image that counts."""

@@ -199,7 +199,7 @@ class PredictionSettings:
 
 @dataclass(frozen=True)
 class ClassCurves:
-    """Curves of one class at an IoU of 0.5, from any number of points above one, evenly spaced from 0 to 1.
+    """Curves of one class at an IoU of 0.5, or of images by their likeliest class, from any number of points above one, evenly spaced from 0 to 1.
 
     ``precision`` is read at these recalls, ``f1`` (the harmonic mean of precision and recall) at these least confidences.
     """
