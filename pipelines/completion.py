@@ -18,6 +18,7 @@ from visionloop.pipelines.reports import save_reports
 from visionloop.pipelines.services import tracking
 from visionloop.pipelines.services.folder import find_folder
 from visionloop.pipelines.warned import warnings_of
+from visionloop.training.stopwatch import of_answers
 from visionloop.training.tracking.address import shown
 from visionloop.training.tracking.connection import is_server, tracking_uri
 
@@ -90,6 +91,7 @@ class RunResult:
         given_name = str(self.run.arguments.get("model_name") or "")
         training = self._training()
         verdict = evaluate.scalars.get("verdict") if evaluate else None
+        evaluation = load(evaluate.receipt, "evaluate").receipt if evaluate and evaluate.receipt else None
         return {
             "run": self.run.run,
             "trace_id": self.run.trace_id,
@@ -100,11 +102,11 @@ class RunResult:
             "alias_reason": registered.get("reason"),
             "verdict": verdict,
             "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
-            "metrics": load(evaluate.receipt, "evaluate").receipt.metrics if evaluate and evaluate.receipt else {},
+            "metrics": evaluation.metrics if evaluation else {},
             "reports": save_reports(self.run.run, self.stages),
             "mlflow": _page(training) or mlflow_address(),
             "seconds": round(self.seconds, 3),
-            "timings": training.timings if training else {},
+            "timings": (training.timings if training else {}) | (of_answers(evaluation.timings) if evaluation else {}),
             "warnings": warnings_of(self.stages),
             "stages": {
                 name: {

@@ -34,6 +34,7 @@ def examine(
     champion: Evaluation | None,
     objects: Mapping[str, int],
     size: int,
+    milliseconds: float,
     alive: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Measures each condition that the gate names.
@@ -44,9 +45,10 @@ def examine(
         champion: A comparable champion on the same images; None without one: what compares with it is passed over then.
         objects: The number of true objects on these images by class name.
         size: The bytes of the candidate's file.
+        milliseconds: What the candidate takes for one image, the median.
         alive: Called for each sample, as a sign of life.
     """
-    unmet = [*_too_few(gate, candidate.images, objects), *_too_large(gate, size)]
+    unmet = [*_too_few(gate, candidate.images, objects), *_too_large(gate, size), *_too_slow(gate, milliseconds)]
     if champion is None:
         return Outcome(tuple(unmet))
     unmet += _worse_classes(gate, candidate, champion)
@@ -87,6 +89,13 @@ def _too_large(gate: Gate, size: int) -> list[str]:
     if gate.max_size_mb is None or megabytes <= gate.max_size_mb:
         return []
     return [f"its file has {megabytes:.4g} MB, more than {gate.max_size_mb:g} (max_size_mb)"]
+
+
+def _too_slow(gate: Gate, milliseconds: float) -> list[str]:
+    """Whether it takes too long, without the time itself: what is measured is no part of a result."""
+    if gate.max_latency_ms is None or milliseconds <= gate.max_latency_ms:
+        return []
+    return [f"one image takes it more than {gate.max_latency_ms:g} ms (max_latency_ms)"]
 
 
 def _worse_classes(gate: Gate, candidate: Evaluation, champion: Evaluation) -> list[str]:

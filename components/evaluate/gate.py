@@ -32,13 +32,14 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_images: int | None = None
     min_objects: int | None = None
     max_size_mb: float | None = None
+    max_latency_ms: float | None = None
     max_class_drop: float | None = None
     evidence: Evidence | None = None
     max_seen: float | None = None
 
 
 #: The fields that are part of the key where the file has them: one that is absent changes no key.
-CONDITIONS = ("min_images", "min_objects", "max_size_mb", "max_class_drop", "evidence", "max_seen")
+CONDITIONS = ("min_images", "min_objects", "max_size_mb", "max_latency_ms", "max_class_drop", "evidence", "max_seen")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Gate:
         min_images: The least number of images that decide.
         min_objects: The least number of true objects of each class on these images; of a classification of its images.
         max_size_mb: The most megabytes (10⁶ bytes) that the model's file may have.
+        max_latency_ms: The most milliseconds that the model may take for one image, by the median, where it is evaluated.
         evidence: ``point`` compares two numbers; ``not_worse`` and ``better`` want 95 % of the samples of a paired bootstrap to
             be above -epsilon and above 0.
         max_seen: The largest share of the images that the champion may have been trained on: they are left out of the comparison.
@@ -71,6 +73,7 @@ class Gate:
     min_images: int | None = None
     min_objects: int | None = None
     max_size_mb: float | None = None
+    max_latency_ms: float | None = None
     evidence: Evidence | None = None
     max_seen: float | None = None
 
@@ -140,6 +143,7 @@ def _check_conditions(fields: GateFile, metric: str) -> None:
         "min_images": (1, math.inf),
         "min_objects": (1, math.inf),
         "max_size_mb": (0.0, math.inf),
+        "max_latency_ms": (0.0, math.inf),
         "max_seen": (0.0, 1.0),
     }
     for name, (lowest, highest) in ranges.items():

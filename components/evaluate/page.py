@@ -10,6 +10,7 @@ from visionloop.components.evaluate.confusion import folded
 from visionloop.components.evaluate.curves import calibration_chart, charts, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.kinds import KINDS
+from visionloop.components.evaluate.latency import Latency
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
 from visionloop.components.evaluate.roc import Curve
 from visionloop.components.evaluate.slicing import LEAST
@@ -72,6 +73,7 @@ class Evaluated:
         roc: The ROC curve.
         examples: Images with their detections.
         objects: The number of true objects by class name.
+        latency: How long the candidate takes to answer.
     """
 
     result: EvaluationResult
@@ -80,6 +82,7 @@ class Evaluated:
     roc: Curve | None
     examples: Examples
     objects: Mapping[str, int]
+    latency: Latency
 
 
 def render(
@@ -146,6 +149,7 @@ def render(
         "worst": worst,
         "first": first,
         "left_out": album.left_out,
+        "latency": evaluated.latency,
         "times": described(loaded.training.receipt.timings),
     }
     return reports.page("evaluate.html", values, links)

@@ -24,6 +24,7 @@ from visionloop.components.evaluate.examples import LIMIT, Examples, model_posit
 from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
 from visionloop.components.evaluate.kinds import CONFIDENCE
+from visionloop.components.evaluate.latency import PICTURES, Latency, measure
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
@@ -60,7 +61,7 @@ from visionloop.data.view import ImageCrowds, write_crowds
 from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
-from visionloop.training.devices import first_device
+from visionloop.training.devices import computing_device, first_device
 from visionloop.training.tracking import attach
 from visionloop.training.trainers import Evaluation, Trainer
 
@@ -215,7 +216,7 @@ class EvaluateStage:
                 count,
             )
             rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
-            examples = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
+            examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
         own = _is_own(loaded.champion, loaded.training)
@@ -227,6 +228,7 @@ class EvaluateStage:
             None if own else champion,
             _objects(loaded.snapshot, compared, candidate.classes),
             checkpoint.stat().st_size,
+            latency.milliseconds,
             context.alive,
         )
         verdict, reason = decide(
@@ -286,10 +288,17 @@ class EvaluateStage:
         other = champion if champion is not candidate else None
         objects = _objects(loaded.snapshot, entries, candidate.classes)
         roc = curve(candidate.right, candidate.wrong)
-        self._show(context, resolution, attempt, converted, Evaluated(result, candidate, other, roc, examples, objects))
+        self._show(
+            context,
+            resolution,
+            attempt,
+            converted,
+            Evaluated(result, candidate, other, roc, examples, objects, latency),
+        )
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
             metrics=dict(candidate.metrics),
+            timings=latency.timings(),
         )
 
     def _show(
@@ -308,6 +317,7 @@ class EvaluateStage:
         pages["reports/evaluate.html"] = (
             reports.linked(page, {reports.LINKS["validate"]: "validate.html"}) if pages else page
         )
+        attempt.write("latency", "latency.json", msgspec.json.encode(evaluated.latency), result=False)
         # Rows predicted, columns true, the background last.
         confusion = {"classes": list(candidate.classes), "confusion": [list(row) for row in candidate.confusion]}
         if candidate.confusion:
@@ -603,8 +613,8 @@ def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], di
 
 def _examples(
     loaded: Loaded, classes: Sequence[str], checkpoint: Path, entries: list[IndexEntry], view: Path, context: Context
-) -> Examples:
-    """Predicts on the split for COCO's figures, the kinds of mistakes and the pictures."""
+) -> tuple[Examples, Latency]:
+    """Predicts on the split for COCO's figures, the kinds of mistakes and the pictures; and how long that takes for an image."""
     shown = entries[:LIMIT]
     examples = Examples(loaded.snapshot.annotations, classes, [entry.file_name for entry in shown])
     paths = [view / entry.path for entry in shown]
@@ -613,7 +623,9 @@ def _examples(
     for entry, path, predicted in zip(shown, paths, predictor.predict(pictures, examples.settings), strict=True):
         examples.add(entry.file_name, path, predicted)
         context.alive()
-    return examples
+    few = [decode(path.read_bytes()) for path in paths[:PICTURES]]
+    batch = int(loaded.config.get("batch") or 1)
+    return examples, measure(predictor, few, batch, computing_device, context.alive)
 
 
 STAGE: Stage[Arguments, Loaded] = EvaluateStage()

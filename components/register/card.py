@@ -11,7 +11,7 @@ from visionloop.components.evaluate.result import EvaluationResult, seen_sentenc
 from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
-from visionloop.training.stopwatch import described
+from visionloop.training.stopwatch import described, described_answers
 
 #: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
@@ -80,6 +80,7 @@ def render(card: Card) -> str:
                     ],
                 ),
                 *_times(training.timings),
+                *_speed(card.evaluation.receipt.timings),
                 "## Where it comes from",
                 _table(
                     ("", ""),
@@ -186,6 +187,12 @@ def _times(timings: Mapping[str, float]) -> list[str]:
     """Where the training's time went, where its receipt says it."""
     rows = described(timings)
     return ["The time of the training:", _table(("", ""), rows)] if rows else []
+
+
+def _speed(timings: Mapping[str, float]) -> list[str]:
+    """How long the model took to answer where it was evaluated, where the receipt says it."""
+    rows = described_answers(timings)
+    return ["The time of an answer, where it was evaluated:", _table(("", ""), rows)] if rows else []
 
 
 def _tracking(tracking: Mapping[str, Any] | str) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from rich.text import Text
 from visionloop.core import texts
 from visionloop.pipelines.cli.output import Format, link, show
 from visionloop.pipelines.completion import embedded_database
-from visionloop.training.stopwatch import described
+from visionloop.training.stopwatch import described, described_answers
 
 #: Where the metrics of a run were measured.
 SPLIT = "test"
@@ -45,6 +45,8 @@ def lines(summary: Mapping[str, Any]) -> Iterator[Text]:
     yield _line("Time", _time(summary))
     if text := _training(summary):
         yield _line("Training", text)
+    if rows := described_answers(summary.get("timings") or {}):
+        yield _line("Speed", "; ".join(f"{name} {value}" for name, value in rows))
     if summary.get("mlflow"):
         yield _line("MLflow", _mlflow(str(summary["mlflow"])))
 

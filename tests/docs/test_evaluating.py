@@ -66,7 +66,15 @@ def test_a_mistake_in_the_file_is_told_before_anything_starts(folder: Path) -> N
 
 
 def test_the_page_tells_every_condition() -> None:
-    conditions = {"min_images", "min_objects", "max_size_mb", "max_class_drop", "evidence", "max_seen"}
+    conditions = {
+        "min_images",
+        "min_objects",
+        "max_size_mb",
+        "max_latency_ms",
+        "max_class_drop",
+        "evidence",
+        "max_seen",
+    }
     assert {name for name in GateFile.__struct_fields__ if f"`{name}" in PAGE} >= conditions
     assert set(msgspec.yaml.decode(GATE)) < set(GateFile.__struct_fields__)
 

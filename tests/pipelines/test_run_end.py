@@ -62,6 +62,9 @@ def test_a_run_ends_with_all_that_a_person_asks_next():
 
 def test_it_says_where_the_time_of_its_own_training_went():
     assert "Training in all 200.0 s; download 3.0 s; epochs 180.0 s" in text(stages={"train": STAGE})
+    answers = {"latency_median_seconds": 0.0123, "latency_p95_seconds": 0.02}
+    assert "Speed    one image 12.3 ms (95 % within 20.0 ms)" in text(stages={"train": STAGE}, timings=answers)
+    assert not [line for line in text(stages={"train": STAGE}) if line.startswith("Speed")]
     assert not [line for line in text(stages={"train": {**STAGE, "reused": True}}) if line.startswith("Training")]
     assert not [line for line in text(stages={"train": STAGE}, timings={}) if line.startswith("Training")]
 

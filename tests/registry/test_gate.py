@@ -70,6 +70,7 @@ def test_another_metric_brings_its_own_mode() -> None:
         ('{"min_images": 0}', "min_images is 0; give a number from 1"),
         ('{"min_objects": 1.5}', "min_objects"),
         ('{"max_size_mb": 1e999}', "max_size_mb"),
+        ('{"max_latency_ms": -1}', "max_latency_ms is -1; give a number from 0"),
         ('{"max_seen": 1.1}', "max_seen is 1.1; give a number from 0 to 1"),
         ('{"evidence": "sure"}', "evidence"),
         ("{", "JSON"),
@@ -136,7 +137,8 @@ def measured(value: float, per_class: dict[str, float], images: int = 20, **more
 
 def unmet(text: str, candidate: Evaluation, champion: Evaluation | None, **more: Any) -> tuple[str, ...]:
     objects, size = more.pop("objects", {"cat": 9, "dog": 4}), more.pop("size", 6_000_000)
-    return examine(resolve_gate(text, METRIC, more.pop("mode", "max")), candidate, champion, objects, size).unmet
+    gate = resolve_gate(text, METRIC, more.pop("mode", "max"))
+    return examine(gate, candidate, champion, objects, size, more.pop("milliseconds", 20.0)).unmet
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ def unmet(text: str, candidate: Evaluation, champion: Evaluation | None, **more:
         ('{"min_images": 20, "min_objects": 4, "max_size_mb": 6}', ()),
         ('{"min_images": 21}', ("20 images decide, fewer than 21 (min_images)",)),
         ('{"min_objects": 5}', ("dog has 4 true objects, fewer than 5 (min_objects)",)),
+        ('{"max_latency_ms": 20}', ()),
+        ('{"max_latency_ms": 19.5}', ("one image takes it more than 19.5 ms (max_latency_ms)",)),
         ('{"max_size_mb": 5.9}', ("its file has 6 MB, more than 5.9 (max_size_mb)",)),
         ('{"max_class_drop": 0.2}', ()),
         ('{"max_class_drop": 0.1}', ("dog has 0.5, and the champion 0.7: worse than max_class_drop 0.1 allows",)),
@@ -180,10 +184,10 @@ def test_without_a_comparable_champion_what_compares_is_passed_over() -> None:
 def test_less_is_better_for_a_class_of_a_loss() -> None:
     gate = resolve_gate('{"primary_metric": "box_loss", "max_class_drop": 0.1}', METRIC, "max")
     worse, better = (Evaluation({"box_loss": v}, {"cat": {"box_loss": v}}, 5) for v in (0.5, 0.3))
-    assert examine(gate, worse, better, {}, 0).unmet == (
+    assert examine(gate, worse, better, {}, 0, 0).unmet == (
         "cat has 0.5, and the champion 0.3: worse than max_class_drop 0.1 allows",
     )
-    assert examine(gate, better, worse, {}, 0).unmet == ()
+    assert examine(gate, better, worse, {}, 0, 0).unmet == ()
 
 
 def sampled(by_image: ArrayLike, files: Sequence[str] | None = None) -> Evaluation:
@@ -215,7 +219,7 @@ def test_noise_alone_is_no_evidence(gain: float, noise: float, evidence: str, ve
     change = noise * (NOISE - NOISE.mean())
     candidate, champion = sampled(0.5 + difficulty + gain + change), sampled(0.5 + difficulty)
     gate = resolve_gate(f'{{"evidence": "{evidence}"}}', METRIC, "max")
-    outcome = examine(gate, candidate, champion, {}, 0)
+    outcome = examine(gate, candidate, champion, {}, 0, 0)
     found, reason = decide(gate, candidate.metrics, champion.metrics, unmet=outcome.unmet)
     assert found == verdict, reason
     assert (outcome.difference is None) == (evidence == "point")

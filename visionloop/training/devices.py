@@ -5,14 +5,20 @@ Pure functions: a trainer says which GPUs its library can use.
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig, SickMachine
 from visionloop.core.policy import POD_GPUS_VARIABLE
 
 CPU = "cpu"
+
+#: Where Linux names the processor.
+CPU_NAMES = Path("/proc/cpuinfo")
 
 #: Words that name a device as a library's users write it, and what they mean here; empty is the first GPU, else the CPU.
 _WORDS = {"auto": "", "cuda": "0", "gpu": "0"}
@@ -70,6 +76,18 @@ def peak_gpu_bytes() -> int | None:
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
     return max(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count())) or None
+
+
+def computing_device() -> str:
+    """The name of what this process has computed on: a GPU that torch has used, else the processor."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return str(torch.cuda.get_device_name())
+    with contextlib.suppress(OSError):
+        names = [line.partition(":")[2] for line in CPU_NAMES.read_text().splitlines() if line.startswith("model name")]
+        if names and names[0].strip():
+            return names[0].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

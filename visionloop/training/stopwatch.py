@@ -1,4 +1,6 @@
-"""What a training's time goes into: the parts of an attempt, and those of an epoch, which trainers report with `EpochReport.seconds`."""
+"""What a training's time goes into: the parts of an attempt, and those of an epoch, which trainers report with `EpochReport.seconds`; and
+how long a model takes to answer.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,9 @@ WAITING, DOWNLOAD, FIRST_BATCH, EPOCHS, UPLOAD = ("waiting", "download", "first_
 
 #: The parts of an epoch: waiting for the next batch, training on it, validation.
 LOADING, COMPUTING, VALIDATING = PARTS = ("loading", "computing", "validating")
+
+#: What is answered, as the names of an evaluation's ``timings`` begin, and in words.
+ANSWERS = {"latency": "one image", "batch_latency": "a batch of the training's size"}
 
 
 class Stopwatch:
@@ -67,3 +72,18 @@ def described(timings: Mapping[str, float]) -> list[tuple[str, str]]:
     if timings.get("gpu_hours"):
         rows.append(("GPU hours", f"{timings['gpu_hours']:,.4f}"))
     return rows
+
+
+def of_answers(timings: Mapping[str, float]) -> dict[str, float]:
+    """Those of an evaluation's ``timings`` that say how long an answer takes."""
+    return {name: value for name, value in timings.items() if name.startswith(tuple(f"{each}_" for each in ANSWERS))}
+
+
+def described_answers(timings: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What they say, as names and texts for people; empty for a receipt without."""
+
+    def text(name: str) -> str:
+        median, p95 = (1000 * timings[f"{name}_{entry}_seconds"] for entry in ("median", "p95"))
+        return f"{median:,.1f} ms (95 % within {p95:,.1f} ms)"
+
+    return [(words, text(name)) for name, words in ANSWERS.items() if f"{name}_median_seconds" in timings]
