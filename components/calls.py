@@ -7,7 +7,7 @@ the scalars that the table names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from visionloop.core.errors import Defect
@@ -117,6 +117,23 @@ CALLS: Mapping[str, Call] = {
         parameters=("model_name", "storage", "approve"),
         outputs=("version", "alias"),
         unless=Unless("evaluate", "verdict", "reject"),
+    ),
+}
+
+#: The calls of a pipeline that measures a model which exists already: no training comes before evaluate, and no registration follows.
+MEASURED: Mapping[str, Call] = {
+    "snapshot": replace(
+        CALLS["snapshot"],
+        parameters=tuple(
+            name for name in CALLS["snapshot"].parameters if name not in ("model_name", "retraining", SETTINGS, "gate")
+        ),
+    ),
+    "validate": replace(CALLS["validate"], parameters=("checks", SHARDS)),
+    "convert": CALLS["convert"],
+    "evaluate": Call(
+        receipts={"snapshot": "snapshot", "converted": "convert"},
+        parameters=("model", "split_name", SETTINGS, "slices"),
+        outputs=CALLS["evaluate"].outputs,
     ),
 }
 

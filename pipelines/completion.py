@@ -47,6 +47,8 @@ def why_without_version(stages: Mapping[str, StageState]) -> str | None:
     snapshot, evaluate = stages.get("snapshot"), stages.get("evaluate")
     if evaluate and evaluate.state == "succeeded" and evaluate.scalars.get("verdict") == "reject":
         return "the model is below the gate's floor"
+    if evaluate and evaluate.state == "succeeded" and evaluate.scalars.get("verdict") == "none":
+        return "the model was only measured"
     if snapshot and snapshot.state == "succeeded" and str(snapshot.scalars.get("go", True)).lower() == "false":
         return str(snapshot.scalars.get("reason") or "the retraining policy sees no need")
     return None
@@ -102,6 +104,7 @@ class RunResult:
             "alias_reason": registered.get("reason"),
             "verdict": verdict,
             "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
+            **_measured(evaluate),
             "metrics": evaluation.metrics if evaluation else {},
             "reports": save_reports(self.run.run, self.stages),
             "mlflow": _page(training) or mlflow_address(),
@@ -127,6 +130,12 @@ class RunResult:
         with contextlib.suppress(VisionloopError):
             return load(train.receipt, "train").receipt
         return None
+
+
+def _measured(evaluate: StageState | None) -> dict[str, Any]:
+    """What was measured, of a run that measures a model: its label, and the split."""
+    scalars = evaluate.scalars if evaluate else {}
+    return {"measured": {name: scalars.get(name) for name in ("model", "split")}} if "model" in scalars else {}
 
 
 def _page(training: Receipt | None) -> str | None:

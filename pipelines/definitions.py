@@ -41,6 +41,14 @@ RETRAIN = Pipeline(
     parameters.RETRAIN,
 )
 
+#: Measures a model that exists already; its command is `run evaluate`.
+MEASURE = Pipeline(
+    "visionloop-measure",
+    "Visionloop: measure",
+    "Measures a registered model or a checkpoint on a dataset; nothing is decided or registered.",
+    parameters.MEASURE,
+)
+
 #: The pipelines as the command line names them, in the order in which people see them.
 PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN}
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from visionloop.components.calls import APPROVE
+from visionloop.components.calls import SETTINGS as SETTINGS_OBJECT
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.shards import MOST
+from visionloop.data.annotations.tables import SPLITS
 from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
 from visionloop.training.trainers import Setting
@@ -187,6 +189,45 @@ RETRAIN: Mapping[str, Parameter] = {
     ),
 }
 
+#: The measure pipeline's parameters by name.
+MEASURE: Mapping[str, Parameter] = {
+    parameter.name: parameter
+    for parameter in (
+        TRAIN["workspace"],
+        Parameter(
+            "model",
+            str,
+            None,
+            "The model that is measured: NAME/VERSION or NAME@ALIAS of the registry, or a checkpoint's URI.",
+        ),
+        TRAIN["dataset"],
+        TRAIN["snapshot"],
+        Parameter("split_name", str, "", "The split that is measured; empty takes test.", ("", *SPLITS)),
+        TRAIN["task"],
+        TRAIN["split"],
+        TRAIN["trainer"],
+        Parameter(
+            SETTINGS_OBJECT,
+            dict,
+            {},
+            "How a checkpoint is measured, a JSON object: trainer, imgsz, batch, conf, iou, max_det, single_cls; a registered model "
+            "is measured as in its training.",
+        ),
+        *(
+            TRAIN[name]
+            for name in (
+                "validate_mode",
+                "on_error",
+                "dataset_format",
+                "classes",
+                "where",
+                "checks",
+                "shards",
+                "slices",
+            )
+        ),
+    )
+}
 
 #: Settings whose values each trainer lists for itself. They are not choices: a form with choices would take only their spelling.
 LISTED = ("lr0", "optimizer", "primary_metric")
@@ -198,7 +239,7 @@ BY_TASK = ("model", "imgsz", "primary_metric")
 def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -> dict[str, Parameter]:
     """A pipeline's parameters if these trainers are installed."""
     names = tuple(trainers)
-    trainer = replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=names)
+    trainer = _trainer(names)
     listed = {name: replace(TRAIN[name], description=_listed(name, names)) for name in LISTED}
     listed |= {
         name: replace(field, description=f"{field.description}{_defaults(name, names)}")
@@ -206,6 +247,15 @@ def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -
         for field in [listed.get(name, TRAIN[name])]
     }
     return {**parameters, **listed, "trainer": trainer}
+
+
+def measure_form(trainers: Iterable[str]) -> dict[str, Parameter]:
+    """The measure pipeline's parameters if these trainers are installed."""
+    return {**MEASURE, "trainer": _trainer(tuple(trainers))}
+
+
+def _trainer(names: Sequence[str]) -> Parameter:
+    return replace(TRAIN["trainer"], description=f"The training library: {' or '.join(names)}.", choices=tuple(names))
 
 
 def _listed(name: str, trainers: Sequence[str]) -> str:

@@ -27,6 +27,25 @@ def check_here(arguments: Mapping[str, Any], *, in_containers: bool = False) -> 
     _tell(preflight(arguments, settings_in(arguments), FIRST_POD if in_containers else HERE, os.environ))
 
 
+def measured_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks a run of this machine that measures a model.
+
+    Returns:
+        The arguments with the version that an alias names now, and with the model's task where the dataset is asked for none.
+
+    Raises:
+        VisionloopError: The error that a stage would end with.
+    """
+    from visionloop.components.snapshot.preflight import HERE, preflight_of_measurement
+
+    notices, model = preflight_of_measurement(arguments, HERE, os.environ)
+    _tell(notices)
+    if model is None or model.task is None:
+        return dict(arguments)
+    task = {} if arguments.get("snapshot") or arguments.get("task") else {"task": model.task}
+    return {**arguments, "model": model.label, **task}
+
+
 def check_from_outside(arguments: Mapping[str, Any]) -> None:
     """Checks a run of a cluster: its stores, registry and images are not this process's. Raises as ``check_here``."""
     from visionloop.components.snapshot.preflight import FROM_OUTSIDE, preflight

@@ -138,7 +138,7 @@ def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | 
     """The index in the model's classes of each of the dataset's; None for one that the model does not have."""
     if tuple(dataset) == tuple(model):
         return list(range(len(dataset)))
-    if len(model) == 1:
+    if len(model) == 1 and model[0] not in dataset:
         return [0] * len(dataset)  # trained on all classes as one
     index = {name: position for position, name in enumerate(model)}
     return [index.get(name) for name in dataset]

@@ -14,7 +14,8 @@ from visionloop.training.configuration.option_file import read_option_file
 from visionloop.training.measurement import metric_range
 
 Mode = Literal["max", "min"]
-Verdict = Literal["promote", "keep", "reject"]
+#: ``none`` is that of a model that is only measured.
+Verdict = Literal["promote", "keep", "reject", "none"]
 Evidence = Literal["point", "not_worse", "better"]
 
 #: The share of the compared images that the champion may have been trained on.

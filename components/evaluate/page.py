@@ -35,6 +35,7 @@ MEANINGS = {
     "promote": ("it becomes the champion", "good"),
     "keep": ("the champion stays; it is registered as challenger", "warn"),
     "reject": ("it is not registered", "bad"),
+    "none": ("it was only measured", ""),
 }
 
 #: What the page calls that which is counted, that which is predicted, and what makes it right.
@@ -95,7 +96,9 @@ def render(
     own = result.compared_metrics or result.metrics
     metric = str(result.gate["primary_metric"])
     order = worst_first(result)
-    model = str(resolution.run_scalars.get("registered_name") or resolution.parameters["model_name"].value)
+    model = loaded.candidate.label or str(
+        resolution.run_scalars.get("registered_name") or resolution.parameters["model_name"].value
+    )
     annotations, album = loaded.snapshot.annotations, drawing.Album()
     classes = candidate.classes
     headline = _headline(result, metric)
@@ -115,7 +118,9 @@ def render(
             "Dataset": annotations.name or loaded.snapshot.dataset,
             "Snapshot": loaded.snapshot.id,
             "Split": f"{result.split}, {result.images:,} images",
-            "Champion": loaded.champion.label if loaded.champion else "none yet",
+            **(
+                {} if loaded.candidate.label else {"Champion": loaded.champion.label if loaded.champion else "none yet"}
+            ),
             "Training": result.training[:12],
         },
         "result": result,
@@ -150,7 +155,7 @@ def render(
         "first": first,
         "left_out": album.left_out,
         "latency": evaluated.latency,
-        "times": described(loaded.training.receipt.timings),
+        "times": described(loaded.candidate.timings),
     }
     return reports.page("evaluate.html", values, links)
 

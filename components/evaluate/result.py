@@ -19,13 +19,14 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluation.
 
     Attributes:
-        training: The training's result digest.
+        training: The training's result digest; of a checkpoint whose training is not known ``sha256:`` and the file's.
         snapshot: The snapshot's result digest.
         champion: The champion's training digest, ``NAME/VERSION`` if Visionloop did not register it, or ``none``.
         split: The split that was evaluated.
         images: The number of its images that were measured.
         left_out: The reason for each of its images that was not, by file name: the code of validate's finding.
         classes: The candidate's own class names by index.
+        shared: The classes that the candidate shares with the dataset, which alone are measured; None where they have the same.
         keypoints: For pose the names of its keypoints in their order.
         metrics: The candidate's overall metrics.
         not_measured: The reason for each of them that has no value.
@@ -45,7 +46,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         compared_per_class: The same by class name.
         difference: The bounds of candidate minus champion of the gate's metric in 95 % of 1,000 samples over these images; None
             where the gate asks for no evidence, or it can't be measured.
-        verdict: promote, keep or reject.
+        verdict: promote, keep or reject; none where a model was measured and nothing is decided.
         interval: The bounds between which the gate's metric lies in 95 % of 1,000 samples over the images; None where it is
             not measured or the trainer measures no samples.
         reason: The reason for the verdict.
@@ -60,6 +61,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     images: int
     left_out: dict[str, str] = {}
     classes: list[str] = []
+    shared: list[str] | None = None
     keypoints: list[str] = []
     metrics: dict[str, float]
     not_measured: dict[str, str] = {}
@@ -76,7 +78,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     compared_metrics: dict[str, float] | None = None
     compared_per_class: dict[str, dict[str, float]] | None = None
     difference: tuple[float, float] | None = None
-    verdict: Literal["promote", "keep", "reject"]
+    verdict: Literal["promote", "keep", "reject", "none"]
     reason: str
     interval: tuple[float, float] | None = None
     gate: dict[str, Any]

@@ -25,6 +25,19 @@ from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
 from visionloop.components.evaluate.kinds import CONFIDENCE
 from visionloop.components.evaluate.latency import PICTURES, Latency, measure
+from visionloop.components.evaluate.measuring import (
+    MEASURING,
+    Adapted,
+    Candidate,
+    adapted,
+    check_file,
+    check_fits,
+    converted_of,
+    found,
+    parse_split,
+    reason_of,
+    trained,
+)
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
@@ -65,10 +78,8 @@ from visionloop.training.devices import computing_device, first_device
 from visionloop.training.tracking import attach
 from visionloop.training.trainers import Evaluation, Trainer
 
+#: The split on which a training is judged.
 SPLIT = "test"
-
-#: Settings that decide how a model is measured rather than what it is: the champion is measured with the candidate's.
-MEASURING = ("conf", "iou", "max_det")
 
 #: The parameter that says what the champion, and the models whose weights it went on from, were trained on.
 LINEAGE = "champion_snapshots"
@@ -81,9 +92,9 @@ UNAVAILABLE = "champion_unavailable"
 class Arguments:
     """The arguments of evaluate."""
 
-    training: str = argument("URI of the train receipt.")
     snapshot: str = argument("URI of the snapshot's receipt: it says where the images are read from.")
-    model_name: str = argument("The name under which the model is registered.")
+    training: str | None = argument("URI of the train receipt.", default=None)
+    model_name: str | None = argument("The name under which the model is registered.", default=None)
     gate: str | None = argument(
         "The gate: a file (path or URI), or a JSON object: floor, epsilon, primary_metric, primary_metric_mode, incomparable, and conditions such as max_class_drop.",
         default=None,
@@ -92,22 +103,33 @@ class Arguments:
         "Fields by which images are sliced, separated by commas: metadata.KEY, attributes.KEY; objects are always sliced by size.",
         default=None,
     )
+    model: str | None = argument(
+        "In place of a training, a model that is only measured: NAME/VERSION, NAME@ALIAS, or a checkpoint's path or URI.",
+        default=None,
+    )
+    converted: str | None = argument("With --model, URI of the convert receipt.", default=None)
+    split_name: str | None = argument("With --model, the split that is measured: train, val or test.", default=None)
+    settings: str | None = argument(
+        "With a checkpoint as --model, how it is measured as a JSON object: trainer, imgsz, batch, conf, iou, max_det, single_cls.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What ``resolve`` loaded."""
 
-    training: Result
+    candidate: Candidate
     snapshot: Snapshot
     trainer: Trainer
     config: dict[str, Any]
     gate: Gate
-    registry: Registry
-    champion: Version | None
-    unavailable: str | None
-    lineage: Lineage
-    sliced: Sequence[Sliced]
+    registry: Registry | None = None
+    champion: Version | None = None
+    unavailable: str | None = None
+    lineage: Lineage = Lineage()
+    sliced: Sequence[Sliced] = ()
+    split: str = SPLIT
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,10 @@ class EvaluateStage:
 
     def resolve(self, context: Context, arguments: Arguments) -> Resolution[Loaded]:
         """Asks the registry for the champion: its training's digest is part of the key, and why its trainer can't measure it here."""
+        if arguments.model:
+            return _measured(context, arguments)
+        if not arguments.training or not arguments.model_name:
+            raise InvalidConfig("evaluate needs --training and --model-name, or --model, which is only measured.")
         training = receipts.load(arguments.training, "train", context.workspace)
         snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
         if training.receipt.inputs["snapshot"].digest != snapshot.receipt.digest:
@@ -160,12 +186,12 @@ class EvaluateStage:
         champion = registry.champion(name)
         unavailable = None
         # Without the candidate's own trainer nothing is measured here: this is convert's look ahead.
-        if champion is not None and not _is_own(champion, training) and catalog.is_installed(trainer):
+        if champion is not None and not _is_own(champion, training.receipt.digest) and catalog.is_installed(trainer):
             unavailable = _unavailable(champion, registry)
         lineage = Lineage()
-        if champion is not None and not _is_own(champion, training) and not unavailable:
+        if champion is not None and not _is_own(champion, training.receipt.digest) and not unavailable:
             lineage = lineage_of(champion, registry, context.workspace)
-        found = _sliced(taken, fields) if fields else []
+        found = _sliced(taken, fields, SPLIT) if fields else []
         resolution = Resolution(
             inputs={
                 "training": training.reference,
@@ -183,26 +209,38 @@ class EvaluateStage:
                 **({"slices": Parameter([*map(str, fields), digest(found)], "argument")} if fields else {}),
                 **({LINEAGE: Parameter(lineage.digests, "champion")} if lineage.snapshots else {}),
             },
-            loaded=Loaded(training, taken, trainer, config, gate, registry, champion, unavailable, lineage, found),
+            loaded=Loaded(
+                trained(training), taken, trainer, config, gate, registry, champion, unavailable, lineage, found
+            ),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
-        if champion is not None and _is_own(champion, training) and not context.force:
+        if champion is not None and _is_own(champion, training.receipt.digest) and not context.force:
             resolution.existing = self._promoting(champion, resolution, context.workspace)
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Evaluates candidate and champion, decides, and writes the result and the report."""
-        loaded = resolution.loaded
-        converted = Converted(loaded.training.input("converted", "convert"))
+        loaded, split = resolution.loaded, resolution.loaded.split
+        converted = Converted(loaded.candidate.converted)
         view = attempt.work / "dataset"
-        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (SPLIT,), context.fetched)
+        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (split,), context.fetched)
         if not count:
             raise InvalidDataset(
-                f"{loaded.snapshot.dataset}: no usable image is in the split '{SPLIT}'; correct the split or the images."
+                f"{loaded.snapshot.dataset}: no usable image is in the split '{split}'; correct the split or the images."
             )
-        entries = [entry for entry in converted.index() if entry.split == SPLIT]
-        _write_crowds(loaded.snapshot, entries, view)
-        checkpoint = loaded.training.fetch("best", attempt.work / "candidate.pt")
+        entries = [entry for entry in converted.index() if entry.split == split]
+        left_out = _left_out(loaded.snapshot, converted, entries, split)
+        checkpoint = loaded.candidate.fetch(attempt.work / "candidate.pt")
+        fitted: Adapted | None = None
+        if loaded.candidate.label:
+            with stdout_to_stderr():
+                predictor = loaded.trainer.predictor(checkpoint)
+                check_file(loaded.candidate, predictor, loaded.snapshot)
+                fitted = adapted(view, split, entries, converted, loaded.candidate.label, predictor, loaded.config)
+            loaded = replace(loaded, config=fitted.config)
+            entries, count = fitted.entries, len(fitted.entries)
+            left_out |= fitted.left_out
+        _write_crowds(loaded.snapshot, entries, view, fitted.positions if fitted else None)
         with stdout_to_stderr():
             candidate = _evaluate(
                 loaded.trainer,
@@ -214,12 +252,13 @@ class EvaluateStage:
                 attempt.work / "candidate",
                 context,
                 count,
+                split,
             )
             rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
             examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
-            notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {SPLIT}.")
-        own = _is_own(loaded.champion, loaded.training)
+            notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
+        own = _is_own(loaded.champion, loaded.candidate.digest)
         champion, deciding = rival.evaluation, rival.candidate or candidate
         compared = [entry for entry in entries if rival.candidate is None or entry.file_name not in rival.seen]
         conditions = examine(
@@ -241,6 +280,8 @@ class EvaluateStage:
             unmet=conditions.unmet,
             compared=rival.candidate.metrics if rival.candidate else None,
         )
+        if fitted is not None:
+            verdict, reason = "none", reason_of(fitted.shared, converted.classes, candidate.classes)
         reason = with_difference(reason, conditions.difference)
         metric = loaded.gate.primary_metric
         bounds = interval(candidate, metric, context.alive)
@@ -248,13 +289,14 @@ class EvaluateStage:
         LOGGER.info("verdict %s: %s", verdict, reason)
         coco, sizes = examples.coco.result()
         result = EvaluationResult(
-            training=loaded.training.receipt.digest,
+            training=loaded.candidate.digest,
             snapshot=loaded.snapshot.result.receipt.digest,
-            champion=resolution.inputs["champion"].digest,
-            split=SPLIT,
+            champion=_reference(loaded.champion).digest,
+            split=split,
             images=candidate.images,
-            left_out=_left_out(loaded.snapshot, converted, entries),
+            left_out=left_out,
             classes=list(candidate.classes),
+            shared=fitted.shared if fitted else None,
             keypoints=list(_keypoints(loaded.snapshot)),
             metrics=dict(candidate.metrics),
             not_measured=dict(candidate.not_measured),
@@ -325,7 +367,7 @@ class EvaluateStage:
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
         logged = {f"test/{name}": value for name, value in candidate.metrics.items()}
-        attach(os.environ, resolution.loaded.training.receipt.tracking, logged, pages)
+        attach(os.environ, resolution.loaded.candidate.tracking, logged, pages)
 
     def _promoting(self, champion: Version, resolution: Resolution[Loaded], workspace: Prefix) -> Result | None:
         """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""
@@ -354,9 +396,9 @@ class EvaluateStage:
     ) -> Rival:
         """The champion on the same images, but for those that it has learned from; or why an existing champion can't be compared."""
         champion = loaded.champion
-        if champion is None:
+        if champion is None or loaded.registry is None:
             return Rival()
-        if _is_own(champion, loaded.training):
+        if _is_own(champion, loaded.candidate.digest):
             return Rival(candidate)
         if loaded.unavailable:
             return Rival(obstacle=_obstacle(champion, loaded.unavailable))
@@ -417,7 +459,7 @@ class EvaluateStage:
         for each in found:
             if not each.slices():
                 notice(
-                    f"evaluate: nothing in the split {SPLIT} has {printable(str(each.field))}, so it is not sliced by it."
+                    f"evaluate: nothing in the split {loaded.split} has {printable(str(each.field))}, so it is not sliced by it."
                 )
             elif more := each.left_out():
                 notice(
@@ -448,9 +490,48 @@ class EvaluateStage:
         return learned
 
 
-def _sliced(snapshot: Snapshot, fields: Sequence[Field]) -> list[Sliced]:
+def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
+    """Resolves a model that is only measured: no gate and no champion, and its training's digest stands for it in the key."""
+    if arguments.training or arguments.gate or arguments.model_name:
+        raise InvalidConfig("--model is only measured: leave out --training, --model-name and --gate.")
+    if not arguments.converted:
+        raise InvalidConfig("evaluate needs --converted beside --model: the convert receipt of the snapshot.")
+    snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
+    converted = converted_of(arguments.converted, snapshot, context.workspace)
+    split, fields, taken = parse_split(arguments.split_name), parse_slices(arguments.slices), Snapshot(snapshot)
+    model = found(arguments.model or "", taken.task, arguments.settings, context.workspace)
+    check_fits(model, taken)
+    primary, mode = (str(model.config.get(name) or "") for name in ("primary_metric", "primary_metric_mode"))
+    gate = resolve_gate(None, primary, mode or "max", model.trainer.metrics.get(taken.task, ()))
+    sliced = _sliced(taken, fields, split) if fields else []
+    return Resolution(
+        inputs={
+            "model": model.reference,
+            "snapshot": snapshot.reference,
+            "converted": converted.reference,
+        },
+        parameters={
+            "split": Parameter(split, "argument" if arguments.split_name else "default"),
+            "trainer": Parameter([model.trainer.name, model.trainer.logic_version], "model"),
+            "config": Parameter(model.config, "model"),
+            **({"slices": Parameter([*map(str, fields), digest(sliced)], "argument")} if fields else {}),
+        },
+        loaded=Loaded(
+            Candidate(model.reference.digest, converted, model.fetch, label=model.label),
+            taken,
+            model.trainer,
+            model.config,
+            gate,
+            sliced=sliced,
+            split=split,
+        ),
+        run_scalars={"model": model.label, "split": split},
+    )
+
+
+def _sliced(snapshot: Snapshot, fields: Sequence[Field], split: str) -> list[Sliced]:
     """The values of fields on the images of the split."""
-    table = snapshot.table.filter(pa.array(snapshot.in_split(SPLIT)))
+    table = snapshot.table.filter(pa.array(snapshot.in_split(split)))
     return sliced(snapshot.annotations, table["file_name"].to_pylist(), fields)
 
 
@@ -465,9 +546,9 @@ def _keypoints(snapshot: Snapshot) -> tuple[str, ...]:
     return keypoint_names(snapshot.annotations) or ()
 
 
-def _is_own(champion: Version | None, training: Result) -> bool:
-    """Whether the champion is the candidate itself."""
-    return champion is not None and champion.training_digest == training.receipt.digest
+def _is_own(champion: Version | None, digest: str) -> bool:
+    """Whether the champion is the candidate itself, by its training's digest."""
+    return champion is not None and champion.training_digest == digest
 
 
 def _unavailable(champion: Version, registry: Registry) -> str | None:
@@ -510,6 +591,7 @@ def _evaluate(
     work: Path,
     context: Context,
     count: int,
+    split: str = SPLIT,
 ) -> Evaluation:
     """Evaluates one model, halving the batch whenever the GPU's memory runs out; each metric has a value or a reason."""
     batch = int(config.get("batch") or 1)
@@ -522,7 +604,7 @@ def _evaluate(
         used = {**config, "batch": batch, "device": first_device(os.environ.get("DEVICE"))}
         work.mkdir(parents=True, exist_ok=True)
         try:
-            evaluation = trainer.evaluate(checkpoint, view, SPLIT, used, work, on_batch)
+            evaluation = trainer.evaluate(checkpoint, view, split, used, work, on_batch)
         except OutOfMemory:
             if batch == 1:
                 raise
@@ -559,10 +641,10 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry]) -> dict[str, str]:
+def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry], split: str) -> dict[str, str]:
     """The images of the split that are not in the converted dataset, with the codes of what validate says of them."""
     kept = {entry.file_name for entry in entries}
-    missing = sorted(row.file_name for row in snapshot.rows if SPLIT in row.splits and row.file_name not in kept)
+    missing = sorted(row.file_name for row in snapshot.rows if split in row.splits and row.file_name not in kept)
     if not missing:
         return {}
     report = validation.read(receipts.load(converted.result.receipt.inputs["report"].receipt or "", "validate"))
@@ -573,13 +655,20 @@ def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry
     return {name: ", ".join(codes.get(name, ())) or "left out by convert" for name in missing}
 
 
-def _write_crowds(snapshot: Snapshot, entries: Sequence[IndexEntry], folder: Path) -> None:
-    """Writes where the images' crowd regions are, for trainers that pass over what is detected there."""
+def _write_crowds(
+    snapshot: Snapshot, entries: Sequence[IndexEntry], folder: Path, positions: Sequence[int | None] | None = None
+) -> None:
+    """Writes where the images' crowd regions are, for trainers that pass over what is detected there.
+
+    ``positions`` are the model's class numbers by the dataset's, where they are not the same.
+    """
     annotations, paths = snapshot.annotations, {entry.file_name: entry.path for entry in entries}
     owners = column(annotations.objects, "image")[np.asarray(annotations.objects["iscrowd"])]
     rows = np.unique(owners)
     # By the dataset's own classes, which a model's are compared with before anything is measured.
-    index = class_index(annotations)
+    index: Mapping[int, int | None] = class_index(annotations)
+    if positions is not None:
+        index = {class_id: positions[number] for class_id, number in class_index(annotations).items()}
     regions = (
         ImageCrowds(paths[image.file_name], crowds)
         for image in images_of(annotations, rows)

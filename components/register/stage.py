@@ -83,6 +83,10 @@ class RegisterStage:
         """Refuses a rejected model, and checks whether the version that an earlier receipt names is still registered."""
         evaluation = receipts.load(arguments.evaluation, "evaluate", context.workspace)
         result = read_evaluation(evaluation)
+        if result.verdict == "none":
+            raise InvalidConfig(
+                f"{arguments.evaluation}: a model was only measured there; give the evaluation of a training."
+            )
         if result.verdict == "reject":
             raise InvalidConfig(
                 f"{arguments.evaluation}: the evaluation's verdict is reject ({result.reason.rstrip('.')}); "

@@ -35,6 +35,7 @@ def snapshot(
     checks: str = "",
     shards: str = "",
     slices: str = "",
+    trains: bool = True,
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -69,6 +70,7 @@ def snapshot(
         slices: The slices as evaluate takes them; like the gate they are checked before the dataset is read.
         checks: The checks as validate takes them; like the gate they are checked before the dataset is read.
         shards: In how many shards validate and convert will be done; empty in none.
+        trains: false where the run only measures a model: then there are no settings to check.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -87,11 +89,10 @@ def snapshot(
     form |= {"optimizer": optimizer, "augment": augment, "primary_metric": primary_metric}
     form |= {"primary_metric_mode": primary_metric_mode, "advanced_config": advanced_config}
     arguments = {"dataset": dataset, "snapshot": snapshot, "task": task, "split": split}
-    settings = given_settings(form)
+    settings = given_settings(form) if trains else {}
+    checked = {"settings": settings} if trains else {}
     arguments |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
     arguments |= {"classes": classes, "where": where, "checks": checks, "shards": shards, "slices": slices}
     returns = ("snapshot_id", "go", "reason", "shards")
-    done = run_stage(
-        "snapshot", workspace, run, trace_id, {**arguments, "settings": settings}, (frozen_dataset,), returns
-    )
+    done = run_stage("snapshot", workspace, run, trace_id, {**arguments, **checked}, (frozen_dataset,), returns)
     return (*done[:-1], done[-1] or [], settings)

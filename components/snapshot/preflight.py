@@ -7,18 +7,21 @@ started. It reads no dataset, and imports no training library.
 from __future__ import annotations
 
 import contextlib
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from visionloop.components.calls import APPROVE
+from visionloop.components.evaluate import measuring
 from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.evaluate.measuring import Model
 from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
-from visionloop.components.snapshot.taken import unknown, uris_of
+from visionloop.components.snapshot.taken import snapshot_of, unknown, uris_of
 from visionloop.components.train.stage import registered, resolve_settings
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -114,6 +117,53 @@ def preflight(
     if name is not None:
         notices += _check_registry(filled, name, reach, environment)
     return [*ignored, *(f"{NOT_CHECKED}{notice}" for notice in notices)]
+
+
+def preflight_of_measurement(
+    arguments: Mapping[str, Any], reach: Reach, environment: Mapping[str, str]
+) -> tuple[list[str], Model | None]:
+    """Checks the arguments of a run that measures a model; as ``preflight``.
+
+    Returns:
+        The notices, and the model where it can be seen from here.
+
+    Raises:
+        VisionloopError: The error that a stage of the run would end with.
+    """
+    filled = {name: value for name, value in arguments.items() if value not in (None, "")}
+    _check_locations(filled, reach)
+    task = parse_task(str(filled["task"]), "--task") if "task" in filled else None
+    _check_choices(filled)
+    parse_count(str(filled.get("shards", "")))
+    parse_slices(filled.get("slices"))
+    measuring.parse_split(filled.get("split_name"))
+    _check_split(filled, environment)
+    notices = _check_selection(filled, reach)
+    notices += _check_format(filled, reach)
+    notices += _check_option_files(filled, reach)
+    notices += _check_snapshot(filled, reach)
+    model = None
+    if reach.stores:
+        model = _check_measured(filled, task, reach)
+    else:
+        notices.append(f"the model {filled['model']}, which the run looks for.")
+    return [f"{NOT_CHECKED}{notice}" for notice in notices], model
+
+
+def _check_measured(arguments: Mapping[str, Any], task: str | None, reach: Reach) -> Model:
+    """Finds the model, and refuses one that can't be measured on what is named."""
+    results = open_prefix(str(arguments["workspace"]), "results")
+    snapshot = snapshot_of(results, str(arguments["snapshot"])) if "snapshot" in arguments else None
+    task = snapshot.task if snapshot else task
+    settings = json.dumps(arguments.get("settings") or {})
+    model = measuring.found(str(arguments["model"]), task, settings, results)
+    if reach.images:
+        catalog.check_installed(model.trainer)
+    if task is not None:
+        measuring.check_task(model, task)
+    if snapshot is not None:
+        measuring.check_fits(model, snapshot)
+    return model
 
 
 def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, environment: Mapping[str, str]) -> None:

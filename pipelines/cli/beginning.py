@@ -29,7 +29,8 @@ def started(engine: Engine, order: Order) -> str:
         f"workspace {arguments['workspace']}",
         f"registry {_registry(engine)}",
     ]
-    return f"{order.pipeline} {sanitise(str(arguments['model_name']))}: {', '.join(parts)}"
+    model = arguments["model"] if order.pipeline == "measure" else sanitise(str(arguments["model_name"]))
+    return f"{order.pipeline} {model}: {', '.join(parts)}"
 
 
 def trainer_of(engine: Engine, order: Order) -> str:

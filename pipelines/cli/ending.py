@@ -37,7 +37,8 @@ def lines(summary: Mapping[str, Any]) -> Iterator[Text]:
         yield _line("Reason", reason)
     if metrics := summary.get("metrics"):
         values = ", ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items()))
-        yield _line("Metrics", f"{values} on the {SPLIT} split")
+        split = (summary.get("measured") or {}).get("split") or SPLIT
+        yield _line("Metrics", f"{values} on the {split} split")
     if warnings := summary.get("warnings"):
         yield _line("Warnings", _warnings(warnings))
     for page in summary["reports"].values():
@@ -62,6 +63,8 @@ def _line(name: str, text: str | Text) -> Text:
 
 
 def _model(summary: Mapping[str, Any]) -> str:
+    if measured := summary.get("measured"):
+        return f"{measured['model']}, measured"
     name = str(summary["model_name"])
     if summary.get("version") is None:
         return f"{name}, no new version"

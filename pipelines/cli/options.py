@@ -54,11 +54,10 @@ Parameters = Annotated[list[str] | None, typer.Option("--parameter", help=engine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """What is trained: the arguments of the training pipeline."""
+class Data:
+    """What a run works on: the arguments of every pipeline."""
 
     workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
-    model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
     dataset: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,20 +74,11 @@ class Training:
             "time=FIELD,val=DATE,test=DATE, or test=val."
         ),
     ] = None
-    run_name: Annotated[str | None, typer.Option(help="A name for people.")] = None
-    description: Annotated[str | None, typer.Option(help="A description for people.")] = None
-    gate: Annotated[str | None, typer.Option(help="The gate: a JSON file, or its text.")] = None
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A training setting, KEY=VALUE; may be given many times.")
-    ] = None
     validate_mode: Annotated[
         str | None, typer.Option(help=f"How images are checked: {', '.join(MODES)} (default: headers).")
     ] = None
     on_error: Annotated[
         str | None, typer.Option(help=f"What an image with errors does: {' or '.join(ON_ERROR)} (default: fail).")
-    ] = None
-    storage: Annotated[
-        str | None, typer.Option(help="Where registered models are copied to (default: models in the workspace).")
     ] = None
     dataset_format: Annotated[
         str | None,
@@ -119,6 +109,40 @@ class Training:
             help=f"In how many parts an engine checks and converts the images, each in a pod of its own: 1 to {MOST} (default: one pod)."
         ),
     ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the pipeline's arguments, and refuses mistakes before anything starts.
+
+        Raises:
+            InvalidConfig: If neither or both of dataset and snapshot are given, or a URI can't be used.
+        """
+        if any(self.dataset or ()) == bool(self.snapshot):
+            raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
+        arguments = {entry.name: value for entry in fields(Data) if (value := getattr(self, entry.name))}
+        arguments["workspace"] = normalise_uri(self.workspace)
+        if self.dataset:
+            arguments["dataset"] = dataset_text(self.dataset)
+        if self.classes:
+            arguments["classes"] = classes_text(self.classes)
+        if self.checks:
+            arguments["checks"] = checks_text(self.checks)
+        return arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Data):
+    """What is trained: the arguments of the training pipeline."""
+
+    model_name: Annotated[str, typer.Option(help="The name to register the model under.")]
+    run_name: Annotated[str | None, typer.Option(help="A name for people.")] = None
+    description: Annotated[str | None, typer.Option(help="A description for people.")] = None
+    gate: Annotated[str | None, typer.Option(help="The gate: a JSON file, or its text.")] = None
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A training setting, KEY=VALUE; may be given many times.")
+    ] = None
+    storage: Annotated[
+        str | None, typer.Option(help="Where registered models are copied to (default: models in the workspace).")
+    ] = None
     approve: Annotated[
         str | None,
         typer.Option(
@@ -127,28 +151,49 @@ class Training:
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """Returns the pipeline's arguments, and refuses mistakes before anything starts.
-
-        Raises:
-            InvalidConfig: If neither or both of dataset and snapshot are given, or a URI, name, gate or setting can't be used.
-        """
-        if any(self.dataset or ()) == bool(self.snapshot):
-            raise InvalidConfig("Give either --dataset (a URI) or --snapshot (snap_…).")
+        """The pipeline's arguments; raises as ``Data.arguments``, and for a name, gate or setting that can't be used."""
+        arguments = super().arguments()
         names.sanitise(self.model_name)
-        own = [entry.name for entry in fields(Training) if entry.name not in ("gate", "settings", "checks")]
-        arguments = {name: value for name in own if (value := getattr(self, name))}
-        for name in ("workspace", "storage"):
-            if getattr(self, name) is not None:
-                arguments[name] = normalise_uri(getattr(self, name))
-        if self.dataset:
-            arguments["dataset"] = dataset_text(self.dataset)
+        own = ("model_name", "run_name", "description", "approve")
+        arguments |= {name: value for name in own if (value := getattr(self, name))}
+        if self.storage is not None:
+            arguments["storage"] = normalise_uri(self.storage)
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
-        if self.classes:
-            arguments["classes"] = classes_text(self.classes)
-        if self.checks:
-            arguments["checks"] = checks_text(self.checks)
         return {**arguments, **arguments_for(parse_settings(self.settings or []))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Data):
+    """What is measured: the arguments of the measuring pipeline."""
+
+    model: Annotated[str, typer.Option(help="The model: NAME/VERSION, NAME@ALIAS, or a checkpoint's path or URI.")]
+    split_name: Annotated[
+        str | None, typer.Option(help="The split that is measured: train, val or test (default: test).")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="How a checkpoint is measured, KEY=VALUE: trainer, imgsz, batch, conf, iou, max_det, single_cls; may be given many times.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The pipeline's arguments; raises as ``Data.arguments``, and for a split or setting that can't be used."""
+        # They bring the registry with them, which no other command waits for.
+        from visionloop.components.evaluate.measuring import is_registered, parse_split
+
+        parse_split(self.split_name)
+        here = not is_registered(self.model) and "://" not in self.model
+        settings = parse_settings(self.settings or [])
+        return {
+            **super().arguments(),
+            # A file of this machine by its whole path: its stage runs elsewhere.
+            "model": str(Path(self.model).absolute()) if here else self.model,
+            **({"split_name": self.split_name} if self.split_name else {}),
+            **({"settings": settings} if settings else {}),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from visionloop.pipelines.cli.options import (
     EngineName,
     Execution,
     Host,
+    Measurement,
     Namespace,
     Retraining,
     Training,
@@ -52,6 +53,20 @@ def retrain(training: Retraining, execution: Execution, output: Output = None) -
     Example: visionloop run retrain --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo --model-name sample-digits --set model=yolo11n.yaml --retraining '{"min_new_images": 50}'
     """
     _run("retrain", training, execution, output)
+
+
+@application.command("evaluate")
+@flattened
+def evaluate(measurement: Measurement, execution: Execution, output: Output = None) -> None:
+    """Measures a registered model or a checkpoint on a dataset, such as yesterday's champion on today's data; nothing is registered.
+
+    Example: visionloop run evaluate --model sample-digits@champion --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo
+    """
+    engine, order = execution.order("measure", measurement.arguments())
+    if engine.cluster or order.options.get("runner"):
+        raise InvalidConfig("run evaluate works in processes of this machine: leave out --engine and --runner.")
+    notice(started(engine, order))
+    show_end(engine.run(order), output)
 
 
 @application.command("check")

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pyarrow.compute as pc
 
+from visionloop.components.evaluate.measuring import MEASURING
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.evaluate.stage import MEASURING
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts, texts
 from visionloop.core.errors import InvalidConfig, VisionloopError

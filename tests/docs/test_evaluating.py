@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +28,8 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 PLANS = [words for words in COMMANDS if words[0] == "plan"]
-(TRAINING,) = (words for words in COMMANDS if words[0] == "run")
+(TRAINING,) = (words for words in COMMANDS if words[:2] == ["run", "train"])
+(MEASURING,) = (words for words in COMMANDS if words[:2] == ["run", "evaluate"])
 (GATE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -79,19 +82,28 @@ def test_the_page_tells_every_condition() -> None:
     assert set(msgspec.yaml.decode(GATE)) < set(GateFile.__struct_fields__)
 
 
-@pytest.mark.matrix
-@pytest.mark.timeout(1200)
-def test_the_training_of_the_page_ends_with_a_verdict(folder: Path) -> None:
+def run(folder: Path, *words: str) -> dict[str, Any]:
     code = "from visionloop.pipelines.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *TRAINING, "--output", "json"],
+        [sys.executable, "-c", code, *words, "--output", "json"],
         cwd=folder,
         env=os.environ,
         capture_output=True,
         text=True,
         check=False,
     )
-    # Nothing is learned in one epoch: the model is below the gate's floor.
     assert done.returncode == 0, done.stderr[-3000:]
-    summary = json.loads(done.stdout.splitlines()[-1])
-    assert "is below the floor 0.5" in json.dumps(summary)
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return summary
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1200)
+def test_the_training_of_the_page_ends_with_a_verdict_and_a_champion_is_measured(folder: Path) -> None:
+    # Nothing is learned in one epoch: the model is below the gate's floor.
+    assert "is below the floor 0.5" in json.dumps(run(folder, *TRAINING))
+    assert run(folder, *TRAINING, "--gate", '{"floor": 0}')["alias"] == "champion"
+    shutil.copytree(folder / "bottles", folder / "bottles-today")
+    measured = run(folder, *MEASURING)
+    assert (measured["verdict"], measured["measured"]) == ("none", {"model": "bottles/1", "split": "test"})
+    assert measured["metrics"]

@@ -21,6 +21,8 @@ _SOURCE = re.compile(
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]{1,9}))")
 
+_LABEL = re.compile(r"[^/@]+/[0-9]{1,9}")
+
 #: How many of the names that exist a sentence about an unknown one has.
 NAMED = 10
 
@@ -58,6 +60,11 @@ def find(reference: str, registry: Registry) -> Version:
         if version is not None:
             return version
     raise not_registered(reference)
+
+
+def names_a_version(model: str) -> bool:
+    """Whether a text is ``NAME/VERSION``, where it could be a path as well."""
+    return _LABEL.fullmatch(model) is not None
 
 
 def named(model: str, registry: Registry) -> Version:

@@ -53,12 +53,17 @@ def left_to_do(target: Target) -> Callable[[Values], None]:
     shared = _nested("after-convert", "What is left to do after convert.", _INPUTS, _graph(target, groups))
     rows = {name: group[0] for group in groups for name in group}
 
-    def by_trainer(values: Values) -> None:
-        for name, branch in _branches(trainers, values["trainer"], "trainers", "with-{}"):
+    def with_its_image(values: Values) -> None:
+        for name, branch in by_trainer(target, values["trainer"]):
             with branch:
                 shared({**values, "image": target.image(target.trainers[name]), "row": rows[name]})
 
-    return by_trainer
+    return with_its_image
+
+
+def by_trainer(target: Target, chosen: Any) -> Iterator[tuple[str, AbstractContextManager[Any]]]:
+    """A branch for each trainer of a target, by the form's field that names one."""
+    return _branches(tuple(target.trainers), chosen, "trainers", "with-{}")
 
 
 def _nested(name: str, description: str, inputs: Sequence[str], graph: Callable[[Values], None]) -> Callable[..., None]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kfp import dsl
 
-from visionloop.components.calls import CALLS, LOOP
+from visionloop.components.calls import CALLS, LOOP, Call
 from visionloop.components.cleanup.component import cleanup
 from visionloop.components.convert.ahead import LOOKED_FOR
 from visionloop.components.convert.component import convert
@@ -35,11 +35,18 @@ def train_pipeline(target: Target) -> Any:
     return pipeline_of(target, TRAIN, form(target.trainers), put_the_rest)
 
 
+def frozen_for_training(arguments: PipelineArguments) -> dict[str, Any]:
+    """Snapshot's arguments in a pipeline that trains: the settings are those of the form."""
+    form = {name: arguments[name] for name in (*SETTINGS, "advanced_config")}
+    return CALLS["snapshot"].arguments(arguments, {}) | form
+
+
 def pipeline_of(
     target: Target,
     pipeline: Pipeline,
     parameters: Mapping[str, Parameter],
     go_on: AfterSnapshot,
+    frozen_by: Callable[[PipelineArguments], dict[str, Any]] = frozen_for_training,
 ) -> Any:
     """A pipeline that begins with snapshot and ends with cleanup, whatever happened between.
 
@@ -48,6 +55,7 @@ def pipeline_of(
         pipeline: The pipeline.
         parameters: Its form.
         go_on: Adds everything after snapshot to the graph.
+        frozen_by: Snapshot's arguments, from the pipeline's.
     """
 
     # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
@@ -67,9 +75,8 @@ def pipeline_of(
         common = common_to(arguments)
         cleaned = apply_policy(cleanup(**common), "cleanup", target.policies["cleanup"], target)
         with dsl.ExitHandler(cleaned, name="retraining"):
-            inputs = CALLS["snapshot"].arguments(arguments, {})
-            inputs |= {name: arguments[name] for name in (*SETTINGS, "advanced_config")}
-            frozen = apply_policy(snapshot(**inputs, **common), "snapshot", target.policies["snapshot"], target)
+            frozen = snapshot(**frozen_by(arguments), **common)
+            frozen = apply_policy(frozen, "snapshot", target.policies["snapshot"], target)
             go_on(arguments, frozen.outputs)
 
     return graph
@@ -81,36 +88,48 @@ def after_snapshot(target: Target) -> AfterSnapshot:
     left = left_to_do(target)
 
     def stages(arguments: PipelineArguments, snapshot: Mapping[str, Any]) -> None:
-        row, common = target.policies, common_to(arguments)
         parameters = {**arguments, "settings": snapshot["settings"]}
         looked_for = {name: parameters[name] for name in LOOKED_FOR}
-        lineage = {"frozen_dataset": snapshot["frozen_dataset"]}
-
         receipts = {"snapshot": snapshot["receipt"]}
-
-        def arguments_of(stage: str) -> dict[str, Any]:
-            return CALLS[stage].arguments(parameters, receipts) | common
-
-        def shards_before(whole: Any, stage: str, component: Callable[..., Any]) -> None:
-            """Puts a loop over the shards of a stage before the task that puts them together."""
-            if not target.places:
-                return  # one machine gains nothing by it
-            with dsl.ParallelFor(snapshot["shards"], name=f"{stage}{LOOP}", parallelism=SHARDS_AT_ONCE) as shard:
-                part = component(**CALLS[stage].arguments_of_shard(parameters, receipts, shard), **common, **lineage)
-                apply_policy(part, stage, row[stage], target).set_display_name(f"{stage} shard")
-            whole.after(part)
-
-        checked = validate(**arguments_of("validate"), **lineage)
-        apply_policy(checked, "validate", row["validate"], target)
-        shards_before(checked, "validate", validate)
-        receipts["validate"] = checked.outputs["receipt"]
-
-        converted = convert(look_ahead=True, **arguments_of("convert"), **looked_for, **lineage)
-        apply_policy(converted, "convert", row["convert"], target)
-        shards_before(converted, "convert", convert)
-        receipts["convert"] = converted.outputs["receipt"]
+        converted = checked_and_converted(target, CALLS, parameters, snapshot, receipts, look_ahead=True, **looked_for)
 
         from_convert = {name: converted.outputs[name] for name in FROM_CONVERT}
         left({**parameters, **from_convert, **{name: receipts[stage] for name, stage in RECEIPTS.items()}})
 
     return stages
+
+
+def checked_and_converted(
+    target: Target,
+    calls: Mapping[str, Call],
+    parameters: PipelineArguments,
+    snapshot: Mapping[str, Any],
+    receipts: dict[str, Any],
+    **more: Any,
+) -> Any:
+    """Adds validate and convert to a graph, each behind the loop over its shards; returns the task of convert.
+
+    Args:
+        target: The target.
+        calls: The pipeline's table of calls.
+        parameters: Its arguments by name.
+        snapshot: Snapshot's outputs.
+        receipts: The receipts so far by stage, to which those of both are added.
+        more: Further arguments of convert.
+    """
+    row, common, lineage = target.policies, common_to(parameters), {"frozen_dataset": snapshot["frozen_dataset"]}
+
+    def put(stage: str, component: Callable[..., Any], **further: Any) -> Any:
+        arguments = calls[stage].arguments(parameters, receipts)
+        whole = component(**arguments, **further, **common, **lineage)
+        apply_policy(whole, stage, row[stage], target)
+        if target.places:  # one machine gains nothing by shards
+            with dsl.ParallelFor(snapshot["shards"], name=f"{stage}{LOOP}", parallelism=SHARDS_AT_ONCE) as shard:
+                part = component(**calls[stage].arguments_of_shard(parameters, receipts, shard), **common, **lineage)
+                apply_policy(part, stage, row[stage], target).set_display_name(f"{stage} shard")
+            whole.after(part)
+        receipts[stage] = whole.outputs["receipt"]
+        return whole
+
+    put("validate", validate)
+    return put("convert", convert, **more)

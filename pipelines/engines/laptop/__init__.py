@@ -54,9 +54,8 @@ class Laptop:
         from visionloop.pipelines.environment import services_for
 
         name = run_name(order.options.get("run"))
-        notice(
-            f"run {name}: visionloop run stop {name} ends its training early, visionloop run cancel {name} all of it"
-        )
+        stops = f"visionloop run stop {name} ends its training early, " if order.pipeline != "measure" else ""
+        notice(f"run {name}: {stops}visionloop run cancel {name} {'all of it' if stops else 'ends it'}")
         with services_for(order.arguments):
             return self.result(replace(order, options={**order.options, "run": name})).summary()
 
@@ -67,9 +66,12 @@ class Laptop:
             VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
         """
         from visionloop.pipelines.engines.laptop.run import run_order
-        from visionloop.pipelines.preflight import champion_in_environment, check_here
+        from visionloop.pipelines.preflight import champion_in_environment, check_here, measured_here
 
-        check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
+        if order.pipeline == "measure":
+            order = replace(order, arguments=measured_here(order.arguments))
+        else:
+            check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
         order = _in_one_piece(order)
         with champion_in_environment(order.arguments):
             return run_order(order)

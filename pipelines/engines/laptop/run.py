@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import MEASURED, STAGES
 from visionloop.core import live, stop
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
@@ -39,7 +39,10 @@ from visionloop.pipelines.targets import DEFAULT_TRAINER, laptop
 from visionloop.training.configuration import named_trainer
 
 #: The function that makes each pipeline in the runner's process.
-MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
+MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in (*PIPELINES, "measure")}
+
+#: The stages of each pipeline that has not all of them.
+STAGES_OF = {"measure": (*MEASURED, "cleanup")}
 
 #: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
 STOP_SECONDS = 60.0
@@ -76,16 +79,16 @@ def run_order(order: Order) -> RunResult:
         Defect: If it succeeds without a receipt for what it should have registered.
         VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
     """
-    force = order.options.get("force")
-    if force and force not in STAGES:
-        raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(STAGES)}.")
+    force, stages = order.options.get("force"), STAGES_OF.get(order.pipeline, STAGES)
+    if force and force not in stages:
+        raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(stages)}.")
     sys.stdout.flush()
     home = find_folder()
     home.create()
     local = LocalRun(
         pipeline=MADE_BY[order.pipeline],
         arguments=order.arguments,
-        stages=STAGES,
+        stages=stages,
         workspace=str(order.arguments["workspace"]),
         run=run_name(order.options.get("run")),
         trace_id=order.trace_id,
@@ -95,7 +98,7 @@ def run_order(order: Order) -> RunResult:
     )
     with begun(home, local.run, local.workspace, now()):
         result = run_pipeline(local)
-    # A receipt proves success, the engine's status does not: what should be registered must be.
+    # A receipt proves success, the engine's status does not: what should be measured or registered must be.
     if not completed(result.stages):
         raise Defect(
             f"The engine called run {result.run.run} a success, but register has no receipt; please report it."
