@@ -9,9 +9,9 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg V
   $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
 # A folder each; its extra and its folder in images/ have the same name, and its code says its library's licence.
 TRAINERS := $(sort $(patsubst visionloop/training/trainers/%/__init__.py,%,$(wildcard visionloop/training/trainers/*/__init__.py)))
-# What the image of every trainer holds besides: what trackers need. cleanup ends runs in a database too, in the stage image.
-TRACKERS := database tensorboard
-STAGE_EXTRAS := database
+# What the image of every trainer holds besides: what trackers need. cleanup ends runs of ClearML and of a database too, in the stage image.
+TRACKERS := clearml database tensorboard
+STAGE_EXTRAS := clearml database
 licence = $(shell sed -n 's/^ *licence = "\(.*\)"$$/\1/p' visionloop/training/trainers/$(1)/__init__.py)
 # Which images to build: folders in images/. A trainer's image is called visionloop-trainer-NAME.
 IMAGE ?= stage $(TRAINERS) services

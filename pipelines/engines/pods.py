@@ -36,7 +36,15 @@ OF_ROLE = {
         "AWS_REGION",
         "AWS_DEFAULT_REGION",
     ),
-    "registry": ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"),
+    "registry": (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "CLEARML_API_HOST",
+        "CLEARML_WEB_HOST",
+        "CLEARML_FILES_HOST",
+        "CLEARML_API_HOST_VERIFY_CERT",
+        "CLEARML_OFFLINE_MODE",
+    ),
     "notify": ("VISIONLOOP_NOTIFY_FORMAT", "VISIONLOOP_RUN_URL"),
     "events": ("CALLBACK_INTERVAL",),
 }
@@ -79,6 +87,7 @@ OF_STAGE = {
     "train": (
         *_TRAINING,
         *_TRACKING,
+        "CLEARML_CACHE_DIR",
         "MLFLOW_EXPERIMENT_NAME",
         "MLFLOW_EXPERIMENT_ID",
         "OMP_NUM_THREADS",

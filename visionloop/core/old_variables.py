@@ -91,8 +91,8 @@ OLD_VARIABLES = (
     ),
     OldVariable(
         ("CLEARML_API_HOST", "CLEARML_WEB_HOST"),
-        "no meaning",
-        "no tracker of this package is ClearML; clearml in OBSERVABILITY_BACKENDS is refused unless another distribution brings it",
+        "read",
+        "the tracker clearml, where OBSERVABILITY_BACKENDS names it (docs/tracking.md)",
     ),
     OldVariable(
         ("TEMPORAL_HOST", "TEMPORAL_NAMESPACE", "TEMPORAL_TASK_QUEUE", "TRAINING_JOB_STATUS_SYNC_INTERVAL"),

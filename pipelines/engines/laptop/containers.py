@@ -48,6 +48,7 @@ PLACES_WRITTEN = (
     "VISIONLOOP_ARTIFACTS",
     "VISIONLOOP_DATABASE_URL",
     "TENSORBOARD_LOG_DIR",
+    "CLEARML_CACHE_DIR",
 )
 
 #: Folders that can't be mounted without hiding what the image holds.
