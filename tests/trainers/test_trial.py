@@ -66,7 +66,7 @@ def test_each_fault_is_refused(changes: dict[str, Any], said: str) -> None:
 
 def test_a_loss_that_rises_before_it_falls_passes() -> None:
     risen = replace(TRIAL, losses=[0.36, 6.6, 1.3], chance=None)
-    assert judged(risen, 0.01)[-1].seen == "6.6 to 1.3 in 2 steps on one batch of 16 images"
+    assert judged(risen, 0.01)[-1].seen == "0.36 up to 6.6, then down to 1.3 in 2 steps on one batch of 16 images"
 
 
 def test_a_trial_ends_once_it_has_shown_enough() -> None:

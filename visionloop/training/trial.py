@@ -70,6 +70,7 @@ def judged(trial: BatchTrial, lr0: object) -> list[Finding]:
     _check_gradients(trial)
     _check_fall(first, later, lr0, trial.images)
     highest, lowest = _fall(trial.losses)
+    moved = f"{first:.4g} up to {highest:.4g}, then down" if highest > first else f"{first:.4g}"
     compared = f", where guessing gives {trial.chance:.4g}" if trial.chance is not None else ""
     frozen = trial.weights - trial.trained
     also = f"; {frozen:,} of {trial.weights:,} weights are frozen" if frozen else ""
@@ -78,7 +79,7 @@ def judged(trial: BatchTrial, lr0: object) -> list[Finding]:
         Finding("gradients", f"in each of {len(trial.gradients)} parts of the model{also}"),
         Finding(
             "overfitting",
-            f"{highest:.4g} to {lowest:.4g} in {len(later)} steps on one batch of {trial.images} images",
+            f"{moved} to {lowest:.4g} in {len(later)} steps on one batch of {trial.images} images",
         ),
     ]
 
