@@ -64,6 +64,7 @@ def _add_people_commands(app: typer.Typer) -> None:
         predict,
         run,
         schedule,
+        serve,
         services,
         snapshot,
         trainer,
@@ -78,6 +79,7 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.add_typer(schedule.application, name="schedule")
     app.add_typer(cache.application, name="cache")
     app.command("demo")(demo.demo)
+    app.command("serve")(serve.serve)
     app.command("predict")(predict.predict)
     app.command("compile")(compile.compile_)
     app.command("up")(services.up)

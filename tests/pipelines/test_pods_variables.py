@@ -32,7 +32,7 @@ NOT_TAKEN = {
 
 
 #: Sections of the page with variables that no stage reads.
-NO_STAGES = ("Engines\n", "Secrets\n", "Set by", "Variables from before\n")
+NO_STAGES = ("Engines\n", "Serving\n", "Secrets\n", "Set by", "Variables from before\n")
 
 
 def documented() -> set[str]:

@@ -71,6 +71,7 @@ CREDENTIALS = (
     Credential("VISIONLOOP_EVENTS_SECRET", "events"),
     Credential("CALLBACK_URL", "events"),
     Credential("CALLBACK_TOKEN", "events"),
+    Credential("VISIONLOOP_SERVE_TOKEN", None),
     Credential("ARGO_TOKEN", None),
     Credential("KFP_EXISTING_TOKEN", None),
     Credential("KFP_COOKIES", None),

@@ -18,7 +18,7 @@ from visionloop.core.pictures import UNREADABLE
 from visionloop.data.decoding import Undecodable, check, decode
 from visionloop.data.headers import stated_orientation
 
-#: What MLflow's scoring server, and ``visionloop serve``, set: a text that a stranger sends is never a path.
+#: What MLflow's scoring server sets: a text that a stranger sends is never a path.
 SERVED_VARIABLE = "__pyfunc_model_path__"
 
 #: What shows a picture of each EXIF orientation but 1 (CIPA DC-008).
@@ -59,7 +59,7 @@ def encoded_images(model_input: Any, *, served: bool) -> list[bytes]:
         InvalidImage: If one of them is something else, or can't be decoded.
     """
     return [
-        _encoded(image, f"Image {number} of {len(images)}", served=served)
+        encoded_image(image, f"Image {number} of {len(images)}", served=served)
         for images in [_as_list(model_input)]
         for number, image in enumerate(images, 1)
     ]
@@ -85,7 +85,8 @@ def _as_list(value: Any) -> list[Any]:
     return [value]
 
 
-def _encoded(image: Any, name: str, *, served: bool) -> bytes:
+def encoded_image(image: Any, name: str, *, served: bool) -> bytes:
+    """One image as a file's content, which the decoder reads; ``name`` is what sentences call it, all else as ``encoded_images``."""
     if isinstance(image, str):
         data = _of_text(image, name, served=served)
     elif isinstance(image, os.PathLike):
