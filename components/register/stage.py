@@ -27,7 +27,7 @@ from visionloop.core.receipts import Output, Parameter, Result
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Sent, open_prefix
 from visionloop.core.stores import normalise_uri
-from visionloop.registry import Registry, Version, package
+from visionloop.registry import Registry, Version, fresh, package
 from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked
 from visionloop.training import catalog
@@ -133,7 +133,7 @@ class RegisterStage:
             folder = attempt.work / MODEL
             version = oldest_version(models, loaded.name, training_digest)
             if version is None:
-                self._build(loaded, folder, attempt.work)
+                self._build(context, loaded, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
                 description = card.render(model_card)[:LONGEST_DESCRIPTION]
@@ -190,8 +190,8 @@ class RegisterStage:
             resolution.parameters["registration"] = Parameter(again, "registry: the version is not registered any more")
             resolution.notices = [f"{loaded.name}/{number} is not registered any more; it is registered anew."]
 
-    def _build(self, loaded: Loaded, folder: Path, work: Path) -> None:
-        """Makes the model's folder from the training's best checkpoint."""
+    def _build(self, context: Context, loaded: Loaded, folder: Path, work: Path) -> None:
+        """Makes the model's folder from the training's best checkpoint, and sees that it loads elsewhere."""
         parameters = {name: entry.value for name, entry in loaded.training.receipt.parameters.items()}
         trainer = catalog.trainer(str(parameters["trainer"]))
         checkpoint = Path(work, "checkpoint", Path(loaded.training.output("best").path).name)
@@ -209,6 +209,7 @@ class RegisterStage:
             config={name: value for name, value in parameters.items() if not isinstance(value, dict | list)},
         )
         package.build(folder, checkpoint, trainer, description)
+        fresh.check_loads(folder, trainer.name, work, context.alive)
 
     def _restore(
         self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context, *, anew: bool
@@ -237,7 +238,7 @@ class RegisterStage:
         if anew:
             shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
-            self._build(loaded, folder, work)
+            self._build(context, loaded, folder, work)
         _put(folder, uri, context)
 
     def _tags(self, context: Context, loaded: Loaded, model_card: card.Card) -> dict[str, str]:

@@ -7,12 +7,14 @@ import base64
 import io
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +27,9 @@ from laptop import THIRD_PARTY
 from PIL import Image
 
 from visionloop.core import catalog as installed
+from visionloop.core.errors import InvalidConfig, Killed
 from visionloop.data.decoding import decode
-from visionloop.registry import archive, package
+from visionloop.registry import archive, fresh, package
 from visionloop.registry.inputs import InvalidImage, encoded_images
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs"))
@@ -222,7 +225,7 @@ def test_signature_and_example_are_those_of_images(model: Path) -> None:
 
 
 def test_the_archive_is_the_same_each_time(model: Path, tmp_path: Path) -> None:
-    archive.write(tmp_path / "again.zip")
+    archive.write(tmp_path / "again.zip", "example.trainer:TRAINER")
     assert (tmp_path / "again.zip").read_bytes() == (model / "artifacts" / package.ARCHIVE).read_bytes()
 
 
@@ -288,6 +291,73 @@ def test_a_model_of_our_own_loop_loads_there_too(name: str, tmp_path: Path) -> N
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert set(json.loads(ended.stdout.replace("'", '"'))) <= {"dark"}
+
+
+# The fresh process
+
+
+def test_a_fresh_process_loads_it_with_its_requirements_alone(model: Path, tmp_path: Path) -> None:
+    fresh.check_loads(model, "toy", tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["mlflow", "visionloop"])
+def test_what_does_not_load_so_is_refused(missing: str, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    if missing == "visionloop":
+        with zipfile.ZipFile(folder / "artifacts" / package.ARCHIVE, "w"):
+            pass
+    else:
+        (folder / "requirements.txt").write_text("numpy\npandas\n")
+    with pytest.raises(InvalidConfig) as caught:
+        fresh.check_loads(folder, "toy", tmp_path)
+    assert caught.value.sentence.startswith("The trainer toy: a fresh process with its requirements alone can't load")
+    assert f"No module named '{missing}'" in caught.value.sentence
+
+
+def test_a_process_that_is_killed_is_no_fault_of_the_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr(fresh, "PROGRAM", program)
+    with pytest.raises(Killed, match="which SIGKILL ended; give register more memory"):
+        fresh.check_loads(model, "toy", tmp_path)
+
+
+def test_no_variable_with_a_secret_reaches_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "VISIONLOOP_EVENTS_SECRET"):
+        monkeypatch.setenv(name, "hidden")
+    assert "hidden" not in fresh.variables(tmp_path).values()
+
+
+def test_what_requirements_bring_are_their_own_requirements_too() -> None:
+    brought = fresh.closure(["pandas==3"])
+    assert {"pandas", "numpy", "python-dateutil", "six"} <= brought
+    assert not {"torch", "pytest"} & brought
+    assert "yaml" in fresh.modules_of(fresh.closure(["pyyaml"]))
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+def test_it_loads_in_a_new_environment_that_holds_its_requirements_alone(model: Path, tmp_path: Path) -> None:
+    """Installs them from the index that this machine is set up with."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    python = tmp_path / "environment" / "bin" / "python"
+    uv = str(Path(sys.executable).with_name("uv"))
+    for command in (
+        ["venv", "--quiet", "--python", sys.executable, str(tmp_path / "environment")],
+        ["pip", "install", "--quiet", "--python", str(python), "-r", str(model / "requirements.txt")],
+    ):
+        made = subprocess.run([uv, *command], env=environment, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr[-2000:]
+    script = "import sys, mlflow.pyfunc as m; print(m.load_model(sys.argv[1]).predict([sys.argv[2]]))"
+    ended = subprocess.run(
+        [str(python), "-W", "ignore", "-c", script, str(model), TEXT],
+        cwd=tmp_path, env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.startswith("[["), ended.stdout
 
 
 READERS = ("visionloop.data.formats", "visionloop.data.annotations.tables")

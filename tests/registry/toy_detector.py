@@ -27,6 +27,7 @@ from visionloop.core.stage import Attempt, Computed, Context, Outcome, Resolutio
 from visionloop.data.annotations.crowds import Crowd
 from visionloop.data.decoding import decode
 from visionloop.data.view import read_crowds
+from visionloop.registry import fresh
 from visionloop.training.catalog import TRAINERS
 from visionloop.training.trainers import PROTOCOL, ClassCurves, Evaluation, Prediction, PredictionSettings
 
@@ -170,6 +171,8 @@ def install(patch: pytest.MonkeyPatch, trainer: ToyTrainer | None = None) -> Toy
         return [*real(**wanted), *(entry for entry in extra if wanted.get("name", entry.name) == entry.name)]
 
     patch.setattr(catalog, "entry_points", entry_points)
+    # It is of no module that a fresh process could import.
+    patch.setattr(fresh, "check_loads", lambda *_: None)
     catalog.load.cache_clear()
     return trainer
 

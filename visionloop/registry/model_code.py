@@ -1,11 +1,11 @@
 """The code of a registered model: MLflow copies this file into the model and runs it when the model is loaded.
 
 ``mlflow.pyfunc.load_model(uri).predict(images)`` takes images in each form of ``visionloop.registry.inputs``, and returns a
-list of what it shows for each, as ``visionloop.registry.outputs`` has it. Where Visionloop is not installed, its modules come from the archive in the model.
+list of what it shows for each, as ``visionloop.registry.outputs`` has it. Where Visionloop or a third party's trainer is not
+installed, its modules come from the archive in the model.
 """
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,7 @@ class _Model:
 
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint."""
-        installed = importlib.util.find_spec("visionloop")
-        if installed is None or installed.origin is None:
-            sys.path.append(context.artifacts["code"])
+        sys.path.append(context.artifacts["code"])  # last: what is installed counts
         self.inputs = importlib.import_module("visionloop.registry.inputs")
         self.outputs = importlib.import_module("visionloop.registry.outputs")
         self.predictor = _trainer(context.model_config).predictor(Path(context.artifacts["checkpoint"]))

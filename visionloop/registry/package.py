@@ -80,14 +80,15 @@ def build(
         import mlflow.pyfunc
 
         code = checkpoint.with_name(ARCHIVE)
-        archive.write(code)
+        where = catalog.reference(description.trainer)
+        archive.write(code, where)
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(CODE),
             artifacts={CHECKPOINT: str(checkpoint), "code": str(code)},
             model_config={
                 "trainer": description.trainer,
-                "trainer_object": catalog.reference(description.trainer),
+                "trainer_object": where,
                 "classes": description.classes,
             },
             # Set, not inferred: inferring imports the model and takes seconds.
