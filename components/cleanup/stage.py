@@ -9,7 +9,7 @@ from typing import Any
 
 from visionloop.components.cleanup.events import publish_end
 from visionloop.components.cleanup.notify import notify
-from visionloop.core import damage, progress, receipts
+from visionloop.core import damage, progress, receipts, stop
 from visionloop.core.logs import LOGGER
 from visionloop.core.policy import ABANDONED_CHECKPOINT_DAYS, POLICIES
 from visionloop.core.reservation import Watcher
@@ -64,7 +64,7 @@ class CleanupStage:
             held = watcher.look()
             if not held or (watcher.reserved is not None and watcher.reserved.run == context.run.name):
                 # This run is over: what still holds the key for it is a pod that was lost.
-                end_left_open(os.environ, prefix, _ended_as(state, result))
+                end_left_open(os.environ, prefix, _ended_as(context, state, result))
             if held:
                 continue
             damaged = result is not None and damage.of_attempt(prefix, result.receipt.attempt) is not None
@@ -80,11 +80,11 @@ class CleanupStage:
         return {"removed": removed, "removed_bytes": size, "notified": notified}
 
 
-def _ended_as(state: StageState, result: receipts.Result | None) -> str:
+def _ended_as(context: Context, state: StageState, result: receipts.Result | None) -> str:
     """The state with which a stage's run in a tracker is ended, where the stage itself could not."""
     if result is not None:
         return "succeeded"
-    return "cancelled" if state.state == "cancelled" else "failed"
+    return "cancelled" if state.state == "cancelled" or stop.is_cancelled(context.run) else "failed"
 
 
 def _doomed(

@@ -30,6 +30,7 @@ from visionloop.core.errors import (
     InvalidReceipt,
     NotFound,
     OutOfMemory,
+    Terminated,
     TimeLimit,
     UserStopped,
     VisionloopError,
@@ -158,7 +159,11 @@ class TrainStage:
                 self._keep_best(context, resolution, training, error)
             elif isinstance(error, OutOfMemory):
                 error.batch = max(1, training.batch // 2)
-            training.end_tracking("cancelled" if isinstance(error, UserStopped) else "failed")
+            # A signal is a person's wish where that person has cancelled the run on its engine.
+            wanted = isinstance(error, UserStopped) or (
+                isinstance(error, Terminated) and stop.is_cancelled(context.run)
+            )
+            training.end_tracking("cancelled" if wanted else "failed")
             raise
 
     def _train(self, context: Context, resolution: Resolution[Loaded], training: Training) -> Computed | Result:

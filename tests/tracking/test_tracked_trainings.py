@@ -11,9 +11,13 @@ import pytest
 from published_training import Training
 
 from visionloop.components.train import tracked
+from visionloop.components.train.events import TrainingEvents
 from visionloop.core import receipts
-from visionloop.core.errors import InvalidConfig, Killed
+from visionloop.core.errors import InvalidConfig, Killed, Terminated, UserStopped
+from visionloop.core.stop import Stop, ask
+from visionloop.training.supervision import channel
 from visionloop.training.tracking import attach, chosen, end_left_open, record
+from visionloop.training.tracking.connection import connect
 
 FAULTS = ("raises", "exits", "hangs", "half", "odd")
 
@@ -81,6 +85,39 @@ def test_what_a_lost_pod_left_open_is_ended_by_cleanup(training: Training, journ
     before = journal.read_text()
     assert not end_left_open({"EXAMPLE_JOURNAL": str(journal)}, prefix, "succeeded")
     assert journal.read_text() == before
+
+
+@pytest.mark.parametrize(("asked", "status"), [(Stop(cancelled=True), "KILLED"), (None, "FAILED")])
+def test_a_training_that_a_person_cancelled_on_its_engine_is_killed_in_mlflow(
+    asked: Stop | None, status: str, training: Training, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine says it by a signal alone."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def end(self: TrainingEvents, epoch: channel.Epoch, *_: Any) -> None:
+        if asked:
+            ask(training.record(), asked)
+        raise Terminated("train was ended by SIGTERM.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingEvents, "epoch", end)
+        with pytest.raises(UserStopped if asked else Terminated):
+            training.train()
+    (key,) = training.workspace.children("train")[0]
+    prefix = training.workspace.child(f"train/{key}")
+    entry = record.read(prefix)["mlflow"]
+    client = connect(environment)
+    assert entry["ended"] == ("cancelled" if asked else "failed")
+    assert client.get_run(entry["run_id"]).info.status == status
+    # A pod that was lost without a word.
+    client.update_run(entry["run_id"], status="RUNNING")
+    record.write(prefix, {"mlflow": {name: value for name, value in entry.items() if name != "ended"}})
+    state = training.record().state("train")
+    state.state = "running"
+    training.record().write_state(state)
+    training.cleanup()
+    assert client.get_run(entry["run_id"]).info.status == status
 
 
 def test_a_later_stage_adds_to_each_tracker_what_it_found(training: Training, journal: Path) -> None:

@@ -364,9 +364,8 @@ class _Session:
     def as_asked(self, error: VisionloopError) -> VisionloopError:
         """The error of a stage that a signal ended: a person's stop, where a person has cancelled the run on its engine."""
         if isinstance(error, Terminated) and self._record is not None:
-            with undisturbed(), contextlib.suppress(VisionloopError):
-                request = stop.requested(self._record)
-                if request is not None and request.cancelled:
+            with undisturbed():
+                if stop.is_cancelled(self._record):
                     return UserStopped(f"{self.stage.name} was cancelled by the user; start a new run to resume.")
         return error
 

@@ -79,6 +79,14 @@ def requested(record: RunRecord) -> Stop | None:
     return Stop()
 
 
+def is_cancelled(record: RunRecord) -> bool:
+    """Whether a person has had the engine end the run at once; False where that is not known."""
+    with contextlib.suppress(VisionloopError):
+        request = requested(record)
+        return request is not None and request.cancelled
+    return False
+
+
 class Watch:
     """Looks for a run's request, once in ``LOOK_SECONDS`` at most, and keeps what it has seen."""
 
