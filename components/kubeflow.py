@@ -39,6 +39,9 @@ from visionloop.training.configuration.settings import BASIC, display
 #: The output of an evaluation that holds ``classes`` and their ``confusion`` (trainers.Evaluation).
 CONFUSION = "confusion"
 
+#: The output of an evaluation that holds all of it (evaluate.result.EvaluationResult).
+EVALUATION = "evaluation"
+
 #: The output of an evaluation that holds a ROC curve over its detections (evaluate.roc.Curve).
 ROC = "roc"
 
@@ -254,7 +257,7 @@ def fill(artifact: dsl.Artifact, result: Result) -> None:
         _confusion(artifact, result)
         _roc(artifact, result)
     elif isinstance(artifact, dsl.Metrics):
-        for name, value in receipt.metrics.items():
+        for name, value in {**_figures(result), **receipt.metrics}.items():
             artifact.log_metric(name, value)
 
 
@@ -266,6 +269,17 @@ def _page(result: Result, ending: str) -> bytes | None:
     page = result.read(pages[0])
     # The engine shows a copy, beside which the run's other pages do not lie.
     return reports.linked(page, {}) if ending == ".html" else page
+
+
+def _figures(result: Result) -> dict[str, float]:
+    """An evaluation's figures beside its metrics."""
+    if EVALUATION not in result.receipt.outputs:
+        return {}
+    # The stage's own libraries, which no other stage needs.
+    from visionloop.components.evaluate.figures import figures
+    from visionloop.components.evaluate.result import read
+
+    return figures(read(result), result.receipt.timings)
 
 
 def _confusion(artifact: dsl.ClassificationMetrics, result: Result) -> None:

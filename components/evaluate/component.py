@@ -51,7 +51,7 @@ def evaluate(
         reason: Why, with the figures.
         metrics: The metrics on the held-out images as a JSON object.
         report: The evaluation report as a page.
-        evaluation_metrics: The metrics on the held-out images.
+        evaluation_metrics: The metrics on the held-out images, COCO's figures, mistakes by kind, calibration and latency.
         confusion_matrix: Predicted against true classes, and the ROC curve of the detections: confidence against being right.
     """
     import json

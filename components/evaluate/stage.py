@@ -21,6 +21,7 @@ from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.curves import encoded
 from visionloop.components.evaluate.examples import LIMIT, Examples, model_positions
+from visionloop.components.evaluate.figures import figures, tables
 from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
 from visionloop.components.evaluate.kinds import CONFIDENCE
@@ -366,8 +367,11 @@ class EvaluateStage:
             attempt.write("confusion", "confusion.json", msgspec.json.encode(confusion), result=False)
         if roc is not None:
             attempt.write("roc", "roc.json", msgspec.json.encode(roc), result=False)
-        logged = {f"test/{name}": value for name, value in candidate.metrics.items()}
-        attach(os.environ, resolution.loaded.candidate.tracking, logged, pages)
+        result = evaluated.result
+        found = {**figures(result, evaluated.latency.timings()), **candidate.metrics}
+        logged = {f"test/{name}": value for name, value in found.items()}
+        files = {**pages, **tables(result, evaluated.objects), "evaluation/evaluation.json": result.encode()}
+        attach(os.environ, resolution.loaded.candidate.tracking, logged, files)
 
     def _promoting(self, champion: Version, resolution: Resolution[Loaded], workspace: Prefix) -> Result | None:
         """Returns the evaluation that the champion, our candidate, was registered with, if only the champion differs."""

@@ -140,10 +140,17 @@ def test_files_and_later_metrics_stand_on_the_runs_page(
     tracker.attach({"plots/results.png": plot, "reports/validate.html": b"<p>valid</p>"})
     tracker.finish("succeeded")
     for _ in range(2):  # a second attempt at evaluate
-        attach(environment, tracker.record, {"test/mAP50": 0.5}, {"reports/evaluate.html": b"<p>good</p>"})
+        files = {
+            "reports/evaluate.html": b"<p>good</p>",
+            "tables/classes.json": b'{"columns":["class"],"data":[["cat"]]}',
+        }
+        attach(environment, tracker.record, {"test/mAP50": 0.5}, files)
     client = connect(environment)
     run_id = str(tracker.run_id)
-    assert [file.path for file in client.list_artifacts(run_id)] == ["plots", "reports"]
+    assert [file.path for file in client.list_artifacts(run_id)] == ["plots", "reports", "tables"]
+    # As MLflow's own `log_table` does it: the page shows it as a table.
+    tag = json.loads(client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
+    assert tag == [{"path": "tables/classes.json", "type": "table"}]
     assert [file.path for file in client.list_artifacts(run_id, "reports")] == [
         "reports/evaluate.html",
         "reports/validate.html",

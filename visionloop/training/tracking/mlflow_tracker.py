@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,9 @@ DESCRIPTION_TAG = "mlflow.note.content"
 
 #: MLflow's codes for a run that it does not have.
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+#: The tag with the artifacts that its page shows in a way of their own.
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 
 #: States of a run as MLflow spells them.
 STATES = {
@@ -116,6 +120,15 @@ class MlflowTracker:
             if new:
                 client.log_batch(run.info.run_id, metrics=_metrics(new, 0))
             put_artifacts(client, run, files)
+            _show_tables(client, run, files)
+
+
+def _show_tables(client: Any, run: Any, files: Mapping[str, bytes]) -> None:
+    """Names the files below ``tables/`` in the run's tag by which MLflow's page shows them as tables, as its own client does."""
+    known = json.loads(run.data.tags.get(LOGGED_ARTIFACTS, "[]"))
+    new = [{"path": path, "type": "table"} for path in files if path.startswith("tables/")]
+    if added := [entry for entry in new if entry not in known]:
+        client.set_tag(run.info.run_id, LOGGED_ARTIFACTS, json.dumps([*known, *added]))
 
 
 class MlflowRun:
