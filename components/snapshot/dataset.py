@@ -29,6 +29,7 @@ from visionloop.data.dice.tasks import METADATA
 from visionloop.data.formats import Source, formats
 from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.recognised import choose, folder_below
+from visionloop.data.lfs import refuse_pointer
 from visionloop.data.sentences import printable
 
 #: The largest metadata.json that is read, in bytes.
@@ -196,7 +197,9 @@ def read_metadata(prefix: Prefix) -> dict[str, Any]:
             raise InvalidDataset(
                 f"{METADATA}: {size:,} bytes are more than the {LARGEST_METADATA:,} that are read; export the dataset again."
             )
-        value = msgspec.json.decode(without_mark(prefix.read(METADATA)))
+        data = prefix.read(METADATA)
+        refuse_pointer(data, METADATA)
+        value = msgspec.json.decode(without_mark(data))
     except NotFound:
         return {}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

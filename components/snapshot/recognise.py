@@ -11,8 +11,9 @@ from visionloop.core.stores import local_path, split_uri
 from visionloop.data import formats
 from visionloop.data.dice.tasks import LEGACY_FILE, TASKS, annotation_file
 from visionloop.data.formats.folders.layout import Layout
-from visionloop.data.formats.listing import IMAGES, ends_of, not_whole
+from visionloop.data.formats.listing import IMAGES, LOOKED_INTO, ends_of, not_whole
 from visionloop.data.formats.outline import outline
+from visionloop.data.lfs import refuse_pointer
 
 #: How many keys are listed to tell what lies there.
 MOST_KEYS = 10_000
@@ -25,7 +26,11 @@ _REMEDY = "export it from the labelling tool"
 
 
 def no_dataset(prefix: Prefix, option: str) -> DatasetNotFound:
-    """The error for a URI where no format fits: what lies there instead, and what to do; ``option`` names a format."""
+    """The error for a URI where no format fits: what lies there instead, and what to do; ``option`` names a format.
+
+    Raises:
+        InvalidDataset: If what lies there are Git LFS pointers.
+    """
     return DatasetNotFound(f"{prefix.uri}: {_empty(prefix) or _no_format(prefix, option)}.")
 
 
@@ -95,7 +100,13 @@ def _no_format(prefix: Prefix, option: str) -> str:
 
 
 def _broken(prefix: Prefix, listing: formats.Listing) -> str | None:
-    """The first annotation file that is not whole, so that nothing tells its format; None without one."""
+    """The first annotation file that is not whole, so that nothing tells its format; None without one.
+
+    Raises:
+        InvalidDataset: If a file is a Git LFS pointer.
+    """
+    for key in itertools.chain.from_iterable(listing.files(*extensions) for extensions in LOOKED_INTO):
+        refuse_pointer(listing.ends(key)[0], key)
     for key in (*listing.files(".json"), *listing.files(".xml")):
         try:
             reason = not_whole(*ends_of(prefix, key))

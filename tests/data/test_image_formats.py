@@ -65,6 +65,11 @@ REFUSED = {
     "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 32\n", "image_format", "a PostScript file"),
     "page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "image_format", "a web page"),
     "bom.jpg": (b"\xef\xbb\xbf\n<HTML>login</HTML>", "image_format", "a web page"),
+    "pointer.png": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n",
+        "image_format",
+        "a Git LFS pointer",
+    ),
     "float32.tif": (saved(Image.new("F", (64, 32)), "TIFF"), "image_format", "32-bit floating-point"),
     "int32.tif": (saved(Image.new("I", (64, 32)), "TIFF"), "image_format", "32-bit whole"),
     "pages.tif": (several("TIFF"), "frames", "several pages"),

@@ -291,7 +291,7 @@ def test_files_without_categories_are_passed_over_and_told(tmp_path: Path) -> No
         (b"", "the file is empty"),
         (b"\xef\xbb\xbf \n", "the file is empty"),
         (bytes(300), "does not begin as its name says"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "does not begin as its name says"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer in place of the file; run git lfs pull"),
         (json.dumps(document()).encode()[:60], "ends before it is complete"),
         (json.dumps(document()).encode("utf-16")[:60], "ends before it is complete"),
         (b'{"info": {"year": 2017}', "ends before it is complete"),

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from visionloop.core.memory import decoding
 from visionloop.core.pictures import MAX_PIXELS, UNREADABLE, open_picture
+from visionloop.data.lfs import POINTER, is_pointer
 
 
 class Undecodable(ValueError):
@@ -51,7 +52,8 @@ def decoded(data: bytes) -> Iterator[NDArray[np.uint8]]:
             with open_picture(data) as header:
                 (width, height), kind = header.size, header.format
     except UnidentifiedImageError as error:
-        raise Undecodable("not a PNG, JPEG, WebP, BMP or TIFF picture") from error
+        kind = POINTER if is_pointer(data) else "not a PNG, JPEG, WebP, BMP or TIFF picture"
+        raise Undecodable(kind) from error
     except Image.DecompressionBombError as error:
         raise Undecodable(f"a picture of more than {MAX_PIXELS:,} pixels") from error
     except UNREADABLE as error:

@@ -44,6 +44,7 @@ from visionloop.data.headers import (
     exif_orientation,
     stated_orientation,
 )
+from visionloop.data.lfs import POINTER, REMEDY, is_pointer
 from visionloop.data.locations import Location, located, uri_of
 from visionloop.data.reduced import Reduction
 
@@ -264,6 +265,8 @@ def _header(image: PillowImage.Image, data: bytes) -> Header | Unsupported:
 
 def _unsupported(data: bytes) -> Unsupported | None:
     """The kind of a file by its first or last bytes, where that is known."""
+    if is_pointer(data):
+        return Unsupported(POINTER, REMEDY)
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return Unsupported("a web page", "upload the picture itself")

@@ -13,6 +13,7 @@ from visionloop.data.formats.hints import near
 from visionloop.data.formats.listing import END_BYTES, IMAGES, is_hidden, not_whole
 from visionloop.data.formats.source import Source
 from visionloop.data.formats.splits import SPLITS, stated_split
+from visionloop.data.lfs import refuse_pointer
 from visionloop.data.sentences import printable
 
 #: A word for a split with a year behind it or not, as the whole name of a folder.
@@ -94,6 +95,7 @@ class Keys:
                 end = source.prefix.read_end(key, END_BYTES) if len(start) == END_BYTES else b""
             except NotFound:
                 continue  # gone since it was listed
+            refuse_pointer(start, key)
             if reason := not_whole(start, end):
                 raise InvalidDataset(printable(f"{key}: {reason}; export it again, or remove it."))
             others.append(key)

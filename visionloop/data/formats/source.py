@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from visionloop.core.errors import DatasetNotFound, NotFound
 from visionloop.core.storage import Prefix
 from visionloop.core.stores import local_path
+from visionloop.data.lfs import refuse_pointer
 
 #: What is listed: keys relative to the dataset's URI, and what the store declares of each. In a folder the ETag says nothing.
 LISTED = pa.schema(
@@ -28,6 +29,9 @@ LISTED = pa.schema(
 
 #: How many objects of a listing are held as Python objects.
 _AT_ONCE = 20_000
+
+#: How much of a large file is looked at before it is read.
+_SEEN_BYTES = 256
 
 #: Width and height in pixels of pictures, by row; 0 where a picture can't be read.
 Sizes = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -99,14 +103,22 @@ class Source:
         return max(map(len, self._listed.values()), default=0)
 
     def read(self, key: str) -> bytes:
-        """A small file's bytes. Raises NotFound."""
-        return self.prefix.read(key) if self.files is None else self.files(key)
+        """A small file's bytes.
+
+        Raises:
+            NotFound: If it is gone.
+            InvalidDataset: If it is a Git LFS pointer.
+        """
+        data = self.prefix.read(key) if self.files is None else self.files(key)
+        refuse_pointer(data, key)
+        return data
 
     def local(self, key: str) -> Path:
         """A file on this machine with the bytes of a listed key, for files that may be larger than memory.
 
         Raises:
             DatasetNotFound: If it is gone.
+            InvalidDataset: If it is a Git LFS pointer.
         """
         if key not in self._local:
             folder = local_path(self.prefix.uri)
@@ -121,6 +133,8 @@ class Source:
                         f"{self.prefix.uri}/{key}: the file is gone; export the dataset again."
                     ) from None
                 self._local[key] = target
+            with self._local[key].open("rb") as file:
+                refuse_pointer(file.read(_SEEN_BYTES), key)
         return self._local[key]
 
     def sizes(self, keys: pa.Array) -> Sizes:

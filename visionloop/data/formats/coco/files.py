@@ -16,6 +16,7 @@ from visionloop.data.formats.keys import named, other_files
 from visionloop.data.formats.listing import ends_of, is_hidden, not_whole
 from visionloop.data.formats.outline import outline
 from visionloop.data.formats.source import Source
+from visionloop.data.lfs import refuse_pointer
 from visionloop.data.sentences import printable
 
 #: How many JSON files are looked into: the least deep ones.
@@ -52,6 +53,7 @@ def coco_files(source: Source) -> Files:
             ends = ends_of(source.prefix, key)
         except NotFound:
             return False, None
+        refuse_pointer(ends[0], key)
         alone = len(looked) == 1 and bool(ends[1])
         return alone or is_coco(outline(*ends)), not_whole(*ends)
 
