@@ -62,3 +62,14 @@ def test_mistakes_end_before_anything_starts(toy_trained: Trained, tmp_path: Pat
     assert "Give either --dataset" in measured(laptop, f"{name}/1").refused(78)
     assert "leave out --engine and --runner" in measured(laptop, f"{name}/1", *data, "--engine", "argo").refused(78)
     assert [key for key in laptop.listing() if key.startswith("runs/")] == runs
+
+
+def test_a_checkpoint_of_the_real_trainer_says_what_it_was_trained_with(trained: Trained) -> None:
+    laptop, stages = trained.laptop, trained.summary["stages"]
+    checkpoint = laptop.result("train", stages["train"]["key"]).output_uri("best")
+    options = ("--dataset", trained.dataset.uri)
+    measured_anew = measured(laptop, checkpoint, *options, settings=("trainer=ultralytics", "batch=8")).expect()
+    assert measured_anew.summary["metrics"] == trained.summary["metrics"]
+    assert measured_anew.summary["measured"]["model"] == checkpoint
+    for trainer in ("timm", "torchvision"):
+        assert measured(laptop, checkpoint, *options, settings=(f"trainer={trainer}",)).code in (65, 78)

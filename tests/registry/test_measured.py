@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from toy_detector import Prepared, ToyTrainer, install, prepare, published, run, write_dataset
@@ -16,8 +16,9 @@ from visionloop.components.evaluate.result import read
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.policy import POLICIES
 from visionloop.core.stage import Outcome
+from visionloop.data.view import read_labels
 from visionloop.registry import Registry
-from visionloop.training.trainers import Setting
+from visionloop.training.trainers import Evaluation, Setting
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -26,6 +27,14 @@ class WholeToy(ToyTrainer):
     """With what a configuration asks of a trainer, for a checkpoint that no training describes."""
 
     policy = replace(POLICIES["train"], gpus=0)
+    #: The class numbers of each image's labels, as the last evaluation found them, in its files and in the archive.
+    labels: ClassVar[list[list[str]]] = []
+
+    def evaluate(self, checkpoint: Path, dataset: Path, split: str, *rest: Any) -> Evaluation:
+        texts = [path.read_text() for path in sorted((dataset / "labels" / split).iterdir())]
+        assert [text.decode() for _, text in read_labels(dataset, split)] == texts
+        self.labels[:] = [[line.split()[0] for line in text.splitlines()] for text in texts]
+        return super().evaluate(checkpoint, dataset, split, *rest)
 
     def settings(self, task: str) -> Mapping[str, Setting]:
         return {}
@@ -47,9 +56,11 @@ class WholeToy(ToyTrainer):
 
 
 @pytest.fixture
-def toy() -> Iterator[ToyTrainer]:
+def toy() -> Iterator[WholeToy]:
     with pytest.MonkeyPatch.context() as patch:
-        yield install(patch, WholeToy())
+        whole = WholeToy()
+        install(patch, whole)
+        yield whole
 
 
 def measure(prepared: Prepared, model: str, **options: Any) -> Outcome:
@@ -106,7 +117,7 @@ def test_today_s_data_and_another_split(prepared: Prepared, champion: str, tmp_p
 
 
 def test_the_classes_of_both_are_measured_by_their_names(
-    prepared: Prepared, champion: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    prepared: Prepared, champion: str, tmp_path: Path, toy: WholeToy
 ) -> None:
     own = read(published(measure(prepared, champion)))
     # The dataset numbers the shared class 1, the model 0.
@@ -120,12 +131,12 @@ def test_the_classes_of_both_are_measured_by_their_names(
     assert result.images == 2
     assert own.shared is None
     # What the toy finds as bright is the dataset's dim: by number it would be right.
+    assert toy.labels == [["0"], ["0"]]
     assert result.slices["size:small"]["objects"] == 2
-    assert result.slices["size:small"]["recall"] == 0
     swapped = prepare(write_dataset(tmp_path / "swapped", classes=("bright", "dim")), prepared.workspace)
-    renumbered = read(published(measure(swapped, champion)))
-    assert renumbered.shared is None
-    assert renumbered.slices["size:small"] == {"objects": 4, "detections": 4, "recall": 0.0, "precision": 0.0}
+    assert read(published(measure(swapped, champion))).shared is None
+    assert [sorted(each) for each in toy.labels] == [["0", "1"], ["0", "1"]]
+    assert toy.labels[0][0] == "1"
 
 
 def test_a_dataset_of_other_classes_alone_is_refused(prepared: Prepared, champion: str, tmp_path: Path) -> None:
