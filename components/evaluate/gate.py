@@ -29,7 +29,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epsilon: float | None = None
     primary_metric: str | None = None
     primary_metric_mode: Mode | None = None
-    incomparable: Literal["keep", "promote"] | None = None
+    incomparable: Literal["keep", "promote", "shared"] | None = None
     min_images: int | None = None
     min_objects: int | None = None
     max_size_mb: float | None = None
@@ -54,7 +54,8 @@ class Gate:
             0 where more is better promotes nobody.
         epsilon: How much worse than the champion the metric may be, 0 or more.
         incomparable: The verdict when the champion can't be evaluated on this dataset: ``keep`` leaves the decision to a
-            person, ``promote`` replaces the champion.
+            person, ``promote`` replaces the champion. ``shared`` compares a champion of other classes on those of both, and is
+            ``keep`` where there are none, or the champion can't be evaluated for another reason.
         max_class_drop: How much worse than the champion's the metric of a class may be, 0 or more.
         min_images: The least number of images that decide.
         min_objects: The least number of true objects of each class on these images; of a classification of its images.
@@ -69,7 +70,7 @@ class Gate:
     primary_metric_mode: Mode
     floor: float | None
     epsilon: float
-    incomparable: Literal["keep", "promote"]
+    incomparable: Literal["keep", "promote", "shared"]
     max_class_drop: float | None = None
     min_images: int | None = None
     min_objects: int | None = None
@@ -176,6 +177,7 @@ def decide(
     not_measured: Mapping[str, str] | None = None,
     unmet: Sequence[str] = (),
     compared: Mapping[str, float] | None = None,
+    where: str = "",
 ) -> tuple[Verdict, str]:
     """Returns the verdict and its reason, in the order of docs/contract.md, "Gate".
 
@@ -187,7 +189,8 @@ def decide(
         own: Whether the champion is the candidate itself.
         not_measured: By metric, why the candidate does not have it.
         unmet: A clause for each condition that is not met.
-        compared: The candidate's metrics on the images of the comparison, where these are not all.
+        compared: The candidate's metrics in the comparison, where that is not on all images and classes.
+        where: What the comparison is on then, in words.
     """
     name = gate.primary_metric
     if name not in metrics:
@@ -207,15 +210,19 @@ def decide(
     if champion is not None and name not in champion:
         obstacle = f"its evaluation has no {name}"
     if obstacle is not None:
-        rule = "a person decides" if gate.incomparable == "keep" else "the gate promotes it anyway"
-        return gate.incomparable, f"{name} {value:.4g} could not be compared with the champion's: {obstacle}; {rule}."
+        promotes = gate.incomparable == "promote"
+        rule = "the gate promotes it anyway" if promotes else "a person decides"
+        return (
+            "promote" if promotes else "keep",
+            f"{name} {value:.4g} could not be compared with the champion's: {obstacle}; {rule}.",
+        )
     if champion is None:
         return "promote", f"{shown}, and there is no champion yet."
-    where = ""
+    on = ""
     if compared is not None:
-        value, where = compared[name], " on the images that the champion was not trained on"
+        value, on = compared[name], f" on {where}"
     verdict: Verdict = "promote" if gate.beats(value, champion[name]) else "keep"
-    return verdict, f"{name} {value:.4g}{where} {_relation(gate, value, champion[name])}."
+    return verdict, f"{name} {value:.4g}{on} {_relation(gate, value, champion[name])}."
 
 
 def _relation(gate: Gate, value: float, champion: float) -> str:

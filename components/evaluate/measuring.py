@@ -304,11 +304,51 @@ def adapted(
     shared = [name for name, position in zip(dataset, positions, strict=True) if position is not None]
     as_one = bool(config.get("single_cls"))
     told = None if as_one or set(dataset) == set(classes) else shared
+    kept, left_out = _placed(folder, split, entries, converted, classes, positions)
+    return Adapted(kept, positions, used, told, left_out)
+
+
+def restricted(
+    folder: Path,
+    split: str,
+    entries: Sequence[IndexEntry],
+    converted: Converted,
+    classes: Sequence[str],
+    shared: Sequence[str],
+) -> tuple[list[IndexEntry], list[int | None]]:
+    """Leaves the labels of some classes in a view, by a model's class numbers.
+
+    Args:
+        folder: The view's folder.
+        split: The only split in it.
+        entries: Its images.
+        converted: What it is a view of.
+        classes: The model's class names by index.
+        shared: The classes that are left, which the model and the dataset have.
+
+    Returns:
+        The images that are left, and the model's class number by the dataset's.
+
+    Raises:
+        InvalidDataset: If none is.
+    """
+    positions = [classes.index(name) if name in shared else None for name in converted.classes]
+    return _placed(folder, split, entries, converted, classes, positions)[0], positions
+
+
+def _placed(
+    folder: Path,
+    split: str,
+    entries: Sequence[IndexEntry],
+    converted: Converted,
+    classes: Sequence[str],
+    positions: Sequence[int | None],
+) -> tuple[list[IndexEntry], dict[str, str]]:
+    """Renumbers labels, or moves a classification's images; returns the images that are left, and why the others are not."""
     if converted.format == "yolo":
         _renumber(folder, split, positions)
-        return Adapted(list(entries), positions, used, told)
-    kept, left_out = _move(folder, split, entries, converted, classes, positions)
-    return Adapted(kept, positions, used, told, left_out)
+        return list(entries), {}
+    return _move(folder, split, entries, converted, classes, positions)
 
 
 def _renumber(folder: Path, split: str, positions: Sequence[int | None]) -> None:

@@ -11,7 +11,7 @@ from visionloop.components.evaluate.curves import calibration_chart, charts, roc
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.latency import Latency
-from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
+from visionloop.components.evaluate.result import EvaluationResult, seen_sentence, shared_sentence
 from visionloop.components.evaluate.roc import Curve
 from visionloop.components.evaluate.slicing import LEAST
 from visionloop.core import reports
@@ -130,7 +130,7 @@ def render(
             _row(name, value, own.get(name), theirs.get(name), primary=name == metric)
             for name, value in _ordered(result)
         ],
-        "seen": seen_sentence(result),
+        "seen": " ".join(filter(None, (seen_sentence(result), shared_sentence(result)))),
         "difference": None if result.difference is None else [f"{bound:+.4f}" for bound in result.difference],
         "interval": None if result.interval is None else [f"{bound:.4f}" for bound in result.interval],
         "left_out_images": list(result.left_out.items())[:LEFT_OUT],

@@ -11,6 +11,7 @@ from visionloop.core import structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
+from visionloop.data.annotations.split import listed
 
 OUTPUT = "evaluation"
 
@@ -26,7 +27,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
         images: The number of its images that were measured.
         left_out: The reason for each of its images that was not, by file name: the code of validate's finding.
         classes: The candidate's own class names by index.
-        shared: The classes that the candidate shares with the dataset, which alone are measured; None where they have the same.
+        shared: The classes that the candidate shares with the champion, on which alone they are compared, or of a model that is only
+            measured those that it shares with the dataset; None where both have the same.
         keypoints: For pose the names of its keypoints in their order.
         metrics: The candidate's overall metrics.
         not_measured: The reason for each of them that has no value.
@@ -100,6 +102,20 @@ def seen_sentence(result: EvaluationResult) -> str:
     return (
         f"{learned}: its values and the differences are those of the other {result.images - result.seen:,}, where the "
         f"candidate's {metric} is {value:.4f}."
+    )
+
+
+def shared_sentence(result: EvaluationResult) -> str:
+    """On which classes the champion was compared, where it has others; empty where it has the same, or there is no comparison."""
+    if result.shared is None or result.verdict == "none":
+        return ""
+    metric, number = str(result.gate["primary_metric"]), len(result.shared)
+    value = (result.compared_metrics or {}).get(metric)
+    own = "" if value is None else f", where the candidate's {metric} is {value:.4f}"
+    classes = f"{number:,} class{'' if number == 1 else 'es'}"
+    return (
+        f"The champion has other classes: its values and the differences are those of the {classes} that both have "
+        f"({listed(result.shared)}){own}."
     )
 
 

@@ -37,6 +37,7 @@ from visionloop.components.evaluate.measuring import (
     found,
     parse_split,
     reason_of,
+    restricted,
     trained,
 )
 from visionloop.components.evaluate.page import Evaluated, render
@@ -141,13 +142,26 @@ class Rival:
         evaluation: Its evaluation; None where there is no champion or it can't be compared.
         obstacle: Why an existing champion can't be compared.
         seen: The file names of the split's images that it has learned from, which are not compared.
-        candidate: The candidate on the other images; None where there are no seen ones.
+        candidate: The candidate on what is compared; None where that is all images and classes.
+        shared: The classes that both have, where they have others too: these alone are compared.
     """
 
     evaluation: Evaluation | None = None
     obstacle: str | None = None
     seen: Set[str] = frozenset()
     candidate: Evaluation | None = None
+    shared: Sequence[str] | None = None
+
+    @property
+    def where(self) -> str:
+        """What is compared, in words, where it is not all."""
+        parts = []
+        if self.shared is not None:
+            number = len(self.shared)
+            parts.append(f"the {number:,} class{'' if number == 1 else 'es'} that both have")
+        if self.seen:
+            parts.append("the images that the champion was not trained on")
+        return " and ".join(parts)
 
 
 class EvaluateStage:
@@ -266,7 +280,11 @@ class EvaluateStage:
             loaded.gate,
             deciding,
             None if own else champion,
-            _objects(loaded.snapshot, compared, candidate.classes),
+            {
+                name: number
+                for name, number in _objects(loaded.snapshot, compared, candidate.classes).items()
+                if rival.shared is None or name in rival.shared
+            },
             checkpoint.stat().st_size,
             latency.milliseconds,
             context.alive,
@@ -280,6 +298,7 @@ class EvaluateStage:
             not_measured=candidate.not_measured,
             unmet=conditions.unmet,
             compared=rival.candidate.metrics if rival.candidate else None,
+            where=rival.where,
         )
         if fitted is not None:
             verdict, reason = "none", reason_of(fitted.shared, converted.classes, candidate.classes)
@@ -297,7 +316,7 @@ class EvaluateStage:
             images=candidate.images,
             left_out=left_out,
             classes=list(candidate.classes),
-            shared=fitted.shared if fitted else None,
+            shared=fitted.shared if fitted else (None if rival.shared is None else list(rival.shared)),
             keypoints=list(_keypoints(loaded.snapshot)),
             metrics=dict(candidate.metrics),
             not_measured=dict(candidate.not_measured),
@@ -420,9 +439,13 @@ class EvaluateStage:
             uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
         )
         others = f"{champion.label} has other classes than this model"
-        classes = tuple(description.classes)
+        classes, shared = tuple(description.classes), None
         if classes != tuple(candidate.classes):
-            return Rival(obstacle=_obstacle(champion, others))
+            both = [name for name in candidate.classes if name in classes and name in converted.classes]
+            if loaded.gate.incomparable != "shared" or not both:
+                none = ", and none of them in common" if loaded.gate.incomparable == "shared" else ""
+                return Rival(obstacle=_obstacle(champion, f"{others}{none}"))
+            shared = both
         if description.task != converted.task:
             return Rival(obstacle=_obstacle(champion, f"{champion.label} was trained for {description.task}"))
         if tuple(description.keypoints) != _keypoints(loaded.snapshot):
@@ -430,25 +453,45 @@ class EvaluateStage:
         measuring = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
         config = {**description.config, **measuring}
         learned, again, count = self._learned(loaded, champion, entries), None, len(entries)
-        if learned:
-            if obstacle := _mostly_seen(loaded.gate, champion, len(learned), count):
-                return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
-            view = work / "unseen"
+        if learned and (obstacle := _mostly_seen(loaded.gate, champion, len(learned), count)):
+            return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
+        kept = [entry for entry in entries if entry.file_name not in learned]
+        named: list[IndexEntry] = list(entries)
+
+        def part(folder: Path, of_model: Sequence[str]) -> list[IndexEntry]:
+            """A view of what is compared, with the class numbers of a model."""
             cache = images.ImageCache.of_environment()
-            count = converted.view(loaded.snapshot, view, cache, (SPLIT,), context.fetched, without=learned)
-            _write_crowds(loaded.snapshot, [entry for entry in entries if entry.file_name not in learned], view)
+            converted.view(loaded.snapshot, folder, cache, (SPLIT,), context.fetched, without=learned)
+            left, positions = kept, None
+            if shared is not None:
+                left, positions = restricted(folder, SPLIT, kept, converted, of_model, shared)
+            _write_crowds(loaded.snapshot, left, folder, positions)
+            return left
+
+        if learned or shared is not None:
+            view = work / "compared"
+            left = part(view, candidate.classes)
+            named, count = left, len(left)
             ours, own = loaded.trainer, work / "candidate.pt"
             task = loaded.snapshot.task
-            again = _evaluate(ours, task, converted.classes, own, view, loaded.config, work / "again", context, count)
+            again = _evaluate(ours, task, candidate.classes, own, view, loaded.config, work / "again", context, count)
+            again = _compared(again, named, shared)
             if loaded.gate.primary_metric not in again.metrics:
                 why = again.not_measured.get(loaded.gate.primary_metric, "it is not measured")
                 obstacle = f"{why} but for the {len(learned):,} images that {champion.label} was trained on"
+                if shared is not None:
+                    obstacle = f"{why} on {Rival(seen=learned, shared=shared).where}"
                 return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
+        if shared is not None:
+            view = work / "compared-champion"
+            named = part(view, classes)
         measured_by = trainer, description.task, classes
         evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context, count)
         if tuple(evaluation.classes) != classes:  # registered before models were described by their own classes
             return Rival(obstacle=_obstacle(champion, others))
-        return Rival(evaluation, seen=learned, candidate=again)
+        if again is not None:
+            evaluation = _compared(evaluation, named, shared)
+        return Rival(evaluation, seen=learned, candidate=again, shared=shared)
 
     @staticmethod
     def _slices(loaded: Loaded, candidate: Evaluation, entries: Sequence[IndexEntry]) -> dict[str, dict[str, float]]:
@@ -531,6 +574,13 @@ def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
         ),
         run_scalars={"model": model.label, "split": split},
     )
+
+
+def _compared(evaluation: Evaluation, entries: Sequence[IndexEntry], shared: Sequence[str] | None) -> Evaluation:
+    """With the images' own names, for in a classification's view their paths have a model's class numbers; and the shared classes alone."""
+    names = {entry.path: entry.file_name for entry in entries}
+    per_class = {name: of for name, of in evaluation.per_class.items() if shared is None or name in shared}
+    return replace(evaluation, files=[names.get(file, file) for file in evaluation.files], per_class=per_class)
 
 
 def _sliced(snapshot: Snapshot, fields: Sequence[Field], split: str) -> list[Sliced]:
@@ -645,7 +695,9 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-def _left_out(snapshot: Snapshot, converted: Converted, entries: list[IndexEntry], split: str) -> dict[str, str]:
+def _left_out(
+    snapshot: Snapshot, converted: Converted, entries: list[IndexEntry], split: str = SPLIT
+) -> dict[str, str]:
     """The images of the split that are not in the converted dataset, with the codes of what validate says of them."""
     kept = {entry.file_name for entry in entries}
     missing = sorted(row.file_name for row in snapshot.rows if split in row.splits and row.file_name not in kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.components.evaluate.result import EvaluationResult, seen_sentence
+from visionloop.components.evaluate.result import EvaluationResult, seen_sentence, shared_sentence
 from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
 from visionloop.training.configuration.settings import BASIC, display
@@ -141,7 +141,7 @@ def _left_out(result: EvaluationResult) -> list[str]:
 
 def _beside_metrics(result: EvaluationResult) -> list[str]:
     """What the comparison and the primary metric's interval say, then a sentence for each metric without a value, and one for each reason of classes."""
-    sentences = [escape(sentence)] if (sentence := seen_sentence(result)) else []
+    sentences = [escape(sentence) for sentence in (seen_sentence(result), shared_sentence(result)) if sentence]
     if result.interval is not None:
         metric = escape(result.gate["primary_metric"])
         low, high = result.interval
