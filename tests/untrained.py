@@ -65,6 +65,8 @@ def _yolo(task: str, path: Path) -> Path:
 
 
 def _safetensors(trainer: str, task: str, path: Path) -> Path:
+    import torch
+
     from visionloop.training.pytorch import models
 
     if trainer == "timm":
@@ -84,7 +86,15 @@ def _safetensors(trainer: str, task: str, path: Path) -> Path:
     family, changes = names.ARCHITECTURES["rtdetr_tiny"]
     configuration = transformers.configuration_of(family, changes)
     detector = transformers.Description(CLASSES, SIDE, task, 100, family, configuration)
-    return models.write(detector.build().state_dict(), detector.as_json(), path)
+    built = detector.build()
+    # As the library begins, each place of a picture has nearly the same score, and any order of them is right.
+    for part in built.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(part.weight)
+    with torch.no_grad():
+        for _ in range(30):
+            built.train()(pixel_values=torch.rand(4, 3, SIDE, SIDE))
+    return models.write(built.state_dict(), detector.as_json(), path)
 
 
 def register(registry: Registry, trainer: str, task: str, name: str, folder: Path) -> Version:

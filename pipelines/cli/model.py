@@ -14,6 +14,7 @@ from rich.text import Text
 
 from visionloop.core import texts
 from visionloop.core.encodings import print_json
+from visionloop.core.errors import InvalidDataset
 from visionloop.pipelines.cli.output import Output, aligned, say, show, wants_json
 from visionloop.pipelines.cli.output import link as link_to
 from visionloop.pipelines.cli.page import check_page, write_page
@@ -22,6 +23,7 @@ from visionloop.pipelines.models.opened import opened
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 
 if TYPE_CHECKING:
+    from visionloop.pipelines.exporting.export import Report
     from visionloop.pipelines.models.comparison import Comparison
     from visionloop.pipelines.models.decisions import Decided
     from visionloop.pipelines.models.listing import Entry
@@ -162,6 +164,29 @@ def link(
         say(Text(texts.visible(each.url), no_wrap=True, overflow="ignore"))
 
 
+@application.command("export")
+def export(
+    model: Model,
+    format: Annotated[str, typer.Option("--format", help="The format: onnx.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where NAME-VERSION.onnx is put.")] = Path(),
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", help="Images to compare on, as predict takes them (default: drawn pictures)."),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Writes a version in another format, runs it beside the model on the same pictures, and refuses it (65) where they differ.
+
+    Example: visionloop model export bottles@champion --format onnx --out exported
+    """
+    from visionloop.pipelines.cli.export import exported
+
+    report = exported(model, format, out, images or [], COMMAND)
+    show({"exports": [asdict(report)]}, _exported(report), output)
+    if not report.accepted:
+        raise InvalidDataset(f"The export of {report.model}/{report.version} is refused: {report.reason}.")
+
+
 @application.command("delete")
 def delete(
     model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="The version.")],
@@ -273,6 +298,18 @@ def _removed(removed: Removal) -> Iterator[str]:
     yield f"{removed.model}/{removed.version} {done}: {removed.objects:,} objects, {removed.bytes:,} bytes"
     for folder in removed.folders:
         yield f"          {folder}"
+
+
+def _exported(report: Report) -> Iterator[str]:
+    """What a person reads of an export."""
+    yield f"{report.model}/{report.version} as {report.format} ({report.precision}): {report.size:,} bytes"
+    yield f"Compared  on {report.pictures:,} pictures, {report.objects:,} objects"
+    yield (
+        f"          least overlap {report.least_overlap:.4f}, scores differ by {report.score_difference:.6f}, "
+        f"other outputs by {report.further_difference:.6f}"
+    )
+    yield f"Time      {report.latency_ms:.1f} ms a picture, the model itself {report.model_latency_ms:.1f} ms"
+    yield f"Written   {report.file}" if report.file else f"Refused   {report.reason}"
 
 
 def _decided(decided: Decided) -> Iterator[str]:

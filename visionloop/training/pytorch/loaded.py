@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch.failures import Further, nothing_further, translated
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import ImagePredictor
 from visionloop.training.pytorch.training import set_threads, torch_device
-from visionloop.training.trainers import Evaluation
+from visionloop.training.trainers import Evaluation, Exported
 
 About = TypeVar("About", bound=Description)
 
@@ -49,6 +50,10 @@ class LoadedModel(ImagePredictor, Generic[About]):
         with translated(self.batch, about.imgsz, further):
             self.device = torch_device(config.get("device"))
             self.model = model.to(self.device)
+
+    def exported(self, folder: Path) -> Exported:
+        """Writes the model as ONNX. Raises InvalidConfig where its kind has no such form."""
+        raise InvalidConfig(f"A model of {type(self.about).__module__} can't be exported: it declares no graph.")
 
     @torch.no_grad()
     def evaluate(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:

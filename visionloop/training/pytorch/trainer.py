@@ -13,6 +13,7 @@ from visionloop.training.trainers import (
     PROTOCOL,
     BatchTrial,
     Evaluation,
+    Exported,
     Listener,
     Predictor,
     TrainingJob,
@@ -108,6 +109,10 @@ class LoopTrainer(ABC):
     def predictor(self, checkpoint: Path) -> Predictor:
         """Loads a model file for inference."""
         return self.load(checkpoint, {})
+
+    def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:
+        """Writes a model file in another format; see `exporting.exported`."""
+        return self.load(checkpoint, {"device": "cpu"}).exported(folder)
 
     def requirements(self) -> list[str]:
         """The pinned pip requirements that loading a model file needs."""

@@ -298,6 +298,57 @@ class TriesABatch(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What the outputs of an exported model say of one picture: a row for each object that it may show, or one for the whole.
+
+    Attributes:
+        scores: Rows × classes, from 0 to 1.
+        boxes: Rows × 4: x1, y1, x2, y2 in pixels of the model's input; None for the classes of a whole image.
+        further: Rows × any number: keypoints in pixels of the input and their confidences, masks, or what masks are made of.
+        whole: Numbers that belong to no row, such as the prototypes of masks.
+    """
+
+    scores: NDArray[Any]
+    boxes: NDArray[Any] | None = None
+    further: NDArray[Any] | None = None
+    whole: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model in another format, and what it is compared with.
+
+    Attributes:
+        file: The file.
+        preprocessing: How a picture becomes an input, for people and programs: size, order of the channels, scale, border.
+        prepared: Makes an input, 1 × 3 × height × width, of a picture (height × width × 3 in RGB).
+        reference: The outputs of the model itself for an input, in the order of the file's.
+        rows: What outputs say.
+    """
+
+    file: Path
+    preprocessing: Mapping[str, Any]
+    prepared: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    reference: Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
+    rows: Callable[[Sequence[NDArray[Any]]], Rows]
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A trainer that writes its models in other formats for ``visionloop model export``."""
+
+    #: The formats: ``onnx``.
+    formats: tuple[str, ...]
+
+    def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:
+        """Writes a ``TrainingResult.best`` in one of ``formats`` into a folder. Nothing is downloaded or installed.
+
+        Raises:
+            InvalidConfig: If the model can't be written in this format, or a package is missing.
+        """
+
+
 @runtime_checkable
 class Advises(Protocol):
     """A trainer that knows words of its library that are not settings here."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visionloop.training.labels import paths_in
 from visionloop.training.measurement.images import ImageMeasurement
+from visionloop.training.pytorch import exporting
 from visionloop.training.pytorch.failures import Further, nothing_further
 from visionloop.training.pytorch.images.dataset import ClassFolders
 from visionloop.training.pytorch.learner import LibraryLearner
@@ -25,7 +26,7 @@ from visionloop.training.pytorch.loading import Loader
 from visionloop.training.pytorch.loop import batches_of
 from visionloop.training.pytorch.models import Description
 from visionloop.training.pytorch.prediction import likeliest
-from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings
+from visionloop.training.trainers import Evaluation, Exported, Prediction, PredictionSettings
 
 #: Makes a model's input, 3 × side × side, of a picture.
 Transform = Callable[[Image.Image], Tensor]
@@ -38,6 +39,10 @@ class Classifier(Description, ABC):
     @abstractmethod
     def transform(self) -> Transform:
         """How a picture is prepared for validation and prediction."""
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        """The same in words and numbers, for an exported model."""
+        return {}
 
     def scores(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """The logits of inputs, N × C: their softmax is the probability of each class."""
@@ -100,6 +105,17 @@ class LoadedClassifier(LoadedModel[Classifier]):
             measurement.add(scores.cpu().numpy(), labels.numpy())
             on_batch(done, len(loader))
         return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
+
+    def exported(self, folder: Path) -> Exported:
+        """Writes the model as ONNX; its output is the probability of each class."""
+
+        def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.asarray(self._transform(Image.fromarray(pixels))[None].numpy(), np.float32)
+
+        described = {"order": "RGB", "layout": "NCHW", **self.about.preprocessing()}
+        return exporting.exported(
+            exporting.classifying(self.about.scores, self.model), self.imgsz, described, prepared, folder
+        )
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

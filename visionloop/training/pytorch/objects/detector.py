@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from visionloop.training.pytorch.exporting import Graph
 from visionloop.training.pytorch.models import Description
 
 
@@ -93,6 +94,10 @@ class Detector(Description, ABC):
             model: In evaluation mode.
             inputs: N × 3 × side × side from 0 to 1, on its device.
         """
+
+    def graph(self, model: nn.Module) -> Graph | None:
+        """A model of this description as it is exported; None where that can't be done."""
+        return None
 
 
 def as_inputs(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:

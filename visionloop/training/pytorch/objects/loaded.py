@@ -15,13 +15,23 @@ from torch import nn
 from visionloop.data.view import read_crowds
 from visionloop.training.labels import paths_in
 from visionloop.training.measurement import LEAST_CONFIDENCE
+from visionloop.training.pytorch import exporting
 from visionloop.training.pytorch.loaded import LoadedModel
 from visionloop.training.pytorch.objects import pictures
 from visionloop.training.pytorch.objects.dataset import LabelledImages
 from visionloop.training.pytorch.objects.detector import Detector, as_inputs
 from visionloop.training.pytorch.objects.measuring import mask_in_picture, measured
 from visionloop.training.pytorch.prediction import outlines
-from visionloop.training.trainers import Evaluation, Prediction, PredictionSettings
+from visionloop.training.trainers import Evaluation, Exported, Prediction, PredictionSettings
+
+#: How a picture becomes an input.
+FITTED = {
+    "order": "RGB",
+    "layout": "NCHW",
+    "scale": "divide by 255",
+    "fit": "scale the longer side to the input's (bilinear), place in the upper left corner",
+    "fill": pictures.GREY,
+}
 
 
 class LoadedDetector(LoadedModel[Detector]):
@@ -49,6 +59,15 @@ class LoadedDetector(LoadedModel[Detector]):
         )
         return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
 
+    def exported(self, folder: Path) -> Exported:
+        """Writes the model as ONNX, for pictures in the upper left corner of a grey square."""
+        graph = self.about.graph(self.model)
+        return (
+            super().exported(folder)
+            if graph is None
+            else exporting.exported(graph, self.imgsz, FITTED, _prepared(self.imgsz), folder)
+        )
+
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:
         """The objects of a picture."""
@@ -74,3 +93,13 @@ class LoadedDetector(LoadedModel[Detector]):
                 )
             )
         return objects
+
+
+def _prepared(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Makes the input of a picture, as `LoadedDetector.see` does."""
+
+    def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        square = pictures.padded(pictures.fitted(pixels, side)[0], side)
+        return square.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+
+    return prepared

@@ -77,6 +77,11 @@ class Description(Classifier):
         thin = {"center": THIN, "border": self.imgsz}.get(self.crop_mode)
         return made if thin is None else lambda picture: made(_middle(picture, thin))
 
+    def preprocessing(self) -> Mapping[str, Any]:
+        """The same in words and numbers, for an exported model."""
+        names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+        return {"scale": "divide by 255, subtract mean, divide by std", **{name: getattr(self, name) for name in names}}
+
     def training_transform(self, config: Mapping[str, Any]) -> Transform:
         """Makes an input of a picture for training, by the settings of augmentation."""
         recipe = config["aa"]

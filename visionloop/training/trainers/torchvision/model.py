@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection import FCOS, KeypointRCNN, MaskRCNN
@@ -23,8 +25,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.pytorch import models
+from visionloop.training.pytorch.exporting import Graph
 from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
+from visionloop.training.trainers import Rows
 from visionloop.training.trainers.torchvision import names
 from visionloop.training.trainers.torchvision.targets import DrawingHeads
 
@@ -145,6 +149,18 @@ class Description(Detector):
         """What a model finds, already without what others hide; see `Detector.find`."""
         return [self._found(output) for output in model(list(inputs))]
 
+    def graph(self, model: nn.Module) -> Graph:
+        """Boxes, scores and classes of what the model finds, masks in their boxes or keypoints; one picture at a time."""
+        more = {"maskrcnn": ("masks",), "keypointrcnn": ("keypoints",)}.get(self.family, ())
+        return Graph(_Flat(model, self.background), ("boxes", "scores", "classes", *more), self._rows, ragged=True)
+
+    def _rows(self, outputs: Sequence[NDArray[Any]]) -> Rows:
+        """What outputs of the graph say."""
+        boxes, scores, classes, *more = outputs
+        by_class = np.zeros((len(scores), len(self.classes)), np.float32)
+        by_class[np.arange(len(scores)), classes.astype(int)] = scores
+        return Rows(by_class, boxes, more[0].reshape(len(scores), -1) if more else None)
+
     def _found(self, output: Mapping[str, Tensor]) -> Found:
         more = {}
         if "masks" in output:
@@ -165,6 +181,24 @@ class Description(Detector):
         boxes = [Head(f"roi_heads.box_predictor.bbox_pred.{part}", 4, 4) for part in ("weight", "bias")]
         masks = [Head(f"roi_heads.mask_predictor.mask_fcn_logits.{part}", 1, 1) for part in ("weight", "bias")]
         return [*scores, *boxes, *(masks if self.family == "maskrcnn" else ())]
+
+
+class _Flat(nn.Module):
+    """A model of one picture with tensors in place of a dictionary as its output."""
+
+    def __init__(self, model: nn.Module, background: int) -> None:
+        super().__init__()
+        self.model, self.background = model, background
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        (found,) = self.model([images[0]])
+        more: tuple[Tensor, ...] = ()
+        if "masks" in found:
+            more = (found["masks"][:, 0],)
+        elif "keypoints" in found:
+            confidence = found["keypoints_scores"].sigmoid()[..., None]
+            more = (torch.cat([found["keypoints"][..., :2], confidence], -1),)
+        return found["boxes"], found["scores"], found["labels"] - self.background, *more
 
 
 def _as_they_are(result: Any, *_: Any) -> Any:

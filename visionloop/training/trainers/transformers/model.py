@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from visionloop.training.pytorch import models
+from visionloop.training.pytorch.exporting import Graph
 from visionloop.training.pytorch.objects.detector import Detector, Found
 from visionloop.training.pytorch.starting import Head
+from visionloop.training.trainers import Rows
 from visionloop.training.trainers.transformers import names
 from visionloop.training.trainers.transformers.environment import library
 
@@ -51,6 +53,10 @@ class Description(Detector):
         """A model with random weights; nothing is fetched. Raises ValueError if the library can't make it of this configuration."""
         return build(self.family, self.configuration, len(self.classes))
 
+    def graph(self, model: nn.Module) -> Graph:
+        """Boxes and scores of each query."""
+        return Graph(_Flat(model), ("boxes", "scores"), lambda outputs: Rows(outputs[1][0], outputs[0][0]))
+
     def find(self, model: nn.Module, inputs: torch.Tensor) -> list[Found]:
         """What a model finds, the likeliest first: of each query each class is likely by itself, so the best pairs of both count."""
         output = model(pixel_values=inputs)
@@ -65,6 +71,19 @@ class Description(Detector):
             Found.of(boxes=box, classes=number, scores=score)
             for box, number, score in zip(chosen, numbers % classes, scores, strict=True)
         ]
+
+
+class _Flat(nn.Module):
+    """A model with boxes in pixels and a score for each class as its outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.model(pixel_values=images)
+        centre, sides = output.pred_boxes.split(2, -1)
+        return torch.cat([centre - sides / 2, centre + sides / 2], -1) * images.shape[-1], output.logits.sigmoid()
 
 
 def heads(model: nn.Module) -> list[Head]:

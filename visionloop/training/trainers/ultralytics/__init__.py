@@ -13,6 +13,7 @@ from visionloop.training.trainers import (
     PROTOCOL,
     BatchTrial,
     Evaluation,
+    Exported,
     Listener,
     Predictor,
     Setting,
@@ -42,6 +43,7 @@ class UltralyticsTrainer:
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
+    formats = ("onnx",)
     policy: StagePolicy = row_of_trainer(name)
     metrics: Mapping[str, tuple[str, ...]] = TASK_METRICS
 
@@ -106,6 +108,12 @@ class UltralyticsTrainer:
         from visionloop.training.trainers.ultralytics import prediction
 
         return prediction.UltralyticsPredictor(checkpoint)
+
+    def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:
+        """Writes a model file in another format; see `export.exported`."""
+        from visionloop.training.trainers.ultralytics import export
+
+        return export.exported(checkpoint, folder)
 
     def download_weights(self, model: str, folder: Path) -> Path:
         """Fetches the weights of a bare model name; called only where VISIONLOOP_ALLOW_DOWNLOAD=1."""

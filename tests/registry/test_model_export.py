@@ -1,0 +1,176 @@
+"""``visionloop model export``: what it writes for each trainer and task, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from decided import command
+from decided import register as register_toy
+from laptop import CLOSED_NETWORK
+from toy_detector import Prepared
+from untrained import CLASSES, KEYPOINTS, PAIRS, SIDE, photograph, register
+
+from visionloop.pipelines.exporting import comparison, export
+from visionloop.pipelines.exporting.comparison import Difference, difference
+from visionloop.registry import Registry
+from visionloop.training import catalog
+from visionloop.training.trainers import Rows
+
+
+@pytest.mark.parametrize(
+    ("trainer", "task"),
+    [
+        pair if pair[0] == "timm" or pair == ("ultralytics", "pose") else pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in PAIRS
+    ],
+)
+def test_each_trainer_exports_what_it_finds_itself(
+    registry: Registry, name: str, trainer: str, task: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+    import onnxruntime
+
+    register(registry, trainer, task, name, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/other").write_text("stays")
+    code, out, sentence = command(capfd, "export", f"{name}@champion", "--format", "onnx", "--out", tmp_path / "out")
+    assert code == 0, sentence
+    (report,) = json.loads(out)["exports"]
+    assert (report["model"], report["version"], report["format"], report["precision"]) == (name, 1, "onnx", "fp32")
+    assert report["accepted"]
+    assert report["pictures"] == export.DRAWN
+    assert (report["objects"] > 0) == (task != "classification")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"other", f"{name}-1.onnx"}
+    file = Path(report["file"])
+    assert report["size"] == file.stat().st_size
+    (entry,) = onnx.load(str(file)).metadata_props
+    described = json.loads(entry.value)
+    assert (described["task"], described["classes"]) == (task, list(CLASSES))
+    assert described["keypoints"] == (list(KEYPOINTS) if task == "pose" else [])
+    assert described["preprocessing"]["size"] == [SIDE, SIDE]
+    assert described["training_digest"] == "0" * 64
+    assert described["licence"] == catalog.trainer(trainer).licence  # type: ignore[attr-defined]
+    # The runtime alone answers, with neither the trainer nor torch.
+    session = onnxruntime.InferenceSession(str(file))
+    (taken,) = session.get_inputs()
+    assert (taken.name, taken.shape) == ("images", [1, 3, SIDE, SIDE])
+    assert session.run(None, {"images": np.zeros((1, 3, SIDE, SIDE), np.float32)})
+
+
+@pytest.mark.usefixtures("registry")
+def test_equal_models_give_equal_files(
+    registry: Registry, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    register(registry, "timm", "classification", name, tmp_path)
+    picture = photograph(tmp_path / "a.jpg")
+    files = []
+    for folder in ("first", "second"):
+        words = ("export", f"{name}/1", "--format", "onnx", "--out", tmp_path / folder, "--images", picture)
+        code, out, sentence = command(capfd, *words)
+        assert code == 0, sentence
+        (report,) = json.loads(out)["exports"]
+        assert report["pictures"] == 1
+        files.append((tmp_path / folder / f"{name}-1.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_one_that_differs_is_refused_and_not_copied(
+    registry: Registry, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, "timm", "classification", name, tmp_path)
+    monkeypatch.setattr(export, "difference", lambda first, second: Difference(score=0.5))
+    code, out, sentence = command(capfd, "export", f"{name}/1", "--format", "onnx", "--out", tmp_path / "out")
+    assert code == 65
+    assert sentence == f"The export of {name}/1 is refused: confidences differ by 0.5000 (0.01 at most)."
+    (report,) = json.loads(out)["exports"]
+    assert (report["accepted"], report["file"]) == (False, None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("registry")
+def test_what_can_not_be_exported_is_told_before_anything_is_loaded(
+    registry: Registry,
+    prepared: Prepared,
+    name: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(registry, "timm", "classification", f"{name}-own", tmp_path)
+    register_toy(prepared, name, 0)
+    monkeypatch.setattr("visionloop.registry.loaded.loaded", pytest.fail)
+    for words, part in (
+        ((f"{name}-own/1", "--format", "tflite"), "--format tflite: the trainer timm does not write it; give onnx."),
+        ((f"{name}/1", "--format", "onnx"), "the trainer toy does not write it; its models can't be exported"),
+        ((f"{name}/9", "--format", "onnx"), f"there is {name}/1"),
+    ):
+        code, out, sentence = command(capfd, "export", *words)
+        assert (code, out, part in sentence) == (78, "", True), sentence
+    code, _, sentence = command(capfd, "export", f"{name}-own/1", "--format", "onnx", "--images", tmp_path / "none.png")
+    assert (code, "there is no such file" in sentence) == (65, True)
+
+
+def test_nothing_is_fetched_and_nothing_installed(
+    registry: Registry, name: str, mlflow_uri: str, tmp_path: Path
+) -> None:
+    register(registry, "ultralytics", "detection", name, tmp_path)
+    pip = tmp_path / "bin/pip"
+    pip.parent.mkdir()
+    pip.write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\nexit 1\n")
+    pip.chmod(0o755)
+    for other in ("pip3", "uv"):
+        (pip.parent / other).symlink_to(pip)
+    environment = {
+        **os.environ,
+        "PATH": f"{pip.parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": mlflow_uri,
+    }
+    environment["PYTHONPATH"] = str(CLOSED_NETWORK)
+    words = ["model", "export", f"{name}/1", "--format", "onnx", "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", "from visionloop.pipelines.cli import main; main()", *words],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert not (tmp_path / "installed").exists()
+
+
+# The comparison
+
+
+def rows(boxes: Any, scores: Any, further: Any = None) -> Rows:
+    more = None if further is None else np.array(further, np.float32)
+    return Rows(np.array(scores, np.float32), np.array(boxes, np.float32), more)
+
+
+A, B = [0, 0, 10, 10], [40, 40, 60, 80]
+
+
+def test_the_order_of_the_rows_counts_for_nothing() -> None:
+    first = rows([A, B, B], [[0.9, 0], [0.4, 0], [0.1, 0.2]], [[1], [2], [3]])
+    second = rows([B, B, A], [[0.1, 0.2], [0.4, 0], [0.9, 0]], [[3], [2], [1]])
+    assert difference(first, second) == Difference(objects=12)
+
+
+def test_what_differs_is_measured() -> None:
+    first = rows([A, B], [[0.9], [0.5]], [[1], [2]])
+    assert difference(first, rows([A], [[0.9]], [[1]])).overlap == 0
+    assert difference(rows([A], [[0.9]], [[1]]), first).overlap == 0
+    assert difference(first, rows([A, [40, 40, 60, 79]], [[0.9], [0.5]], [[1], [2]])).overlap == pytest.approx(0.975)
+    assert difference(first, rows([A, B], [[0.9], [0.3]], [[1], [2]])).score == pytest.approx(0.2)
+    assert difference(first, rows([A, B], [[0.9], [0.5]], [[1], [9]])).further == pytest.approx(7)
+    assert difference(Rows(np.ones((1, 3))), Rows(np.ones((1, 3)) / 2)).score == 0.5
+    assert difference(Rows(np.ones((1, 3))), Rows(np.ones((1, 2)))).score == np.inf
+
+
+@pytest.mark.parametrize("wrong", [Difference(overlap=np.nan), Difference(score=np.nan), Difference(further=np.inf)])
+def test_what_is_not_a_number_is_refused(wrong: Difference) -> None:
+    assert export.refusal(wrong)
+    assert not export.refusal(Difference(comparison.SAME + 0.09, 0.01, 0.5))
