@@ -12,6 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from visionloop.components.evaluate import coco
 from visionloop.components.evaluate.coco import RANGES, CocoMeasurement
 from visionloop.components.evaluate.scenes import Region, Scene
 from visionloop.components.evaluate.shapes import By, Picture, area_of, mask_of, mask_of_runs, overlaps, shape_of
@@ -63,9 +64,9 @@ def measured(by: By, images: int = 20) -> CocoMeasurement:
 
 def of_pycocotools(measurement: CocoMeasurement) -> list[float]:
     true, predicted = COCO(), COCO()
-    for coco, dataset in zip((true, predicted), measurement.datasets(), strict=True):
-        coco.dataset = dataset
-        coco.createIndex()
+    for part, dataset in zip((true, predicted), measurement.datasets(), strict=True):
+        part.dataset = dataset
+        part.createIndex()
     evaluation = COCOeval(true, predicted, measurement.by)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -123,3 +124,11 @@ def test_a_mask_is_the_same_by_its_outline_and_by_its_runs() -> None:
     assert overlaps([half], [square], crowds=True).tolist() == [[1.0]]
     nothing: Any = shape_of(Prediction(0, 0.5, (0, 0, 1, 1)), "segm", picture)
     assert (area_of(nothing), overlaps([nothing], [square]).tolist()) == (0, [[0.0]])
+
+
+def test_only_detections_that_coco_does_not_count_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurement = measured("bbox")
+    monkeypatch.setattr(coco, "MOST", 1000)
+    everything = measured("bbox")
+    assert len(everything.datasets()[1]["annotations"]) > len(measurement.datasets()[1]["annotations"])
+    assert everything.stats() == measurement.stats()

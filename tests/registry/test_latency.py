@@ -24,7 +24,7 @@ BLACK = np.zeros((4, 4, 3), np.uint8)
 class Slow:
     """A model that takes so many seconds for an image by its own clock; the first answers take much longer."""
 
-    classes = ("a",)
+    classes: tuple[str, ...] = ("a",)
 
     def __init__(self, *seconds: float) -> None:
         self.now, self.asked = 0.0, 0
