@@ -93,6 +93,7 @@ CALLS: Mapping[str, Call] = {
             "checks",
             SHARDS,
             "slices",
+            "costs",
         ),
         outputs=("snapshot_id", "go", "reason", SHARDS),
     ),
@@ -109,7 +110,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "evaluate": Call(
         receipts={"training": "train", "snapshot": "snapshot"},
-        parameters=("model_name", "gate", "slices"),
+        parameters=("model_name", "gate", "slices", "costs"),
         outputs=("verdict", "reason", "metrics"),
     ),
     "register": Call(

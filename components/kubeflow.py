@@ -171,9 +171,12 @@ def _text(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, Mapping) else value
 
 
-def look_ahead_arguments(settings: Mapping[str, Any] | str, model_name: str, gate: str, slices: str = "") -> list[str]:
+def look_ahead_arguments(
+    settings: Mapping[str, Any] | str, model_name: str, gate: str, slices: str = "", costs: str = ""
+) -> list[str]:
     """Returns the arguments of the stages after convert, as ``convert.ahead.look_ahead`` takes them."""
-    return [f"settings={_text(settings)}", f"model_name={model_name}", f"gate={gate}", f"slices={slices}"]
+    arguments = {"settings": _text(settings), "model_name": model_name, "gate": gate, "slices": slices, "costs": costs}
+    return [f"{name}={value}" for name, value in arguments.items()]
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,6 +165,13 @@ _TABLE = (
         "Fields by which the evaluation is sliced, separated by commas: metadata.KEY of images, attributes.KEY of objects; their size always is.",
     ),
     Parameter(
+        "costs",
+        str,
+        "",
+        'What a missed object and a false alarm cost as a JSON object such as {"miss": 5, "false_alarm": 1}, or by class name, or the URI of a '
+        "file with one; the operating point is chosen by them. Empty takes confidence 0.25.",
+    ),
+    Parameter(
         "approve",
         str,
         "",

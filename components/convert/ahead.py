@@ -23,7 +23,7 @@ FINDS = ("next", "training_receipt", "evaluation_receipt", "verdict", "reason", 
 NOTHING = "nothing"
 
 #: The pipeline's parameters that determine the results of the expensive stages.
-LOOKED_FOR = (SETTINGS, "model_name", "gate", "slices")
+LOOKED_FOR = (SETTINGS, "model_name", "gate", "slices", "costs")
 
 
 def look_ahead(
@@ -34,7 +34,7 @@ def look_ahead(
     Args:
         outcome: The finished convert.
         snapshot: URI of the snapshot's receipt.
-        ahead: ``KEY=VALUE`` pairs: ``settings`` as train takes it, ``model_name``, ``gate`` and ``slices`` as evaluate does. Pipelines
+        ahead: ``KEY=VALUE`` pairs: ``settings`` as train takes it, ``model_name``, ``gate``, ``slices`` and ``costs`` as evaluate does. Pipelines
             compiled before there was ``settings`` give each setting as a pair of its own; empty pairs are skipped.
         invocation: How convert was called.
         forced: Stages that compute again even if a result exists.

@@ -20,6 +20,7 @@ def convert(
     model_name: str = "",
     gate: str = "",
     slices: str = "",
+    costs: str = "",
     run: str = "",
     trace_id: str = "",
     frozen_dataset: dsl.Input[dsl.Dataset] = None,
@@ -43,13 +44,14 @@ def convert(
         workspace: Where results lie: s3://bucket/prefix, file:///folder or a path.
         snapshot: URI of the snapshot's receipt.
         report: URI of the validate receipt.
-        look_ahead: Whether to look for the training and its evaluation, as settings, model_name, gate and slices describe them.
+        look_ahead: Whether to look for the training and its evaluation, as settings, model_name, gate, slices and costs describe them.
         shards: The number of shards whose results are put together, where they are all there.
         shard: The shard to compute alone, such as 2/8.
         settings: As train takes it.
         model_name: As evaluate takes it.
         gate: As evaluate takes it.
         slices: As evaluate takes it.
+        costs: As evaluate takes it.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         frozen_dataset: The snapshot's artifact, for the lineage only.
@@ -66,7 +68,7 @@ def convert(
     """
     from visionloop.components.kubeflow import look_ahead_arguments, run_stage
 
-    ahead = look_ahead_arguments(settings, model_name, gate, slices) if look_ahead else None
+    ahead = look_ahead_arguments(settings, model_name, gate, slices, costs) if look_ahead else None
     arguments = {"snapshot": snapshot, "report": report, "shards": shards, "shard": shard}
     returns = ("next", "training_receipt", "evaluation_receipt", "verdict", "reason", "evaluation_metrics")
     return run_stage("convert", workspace, run, trace_id, arguments, (converted_dataset,), returns, ahead)

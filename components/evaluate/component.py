@@ -18,6 +18,7 @@ def evaluate(
     model_name: str = "",
     gate: str = "",
     slices: str = "",
+    costs: str = "",
     model: str = "",
     converted: str = "",
     split_name: str = "",
@@ -37,6 +38,7 @@ def evaluate(
         model_name: The registered model whose champion it is compared with.
         gate: The gate as a JSON object, or the URI of a file with one; empty takes no floor and epsilon 0.
         slices: Fields by which images are sliced: metadata.KEY, attributes.KEY, separated by commas.
+        costs: What a missed object and a false alarm cost, as a JSON object, or the URI of a file with one; empty takes confidence 0.25.
         model: In place of a training, a model that is only measured: NAME/VERSION, NAME@ALIAS, or a checkpoint's URI.
         converted: With model, URI of the convert receipt.
         split_name: With model, the split that is measured: train, val or test; empty takes test.
@@ -59,6 +61,7 @@ def evaluate(
     from visionloop.components.kubeflow import run_stage
 
     arguments = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate, "slices": slices}
+    arguments |= {"costs": costs}
     measured = {"model": model, "converted": converted, "split_name": split_name, "settings": settings or ""}
     artifacts = (report, evaluation_metrics, confusion_matrix)
     returns = ("verdict", "reason", "metrics")

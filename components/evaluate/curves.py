@@ -1,4 +1,4 @@
-"""Precision–recall, F1 and calibration curves, as data and as lines of the page's charts."""
+"""Precision–recall, F1, cost and calibration curves, as data and as lines of the page's charts."""
 
 from __future__ import annotations
 
@@ -79,6 +79,23 @@ def roc_chart(roc: Curve | None) -> dict[str, Any] | None:
         _line("all", "", numpy.array(roc.fpr), numpy.array(roc.tpr)),
     ]
     return {"lines": lines, "area": f"{roc.area:.3f}", "right": roc.right, "wrong": roc.wrong}
+
+
+def cost_chart(curves: Mapping[str, Sequence[float]], order: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The lines of the cost by confidence, each as a share of its highest: of all classes together, and of the worst ones.
+
+    Args:
+        curves: The cost of each class at confidences that are evenly spaced between 0 and 1, by name.
+        order: Class names, the worst first.
+    """
+    if not curves:
+        return None
+    names = [name for name in order if name in curves][:WORST] if len(curves) > 1 else []
+    drawn: list[tuple[str, str, Array]] = [(f"c{n}", name, numpy.array(curves[name])) for n, name in enumerate(names)]
+    together = numpy.sum(list(curves.values()), axis=0)
+    drawn.append(("all", f"all {len(curves)} classes" if names else next(iter(curves)), together))
+    x = numpy.linspace(0, 1, len(drawn[0][2]) + 2)[1:-1]
+    return [_line(kind, name, x, values / (values.max() or 1)) for kind, name, values in drawn]
 
 
 def _sampled(curves: Mapping[str, ClassCurves]) -> dict[str, Array]:

@@ -13,8 +13,9 @@ from visionloop.components.evaluate.coco import CocoMeasurement
 from visionloop.components.evaluate.kinds import Judged, Kinds, dominating
 from visionloop.components.evaluate.scenes import Scene, scene_of
 from visionloop.components.evaluate.shapes import compared_by, overlaps, shape_of
+from visionloop.components.evaluate.truth import model_positions, true_object
 from visionloop.data.annotations.crowds import SHARE
-from visionloop.data.annotations.images import Annotation, Box, Image, images
+from visionloop.data.annotations.images import images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
 from visionloop.data.annotations.tables import Annotations, named
 from visionloop.training.measurement import LEAST_CONFIDENCE
@@ -71,7 +72,7 @@ class Examples:
                 for annotation in image.annotations
                 if not annotation.iscrowd
                 and (position := index[annotation.class_id]) is not None
-                and (entry := _true(position, annotation, image, dataset.task, points)) is not None
+                and (entry := true_object(position, annotation, image, dataset.task, points)) is not None
             ]
             self._truth[image.file_name] = tuple(entry for _, entry in truth)
             if not self._whole_images:
@@ -132,38 +133,3 @@ class Examples:
     def worst(self) -> dict[str, list[Example]]:
         """Of the other images those with the most mistakes, the most first, by their most frequent kind; ``""`` where there are no kinds."""
         return {kind: [example for _, _, example in sorted(kept, reverse=True)] for kind, kept in self._worst.items()}
-
-
-def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | None]:
-    """The index in the model's classes of each of the dataset's; None for one that the model does not have."""
-    if tuple(dataset) == tuple(model):
-        return list(range(len(dataset)))
-    if len(model) == 1 and model[0] not in dataset:
-        return [0] * len(dataset)  # trained on all classes as one
-    index = {name: position for position, name in enumerate(model)}
-    return [index.get(name) for name in dataset]
-
-
-def _true(position: int, annotation: Annotation, image: Image, task: str, points: Sequence[str]) -> Prediction | None:
-    """What is true of an object as far as the task is about it; None where it lacks that. Keypoints without a label are left out."""
-    size = float(image.width or 0), float(image.height or 0)
-    if task == "classification":
-        return Prediction(position, 1.0)
-    if task == "segmentation":
-        if not annotation.polygons:
-            return None
-        x = [value for polygon in annotation.polygons for value in polygon[::2]]
-        y = [value for polygon in annotation.polygons for value in polygon[1::2]]
-        return Prediction(position, 1.0, _clipped((min(x), min(y), max(x), max(y)), *size), annotation.polygons)
-    if annotation.bbox is None:
-        return None
-    left, top, across, down = annotation.bbox
-    box = _clipped((left, top, left + across, top + down), *size)
-    values = annotation.keypoints if task == "pose" else ()
-    labelled = zip(points, values[::3], values[1::3], values[2::3], strict=False)
-    return Prediction(position, 1.0, box, keypoints={name: (x, y, 1.0) for name, x, y, seen in labelled if seen})
-
-
-def _clipped(box: Box, width: float, height: float) -> Box:
-    """A box x1, y1, x2, y2, clipped to the image."""
-    return max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from visionloop.components.evaluate.confusion import folded
-from visionloop.components.evaluate.curves import calibration_chart, charts, roc_chart
+from visionloop.components.evaluate.curves import calibration_chart, charts, cost_chart, roc_chart
 from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.latency import Latency
+from visionloop.components.evaluate.operating import OperatingPoint, described
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence, shared_sentence
 from visionloop.components.evaluate.roc import Curve
 from visionloop.components.evaluate.slicing import LEAST
@@ -18,7 +19,7 @@ from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
 from visionloop.core.stage import Context, Resolution
 from visionloop.data import drawing
-from visionloop.training.stopwatch import described
+from visionloop.training import stopwatch
 from visionloop.training.trainers import Evaluation, Prediction
 
 #: The number of classes beyond which the table is cut.
@@ -75,6 +76,7 @@ class Evaluated:
         examples: Images with their detections.
         objects: The number of true objects by class name.
         latency: How long the candidate takes to answer.
+        point: The operating point; None for a model that is only measured.
     """
 
     result: EvaluationResult
@@ -84,6 +86,7 @@ class Evaluated:
     examples: Examples
     objects: Mapping[str, int]
     latency: Latency
+    point: OperatingPoint | None
 
 
 def render(
@@ -149,13 +152,14 @@ def render(
         "curves": charts(candidate.curves, compared, order),
         "trainer": loaded.trainer.name,
         "roc": roc_chart(evaluated.roc),
+        **_point(evaluated.point, order),
         "calibration": calibration_chart(result.calibration),
         "words": WORDS[loaded.snapshot.task],
         "worst": worst,
         "first": first,
         "left_out": album.left_out,
         "latency": evaluated.latency,
-        "times": described(loaded.candidate.timings),
+        "times": stopwatch.described(loaded.candidate.timings),
     }
     return reports.page("evaluate.html", values, links)
 
@@ -238,6 +242,16 @@ def class_rows(result: EvaluationResult, order: Sequence[str], objects: Mapping[
             }
         )
     return rows
+
+
+def _point(point: OperatingPoint | None, order: Sequence[str]) -> dict[str, Any]:
+    """The operating point, its table in this order, and the cost by confidence; without rows where none was chosen."""
+    if point is None:
+        return {"point": None}
+    chosen = order[:CLASSES] if point.source == "val" else ()
+    rows = [{"name": name, "confidence": point.confidence[name], "at": point.classes.get(name)} for name in chosen]
+    cost = cost_chart(point.curves, order)
+    return {"point": point, "confidence": described(point.confidence), "point_rows": rows, "cost": cost}
 
 
 def _slices(result: EvaluationResult) -> list[dict[str, Any]]:

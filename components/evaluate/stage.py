@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.components.convert.converted import Converted, IndexEntry
+from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.calibration import calibration
 from visionloop.components.evaluate.conditions import examine
+from visionloop.components.evaluate.costs import Costs, parse_costs
 from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.curves import encoded
-from visionloop.components.evaluate.examples import LIMIT, Examples, model_positions
+from visionloop.components.evaluate.examples import LIMIT, Examples
 from visionloop.components.evaluate.figures import figures, tables
 from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
@@ -40,11 +42,13 @@ from visionloop.components.evaluate.measuring import (
     restricted,
     trained,
 )
+from visionloop.components.evaluate.operating import OUTPUT as POINT
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
 from visionloop.components.evaluate.slicing import VALUES, Field, Sliced, digest, measured, parse_slices, sliced
+from visionloop.components.evaluate.truth import model_classes, model_positions
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
@@ -105,6 +109,11 @@ class Arguments:
         "Fields by which images are sliced, separated by commas: metadata.KEY, attributes.KEY; objects are always sliced by size.",
         default=None,
     )
+    costs: str | None = argument(
+        "What a missed object and a false alarm cost: a file (path or URI), or a JSON object such as "
+        '{"miss": 5, "false_alarm": 1}, or by class name; the operating point is chosen by them on val.',
+        default=None,
+    )
     model: str | None = argument(
         "In place of a training, a model that is only measured: NAME/VERSION, NAME@ALIAS, or a checkpoint's path or URI.",
         default=None,
@@ -132,6 +141,7 @@ class Loaded:
     lineage: Lineage = Lineage()
     sliced: Sequence[Sliced] = ()
     split: str = SPLIT
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +196,13 @@ class EvaluateStage:
                 f"{arguments.snapshot}: not the snapshot that {arguments.training} was trained on; give that one."
             )
         fields = parse_slices(arguments.slices)
+        costs = parse_costs(arguments.costs) if arguments.costs else None
         name = sanitise(arguments.model_name)
         config = {key: entry.value for key, entry in training.receipt.parameters.items()}
         trainer = catalog.trainer(str(config["trainer"]))
         taken = Snapshot(snapshot)
+        if costs is not None:
+            costs.check_classes(model_classes(taken.annotations, config))
         gate = resolve_gate(
             arguments.gate,
             str(config["primary_metric"]),
@@ -222,10 +235,21 @@ class EvaluateStage:
                 # The verdict then depends on what is installed here, so it is part of the key.
                 **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
                 **({"slices": Parameter([*map(str, fields), digest(found)], "argument")} if fields else {}),
+                **({"costs": Parameter(costs.content(), "argument")} if costs is not None else {}),
                 **({LINEAGE: Parameter(lineage.digests, "champion")} if lineage.snapshots else {}),
             },
             loaded=Loaded(
-                trained(training), taken, trainer, config, gate, registry, champion, unavailable, lineage, found
+                trained(training),
+                taken,
+                trainer,
+                config,
+                gate,
+                registry,
+                champion,
+                unavailable,
+                lineage,
+                found,
+                costs=costs,
             ),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
@@ -271,6 +295,7 @@ class EvaluateStage:
             )
             rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
             examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
+            point = _operating_point(loaded, candidate.classes, checkpoint, converted, attempt.work, context)
         if candidate.images != count:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
         own = _is_own(loaded.champion, loaded.candidate.digest)
@@ -347,6 +372,8 @@ class EvaluateStage:
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         if candidate.curves:
             attempt.write("curves", "curves.json", encoded(candidate.curves), result=True)
+        if point is not None:
+            attempt.write(POINT, "operating_point.json", point.encode(), result=True)
         other = champion if champion is not candidate else None
         objects = _objects(loaded.snapshot, entries, candidate.classes)
         roc = curve(candidate.right, candidate.wrong)
@@ -355,7 +382,7 @@ class EvaluateStage:
             resolution,
             attempt,
             converted,
-            Evaluated(result, candidate, other, roc, examples, objects, latency),
+            Evaluated(result, candidate, other, roc, examples, objects, latency, point),
         )
         return Computed(
             scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
@@ -539,8 +566,8 @@ class EvaluateStage:
 
 def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
     """Resolves a model that is only measured: no gate and no champion, and its training's digest stands for it in the key."""
-    if arguments.training or arguments.gate or arguments.model_name:
-        raise InvalidConfig("--model is only measured: leave out --training, --model-name and --gate.")
+    if arguments.training or arguments.gate or arguments.model_name or arguments.costs:
+        raise InvalidConfig("--model is only measured: leave out --training, --model-name, --gate and --costs.")
     if not arguments.converted:
         raise InvalidConfig("evaluate needs --converted beside --model: the convert receipt of the snapshot.")
     snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
@@ -754,6 +781,24 @@ def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], di
         page = reports.linked(checked.read("page"), {reports.LINKS["evaluate"]: "evaluate.html"})
         return {reports.LINKS["validate"]: link} if link else {}, {"reports/validate.html": page}
     return {}, {}
+
+
+def _operating_point(
+    loaded: Loaded, classes: Sequence[str], checkpoint: Path, converted: Converted, work: Path, context: Context
+) -> operating.OperatingPoint | None:
+    """The model's operating point, with a notice where val decides none although it was asked for; None for one that is only measured."""
+    if loaded.candidate.label:
+        return None
+    if loaded.costs is None:
+        return operating.default_point(classes)
+    measured_by = loaded.trainer, checkpoint, classes, loaded.snapshot, converted
+    point = operating.choose(loaded.costs, *measured_by, work / "operating", context.alive)
+    if point.not_chosen:
+        notice(
+            f"evaluate: no operating point is chosen for {listed(list(point.not_chosen))}, because the split {operating.SPLIT} "
+            f"has no object of these classes; {operating.DEFAULT} counts there."
+        )
+    return point
 
 
 def _examples(

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from visionloop.components.evaluate.operating import DEFAULT, OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence, shared_sentence
 from visionloop.core import texts
 from visionloop.core.receipts import Parameter, Result
+from visionloop.training import stopwatch
 from visionloop.training.configuration.settings import BASIC, display
-from visionloop.training.stopwatch import described, described_answers
 
 #: The largest number of classes that a card names; the others are only counted.
 CLASSES = 50
@@ -40,6 +41,7 @@ class Card:
     snapshot_id: str
     dataset_hash: str
     dataset: str
+    point: OperatingPoint
     version: int | None = None
     alias: str | None = None
     storage: str | None = None
@@ -60,6 +62,8 @@ def render(card: Card) -> str:
                 *_left_out(result),
                 _metrics(result),
                 *_beside_metrics(result),
+                "## Operating point",
+                *_operating_point(card.point, card.task),
                 "## Data",
                 _table(
                     ("", ""),
@@ -158,6 +162,26 @@ def _beside_metrics(result: EvaluationResult) -> list[str]:
     ]
 
 
+def _operating_point(point: OperatingPoint, task: str) -> list[str]:
+    """From which confidence on a class counts, and why; of many classes the first by name."""
+    use = (
+        "A class of an image is meant to count from this confidence on; `predict` gives the likeliest classes whatever theirs is."
+        if task == "classification"
+        else "Without `confidence`, `predict` leaves out objects below it."
+    )
+    if point.source == "default":
+        return [f"Confidence {DEFAULT:g} for each class, the default: it was not chosen by costs. {use}"]
+    chosen = f"Chosen on {point.images} images of the split val, where misses and false alarms cost least at it. {use}"
+    rows = []
+    for name, confidence in sorted(point.confidence.items())[:CLASSES]:
+        at = point.classes.get(name)
+        counts = [str(at.objects), str(at.missed), str(at.false_alarms)] if at else ["0", "", ""]
+        rows.append([escape(name), f"{confidence:.2f}", *counts])
+    more = len(point.confidence) - len(rows)
+    table = _table(("class", "confidence", "in val", "missed", "false alarms"), rows)
+    return [chosen, table, *([f"{more} more classes stand in operating_point.json of the evaluation."] if more else [])]
+
+
 def _first(texts: Sequence[str], number: int) -> str:
     more = f" and {len(texts) - number} more" if len(texts) > number else ""
     return f"{', '.join(texts[:number])}{more}"
@@ -185,13 +209,13 @@ def _shown(value: Any) -> str:
 
 def _times(timings: Mapping[str, float]) -> list[str]:
     """Where the training's time went, where its receipt says it."""
-    rows = described(timings)
+    rows = stopwatch.described(timings)
     return ["The time of the training:", _table(("", ""), rows)] if rows else []
 
 
 def _speed(timings: Mapping[str, float]) -> list[str]:
     """How long the model took to answer where it was evaluated, where the receipt says it."""
-    rows = described_answers(timings)
+    rows = stopwatch.described_answers(timings)
     return ["The time of an answer, where it was evaluated:", _table(("", ""), rows)] if rows else []
 
 
@@ -211,7 +235,7 @@ def _use(card: Card) -> list[str]:
     load = f'model = mlflow.pyfunc.load_model("models:/{card.name}/{card.version}")'
     return [
         "## Use",
-        f'```python\nimport mlflow\n\n{load}\nmodel.predict(["image.jpg"], params={{"confidence": 0.25}})\n```',
+        f'```python\nimport mlflow\n\n{load}\nmodel.predict(["image.jpg"])\n```',
     ]
 
 

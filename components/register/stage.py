@@ -12,6 +12,8 @@ from typing import Any
 
 from visionloop.components.calls import APPROVE, AUTO
 from visionloop.components.convert.converted import Converted
+from visionloop.components.evaluate import operating
+from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.register import card
@@ -19,7 +21,7 @@ from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts
 from visionloop.core.canonical import canonical
-from visionloop.core.errors import InvalidConfig, NotFound
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.logs import notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
@@ -68,13 +70,14 @@ class Loaded:
     storage: str
     registry: Registry
     approve: str
+    point: OperatingPoint
 
 
 class RegisterStage:
     """Makes one version for each name and training, however often it is killed or raced; the receipt comes last."""
 
     name = "register"
-    logic_version = 2
+    logic_version = 3
     policy = POLICIES["register"]
     arguments = Arguments
     description = "Registers an evaluated model in MLflow and moves its alias."
@@ -102,6 +105,7 @@ class RegisterStage:
         if approve not in APPROVE:
             raise InvalidConfig(f"--approve {approve}: give one of {', '.join(APPROVE)}.")
         training = evaluation.input("training", "train")
+        point = operating.read(evaluation) or operating.default_point(result.classes)
         models = Registry(os.environ, self.name)
         storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
         models.check_workspace(context.workspace.uri)
@@ -116,7 +120,7 @@ class RegisterStage:
                 # Left out where it is the default: receipts of before stay valid.
                 **({"approve": Parameter(approve, "argument")} if approve != AUTO else {}),
             },
-            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models, approve),
+            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models, approve, point),
         )
         self._see_registered(context, resolution)
         return resolution
@@ -164,7 +168,7 @@ class RegisterStage:
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
-        """Accepts an earlier receipt only if its version is still registered.
+        """Accepts an earlier receipt only if its version is still registered, with this evaluation's operating point.
 
         With another MLflow, or after the version was deleted, the model is registered anew under a key of its own. What
         evaluate has just seen in this run is not checked again: a reused stage need not import mlflow.
@@ -176,6 +180,11 @@ class RegisterStage:
             if existing is None or context.force:
                 loaded.registry.check_name(loaded.name, loaded.original_name)
                 return
+            uri = str(existing.receipt.scalars["storage_uri"])
+            if not _has_point(uri, loaded.point):
+                # Another evaluation of the same training was registered since.
+                _register_anew(resolution, "registry: the version has another operating point now")
+                continue
             number, alias = int(existing.receipt.scalars["version"]), existing.receipt.scalars["alias"]
             if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.original_name):
                 if alias != registry.CHAMPION:
@@ -186,8 +195,7 @@ class RegisterStage:
             if version is not None and version.training_digest == loaded.result.training:
                 resolution.run_scalars = _present_alias(version, alias)
                 return
-            again = int(resolution.parameters["registration"].value) + 1
-            resolution.parameters["registration"] = Parameter(again, "registry: the version is not registered any more")
+            _register_anew(resolution, "registry: the version is not registered any more")
             resolution.notices = [f"{loaded.name}/{number} is not registered any more; it is registered anew."]
 
     def _build(self, context: Context, loaded: Loaded, folder: Path, work: Path) -> None:
@@ -207,6 +215,7 @@ class RegisterStage:
             checkpoint=f"artifacts/{checkpoint.name}",
             checkpoint_sha256=loaded.training.output("best").sha256,
             config={name: value for name, value in parameters.items() if not isinstance(value, dict | list)},
+            operating_point=dict(loaded.point.confidence),
         )
         package.build(folder, checkpoint, trainer, description)
         fresh.check_loads(folder, trainer.name, work, context.alive)
@@ -216,10 +225,16 @@ class RegisterStage:
     ) -> None:
         """Makes this machine's folder and the version's source hold the same complete model.
 
-        What the source holds counts if its checkpoint is the training's; else, or if ``anew``, the model is made again from the
-        training's outputs and put there.
+        What the source holds counts if its checkpoint is the training's and its operating point the evaluation's; else, or if
+        ``anew``, the model is made again from the training's outputs and put there.
         """
         uri = loaded.registry.download_uri(version)
+        if not anew and package.is_complete(uri) and not _has_point(uri, loaded.point):
+            notice(
+                f"register: {version.label} was registered with another operating point; by this evaluation its predict takes "
+                f"{operating.described(loaded.point.confidence)}."
+            )
+            anew = True
         if not anew and package.is_complete(uri):
             if _is_copy(folder, uri):
                 return
@@ -302,6 +317,21 @@ def _present_alias(version: Version, recorded: str) -> dict[str, Any]:
     return {"alias": now, "reason": f"It was registered as {recorded}; the alias was moved since and is left as it is."}
 
 
+def _register_anew(resolution: Resolution[Loaded], why: str) -> None:
+    """Takes the next key: what the receipt of this one says does not hold any more."""
+    again = int(resolution.parameters["registration"].value) + 1
+    resolution.parameters["registration"] = Parameter(again, why)
+
+
+def _has_point(uri: str, point: OperatingPoint) -> bool:
+    """Whether the model's files at ``uri`` have an operating point, or are not there to say."""
+    try:
+        own = package.read(uri).operating_point
+    except (NotFound, InvalidReceipt, InvalidConfig):
+        return True
+    return {name: own.get(name, operating.DEFAULT) for name in point.confidence} == point.confidence
+
+
 def _is_copy(folder: Path, uri: str) -> bool:
     """Whether the local folder holds the very model at ``uri``, because it was just uploaded."""
     local = folder / package.DESCRIPTION_FILE
@@ -346,6 +376,7 @@ def _card(loaded: Loaded) -> card.Card:
         dataset_hash=snapshot.identity.dataset_hash,
         dataset=snapshot.dataset,
         test_was_seen=snapshot.test_was_seen,
+        point=loaded.point,
     )
 
 

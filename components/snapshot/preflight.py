@@ -15,6 +15,7 @@ from typing import Any
 
 from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate import measuring
+from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.evaluate.measuring import Model
 from visionloop.components.evaluate.slicing import parse_slices
@@ -399,6 +400,11 @@ def _check_option_files(arguments: Mapping[str, Any], reach: Reach) -> list[str]
             notices.append(f"--checks {arguments['checks']}, which is read by the run.")
         else:
             resolve_checks(str(arguments["checks"]))
+    if "costs" in arguments:
+        if "://" in str(arguments["costs"]).partition("{")[0] and not reach.stores:
+            notices.append(f"--costs {arguments['costs']}, which is read by the run.")
+        else:
+            parse_costs(str(arguments["costs"]))
     if "retraining" not in arguments:
         return notices
     if "://" in str(arguments["retraining"]) and not reach.stores:

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from visionloop.components.calls import APPROVE
+from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -140,6 +141,12 @@ class Training(Data):
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A training setting, KEY=VALUE; may be given many times.")
     ] = None
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="What a miss and a false alarm cost, by which the operating point is chosen: a JSON or YAML file, or its text."
+        ),
+    ] = None
     storage: Annotated[
         str | None, typer.Option(help="Where registered models are copied to (default: models in the workspace).")
     ] = None
@@ -160,6 +167,8 @@ class Training(Data):
             arguments["storage"] = normalise_uri(self.storage)
         if self.gate:
             arguments["gate"] = gate_text(self.gate)
+        if self.costs:
+            arguments["costs"] = costs_text(self.costs)
         return {**arguments, **arguments_for(parse_settings(self.settings or []))}
 
 
@@ -347,6 +356,22 @@ def checks_text(checks: str) -> str:
     if "://" in checks and not checks.lstrip().startswith("{"):
         return checks
     return msgspec.json.encode(resolve_checks(checks).content(), order="sorted").decode()
+
+
+def costs_text(costs: str) -> str:
+    """The costs as an argument of the pipeline: a URI unchanged, all else as JSON, so that equal costs are equal arguments.
+
+    Raises:
+        InvalidConfig: If they can't be read, are wrong, or are too long for a form.
+    """
+    if "://" in costs and not costs.lstrip().startswith("{"):
+        return costs
+    text = parse_costs(costs).text()
+    if len(text.encode()) > LONGEST_VALUE:
+        raise InvalidConfig(
+            f"--costs is longer than the {LONGEST_VALUE:,} bytes that an engine's form holds; put the file into the store and give its URI."
+        )
+    return text
 
 
 def _file_text(value: str, option: str, form: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from visionloop.pipelines.predicting.images import Picture, Tell
     from visionloop.registry import Registry
     from visionloop.registry.package import Description
-    from visionloop.training.trainers import PredictionSettings
 
 #: The columns of the table for a person.
 HEADING = ("IMAGE", "CLASS", "CONFIDENCE", "BOX")
@@ -33,7 +32,8 @@ def predict(
         typer.Argument(metavar="IMAGES…", help="Files, folders, patterns such as 'photos/*.jpg', s3:// prefixes."),
     ],
     confidence: Annotated[
-        float | None, typer.Option(help="The least confidence of an object, from 0 to 1 (default: 0.25).")
+        float | None,
+        typer.Option(help="The least confidence of an object, from 0 to 1 (default: the model's operating point)."),
     ] = None,
     save: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def predict(
     from visionloop.pipelines.models.opened import opened
     from visionloop.pipelines.predicting.images import named
 
-    asked = _asked(confidence)
+    params = _params(confidence)
     problems: list[str] = []
     console = plain(stderr=True)
 
@@ -62,7 +62,7 @@ def predict(
         found = _Found(registry, model)
         _check_confidence(found.description, confidence)
         pictures = named(images, tell)
-        entries = found.predict(pictures, asked, save, tell) if pictures else []
+        entries = found.predict(pictures, params, save, tell) if pictures else []
     show({"predictions": entries}, _table(entries), output)
     if problems:
         raise InvalidDataset(
@@ -81,14 +81,17 @@ class _Found:
         self._uri, self.description = resolve.describe(self.version, registry)
 
     def predict(
-        self, pictures: Sequence[Picture], asked: PredictionSettings, save: Path | None, tell: Tell
+        self, pictures: Sequence[Picture], params: Mapping[str, Any], save: Path | None, tell: Tell
     ) -> list[dict[str, Any]]:
         """Loads the model, predicts on the images, and writes pictures of them if a folder is named."""
         from visionloop.core.stdout import stdout_to_stderr
         from visionloop.pipelines.predicting.pictures import Pictures
         from visionloop.pipelines.predicting.predict import predict
+        from visionloop.registry import outputs
         from visionloop.registry.loaded import loaded
 
+        least = outputs.thresholds(params, self.description.operating_point)
+        asked = outputs.settings(params, least)
         drawn = Pictures(save, len(self.description.classes)) if save is not None else None
         notice(f"{self.version.label} predicts on {len(pictures):,} images.")
         entries = []
@@ -98,7 +101,7 @@ class _Found:
             loaded(self.version, self._uri, self.description) as model,
             console.status("") as status,
         ):
-            for number, predicted in enumerate(predict(model.predictor, pictures, asked, tell), 1):
+            for number, predicted in enumerate(predict(model.predictor, pictures, asked, tell, least), 1):
                 status.update(texts.sentence(f"{number:,} of {len(pictures):,}: {predicted.image}"))
                 entries.append(predicted.entry())
                 if drawn is not None:
@@ -106,14 +109,16 @@ class _Found:
         return entries
 
 
-def _asked(confidence: float | None) -> PredictionSettings:
-    """What is asked for. Raises InvalidConfig for a confidence that is not a number from 0 to 1."""
+def _params(confidence: float | None) -> dict[str, Any]:
+    """A prediction's parameters. Raises InvalidConfig for a confidence that is not a number from 0 to 1."""
     from visionloop.registry import outputs
 
+    params = {} if confidence is None else {outputs.CONFIDENCE: confidence}
     try:
-        return outputs.settings({} if confidence is None else {outputs.CONFIDENCE: confidence})
+        outputs.settings(params)
     except outputs.InvalidParameter as error:
         raise InvalidConfig(f"--confidence: {error}") from error
+    return params
 
 
 def _check_confidence(description: Description, confidence: float | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,11 @@ class Predicted:
 
 
 def predict(
-    predictor: Predictor, pictures: Iterable[Picture], asked: PredictionSettings, tell: Tell
+    predictor: Predictor,
+    pictures: Iterable[Picture],
+    asked: PredictionSettings,
+    tell: Tell,
+    least: Mapping[str, float] | None = None,
 ) -> Iterator[Predicted]:
     """Predicts on images; no more of them are in memory than the trainer takes at once.
 
@@ -51,6 +55,7 @@ def predict(
         pictures: The images.
         asked: What is asked for.
         tell: Told of each image that can't be read.
+        least: The least confidence of an object by class name.
 
     Raises:
         AccessDenied: If a store refuses the keys.
@@ -71,6 +76,6 @@ def predict(
                 under_way.append((picture, data))
                 yield pixels
 
-    for (height, width), predictions in outputs.answers(predictor, readable(), asked):
+    for (height, width), predictions in outputs.answers(predictor, readable(), asked, least):
         picture, data = under_way.popleft()
         yield Predicted(picture.name, width, height, predictions, data)

@@ -21,6 +21,7 @@ from test_pipelines_argo_commands import substitute
 
 from visionloop.components import kubeflow
 from visionloop.components.evaluate.component import evaluate
+from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.component import snapshot
@@ -154,6 +155,10 @@ FIELDS: dict[str, list[Edge]] = {
     "slices": [
         *(Edge(text) for text in ("", "size", "metadata.source", "size, attributes.occluded,metadata.a b")),
         *bad("source", "metadata.", "attributes.labeled_by"),
+    ],
+    "costs": [
+        *(Edge(text) for text in ("", "{}", '{"miss": 5}', '{"miss": 2.5, "false_alarm": 0, "one": {"miss": 1e2}}')),
+        *bad("{", "[]", "5", '{"miss": -1}', '{"miss": "many"}', '{"misses": 1}', "file:///nowhere/costs.json"),
     ],
     "approve": [*(Edge(text) for text in ("", "auto", "manual"))],
     "storage": [*(Edge(text) for text in ("", WORKSPACE, WORKSPACE_URI))],
@@ -337,6 +342,8 @@ class Form:
         names.sanitise(received["evaluate"]["model_name"])
         config = self._stage("train", received["train"]).loaded.config
         parse_slices(received["evaluate"]["slices"])
+        if received["evaluate"]["costs"]:
+            parse_costs(received["evaluate"]["costs"])
         resolve_gate(
             received["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
         )

@@ -69,6 +69,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "checks": ("STRING", ""),
     "shards": ("STRING", ""),
     "slices": ("STRING", ""),
+    "costs": ("STRING", ""),
     "approve": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}

@@ -58,7 +58,7 @@ EDGES = {
 NAMES = """
     dataset snapshot workspace model_name task split run_name description gate
     trainer model imgsz epochs batch lr0 optimizer augment primary_metric primary_metric_mode advanced_config
-    validate_mode on_error storage dataset_format classes where checks shards slices approve
+    validate_mode on_error storage dataset_format classes where checks shards slices costs approve
 """.split()  # noqa: SIM905 - as the contract lists them
 
 REGISTRY, TAG = "registry.example.com/vision", "1.2.3"

@@ -41,6 +41,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "checks": "",
         "shards": "",
         "slices": "",
+        "costs": "",
     },
     "validate": {
         "snapshot": "!",
@@ -61,7 +62,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "run_name": "",
         "description": "",
     },
-    "evaluate": {"training": "!", "snapshot": "!", "model_name": "", "gate": "", "slices": ""},
+    "evaluate": {"training": "!", "snapshot": "!", "model_name": "", "gate": "", "slices": "", "costs": ""},
     "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
@@ -72,6 +73,7 @@ CHECKED = {
     ("snapshot", "gate"),
     ("snapshot", "checks"),
     ("snapshot", "slices"),
+    ("snapshot", "costs"),
     ("validate", "settings"),
 }
 SCALARS: dict[str, dict[str, Any]] = {

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_detector import Prepared, published
 
+from visionloop.components.evaluate.operating import AtPoint, OperatingPoint, default_point
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.register.card import CLASSES, Card, escape, render
 from visionloop.core.receipts import Parameter, Receipt, Result
@@ -58,6 +59,7 @@ CARD = Card(
     snapshot_id="snap_0123456789ab",
     dataset_hash="f" * 64,
     dataset="s3://datasets/digits",
+    point=default_point(["zero", "one"]),
 )
 
 
@@ -134,3 +136,14 @@ def test_the_registration_writes_it_and_mlflow_shows_it(prepared: Prepared, regi
     shown = registry._client.get_model_version(name, "1").description
     assert shown.startswith(f"# {name}\n\nVerdict **promote**")
     assert len(shown) <= 5000
+
+
+def test_it_says_from_which_confidence_on_a_class_counts() -> None:
+    assert "Confidence 0.25 for each class, the default" in render(CARD)
+    at = {"zero": AtPoint(objects=9, missed=1, false_alarms=2)}
+    point = OperatingPoint(source="val", confidence={"zero": 0.4, "a|b": 0.25}, images=80, classes=at)
+    text = render(replace(CARD, point=point))
+    assert "Chosen on 80 images of the split val" in text
+    assert rows(text)["zero"] == ["0.40", "9", "1", "2"]
+    assert r"| a\|b | 0.25 | 0 |  |  |" in text
+    assert "`predict` gives the likeliest classes" in render(replace(CARD, task="classification"))

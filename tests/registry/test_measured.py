@@ -191,7 +191,7 @@ def test_mistakes_are_told_by_their_argument(prepared: Prepared, champion: str, 
         measure(prepared, str(tmp_path / "gone.pt"), settings='{"trainer": "toy", "epochs": 3}')
     with pytest.raises(InvalidConfig, match="--set imgsz: a registered model is measured as in its training"):
         measure(prepared, champion, settings='{"imgsz": 64}')
-    with pytest.raises(InvalidConfig, match="leave out --training, --model-name and --gate"):
+    with pytest.raises(InvalidConfig, match="leave out --training, --model-name, --gate and --costs"):
         measure(prepared, champion, gate='{"floor": 0.5}')
     with pytest.raises(InvalidConfig, match="needs --converted"):
         run(STAGE, {"snapshot": prepared.snapshot, "model": champion}, prepared.workspace)

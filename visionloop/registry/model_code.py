@@ -35,17 +35,19 @@ class _Model:
         sys.path.append(context.artifacts["code"])  # last: what is installed counts
         self.inputs = importlib.import_module("visionloop.registry.inputs")
         self.outputs = importlib.import_module("visionloop.registry.outputs")
+        self.operating_point = context.model_config.get("operating_point") or {}
         self.predictor = _trainer(context.model_config).predictor(Path(context.artifacts["checkpoint"]))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """What each image shows, in the form of ``visionloop.registry.outputs``."""
         try:
-            asked = self.outputs.settings(params or {})
+            least = self.outputs.thresholds(params or {}, self.operating_point)
+            asked = self.outputs.settings(params or {}, least)
             images = self.inputs.encoded_images(model_input, served=self.inputs.is_served())
         except (self.inputs.InvalidImage, self.outputs.InvalidParameter) as error:
             # MLflow's server answers this with 400.
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return self.outputs.described(self.predictor, map(self.inputs.pixels, images), asked)
+        return self.outputs.described(self.predictor, map(self.inputs.pixels, images), asked, least)
 
 
 class Model(_Model, PythonModel):  # type: ignore[misc]

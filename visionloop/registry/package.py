@@ -47,6 +47,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint: Path of the checkpoint in the model's folder.
         checkpoint_sha256: Its SHA-256.
         config: The configuration it was trained with.
+        operating_point: The least confidence of an object by class name, where a prediction is asked for without one; empty for a
+            model that was registered before there were any: 0.25.
     """
 
     schema: int = 1
@@ -58,11 +60,10 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_sha256: str
     config: dict[str, bool | int | float | str | None]
     keypoints: list[str] = []
+    operating_point: dict[str, float] = {}
 
 
-def build(
-    folder: Path, checkpoint: Path, trainer: Trainer, description: Description, signature_confidence: float = 0.25
-) -> None:
+def build(folder: Path, checkpoint: Path, trainer: Trainer, description: Description) -> None:
     """Writes the MLflow model into ``folder``, which must not exist yet.
 
     Args:
@@ -70,7 +71,6 @@ def build(
         checkpoint: A ``TrainingResult.best``.
         trainer: The trainer that loads it.
         description: The model's description of itself.
-        signature_confidence: The default of the prediction's parameter ``confidence``.
 
     Raises:
         InvalidConfig: If a package that MLflow needs for it is not installed, or MLflow refuses to write it.
@@ -90,17 +90,18 @@ def build(
                 "trainer": description.trainer,
                 "trainer_object": where,
                 "classes": description.classes,
+                "operating_point": description.operating_point,
             },
             # Set, not inferred: inferring imports the model and takes seconds.
             pip_requirements=sorted({*archive.requirements(), *trainer.requirements()}),
-            signature=_signature(description.task, signature_confidence),
+            signature=_signature(description.task),
             input_example=[base64.b64encode(example_image()).decode()],
             metadata={"visionloop": msgspec.to_builtins(description)},
         )
     _forget_machine(folder / DESCRIPTION_FILE)
 
 
-def _signature(task: str, confidence: float) -> Any:
+def _signature(task: str) -> Any:
     """What MLflow's pages and servers show: parameters and outputs.
 
     Without inputs: with a schema of them MLflow refuses PIL images and arrays before the model sees them.
@@ -118,7 +119,8 @@ def _signature(task: str, confidence: float) -> Any:
     params = []
     if task != "classification":
         entry.append(Property("box", numbers))
-        params.append(ParamSpec(outputs.CONFIDENCE, "double", confidence))
+        # None is the operating point: MLflow puts the default in place of what is not given.
+        params.append(ParamSpec(outputs.CONFIDENCE, "double", None))
     if task == "segmentation":
         mask = Object([Property("size", Array(DataType.long)), Property("counts", DataType.string)])
         entry += [
