@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.training.configuration.option_file import read_option_file
+from visionloop.core.stores import normalise_uri
+from visionloop.training.configuration.option_file import read_option, read_option_file
 from visionloop.training.measurement import metric_range
 
 Mode = Literal["max", "min"]
@@ -37,10 +39,20 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_class_drop: float | None = None
     evidence: Evidence | None = None
     max_seen: float | None = None
+    must_pass: str | None = None
 
 
 #: The fields that are part of the key where the file has them: one that is absent changes no key.
-CONDITIONS = ("min_images", "min_objects", "max_size_mb", "max_latency_ms", "max_class_drop", "evidence", "max_seen")
+CONDITIONS = (
+    "min_images",
+    "min_objects",
+    "max_size_mb",
+    "max_latency_ms",
+    "max_class_drop",
+    "evidence",
+    "max_seen",
+    "must_pass",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class Gate:
         evidence: ``point`` compares two numbers; ``not_worse`` and ``better`` want 95 % of the samples of a paired bootstrap to
             be above -epsilon and above 0.
         max_seen: The largest share of the images that the champion may have been trained on: they are left out of the comparison.
+        must_pass: The URI of a list of images on which the model must be right (``components.evaluate.must_pass``); in a key the
+            digest of what the list says.
     """
 
     primary_metric: str
@@ -78,6 +92,7 @@ class Gate:
     max_latency_ms: float | None = None
     evidence: Evidence | None = None
     max_seen: float | None = None
+    must_pass: str | None = None
 
     def content(self) -> dict[str, Any]:
         """The gate's content, as it is part of the key."""
@@ -116,7 +131,7 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
     Raises:
         InvalidConfig: If the file is missing or wrong; the message names the field.
     """
-    fields = read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
+    fields = read_gate(gate)
     metric = fields.primary_metric or primary_metric
     if fields.primary_metric_mode:
         mode = fields.primary_metric_mode
@@ -138,7 +153,25 @@ def resolve_gate(gate: str | None, primary_metric: str, mode: str, metrics: Coll
     return Gate(metric, direction, fields.floor, epsilon, fields.incomparable or "keep", **conditions)
 
 
+def read_gate(gate: str | None) -> GateFile:
+    """The fields that an option has; none without one. Raises InvalidConfig."""
+    return read_option_file("--gate", gate, GateFile, '{"floor": 0.5}') if gate else GateFile()
+
+
+def with_whole_paths(gate: str) -> str:
+    """A gate's text in which the list of ``must_pass`` has a whole URI: what runs elsewhere does not know this working folder."""
+    _, value = read_option("--gate", gate, '{"floor": 0.5}') if gate else ("", None)
+    if not isinstance(value, dict):
+        return gate  # what is wrong is told where the gate is read
+    listed = value.get("must_pass")
+    if not isinstance(listed, str) or not listed.strip():
+        return gate
+    return json.dumps({**value, "must_pass": normalise_uri(listed)}, ensure_ascii=False)
+
+
 def _check_conditions(fields: GateFile, metric: str) -> None:
+    if fields.must_pass is not None and not fields.must_pass.strip():
+        raise InvalidConfig("--gate: must_pass is empty; give the URI of a list of images, or leave it out.")
     least, most = metric_range(metric)
     ranges = {
         "max_class_drop": (0.0, most - least),

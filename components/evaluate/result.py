@@ -53,6 +53,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
             not measured or the trainer measures no samples.
         reason: The reason for the verdict.
         gate: The gate's resolved content.
+        must_pass: Of the images that the gate's ``must_pass`` lists those on which the model is not right, with what is wrong; None
+            without a list.
     """
 
     schema: int = 1
@@ -84,6 +86,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     interval: tuple[float, float] | None = None
     gate: dict[str, Any]
+    must_pass: dict[str, str] | None = None
 
     def encode(self) -> bytes:
         """Canonical JSON."""

@@ -42,13 +42,14 @@ from visionloop.components.evaluate.measuring import (
     restricted,
     trained,
 )
+from visionloop.components.evaluate.must_pass import Judged, MustPass, judge, read_must_pass
 from visionloop.components.evaluate.operating import OUTPUT as POINT
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
 from visionloop.components.evaluate.slicing import VALUES, Field, Sliced, digest, measured, parse_slices, sliced
-from visionloop.components.evaluate.truth import model_classes, model_positions
+from visionloop.components.evaluate.truth import Truth, model_classes, model_positions
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
@@ -82,7 +83,7 @@ from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.devices import computing_device, first_device
 from visionloop.training.tracking import attach
-from visionloop.training.trainers import Evaluation, Trainer
+from visionloop.training.trainers import Evaluation, PredictionSettings, Trainer
 
 #: The split on which a training is judged.
 SPLIT = "test"
@@ -142,6 +143,7 @@ class Loaded:
     sliced: Sequence[Sliced] = ()
     split: str = SPLIT
     costs: Costs | None = None
+    required: MustPass | None = None
 
 
 @dataclass(frozen=True)
@@ -201,14 +203,19 @@ class EvaluateStage:
         config = {key: entry.value for key, entry in training.receipt.parameters.items()}
         trainer = catalog.trainer(str(config["trainer"]))
         taken = Snapshot(snapshot)
-        if costs is not None:
-            costs.check_classes(model_classes(taken.annotations, config))
         gate = resolve_gate(
             arguments.gate,
             str(config["primary_metric"]),
             str(config.get("primary_metric_mode", "max")),
             trainer.metrics.get(taken.task, ()),
         )
+        required = read_must_pass(gate.must_pass) if gate.must_pass else None
+        if costs is not None:
+            costs.check_classes(model_classes(taken.annotations, config))
+        if required is not None:
+            names = taken.table["file_name"].filter(pa.array(taken.in_split(SPLIT))).to_pylist()
+            required.check(taken.annotations, SPLIT, names, model_classes(taken.annotations, config))
+            gate, costs = replace(gate, must_pass=required.digest), costs or Costs()
         registry = Registry(os.environ, self.name)
         registry.check_name(name, arguments.model_name)
         champion = registry.champion(name)
@@ -235,7 +242,7 @@ class EvaluateStage:
                 # The verdict then depends on what is installed here, so it is part of the key.
                 **({UNAVAILABLE: Parameter(unavailable, "champion")} if unavailable else {}),
                 **({"slices": Parameter([*map(str, fields), digest(found)], "argument")} if fields else {}),
-                **({"costs": Parameter(costs.content(), "argument")} if costs is not None else {}),
+                **({"costs": Parameter(costs.content(), "argument")} if costs is not None and arguments.costs else {}),
                 **({LINEAGE: Parameter(lineage.digests, "champion")} if lineage.snapshots else {}),
             },
             loaded=Loaded(
@@ -250,6 +257,7 @@ class EvaluateStage:
                 lineage,
                 found,
                 costs=costs,
+                required=required,
             ),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
@@ -296,6 +304,7 @@ class EvaluateStage:
             rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
             examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
             point = _operating_point(loaded, candidate.classes, checkpoint, converted, attempt.work, context)
+            judged = _judged(loaded, point, candidate.classes, checkpoint, entries, view, context)
         if candidate.images != count:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
         own = _is_own(loaded.champion, loaded.candidate.digest)
@@ -321,7 +330,7 @@ class EvaluateStage:
             obstacle=rival.obstacle,
             own=own,
             not_measured=candidate.not_measured,
-            unmet=conditions.unmet,
+            unmet=(*conditions.unmet, *judged.unmet()),
             compared=rival.candidate.metrics if rival.candidate else None,
             where=rival.where,
         )
@@ -368,6 +377,7 @@ class EvaluateStage:
             reason=reason,
             interval=bounds,
             gate=loaded.gate.content(),
+            must_pass=dict(judged.failed) if loaded.required is not None else None,
         )
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         if candidate.curves:
@@ -799,6 +809,29 @@ def _operating_point(
             f"has no object of these classes; {operating.DEFAULT} counts there."
         )
     return point
+
+
+def _judged(
+    loaded: Loaded,
+    point: operating.OperatingPoint | None,
+    classes: Sequence[str],
+    checkpoint: Path,
+    entries: Sequence[IndexEntry],
+    view: Path,
+    context: Context,
+) -> Judged:
+    """What became of the images on which the model must be right."""
+    if loaded.required is None or point is None:
+        return Judged()
+    wanted = set(loaded.required.images)
+    shown = [entry for entry in entries if entry.file_name in wanted]
+    pictures = (decode((view / entry.path).read_bytes()) for entry in shown)
+    asked, predicted = PredictionSettings(confidence=min(point.confidence.values())), {}
+    for entry, seen_there in zip(shown, loaded.trainer.predictor(checkpoint).predict(pictures, asked), strict=True):
+        predicted[entry.file_name] = seen_there
+        context.alive()
+    truth = Truth(loaded.snapshot.annotations, classes, loaded.required.images)
+    return judge(loaded.required, truth, predicted, point, classes)
 
 
 def _examples(

@@ -16,8 +16,9 @@ from typing import Any
 from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate import measuring
 from visionloop.components.evaluate.costs import parse_costs
-from visionloop.components.evaluate.gate import resolve_gate
+from visionloop.components.evaluate.gate import read_gate, resolve_gate
 from visionloop.components.evaluate.measuring import Model
+from visionloop.components.evaluate.must_pass import read_must_pass
 from visionloop.components.evaluate.slicing import parse_slices
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
@@ -394,7 +395,7 @@ def _check_metric(gate: str | None, config: Resolved, trainer: Trainer, task: st
 
 
 def _check_option_files(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
-    notices = []
+    notices = _check_must_pass(arguments.get("gate"), reach)
     if "checks" in arguments:
         if "://" in str(arguments["checks"]) and not reach.stores:
             notices.append(f"--checks {arguments['checks']}, which is read by the run.")
@@ -413,6 +414,19 @@ def _check_option_files(arguments: Mapping[str, Any], reach: Reach) -> list[str]
     if "model_name" not in arguments:
         raise InvalidConfig("--retraining needs --model-name: the champion of that name is what is compared with.")
     return notices
+
+
+def _check_must_pass(gate: Any, reach: Reach) -> list[str]:
+    """Reads the gate's list of images; returns what could not be checked."""
+    if not gate or ("://" in str(gate).partition("{")[0] and not reach.stores):
+        return []  # the gate itself is not checked here
+    uri = read_gate(str(gate)).must_pass
+    if uri is None:
+        return []
+    if not reach.stores:
+        return [f"--gate: must_pass {uri}, which is read by the run."]
+    read_must_pass(uri)
+    return []
 
 
 def _check_registry(arguments: Mapping[str, Any], name: str, reach: Reach, environment: Mapping[str, str]) -> list[str]:

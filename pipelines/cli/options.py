@@ -14,6 +14,7 @@ import typer
 
 from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate.costs import parse_costs
+from visionloop.components.evaluate.gate import with_whole_paths
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -298,8 +299,13 @@ def parameter_pairs(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def gate_text(gate: str) -> str:
-    """The gate as an argument of the pipeline: JSON text and a URI unchanged, a file of this machine as its content."""
-    return _file_text(gate, "--gate", "JSON")
+    """The gate as an argument of the pipeline: JSON text and a URI unchanged, a file of this machine as its content.
+
+    Raises:
+        InvalidConfig: If it can't be read.
+    """
+    text = _file_text(gate, "--gate", "JSON")
+    return text if "://" in text.partition("{")[0] else with_whole_paths(text)
 
 
 def policy_text(retraining: str) -> str:

@@ -30,6 +30,7 @@ COMMANDS = [
 PLANS = [words for words in COMMANDS if words[0] == "plan"]
 (TRAINING,) = (words for words in COMMANDS if words[:2] == ["run", "train"])
 (MEASURING,) = (words for words in COMMANDS if words[:2] == ["run", "evaluate"])
+(LIST,) = re.findall(r"```text\n(file_name,.*?)```", PAGE, re.DOTALL)
 (GATE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -47,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     document = {"format_version": "1.0", "task_type": "detection", "classes": [{"id": 0, "name": "bottle"}]}
     (tmp_path / "bottles/annotations_detection.json").write_text(json.dumps(document | {"images": images}))
     (tmp_path / "gate.yaml").write_text(GATE)
+    (tmp_path / "must_pass.csv").write_text(LIST)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -54,8 +56,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("words", PLANS, ids=["gate", "slices"])
-def test_a_plan_takes_the_gate_and_the_slices(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", PLANS, ids=["gate", "slices", "costs", "must_pass"])
+def test_a_plan_takes_what_the_page_asks_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     application(words)(words, standalone_mode=False)
     stages = {stage["stage"]: stage["action"] for stage in json.loads(capsys.readouterr().out)["stages"]}
     assert stages["evaluate"] == "follows"
@@ -77,6 +79,7 @@ def test_the_page_tells_every_condition() -> None:
         "max_class_drop",
         "evidence",
         "max_seen",
+        "must_pass",
     }
     assert {name for name in GateFile.__struct_fields__ if f"`{name}" in PAGE} >= conditions
     assert set(msgspec.yaml.decode(GATE)) < set(GateFile.__struct_fields__)

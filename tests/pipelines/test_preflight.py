@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def test_a_snapshot_that_the_workspace_does_not_have(reach: Reach, wanted: str, 
             "primary_metric is accuracy, which detection with ultralytics",
         ),
         ({"gate": '{"flor": 0.5}'}, {}, "the fields are floor"),
+        ({"gate": '{"must_pass": " "}'}, {}, "--gate: must_pass is empty"),
+        ({"costs": '{"miss": -1}'}, {}, "--costs: miss is -1; give a number from 0"),
+        ({"costs": '{"miss": "many"}'}, {}, '--costs: miss is "many"; give a number from 0'),
+        ({"costs": "/nowhere.json"}, {}, "--costs /nowhere.json: no text file can be read there"),
         ({"retraining": '{"min_images": 1}'}, {}, "min_images"),
         *(
             ({"shards": text}, {}, f"--shards {text}: give a whole number")
@@ -334,3 +339,20 @@ def test_who_is_told_of_a_training_is_checked_where_its_variables_are(variable: 
             preflight(arguments, SCRATCH, reach, {variable: value})
     # The variables of a person who starts a run on a cluster are not those of its pods.
     assert preflight(arguments, SCRATCH, FROM_OUTSIDE, {variable: value}) == check(FROM_OUTSIDE)
+
+
+def test_the_list_of_the_gate_is_read_where_the_run_would_read_it(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,class\n")
+    gate = json.dumps({"must_pass": (tmp_path / "list.csv").as_uri()})
+    for reach in (HERE, FIRST_POD):
+        with pytest.raises(VisionloopError, match=r"--gate: must_pass .*list\.csv: line 1: the columns are"):
+            check(reach, gate=gate)
+    assert f"{NOT_CHECKED}--gate: must_pass {(tmp_path / 'list.csv').as_uri()}, which is read by the run." in check(
+        FROM_OUTSIDE, gate=gate
+    )
+
+
+def test_costs_at_a_uri_of_a_cluster_are_read_by_the_run() -> None:
+    assert f"{NOT_CHECKED}--costs s3://inside/costs.json, which is read by the run." in check(
+        FROM_OUTSIDE, costs="s3://inside/costs.json"
+    )
