@@ -87,6 +87,8 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
             plan, resolution = _plan(catalog.stage(name), stage_arguments, workspace, scalars)
         scalars[name] = resolution.run_scalars
         if name == "snapshot":
+            for text in resolution.notices:
+                notice(text)
             check_for_task(settings, str(resolution.parameters["task"].value), arguments.get("gate"), os.environ)
         if plan.receipt:
             receipt_uris[name] = plan.receipt

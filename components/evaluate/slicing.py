@@ -94,6 +94,11 @@ class Sliced:
         return len({value for values in self.values.values() for value in values}) - len(self.slices())
 
 
+def nothing_has(field: Field, split: str) -> str:
+    """The sentence about a field that no image of a split has, nor an object of one."""
+    return f"nothing in the split {split} has {printable(str(field))}, so it is not sliced by it."
+
+
 def sliced(annotations: Annotations, files: Sequence[str], fields: Sequence[Field]) -> list[Sliced]:
     """The values of fields on some images.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +47,17 @@ from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
 from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
-from visionloop.components.evaluate.slicing import VALUES, Field, Sliced, digest, measured, parse_slices, sliced
-from visionloop.components.evaluate.truth import Truth, model_classes, model_positions
+from visionloop.components.evaluate.slicing import (
+    VALUES,
+    Field,
+    Sliced,
+    digest,
+    measured,
+    nothing_has,
+    parse_slices,
+    sliced,
+)
+from visionloop.components.evaluate.truth import Truth, model_classes, objects_by_class
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
@@ -71,10 +79,9 @@ from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import Prefix
 from visionloop.data import images
 from visionloop.data.annotations.images import images as images_of
-from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
-from visionloop.data.annotations.presence import KEPT, outcomes
+from visionloop.data.annotations.labels import class_index, keypoint_names
 from visionloop.data.annotations.split import listed
-from visionloop.data.annotations.tables import column, named
+from visionloop.data.annotations.tables import column
 from visionloop.data.decoding import decode
 from visionloop.data.sentences import printable
 from visionloop.data.view import ImageCrowds, write_crowds
@@ -309,6 +316,7 @@ class EvaluateStage:
             notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
         own = _is_own(loaded.champion, loaded.candidate.digest)
         champion, deciding = rival.evaluation, rival.candidate or candidate
+        annotations = loaded.snapshot.annotations
         compared = [entry for entry in entries if rival.candidate is None or entry.file_name not in rival.seen]
         conditions = examine(
             loaded.gate,
@@ -316,7 +324,9 @@ class EvaluateStage:
             None if own else champion,
             {
                 name: number
-                for name, number in _objects(loaded.snapshot, compared, candidate.classes).items()
+                for name, number in objects_by_class(
+                    annotations, [entry.file_name for entry in compared], candidate.classes
+                ).items()
                 if rival.shared is None or name in rival.shared
             },
             checkpoint.stat().st_size,
@@ -385,7 +395,7 @@ class EvaluateStage:
         if point is not None:
             attempt.write(POINT, "operating_point.json", point.encode(), result=True)
         other = champion if champion is not candidate else None
-        objects = _objects(loaded.snapshot, entries, candidate.classes)
+        objects = objects_by_class(annotations, [entry.file_name for entry in entries], candidate.classes)
         roc = curve(candidate.right, candidate.wrong)
         self._show(
             context,
@@ -542,9 +552,7 @@ class EvaluateStage:
         ]
         for each in found:
             if not each.slices():
-                notice(
-                    f"evaluate: nothing in the split {loaded.split} has {printable(str(each.field))}, so it is not sliced by it."
-                )
+                notice(f"evaluate: {nothing_has(each.field, loaded.split)}")
             elif more := each.left_out():
                 notice(
                     f"evaluate: {printable(str(each.field))} has {more:,} more values than the {VALUES} commonest, which alone are slices."
@@ -768,19 +776,6 @@ def _write_crowds(
         if image.file_name in paths and (crowds := crowds_of(image, index))
     )
     write_crowds(folder, regions)
-
-
-def _objects(snapshot: Snapshot, entries: Sequence[IndexEntry], classes: Sequence[str]) -> dict[str, int]:
-    """The labels of the images that were measured, by the model's own class names."""
-    annotations = snapshot.annotations
-    measured = named(annotations.images["file_name"], [entry.file_name for entry in entries])
-    kept = (outcomes(annotations).reasons == KEPT) & measured[column(annotations.objects, "image")]
-    positions = model_positions(class_order(annotations), classes)
-    of_class = {class_id: positions[position] for class_id, position in class_index(annotations).items()}
-    counts: Counter[int | None] = Counter()
-    for class_id, number in Counter(column(annotations.objects, "class_id")[kept].tolist()).items():
-        counts[of_class[class_id]] += number
-    return {name: counts[position] for position, name in enumerate(classes)}
 
 
 def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], dict[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from visionloop.components.evaluate.slices import box_of, match
 from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
-from visionloop.data.annotations.tables import Annotations, named
+from visionloop.data.annotations.presence import KEPT, outcomes
+from visionloop.data.annotations.tables import Annotations, column, named
 from visionloop.training.trainers import Prediction
 
 #: The class of a model that was trained on all classes as one (``single_cls``).
@@ -98,6 +100,24 @@ def model_positions(dataset: Sequence[str], model: Sequence[str]) -> list[int | 
         return [0] * len(dataset)  # trained on all classes as one
     index = {name: position for position, name in enumerate(model)}
     return [index.get(name) for name in dataset]
+
+
+def objects_by_class(dataset: Annotations, names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """The number of labels of some images, by the model's own class names; of whole images, of images.
+
+    Args:
+        dataset: The dataset.
+        names: The images' file names.
+        classes: The model's own class names.
+    """
+    wanted = named(dataset.images["file_name"], names)
+    kept = (outcomes(dataset).reasons == KEPT) & wanted[column(dataset.objects, "image")]
+    positions = model_positions(class_order(dataset), classes)
+    of_class = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
+    counts: Counter[int | None] = Counter()
+    for class_id, number in Counter(column(dataset.objects, "class_id")[kept].tolist()).items():
+        counts[of_class[class_id]] += number
+    return {name: counts[position] for position, name in enumerate(classes)}
 
 
 def true_object(

@@ -19,7 +19,9 @@ from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import read_gate, resolve_gate
 from visionloop.components.evaluate.measuring import Model
 from visionloop.components.evaluate.must_pass import read_must_pass
-from visionloop.components.evaluate.slicing import parse_slices
+from visionloop.components.evaluate.slicing import nothing_has, parse_slices, sliced
+from visionloop.components.evaluate.stage import SPLIT
+from visionloop.components.evaluate.truth import model_classes, objects_by_class
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
@@ -34,7 +36,9 @@ from visionloop.core.shards import parse_count
 from visionloop.core.storage import open_prefix
 from visionloop.core.stores import normalise_uri, split_uri
 from visionloop.core.workspace import check_apart, check_can_be_made
+from visionloop.data.annotations.split import listed
 from visionloop.data.annotations.split_rules import parse_split, split_from_object
+from visionloop.data.annotations.tables import Annotations
 from visionloop.data.annotations.where import parse_where
 from visionloop.data.datasets import parse_datasets
 from visionloop.data.dice.tasks import TASKS, parse_task
@@ -195,6 +199,44 @@ def check_for_task(settings: Mapping[str, object], task: str, gate: str | None, 
             raise InvalidConfig(
                 f"model {model} is for {description.task}, but the dataset's task is {task}: choose a model for that task, or another --task."
             )
+
+
+def told_early(
+    arguments: Mapping[str, Any], settings: Mapping[str, object], dataset: Annotations, names: Sequence[str]
+) -> list[str]:
+    """Checks what evaluate is asked for against the images that it will measure, before anything is trained.
+
+    Args:
+        arguments: The pipeline's ``gate``, ``slices`` and ``costs``.
+        settings: The explicit settings of the training by name.
+        dataset: The dataset.
+        names: The file names of the images that are measured.
+
+    Returns:
+        Notices: fields that nothing has, and conditions of the gate that no model can meet.
+
+    Raises:
+        VisionloopError: The error that evaluate would end with.
+    """
+    classes = model_classes(dataset, settings)
+    notices = [
+        f"--slices: {nothing_has(each.field, SPLIT)}"
+        for each in sliced(dataset, names, parse_slices(arguments.get("slices")))
+        if not each.slices()
+    ]
+    if costs := arguments.get("costs"):
+        parse_costs(str(costs)).check_classes(classes)
+    gate = read_gate(arguments.get("gate"))
+    if gate.must_pass:
+        read_must_pass(gate.must_pass).check(dataset, SPLIT, names, classes)
+    unmet = []
+    if gate.min_images is not None and len(names) < gate.min_images:
+        unmet.append(f"min_images is {gate.min_images:,}, and the split {SPLIT} has {len(names):,}")
+    if gate.min_objects is not None:
+        objects = objects_by_class(dataset, names, classes)
+        if few := [f"{number:,} of {name}" for name, number in objects.items() if number < gate.min_objects]:
+            unmet.append(f"min_objects is {gate.min_objects:,}, and the split {SPLIT} has {listed(few, 10)}")
+    return [*notices, *(f"--gate: {text}: no model can get further than the verdict keep." for text in unmet)]
 
 
 def _check_old_names(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

@@ -144,6 +144,7 @@ class SnapshotStage:
             from visionloop.components.snapshot.preflight import check_for_task
 
             check_for_task(merge_settings((), arguments.settings), identity.task, arguments.gate, os.environ)
+        resolution.notices += _told_early(arguments, resolution, annotations)
         decision = _decision(context, arguments, identity, annotations)
         resolution.run_scalars |= decision.scalars() | {"shards": parts}
         compared, obstacles = baseline.scalars(
@@ -311,6 +312,23 @@ def _preflight(context: Context, arguments: Arguments) -> list[str]:
     if arguments.snapshot:
         values["dataset"] = None
     return preflight(values, merge_settings((), arguments.settings), FIRST_POD, os.environ)
+
+
+def _told_early(arguments: Arguments, resolution: Resolution[Loaded], annotations: Annotations) -> list[str]:
+    """Checks what evaluate is asked for against the images of test. Returns what can't come out as it is wished."""
+    asked = {name: getattr(arguments, name) for name in ("gate", "slices", "costs")}
+    if arguments.settings is None or not any(asked.values()):
+        return []
+    from visionloop.components.evaluate.stage import SPLIT
+    from visionloop.components.snapshot.preflight import told_early
+
+    if resolution.existing is not None:
+        snapshot = Snapshot(resolution.existing)
+        names = snapshot.table["file_name"].filter(pa.array(snapshot.in_split(SPLIT))).to_pylist()
+    else:
+        assignment = resolution.loaded.assignment
+        names = [name for name, split in assignment.splits.items() if SPLIT in (split, assignment.also.get(name))]
+    return told_early(asked, merge_settings((), arguments.settings), annotations, names)
 
 
 def _decision(context: Context, arguments: Arguments, identity: Identity, annotations: Annotations) -> Decision:
