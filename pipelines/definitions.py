@@ -50,7 +50,7 @@ MEASURE = Pipeline(
 )
 
 #: The pipelines as the command line names them, in the order in which people see them.
-PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN}
+PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN, "measure": MEASURE}
 
 #: The part of a retraining that depends on the decision: one DAG, so that one condition covers all of it.
 WORTH_IT = "worth-retraining"

@@ -205,7 +205,8 @@ MEASURE: Mapping[str, Parameter] = {
             "model",
             str,
             None,
-            "The model that is measured: NAME/VERSION or NAME@ALIAS of the registry, or a checkpoint's URI.",
+            "The model that is measured: NAME/VERSION or NAME@ALIAS of the registry, with or without models:/ before it, or the URI of a "
+            "checkpoint such as s3://bucket/best.pt.",
         ),
         TRAIN["dataset"],
         TRAIN["snapshot"],

@@ -287,6 +287,7 @@ class EvaluateStage:
         checkpoint = loaded.candidate.fetch(attempt.work / "candidate.pt")
         fitted: Adapted | None = None
         if loaded.candidate.label:
+            catalog.check_installed(loaded.trainer)
             with stdout_to_stderr():
                 predictor = loaded.trainer.predictor(checkpoint)
                 check_file(loaded.candidate, predictor, loaded.snapshot)

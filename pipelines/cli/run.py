@@ -64,7 +64,9 @@ def evaluate(measurement: Measurement, execution: Execution, output: Output = No
     """
     engine, order = execution.order("measure", measurement.arguments())
     if engine.cluster or order.options.get("runner"):
-        raise InvalidConfig("run evaluate works in processes of this machine: leave out --engine and --runner.")
+        raise InvalidConfig(
+            "run evaluate works in processes of this machine: leave out --engine and --runner, or start the pipeline visionloop-measure at the engine."
+        )
     notice(started(engine, order))
     show_end(engine.run(order), output)
 

@@ -113,7 +113,7 @@ def test_a_machine_without_a_gpu_trains_without_one() -> None:
         for trainer in cluster().trainers
         if trainer != "toy"
     }
-    assert set(asked) == {"visionloop-train", "visionloop-retrain", *ran}
+    assert set(asked) == {"visionloop-train", "visionloop-retrain", "visionloop-measure", *ran}
     assert set(asked.values()) == {"0"}
     for stage, memory in (("train", "2Gi"), ("evaluate", "1Gi")):
         assert template("kind", stage)["container"]["resources"]["requests"] == {"cpu": "500m", "memory": memory}

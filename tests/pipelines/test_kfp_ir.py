@@ -30,6 +30,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = sorted(ROOT.glob("manifests/kfp/*.yaml"))
+
+#: Those that train; the measuring one is test_measure_pipeline's.
+TRAINING = [path for path in PIPELINES if path.stem != "visionloop-measure"]
 COMPONENTS = [ROOT / "components" / stage / "component.yaml" for stage in STAGES]
 FILES = [*PIPELINES, *COMPONENTS]
 
@@ -126,13 +129,22 @@ def pipeline(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
+@pytest.fixture(params=TRAINING, ids=identity)
+def training(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
 @pytest.fixture(params=FILES, ids=identity)
 def file(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
 def test_the_files_are_there() -> None:
-    assert {path.name for path in PIPELINES} == {"visionloop-train.yaml", "visionloop-retrain.yaml"}
+    assert {path.name for path in PIPELINES} == {
+        "visionloop-train.yaml",
+        "visionloop-retrain.yaml",
+        "visionloop-measure.yaml",
+    }
     assert [path for path in COMPONENTS if not path.exists()] == []
 
 
@@ -186,9 +198,9 @@ def test_kfp_loads_it_and_compiles_the_same_again(file: Path, tmp_path: Path) ->
 # --- the form ---
 
 
-def test_the_form_has_the_fields_with_their_types_and_defaults(pipeline: Path) -> None:
-    fields = documents(pipeline)[0]["root"]["inputDefinitions"]["parameters"]
-    wanted = FORM | ONLY.get(pipeline.name, {})
+def test_the_form_has_the_fields_with_their_types_and_defaults(training: Path) -> None:
+    fields = documents(training)[0]["root"]["inputDefinitions"]["parameters"]
+    wanted = FORM | ONLY.get(training.name, {})
     results = {name: (field["parameterType"], field.get("defaultValue")) for name, field in fields.items()}
     assert results == wanted
     for name, field in fields.items():
@@ -215,9 +227,9 @@ def test_pipeline_and_components_have_names_for_people(pipeline: Path) -> None:
         assert re.fullmatch(r"[a-z]+([ -][a-z]+)*", shown), (graph, name, shown)
 
 
-def test_each_group_is_shown_by_a_name_of_ours(pipeline: Path) -> None:
-    kfp = Kubeflow(pipeline.read_text(encoding="utf-8"))
-    assert groups(kfp) == GROUPS | OF_TRAINERS | ({WORTH_IT} if pipeline.name == "visionloop-retrain.yaml" else set())
+def test_each_group_is_shown_by_a_name_of_ours(training: Path) -> None:
+    kfp = Kubeflow(training.read_text(encoding="utf-8"))
+    assert groups(kfp) == GROUPS | OF_TRAINERS | ({WORTH_IT} if training.name == "visionloop-retrain.yaml" else set())
 
 
 def test_the_group_around_the_trainers_has_a_name_too() -> None:
@@ -246,7 +258,7 @@ def with_trainers(*rows: StagePolicy) -> str:
 
 
 def test_a_further_trainer_makes_the_file_at_most_15_percent_longer(usual: StagePolicy) -> None:
-    texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(usual), with_trainers(usual, usual))
+    texts = (TRAINING[1].read_text(encoding="utf-8"), with_trainers(usual), with_trainers(usual, usual))
     entry, two, three = (len(text.encode()) for text in texts)
     assert two < 1.15 * entry
     assert three < 1.05 * two
@@ -255,7 +267,7 @@ def test_a_further_trainer_makes_the_file_at_most_15_percent_longer(usual: Stage
 def test_so_does_one_whose_row_is_another_but_for_the_first_of_these(usual: StagePolicy) -> None:
     """It has a task of its own for train, and the first one a group for what it then shares with the others."""
     own = [replace(usual, gpus=0, cpu_limit=f"{number}") for number in (5, 6)]
-    texts = (PIPELINES[1].read_text(encoding="utf-8"), with_trainers(own[0]), with_trainers(*own))
+    texts = (TRAINING[1].read_text(encoding="utf-8"), with_trainers(own[0]), with_trainers(*own))
     entry, two, three = (len(text.encode()) for text in texts)
     assert two < 1.3 * entry
     assert three < 1.15 * two
@@ -335,8 +347,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("branch", [None, *READ])
-def test_artifacts_lead_from_the_first_stage_to_the_last_in_every_branch(pipeline: Path, branch: str | None) -> None:
-    kfp = Kubeflow(pipeline.read_text(encoding="utf-8"))
+def test_artifacts_lead_from_the_first_stage_to_the_last_in_every_branch(training: Path, branch: str | None) -> None:
+    kfp = Kubeflow(training.read_text(encoding="utf-8"))
     inside = {name: kfp.graphs(name) for name in READ}
     here = inside[branch] if branch else set(kfp.components) - set().union(*inside.values())
     results: dict[str, set[str]] = {}
@@ -356,9 +368,9 @@ def test_artifacts_lead_from_the_first_stage_to_the_last_in_every_branch(pipelin
     assert results == (READ[branch] if branch else READ_BEFORE | {"cleanup": set()})
 
 
-def test_a_result_that_is_shown_again_knows_its_run(pipeline: Path) -> None:
+def test_a_result_that_is_shown_again_knows_its_run(training: Path) -> None:
     """So a failure of it is told as the stage's own."""
-    leaves = Kubeflow(pipeline.read_text(encoding="utf-8")).leaves()
+    leaves = Kubeflow(training.read_text(encoding="utf-8")).leaves()
     for graph, name, task in (*leaves["reuse-training"], *leaves["reuse-evaluation"]):
         assert {"workspace", "run"} <= set(task["inputs"]["parameters"]), (graph, name)
 

@@ -87,7 +87,9 @@ def test_without_gpus_kubeflow_asks_for_none_and_for_no_node_that_has_some(tmp_p
         text = path.read_text(encoding="utf-8")
         assert "nvidia.com/gpu" not in text
     for path in compile_engine("kfp", tmp_path, gpus=2):
-        assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'2'", "'1'"}
+        # An evaluation has one of them, and a model that is only measured no training.
+        trains = set() if path.stem == "visionloop-measure" else {"'2'"}
+        assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'1'"} | trains
     with pytest.raises(InvalidConfig, match="parameter of each run"):
         compile_engine("argo", tmp_path, gpus=0)
 
@@ -97,7 +99,12 @@ def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
         for path in compile_engine(engine, tmp_path / engine, "registry.example.com/vision", "9.8.7"):
             images = re.findall(r"(\S+)/visionloop-(?:stage|trainer-[a-z]+):(\S+)", path.read_text(encoding="utf-8"))
             # A pipeline on Argo refers to its stages' templates.
-            bare = engine == "argo" and path.stem in ("kustomization", "visionloop-train", "visionloop-retrain")
+            bare = engine == "argo" and path.stem in (
+                "kustomization",
+                "visionloop-train",
+                "visionloop-retrain",
+                "visionloop-measure",
+            )
             assert bool(images) != bare, path
             assert {(registry.split("'")[-1], tag.strip("'}")) for registry, tag in images} <= {
                 ("registry.example.com/vision", "9.8.7")
@@ -112,7 +119,14 @@ def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
 def test_the_argo_folder_lists_its_files(files: dict[str, dict[str, str]]) -> None:
     of_trainers = {template_of(stage, trainer) for stage in BY_TRAINER for trainer in cluster().trainers}
     names = {
-        f"{name}.yaml" for name in (*map(template_of, STAGES), *of_trainers, "visionloop-train", "visionloop-retrain")
+        f"{name}.yaml"
+        for name in (
+            *map(template_of, STAGES),
+            *of_trainers,
+            "visionloop-train",
+            "visionloop-retrain",
+            "visionloop-measure",
+        )
     }
     assert set(files["argo"]) == {*names, "kustomization.yaml"}
     assert structures(files["argo"]["kustomization.yaml"])[0]["resources"] == sorted(names)
@@ -275,7 +289,7 @@ def test_a_trainers_row_adds_to_what_train_reads_and_an_unknown_role_is_refused(
 # --- Kubeflow Pipelines ---
 
 
-@pytest.fixture(params=["visionloop-train.yaml", "visionloop-retrain.yaml"])
+@pytest.fixture(params=["visionloop-train.yaml", "visionloop-retrain.yaml", "visionloop-measure.yaml"])
 def kfp(request: pytest.FixtureRequest, files: dict[str, dict[str, str]]) -> Kubeflow:
     return Kubeflow(files["kfp"][request.param])
 
@@ -353,6 +367,7 @@ def test_every_input_and_output_of_a_component_is_described(kfp: Kubeflow) -> No
                         assert entry.get("description"), f"{stage}: {side}.{kind}.{name}"
 
 
+@pytest.mark.parametrize("kfp", ["visionloop-train.yaml", "visionloop-retrain.yaml"], indirect=True)
 def test_artifacts_are_typed(kfp: Kubeflow) -> None:
     results = {
         stage: {

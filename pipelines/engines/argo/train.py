@@ -18,7 +18,7 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components.calls import CALLS, LOOP, SETTINGS, SHARDS
+from visionloop.components.calls import CALLS, LOOP, SETTINGS, SHARDS, Call
 from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -132,7 +132,9 @@ def train_template(target: Target) -> WorkflowTemplate:
     return template
 
 
-def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter]) -> WorkflowTemplate:
+def pipeline_template(
+    pipeline: Pipeline, parameters: Mapping[str, FormParameter], labels: Mapping[str, str] = LABELS
+) -> WorkflowTemplate:
     """A pipeline's template with its form; the caller adds a DAG named pipeline, and the steps of ``exit_steps``."""
     fields = [*(Field.of(parameter) for parameter in parameters.values()), *PLACES, TRACE]
     return WorkflowTemplate(
@@ -146,11 +148,11 @@ def pipeline_template(pipeline: Pipeline, parameters: Mapping[str, FormParameter
         # A node that is drained waits for the stage that runs on it.
         pod_disruption_budget=PodDisruptionBudgetSpec(min_available=1),  # type: ignore[arg-type] # a number is an IntOrString
         **_housekeeping(),
-        pod_metadata=Metadata(labels={label: label_value(LABELS[label]) for label in POD_LABELS}),
+        pod_metadata=Metadata(labels={label: label_value(labels[label]) for label in POD_LABELS}),
         workflow_metadata=WorkflowMetadata(
             labels={"app.kubernetes.io/name": "visionloop"},
             labels_from={
-                label: LabelValueFrom(expression=SANITISED.format(source)) for label, source in LABELS.items()
+                label: LabelValueFrom(expression=SANITISED.format(source)) for label, source in labels.items()
             },
         ),
     )
@@ -169,8 +171,8 @@ def exit_steps() -> None:
 
 def freeze(form: Mapping[str, FormParameter]) -> None:
     """Adds the first task, with the parameters of the form that it takes."""
-    parameters = {**_parameters(*form), SETTINGS: _explicit_settings()}
-    _task("snapshot", (), CALLS["snapshot"].arguments(parameters, {}))
+    parameters = {**parameters_of(*form), SETTINGS: _explicit_settings()}
+    add_task("snapshot", (), CALLS["snapshot"].arguments(parameters, {}))
 
 
 def tasks_after_snapshot(target: Target, snapshot: str, shards: str, after: Sequence[str] = ()) -> None:
@@ -182,27 +184,49 @@ def tasks_after_snapshot(target: Target, snapshot: str, shards: str, after: Sequ
         shards: The JSON list of the shards, as Argo writes it.
         after: The tasks of the same DAG that they wait for.
     """
-    receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
-    form = {**_parameters(*TRAIN.parameters), SETTINGS: _explicit_settings()}
+    form = {**parameters_of(*TRAIN.parameters), SETTINGS: _explicit_settings()}
+    looks_ahead = {name: form[name] for name in LOOKED_FOR}
+    receipts = check_and_convert(CALLS, form, snapshot, shards, after, looks_ahead)
+    for trainer in target.trainers:
+        _tasks_of_trainer(trainer, target, form, receipts, after)
 
-    def arguments_of(stage: str) -> dict[str, str]:
-        return CALLS[stage].arguments(form, receipts)
+
+def check_and_convert(
+    calls: Mapping[str, Call],
+    form: Mapping[str, str],
+    snapshot: str,
+    shards: str,
+    after: Sequence[str],
+    more: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Adds the tasks validate and convert, each behind those of its shards.
+
+    Args:
+        calls: The pipeline's table of calls.
+        form: Its parameters by name, as Argo writes them.
+        snapshot: The URI of snapshot's receipt, as Argo writes it.
+        shards: The JSON list of the shards, as Argo writes it.
+        after: The tasks of the same DAG that they wait for.
+        more: Further arguments of convert.
+
+    Returns:
+        The receipts so far, by stage.
+    """
+    receipts = {"snapshot": snapshot, "validate": output_of("validate"), "convert": output_of("convert")}
 
     def shards_of(stage: str, after: Sequence[str]) -> str:
         """Adds a task for each shard of a stage, none for an empty list; returns the name of them all."""
         name = f"{stage}{LOOP}"
-        arguments = CALLS[stage].arguments_of_shard(form, receipts, "{{item}}")
+        arguments = calls[stage].arguments_of_shard(form, receipts, "{{item}}")
         # An empty list gives a node that is skipped, which `depends` takes like a success (Argo's dag.go, executeDAGTask).
-        _task(stage, after, arguments, name=name, with_param=shards)
+        add_task(stage, after, arguments, name=name, with_param=shards)
         return name
 
     checked = shards_of("validate", after)
-    _task("validate", (*after, checked), arguments_of("validate"))
+    add_task("validate", (*after, checked), calls["validate"].arguments(form, receipts))
     converted = shards_of("convert", (*after, "validate"))
-    looks_ahead = {name: form[name] for name in LOOKED_FOR}
-    _task("convert", (*after, "validate", converted), {**arguments_of("convert"), **looks_ahead})
-    for trainer in target.trainers:
-        _tasks_of_trainer(trainer, target, form, receipts, after)
+    add_task("convert", (*after, "validate", converted), {**calls["convert"].arguments(form, receipts), **(more or {})})
+    return receipts
 
 
 def _tasks_of_trainer(
@@ -212,9 +236,9 @@ def _tasks_of_trainer(
 
     Argo replaces the arguments of a skipped task too, so each picks the output of a task only where that task ran.
     """
-    left, chosen = reference_to("convert", "next"), _and_chosen(trainer, target)
+    left, named = reference_to("convert", "next"), _and_chosen(trainer, target)
     train, evaluate = task_of("train", trainer), task_of("evaluate", trainer)
-    trains, evaluates = f"{left} == 'train'{chosen}", f"{left} in ['train', 'evaluate']{chosen}"
+    trains, evaluates = f"{left} == 'train'{named}", f"{left} in ['train', 'evaluate']{named}"
     earlier_training, earlier_evaluation = (
         reference_to("convert", f"{result}_receipt") for result in ("training", "evaluation")
     )
@@ -228,7 +252,7 @@ def _tasks_of_trainer(
     conditions = {
         "train": trains,
         "evaluate": evaluates,
-        "register": f"{left} == 'register'{chosen} || {evaluates} && {accepted}",
+        "register": f"{left} == 'register'{named} || {evaluates} && {accepted}",
     }
     before = {
         "train": (*after, "convert"),
@@ -236,8 +260,8 @@ def _tasks_of_trainer(
         "register": ("convert", evaluate),
     }
     for stage in BY_TRAINER:
-        arguments = CALLS[stage].arguments(form, receipts) | _places(target.row(stage, trainer))
-        _task(stage, before[stage], arguments, when=f"{{{{={conditions[stage]}}}}}", trainer=trainer)
+        arguments = CALLS[stage].arguments(form, receipts) | places_of(target.row(stage, trainer))
+        add_task(stage, before[stage], arguments, when=f"{{{{={conditions[stage]}}}}}", trainer=trainer)
 
 
 def _reusable(name: str, target: Target, trainer: str = DEFAULT_TRAINER) -> WorkflowTemplate:
@@ -274,7 +298,7 @@ def _housekeeping() -> dict[str, Any]:
     }
 
 
-def _task(
+def add_task(
     stage: str,
     after: Sequence[str],
     arguments: Mapping[str, str],
@@ -284,6 +308,7 @@ def _task(
     name: str | None = None,
     with_param: str | None = None,
 ) -> Task:
+    """Adds a task: a stage's template with arguments, after other tasks of the DAG."""
     return Task(
         name=name or task_of(stage, trainer),
         depends=" && ".join(after) or None,
@@ -304,14 +329,15 @@ def template_of(stage: str, trainer: str = DEFAULT_TRAINER) -> str:
 
 
 def _common() -> dict[str, str]:
-    return {**_parameters("workspace"), TRACE.name: f"{{{{={_TRACE}}}}}"}
+    return {**parameters_of("workspace"), TRACE.name: f"{{{{={_TRACE}}}}}"}
 
 
-def _parameters(*names: str) -> dict[str, str]:
+def parameters_of(*names: str) -> dict[str, str]:
+    """Fields of the form by name, as Argo writes them."""
     return {name: f"{{{{workflow.parameters.{name}}}}}" for name in names}
 
 
-def _places(policy: StagePolicy) -> dict[str, str]:
+def places_of(policy: StagePolicy) -> dict[str, str]:
     """The form's values of PLACES for a row that has them; where they are empty, the row's own."""
     places = {}
     for field in (*gpus(policy), *spot(policy)):
@@ -339,7 +365,12 @@ def task_of(stage: str, trainer: str) -> str:
 
 
 def _and_chosen(trainer: str, target: Target) -> str:
-    """The condition that the form names a trainer; the default one takes every unknown name, and reports it itself."""
+    """The condition that the form names a trainer, behind another one."""
+    return "".join(f" && {condition}" for condition in chosen(trainer, target))
+
+
+def chosen(trainer: str, target: Target) -> list[str]:
+    """The conditions that the form names a trainer; the default one takes every unknown name, and reports it itself."""
     if trainer != DEFAULT_TRAINER:
-        return f" && workflow.parameters.trainer == '{trainer}'"
-    return "".join(f" && workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer)
+        return [f"workflow.parameters.trainer == '{trainer}'"]
+    return [f"workflow.parameters.trainer != '{name}'" for name in target.trainers if name != trainer]

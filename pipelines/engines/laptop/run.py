@@ -39,7 +39,7 @@ from visionloop.pipelines.targets import DEFAULT_TRAINER, laptop
 from visionloop.training.configuration import named_trainer
 
 #: The function that makes each pipeline in the runner's process.
-MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in (*PIPELINES, "measure")}
+MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
 
 #: The stages of each pipeline that has not all of them.
 STAGES_OF = {"measure": (*MEASURED, "cleanup")}
