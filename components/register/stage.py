@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from visionloop.components.calls import APPROVE, AUTO
 from visionloop.components.convert.converted import Converted
 from visionloop.components.evaluate import operating
@@ -19,7 +21,7 @@ from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.register import card
 from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.core import receipts
+from visionloop.core import receipts, structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.logs import notice
@@ -40,6 +42,15 @@ MODEL = "model"
 
 #: The longest description of a version that MLflow keeps on every database, in characters.
 LONGEST_DESCRIPTION = 5000
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """What identifies a registration in ``registration.json``: the name, the training's digest, the version."""
+
+    schema: int = 1
+    model_name: str
+    training: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -297,6 +308,16 @@ class RegisterStage:
         if placed.reason:
             scalars["reason"] = placed.reason
         return Computed(scalars=scalars, metrics=dict(loaded.result.metrics))
+
+
+def read_registration(result: Result) -> Registered:
+    """What a registration's receipt is of. Raises InvalidReceipt."""
+    try:
+        return structs.decode(result.read("registration"), Registered)
+    except msgspec.MsgspecError as error:
+        raise InvalidReceipt(
+            f"{result.uri}: registration.json is not one ({error}); run again with --force register."
+        ) from error
 
 
 def oldest_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from visionloop.core import texts
@@ -28,20 +31,21 @@ if TYPE_CHECKING:
     from visionloop.pipelines.models.decisions import Decided
     from visionloop.pipelines.models.listing import Entry
     from visionloop.pipelines.models.removal import Removal
+    from visionloop.pipelines.models.verification import Verified
 
 #: How the command is called in a sentence.
 COMMAND = "visionloop model"
 
 application = typer.Typer(
     no_args_is_help=True,
-    help="Look at registered models, compare them, promote one, go back, hand on its files, delete one.",
+    help="Look at registered models, compare them, verify one, promote one, go back, hand on its files, delete one.",
     rich_markup_mode=None,
 )
 
 
 @application.callback()
 def model() -> None:
-    """Look at registered models, compare them, promote one, go back, hand on its files, delete one."""
+    """Look at registered models, compare them, verify one, promote one, go back, hand on its files, delete one."""
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS.")]
@@ -187,6 +191,28 @@ def export(
         raise InvalidDataset(f"The export of {report.model}/{report.version} is refused: {report.reason}.")
 
 
+@application.command("verify")
+def verify(
+    model: Model,
+    images: Annotated[
+        Literal["none", "listing", "bytes"],
+        typer.Option(
+            help="The images: none; listing, as their store lists them (a folder's are hashed); bytes, read whole."
+        ),
+    ] = "listing",
+    output: Output = None,
+) -> None:
+    """Reads the whole chain again, from the version to the images: ends with 0, or with 65 and the first broken link.
+
+    Example: visionloop model verify bottles@champion
+    """
+    from visionloop.pipelines.models.verification import verify as verified
+
+    with opened(model, command=COMMAND) as registry, _hashing() as advanced:
+        found = verified(registry, model, images, advanced)
+    show(asdict(found), _verified(found), output)
+
+
 @application.command("delete")
 def delete(
     model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="The version.")],
@@ -290,6 +316,33 @@ def _side_by_side(compared: Comparison, page: Path | None) -> Iterator[str | Tex
         yield f"{kind:<9} {texts.sentence(text)}"
     if page is not None:
         yield Text("Page      ") + link_to(str(page))
+
+
+@contextlib.contextmanager
+def _hashing() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on a terminal's stderr: the files in bytes, then the images."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advanced(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what.capitalize(), total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield advanced
+
+
+def _verified(found: Verified) -> Iterator[str]:
+    """What a person reads of a chain that holds."""
+    yield f"{found.model}/{found.version} is what its records say, link by link:"
+    for link in found.links:
+        counted = f"{link.files:,} {'images' if link.link == 'images' else 'files'}" if link.files else ""
+        hashed = f", {link.bytes:,} bytes hashed" if link.bytes else ""
+        yield f"{link.link:<10} {link.subject}"
+        yield f"{'':<10} {f'{counted}{hashed}: ' if counted else ''}{link.compared}"
+    for note in found.notes:
+        yield f"{'Note':<10} {texts.sentence(note)}"
 
 
 def _removed(removed: Removal) -> Iterator[str]:

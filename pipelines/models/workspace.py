@@ -23,7 +23,7 @@ def workspace_of(version: Version) -> str:
     """
     uri = version.workspace
     if uri is None or version.training_digest is None:
-        raise InvalidConfig(f"{version.label} was not registered by Visionloop; use MLflow itself for it.")
+        raise _not_ours(version)
     made = registration(version.source)
     if made is None or made.workspace != uri:
         raise InvalidConfig(
@@ -31,6 +31,21 @@ def workspace_of(version: Version) -> str:
             "use MLflow itself for it, or train again."
         )
     return uri
+
+
+def results_of(version: Version) -> Prefix:
+    """The workspace that a version's evaluation names, wherever the version's files lie.
+
+    Raises:
+        InvalidConfig: If Visionloop did not register it, or the workspace is gone.
+    """
+    uri = version.workspace
+    if uri is None or version.training_digest is None:
+        raise _not_ours(version)
+    results = open_prefix(uri, "results")
+    if not results.exists(workspace.FILE):
+        raise _gone(version.label, uri)
+    return results
 
 
 @contextlib.contextmanager
@@ -62,15 +77,21 @@ def held(uri: str, name: str, command: str) -> Iterator[Prefix]:
                 raise NotFound(uri)
             stack.enter_context(locked(results, (name,), command, waiting))
         except NotFound:
-            raise InvalidConfig(
-                f"{name}: it was registered from the workspace {uri}, which is gone from there; move it back."
-            ) from None
+            raise _gone(name, uri) from None
         except AccessDenied as error:
             raise InvalidConfig(
                 f"{name}: {command} locks the name in the workspace {uri}, which can't be written from here "
                 f"({error.sentence.rstrip('.')}); use keys or a user that may write it."
             ) from error
         yield results
+
+
+def _not_ours(version: Version) -> InvalidConfig:
+    return InvalidConfig(f"{version.label} was not registered by Visionloop; use MLflow itself for it.")
+
+
+def _gone(name: str, uri: str) -> InvalidConfig:
+    return InvalidConfig(f"{name}: it was registered from the workspace {uri}, which is gone from there; move it back.")
 
 
 def run_of(version: Version) -> RunRecord | None:

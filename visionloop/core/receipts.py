@@ -97,7 +97,7 @@ class Result:
         """This receipt as the input of another stage."""
         return InputReference(self.uri, self.receipt.digest)
 
-    def input(self, name: str, stage: str) -> Result:
+    def input(self, name: str, stage: str, *, outputs: bool = True) -> Result:
         """The receipt of one of its inputs, in the workspace that is open now or else where it was.
 
         A workspace may have been moved or copied since: the digest decides, not the place.
@@ -105,6 +105,7 @@ class Result:
         Args:
             name: The input's name.
             stage: The stage whose receipt it is.
+            outputs: As for ``load``.
 
         Raises:
             InvalidReceipt: If there is none, its outputs are gone, or it has another digest by now.
@@ -113,7 +114,7 @@ class Result:
         if reference is None:
             raise InvalidReceipt(f"{self.uri}: inputs has no '{name}'; give a receipt of the right stage.")
         workspace = self.workspace or _workspace_of(self.prefix)
-        result = nearest(reference.receipt or "", stage, workspace, reference.digest)
+        result = nearest(reference.receipt or "", stage, workspace, reference.digest, outputs=outputs)
         if result.receipt.digest != reference.digest:
             raise InvalidReceipt(
                 f"{result.uri}: computed anew, with another result, since {self.uri} was made from it; "
@@ -153,6 +154,10 @@ class Result:
             local.unlink(missing_ok=True)
             raise
         return local
+
+    def check(self, name: str, alive: Callable[[int], None] = lambda size: None) -> None:
+        """Hashes an output again, and keeps nothing of it; ``alive`` is called with the bytes of each block. Raises as ``read`` does."""
+        self._check(name, lambda prefix, path: prefix.checksum(path, alive))
 
     def report_uri(self) -> str | None:
         """The URI of the page that the stage wrote for people; None if it wrote none."""

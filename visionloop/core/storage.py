@@ -236,17 +236,39 @@ class Prefix:
             local.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_special(key)
         with self._errors("read", key):
-            answer = _asked(lambda: obstore.get(self.store, self._key(key)))
+            blocks = self._blocks(key)
             with writing(local), atomic_write(local) as partial, partial.open("wb") as file:
-                for block in answer.stream(min_chunk_size=2**20):
-                    data = bytes(block)
-                    if not size:
-                        self._refuse_page(key, data)
+                for data in blocks:
                     file.write(data)
                     digest.update(data)
                     size += len(data)
                     alive()
         return Sent(size, digest.hexdigest())
+
+    def checksum(self, key: str, alive: Callable[[int], None] = lambda size: None) -> Sent:
+        """Reads ``key`` whole and keeps nothing of it; ``alive`` is called with the bytes of each block. Raises NotFound."""
+        digest = hashlib.sha256()
+        size = 0
+        self._refuse_special(key)
+        with self._errors("read", key):
+            for data in self._blocks(key):
+                digest.update(data)
+                size += len(data)
+                alive(len(data))
+        return Sent(size, digest.hexdigest())
+
+    def _blocks(self, key: str) -> Iterator[bytes]:
+        """The bytes at ``key`` in blocks, asked for at once; errors are the client's own."""
+        answer = _asked(lambda: obstore.get(self.store, self._key(key)))
+
+        def blocks() -> Iterator[bytes]:
+            for number, block in enumerate(answer.stream(min_chunk_size=2**20)):
+                data = bytes(block)
+                if not number:
+                    self._refuse_page(key, data)
+                yield data
+
+        return blocks()
 
     def link(self, key: str, seconds: int) -> str:
         """A link to an object for somebody without keys: presigned for so many seconds; of a folder the file's own URI."""
