@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import card
+from visionloop.components.register import card, lineage, statement
 from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts, structs
@@ -28,6 +29,7 @@ from visionloop.core.logs import notice
 from visionloop.core.names import sanitise
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Output, Parameter, Result
+from visionloop.core.runs import now
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Sent, open_prefix
 from visionloop.core.stores import normalise_uri
@@ -148,7 +150,7 @@ class RegisterStage:
             folder = attempt.work / MODEL
             version = oldest_version(models, loaded.name, training_digest)
             if version is None:
-                self._build(context, loaded, folder, attempt.work)
+                self._build(context, resolution, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
                 description = card.render(model_card)[:LONGEST_DESCRIPTION]
@@ -158,7 +160,7 @@ class RegisterStage:
                 version = oldest_version(models, loaded.name, training_digest, mine=version) or version
             # A receipt that is there already is being replaced: it was forced, or files that it names are gone or damaged.
             replaced = receipts.look(context.workspace, self.name, key_of(self, resolution)) is not None
-            self._restore(loaded, version, folder, attempt.work, context, anew=replaced)
+            self._restore(resolution, version, folder, attempt.work, context, anew=replaced)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
             recorded = {
@@ -209,8 +211,9 @@ class RegisterStage:
             _register_anew(resolution, "registry: the version is not registered any more")
             resolution.notices = [f"{loaded.name}/{number} is not registered any more; it is registered anew."]
 
-    def _build(self, context: Context, loaded: Loaded, folder: Path, work: Path) -> None:
-        """Makes the model's folder from the training's best checkpoint, and sees that it loads elsewhere."""
+    def _build(self, context: Context, resolution: Resolution[Loaded], folder: Path, work: Path) -> None:
+        """Makes the model's folder from the training's best checkpoint, sees that it loads elsewhere, and states where it comes from."""
+        loaded = resolution.loaded
         parameters = {name: entry.value for name, entry in loaded.training.receipt.parameters.items()}
         trainer = catalog.trainer(str(parameters["trainer"]))
         checkpoint = Path(work, "checkpoint", Path(loaded.training.output("best").path).name)
@@ -230,15 +233,25 @@ class RegisterStage:
         )
         package.build(folder, checkpoint, trainer, description)
         fresh.check_loads(folder, trainer.name, work, context.alive)
+        made = _statement(context, resolution, {name: _sha256(folder / name) for name in package.files(folder)})
+        (folder / statement.FILE).write_bytes(made.encode())
 
     def _restore(
-        self, loaded: Loaded, version: Version, folder: Path, work: Path, context: Context, *, anew: bool
+        self,
+        resolution: Resolution[Loaded],
+        version: Version,
+        folder: Path,
+        work: Path,
+        context: Context,
+        *,
+        anew: bool,
     ) -> None:
         """Makes this machine's folder and the version's source hold the same complete model.
 
         What the source holds counts if its checkpoint is the training's and its operating point the evaluation's; else, or if
         ``anew``, the model is made again from the training's outputs and put there.
         """
+        loaded = resolution.loaded
         uri = loaded.registry.download_uri(version)
         if not anew and package.is_complete(uri) and not _has_point(uri, loaded.point):
             notice(
@@ -264,7 +277,7 @@ class RegisterStage:
         if anew:
             shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
-            self._build(context, loaded, folder, work)
+            self._build(context, resolution, folder, work)
         _put(folder, uri, context)
 
     def _tags(self, context: Context, loaded: Loaded, model_card: card.Card) -> dict[str, str]:
@@ -328,6 +341,25 @@ def oldest_version(models: Registry, name: str, training_digest: str, mine: Vers
     if mine is not None and mine.number != versions[0].number:
         models.delete_version(mine)
     return versions[0]
+
+
+def _statement(context: Context, resolution: Resolution[Loaded], files: Mapping[str, str]) -> statement.Statement:
+    """Where a model comes from; ``files`` are the SHA-256 of its files by name."""
+    chain, result = {}, resolution.loaded.evaluation
+    for name, stage in lineage.LINKS:
+        result = result if result.receipt.stage == stage else result.input(name, stage, outputs=False)
+        chain[stage] = result
+    run = context.run.read()
+    metadata = statement.Metadata(
+        invocation_id=context.run.name, started_on=run.created_at if run else None, finished_on=now()
+    )
+    registration = {name: entry.value for name, entry in resolution.parameters.items()}
+    return statement.stated(files, chain, Snapshot(result), registration, metadata)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _present_alias(version: Version, recorded: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from visionloop.components.evaluate.result import read as read_evaluation
+from visionloop.components.register import statement
 from visionloop.components.register.lineage import LINKS
 from visionloop.components.register.stage import MODEL, Registered, read_registration
 from visionloop.components.snapshot.manifest import Snapshot
@@ -111,6 +112,7 @@ def verify(
         advanced("files", done, total)
 
     chain.hash("register", alive)
+    chain.compare_statement()
     chain.hash_copy(alive)
     for _, stage in LINKS:
         chain.hash(stage, alive)
@@ -241,6 +243,22 @@ class _Chain:
         compared = "key, digest and inputs of the receipt; size and SHA-256 of each output"
         self.links.append(Link(stage, result.uri, len(outputs), size, compared))
 
+    def compare_statement(self) -> None:
+        """Compares the statement beside the model's files with these files and the receipts."""
+        if statement.FILE not in self.files:
+            self.notes.append(f"The version was registered before Visionloop wrote {statement.FILE}.")
+            return
+        result, uri = self.results["register"], f"{self.version.source}/{statement.FILE}"
+        with self._link("provenance"):
+            made = statement.read(result.read(f"{MODEL}/{statement.FILE}"), uri)
+            files = {name: entry.sha256 for name, entry in self.files.items()}
+            chain = {stage: self.results[stage] for _, stage in LINKS}
+            registration = {name: entry.value for name, entry in result.receipt.parameters.items()}
+            metadata = made.predicate.run_details.metadata
+            statement.check(made, statement.stated(files, chain, self.snapshot, registration, metadata), uri)
+        compared = "the statement's files, settings and inputs as the model's files and the receipts say"
+        self.links.append(Link("provenance", uri, 0, 0, compared))
+
     def hash_copy(self, alive: Callable[[int], None]) -> None:
         """Hashes the copy of the model's files again, where there is one."""
         if self.copy is None:
@@ -328,9 +346,9 @@ class _Chain:
 
     def _note_lineage(self) -> None:
         """Tells what is not part of this chain: the starting weights, and the champion that it was compared with."""
-        weights = self.results["train"].receipt.parameters.get("model")
-        if weights is not None and str(weights.value).startswith("sha256:"):
-            found = self.registry.of_checkpoint(str(weights.value).removeprefix("sha256:"))
+        weights = statement.starting_weights(self.results["train"])
+        if weights is not None:
+            found = self.registry.of_checkpoint(weights)
             others = [each.label for each in found if each.label != self.version.label]
             if others:
                 self.notes.append(
@@ -338,7 +356,7 @@ class _Chain:
                 )
             else:
                 self.notes.append(
-                    f"It was trained from the weights {weights.value}, which no registered version has: they were not checked."
+                    f"It was trained from the weights sha256:{weights}, which no registered version has: they were not checked."
                 )
         champion = self.results["evaluate"].receipt.inputs.get("champion")
         if champion is None or champion.receipt is None:

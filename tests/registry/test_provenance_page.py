@@ -29,6 +29,7 @@ def plain(text: str, workspace: str, dataset: Path) -> str:
     """The same without what differs from one machine to another: places, keys, sizes."""
     text = text.replace(workspace, "WORK").replace(dataset.as_uri(), "BOTTLES")
     text = re.sub(r"/[0-9a-f]{64}/", "/KEY/", text)
+    text = re.sub(r"/[0-9a-f]{12}/model/", "/ATTEMPT/model/", text)
     return re.sub(r"[\d,]+(?= (bytes|files|tags))", "N", text)
 
 
