@@ -62,7 +62,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "run_name": "",
         "description": "",
     },
-    "evaluate": {"training": "!", "snapshot": "!", "model_name": "", "gate": "", "slices": "", "costs": ""},
+    "evaluate": {
+        "training": "!",
+        "snapshot": "!",
+        "model_name": "",
+        "gate": "",
+        "slices": "",
+        "costs": "",
+        "model": "",
+        "converted": "",
+        "split_name": "",
+        "settings": "",
+    },
     "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
