@@ -7,15 +7,16 @@ Overlaps from 0.5 to 0.95, at most 100 detections of a class in an image, and a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from faster_coco_eval import COCO, COCOeval_faster
+from typing import TYPE_CHECKING, Any
 
 from visionloop.components.evaluate.scenes import Scene
 from visionloop.components.evaluate.shapes import By, Shape, area_of
 from visionloop.components.evaluate.slicing import LEAST
 from visionloop.data.sizes import MEDIUM_AREA, SIZES, SMALL_AREA
 from visionloop.training.trainers import Prediction
+
+if TYPE_CHECKING:
+    from faster_coco_eval import COCO
 
 #: The most detections of a class in an image.
 MOST = 100
@@ -72,6 +73,8 @@ class CocoMeasurement:
 
     def stats(self) -> list[float]:
         """COCO's twelve figures in COCO's order; -1 for one without an object."""
+        from faster_coco_eval import COCOeval_faster  # it brings OpenCV
+
         true, predicted = (_indexed(dataset) for dataset in self.datasets())
         evaluation = COCOeval_faster(true, predicted, self.by, print_function=_silent)
         evaluation.run()
@@ -102,6 +105,8 @@ def _silent(*_: object) -> None:
 
 
 def _indexed(dataset: dict[str, Any]) -> COCO:
+    from faster_coco_eval import COCO
+
     coco = COCO(print_function=_silent)
     coco.dataset = dataset
     coco.createIndex()

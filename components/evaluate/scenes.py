@@ -10,7 +10,6 @@ from visionloop.components.evaluate.crowds import box_of_region
 from visionloop.components.evaluate.shapes import By, Picture, Shape, area_of, mask_of, mask_of_runs, shape_of
 from visionloop.data.annotations.classes import IGNORED
 from visionloop.data.annotations.images import Annotation, Image
-from visionloop.data.annotations.masks import runs
 from visionloop.training.trainers import Prediction
 
 
@@ -87,6 +86,8 @@ def _mask(annotation: Annotation, picture: Picture) -> Shape | None:
         return mask_of(annotation.polygons, picture)
     if annotation.mask is None:
         return None
+    from visionloop.data.annotations.masks import runs  # it brings OpenCV
+
     try:
         counts = runs(json.loads(annotation.mask)["counts"])
     except (ValueError, KeyError, TypeError):

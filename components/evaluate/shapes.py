@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from faster_coco_eval.core import mask
 from numpy.typing import NDArray
 
 from visionloop.training.trainers import Prediction
@@ -44,6 +43,8 @@ def shape_of(entry: Prediction, by: By, picture: Picture) -> Shape:
 
 def mask_of(polygons: Sequence[Sequence[float]], picture: Picture) -> Shape:
     """The mask that some outlines enclose together."""
+    from faster_coco_eval.core import mask  # it brings OpenCV
+
     rings = [list(polygon) for polygon in polygons if len(polygon) >= 6]
     if not rings:
         return {"size": [picture.height, picture.width], "counts": _empty(picture)}
@@ -52,12 +53,16 @@ def mask_of(polygons: Sequence[Sequence[float]], picture: Picture) -> Shape:
 
 def mask_of_runs(counts: Sequence[int], picture: Picture) -> Shape:
     """The mask of COCO's run-length code, runs that fill the picture."""
+    from faster_coco_eval.core import mask  # it brings OpenCV
+
     runs = {"size": [picture.height, picture.width], "counts": list(counts)}
     return _as_text(mask.frPyObjects(runs, picture.height, picture.width))
 
 
 def area_of(shape: Shape) -> float:
     """The area in square pixels."""
+    from faster_coco_eval.core import mask  # it brings OpenCV
+
     return float(shape[2] * shape[3] if isinstance(shape, list) else mask.area([shape])[0])
 
 
@@ -72,6 +77,8 @@ def overlaps(predicted: Sequence[Shape], others: Sequence[Shape], *, crowds: boo
     Returns:
         D × N, from 0 to 1.
     """
+    from faster_coco_eval.core import mask  # it brings OpenCV
+
     if not predicted or not others:
         return np.zeros((len(predicted), len(others)))
     result = mask.iou(list(predicted), list(others), [int(crowds)] * len(others))
@@ -79,6 +86,8 @@ def overlaps(predicted: Sequence[Shape], others: Sequence[Shape], *, crowds: boo
 
 
 def _empty(picture: Picture) -> str:
+    from faster_coco_eval.core import mask  # it brings OpenCV
+
     counts = mask.encode(np.zeros((picture.height, picture.width), np.uint8, order="F"))["counts"]
     return counts.decode() if isinstance(counts, bytes) else str(counts)
 
