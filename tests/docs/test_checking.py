@@ -52,7 +52,7 @@ def test_the_page_names_each_of_its_commands() -> None:
     assert CHECKS[0][3:] == TRAININGS[0][3:]
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.timeout(300)
 def test_a_check_passes_and_each_fault_is_refused(folder: Path) -> None:
     passes, still, frozen, elsewhere = CHECKS

@@ -27,7 +27,7 @@ from visionloop.training.trainers import Rows
 @pytest.mark.parametrize(
     ("trainer", "task"),
     [
-        pair if pair[0] == "timm" or pair == ("ultralytics", "pose") else pytest.param(*pair, marks=pytest.mark.slow)
+        pair if pair[0] == "timm" or pair == ("ultralytics", "pose") else pytest.param(*pair, marks=pytest.mark.matrix)
         for pair in PAIRS
     ],
 )
