@@ -103,7 +103,7 @@ def test_a_model_that_is_right_on_each_passes_and_one_that_is_not_is_kept(
     gate = written(tmp_path, line(TEST[0], "dim"), line(TEST[0], "bright"), line(TEST[1], "dim"))
     good = read(published(prepared.evaluate(prepared.train(1), name, gate=gate)))
     assert (good.verdict, good.must_pass) == ("promote", {})
-    bad = prepared.evaluate(prepared.train(9), name, gate=gate)
+    bad = prepared.evaluate(prepared.train(12), name, gate=gate)
     result = read(published(bad))
     assert result.verdict == "keep"
     assert result.must_pass == {TEST[0]: "no bright, dim", TEST[1]: "no dim"}

@@ -16,7 +16,7 @@ from visionloop.pipelines.cli.main import application
 from visionloop.registry import Registry
 
 PAGE = (Path(__file__).parents[2] / "docs/provenance.md").read_text(encoding="utf-8")
-NAME = "bottles"
+NAME = "screws"
 COMMANDS = [
     shlex.split(line.removeprefix("$ "))[1:]
     for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
@@ -27,7 +27,7 @@ TEXTS = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
 
 def plain(text: str, workspace: str, dataset: Path) -> str:
     """The same without what differs from one machine to another: places, keys, sizes."""
-    text = text.replace(workspace, "WORK").replace(dataset.as_uri(), "BOTTLES")
+    text = text.replace(workspace, "WORK").replace(dataset.as_uri(), "SCREWS")
     text = re.sub(r"/[0-9a-f]{64}/", "/KEY/", text)
     text = re.sub(r"/[0-9a-f]{12}/model/", "/ATTEMPT/model/", text)
     return re.sub(r"[\d,]+(?= (bytes|files|tags))", "N", text)
