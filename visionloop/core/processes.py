@@ -105,7 +105,13 @@ def _members(group_of: Callable[[int], int], leader: int) -> list[psutil.Process
 
 def end_quickly() -> None:
     """Spares this process the interpreter's last collection, which walks through all that was imported: up to two seconds."""
-    atexit.register(gc.freeze)
+    atexit.register(_freeze)
+
+
+def _freeze() -> None:
+    # Frozen, triton's types are told as leaked by nanobind, in dozens of lines behind our own last one.
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def die_with_parent(exit_code: int) -> None:
