@@ -175,7 +175,9 @@ def _artifact(entry: Mapping[str, Any]) -> str:
 
 def _errors(stage: str) -> str:
     """The errors that the stage's modules and all that they import name."""
-    modules = imports.closure([f"visionloop.components.{stage}.stage"], _decides)
+    own = f"visionloop.components.{stage}.stage"
+    # What another stage raises is not raised here where one of its rules is asked early.
+    modules = imports.closure([own], lambda module: _decides(module) and (module == own or not _is_stage(module)))
     named = {name for module in modules for name in _named(module)}
     classes = sorted(
         (error for error in errors.all_errors()[1:] if error.__name__ in named), key=lambda error: error.exit_code
@@ -191,6 +193,10 @@ def _errors(stage: str) -> str:
 def _decides(module: str) -> bool:
     """The check of a whole run imports what other stages raise; of its own errors the stage has each anyway."""
     return module != ERRORS and not module.endswith(".preflight")
+
+
+def _is_stage(module: str) -> bool:
+    return module.startswith("visionloop.components.") and module.endswith(".stage")
 
 
 def _named(module: str) -> set[str]:
