@@ -160,7 +160,10 @@ def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trai
         "plots/results.png",
         "reports/validate.html",
         "reports/evaluate.html",
+        "evaluation/evaluation.json",
         "model_card.md",
+        "tables/classes.json",
+        "tables/slices.json",
     }
     (dataset,) = laptop.query(
         "SELECT dataset_source FROM datasets JOIN inputs ON source_id = dataset_uuid WHERE destination_id = ?", run
