@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from visionloop.components.evaluate.matching import match
 from visionloop.components.evaluate.operating import OperatingPoint
-from visionloop.components.evaluate.slices import match
 from visionloop.components.evaluate.truth import Truth
 from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidConfig, InvalidDataset

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from visionloop.components.evaluate.crowds import crowds_of
-from visionloop.components.evaluate.slices import box_of, match
+from visionloop.components.evaluate.matching import box_of, match
 from visionloop.data.annotations.crowds import Crowd, lies_in
 from visionloop.data.annotations.images import Annotation, Box, Image, images
 from visionloop.data.annotations.labels import class_index, class_order, keypoint_names

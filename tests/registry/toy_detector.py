@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionloop.components.evaluate.slices import box_of, match, overlap
+from visionloop.components.evaluate.matching import box_of, match, overlap
 from visionloop.core import catalog, receipts
 from visionloop.core.errors import OutOfMemory
 from visionloop.core.policy import POLICIES

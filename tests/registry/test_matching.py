@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.components.evaluate.slices import match, overlap
+from visionloop.components.evaluate.matching import match, overlap
 from visionloop.training.trainers import Prediction
 
 
