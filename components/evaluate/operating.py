@@ -20,7 +20,7 @@ from visionloop.components.evaluate.costs import Costs
 from visionloop.components.evaluate.truth import Compared, Truth
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import structs
-from visionloop.core.canonical import canonical
+from visionloop.core.canonical import canonical, sha256
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.data.decoding import decode
@@ -77,6 +77,12 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """Canonical JSON."""
         return canonical(msgspec.to_builtins(self))
+
+    @property
+    def digest(self) -> str | None:
+        """What tells it from another point of the same model: a digest of its confidences; None where each is ``DEFAULT``."""
+        chosen = {name: value for name, value in self.confidence.items() if value != DEFAULT}
+        return sha256(canonical(chosen)) if chosen else None
 
 
 def default_point(classes: Sequence[str]) -> OperatingPoint:

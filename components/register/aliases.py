@@ -46,7 +46,7 @@ def move(
         return _already(registry, version, result, evaluation)
     reason = None
     if result.verdict == "promote":
-        reason = _obstacle(version, champion, result)
+        reason = _obstacle(registry, version, champion, result)
         if reason is None and approve == MANUAL:
             reason = f"A person approves: visionloop model promote {version.label} makes it the champion."
         if reason is None:
@@ -57,11 +57,13 @@ def move(
     return Placed(CHALLENGER, reason)
 
 
-def _obstacle(version: Version, champion: Version | None, result: EvaluationResult) -> str | None:
+def _obstacle(registry: Registry, version: Version, champion: Version | None, result: EvaluationResult) -> str | None:
     """Why the alias does not move, or None."""
-    if PROMOTED in version.tags and SUPERSEDED_BY not in version.tags:
-        where = f"is {champion.label} now" if champion else "was taken away"
-        return f"{version.label} was the champion once and the alias {where}: a rollback is not undone; visionloop model promote {version.label} makes it the champion again."
+    for other in (version, *registry.of_training(version.name, version.identity)):
+        if _is_taken_back(other) and (champion is None or champion.number != other.number):
+            where = f"is {champion.label} now" if champion else "was taken away"
+            which = "" if other.number == version.number else f"{version.label} is the same training as {other.label}. "
+            return f"{which}{other.label} was the champion once and the alias {where}: a rollback is not undone; visionloop model promote {version.label} makes it the champion{'' if which else ' again'}."
     now = champion.identity if champion else NO_CHAMPION
     if now != result.champion:
         where = f"is {champion.label} now" if champion else "is gone"
@@ -84,16 +86,29 @@ def _already(registry: Registry, version: Version, result: EvaluationResult, eva
     """Completes a version that is the champion: an attempt was killed after moving the alias, or it was all along."""
     unfinished = PROMOTED not in version.tags or SUPERSEDED_BY in version.tags
     if unfinished and result.verdict == "promote":
-        if result.champion not in (NO_CHAMPION, version.identity):
-            for other in registry.of_training(version.name, result.champion):
-                registry.tag(other, {SUPERSEDED_BY: str(version.number)})
+        for other in _before(registry, version, result.champion):
+            registry.tag(other, {SUPERSEDED_BY: str(version.number)})
         mark(registry, version, evaluation)
     if result.verdict != "keep":
         return Placed(CHAMPION)
-    promoted = PROMOTED in version.tags and SUPERSEDED_BY not in version.tags
     kept = "It was the champion already, and the verdict keep takes no alias away."
-    by_person = not promoted or PROMOTED_BY in version.tags
+    by_person = unfinished or PROMOTED_BY in version.tags
     return Placed(CHAMPION, "A person made it the champion." if by_person else kept)
+
+
+def _before(registry: Registry, version: Version, compared: str) -> list[Version]:
+    """The versions from which a version took the alias, where that was not noted: one killed attempt moved it and ended."""
+    if compared in (NO_CHAMPION, version.identity):
+        # Another operating point of the same training.
+        others = registry.of_training(version.name, version.identity)
+        return [other for other in others if other.number != version.number and _is_taken_back(other)]
+    left = [other for other in registry.of_training(version.name, compared) if SUPERSEDED_BY not in other.tags]
+    return [other for other in left if PROMOTED in other.tags] or left
+
+
+def _is_taken_back(version: Version) -> bool:
+    """Whether a version that is not the champion was it once and lost the alias to no other version: a person took it."""
+    return PROMOTED in version.tags and SUPERSEDED_BY not in version.tags
 
 
 def forget_person(registry: Registry, version: Version) -> None:

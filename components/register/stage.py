@@ -87,7 +87,7 @@ class Loaded:
 
 
 class RegisterStage:
-    """Makes one version for each name and training, however often it is killed or raced; the receipt comes last."""
+    """Makes one version for each name, training and operating point, however often it is killed or raced; the receipt comes last."""
 
     name = "register"
     logic_version = 3
@@ -145,10 +145,11 @@ class RegisterStage:
         models.ensure_model(loaded.name, loaded.original_name)
         training_digest = loaded.result.training
         model_card = _card(loaded)
+        point = loaded.point.digest
         subject = (loaded.name, training_digest)
         with locked(context.workspace, subject, context.run.name, context.alive):
             folder = attempt.work / MODEL
-            version = oldest_version(models, loaded.name, training_digest)
+            version = oldest_version(models, loaded.name, training_digest, point)
             if version is None:
                 self._build(context, resolution, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
@@ -157,10 +158,12 @@ class RegisterStage:
                 version = models.create_version(
                     loaded.name, source, self._tags(context, loaded, model_card), description
                 )
-                version = oldest_version(models, loaded.name, training_digest, mine=version) or version
+                version = oldest_version(models, loaded.name, training_digest, point, mine=version) or version
             # A receipt that is there already is being replaced: it was forced, or files that it names are gone or damaged.
+            # Files that another key's receipt names are made again only where they are not the training's any more.
             replaced = receipts.look(context.workspace, self.name, key_of(self, resolution)) is not None
-            self._restore(resolution, version, folder, attempt.work, context, anew=replaced)
+            own = version.source.startswith(f"{attempt.key_prefix.uri}/")
+            self._restore(resolution, version, folder, attempt.work, context, anew=replaced and own)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
             recorded = {
@@ -181,7 +184,7 @@ class RegisterStage:
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
-        """Accepts an earlier receipt only if its version is still registered, with this evaluation's operating point.
+        """Accepts an earlier receipt only if its version is still registered.
 
         With another MLflow, or after the version was deleted, the model is registered anew under a key of its own. What
         evaluate has just seen in this run is not checked again: a reused stage need not import mlflow.
@@ -193,11 +196,6 @@ class RegisterStage:
             if existing is None or context.force:
                 loaded.registry.check_name(loaded.name, loaded.original_name)
                 return
-            uri = str(existing.receipt.scalars["storage_uri"])
-            if not _has_point(uri, loaded.point):
-                # Another evaluation of the same training was registered since.
-                _register_anew(resolution, "registry: the version has another operating point now")
-                continue
             number, alias = int(existing.receipt.scalars["version"]), existing.receipt.scalars["alias"]
             if (seen.get("champion"), seen.get("registered_name")) == (f"{loaded.name}/{number}", loaded.original_name):
                 if alias != registry.CHAMPION:
@@ -248,17 +246,11 @@ class RegisterStage:
     ) -> None:
         """Makes this machine's folder and the version's source hold the same complete model.
 
-        What the source holds counts if its checkpoint is the training's and its operating point the evaluation's; else, or if
-        ``anew``, the model is made again from the training's outputs and put there.
+        What the source holds counts if its checkpoint is the training's; else, or if ``anew``, the model is made again from the
+        training's outputs and put there.
         """
         loaded = resolution.loaded
         uri = loaded.registry.download_uri(version)
-        if not anew and package.is_complete(uri) and not _has_point(uri, loaded.point):
-            notice(
-                f"register: {version.label} was registered with another operating point; by this evaluation its predict takes "
-                f"{operating.described(loaded.point.confidence)}."
-            )
-            anew = True
         if not anew and package.is_complete(uri):
             if _is_copy(folder, uri):
                 return
@@ -295,6 +287,8 @@ class RegisterStage:
         }
         if run:
             tags[registry.MLFLOW_RUN_ID] = run
+        if (point := loaded.point.digest) is not None:
+            tags[registry.OPERATING_POINT] = point
         if (model := loaded.training.receipt.parameters.get("model")) is not None:
             tags[registry.STARTING_WEIGHTS] = str(model.value)
         return tags | {
@@ -333,9 +327,14 @@ def read_registration(result: Result) -> Registered:
         ) from error
 
 
-def oldest_version(models: Registry, name: str, training_digest: str, mine: Version | None = None) -> Version | None:
-    """Returns the oldest version of a training, or None; ``mine``, just created, is deleted if another is older."""
-    versions = models.of_training(name, training_digest)
+def oldest_version(
+    models: Registry, name: str, training_digest: str, point: str | None, mine: Version | None = None
+) -> Version | None:
+    """Returns the oldest version of a training with an operating point, by its digest, or None.
+
+    ``mine``, just created, is deleted if another is older.
+    """
+    versions = [version for version in models.of_training(name, training_digest) if version.operating_point == point]
     if not versions:
         return None
     if mine is not None and mine.number != versions[0].number:
@@ -374,15 +373,6 @@ def _register_anew(resolution: Resolution[Loaded], why: str) -> None:
     """Takes the next key: what the receipt of this one says does not hold any more."""
     again = int(resolution.parameters["registration"].value) + 1
     resolution.parameters["registration"] = Parameter(again, why)
-
-
-def _has_point(uri: str, point: OperatingPoint) -> bool:
-    """Whether the model's files at ``uri`` have an operating point, or are not there to say."""
-    try:
-        own = package.read(uri).operating_point
-    except (NotFound, InvalidReceipt, InvalidConfig):
-        return True
-    return {name: own.get(name, operating.DEFAULT) for name in point.confidence} == point.confidence
 
 
 def _is_copy(folder: Path, uri: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.register import statement
 from visionloop.components.register.lineage import LINKS
@@ -28,6 +29,7 @@ from visionloop.registry.versions import (
     DATASET_HASH,
     EVALUATION,
     METRIC,
+    OPERATING_POINT,
     SNAPSHOT_ID,
     STARTING_WEIGHTS,
     STORAGE_URI,
@@ -172,6 +174,7 @@ class _Chain:
             self.snapshot = Snapshot(self.results["snapshot"])
         with self._link("evaluate"):
             metrics = read_evaluation(self.results["evaluate"]).metrics
+            point = operating.read(self.results["evaluate"])
         weights = training.parameters.get("model")
         expected = {
             TRAINING_KEY: training.key,
@@ -192,6 +195,7 @@ class _Chain:
                 )
             for tag, value in expected.items():
                 self._compare_tag(tag, value)
+            self._compare_point(point.digest if point else None)
             self._compare_evaluation()
         compared = (
             f"source and {len([tag for tag in expected if tag in self.version.tags]) + 1} tags as the receipts say"
@@ -325,14 +329,35 @@ class _Chain:
                 f"the tag {tag} says {stated}, and the receipts {value}; set it to that, or register it again."
             )
 
+    def _compare_point(self, digest: str | None) -> None:
+        if self.version.operating_point != digest:
+            remedy = f"set it to {digest}" if digest else "remove it"
+            raise InvalidReceipt(
+                f"the tag {OPERATING_POINT} is not that of the evaluation's operating point; {remedy}, or register it again."
+            )
+
     def _compare_evaluation(self) -> None:
+        """Compares the evaluation that the version names: register's, or a later one of the same training and point that made it the champion."""
         tagged = self.version.tags[EVALUATION]
         named = self.results["register"].receipt.inputs["evaluation"]
-        if receipts.nearest(tagged, "evaluate", self.workspace, outputs=False).receipt.digest != named.digest:
+        later = receipts.nearest(tagged, "evaluate", self.workspace, outputs=False)
+        if later.receipt.digest == named.digest:
+            return
+        point = operating.read(later)
+        of = later.receipt.inputs.get("training")
+        if (of.digest if of else None, point.digest if point else None) != (
+            self.version.training_digest,
+            self.version.operating_point,
+        ):
             raise InvalidReceipt(
-                f"the tag {EVALUATION} names {tagged}, which is another evaluation than that of register's receipt; "
-                f"set it to {named.receipt}."
+                f"the tag {EVALUATION} names {tagged}, which is another evaluation than that of register's receipt, and not of this "
+                f"training and operating point; set it to {named.receipt}."
             )
+        for name in later.receipt.outputs:
+            later.check(name)
+        self.notes.append(
+            f"It was registered by {named.receipt}, and its verdict is that of a later evaluation, whose files were hashed too: {tagged}."
+        )
 
     def _find_copy(self, uri: str) -> None:
         """Finds the copy of the model's files; one that somebody removed as a whole is told: MLflow loads from the source."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,10 @@ from visionloop.components.evaluate.operating import OperatingPoint, Tally, chea
 from visionloop.components.evaluate.truth import Compared
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.stage import Outcome
-from visionloop.registry import package
+from visionloop.pipelines.models.decisions import rollback
+from visionloop.pipelines.models.verification import verify
+from visionloop.registry import Registry, package
+from visionloop.registry.versions import PROMOTED, SUPERSEDED_BY
 from visionloop.training.trainers import Prediction, PredictionSettings
 
 pytestmark = pytest.mark.usefixtures("mlflow_uri", "toy")
@@ -202,25 +204,65 @@ def test_predict_takes_the_point_unless_a_confidence_is_given(prepared: Prepared
 
 
 @pytest.mark.usefixtures("unsure")
-def test_the_version_has_the_point_of_the_evaluation_that_was_registered_last(
-    prepared: Prepared, name: str, capfd: pytest.CaptureFixture[str]
+def test_another_point_is_another_version_and_both_stay_what_they_were(
+    prepared: Prepared, registry: Registry, name: str
 ) -> None:
     training = prepared.train(0)
     plain = prepared.evaluate(training, name)
     first = prepared.register(plain, name)
     assert "Confidence 0.25 for each class" in published(first).read("card").decode()
     assert len(predicted(prepared, name)) == 4
-    strict = prepared.evaluate(training, name, costs='{"false_alarm": 3}')
-    second = prepared.register(strict, name)
-    assert second.summary()["version"] == first.summary()["version"]
-    assert (
-        "was registered with another operating point; by this evaluation its predict takes 0.5."
-        in capfd.readouterr().err
-    )
-    assert len(predicted(prepared, name)) == 2
-    # The first one is found again by its key, but not believed: its point is not the version's any more.
-    assert prepared.register(plain, name).summary()["version"] == first.summary()["version"]
+    costs = '{"false_alarm": 3}'
+    strict = prepared.evaluate(training, name, costs=costs)
+    assert (prepared.register(strict, name).summary()["version"], len(predicted(prepared, name))) == (2, 2)
+    assert registry.aliases(name) == {"champion": 2}
+    for version in (1, 2):
+        assert verify(registry, f"{name}/{version}", "none").version == version
+    # The same costs by another evaluation are the same version, whose files stay.
+    gated = prepared.evaluate(training, name, costs=costs, gate='{"floor": 0.01}')
+    for force in (False, True):
+        assert prepared.register(gated, name, force=force).summary()["version"] == 2
+        assert verify(registry, f"{name}/2", "none").version == 2
+    # What is found again moves no alias; evaluated again with the old costs, the training's first version is taken.
+    found = prepared.register(plain, name)
+    assert (found.reused, found.summary()["version"], found.summary()["alias"]) == (True, 1, None)
+    back = prepared.register(prepared.evaluate(training, name), name)
+    assert (back.reused, back.summary()["version"], back.summary()["alias"]) == (False, 1, "champion")
     assert len(predicted(prepared, name)) == 4
-    again = prepared.register(plain, name)
-    assert again.reused
-    assert json.loads(published(again).read("registration"))["version"] == first.summary()["version"]
+    assert verify(registry, f"{name}/1", "none").notes[0].startswith("It was registered by ")
+
+
+@pytest.mark.usefixtures("unsure")
+def test_a_training_that_a_person_took_back_does_not_return_by_another_point(
+    prepared: Prepared, registry: Registry, name: str
+) -> None:
+    prepared.register(prepared.evaluate(prepared.train(7), name), name)
+    better = prepared.train(0)
+    prepared.register(prepared.evaluate(better, name), name)
+    assert registry.aliases(name) == {"champion": 2}
+    rollback(registry, name, None, "Ann", "")
+    again = prepared.register(prepared.evaluate(better, name, costs='{"false_alarm": 3}'), name)
+    assert (again.summary()["version"], again.summary()["alias"]) == (3, "challenger")
+    assert f"{name}/3 is the same training as {name}/2." in str(again.summary()["reason"])
+    assert registry.aliases(name) == {"champion": 1, "challenger": 3}
+
+
+@pytest.mark.usefixtures("unsure")
+def test_an_alias_that_was_moved_by_a_killed_attempt_is_completed(
+    prepared: Prepared, registry: Registry, name: str
+) -> None:
+    training = prepared.train(0)
+    prepared.register(prepared.evaluate(training, name), name)
+    strict = prepared.evaluate(training, name, costs='{"false_alarm": 3}')
+    prepared.register(strict, name)
+    first, second = registry.version(name, 1), registry.version(name, 2)
+    assert first is not None
+    assert second is not None
+    registry.untag(first, SUPERSEDED_BY)
+    registry.untag(second, PROMOTED)
+    prepared.register(strict, name, force=True)
+    tags = [registry.version(name, number) for number in (1, 2)]
+    assert [(SUPERSEDED_BY in version.tags, PROMOTED in version.tags) for version in tags if version] == [
+        (True, True),
+        (False, True),
+    ]

@@ -244,8 +244,8 @@ def test_without_the_lock_the_later_version_is_deleted(prepared: Prepared, regis
     tags = {"visionloop.training_digest": "d" * 64}
     first = registry.create_version(name, "s3://one/model", tags, "")
     second = registry.create_version(name, "s3://two/model", tags, "")
-    assert oldest_version(registry, name, "d" * 64, mine=second) == first
-    assert oldest_version(registry, name, "d" * 64, mine=first) == first
+    assert oldest_version(registry, name, "d" * 64, None, mine=second) == first
+    assert oldest_version(registry, name, "d" * 64, None, mine=first) == first
     assert [entry.number for entry in registry.of_training(name, "d" * 64)] == [1]
 
 

@@ -39,6 +39,7 @@ TRACE_ID = "visionloop.trace_id"
 STORAGE_URI = "visionloop.storage_uri"
 CHECKPOINT_SHA256 = "visionloop.checkpoint_sha256"
 STARTING_WEIGHTS = "visionloop.starting_weights"
+OPERATING_POINT = "visionloop.operating_point"
 METRIC = "visionloop.metric."
 
 #: How often a write that conflicts with another of the same row is tried, and the pause between, in seconds.
@@ -91,6 +92,11 @@ class Version:
     def checkpoint_sha256(self) -> str | None:
         """The SHA-256 of its checkpoint, or None for a version that was registered before this was recorded."""
         return self.tags.get(CHECKPOINT_SHA256) or None
+
+    @property
+    def operating_point(self) -> str | None:
+        """The digest of its operating point, or None where each class has the default."""
+        return self.tags.get(OPERATING_POINT) or None
 
     @property
     def label(self) -> str:
@@ -195,7 +201,7 @@ class Registry:
                 raise
 
     def of_training(self, name: str, training_digest: str) -> list[Version]:
-        """The versions of a training, oldest first: one, unless two runs registered at once or a person copied it."""
+        """The versions of a training, oldest first: one for each operating point, unless two runs registered at once or a person copied it."""
         return self._search(f"name='{name}' and tag.`{TRAINING_DIGEST}`='{training_digest}'")
 
     def of_snapshot(self, snapshot_id: str) -> list[Version]:
