@@ -30,6 +30,9 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "classification": (),
 }
 
+#: The most sides of a tensor: a batch of pictures has four, and the product of very many takes minutes.
+_SIDES = 8
+
 #: Parameters of the protocol itself, which mean nothing to a model.
 _PROTOCOLS_OWN = ("binary_data_output", "binary_data_size", "content_type")
 
@@ -135,6 +138,8 @@ def _tensor(tensor: Mapping[str, Any], behind: bytes) -> Sequence[Any]:
     shape, kind = tensor.get("shape"), tensor.get("datatype")
     if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
         raise Refused(400, "inputs[0].shape is not a list of whole numbers.")
+    if len(shape) > _SIDES:
+        raise Refused(400, f"inputs[0].shape has {len(shape):,} sides; give at most {_SIDES}.")
     count = int(np.prod(shape, dtype=object)) if shape else 0
     size = _mapping(tensor.get("parameters"), "inputs[0].parameters").get("binary_data_size")
     if size is not None and (type(size) is not int or size != len(behind)):

@@ -225,6 +225,7 @@ WRONG: dict[str, tuple[str, Any, dict[str, str], int, str]] = {
     "a version": ("/v2/models/served/versions/2/infer", v2(), {}, 404, "this server has served, version 1"),
     "no tensor": ("/v2/models/served/infer", {"inputs": []}, {}, 400, "not a list of one tensor"),
     "a shape": ("/v2/models/served/infer", v2(shape=[-1]), {}, 400, "not a list of whole numbers"),
+    "many sides": ("/v2/models/served/infer", v2(shape=[2] * 9), {}, 400, "has 9 sides; give at most 8"),
     "another shape": ("/v2/models/served/infer", v2(shape=[2]), {}, 400, "has 1 elements, and its shape says 2"),
     "a datatype": ("/v2/models/served/infer", v2(datatype="FP32"), {}, 400, "give BYTES"),
     "pixels": ("/v2/models/served/infer", v2(datatype="UINT8", shape=[1, 1, 3], data=[1, 2, 999]), {}, 400, "0 to 255"),
