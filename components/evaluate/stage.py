@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.calibration import calibration
+from visionloop.components.evaluate.champion import Rival, compare, is_own, keypoints_of, why_unavailable
 from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.costs import Costs, parse_costs
-from visionloop.components.evaluate.crowds import crowds_of
 from visionloop.components.evaluate.curves import encoded
+from visionloop.components.evaluate.evaluating import evaluate, write_crowd_regions
 from visionloop.components.evaluate.examples import LIMIT, Examples
 from visionloop.components.evaluate.figures import figures, tables
-from visionloop.components.evaluate.gate import MAX_SEEN, Gate, decide, resolve_gate
+from visionloop.components.evaluate.gate import decide, resolve_gate
 from visionloop.components.evaluate.interval import interval, with_difference, with_doubt
 from visionloop.components.evaluate.kinds import CONFIDENCE
 from visionloop.components.evaluate.latency import PICTURES, Latency, measure
+from visionloop.components.evaluate.loaded import SPLIT, Loaded
 from visionloop.components.evaluate.measuring import (
-    MEASURING,
     Adapted,
     Candidate,
     adapted,
@@ -38,36 +37,34 @@ from visionloop.components.evaluate.measuring import (
     found,
     parse_split,
     reason_of,
-    restricted,
     trained,
 )
-from visionloop.components.evaluate.must_pass import Judged, MustPass, judge, read_must_pass
+from visionloop.components.evaluate.must_pass import Judged, judge, read_must_pass
 from visionloop.components.evaluate.operating import OUTPUT as POINT
 from visionloop.components.evaluate.page import Evaluated, render
 from visionloop.components.evaluate.result import OUTPUT, EvaluationResult
 from visionloop.components.evaluate.roc import curve
-from visionloop.components.evaluate.seen import Lineage, lineage_of, seen
+from visionloop.components.evaluate.seen import Lineage, lineage_of
 from visionloop.components.evaluate.slicing import (
     VALUES,
     Field,
     Sliced,
     digest,
-    measured,
     nothing_has,
     parse_slices,
     sliced,
+)
+from visionloop.components.evaluate.slicing import (
+    measured as measured_slices,
 )
 from visionloop.components.evaluate.truth import Truth, model_classes, objects_by_class
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, reports
 from visionloop.core.errors import (
-    AccessDenied,
     InvalidConfig,
     InvalidDataset,
     InvalidReceipt,
-    NotFound,
-    OutOfMemory,
     VisionloopError,
 )
 from visionloop.core.logs import LOGGER, notice
@@ -78,22 +75,15 @@ from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage,
 from visionloop.core.stdout import stdout_to_stderr
 from visionloop.core.storage import Prefix
 from visionloop.data import images
-from visionloop.data.annotations.images import images as images_of
-from visionloop.data.annotations.labels import class_index, keypoint_names
 from visionloop.data.annotations.split import listed
-from visionloop.data.annotations.tables import column
 from visionloop.data.decoding import decode
 from visionloop.data.sentences import printable
-from visionloop.data.view import ImageCrowds, write_crowds
-from visionloop.registry import NO_CHAMPION, Registry, Version, package, resolve
+from visionloop.registry import NO_CHAMPION, Registry, Version
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
-from visionloop.training.devices import computing_device, first_device
+from visionloop.training.devices import computing_device
 from visionloop.training.tracking import attach
-from visionloop.training.trainers import Evaluation, PredictionSettings, Trainer
-
-#: The split on which a training is judged.
-SPLIT = "test"
+from visionloop.training.trainers import Evaluation, PredictionSettings
 
 #: The parameter that says what the champion, and the models whose weights it went on from, were trained on.
 LINEAGE = "champion_snapshots"
@@ -135,52 +125,51 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What ``resolve`` loaded."""
+class Measured:
+    """What was measured of the candidate, and of the champion beside it.
 
-    candidate: Candidate
-    snapshot: Snapshot
-    trainer: Trainer
-    config: dict[str, Any]
-    gate: Gate
-    registry: Registry | None = None
-    champion: Version | None = None
-    unavailable: str | None = None
-    lineage: Lineage = Lineage()
-    sliced: Sequence[Sliced] = ()
-    split: str = SPLIT
-    costs: Costs | None = None
-    required: MustPass | None = None
+    Attributes:
+        loaded: What ``resolve`` loaded; of a model that is only measured with the settings of that model.
+        converted: The converted dataset.
+        entries: The images of the split that were measured.
+        left_out: Those that were not, with the reason by file name.
+        checkpoint_bytes: The model file's size.
+        fitted: Of a model that is only measured, how the dataset was made to fit it.
+        candidate: The candidate's evaluation.
+        rival: The champion's.
+        examples: What the candidate finds in pictures, with COCO's figures and the kinds of mistakes.
+        latency: How long it takes.
+        point: Its operating point.
+        judged: The images on which it must be right.
+    """
+
+    loaded: Loaded
+    converted: Converted
+    entries: list[IndexEntry]
+    left_out: dict[str, str]
+    checkpoint_bytes: int
+    fitted: Adapted | None
+    candidate: Evaluation
+    rival: Rival
+    examples: Examples
+    latency: Latency
+    point: operating.OperatingPoint | None
+    judged: Judged
+
+    @property
+    def names(self) -> list[str]:
+        """The file names of what was measured."""
+        return [entry.file_name for entry in self.entries]
 
 
 @dataclass(frozen=True)
-class Rival:
-    """The champion, as far as it can be compared.
+class Decided:
+    """The verdict and its reason, and the bounds of the difference to the champion and of the gate's metric."""
 
-    Attributes:
-        evaluation: Its evaluation; None where there is no champion or it can't be compared.
-        obstacle: Why an existing champion can't be compared.
-        seen: The file names of the split's images that it has learned from, which are not compared.
-        candidate: The candidate on what is compared; None where that is all images and classes.
-        shared: The classes that both have, where they have others too: these alone are compared.
-    """
-
-    evaluation: Evaluation | None = None
-    obstacle: str | None = None
-    seen: Set[str] = frozenset()
-    candidate: Evaluation | None = None
-    shared: Sequence[str] | None = None
-
-    @property
-    def where(self) -> str:
-        """What is compared, in words, where it is not all."""
-        parts = []
-        if self.shared is not None:
-            number = len(self.shared)
-            parts.append(f"the {number:,} class{'' if number == 1 else 'es'} that both have")
-        if self.seen:
-            parts.append("the images that the champion was not trained on")
-        return " and ".join(parts)
+    verdict: Literal["promote", "keep", "reject", "none"]
+    reason: str
+    difference: tuple[float, float] | None
+    interval: tuple[float, float] | None
 
 
 class EvaluateStage:
@@ -228,10 +217,10 @@ class EvaluateStage:
         champion = registry.champion(name)
         unavailable = None
         # Without the candidate's own trainer nothing is measured here: this is convert's look ahead.
-        if champion is not None and not _is_own(champion, training.receipt.digest) and catalog.is_installed(trainer):
-            unavailable = _unavailable(champion, registry)
+        if champion is not None and not is_own(champion, training.receipt.digest) and catalog.is_installed(trainer):
+            unavailable = why_unavailable(champion, registry)
         lineage = Lineage()
-        if champion is not None and not _is_own(champion, training.receipt.digest) and not unavailable:
+        if champion is not None and not is_own(champion, training.receipt.digest) and not unavailable:
             lineage = lineage_of(champion, registry, context.workspace)
         found = _sliced(taken, fields, SPLIT) if fields else []
         resolution = Resolution(
@@ -268,145 +257,29 @@ class EvaluateStage:
             ),
             run_scalars={"champion": champion.label if champion else None, "registered_name": arguments.model_name},
         )
-        if champion is not None and _is_own(champion, training.receipt.digest) and not context.force:
+        if champion is not None and is_own(champion, training.receipt.digest) and not context.force:
             resolution.existing = self._promoting(champion, resolution, context.workspace)
         return resolution
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Evaluates candidate and champion, decides, and writes the result and the report."""
-        loaded, split = resolution.loaded, resolution.loaded.split
-        converted = Converted(loaded.candidate.converted)
-        view = attempt.work / "dataset"
-        count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (split,), context.fetched)
-        if not count:
-            raise InvalidDataset(
-                f"{loaded.snapshot.dataset}: no usable image is in the split '{split}'; correct the split or the images."
-            )
-        entries = [entry for entry in converted.index() if entry.split == split]
-        left_out = _left_out(loaded.snapshot, converted, entries, split)
-        checkpoint = loaded.candidate.fetch(attempt.work / "candidate.pt")
-        fitted: Adapted | None = None
-        if loaded.candidate.label:
-            catalog.check_installed(loaded.trainer)
-            with stdout_to_stderr():
-                predictor = loaded.trainer.predictor(checkpoint)
-                check_file(loaded.candidate, predictor, loaded.snapshot)
-                fitted = adapted(view, split, entries, converted, loaded.candidate.label, predictor, loaded.config)
-            loaded = replace(loaded, config=fitted.config)
-            entries, count = fitted.entries, len(fitted.entries)
-            left_out |= fitted.left_out
-        _write_crowds(loaded.snapshot, entries, view, fitted.positions if fitted else None)
-        with stdout_to_stderr():
-            candidate = _evaluate(
-                loaded.trainer,
-                loaded.snapshot.task,
-                converted.classes,
-                checkpoint,
-                view,
-                loaded.config,
-                attempt.work / "candidate",
-                context,
-                count,
-                split,
-            )
-            rival = self._champion(context, loaded, candidate, converted, view, attempt.work, entries)
-            examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
-            point = _operating_point(loaded, candidate.classes, checkpoint, converted, attempt.work, context)
-            judged = _judged(loaded, point, candidate.classes, checkpoint, entries, view, context)
-        if candidate.images != count:
-            notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
-        own = _is_own(loaded.champion, loaded.candidate.digest)
-        champion, deciding = rival.evaluation, rival.candidate or candidate
-        annotations = loaded.snapshot.annotations
-        compared = [entry for entry in entries if rival.candidate is None or entry.file_name not in rival.seen]
-        conditions = examine(
-            loaded.gate,
-            deciding,
-            None if own else champion,
-            {
-                name: number
-                for name, number in objects_by_class(
-                    annotations, [entry.file_name for entry in compared], candidate.classes
-                ).items()
-                if rival.shared is None or name in rival.shared
-            },
-            checkpoint.stat().st_size,
-            latency.milliseconds,
-            context.alive,
-        )
-        verdict, reason = decide(
-            loaded.gate,
-            candidate.metrics,
-            champion.metrics if champion else None,
-            obstacle=rival.obstacle,
-            own=own,
-            not_measured=candidate.not_measured,
-            unmet=(*conditions.unmet, *judged.unmet()),
-            compared=rival.candidate.metrics if rival.candidate else None,
-            where=rival.where,
-        )
-        if fitted is not None:
-            verdict, reason = "none", reason_of(fitted.shared, converted.classes, candidate.classes)
-        reason = with_difference(reason, conditions.difference)
-        metric = loaded.gate.primary_metric
-        bounds = interval(candidate, metric, context.alive)
-        reason = with_doubt(reason, metric, bounds, candidate.images)
-        LOGGER.info("verdict %s: %s", verdict, reason)
-        coco, sizes = examples.coco.result()
-        result = EvaluationResult(
-            training=loaded.candidate.digest,
-            snapshot=loaded.snapshot.result.receipt.digest,
-            champion=_reference(loaded.champion).digest,
-            split=split,
-            images=candidate.images,
-            left_out=left_out,
-            classes=list(candidate.classes),
-            shared=fitted.shared if fitted else (None if rival.shared is None else list(rival.shared)),
-            keypoints=list(_keypoints(loaded.snapshot)),
-            metrics=dict(candidate.metrics),
-            not_measured=dict(candidate.not_measured),
-            per_class={name: dict(values) for name, values in candidate.per_class.items()},
-            not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
-            coco=coco,
-            errors=examples.kinds.result() if examples.images else {},
-            calibration=calibration(
-                candidate.right, candidate.wrong, CONFIDENCE if loaded.snapshot.task != "classification" else 0.0
-            ),
-            slices=sizes | self._slices(loaded, candidate, entries),
-            sliced_images=examples.images,
-            champion_metrics=dict(champion.metrics) if champion else None,
-            champion_per_class={name: dict(values) for name, values in champion.per_class.items()}
-            if champion
-            else None,
-            seen=len(rival.seen),
-            compared_metrics=dict(rival.candidate.metrics) if rival.candidate else None,
-            compared_per_class={name: dict(values) for name, values in rival.candidate.per_class.items()}
-            if rival.candidate
-            else None,
-            difference=conditions.difference,
-            verdict=verdict,
-            reason=reason,
-            interval=bounds,
-            gate=loaded.gate.content(),
-            must_pass=dict(judged.failed) if loaded.required is not None else None,
-        )
+        measured = _measure(context, resolution.loaded, attempt)
+        decided = _decided(context, measured)
+        LOGGER.info("verdict %s: %s", decided.verdict, decided.reason)
+        candidate, rival, latency, point = measured.candidate, measured.rival, measured.latency, measured.point
+        result = _result(measured, decided)
         attempt.write(OUTPUT, "evaluation.json", result.encode(), result=True)
         if candidate.curves:
             attempt.write("curves", "curves.json", encoded(candidate.curves), result=True)
         if point is not None:
             attempt.write(POINT, "operating_point.json", point.encode(), result=True)
-        other = champion if champion is not candidate else None
-        objects = objects_by_class(annotations, [entry.file_name for entry in entries], candidate.classes)
+        other = rival.evaluation if rival.evaluation is not candidate else None
+        objects = objects_by_class(measured.loaded.snapshot.annotations, measured.names, candidate.classes)
         roc = curve(candidate.right, candidate.wrong)
-        self._show(
-            context,
-            resolution,
-            attempt,
-            converted,
-            Evaluated(result, candidate, other, roc, examples, objects, latency, point),
-        )
+        evaluated = Evaluated(result, candidate, other, roc, measured.examples, objects, latency, point)
+        self._show(context, resolution, attempt, measured.converted, evaluated)
         return Computed(
-            scalars={"verdict": verdict, "reason": reason, "images": candidate.images},
+            scalars={"verdict": decided.verdict, "reason": decided.reason, "images": candidate.images},
             metrics=dict(candidate.metrics),
             timings=latency.timings(),
         )
@@ -455,132 +328,158 @@ class EvaluateStage:
                 return result
         return None
 
-    def _champion(
-        self,
-        context: Context,
-        loaded: Loaded,
-        candidate: Evaluation,
-        converted: Converted,
-        view: Path,
-        work: Path,
-        entries: Sequence[IndexEntry],
-    ) -> Rival:
-        """The champion on the same images, but for those that it has learned from; or why an existing champion can't be compared."""
-        champion = loaded.champion
-        if champion is None or loaded.registry is None:
-            return Rival()
-        if _is_own(champion, loaded.candidate.digest):
-            return Rival(candidate)
-        if loaded.unavailable:
-            return Rival(obstacle=_obstacle(champion, loaded.unavailable))
-        try:
-            uri, description = resolve.describe(champion, loaded.registry)
-        except InvalidReceipt as error:
-            return Rival(obstacle=_obstacle(champion, error.sentence))
-        except AccessDenied as error:
-            if champion.training_digest:
-                raise  # Visionloop registered it: the keys are wrong, and a person must correct them
-            return Rival(obstacle=_obstacle(champion, error.sentence))
-        trainer = catalog.trainer(description.trainer)
-        # A checkpoint that was altered ends the stage: it must not decide the verdict.
-        checkpoint = package.fetch_checkpoint(
-            uri, description, work / "champion.pt", champion.checkpoint_sha256, context.workspace
+
+def _measure(context: Context, loaded: Loaded, attempt: Attempt) -> Measured:
+    """Evaluates the candidate on the split, and the champion beside it."""
+    split = loaded.split
+    converted = Converted(loaded.candidate.converted)
+    view = attempt.work / "dataset"
+    count = converted.view(loaded.snapshot, view, images.ImageCache.of_environment(), (split,), context.fetched)
+    if not count:
+        raise InvalidDataset(
+            f"{loaded.snapshot.dataset}: no usable image is in the split '{split}'; correct the split or the images."
         )
-        others = f"{champion.label} has other classes than this model"
-        classes, shared = tuple(description.classes), None
-        if classes != tuple(candidate.classes):
-            both = [name for name in candidate.classes if name in classes and name in converted.classes]
-            if loaded.gate.incomparable != "shared" or not both:
-                none = ", and none of them in common" if loaded.gate.incomparable == "shared" else ""
-                return Rival(obstacle=_obstacle(champion, f"{others}{none}"))
-            shared = both
-        if description.task != converted.task:
-            return Rival(obstacle=_obstacle(champion, f"{champion.label} was trained for {description.task}"))
-        if tuple(description.keypoints) != _keypoints(loaded.snapshot):
-            return Rival(obstacle=_obstacle(champion, f"{champion.label} has other keypoints than this model"))
-        measuring = {name: loaded.config[name] for name in MEASURING if name in loaded.config}
-        config = {**description.config, **measuring}
-        learned, again, count = self._learned(loaded, champion, entries), None, len(entries)
-        if learned and (obstacle := _mostly_seen(loaded.gate, champion, len(learned), count)):
-            return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
-        kept = [entry for entry in entries if entry.file_name not in learned]
-        named: list[IndexEntry] = list(entries)
+    entries = [entry for entry in converted.index() if entry.split == split]
+    left_out = _left_out(loaded.snapshot, converted, entries, split)
+    checkpoint = loaded.candidate.fetch(attempt.work / "candidate.pt")
+    fitted: Adapted | None = None
+    if loaded.candidate.label:
+        catalog.check_installed(loaded.trainer)
+        with stdout_to_stderr():
+            predictor = loaded.trainer.predictor(checkpoint)
+            check_file(loaded.candidate, predictor, loaded.snapshot)
+            fitted = adapted(view, split, entries, converted, loaded.candidate.label, predictor, loaded.config)
+        loaded = replace(loaded, config=fitted.config)
+        entries, count = fitted.entries, len(fitted.entries)
+        left_out |= fitted.left_out
+    write_crowd_regions(loaded.snapshot, entries, view, fitted.positions if fitted else None)
+    of_model = loaded.trainer, loaded.snapshot.task, converted.classes, checkpoint
+    with stdout_to_stderr():
+        candidate = evaluate(*of_model, view, loaded.config, attempt.work / "candidate", context, count, split)
+        rival = compare(context, loaded, candidate, converted, view, attempt.work, entries)
+        examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
+        point = _operating_point(loaded, candidate.classes, checkpoint, converted, attempt.work, context)
+        judged = _judged(loaded, point, candidate.classes, checkpoint, entries, view, context)
+    if candidate.images != count:
+        notice(f"evaluate: the trainer measured {candidate.images} of the {count} images of the split {split}.")
+    return Measured(
+        loaded,
+        converted,
+        entries,
+        left_out,
+        checkpoint.stat().st_size,
+        fitted,
+        candidate,
+        rival,
+        examples,
+        latency,
+        point,
+        judged,
+    )
 
-        def part(folder: Path, of_model: Sequence[str]) -> list[IndexEntry]:
-            """A view of what is compared, with the class numbers of a model."""
-            cache = images.ImageCache.of_environment()
-            converted.view(loaded.snapshot, folder, cache, (SPLIT,), context.fetched, without=learned)
-            left, positions = kept, None
-            if shared is not None:
-                left, positions = restricted(folder, SPLIT, kept, converted, of_model, shared)
-            _write_crowds(loaded.snapshot, left, folder, positions)
-            return left
 
-        if learned or shared is not None:
-            view = work / "compared"
-            left = part(view, candidate.classes)
-            named, count = left, len(left)
-            ours, own = loaded.trainer, work / "candidate.pt"
-            task = loaded.snapshot.task
-            again = _evaluate(ours, task, candidate.classes, own, view, loaded.config, work / "again", context, count)
-            again = _compared(again, named, shared)
-            if loaded.gate.primary_metric not in again.metrics:
-                why = again.not_measured.get(loaded.gate.primary_metric, "it is not measured")
-                obstacle = f"{why} but for the {len(learned):,} images that {champion.label} was trained on"
-                if shared is not None:
-                    obstacle = f"{why} on {Rival(seen=learned, shared=shared).where}"
-                return Rival(obstacle=_obstacle(champion, obstacle), seen=learned)
-        if shared is not None:
-            view = work / "compared-champion"
-            named = part(view, classes)
-        measured_by = trainer, description.task, classes
-        evaluation = _evaluate(*measured_by, checkpoint, view, config, work / "champion", context, count)
-        if tuple(evaluation.classes) != classes:  # registered before models were described by their own classes
-            return Rival(obstacle=_obstacle(champion, others))
-        if again is not None:
-            evaluation = _compared(evaluation, named, shared)
-        return Rival(evaluation, seen=learned, candidate=again, shared=shared)
+def _decided(context: Context, measured: Measured) -> Decided:
+    """The gate's verdict on what was measured; of a model that is only measured there is none."""
+    loaded, candidate, rival = measured.loaded, measured.candidate, measured.rival
+    own = is_own(loaded.champion, loaded.candidate.digest)
+    champion = rival.evaluation
+    compared = [name for name in measured.names if rival.candidate is None or name not in rival.seen]
+    objects = objects_by_class(loaded.snapshot.annotations, compared, candidate.classes)
+    conditions = examine(
+        loaded.gate,
+        rival.candidate or candidate,
+        None if own else champion,
+        {name: number for name, number in objects.items() if rival.shared is None or name in rival.shared},
+        measured.checkpoint_bytes,
+        measured.latency.milliseconds,
+        context.alive,
+    )
+    verdict: Literal["promote", "keep", "reject", "none"]
+    verdict, reason = decide(
+        loaded.gate,
+        candidate.metrics,
+        champion.metrics if champion else None,
+        obstacle=rival.obstacle,
+        own=own,
+        not_measured=candidate.not_measured,
+        unmet=(*conditions.unmet, *measured.judged.unmet()),
+        compared=rival.candidate.metrics if rival.candidate else None,
+        where=rival.where,
+    )
+    if measured.fitted is not None:
+        verdict = "none"
+        reason = reason_of(measured.fitted.shared, measured.converted.classes, candidate.classes)
+    metric = loaded.gate.primary_metric
+    bounds = interval(candidate, metric, context.alive)
+    reason = with_doubt(with_difference(reason, conditions.difference), metric, bounds, candidate.images)
+    return Decided(verdict, reason, conditions.difference, bounds)
 
-    @staticmethod
-    def _slices(loaded: Loaded, candidate: Evaluation, entries: Sequence[IndexEntry]) -> dict[str, dict[str, float]]:
-        """What the candidate has on the slices that were asked for, with a notice of what has none."""
-        if not loaded.sliced:
-            return {}
-        kept = {entry.file_name for entry in entries}
-        found = [
-            replace(each, values={name: values for name, values in each.values.items() if name in kept})
-            for each in loaded.sliced
-        ]
-        for each in found:
-            if not each.slices():
-                notice(f"evaluate: {nothing_has(each.field, loaded.split)}")
-            elif more := each.left_out():
-                notice(
-                    f"evaluate: {printable(str(each.field))} has {more:,} more values than the {VALUES} commonest, which alone are slices."
-                )
-        if len(candidate.files) != candidate.images or candidate.resampled is None:
+
+def _result(measured: Measured, decided: Decided) -> EvaluationResult:
+    """What ``evaluation.json`` holds."""
+    loaded, candidate, rival, fitted = measured.loaded, measured.candidate, measured.rival, measured.fitted
+    examples, champion, again = measured.examples, rival.evaluation, rival.candidate
+    coco, sizes = examples.coco.result()
+    least = CONFIDENCE if loaded.snapshot.task != "classification" else 0.0
+    return EvaluationResult(
+        training=loaded.candidate.digest,
+        snapshot=loaded.snapshot.result.receipt.digest,
+        champion=_reference(loaded.champion).digest,
+        split=loaded.split,
+        images=candidate.images,
+        left_out=measured.left_out,
+        classes=list(candidate.classes),
+        shared=fitted.shared if fitted else (None if rival.shared is None else list(rival.shared)),
+        keypoints=list(keypoints_of(loaded.snapshot)),
+        metrics=dict(candidate.metrics),
+        not_measured=dict(candidate.not_measured),
+        per_class=_by_class(candidate.per_class),
+        not_measured_per_class={name: dict(values) for name, values in candidate.not_measured_per_class.items()},
+        coco=coco,
+        errors=examples.kinds.result() if examples.images else {},
+        calibration=calibration(candidate.right, candidate.wrong, least),
+        slices=sizes | _slices(loaded, candidate, measured.entries),
+        sliced_images=examples.images,
+        champion_metrics=dict(champion.metrics) if champion else None,
+        champion_per_class=_by_class(champion.per_class) if champion else None,
+        seen=len(rival.seen),
+        compared_metrics=dict(again.metrics) if again else None,
+        compared_per_class=_by_class(again.per_class) if again else None,
+        difference=decided.difference,
+        verdict=decided.verdict,
+        reason=decided.reason,
+        interval=decided.interval,
+        gate=loaded.gate.content(),
+        must_pass=dict(measured.judged.failed) if loaded.required is not None else None,
+    )
+
+
+def _by_class(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: dict(of_class) for name, of_class in values.items()}
+
+
+def _slices(loaded: Loaded, candidate: Evaluation, entries: Sequence[IndexEntry]) -> dict[str, dict[str, float]]:
+    """What the candidate has on the slices that were asked for, with a notice of what has none."""
+    if not loaded.sliced:
+        return {}
+    kept = {entry.file_name for entry in entries}
+    found = [
+        replace(each, values={name: values for name, values in each.values.items() if name in kept})
+        for each in loaded.sliced
+    ]
+    for each in found:
+        if not each.slices():
+            notice(f"evaluate: {nothing_has(each.field, loaded.split)}")
+        elif more := each.left_out():
             notice(
-                f"evaluate: the trainer {loaded.trainer.name} measures no samples of images, so slices have counts alone."
+                f"evaluate: {printable(str(each.field))} has {more:,} more values than the {VALUES} commonest, which alone are slices."
             )
-        names = {entry.path: entry.file_name for entry in entries}
-        return measured(found, candidate, names, loaded.gate.primary_metric)
-
-    @staticmethod
-    def _learned(loaded: Loaded, champion: Version, entries: Sequence[IndexEntry]) -> Set[str]:
-        """The measured images that the champion has learned from, with a notice of them and of a lineage that can't be read."""
-        if loaded.lineage.gap:
-            notice(
-                f"evaluate: whether the champion {champion.label} was trained on images of the split {SPLIT} is not known: "
-                f"{loaded.lineage.gap}; the comparison stands."
-            )
-        known = {name for each in loaded.lineage.snapshots for name in seen(Snapshot(each), loaded.snapshot, SPLIT)}
-        learned = frozenset(entry.file_name for entry in entries if entry.file_name in known)
-        if learned:
-            notice(
-                f"evaluate: the champion {champion.label} was trained on {len(learned):,} of the {len(entries):,} images of the "
-                f"split {SPLIT}: {listed(sorted(learned))}; they are left out of the comparison."
-            )
-        return learned
+    if len(candidate.files) != candidate.images or candidate.resampled is None:
+        notice(
+            f"evaluate: the trainer {loaded.trainer.name} measures no samples of images, so slices have counts alone."
+        )
+    names = {entry.path: entry.file_name for entry in entries}
+    return measured_slices(found, candidate, names, loaded.gate.primary_metric)
 
 
 def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
@@ -622,13 +521,6 @@ def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
     )
 
 
-def _compared(evaluation: Evaluation, entries: Sequence[IndexEntry], shared: Sequence[str] | None) -> Evaluation:
-    """With the images' own names, for in a classification's view their paths have a model's class numbers; and the shared classes alone."""
-    names = {entry.path: entry.file_name for entry in entries}
-    per_class = {name: of for name, of in evaluation.per_class.items() if shared is None or name in shared}
-    return replace(evaluation, files=[names.get(file, file) for file in evaluation.files], per_class=per_class)
-
-
 def _sliced(snapshot: Snapshot, fields: Sequence[Field], split: str) -> list[Sliced]:
     """The values of fields on the images of the split."""
     table = snapshot.table.filter(pa.array(snapshot.in_split(split)))
@@ -639,106 +531,6 @@ def _reference(champion: Version | None) -> InputReference:
     if champion is None:
         return InputReference(None, NO_CHAMPION)
     return InputReference(champion.training_receipt, champion.identity)
-
-
-def _keypoints(snapshot: Snapshot) -> tuple[str, ...]:
-    """The names of the dataset's keypoints; empty for another task than pose."""
-    return keypoint_names(snapshot.annotations) or ()
-
-
-def _is_own(champion: Version | None, digest: str) -> bool:
-    """Whether the champion is the candidate itself, by its training's digest."""
-    return champion is not None and champion.training_digest == digest
-
-
-def _unavailable(champion: Version, registry: Registry) -> str | None:
-    """Why the champion's trainer can't measure it here; None where it can, or where ``compute`` reports another obstacle."""
-    try:
-        _, description = resolve.describe(champion, registry)
-    except (AccessDenied, InvalidConfig, InvalidReceipt, NotFound):
-        return None
-    try:
-        trainer = catalog.trainer(description.trainer)
-    except InvalidConfig as error:
-        return error.sentence
-    if catalog.is_installed(trainer):
-        return None
-    # Each trainer has an image of its own, and a team may change from one to another.
-    missing = f"it was trained by {trainer.name}, whose library is not installed here"
-    return f"{missing} ({catalog.install_command(trainer)})"
-
-
-def _mostly_seen(gate: Gate, champion: Version, number: int, total: int) -> str | None:
-    """Why too few images are left to compare on; None where there are enough."""
-    most = MAX_SEEN if gate.max_seen is None else gate.max_seen
-    if number < total and number <= most * total:
-        return None
-    return f"{champion.label} was trained on {number:,} of the {total:,} images of the split {SPLIT}, and the gate's max_seen is {most:g}"
-
-
-def _obstacle(champion: Version, why: str) -> str:
-    notice(f"evaluate: the champion {champion.label} can't be evaluated: {why}")
-    return why.rstrip(".")
-
-
-def _evaluate(
-    trainer: Trainer,
-    task: str,
-    classes: Sequence[str],
-    checkpoint: Path,
-    view: Path,
-    config: Mapping[str, Any],
-    work: Path,
-    context: Context,
-    count: int,
-    split: str = SPLIT,
-) -> Evaluation:
-    """Evaluates one model, halving the batch whenever the GPU's memory runs out; each metric has a value or a reason."""
-    batch = int(config.get("batch") or 1)
-
-    def on_batch(done: int, total: int) -> None:
-        context.advanced(round(count * done / max(1, total)), count)
-
-    while True:
-        # An evaluation computes on one device, even where the training had several.
-        used = {**config, "batch": batch, "device": first_device(os.environ.get("DEVICE"))}
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            evaluation = trainer.evaluate(checkpoint, view, split, used, work, on_batch)
-        except OutOfMemory:
-            if batch == 1:
-                raise
-            batch //= 2
-            notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
-            continue
-        return _complete(evaluation, trainer.metrics.get(task, ()), classes)
-
-
-def _complete(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str]) -> Evaluation:
-    """Leaves out values that are not finite, gives each metric without a value a reason, and the classes if none are named."""
-
-    def reasons(values: Mapping[str, float], stated: Mapping[str, str], wanted: Sequence[str] = ()) -> dict[str, str]:
-        lost = {name: "its value is not a finite number" for name, value in values.items() if not math.isfinite(value)}
-        missing = {name: "the evaluation does not yield it" for name in wanted if name not in values}
-        return missing | lost | dict(stated)
-
-    measured = dict.fromkeys([*evaluation.per_class, *evaluation.not_measured_per_class])
-    by_class = {
-        name: reasons(evaluation.per_class.get(name, {}), evaluation.not_measured_per_class.get(name, {}))
-        for name in measured
-    }
-    return replace(
-        evaluation,
-        metrics=_finite(evaluation.metrics),
-        per_class={name: _finite(values) for name, values in evaluation.per_class.items()},
-        not_measured=reasons(evaluation.metrics, evaluation.not_measured, names),
-        not_measured_per_class={name: values for name, values in by_class.items() if values},
-        classes=tuple(evaluation.classes or classes),
-    )
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def _left_out(
@@ -755,28 +547,6 @@ def _left_out(
         if finding.file_name is not None:
             codes.setdefault(finding.file_name, {})[finding.code] = None
     return {name: ", ".join(codes.get(name, ())) or "left out by convert" for name in missing}
-
-
-def _write_crowds(
-    snapshot: Snapshot, entries: Sequence[IndexEntry], folder: Path, positions: Sequence[int | None] | None = None
-) -> None:
-    """Writes where the images' crowd regions are, for trainers that pass over what is detected there.
-
-    ``positions`` are the model's class numbers by the dataset's, where they are not the same.
-    """
-    annotations, paths = snapshot.annotations, {entry.file_name: entry.path for entry in entries}
-    owners = column(annotations.objects, "image")[np.asarray(annotations.objects["iscrowd"])]
-    rows = np.unique(owners)
-    # By the dataset's own classes, which a model's are compared with before anything is measured.
-    index: Mapping[int, int | None] = class_index(annotations)
-    if positions is not None:
-        index = {class_id: positions[number] for class_id, number in class_index(annotations).items()}
-    regions = (
-        ImageCrowds(paths[image.file_name], crowds)
-        for image in images_of(annotations, rows)
-        if image.file_name in paths and (crowds := crowds_of(image, index))
-    )
-    write_crowds(folder, regions)
 
 
 def _beside(converted: Converted, workspace: Prefix) -> tuple[dict[str, str], dict[str, bytes]]:

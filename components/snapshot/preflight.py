@@ -17,10 +17,10 @@ from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate import measuring
 from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import read_gate, resolve_gate
+from visionloop.components.evaluate.loaded import SPLIT
 from visionloop.components.evaluate.measuring import Model
 from visionloop.components.evaluate.must_pass import read_must_pass
 from visionloop.components.evaluate.slicing import nothing_has, parse_slices, sliced
-from visionloop.components.evaluate.stage import SPLIT
 from visionloop.components.evaluate.truth import model_classes, objects_by_class
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot

@@ -319,7 +319,7 @@ def _told_early(arguments: Arguments, resolution: Resolution[Loaded], annotation
     asked = {name: getattr(arguments, name) for name in ("gate", "slices", "costs")}
     if arguments.settings is None or not any(asked.values()):
         return []
-    from visionloop.components.evaluate.stage import SPLIT
+    from visionloop.components.evaluate.loaded import SPLIT
     from visionloop.components.snapshot.preflight import told_early
 
     if resolution.existing is not None:
