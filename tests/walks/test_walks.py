@@ -133,18 +133,20 @@ EDITS = {
     ],
     "pipelines/engines/argo/train.py": [
         (
-            '    _task("convert", (',
+            "    for trainer in target.trainers:\n        _tasks_of_trainer(",
             '    unless = CALLS["audit"].condition\n'
             "    needed = f\"{{{{={reference_to(unless.stage, unless.scalar)} != '{unless.value}'}}}}\"\n"
-            '    _task("audit", (*after, "validate"), arguments_of("audit"), when=needed)\n',
+            '    add_task("audit", (*after, "validate"), CALLS["audit"].arguments(form, receipts), when=needed)\n',
         ),
     ],
     "pipelines/engines/kubeflow/train.py": [
         (
-            "        converted = convert(",
+            "        from_convert = {",
             '        unless = CALLS["audit"].condition\n'
-            "        with dsl.If(checked.outputs[unless.scalar] != int(unless.value), name='something-to-audit'):\n"
-            '            apply_policy(audit(**arguments_of("audit")), "audit", row["audit"], target)\n',
+            '        audits = tasks["validate"].outputs[unless.scalar] != int(unless.value)\n'
+            "        with dsl.If(audits, name='something-to-audit'):\n"
+            '            audited = audit(**CALLS["audit"].arguments(parameters, receipts), **common_to(parameters))\n'
+            '            apply_policy(audited, "audit", target.policies["audit"], target)\n',
         ),
         (
             "from visionloop.components.calls import",

@@ -91,9 +91,8 @@ def after_snapshot(target: Target) -> AfterSnapshot:
         parameters = {**arguments, "settings": snapshot["settings"]}
         looked_for = {name: parameters[name] for name in LOOKED_FOR}
         receipts = {"snapshot": snapshot["receipt"]}
-        converted = checked_and_converted(target, CALLS, parameters, snapshot, receipts, look_ahead=True, **looked_for)
-
-        from_convert = {name: converted.outputs[name] for name in FROM_CONVERT}
+        tasks = checked_and_converted(target, CALLS, parameters, snapshot, receipts, look_ahead=True, **looked_for)
+        from_convert = {name: tasks["convert"].outputs[name] for name in FROM_CONVERT}
         left({**parameters, **from_convert, **{name: receipts[stage] for name, stage in RECEIPTS.items()}})
 
     return stages
@@ -106,8 +105,8 @@ def checked_and_converted(
     snapshot: Mapping[str, Any],
     receipts: dict[str, Any],
     **more: Any,
-) -> Any:
-    """Adds validate and convert to a graph, each behind the loop over its shards; returns the task of convert.
+) -> dict[str, Any]:
+    """Adds validate and convert to a graph, each behind the loop over its shards; returns both tasks by stage.
 
     Args:
         target: The target.
@@ -131,5 +130,4 @@ def checked_and_converted(
         receipts[stage] = whole.outputs["receipt"]
         return whole
 
-    put("validate", validate)
-    return put("convert", convert, **more)
+    return {"validate": put("validate", validate), "convert": put("convert", convert, **more)}
