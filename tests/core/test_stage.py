@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -360,6 +361,28 @@ def test_after_the_last_attempt_the_error_stands(file_workspace, monkeypatch):
     failure = record(file_workspace, "one").failure("toy")
     assert failure is not None
     assert (failure.attempt, failure.exit_code) == (3, 75)
+
+
+def test_a_signal_between_two_attempts_is_the_stages_own(file_workspace, monkeypatch):
+    monkeypatch.setenv("VISIONLOOP_ATTEMPTS", "3")
+    monkeypatch.setenv("TOY_FAIL", "Transient")
+    emit = running.live.emit
+
+    def asked(kind: str, **fields: object) -> None:
+        emit(kind, **fields)
+        if kind == "retry":
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(running.live, "emit", asked)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody handles it"))
+    try:
+        with pytest.raises(Terminated, match="toy was asked to end by SIGTERM"):
+            run(file_workspace, run="one")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    failure = record(file_workspace, "one").failure("toy")
+    assert failure is not None
+    assert failure.exit_code == Terminated.exit_code
 
 
 def test_where_an_engine_retries_too_the_attempts_of_earlier_pods_count(file_workspace, monkeypatch):

@@ -147,14 +147,15 @@ def run_stage(stage: Stage | Action, values: Mapping[str, Any], invocation: Invo
                 again = error.exit_code in RETRYABLE_IN_PLACE and attempt < attempts and not session.asked_to_end
                 if not again:
                     raise
-                session.failed(error, final=False)
-                wait = stage.policy.backoff(attempt)
-                notice(
-                    f"{stage.name}: {error.sentence} Trying again in {wait:g} s (attempt {attempt + 1} of {attempts})."
-                )
-                live.emit("retry", stage=stage.name, sentence=error.sentence, attempt=attempt + 1, attempts=attempts)
                 # Nothing is computed here, so silence is not checked; a signal still ends the stage with its own error.
                 with Limits(stage.name, math.inf, 0.0, math.inf):
+                    session.failed(error, final=False)
+                    wait = stage.policy.backoff(attempt)
+                    notice(
+                        f"{stage.name}: {error.sentence} Trying again in {wait:g} s (attempt {attempt + 1} of {attempts})."
+                    )
+                    retry = {"sentence": error.sentence, "attempt": attempt + 1, "attempts": attempts}
+                    live.emit("retry", stage=stage.name, **retry)
                     time.sleep(wait)
     raise AssertionError("the loop above returns or raises")
 
