@@ -35,15 +35,24 @@ ARCHITECTURES = {
 #: Side of the input, where 32 pixels are too few for the model.
 SIDES = {"transformers": 64}
 
-#: What `make test` runs besides the first; the others are the matrix's.
+#: What `make ci` runs, the first one `make test` too; the others are the matrix's.
 SHORT = [
     ("ultralytics", "segmentation"),
     ("ultralytics", "pose"),
     ("ultralytics", "classification"),
     ("timm", "classification"),
 ]
+
+
+def _marks(cell: tuple[str, str]) -> list[pytest.MarkDecorator]:
+    """Of the short ones `make test` runs the first alone."""
+    if cell not in SHORT:
+        return [pytest.mark.matrix]
+    return [] if cell == SHORT[0] else [pytest.mark.slow]
+
+
 CELLS = [
-    pytest.param(*cell, id="-".join(cell), marks=() if cell in SHORT else pytest.mark.matrix)
+    pytest.param(*cell, id="-".join(cell), marks=_marks(cell))
     for cell in ARCHITECTURES
     if cell != ("ultralytics", "detection")
 ]

@@ -244,9 +244,17 @@ def test_a_file_that_is_too_large_is_never_read(tmp_path: Path, monkeypatch: pyt
         picture.read()
 
 
+#: The pairs that `make test` and `make ci` look at; the others are the matrix's.
+LOOKED_AT: dict[tuple[str, str], list[pytest.MarkDecorator]] = {
+    ("torchvision", "pose"): [],
+    ("ultralytics", "detection"): [pytest.mark.slow],
+    ("timm", "classification"): [pytest.mark.slow],
+}
+
+
 @pytest.mark.parametrize(
     ("trainer", "task"),
-    [pair if pair == ("torchvision", "pose") else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS],
+    [pytest.param(*pair, marks=LOOKED_AT.get(pair, [pytest.mark.matrix])) for pair in PAIRS],
 )
 def test_each_trainer_predicts_on_the_smallest_and_on_large_pictures(
     registry: Registry, name: str, trainer: str, task: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
