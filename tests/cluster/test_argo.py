@@ -60,6 +60,19 @@ def test_a_second_run_starts_no_pod_for_training(cluster: Cluster, trained: dict
     assert outputs(steps(again, "register")[0]) == outputs(steps(trained, "register")[0])
 
 
+def test_the_champion_is_measured_and_nothing_is_registered(
+    cluster: Cluster, trained: dict[str, Any], dataset: str
+) -> None:
+    model = f"{sanitise(SETTINGS['model_name'])}@champion"
+    wanted = {"dataset": dataset, "workspace": SETTINGS["workspace"], "model": model, "split_name": "val"}
+    measured = cluster.wait(cluster.submit("visionloop-measure", **wanted), phase="Succeeded")
+    (evaluate,) = steps(measured, "evaluate")
+    assert outputs(evaluate)["verdict"] == "none", cluster.account(measured)
+    assert "mAP50" in json.loads(outputs(evaluate)["metrics"])
+    assert steps(measured, "train") == steps(measured, "register") == []
+    assert len(steps(measured, "cleanup")) == 1
+
+
 def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:
     failed = cluster.wait(cluster.submit(dataset="s3://datasets/nothing", **SETTINGS), phase="Failed")
     assert len(steps(failed, "snapshot")) == 1, cluster.account(failed)
