@@ -43,7 +43,7 @@ export VISIONLOOP_HOME ?= $(CURDIR)/.visionloop
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images image-names release kind-up kind-demo kind-down constraints clean
+.PHONY: help venv demo demo-loop test test-all coverage lint format types golden golden-check ci bench chaos hostile matrix cluster-test gpu-test images image-names release kind-up kind-demo kind-down constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ $(INSTALLED): constraints.txt pyproject.toml
 
 demo: venv ## Train the sample dataset end to end on this machine; TASK=segmentation, pose or classification, TRAINER=NAME for another one
 	@$(BIN)/visionloop demo --task $(TASK) $(if $(TRAINER),--trainer $(TRAINER))
+
+demo-loop: venv ## After the demo: retrain it on better, worse and broken data, then verify, export, predict and roll back
+	@$(BIN)/visionloop demo-loop
 
 test: venv ## Run the tests, but for the slow ones
 	$(PYTEST) --quick

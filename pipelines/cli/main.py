@@ -59,6 +59,7 @@ def _add_people_commands(app: typer.Typer) -> None:
         compile,
         dataset,
         demo,
+        demo_loop,
         model,
         plan,
         predict,
@@ -79,6 +80,7 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.add_typer(schedule.application, name="schedule")
     app.add_typer(cache.application, name="cache")
     app.command("demo")(demo.demo)
+    app.command("demo-loop")(demo_loop.demo_loop)
     app.command("serve")(serve.serve)
     app.command("predict")(predict.predict)
     app.command("compile")(compile.compile_)

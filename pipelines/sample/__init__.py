@@ -10,8 +10,8 @@ import colorsys
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from visionloop.data.annotations.masks import compressed, outlines
@@ -35,6 +35,21 @@ _LABELED = "2025-11-20T05:57:38.582405+09:00"
 _REVIEWED = "2025-11-20T06:02:40.419467+09:00"
 _MODIFIED = "2025-11-20T07:53:59.911606+09:00"
 _PERSON = "labeler@example.com"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How a dataset names its digits.
+
+    Attributes:
+        names: The class of each digit.
+        mistaken: In train, the digits that are taken for others.
+        outside: How many images of train have a box that lies outside the picture.
+    """
+
+    names: Sequence[str] = CLASS_NAMES
+    mistaken: Mapping[int, int] = field(default_factory=dict)
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,8 @@ def write(
     test: int = 80,
     seed: int = 0,
     task: str = "detection",
+    name: str | None = None,
+    labels: Labels = Labels(),
 ) -> Sample:
     """Writes a task's dataset object by object, images first and ``LAST_KEY`` last.
 
@@ -73,6 +90,8 @@ def write(
         test: Number of test images.
         seed: Another seed gives other scenes and another dataset id.
         task: Classification has pictures of one digit each, the other tasks have the same scenes.
+        name: The dataset's name; the sample's own unless given.
+        labels: How its digits are named.
 
     Returns:
         What was written.
@@ -94,15 +113,20 @@ def write(
             store(f"images/{file_name}", scene.png())
             height, width = scene.pixels.shape[:2]
             annotations = []
-            for digit in scene.digits:
+            for index, digit in enumerate(scene.digits):
                 annotation_id += 1
+                named = labels.mistaken.get(digit.class_index, digit.class_index)
+                class_index = named if split == "train" else digit.class_index
+                geometry = _geometry(digit, task, width, height)
+                if split == "train" and number < labels.outside and not index:
+                    geometry["bbox"][0] += 2 * width
                 annotations.append(
                     {
                         "id": annotation_id,
                         "image_id": image_id,
-                        "class_id": digit.class_index,
-                        "class_name": CLASS_NAMES[digit.class_index],
-                        **_geometry(digit, task, width, height),
+                        "class_id": class_index,
+                        "class_name": labels.names[class_index],
+                        **geometry,
                         "attributes": {},
                     }
                 )
@@ -124,9 +148,10 @@ def write(
                     },
                 }
             )
-    dataset_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"visionloop:{name_of(task)}:{seed}"))
-    store(annotations_key(task), _encode(_annotations_file(dataset_id, images, task)))
-    store(LAST_KEY, _encode(_metadata_file(dataset_id, images, task)))
+    name = name or name_of(task)
+    dataset_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"visionloop:{name}:{seed}"))
+    store(annotations_key(task), _encode(_annotations_file(dataset_id, name, images, task, labels.names)))
+    store(LAST_KEY, _encode(_metadata_file(dataset_id, name, images, task)))
     return Sample(len(images), annotation_id, size)
 
 
@@ -148,7 +173,9 @@ def _geometry(digit: Digit, task: str, width: int, height: int) -> dict[str, Any
     return box
 
 
-def _annotations_file(dataset_id: str, images: list[dict[str, Any]], task: str) -> dict[str, Any]:
+def _annotations_file(
+    dataset_id: str, name: str, images: list[dict[str, Any]], task: str, classes: Sequence[str]
+) -> dict[str, Any]:
     names = Counter(annotation["class_name"] for image in images for annotation in image["annotations"])
     total = sum(names.values())
     # A mirror swaps right and left.
@@ -156,31 +183,31 @@ def _annotations_file(dataset_id: str, images: list[dict[str, Any]], task: str) 
     return {
         "format_version": "1.0",
         "dataset_id": dataset_id,
-        "dataset_name": name_of(task),
+        "dataset_name": name,
         "task_type": TASKS[task],
         "created_at": _CREATED,
         "last_modified_at": _MODIFIED,
         "version": 1,
         "classes": [
             {"id": index, "name": name, "color": _color(index), "supercategory": "digit", **keypoints}
-            for index, name in enumerate(CLASS_NAMES)
+            for index, name in enumerate(classes)
         ],
         "images": images,
         "statistics": {
             "total_images": len(images),
             "total_annotations": total,
             "avg_annotations_per_image": round(total / len(images), 2) if images else 0.0,
-            "class_distribution": {name: names[name] for name in CLASS_NAMES if names[name]},
+            "class_distribution": {name: names[name] for name in classes if names[name]},
             "split_distribution": dict(Counter(image["split"] for image in images)),
         },
     }
 
 
-def _metadata_file(dataset_id: str, images: list[dict[str, Any]], task: str) -> dict[str, Any]:
+def _metadata_file(dataset_id: str, name: str, images: list[dict[str, Any]], task: str) -> dict[str, Any]:
     return {
         "format_version": "1.0",
         "dataset_id": dataset_id,
-        "dataset_name": name_of(task),
+        "dataset_name": name,
         "description": "Scenes composed from the handwritten digits of scikit-learn (UCI Optical Recognition of "
         "Handwritten Digits); the source digits of train, val and test are disjoint.",
         "task_types": [task],
