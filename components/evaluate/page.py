@@ -12,9 +12,9 @@ from visionloop.components.evaluate.examples import Example, Examples
 from visionloop.components.evaluate.kinds import KINDS
 from visionloop.components.evaluate.latency import Latency
 from visionloop.components.evaluate.operating import OperatingPoint, described
+from visionloop.components.evaluate.ranking import class_metric, field_slices, less_is_better, worst_first
 from visionloop.components.evaluate.result import EvaluationResult, seen_sentence, shared_sentence
 from visionloop.components.evaluate.roc import Curve
-from visionloop.components.evaluate.slicing import LEAST
 from visionloop.core import reports
 from visionloop.core.reports import Figure, Key
 from visionloop.core.stage import Context, Resolution
@@ -139,15 +139,15 @@ def render(
         "left_out_images": list(result.left_out.items())[:LEFT_OUT],
         "more_left_out": max(0, len(result.left_out) - LEFT_OUT),
         "absent": _absent(result),
-        "class_metric": _class_metric(result),
-        "lowest": "highest" if _less_is_better(result) else "lowest",
+        "class_metric": class_metric(result),
+        "lowest": "highest" if less_is_better(result) else "lowest",
         "classes": class_rows(result, order[:CLASSES], evaluated.objects),
         "more_classes": max(0, len(order) - CLASSES),
         "slices": _slices(result),
         "coco": [(name, f"{value:.4f}") for name, value in result.coco.items()],
         "errors": _errors(result),
         "by": "masks" if loaded.snapshot.task == "segmentation" else "boxes",
-        "field_slices": _field_slices(result, metric),
+        "field_slices": field_slices(result),
         "confusion": folded(candidate.confusion, classes, order),
         "curves": charts(candidate.curves, compared, order),
         "trainer": loaded.trainer.name,
@@ -162,18 +162,6 @@ def render(
         "times": stopwatch.described(loaded.candidate.timings),
     }
     return reports.page("evaluate.html", values, links)
-
-
-def worst_first(result: EvaluationResult) -> list[str]:
-    """The class names, the one with the worst metric first, then by name; those that are not measured come last."""
-    metric = _class_metric(result)
-    sign = -1 if _less_is_better(result) else 1
-
-    def worth(name: str) -> tuple[bool, float, str]:
-        value = result.per_class.get(name, {}).get(metric) if metric else None
-        return value is None, 0.0 if value is None else sign * value, name
-
-    return sorted(dict.fromkeys([*result.classes, *result.per_class, *result.not_measured_per_class]), key=worth)
 
 
 def _headline(result: EvaluationResult, metric: str) -> str:
@@ -199,21 +187,9 @@ def _row(name: str, value: float | None, own: float | None, theirs: float | None
     }
 
 
-def _class_metric(result: EvaluationResult) -> str | None:
-    """The metric by which classes are ordered: the primary one if classes have it."""
-    groups: list[Mapping[str, object]] = [*result.per_class.values(), *result.not_measured_per_class.values()]
-    names = [name for values in groups for name in values]
-    wanted = str(result.gate["primary_metric"])
-    return wanted if wanted in names else next(iter(names), None)
-
-
-def _less_is_better(result: EvaluationResult) -> bool:
-    return (result.gate["primary_metric_mode"], result.gate["primary_metric"]) == ("min", _class_metric(result))
-
-
 def _absent(result: EvaluationResult) -> dict[str, list[str]]:
     """The classes for which the metric of the table is not measured, by reason."""
-    metric, absent = _class_metric(result), dict[str, list[str]]()
+    metric, absent = class_metric(result), dict[str, list[str]]()
     for name, reasons in result.not_measured_per_class.items():
         if metric in reasons:
             absent.setdefault(reasons[metric], []).append(name)
@@ -222,7 +198,7 @@ def _absent(result: EvaluationResult) -> dict[str, list[str]]:
 
 def class_rows(result: EvaluationResult, order: Sequence[str], objects: Mapping[str, int]) -> list[dict[str, Any]]:
     """The table of classes, in this order: name, objects, value and bar, and the champion's; empty if classes have no metric."""
-    metric = _class_metric(result)
+    metric = class_metric(result)
     if metric is None:
         return []
     champion = result.champion_per_class or {}
@@ -268,18 +244,6 @@ def _errors(result: EvaluationResult) -> list[dict[str, Any]]:
         for kind, values in result.errors.items()
     ]
     return sorted(rows, key=lambda row: (-(row["cost"] or 0.0), -row["count"]))
-
-
-def _field_slices(result: EvaluationResult, metric: str) -> list[dict[str, Any]]:
-    """The slices by the values of fields, the worst first; those with too few images last."""
-    sign = -1 if _less_is_better(result) else 1
-    rows = [
-        {"name": name, "images": values["images"], "objects": values.get("objects"), "value": values.get(metric)}
-        | {"why": "not measured" if min(values["images"], values.get("objects", LEAST)) >= LEAST else "too few"}
-        for name, values in result.slices.items()
-        if not name.startswith("size:")
-    ]
-    return sorted(rows, key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
 
 
 def _figure(example: Example, classes: Sequence[str], album: drawing.Album) -> Figure:

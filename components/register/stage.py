@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,9 +20,11 @@ from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import card, lineage, statement
+from visionloop.components.register import card, lineage, statement, working_folder
+from visionloop.components.register.again import again
 from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.components.validate import report as validation
 from visionloop.core import receipts, structs
 from visionloop.core.canonical import canonical
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
@@ -33,6 +36,7 @@ from visionloop.core.runs import now
 from visionloop.core.stage import Attempt, Computed, Context, Resolution, Stage, argument, key_of
 from visionloop.core.storage import Sent, open_prefix
 from visionloop.core.stores import normalise_uri
+from visionloop.data.annotations.tables import SPLITS
 from visionloop.registry import Registry, Version, fresh, package
 from visionloop.registry import versions as registry
 from visionloop.registry.lock import locked
@@ -144,7 +148,7 @@ class RegisterStage:
         models = loaded.registry
         models.ensure_model(loaded.name, loaded.original_name)
         training_digest = loaded.result.training
-        model_card = _card(loaded)
+        model_card = _card(context, resolution)
         point = loaded.point.digest
         subject = (loaded.name, training_digest)
         with locked(context.workspace, subject, context.run.name, context.alive):
@@ -154,7 +158,7 @@ class RegisterStage:
                 self._build(context, resolution, folder, attempt.work)
                 source = f"{attempt.key_prefix.uri}/{attempt.name}/{MODEL}"
                 _put(folder, source, context)
-                description = card.render(model_card)[:LONGEST_DESCRIPTION]
+                description = card.shortened(model_card, LONGEST_DESCRIPTION)
                 version = models.create_version(
                     loaded.name, source, self._tags(context, loaded, model_card), description
                 )
@@ -178,9 +182,10 @@ class RegisterStage:
         if placed.reason:
             notice(f"register: {placed.reason}")
         model_card = replace(model_card, version=version.number, alias=placed.alias, storage=copy)
-        text = card.render(model_card).encode()
+        text, page = card.render(model_card).encode(), card.page(model_card)
         attempt.write("card", "model_card.md", text, result=False)
-        attach(os.environ, loaded.training.receipt.tracking, {}, {"model_card.md": text})
+        attempt.write("card_page", "model_card.html", page, result=False)
+        attach(os.environ, loaded.training.receipt.tracking, {}, {"model_card.md": text, "model_card.html": page})
         return self._finish(loaded, attempt, version, placed, copy)
 
     def _see_registered(self, context: Context, resolution: Resolution[Loaded]) -> None:
@@ -284,7 +289,11 @@ class RegisterStage:
             registry.SNAPSHOT_ID: model_card.snapshot_id,
             registry.DATASET_HASH: model_card.dataset_hash,
             registry.TRACE_ID: context.trace_id,
+            registry.RUN: context.run.name,
+            registry.VERSIONS: json.dumps(loaded.training.receipt.versions, sort_keys=True),
         }
+        if model_card.commit:
+            tags[registry.GIT_COMMIT] = model_card.commit
         if run:
             tags[registry.MLFLOW_RUN_ID] = run
         if (point := loaded.point.digest) is not None:
@@ -344,16 +353,13 @@ def oldest_version(
 
 def _statement(context: Context, resolution: Resolution[Loaded], files: Mapping[str, str]) -> statement.Statement:
     """Where a model comes from; ``files`` are the SHA-256 of its files by name."""
-    chain, result = {}, resolution.loaded.evaluation
-    for name, stage in lineage.LINKS:
-        result = result if result.receipt.stage == stage else result.input(name, stage, outputs=False)
-        chain[stage] = result
+    chain = lineage.chain(resolution.loaded.evaluation)
     run = context.run.read()
     metadata = statement.Metadata(
         invocation_id=context.run.name, started_on=run.created_at if run else None, finished_on=now()
     )
     registration = {name: entry.value for name, entry in resolution.parameters.items()}
-    return statement.stated(files, chain, Snapshot(result), registration, metadata)
+    return statement.stated(files, chain, Snapshot(chain["snapshot"]), registration, metadata)
 
 
 def _sha256(path: Path) -> str:
@@ -403,10 +409,13 @@ def _list_outputs(attempt: Attempt, version: Version, folder: Path, sent: Mappin
             attempt.outputs[f"{MODEL}/{name}"] = Output(f"{path}/{name}", sent[name].size, sent[name].sha256, False)
 
 
-def _card(loaded: Loaded) -> card.Card:
+def _card(context: Context, resolution: Resolution[Loaded]) -> card.Card:
     """Returns the card of a model that does not have a version yet."""
-    snapshot = Snapshot(loaded.evaluation.input("snapshot", "snapshot"))
-    converted = Converted(loaded.training.input("converted", "convert"))
+    loaded = resolution.loaded
+    chain = lineage.chain(loaded.evaluation)
+    snapshot, converted = Snapshot(chain["snapshot"]), Converted(chain["convert"])
+    trainer = catalog.trainer(str(loaded.training.receipt.parameters["trainer"].value))
+    licence = getattr(trainer, "licence", None)
     return card.Card(
         name=loaded.name,
         original_name=loaded.original_name,
@@ -420,6 +429,20 @@ def _card(loaded: Loaded) -> card.Card:
         dataset=snapshot.dataset,
         test_was_seen=snapshot.test_was_seen,
         point=loaded.point,
+        description=str(context.run_arguments.get("description") or ""),
+        report=validation.read(chain["validate"]),
+        images={split: int(snapshot.in_split(split).sum()) for split in SPLITS},
+        licences={f"the library {getattr(trainer, 'distribution', None) or trainer.name}": licence} if licence else {},
+        again=again(
+            chain,
+            context.workspace.uri,
+            snapshot.id,
+            loaded.original_name,
+            resolution.parameters,
+            context.run_arguments,
+        ),
+        commit=working_folder.commit(),
+        run=context.run.name,
     )
 
 

@@ -23,7 +23,7 @@ from message_receiver import receiving
 
 from visionloop.components.cleanup import notify as messages
 from visionloop.components.cleanup.notify import notify
-from visionloop.components.register.card import escape
+from visionloop.components.register.document import escape
 from visionloop.core import live, reports, running
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.core.logs import LOGGER

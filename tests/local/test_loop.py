@@ -162,6 +162,7 @@ def test_mlflow_holds_the_trainings_parameters_metrics_dataset_and_receipts(trai
         "reports/evaluate.html",
         "evaluation/evaluation.json",
         "model_card.md",
+        "model_card.html",
         "tables/classes.json",
         "tables/slices.json",
     }

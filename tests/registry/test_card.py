@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,10 @@ from toy_detector import Prepared, published
 
 from visionloop.components.evaluate.operating import AtPoint, OperatingPoint, default_point
 from visionloop.components.evaluate.result import EvaluationResult
-from visionloop.components.register.card import CLASSES, Card, escape, render
+from visionloop.components.register.again import Again
+from visionloop.components.register.card import CLASSES, Card, page, render, shortened
+from visionloop.components.register.document import escape
+from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core.receipts import Parameter, Receipt, Result
 from visionloop.core.storage import open_prefix
 from visionloop.registry import Registry
@@ -27,7 +31,7 @@ RESULT = EvaluationResult(
     per_class={},
     verdict="promote",
     reason="mAP50 0.75 reaches the floor, and there is no champion yet.",
-    gate={"primary_metric": "mAP50"},
+    gate={"primary_metric": "mAP50", "primary_metric_mode": "max"},
 )
 
 
@@ -71,10 +75,10 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_it_tells_what_the_model_is() -> None:
     text = render(replace(CARD, version=3, alias="champion", storage="s3://models/digits/3"))
-    assert text.startswith("# Digits, version 3\n\nVerdict **promote**: ")
+    assert text.startswith("# Digits, version 3\n\nVerdict **promote**: mAP50 0.75 reaches")
     assert "Registered as **champion**." in text
     cells = rows(text)
-    assert cells["snapshot"] == ["snap_0123456789ab"]
+    assert cells["snapshot"] == [escape("snap_0123456789ab")]
     assert cells["content"] == ["f" * 64]
     assert cells["classes"] == ["2: zero, one"]
     assert cells["epochs"] == ["14", "EPOCHS"]
@@ -147,3 +151,134 @@ def test_it_says_from_which_confidence_on_a_class_counts() -> None:
     assert rows(text)["zero"] == ["0.40", "9", "1", "2"]
     assert r"| a\|b | 0.25 | 0 |  |  |" in text
     assert "`predict` gives the likeliest classes" in render(replace(CARD, task="classification"))
+
+
+def finding(severity: str, code: str, sentence: str) -> ReportedFinding:
+    return ReportedFinding(severity=severity, code=code, file_name="a.png", field="images[0]", sentence=sentence)
+
+
+FOUND = Report(
+    snapshot_id="snap_0123456789ab",
+    mode="headers",
+    images=100,
+    errors=1,
+    warnings=2,
+    quarantined=["a.png"],
+    findings=[
+        finding("warning", "class_absent", "test shows no one."),
+        finding("warning", "class_absent", "train shows no two."),
+        finding("error", "missing_image", "a.png is not there."),
+    ],
+    labels={"train": 70, "val": 9, "test": 8},
+    labels_left_out={"crowd": 3},
+)
+
+#: A card of a model of which all is known.
+FULL = replace(
+    CARD,
+    version=3,
+    alias="champion",
+    description="Night shift",
+    report=FOUND,
+    images={"train": 60, "val": 20, "test": 19},
+    licences={"the library toy": "MIT"},
+    again=Again("visionloop run train --set 'a=b c'", ("Other weights are another training.",)),
+    commit="c0ffee-dirty",
+    run="run-7",
+)
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text below each heading."""
+    return {head: body for head, _, body in (part.partition("\n\n") for part in text.split("\n## ")[1:])}
+
+
+def test_it_tells_use_limits_data_and_how_the_model_is_made_again() -> None:
+    result = _with(
+        interval=(0.7, 0.8),
+        slices={
+            "size:small": {"objects": 30.0, "AP": 0.25, "AR": 0.5},
+            "size:large": {"objects": 3.0},
+            "metadata.source=night": {"images": 12.0, "objects": 40.0, "mAP50": 0.25},
+            "metadata.source=dusk": {"images": 2.0, "objects": 4.0},
+        },
+        per_class={"zero": {"mAP50": 0.9}, "one": {"mAP50": 0.6}},
+        errors={
+            "missed": {"count": 3.0, "images": 2.0, "dAP": 0.125},
+            "class": {"count": 9.0, "images": 1.0, "dAP": 0.0625},
+        },
+        must_pass={"b.png": "one is missed"},
+    )
+    told = sections(render(replace(FULL, result=result)))
+    assert list(told) == [
+        *("Intended use", "Metrics", "Operating point", "Limits", "Data", "Training", "Where it comes from"),
+        *("Make it again", "Use"),
+    ]
+    assert told["Intended use"].startswith("Of its run: Night shift\n\nIt finds objects in pictures: ")
+    assert "It knows 2 classes: zero, one, and nothing else." in told["Intended use"]
+    metrics = told["Metrics"]
+    assert metrics.index("| one | 0.6000 |") < metrics.index("| zero | 0.9000 |")
+    assert "| small | 30 | 0.2500 |\n| large | 3 | too few |" in metrics
+    assert metrics.index(r"| metadata.source=night | 12 | 40 | 0.2500 |") < metrics.index(
+        "| metadata.source=dusk | 2 | 4 | too few |"
+    )
+    limits = told["Limits"]
+    assert "mAP50 is not known more closely than 0.70 to 0.80." in limits
+    assert "costliest kind of mistake is missed: 0.125 of AP" in limits
+    assert "Too few to measure: size:large, metadata.source=dusk." in limits
+    assert escape("It is wrong on 1 image that it must be right on: b.png (one is missed).") in limits
+    assert "1 image of the dataset had errors" in limits
+    data = told["Data"]
+    assert "| licence of the library toy | MIT |" in data
+    assert "| train | 60 | 70 |\n| val | 20 | 9 |\n| test | 19 | 8 |" in data
+    assert data.index(r"| missing\_image | error | 1 | a.png is not there. |") < data.index(
+        r"| class\_absent | warning | 2 | test shows no one. |"
+    )
+    assert "Objects that became no label: 3 by crowd." in data
+    assert "| git commit | c0ffee-dirty |" in told["Where it comes from"]
+    assert (
+        "```sh\nvisionloop run train --set 'a=b c'\n```\n\nOther weights are another training." in told["Make it again"]
+    )
+    clean = msgspec.structs.replace(FOUND, findings=[])
+    assert "Known issues, as validate found them in the mode headers: none." in render(replace(FULL, report=clean))
+
+
+def test_as_a_page_it_says_the_same_allows_no_script_and_escapes_names() -> None:
+    hostile = "<script>alert(1)</script>"
+    text = page(replace(FULL, original_name=hostile, classes=(hostile, "‮two"), dataset=f"s3://{hostile}")).decode()
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in text
+    assert "<script" not in text
+    assert "‮" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;, version 3</h1>" in text
+    shown = page(FULL).decode()
+    for title, _ in sections(render(FULL)).items():
+        assert f"<h2>{title}</h2>" in shown
+    assert "<b>promote</b>" in shown
+    assert "<pre><code>visionloop run train --set &#39;a=b c&#39;</code></pre>" in shown
+    assert (
+        shown.count("<td")
+        == sum(
+            line.count(" | ") + 1 for line in render(FULL).splitlines() if line.startswith("| ") and "---" not in line
+        )
+        - shown.count("<th>")
+        - sum(line == "|  |  |" for line in render(FULL).splitlines()) * 2
+    )
+
+
+def test_a_long_command_stands_on_the_page_whole_and_without_a_password() -> None:
+    command = f"visionloop run train --storage s3://ada:opensesame@store/{'x' * 3000} --gate '```'"
+    card = replace(FULL, again=Again(command))
+    shown = page(card).decode()
+    assert "x" * 3000 in shown
+    assert "opensesame" not in shown + render(card)
+    assert "````sh\n" in render(card)
+
+
+def test_mlflows_description_ends_with_a_whole_block() -> None:
+    card = replace(FULL, classes=[f"class{number}" for number in range(50)])
+    assert shortened(card, 100_000) == render(card)
+    for longest in range(1000, 3000, 50):
+        text = shortened(card, longest)
+        assert len(text) <= longest
+        assert render(card).startswith(f"{text}\n\n")

@@ -12,7 +12,7 @@ from toy_detector import SIZE, Prepared, ToyTrainer, install, prepare, published
 
 from visionloop.components.evaluate.result import read
 from visionloop.components.evaluate.stage import UNAVAILABLE
-from visionloop.components.register.card import escape
+from visionloop.components.register.document import escape
 from visionloop.core import live, lookup, receipts, stage
 from visionloop.core.errors import DatasetChanged, InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.running import Invocation

@@ -15,7 +15,8 @@ from toy_detector import Prepared, ToyTrainer, prepare, published, write_dataset
 from visionloop.components.evaluate.confusion import MOST, PAIRS, WORST, folded
 from visionloop.components.evaluate.curves import POINTS, charts
 from visionloop.components.evaluate.examples import PICTURES_OF_A_KIND
-from visionloop.components.evaluate.page import class_rows, worst_first
+from visionloop.components.evaluate.page import class_rows
+from visionloop.components.evaluate.ranking import worst_first
 from visionloop.components.evaluate.result import EvaluationResult, read
 from visionloop.core.reports import MOST_BYTES
 from visionloop.core.stores import local_path

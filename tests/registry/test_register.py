@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from toy_detector import SIZE, Prepared, published
 
+from visionloop.components.register.working_folder import commit
 from visionloop.components.snapshot.preflight import HERE, preflight
 from visionloop.core import live, receipts
 from visionloop.core.canonical import sha256
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("mlflow_uri")
 def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, registry: Registry, name: str) -> None:
     training = prepared.train(2)
     evaluation = prepared.evaluate(training, name)
-    outcome = prepared.register(evaluation, name)
+    outcome = prepared.register(evaluation, name, run=f"{name}-run")
     summary = outcome.summary()
     assert (summary["version"], summary["alias"]) == (1, "champion")
     assert summary["model_uri"] == f"models:/{name}/1"
@@ -40,6 +41,9 @@ def test_the_first_model_becomes_version_1_and_champion(prepared: Prepared, regi
     assert champion.source == f"{published(outcome).prefix.uri}/{published(outcome).receipt.attempt}/model"
     tags = dict(champion.tags)
     assert tags.pop("visionloop.trace_id")
+    assert tags.pop("visionloop.run") == f"{name}-run"
+    assert json.loads(tags.pop("visionloop.versions")) == receipts.load(training, "train").receipt.versions
+    assert tags.pop("visionloop.git_commit", "") == commit()
     assert tags.pop("visionloop.snapshot_id").startswith("snap_")
     assert len(tags.pop("visionloop.dataset_hash")) == 64
     assert float(tags.pop("visionloop.metric.mAP50")) == 1.0
