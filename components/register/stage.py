@@ -20,7 +20,7 @@ from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import card, lineage, statement, working_folder
+from visionloop.components.register import bom, card, lineage, statement, working_folder
 from visionloop.components.register.again import again
 from visionloop.components.register.aliases import Placed, move
 from visionloop.components.snapshot.manifest import Snapshot
@@ -236,6 +236,7 @@ class RegisterStage:
         )
         package.build(folder, checkpoint, trainer, description)
         fresh.check_loads(folder, trainer.name, work, context.alive)
+        (folder / bom.FILE).write_bytes(_bom(resolution, folder).encode())
         made = _statement(context, resolution, {name: _sha256(folder / name) for name in package.files(folder)})
         (folder / statement.FILE).write_bytes(made.encode())
 
@@ -360,6 +361,18 @@ def _statement(context: Context, resolution: Resolution[Loaded], files: Mapping[
     )
     registration = {name: entry.value for name, entry in resolution.parameters.items()}
     return statement.stated(files, chain, Snapshot(chain["snapshot"]), registration, metadata)
+
+
+def _bom(resolution: Resolution[Loaded], folder: Path) -> bom.Bom:
+    """What the model in ``folder`` is made of."""
+    loaded = resolution.loaded
+    chain = lineage.chain(loaded.evaluation)
+    snapshot, found = Snapshot(chain["snapshot"]), validation.read(chain["validate"])
+    requirements = (folder / package.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
+    limits = list(card.limits(loaded.result, found, test_was_seen=snapshot.test_was_seen))
+    return bom.stated(
+        loaded.name, chain, snapshot, loaded.result, requirements, now(), [card.USES[snapshot.task]], limits
+    )
 
 
 def _sha256(path: Path) -> str:

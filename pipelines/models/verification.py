@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import statement
+from visionloop.components.register import bom, statement
 from visionloop.components.register.lineage import LINKS
 from visionloop.components.register.stage import MODEL, Registered, read_registration
 from visionloop.components.snapshot.manifest import Snapshot
@@ -52,7 +52,7 @@ class Link:
     """A link of the chain that holds.
 
     Attributes:
-        link: ``version``, a stage, ``copy``, ``provenance`` or ``images``.
+        link: ``version``, a stage, ``copy``, ``provenance``, ``bom`` or ``images``.
         subject: What was read: a URI, or the version.
         files: How many files were hashed again; of the link ``images``, how many images were compared.
         bytes: Their size; 0 where images were not read.
@@ -115,6 +115,7 @@ def verify(
 
     chain.hash("register", alive)
     chain.compare_statement()
+    chain.compare_bom()
     chain.hash_copy(alive)
     for _, stage in LINKS:
         chain.hash(stage, alive)
@@ -262,6 +263,24 @@ class _Chain:
             statement.check(made, statement.stated(files, chain, self.snapshot, registration, metadata), uri)
         compared = "the statement's files, settings and inputs as the model's files and the receipts say"
         self.links.append(Link("provenance", uri, 0, 0, compared))
+
+    def compare_bom(self) -> None:
+        """Compares the bill of materials beside the model's files with these files and the receipts."""
+        if bom.FILE not in self.files:
+            self.notes.append(f"The version was registered before Visionloop wrote {bom.FILE}.")
+            return
+        result, uri = self.results["register"], f"{self.version.source}/{bom.FILE}"
+        with self._link("bom"):
+            made = bom.read(result.read(f"{MODEL}/{bom.FILE}"), uri)
+            requirements = result.read(f"{MODEL}/{package.REQUIREMENTS_FILE}").decode().splitlines()
+            chain = {stage: self.results[stage] for _, stage in LINKS}
+            evaluation = read_evaluation(chain["evaluate"])
+            expected = bom.stated(
+                self.version.name, chain, self.snapshot, evaluation, requirements, made.metadata.timestamp
+            )
+            bom.check(made, expected, uri)
+        compared = "the model, its dataset, metrics and packages as the model's files and the receipts say"
+        self.links.append(Link("bom", uri, 0, 0, compared))
 
     def hash_copy(self, alive: Callable[[int], None]) -> None:
         """Hashes the copy of the model's files again, where there is one."""

@@ -77,7 +77,7 @@ def test_a_chain_that_holds_is_told_link_by_link(
     found = json.loads(out)
     assert (code, found["model"], found["version"], found["notes"]) == (0, name, 1, [])
     links = {link["link"]: link for link in found["links"]}
-    assert list(links) == ["version", "register", "provenance", "copy", *STAGES[1:], "images"]
+    assert list(links) == ["version", "register", "provenance", "bom", "copy", *STAGES[1:], "images"]
     for stage, result in chain(registry, name).items():
         outputs = result.receipt.outputs.values()
         assert links[stage]["subject"] == result.uri
@@ -100,7 +100,7 @@ def test_one_altered_byte_in_a_file_names_the_link(prepared: Prepared, registry:
     for _ in changes(copy, "artifacts/best.pt"):
         assert broken_at(registry, name) == "copy"
     source = open_prefix(found.source, "results")
-    for path in ("artifacts/best.pt", "provenance.intoto.json"):
+    for path in ("artifacts/best.pt", "provenance.intoto.json", "bom.cdx.json"):
         for _ in changes(source, path):
             assert broken_at(registry, name) == "register"
         results["register"].prefix.delete([damage.FILE])

@@ -14,6 +14,7 @@ from toy_detector import Prepared
 from visionloop.components.register import statement
 from visionloop.core import receipts
 from visionloop.core.canonical import sha256
+from visionloop.core.receipts import Result
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.models.verification import verify
 from visionloop.registry import Registry
@@ -74,20 +75,23 @@ def test_it_holds_no_password(prepared: Prepared, registry: Registry, name: str)
     assert statement.parameters(results, {"storage": "s3://models"})["register"] == {"storage": "s3://models"}
 
 
+def put(result: Result, file: str, data: bytes) -> None:
+    """Replaces a file of the model, and its SHA-256 in register's receipt."""
+    name = f"model/{file}"
+    receipt = receipts.load(result.uri, "register").receipt
+    entry = receipt.outputs[name]
+    outputs = receipt.outputs | {name: msgspec.structs.replace(entry, size=len(data), sha256=sha256(data))}
+    result.prefix.write(entry.path, data)
+    result.prefix.write(receipts.FILE, msgspec.structs.replace(receipt, outputs=outputs).encode())
+
+
 def test_a_statement_that_says_something_else_is_a_broken_link(
     prepared: Prepared, registry: Registry, name: str
 ) -> None:
     """Also where somebody has put its SHA-256 into register's receipt."""
     register(prepared, name, 2)
     result = chain(registry, name)["register"]
-    output = f"model/{statement.FILE}"
-    before = result.read(output)
-
-    def put(data: bytes) -> None:
-        entry = result.receipt.outputs[output]
-        outputs = result.receipt.outputs | {output: msgspec.structs.replace(entry, size=len(data), sha256=sha256(data))}
-        result.prefix.write(entry.path, data)
-        result.prefix.write(receipts.FILE, msgspec.structs.replace(result.receipt, outputs=outputs).encode())
+    before = result.read(f"model/{statement.FILE}")
 
     def altered(change: Callable[[Any], Any]) -> bytes:
         value = json.loads(before)
@@ -108,9 +112,9 @@ def test_a_statement_that_says_something_else_is_a_broken_link(
         lambda value: value.pop("predicate"),
     ]
     for change in changes:
-        put(altered(change))
+        put(result, statement.FILE, altered(change))
         assert broken_at(registry, name, "none") == "provenance"
-    put(before)
+    put(result, statement.FILE, before)
     assert [link.link for link in verify(registry, f"{name}/1", "none").links][2] == "provenance"
 
 

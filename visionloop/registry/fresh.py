@@ -44,7 +44,7 @@ def check_loads(folder: Path, trainer: str, work: Path, alive: Callable[[], None
         InvalidConfig: If it does not load or predict so.
         Killed: If a signal ended the process.
     """
-    required = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = (folder / package.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
     distributions = closure(required)
     asked = {
         "model": str(folder),

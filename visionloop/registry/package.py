@@ -28,6 +28,7 @@ from visionloop.training.tracking.connection import describe, is_mlflows, prepar
 from visionloop.training.trainers import Trainer
 
 DESCRIPTION_FILE = "MLmodel"
+REQUIREMENTS_FILE = "requirements.txt"
 CHECKPOINT = "checkpoint"
 ARCHIVE = "visionloop.zip"
 
