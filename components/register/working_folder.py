@@ -30,7 +30,8 @@ def _git(folder: Path | None, *words: str) -> str:
     variables = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         done = subprocess.run(
-            ["git", *words],
+            # No program of the repository's own is started to look for changes.
+            ["git", "-c", "core.fsmonitor=false", *words],
             cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
