@@ -18,6 +18,9 @@ SETTINGS = "settings"
 #: The parameter that says in how many shards a stage is done; snapshot's scalar of the same name lists them.
 SHARDS = "shards"
 
+#: The parameter that lists the formats in which the model is exported; empty in none.
+EXPORT = "export"
+
 #: Who makes a model the champion that the gate promotes: register, or a person by ``visionloop model promote``.
 AUTO, MANUAL = APPROVE = ("auto", "manual")
 
@@ -41,6 +44,7 @@ class Call:
         renamed: The arguments that are the pipeline's parameters of another name: by argument, the parameter.
         outputs: The scalars that the pipeline passes on in addition to the receipt.
         unless: The condition under which the stage is left out.
+        only_with: The parameter of the pipeline without which it is left out: then its receipt is an empty text.
     """
 
     receipts: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +52,7 @@ class Call:
     renamed: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     unless: Unless | None = None
+    only_with: str = ""
 
     @property
     def condition(self) -> Unless:
@@ -75,6 +80,9 @@ class Call:
         return {argument: value for argument, value in values.items() if argument != SHARDS} | {"shard": shard}
 
 
+#: What is rejected is neither exported nor registered.
+REJECTED = Unless("evaluate", "verdict", "reject")
+
 #: The stages of a pipeline that have a result, in the order in which they run.
 CALLS: Mapping[str, Call] = {
     "snapshot": Call(
@@ -94,6 +102,7 @@ CALLS: Mapping[str, Call] = {
             SHARDS,
             "slices",
             "costs",
+            EXPORT,
         ),
         outputs=("snapshot_id", "go", "reason", SHARDS),
     ),
@@ -113,11 +122,17 @@ CALLS: Mapping[str, Call] = {
         parameters=("model_name", "gate", "slices", "costs"),
         outputs=("verdict", "reason", "metrics"),
     ),
-    "register": Call(
+    "export": Call(
         receipts={"evaluation": "evaluate"},
+        parameters=(EXPORT,),
+        unless=REJECTED,
+        only_with=EXPORT,
+    ),
+    "register": Call(
+        receipts={"evaluation": "evaluate", "exports": "export"},
         parameters=("model_name", "storage", "approve"),
         outputs=("version", "alias"),
-        unless=Unless("evaluate", "verdict", "reject"),
+        unless=REJECTED,
     ),
 }
 
@@ -126,7 +141,9 @@ MEASURED: Mapping[str, Call] = {
     "snapshot": replace(
         CALLS["snapshot"],
         parameters=tuple(
-            name for name in CALLS["snapshot"].parameters if name not in ("model_name", "retraining", SETTINGS, "gate")
+            name
+            for name in CALLS["snapshot"].parameters
+            if name not in ("model_name", "retraining", SETTINGS, "gate", EXPORT)
         ),
     ),
     "validate": replace(CALLS["validate"], parameters=("checks", SHARDS)),

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from kfp import dsl
 
+from visionloop.components.calls import CALLS
 from visionloop.components.convert import ahead as looking
 from visionloop.core import catalog, reports, runs, variables
 from visionloop.core.encodings import print_json, write_anything
@@ -81,13 +82,16 @@ def run_stage(
             the run's scalars.
 
     Returns:
-        The receipt's URI ("" for a stage without one) and the scalars named in ``returns``, None as "".
+        The receipt's URI ("" for a stage without one, and for one that the run leaves out) and the scalars named in ``returns``, None as "".
 
     Raises:
         SystemExit: With the stage's exit code, after its sentence as the last line on stderr.
     """
     write_anything()
     arguments = {name: _text(value) for name, value in arguments.items()}
+    call = CALLS.get(stage)
+    if call is not None and call.only_with and not arguments.get(call.only_with):
+        return ("", *("" for _ in returns))
     local = os.environ.get(RUN_VARIABLE)
     forced = tuple(name for name in os.environ.get(FORCE_VARIABLE, "").split(",") if name)
     invocation = Invocation(

@@ -42,6 +42,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     "convert": ("data-processing",),
     "train": ("training",),
     "evaluate": ("evaluation",),
+    "export": ("deployment",),
     "register": ("deployment",),
     "cleanup": ("housekeeping",),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from visionloop.components.calls import APPROVE
 from visionloop.components.calls import SETTINGS as SETTINGS_OBJECT
+from visionloop.components.export.formats import PRECISIONS
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.shards import MOST
 from visionloop.data.annotations.tables import SPLITS
@@ -178,6 +179,12 @@ _TABLE = (
         "Who makes a model the champion that the gate promotes: auto, the run; manual, a person by visionloop model promote, until which "
         "it is a challenger. Empty takes auto.",
         ("", *APPROVE),
+    ),
+    Parameter(
+        "export",
+        str,
+        "",
+        f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(PRECISIONS)}. Empty exports it in none.",
     ),
 )
 

@@ -77,6 +77,9 @@ def stage_plans(arguments: Mapping[str, Any]) -> Iterator[StagePlan]:
     scalars: dict[str, Mapping[str, Any]] = {}
     reused = True
     for name, call in CALLS.items():
+        if call.only_with and not parameters.get(call.only_with):
+            receipt_uris[name] = ""
+            continue
         if not reused:
             yield StagePlan(name, "follows")
             continue
@@ -152,8 +155,8 @@ def _nearest(stage: Stage, resolution: Resolution, workspace: Prefix) -> Result 
         if modified is not None:
             dated.append((modified, key))
     candidates = [receipts.look(workspace, stage.name, key) for _, key in sorted(dated, reverse=True)[:COMPARED]]
-    # The whole is never compared with a shard.
-    readable = [result for result in candidates if result is not None and not shards.is_shard(result)]
+    # The whole is never compared with a part of it.
+    readable = [result for result in candidates if result is not None and not shards.is_part(result)]
     return min(readable, key=lambda result: len(_differing(stage, resolution, result)), default=None)
 
 

@@ -19,7 +19,7 @@ DEFAULT_TRAINER = str(BASIC["trainer"].default)
 
 
 #: The stages that need the trainer's library, so they run in its image: both engines have one of each for every trainer.
-BY_TRAINER = ("train", "evaluate", "register")
+BY_TRAINER = ("train", "evaluate", "export", "register")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Target:
 
     Attributes:
         policies: The row of each stage.
-        trainers: The train row of each trainer, the default one first; its image serves evaluate and register too.
+        trainers: The train row of each trainer, the default one first; its image serves evaluate, export and register too.
         registry: The images' registry.
         tag: The images' tag, by default the package's version.
         places: Whether an engine places pods and retries them. On a laptop nothing does: kfp.local would honour a retry

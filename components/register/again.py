@@ -53,8 +53,8 @@ def again(
         snapshot: The snapshot's id.
         model_name: The name as it was given.
         registration: The parameters of register.
-        arguments: The arguments of the run that registers it: where the gate's list of images lies, of which receipts have the
-            digest alone.
+        arguments: The arguments of the run that registers it: what is exported, and where the gate's list of images lies, of which
+            receipts have the digest alone.
     """
     evaluation, training = chain["evaluate"].receipt.parameters, chain["train"].receipt.parameters
     words = ["--snapshot", snapshot, "--workspace", workspace, "--model-name", model_name]
@@ -72,6 +72,8 @@ def again(
     for name in ("storage", "approve"):
         if name in registration and registration[name].value is not None:
             words += [f"--{name}", str(registration[name].value)]
+    if exported := arguments.get("export"):
+        words += ["--export", str(exported)]
     words = [secrets.redact_urls(word) for word in words]
     return Again(shlex.join(["visionloop", "run", "train", *words]), (*_of_training(training), *remarks))
 

@@ -23,6 +23,7 @@ from visionloop.components.register.document import (
     paragraph,
     paragraphs,
 )
+from visionloop.components.register.exports import HEAD, Export
 from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core import reports
 from visionloop.core.receipts import Parameter, Result
@@ -86,6 +87,7 @@ class Card:
     again: Again | None = None
     commit: str = ""
     run: str = ""
+    exports: Sequence[Export] = ()
 
 
 def render(card: Card) -> str:
@@ -141,6 +143,7 @@ def _content(card: Card) -> Document:
             ],
         ),
         Section("Operating point", _operating_point(card.point, card.task)),
+        Section("Exports", _exports(card.exports)),
         Section("Limits", paragraphs(limits(result, card.report, test_was_seen=card.test_was_seen))),
         Section("Data", [*_data(card), *_known_issues(card.report)]),
         Section(
@@ -305,6 +308,14 @@ def _operating_point(point: OperatingPoint, task: str) -> list[Block]:
         Table(("class", "confidence", "in val", "missed", "false alarms"), rows),
         *paragraphs([f"{more} more classes stand in operating_point.json of the evaluation." if more else ""]),
     ]
+
+
+def _exports(exports: Sequence[Export]) -> list[Block]:
+    """What became of each export, and how far what it finds is from what the model finds; nothing without any."""
+    if not exports:
+        return []
+    compared = "Each was run beside the model on the same images of the split; the differences are the largest ones."
+    return [paragraph(compared), Table(HEAD, [export.row() for export in exports])]
 
 
 def limits(result: EvaluationResult, report: Report | None, *, test_was_seen: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ def register(
     model_card: dsl.Output[dsl.Markdown],
     storage: str = "",
     approve: str = "",
+    exports: str = "",
     run: str = "",
     trace_id: str = "",
     evaluation_metrics: dsl.Input[dsl.Metrics] = None,
@@ -28,6 +29,7 @@ def register(
         model_name: The name to register the model under.
         storage: Where the model's files go; empty takes models/NAME/VERSION/ in the workspace.
         approve: Who makes a model the champion that the gate promotes: auto or manual; empty takes auto.
+        exports: URI of the export receipt; empty without an export.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         evaluation_metrics: The evaluation's artifact, for the lineage only.
@@ -42,6 +44,7 @@ def register(
     from visionloop.components.kubeflow import run_stage
 
     arguments = {"evaluation": evaluation, "model_name": model_name, "storage": storage, "approve": approve}
+    arguments |= {"exports": exports}
     artifacts, returns = (registered_model, model_card), ("version", "alias")
     receipt, version, alias = run_stage("register", workspace, run, trace_id, arguments, artifacts, returns)
     return receipt, str(version), alias

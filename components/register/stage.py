@@ -21,8 +21,10 @@ from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.register import bom, card, lineage, statement, working_folder
+from visionloop.components.register import exports as exporting
 from visionloop.components.register.again import again
 from visionloop.components.register.aliases import Placed, move
+from visionloop.components.register.exports import Exports
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.validate import report as validation
 from visionloop.core import receipts, structs
@@ -73,6 +75,7 @@ class Arguments:
         "Who makes it the champion where the verdict is promote: auto, this stage; manual, a person by visionloop model promote.",
         default=None,
     )
+    exports: str | None = argument("URI of the export receipt, where the model was exported.", default=None)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Loaded:
     registry: Registry
     approve: str
     point: OperatingPoint
+    exports: Exports | None = None
 
 
 class RegisterStage:
@@ -122,12 +126,17 @@ class RegisterStage:
         if approve not in APPROVE:
             raise InvalidConfig(f"--approve {approve}: give one of {', '.join(APPROVE)}.")
         training = evaluation.input("training", "train")
+        exports = exporting.load(arguments.exports, result.training, context) if arguments.exports else None
         point = operating.read(evaluation) or operating.default_point(result.classes)
         models = Registry(os.environ, self.name)
         storage = normalise_uri(arguments.storage) if arguments.storage else f"{context.workspace.uri}/models"
         models.check_workspace(context.workspace.uri)
         resolution = Resolution(
-            inputs={"evaluation": evaluation.reference},
+            inputs={
+                "evaluation": evaluation.reference,
+                # Left out where there is none: receipts of before stay valid.
+                **({"exports": exports.reference} if exports else {}),
+            },
             parameters={
                 "model_name": Parameter(name, "argument"),
                 "storage": Parameter(
@@ -137,7 +146,10 @@ class RegisterStage:
                 # Left out where it is the default: receipts of before stay valid.
                 **({"approve": Parameter(approve, "argument")} if approve != AUTO else {}),
             },
-            loaded=Loaded(evaluation, result, training, name, arguments.model_name, storage, models, approve, point),
+            loaded=Loaded(
+                evaluation, result, training, name, arguments.model_name, storage, models, approve, point, exports
+            ),
+            notices=list(exports.refusals()) if exports else [],
         )
         self._see_registered(context, resolution)
         return resolution
@@ -170,6 +182,8 @@ class RegisterStage:
             self._restore(resolution, version, folder, attempt.work, context, anew=replaced and own)
             copy = f"{loaded.storage}/{loaded.name}/{version.number}"
             sent = _put(folder, copy, context)
+            if loaded.exports:
+                loaded.exports.put(copy, attempt.work, context)
             recorded = {
                 registry.STORAGE_URI: copy,
                 registry.CHECKPOINT_SHA256: loaded.training.output("best").sha256,
@@ -212,7 +226,7 @@ class RegisterStage:
                 resolution.run_scalars = _present_alias(version, alias)
                 return
             _register_anew(resolution, "registry: the version is not registered any more")
-            resolution.notices = [f"{loaded.name}/{number} is not registered any more; it is registered anew."]
+            resolution.notices.append(f"{loaded.name}/{number} is not registered any more; it is registered anew.")
 
     def _build(self, context: Context, resolution: Resolution[Loaded], folder: Path, work: Path) -> None:
         """Makes the model's folder from the training's best checkpoint, sees that it loads elsewhere, and states where it comes from."""
@@ -456,6 +470,7 @@ def _card(context: Context, resolution: Resolution[Loaded]) -> card.Card:
         ),
         commit=working_folder.commit(),
         run=context.run.name,
+        exports=loaded.exports.each if loaded.exports else (),
     )
 
 

@@ -36,6 +36,7 @@ def snapshot(
     shards: str = "",
     slices: str = "",
     costs: str = "",
+    export: str = "",
     trains: bool = True,
     run: str = "",
     trace_id: str = "",
@@ -71,7 +72,7 @@ def snapshot(
         slices: The slices as evaluate takes them; like the gate they are checked before the dataset is read.
         costs: The costs as evaluate takes them, checked like these.
         checks: The checks as validate takes them; like the gate they are checked before the dataset is read.
-        costs: The costs as evaluate takes them, checked like these.
+        export: The formats as export takes them, checked like these.
         shards: In how many shards validate and convert will be done; empty in none.
         trains: false where the run only measures a model: then there are no settings to check.
         run: The run that this stage belongs to; empty makes a new one.
@@ -96,7 +97,7 @@ def snapshot(
     checked = {"settings": settings} if trains else {}
     arguments |= {"model_name": model_name, "retraining": retraining, "gate": gate, "dataset_format": dataset_format}
     arguments |= {"classes": classes, "where": where, "checks": checks, "shards": shards, "slices": slices}
-    arguments |= {"costs": costs}
+    arguments |= {"costs": costs, "export": export}
     returns = ("snapshot_id", "go", "reason", "shards")
     done = run_stage("snapshot", workspace, run, trace_id, {**arguments, **checked}, (frozen_dataset,), returns)
     return (*done[:-1], done[-1] or [], settings)

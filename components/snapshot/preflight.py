@@ -22,6 +22,8 @@ from visionloop.components.evaluate.measuring import Model
 from visionloop.components.evaluate.must_pass import read_must_pass
 from visionloop.components.evaluate.slicing import nothing_has, parse_slices, sliced
 from visionloop.components.evaluate.truth import model_classes, objects_by_class
+from visionloop.components.export.formats import exporter, parse_exports
+from visionloop.components.export.making import check_packages
 from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
@@ -113,11 +115,12 @@ def preflight(
         receivers(environment, "run")
     parse_count(str(filled.get("shards", "")))
     parse_slices(filled.get("slices"))
+    parse_exports(filled.get("export"))
     _check_split(filled, environment)
     notices = _check_trackers(reach, environment)
     notices += _check_selection(filled, reach)
     notices += _check_format(filled, reach)
-    notices += _check_training(settings, task, filled.get("gate"), reach, environment)
+    notices += _check_training(settings, task, filled, reach, environment)
     notices += _check_option_files(filled, reach)
     notices += _check_snapshot(filled, reach)
     if name is not None:
@@ -347,9 +350,13 @@ def _check_format(arguments: Mapping[str, Any], reach: Reach) -> list[str]:
 
 
 def _check_training(
-    settings: Mapping[str, object], task: str | None, gate: Any, reach: Reach, environment: Mapping[str, str]
+    settings: Mapping[str, object],
+    task: str | None,
+    arguments: Mapping[str, Any],
+    reach: Reach,
+    environment: Mapping[str, str],
 ) -> list[str]:
-    """Checks settings, starting weights, the gate's metric and the trainer's packages; returns what could not be checked."""
+    """Checks settings, starting weights, the gate's metric, exports and the trainer's packages; returns what could not be checked."""
     if not reach.images and not named_trainer(settings, environment if reach.stores else {}):
         # As the form: it always names one, because that decides the image.
         settings = {"trainer": BASIC["trainer"].default, **settings}
@@ -363,20 +370,29 @@ def _check_training(
     for possible in tasks:
         try:
             # The dataset decides among several tasks later: what one of them takes passes.
-            return _check_task(settings, possible, len(tasks) == 1, gate, reach, environment)
+            return _check_task(settings, possible, len(tasks) == 1, arguments, reach, environment)
         except InvalidConfig as error:
             refused = refused or error
     raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
 
 
 def _check_task(
-    settings: Mapping[str, object], task: str, decided: bool, gate: Any, reach: Reach, environment: Mapping[str, str]
+    settings: Mapping[str, object],
+    task: str,
+    decided: bool,
+    arguments: Mapping[str, Any],
+    reach: Reach,
+    environment: Mapping[str, str],
 ) -> list[str]:
     """Checks a training for a task, which is ``decided`` or one of several that the dataset may have; returns what could not be checked."""
     config, trainer = resolve_settings(settings, task)
     if reach.images:
         catalog.check_installed(trainer)
-    model = str(config.values["model"])
+    for wanted in parse_exports(arguments.get("export")):
+        exporter(trainer, wanted.format, "--export")
+        if reach.images:
+            check_packages(wanted.format, "--export")
+    model, gate = str(config.values["model"]), arguments.get("gate")
     shown = f"model {model}" if decided or config.source("model") != DEFAULT else "the model of the dataset's task"
     notices = [f"whether the weights of {shown} {what}" for what in _unchecked(model, trainer, reach, environment)]
     if not reach.stores and "://" in str(gate or ""):

@@ -90,6 +90,7 @@ class Arguments:
     checks: str | None = argument("The checks that validate will take, for that check of the arguments.", default=None)
     slices: str | None = argument("The slices that evaluate will take, for that check of the arguments.", default=None)
     costs: str | None = argument("The costs that evaluate will take, for that check of the arguments.", default=None)
+    export: str | None = argument("The formats that export will take, for that check of the arguments.", default=None)
     shards: str | None = argument(
         "In how many shards validate and convert will be done: the scalar shards lists them.", default=None
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("pipeline.svg")
 
-WIDTH, HEIGHT = 880, 424
+WIDTH, HEIGHT = 1024, 424
 BOX, GAP, LEFT = 120, 24, 20
 STORES, STAGES, RECEIPTS, CLEANUP = 20, 140, 274, 374
 
@@ -21,6 +21,7 @@ TOLD = {
     "convert": ("writes labels", "and an index"),
     "train": ("resumes from its", "last checkpoint"),
     "evaluate": ("compares with", "the champion"),
+    "export": ("other formats,", "if asked for"),
     "register": ("one version,", "moves the alias"),
 }
 
@@ -64,7 +65,7 @@ def draw() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         'role="img" aria-labelledby="title description">',
         '<title id="title">The stages of Visionloop</title>',
-        '<desc id="description">A dataset goes through snapshot, validate, convert, train, evaluate and register. Each stage '
+        '<desc id="description">A dataset goes through snapshot, validate, convert, train, evaluate, export and register. Each stage '
         "writes a receipt into the results store and looks for it first. cleanup runs at the end.</desc>",
         f"<style>{STYLE}</style>",
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '

@@ -26,7 +26,7 @@ from visionloop.pipelines.models.opened import opened
 from visionloop.training.configuration.settings import PRIMARY_METRICS
 
 if TYPE_CHECKING:
-    from visionloop.pipelines.exporting.export import Report
+    from visionloop.pipelines.cli.export import Report
     from visionloop.pipelines.models.comparison import Comparison
     from visionloop.pipelines.models.decisions import Decided
     from visionloop.pipelines.models.listing import Entry
@@ -357,10 +357,9 @@ def _exported(report: Report) -> Iterator[str]:
     """What a person reads of an export."""
     yield f"{report.model}/{report.version} as {report.format} ({report.precision}): {report.size:,} bytes"
     yield f"Compared  on {report.pictures:,} pictures, {report.objects:,} objects"
-    yield (
-        f"          least overlap {report.least_overlap:.4f}, scores differ by {report.score_difference:.6f}, "
-        f"other outputs by {report.further_difference:.6f}"
-    )
+    differences = (report.least_overlap, report.score_difference, report.further_difference)
+    overlap, score, further = ("infinite" if value is None else f"{value:.6f}" for value in differences)
+    yield f"          least overlap {overlap}, scores differ by {score}, other outputs by {further}"
     yield f"Time      {report.latency_ms:.1f} ms a picture, the model itself {report.model_latency_ms:.1f} ms"
     yield f"Written   {report.file}" if report.file else f"Refused   {report.reason}"
 

@@ -15,6 +15,7 @@ import typer
 from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import with_whole_paths
+from visionloop.components.export.formats import PRECISIONS, parse_exports
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -157,12 +158,19 @@ class Training(Data):
             help=f"Who makes a model the champion that the gate promotes, the run or a person: {' or '.join(APPROVE)} (default: auto)."
         ),
     ] = None
+    export: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(PRECISIONS)} (default: none)."
+        ),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """The pipeline's arguments; raises as ``Data.arguments``, and for a name, gate or setting that can't be used."""
         arguments = super().arguments()
         names.sanitise(self.model_name)
-        own = ("model_name", "run_name", "description", "approve")
+        parse_exports(self.export)
+        own = ("model_name", "run_name", "description", "approve", "export")
         arguments |= {name: value for name in own if (value := getattr(self, name))}
         if self.storage is not None:
             arguments["storage"] = normalise_uri(self.storage)

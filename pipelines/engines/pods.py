@@ -94,6 +94,7 @@ OF_STAGE = {
         "VISIONLOOP_CACHE_BYTES",
     ),
     "evaluate": ("DEVICE", "OMP_NUM_THREADS", "VISIONLOOP_CACHE_BYTES"),
+    "export": ("OMP_NUM_THREADS", "VISIONLOOP_CACHE_BYTES"),
     "register": ("OMP_NUM_THREADS",),
 }
 

@@ -88,7 +88,7 @@ class Uses:
         keys = self._workspace.children(stage)[0]
         looked = self._workspace.map(lambda key: receipts.look(self._workspace, stage, key), keys)
         # Of a shard only the whole is a result that a person knows.
-        return (result for result in looked if result is not None and not shards.is_shard(result))
+        return (result for result in looked if result is not None and not shards.is_part(result))
 
 
 def _snapshot_of(result: Result) -> str | None:

@@ -11,9 +11,9 @@ import pytest
 from documents import ROOT
 from untrained import CLASSES, photograph, register
 
-from visionloop.pipelines.cli.export import MOST_IMAGES
+from visionloop.components.export import comparison, making
+from visionloop.components.export.stage import MOST_IMAGES
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.exporting import comparison, export
 from visionloop.registry import Registry
 from visionloop.training.pytorch.exporting import OPSET
 
@@ -22,6 +22,7 @@ COMMANDS = [
     shlex.split(line.removeprefix("$ "))[1:]
     for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     for line in block.splitlines()
+    if " model export " in line
 ]
 
 
@@ -37,7 +38,7 @@ def test_the_commands_write_a_file_that_describes_itself(
         application(words)(words, standalone_mode=False)
         (report,) = json.loads(capfd.readouterr().out)["exports"]
         assert report["file"] == f"exported/bottles-{number}.onnx"
-        assert report["pictures"] == (1 if "photos" in words else export.DRAWN)
+        assert report["pictures"] == (1 if "photos" in words else making.DRAWN)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(code.replace("bottles-1.onnx", f"bottles-{number}.onnx"), {})
     assert str(list(CLASSES)) in capfd.readouterr().out
@@ -45,9 +46,9 @@ def test_the_commands_write_a_file_that_describes_itself(
 
 def test_the_page_has_the_limits_of_the_code() -> None:
     for text in (
-        f"| overlap (IoU) of an object's two boxes | {export.LEAST_OVERLAP} at least |",
-        f"| difference of a confidence, for each class | {export.MOST_SCORE} at most |",
-        f"a mask | {export.MOST_FURTHER} at most |",
+        f"| overlap (IoU) of an object's two boxes | {making.LEAST_OVERLAP} at least |",
+        f"| difference of a confidence, for each class | {making.MOST_SCORE} at most |",
+        f"a mask | {making.MOST_FURTHER} at most |",
         f"The {comparison.MOST} most confident objects",
         f"the first {MOST_IMAGES} images count",
         f"opset {OPSET}",

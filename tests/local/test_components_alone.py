@@ -159,8 +159,8 @@ def given_to(stage: str, trained: Trained) -> dict[str, Any]:
     return arguments[stage]()
 
 
-#: The stages whose components run alone here; cleanup is an exit task.
-STAGES_ALONE = [stage for stage in STAGES if stage != "cleanup"]
+#: The stages whose components run alone here; cleanup is an exit task, and the toy trainer exports nothing.
+STAGES_ALONE = [stage for stage in STAGES if stage not in ("export", "cleanup")]
 
 #: The input artifacts of each component, and the stage whose receipt stands in for one.
 ARTIFACTS = {
@@ -168,6 +168,7 @@ ARTIFACTS = {
     "convert": {"frozen_dataset": ("snapshot", dsl.Dataset)},
     "train": {"converted_dataset": ("convert", dsl.Dataset)},
     "evaluate": {"trained_model": ("train", dsl.Model)},
+    "export": {"evaluation_metrics": ("evaluate", dsl.Metrics)},
     "register": {"evaluation_metrics": ("evaluate", dsl.Metrics)},
 }
 

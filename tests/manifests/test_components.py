@@ -195,10 +195,11 @@ def test_a_third_partys_templates_take_what_the_components_add(tmp_path: Path) -
         result = stage(objects, name, "timm")
         assert result["retryStrategy"]["affinity"] == {"nodeAntiAffinity": {}}
         assert ("kueue.x-k8s.io/queue-name" in result["metadata"]["labels"]) == (name == "train")
-        classes = {"train": "own", "evaluate": "visionloop-training", "register": "visionloop-short"}
+        classes = {"train": "own", "evaluate": "visionloop-training"}
+        classes |= dict.fromkeys(("export", "register"), "visionloop-short")
         assert result["priorityClassName"] == classes[name]
     shared = {"name": "cache", "persistentVolumeClaim": {"claimName": "visionloop-cache"}}
-    assert [shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER] == [False, True, False]
+    assert [shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER] == [False, True, True, False]
 
 
 def deployments() -> dict[str, dict[str, Any]]:

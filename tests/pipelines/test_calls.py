@@ -51,7 +51,7 @@ def test_the_compiled_graphs_have_the_edges_of_the_table() -> None:
     """The other edges come from what convert finds ahead: it decides whether the expensive stages and register start."""
     called = {(before, stage) for stage, call in CALLS.items() for before in call.receipts.values()}
     called |= {(call.unless.stage, stage) for stage, call in CALLS.items() if call.unless is not None}
-    assert called | {(LOOKS_AHEAD, stage) for stage in (*EXPENSIVE, "register")} == EDGES
+    assert called | {(LOOKS_AHEAD, stage) for stage in (*EXPENSIVE, "export", "register")} == EDGES
 
 
 def test_fields_that_a_stage_calls_by_another_name_reach_it() -> None:
@@ -61,8 +61,9 @@ def test_fields_that_a_stage_calls_by_another_name_reach_it() -> None:
         "mode": "full",
         "on_error": "quarantine",
     }
-    assert CALLS["register"].arguments(form, {"evaluate": "e"}) == {
+    assert CALLS["register"].arguments(form, {"evaluate": "e", "export": ""}) == {
         "evaluation": "e",
+        "exports": "",
         "storage": "s3://models",
         "approve": "manual",
     }

@@ -161,6 +161,10 @@ FIELDS: dict[str, list[Edge]] = {
         *bad("{", "[]", "5", '{"miss": -1}', '{"miss": "many"}', '{"misses": 1}', "file:///nowhere/costs.json"),
     ],
     "approve": [*(Edge(text) for text in ("", "auto", "manual"))],
+    "export": [
+        *(Edge(text) for text in ("", "onnx", "onnx:fp32", "ONNX, onnx:fp32")),
+        *bad(" ", ",", "onnx,", "onnx:", "onnx:int4", "tflite", "coreml", "onnx fp32"),
+    ],
     "storage": [*(Edge(text) for text in ("", WORKSPACE, WORKSPACE_URI))],
     "retraining": [
         *(Edge(text) for text in ("", "{}", WHOLE_POLICY, "min_new_images: 50", POLICY, POLICY_URI)),

@@ -74,6 +74,7 @@ FORM: dict[str, tuple[str, Any]] = {
     "slices": ("STRING", ""),
     "costs": ("STRING", ""),
     "approve": ("STRING", ""),
+    "export": ("STRING", ""),
 }
 ONLY = {"visionloop-retrain.yaml": {"retraining": ("STRING", "")}}
 
@@ -321,16 +322,21 @@ def groups(kfp: Kubeflow) -> set[str]:
 #: What each stage and shown result reads of others in every branch: the artifacts' way from the dataset to the registered model.
 READ_BEFORE = {"snapshot": set(), "validate": {"snapshot"}, "convert": {"snapshot"}}
 
+#: What comes behind an evaluation.
+LAST = ("export", "register")
+
 #: The ways on from there, by the branch that the look-ahead chooses.
 READ = {
     "rejected-before": {"reuse-training": {"convert"}, "reuse-evaluation": {"reuse-training"}},
     "evaluated-before": {
         "reuse-training": {"convert"},
         "reuse-evaluation": {"reuse-training"},
+        "export": {"reuse-evaluation"},
         "register": {"reuse-evaluation"},
     },
-    "trained-before": {"reuse-training": {"convert"}, "evaluate": {"reuse-training"}, "register": {"evaluate"}},
-    "train-anew": {"train": {"convert"}, "evaluate": {"train"}, "register": {"evaluate"}},
+    "trained-before": {"reuse-training": {"convert"}, "evaluate": {"reuse-training"}}
+    | {stage: {"evaluate"} for stage in LAST},
+    "train-anew": {"train": {"convert"}, "evaluate": {"train"}} | {stage: {"evaluate"} for stage in LAST},
     "validate-shards": {"validate": {"snapshot"}},
     "convert-shards": {"convert": {"snapshot"}},
 }

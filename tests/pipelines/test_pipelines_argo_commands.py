@@ -181,6 +181,15 @@ def test_the_commands_of_the_dag_make_a_run_and_a_second_one_starts_no_training(
     ran, computed = workflow.run("third", fields | {"gate": ""})
     assert ran == ["snapshot", "validate", "convert", "evaluate", "register"]
     assert computed == ["evaluate", "register"]
+    ran, computed = workflow.run("fourth", fields | {"export": "onnx"})
+    assert ran == ["snapshot", "validate", "convert", "export", "register"]
+    assert computed == ["export", "register"]
+    (told,) = [
+        told
+        for path in (tmp_path / "work/register").glob("*/*/told.json")
+        if (told := json.loads(path.read_text()))["exports"]
+    ]
+    assert told["exports"].startswith(f"{tmp_path.joinpath('work').as_uri()}/export/")
 
 
 def test_the_small_evaluator_of_expressions_reads_what_the_templates_hold() -> None:

@@ -54,6 +54,7 @@ def history(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
     reject = {"TOY_VERDICT": "reject"}
     result.runs["first"] = Ended(*result.toys.run("first", **settings))
     result.runs["again"] = Ended(*result.toys.run("again", **settings))
+    result.runs["exported"] = Ended(*result.toys.run("exported", export="onnx", **settings))
     result.runs["strict"] = Ended(*result.toys.run("strict", gate=STRICT, variables=reject, **settings))
     result.runs["strict-again"] = Ended(*result.toys.run("strict-again", gate=STRICT, **settings))
     result.runs["forced"] = Ended(*result.toys.run("forced", variables={"VISIONLOOP_FORCE": "train"}, **settings))
@@ -99,6 +100,18 @@ def test_the_second_time_everything_is_reused(history: History) -> None:
     pages = (history.toys.folder / "kfp" / "again").rglob("report")
     (page,) = [path for path in pages if path.parent.name.startswith("reuse-evaluation")]
     assert page.read_text() == "<h1>evaluate</h1>"
+
+
+def test_a_model_is_exported_before_it_is_registered_where_formats_are_named(history: History) -> None:
+    ended = history.runs["exported"]
+    assert ended.status == 0, ended.output
+    assert ended.computed == ["export", "register"]
+    exported, registered = (history.toys.receipt("exported", stage) for stage in ("export", "register"))
+    assert exported.parameters["export"].value == "onnx"
+    assert registered.parameters["exports"].value == history.state("exported", "export").receipt
+    for run in ("first", "again"):
+        assert history.toys.state(run, "export") is None
+        assert history.toys.receipt(run, "register").parameters["exports"].value == ""
 
 
 def test_another_gate_evaluates_again_without_training_and_a_rejected_model_is_not_registered(

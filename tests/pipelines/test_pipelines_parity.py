@@ -50,15 +50,18 @@ EDGES = {
     ("snapshot", "evaluate"),
     ("convert", "evaluate"),
     ("train", "evaluate"),
+    ("convert", "export"),
+    ("evaluate", "export"),
     ("convert", "register"),
     ("evaluate", "register"),
+    ("export", "register"),
 }
 
 #: The parameters of the pipelines, docs/contract.md.
 NAMES = """
     dataset snapshot workspace model_name task split run_name description gate
     trainer model imgsz epochs batch lr0 optimizer augment primary_metric primary_metric_mode advanced_config
-    validate_mode on_error storage dataset_format classes where checks shards slices costs approve
+    validate_mode on_error storage dataset_format classes where checks shards slices costs approve export
 """.split()  # noqa: SIM905 - as the contract lists them
 
 REGISTRY, TAG = "registry.example.com/vision", "1.2.3"
@@ -318,7 +321,7 @@ def test_a_training_hangs_on_no_policy(real: tuple[Argo, Kubeflow]) -> None:
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])
 def test_each_trainer_has_templates_of_its_own_for_what_runs_in_its_image(told: Target, pipeline: str) -> None:
     argo, _ = compiled(replace(told, trainers={**told.trainers, "Toy_2": telling(50)}), pipeline)
-    assert BY_TRAINER == ("train", "evaluate", "register")
+    assert BY_TRAINER == ("train", "evaluate", "export", "register")
     for stage in BY_TRAINER:
         for task, trainer in ((stage, "ultralytics"), (f"{stage}-toy-2", "toy-2")):
             reference = {"name": f"visionloop-{stage}-{trainer}", "template": stage}
@@ -351,7 +354,8 @@ def test_no_pod_takes_its_image_from_a_parameter(told: Target) -> None:
             assert [image for image in images if not image.startswith(f"{REGISTRY}/image-")] == []
 
 
-def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(told: Target) -> None:
+@pytest.mark.parametrize("exports", ["", "onnx"])
+def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(told: Target, exports: str) -> None:
     """Argo replaces the arguments of a skipped task before it looks at its condition."""
     argo, _ = compiled(replace(told, trainers={**told.trainers, "toy": telling(50)}))
     for trainer, suffix in (("ultralytics", ""), ("toy", "-toy")):
@@ -359,34 +363,40 @@ def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(tol
             for chosen in ("ultralytics", "toy", "", "unheard-of"):
                 mine = chosen == "toy" if suffix else chosen != "toy"
                 ran = {"convert": {"next": left, "training_receipt": "old-t", "evaluation_receipt": "old-e"}}
+                form = {"trainer": chosen, "export": exports}
                 done: dict[str, bool] = {}
                 for stage in BY_TRAINER:
                     task = argo.tasks()[f"{stage}{suffix}"]
                     arguments = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
-                    taken = {"evaluate": "training", "register": "evaluation"}.get(stage)
-                    value = _evaluated(arguments[taken], ran, chosen) if taken else None
-                    done[stage] = _evaluated(task["when"], ran, chosen)
+                    taken = {"evaluate": "training", "export": "evaluation", "register": "evaluation"}.get(stage)
+                    value = _evaluated(arguments[taken], ran, form) if taken else None
+                    exported = _evaluated(arguments["exports"], ran, form) if stage == "register" else None
+                    done[stage] = _evaluated(task["when"], ran, form)
                     if done[stage]:
                         ran[f"{stage}{suffix}"] = {"receipt": f"new-{stage}", "verdict": "promote"}
                     if taken == "training" and done[stage]:
                         assert value == ("new-train" if left == "train" else "old-t")
                     if taken == "evaluation" and done[stage]:
                         assert value == ("old-e" if left == "register" else "new-evaluate")
+                    if stage == "register" and done[stage]:
+                        assert exported == ("new-export" if exports else "")
                 wanted = {
                     "train": mine and left == "train",
                     "evaluate": mine and left in ("train", "evaluate"),
+                    "export": mine and left != "nothing" and bool(exports),
                     "register": mine and left != "nothing",
                 }
                 assert done == wanted, (trainer, left, chosen)
 
 
-def _evaluated(text: str, ran: dict[str, dict[str, str]], trainer: str) -> Any:
+def _evaluated(text: str, ran: dict[str, dict[str, str]], form: dict[str, str]) -> Any:
     """An expression of Argo's, of those that the pipelines use: a KeyError where it reads the output of a task that did not run."""
     source = text.removeprefix("{{=").removesuffix("}}")
     source = re.sub(r"^(.*) \? (.*) : (.*)$", r"(\2) if (\1) else (\3)", source)
-    source = source.replace("&&", "and").replace("||", "or").replace("workflow.parameters.trainer", "trainer")
+    source = source.replace("&&", "and").replace("||", "or")
+    source = re.sub(r"workflow\.parameters\.(\w+)", r"form['\1']", source)
     source = re.sub(r"tasks\['([\w-]+)'\]\.outputs\.parameters\.(\w+)", r"ran['\1']['\2']", source)
-    return eval(source, {}, {"ran": ran, "trainer": trainer})
+    return eval(source, {}, {"ran": ran, "form": form})
 
 
 @pytest.mark.parametrize("trainers", [1, 2])
@@ -438,7 +448,7 @@ def test_a_second_trainers_row_and_image_reach_both_forms(told: Target) -> None:
     rows = [dict(kfp.row(task)) for _, _, task in kfp.leaves()["train"]]
     assert [{name: value for name, value in row.items() if name != "image"} for row in rows].count(lost) == 1
     both = {f"{REGISTRY}/{row.image}:{TAG}" for row in target.trainers.values()}
-    for stage in ("evaluate", "register"):
+    for stage in ("evaluate", "export", "register"):
         assert argo.row(stage, "toy") == expected(target.row(stage, "toy"), toy.image, stage)
         assert toy.variables[0] in argo.row(stage, "toy")["variables"]
         for graph, _, task in kfp.leaves()[stage]:

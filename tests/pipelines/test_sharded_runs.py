@@ -209,7 +209,7 @@ def test_on_this_machine_a_run_is_in_one_piece(caplog: pytest.LogCaptureFixture)
 
 
 def test_both_forms_have_the_field_behind_the_checks() -> None:
-    assert list(TRAIN)[-5:-3] == ["checks", "shards"]
+    assert list(TRAIN)[-6:-4] == ["checks", "shards"]
     assert TRAIN["shards"].default == ""
 
 

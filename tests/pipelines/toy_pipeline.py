@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "shards": "",
         "slices": "",
         "costs": "",
+        "export": "",
     },
     "validate": {
         "snapshot": "!",
@@ -74,7 +75,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "split_name": "",
         "settings": "",
     },
-    "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": ""},
+    "export": {"evaluation": "!", "export": ""},
+    "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": "", "exports": ""},
 }
 STAGE_OF = {"converted": "convert", "report": "validate", "training": "train", "evaluation": "evaluate"}
 OUTSIDE_THE_KEY = {"run_name", "description", "retraining", "shards", "shard"}
@@ -85,6 +87,7 @@ CHECKED = {
     ("snapshot", "checks"),
     ("snapshot", "slices"),
     ("snapshot", "costs"),
+    ("snapshot", "export"),
     ("validate", "settings"),
 }
 SCALARS: dict[str, dict[str, Any]] = {
@@ -154,7 +157,7 @@ class ToyStage:
         return Computed(scalars=dict(SCALARS.get(self.name, {})), metrics={"mAP50": 0.5})
 
 
-SNAPSHOT, VALIDATE, CONVERT, TRAIN, EVALUATE, REGISTER = (ToyStage(name) for name in ARGUMENTS)
+SNAPSHOT, VALIDATE, CONVERT, TRAIN, EVALUATE, EXPORT, REGISTER = (ToyStage(name) for name in ARGUMENTS)
 
 
 class ToyTrainer:

@@ -17,8 +17,8 @@ from laptop import CLOSED_NETWORK
 from toy_detector import Prepared
 from untrained import CLASSES, KEYPOINTS, PAIRS, SIDE, photograph, register
 
-from visionloop.pipelines.exporting import comparison, export
-from visionloop.pipelines.exporting.comparison import Difference, difference
+from visionloop.components.export import comparison, making
+from visionloop.components.export.comparison import Difference, difference
 from visionloop.registry import Registry
 from visionloop.training import catalog
 from visionloop.training.trainers import Rows
@@ -45,7 +45,7 @@ def test_each_trainer_exports_what_it_finds_itself(
     (report,) = json.loads(out)["exports"]
     assert (report["model"], report["version"], report["format"], report["precision"]) == (name, 1, "onnx", "fp32")
     assert report["accepted"]
-    assert report["pictures"] == export.DRAWN
+    assert report["pictures"] == making.DRAWN
     assert (report["objects"] > 0) == (task != "classification")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"other", f"{name}-1.onnx"}
     file = Path(report["file"])
@@ -56,6 +56,7 @@ def test_each_trainer_exports_what_it_finds_itself(
     assert described["keypoints"] == (list(KEYPOINTS) if task == "pose" else [])
     assert described["preprocessing"]["size"] == [SIDE, SIDE]
     assert described["training_digest"] == "0" * 64
+    assert described["operating_point"] == {}
     assert described["licence"] == catalog.trainer(trainer).licence  # type: ignore[attr-defined]
     # The runtime alone answers, with neither the trainer nor torch.
     session = onnxruntime.InferenceSession(str(file))
@@ -85,7 +86,7 @@ def test_one_that_differs_is_refused_and_not_copied(
     registry: Registry, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(registry, "timm", "classification", name, tmp_path)
-    monkeypatch.setattr(export, "difference", lambda first, second: Difference(score=0.5))
+    monkeypatch.setattr(making, "difference", lambda first, second: Difference(score=0.5))
     code, out, sentence = command(capfd, "export", f"{name}/1", "--format", "onnx", "--out", tmp_path / "out")
     assert code == 65
     assert sentence == f"The export of {name}/1 is refused: confidences differ by 0.5000 (0.01 at most)."
@@ -172,5 +173,5 @@ def test_what_differs_is_measured() -> None:
 
 @pytest.mark.parametrize("wrong", [Difference(overlap=np.nan), Difference(score=np.nan), Difference(further=np.inf)])
 def test_what_is_not_a_number_is_refused(wrong: Difference) -> None:
-    assert export.refusal(wrong)
-    assert not export.refusal(Difference(comparison.SAME + 0.09, 0.01, 0.5))
+    assert making.refusal(wrong)
+    assert not making.refusal(Difference(comparison.SAME + 0.09, 0.01, 0.5))

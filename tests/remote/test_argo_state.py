@@ -28,7 +28,7 @@ TEMPLATE = {
 def test_a_run_that_ended_well_shows_every_stage():
     state = parse(workflow("argo-succeeded"))
     assert state.phase == "succeeded"
-    assert [step.stage for step in state.steps] == list(STAGES)
+    assert [step.stage for step in state.steps] == [stage for stage in STAGES if stage != "export"]
     assert {(step.state, step.attempt, step.exit_code) for step in state.steps} == {("succeeded", 1, 0)}
     register = next(step for step in state.steps if step.stage == "register")
     assert register.outputs["version"] == "1"

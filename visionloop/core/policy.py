@@ -180,6 +180,17 @@ POLICIES: dict[str, StagePolicy] = {
     "convert": replace(_DATA, secrets=_WITH_REGISTRY),
     "train": replace(_GPU, secrets=(*_WITH_REGISTRY, "events")),
     "evaluate": replace(_GPU, gpus_most=1, timeout=2 * 3600),
+    "export": replace(
+        _DATA,
+        image=TRAINER_IMAGE,
+        cpu_request="1",
+        cpu_limit="4",
+        memory_request="2Gi",
+        memory_limit="8Gi",
+        memory_most="32Gi",
+        timeout=2 * 3600,
+        cache_volume=True,
+    ),
     "register": replace(_DATA, image=TRAINER_IMAGE, memory_limit="4Gi", secrets=("results", "registry")),
     "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify", "events")),
 }

@@ -18,6 +18,9 @@ from visionloop.core.storage import Prefix
 #: The parameter that makes a result that of a shard, and the argument of the same name.
 PARAMETER = "shard"
 
+#: The parameter that makes a result that of one export of a list, which names the results of all.
+EXPORT = "export"
+
 #: What the two arguments of a stage with shards mean.
 SHARDS = (
     "The number of shards whose results are put together, where they are all there; what is missing is computed here. "
@@ -108,6 +111,11 @@ def named(values: Mapping[str, Any]) -> str:
 def is_shard(result: Result) -> bool:
     """Whether a result is that of a shard."""
     return PARAMETER in result.receipt.parameters
+
+
+def is_part(result: Result) -> bool:
+    """Whether a result is that of a shard, or of one export of a list: a part of what a person knows as the stage's."""
+    return not {PARAMETER, EXPORT}.isdisjoint(result.receipt.parameters)
 
 
 @runtime_checkable

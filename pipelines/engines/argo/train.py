@@ -232,12 +232,12 @@ def check_and_convert(
 def _tasks_of_trainer(
     trainer: str, target: Target, form: Mapping[str, str], receipts: Mapping[str, str], after: Sequence[str]
 ) -> None:
-    """Adds a trainer's train, evaluate and register, which run where the form names it and convert has left them to do.
+    """Adds a trainer's train, evaluate, export and register, which run where the form names it and convert has left them to do.
 
     Argo replaces the arguments of a skipped task too, so each picks the output of a task only where that task ran.
     """
     left, named = reference_to("convert", "next"), _and_chosen(trainer, target)
-    train, evaluate = task_of("train", trainer), task_of("evaluate", trainer)
+    train, evaluate, export = (task_of(stage, trainer) for stage in ("train", "evaluate", "export"))
     trains, evaluates = f"{left} == 'train'{named}", f"{left} in ['train', 'evaluate']{named}"
     earlier_training, earlier_evaluation = (
         reference_to("convert", f"{result}_receipt") for result in ("training", "evaluation")
@@ -249,15 +249,16 @@ def _tasks_of_trainer(
     }
     unless = CALLS["register"].condition
     accepted = f"{reference_to(evaluate, unless.scalar)} != '{unless.value}'"
-    conditions = {
-        "train": trains,
-        "evaluate": evaluates,
-        "register": f"{left} == 'register'{named} || {evaluates} && {accepted}",
-    }
+    registers = f"{left} == 'register'{named} || {evaluates} && {accepted}"
+    exports = f"workflow.parameters.{CALLS['export'].only_with} != '' && ({registers})"
+    # A list that is empty leaves the task out, and register goes on behind it as behind a success.
+    receipts["export"] = f"{{{{={exports} ? {reference_to(export, 'receipt')} : ''}}}}"
+    conditions = {"train": trains, "evaluate": evaluates, "export": exports, "register": registers}
     before = {
         "train": (*after, "convert"),
         "evaluate": (*after, "convert", train),
-        "register": ("convert", evaluate),
+        "export": ("convert", evaluate),
+        "register": ("convert", evaluate, export),
     }
     for stage in BY_TRAINER:
         arguments = CALLS[stage].arguments(form, receipts) | places_of(target.row(stage, trainer))

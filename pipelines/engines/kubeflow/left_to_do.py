@@ -14,6 +14,7 @@ from kfp import dsl
 from visionloop.components.calls import CALLS, SETTINGS
 from visionloop.components.convert.ahead import NOTHING
 from visionloop.components.evaluate.component import evaluate
+from visionloop.components.export.component import export
 from visionloop.components.register.component import register
 from visionloop.components.train.component import train
 from visionloop.pipelines.engines.kubeflow.reuse import reuse_evaluation, reuse_training
@@ -35,10 +36,21 @@ def _parameters(*stages: str) -> tuple[str, ...]:
 
 #: The inputs of the graph that trainers share, and of its part that judges.
 _INPUTS = (*_parameters(*BY_TRAINER), *RECEIPTS, *FROM_CONVERT, "image", "row")
-_JUDGED = (*_parameters("evaluate", "register"), "snapshot_receipt", "training_receipt", "trained_model", "image")
+_JUDGED = (
+    *_parameters("evaluate", "export", "register"),
+    "snapshot_receipt",
+    "training_receipt",
+    "trained_model",
+    "image",
+)
 
 #: The types of those that are not texts.
-_KINDS = {"converted_dataset": dsl.Input[dsl.Dataset], "trained_model": dsl.Input[dsl.Model], SETTINGS: dict}
+_KINDS = {
+    "converted_dataset": dsl.Input[dsl.Dataset],
+    "trained_model": dsl.Input[dsl.Model],
+    "evaluation_metrics": dsl.Input[dsl.Metrics],
+    SETTINGS: dict,
+}
 
 #: Values by name: the pipeline's parameters, settings among them, RECEIPTS and FROM_CONVERT.
 Values = Mapping[str, Any]
@@ -95,7 +107,6 @@ def _graph(target: Target, groups: Sequence[Sequence[str]]) -> Callable[[Values]
         target: The target.
         groups: The trainers, in groups that share train's task.
     """
-    trainers = tuple(target.trainers)
     judge = _judgement(target)
     if len(groups) > 1:
         judge = _nested("judge", "Evaluates, and registers what is good enough.", _JUDGED, judge)
@@ -118,10 +129,7 @@ def _graph(target: Target, groups: Sequence[Sequence[str]]) -> Callable[[Values]
         with dsl.If(left == NOTHING, name="rejected-before"):
             show_evaluation()
         with _further(dsl.Elif(left == "register", name="evaluated-before"), "left-to-do"):
-            metrics = show_evaluation()
-            arguments = _arguments("register", values, evaluate=values["evaluation_receipt"])
-            again = register(evaluation_metrics=metrics, **arguments)
-            apply_policy(again, "register", target.shared_row("register", trainers), target, image)
+            _export_and_register(target, image, values, values["evaluation_receipt"], show_evaluation())
         with dsl.Elif(left == "evaluate", name="trained-before"):
             judge({**values, "trained_model": show_training()})
         with dsl.Else(name="train-anew"):
@@ -154,51 +162,50 @@ def _judgement(target: Target) -> Callable[[Values], None]:
         evaluated = evaluate(trained_model=values["trained_model"], **arguments)
         outputs = apply_policy(evaluated, "evaluate", row, target, values.get("image")).outputs
         register_unless_rejected(
-            values.get("image"),
-            verdict=outputs["verdict"],
-            evaluation_metrics=outputs["evaluation_metrics"],
-            **_arguments("register", values, evaluate=outputs["receipt"]),
+            values, **{name: outputs[name] for name in ("verdict", "receipt", "evaluation_metrics")}
         )
 
     return judge
 
 
-def _registration(target: Target) -> Callable[..., Any]:
-    """The last step, under a condition. kfp.local resolves a condition from its DAG's inputs only, so there it gets a DAG."""
-    unless = CALLS["register"].condition
-    row = target.shared_row("register", tuple(target.trainers))
+def _export_and_register(target: Target, image: Any, values: Values, evaluation: Any, metrics: Any) -> None:
+    """Adds the last two steps: the exports, none where none is asked for, and the registration behind them.
 
-    def conditional(image: Any, verdict: Any, **inputs: Any) -> None:
+    Args:
+        target: The target.
+        image: An input of the graph that names the image, if several trainers share it.
+        values: The pipeline's parameters.
+        evaluation: The URI of evaluate's receipt.
+        metrics: Its artifact.
+    """
+    trainers, receipts = tuple(target.trainers), {"evaluate": evaluation}
+    exported = export(evaluation_metrics=metrics, **_arguments("export", values, **receipts))
+    apply_policy(exported, "export", target.shared_row("export", trainers), target, image)
+    receipts["export"] = exported.outputs["receipt"]
+    registered = register(evaluation_metrics=metrics, **_arguments("register", values, **receipts))
+    apply_policy(registered, "register", target.shared_row("register", trainers), target, image)
+
+
+def _registration(target: Target) -> Callable[..., Any]:
+    """The last steps, under a condition. kfp.local resolves a condition from its DAG's inputs only, so there they get a DAG."""
+    unless = CALLS["register"].condition
+
+    def conditional(values: Values, verdict: Any, receipt: Any, evaluation_metrics: Any) -> None:
         with dsl.If(verdict != unless.value, name="good-enough"):
-            apply_policy(register(**inputs), "register", row, target, image)
+            _export_and_register(target, values.get("image"), values, receipt, evaluation_metrics)
 
     if target.places:
         return conditional
+    parameters = _parameters("export", "register")
+    inputs = {name: _input(name) for name in (*parameters, "verdict", "receipt", "evaluation_metrics")}
 
     @dsl.pipeline(name="register-unless-rejected")
-    def register_if_good(
-        verdict: str,
-        evaluation: str,
-        evaluation_metrics: dsl.Input[dsl.Metrics],
-        model_name: str,
-        storage: str,
-        approve: str,
-        workspace: str,
-        run: str,
-    ) -> None:
-        conditional(
-            None,
-            verdict,
-            evaluation=evaluation,
-            evaluation_metrics=evaluation_metrics,
-            model_name=model_name,
-            storage=storage,
-            approve=approve,
-            workspace=workspace,
-            run=run,
-        )
+    @takes("Exports and registers what is good enough.", inputs)
+    def register_if_good(*given: Any) -> None:
+        values = dict(zip(inputs, given, strict=True))
+        conditional(values, values["verdict"], values["receipt"], values["evaluation_metrics"])
 
-    return lambda image, **inputs: register_if_good(**inputs)
+    return lambda values, **outputs: register_if_good(**{name: values[name] for name in parameters}, **outputs)
 
 
 def _branches(

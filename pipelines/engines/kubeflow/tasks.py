@@ -33,7 +33,7 @@ UNEXPRESSED = (
     "the pod disruption budget: a node's drain ends the stage that runs there, which is a lost pod",
     "the form's fields gpus, spot and trace_id: the number of GPUs is compiled in, and the first stage makes the trace id unless the command line "
     "gave one",
-    "a value picked from a task that was skipped: a task of its own hands it on",
+    "a value picked from a task that was skipped: a task of its own hands it on, and export without a format is a pod that ends at once",
 )
 
 

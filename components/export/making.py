@@ -1,0 +1,206 @@
+"""Writes a model in another format, runs the file beside the model itself on the same pictures, and accepts it or says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from visionloop.components.export.comparison import Difference, difference
+from visionloop.components.export.formats import Wanted, exporter
+from visionloop.components.export.result import ExportResult, Speed
+from visionloop.core import packages
+from visionloop.core.canonical import sha256
+from visionloop.training.trainers import Exported, Trainer
+
+#: What an export of full precision may differ by: the overlap of boxes, a score, and any other number.
+LEAST_OVERLAP, MOST_SCORE, MOST_FURTHER = 0.98, 0.01, 0.5
+
+#: How many pictures are drawn where none are named.
+DRAWN = 8
+
+#: The key of an ONNX file's metadata under which a model's description lies as JSON.
+DESCRIPTION = "visionloop"
+
+#: The packages that write a format, and run it.
+PACKAGES = {"onnx": ("onnx", "onnxruntime")}
+
+#: Called with the number of pictures that both were run on.
+Advanced = Callable[[int], None]
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exported file says of the model besides its input.
+
+    Attributes:
+        task: ``detection`` …
+        classes: Class names by index.
+        keypoints: For pose the names of its keypoints in their order.
+        training_digest: The training's result digest.
+        checkpoint_sha256: The checkpoint's SHA-256.
+        operating_point: The least confidence of an object by class name.
+    """
+
+    task: str
+    classes: list[str]
+    keypoints: list[str]
+    training_digest: str
+    checkpoint_sha256: str
+    operating_point: dict[str, float]
+
+
+def check_packages(format: str, what: str) -> None:
+    """Refuses a format whose packages are not installed here, before anything is computed. Raises InvalidConfig."""
+    for name in PACKAGES.get(format, ()):
+        if find_spec(name) is None:
+            raise packages.not_installed(ModuleNotFoundError(name=name), what)
+
+
+def make(
+    trainer: Trainer,
+    checkpoint: Path,
+    wanted: Wanted,
+    described: Described,
+    pictures: Iterable[NDArray[np.uint8]],
+    folder: Path,
+    advanced: Advanced = lambda _: None,
+) -> tuple[Path, ExportResult, Speed]:
+    """Exports a model, and runs the file beside it.
+
+    Args:
+        trainer: The trainer that loads it.
+        checkpoint: The model.
+        wanted: Format and precision.
+        described: What the file says of the model.
+        pictures: In RGB, one at least.
+        folder: Where the file is written.
+        advanced: Called after each picture.
+
+    Returns:
+        The file, how it was found, and how fast both are.
+
+    Raises:
+        InvalidConfig: If the trainer does not write the format, or a package is missing.
+    """
+    exported = exporter(trainer, wanted.format).export(checkpoint, wanted.format, folder)
+    describe(exported, described, trainer)
+    found, number, speed = _run(exported, pictures, advanced)
+    data, reason = exported.file.read_bytes(), refusal(found)
+    result = ExportResult(
+        format=wanted.format,
+        precision=wanted.precision,
+        accepted=not reason,
+        reason=reason,
+        size=len(data),
+        sha256=sha256(data),
+        pictures=number,
+        objects=found.objects,
+        least_overlap=_finite(found.overlap),
+        score_difference=_finite(found.score),
+        further_difference=_finite(found.further),
+    )
+    return exported.file, result, speed
+
+
+def refusal(found: Difference) -> str:
+    """Why an export with these differences is refused; empty where it is not."""
+    reasons = []
+    if not found.overlap >= LEAST_OVERLAP:
+        reasons.append(f"boxes overlap by {found.overlap:.4f} only ({LEAST_OVERLAP} at least)")
+    if not found.score <= MOST_SCORE:
+        reasons.append(f"confidences differ by {found.score:.4f} ({MOST_SCORE} at most)")
+    if not found.further <= MOST_FURTHER:
+        reasons.append(f"masks or keypoints differ by {found.further:.4f} ({MOST_FURTHER} at most)")
+    return "; ".join(reasons)
+
+
+def tolerance() -> dict[str, float]:
+    """The limits of ``refusal``, as a key has them."""
+    return {"least_overlap": LEAST_OVERLAP, "score": MOST_SCORE, "further": MOST_FURTHER}
+
+
+def describe(exported: Exported, described: Described, trainer: Trainer) -> None:
+    """Writes into a file what is needed to use it: classes, input, training. The version is not known to its training, and stays out."""
+    with _installed():
+        import onnx
+    graph = onnx.load(str(exported.file))
+    onnx.checker.check_model(graph)
+    content = msgspec.to_builtins(described) | {
+        "preprocessing": dict(exported.preprocessing),
+        "trainer": trainer.name,
+    }
+    if licence := getattr(trainer, "licence", None):
+        content["licence"] = licence
+    onnx.helper.set_model_props(graph, {DESCRIPTION: json.dumps(content, ensure_ascii=False, sort_keys=True)})
+    onnx.save(graph, str(exported.file))
+
+
+def drawn() -> list[NDArray[np.uint8]]:
+    """Pictures with rectangles and ellipses of random sizes and colours, the same each time."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for number in range(DRAWN):
+        size = (160 + 40 * number, 400 - 30 * number)
+        image = Image.fromarray(random.integers(90, 140, (size[1], size[0], 3), np.uint8))
+        pen = ImageDraw.Draw(image)
+        for _ in range(12):
+            left, top = (int(random.integers(0, side - 20)) for side in size)
+            corners = (left, top, left + int(random.integers(10, 120)), top + int(random.integers(10, 120)))
+            colour = tuple(int(part) for part in random.integers(0, 256, 3))
+            (pen.ellipse if random.random() < 0.5 else pen.rectangle)(corners, fill=colour)
+        pictures.append(np.asarray(image))
+    return pictures
+
+
+def _run(
+    exported: Exported, pictures: Iterable[NDArray[np.uint8]], advanced: Advanced
+) -> tuple[Difference, int, Speed]:
+    """The differences on all pictures, the number of these, and the median times of the file and of the model."""
+    with _installed():
+        import onnxruntime
+    session = onnxruntime.InferenceSession(str(exported.file), providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    found, times, model_times = Difference(), list[float](), list[float]()
+    for number, pixels in enumerate(pictures, 1):
+        inputs = exported.prepared(pixels)
+        if number == 1:  # the first call of both takes longer
+            session.run(None, {entry.name: inputs})
+            exported.reference(inputs)
+        expected = _timed(lambda: exported.reference(inputs), model_times)  # noqa: B023 (called at once)
+        outputs = _timed(lambda: session.run(None, {entry.name: inputs}), times)  # noqa: B023
+        found = found.joined(difference(exported.rows(expected), exported.rows(outputs)))
+        advanced(number)
+    speed = Speed(latency_ms=statistics.median(times), model_latency_ms=statistics.median(model_times))
+    return found, len(times), speed
+
+
+def _timed(call: Callable[[], Any], times: list[float]) -> Any:
+    began = time.perf_counter()
+    result = call()
+    times.append(round(1000 * (time.perf_counter() - began), 2))
+    return result
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON can hold it; None for what is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+@contextlib.contextmanager
+def _installed() -> Iterator[None]:
+    """Turns a missing package into the sentence that names it. Raises InvalidConfig."""
+    try:
+        yield
+    except ImportError as error:
+        raise packages.not_installed(error, "An export") from error
