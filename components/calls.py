@@ -155,14 +155,30 @@ MEASURED: Mapping[str, Call] = {
     ),
 }
 
+#: The call of a pipeline that predicts with a model which exists already, on images without labels.
+PREDICTED: Mapping[str, Call] = {
+    "predict": Call(parameters=("model", "images", "confidence", "write"), outputs=("objects", "unreadable")),
+}
+
 #: The stages that may be done in shards: each shard is a call of the same stage, before that of the whole.
 SHARDED = ("validate", "convert")
 
 #: Behind a stage's name, the name of an engine's loop over its shards.
 LOOP = "-shards"
 
-#: The stages in the order in which they are shown; the last one runs whatever happened before.
-STAGES = (*CALLS, "cleanup")
+#: What runs whatever happened before.
+_LAST = "cleanup"
+
+#: The stages in the order in which they are shown.
+STAGES = (*CALLS, *PREDICTED, _LAST)
+
+#: The stages of each pipeline, by its name in ``pipelines.definitions.PIPELINES``.
+STAGES_OF: Mapping[str, tuple[str, ...]] = {
+    "train": (*CALLS, _LAST),
+    "retrain": (*CALLS, _LAST),
+    "measure": (*MEASURED, _LAST),
+    "predict": (*PREDICTED, _LAST),
+}
 
 #: The stages that request a GPU: the one before them looks for existing results, so that no pod starts for nothing.
 EXPENSIVE = ("train", "evaluate")

@@ -44,6 +44,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("evaluation",),
     "export": ("deployment",),
     "register": ("deployment",),
+    "predict": ("inference",),
     "cleanup": ("housekeeping",),
 }
 
@@ -59,7 +60,13 @@ TYPES = {
 }
 
 #: What an example gives for the inputs that it needs; a receipt's URI for all others.
-EXAMPLES = {"workspace": "s3://visionloop/results", "dataset": "s3://datasets/digits", "model_name": "digits"}
+EXAMPLES = {
+    "workspace": "s3://visionloop/results",
+    "dataset": "s3://datasets/digits",
+    "images": "s3://camera/2026",
+    "model": "digits@champion",
+    "model_name": "digits",
+}
 RECEIPT_OF = {argument: stage for call in CALLS.values() for argument, stage in call.receipts.items()}
 
 
@@ -85,7 +92,7 @@ def metadata(stage: str) -> str:
         "tags": list(TAGS[stage]),
         "lastVerified": LAST_VERIFIED,
     }
-    if stage in ("evaluate", "register"):
+    if stage in ("evaluate", "register", "predict"):
         value["dependencies"]["external_services"] = [{"name": "MLflow", "version": ">=3.0.0"}]
     # A date, no text.
     return yaml.safe_dump(value, sort_keys=False).replace(f"'{LAST_VERIFIED}'", LAST_VERIFIED)

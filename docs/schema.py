@@ -1,7 +1,7 @@
 """Writes the JSON Schemas of docs/ from the types that read and write what they describe; tests/docs checks that they are current.
 
 dice.schema.json is of a DICE file: what it can't say, such as names that occur once, is in dice.md. events.schema.json is of the
-events of a training (events.md). Run ``.venv/bin/python docs/schema.py`` or ``make golden``.
+events of a training, predictions.schema.json of those of a prediction (events.md). Run ``.venv/bin/python docs/schema.py`` or ``make golden``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import msgspec
 from visionloop.data.annotations.classes import LONGEST_CLASS_NAME
 from visionloop.data.dice import format as dice
 from visionloop.data.formats.names import LONGEST_FILE_NAME
-from visionloop.training.events.payloads import KINDS, TYPE_PREFIX, About, CloudEvent
+from visionloop.training.events.payloads import TRAINING, About, CloudEvent, Family
+from visionloop.training.events.predictions import PREDICTION
 
 FOLDER = Path(__file__).parent
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,7 +37,6 @@ CHECKED: dict[tuple[str, str], dict[str, Any]] = {
 #: What is always so of an event, by field.
 OF_EVENTS: dict[str, dict[str, Any]] = {
     "id": {"minLength": 1},
-    "source": {"pattern": "^/runs/[^/]+/train$"},
     "time": {"format": "date-time"},
 }
 
@@ -53,24 +54,25 @@ def dice_schema() -> dict[str, Any]:
     return {"$schema": DRAFT, **file, "$defs": dict(sorted(parts.items()))}
 
 
-def events_schema() -> dict[str, Any]:
-    """The schema of an event, draft 2020-12: ``$defs`` has each event by the last word of its type, and its data by the type's name."""
-    _, parts = msgspec.json.schema_components([CloudEvent[data] for data in KINDS.values()])  # type: ignore[valid-type]
+def events_schema(family: Family, what: str) -> dict[str, Any]:
+    """The schema of an event of a training or a prediction, draft 2020-12: ``$defs`` has each event by the last word of its type, and its data by the type's name."""
+    _, parts = msgspec.json.schema_components([CloudEvent[data] for data in family.kinds.values()])  # type: ignore[valid-type]
     events = {}
-    for kind, data in KINDS.items():
+    of_stage = {"source": {"pattern": f"^/runs/[^/]+/{family.stage}$"}}
+    for kind, data in family.kinds.items():
         event = parts.pop(f"CloudEvent_{data.__name__}_")
-        _describe(event, f"{TYPE_PREFIX}{kind}")
+        _describe(event, f"{family.prefix}{kind}")
         event["description"] = parts[data.__name__]["description"].split("\n")[0]
-        for field, value in OF_EVENTS.items():
+        for field, value in {**OF_EVENTS, **of_stage}.items():
             event["properties"][field] |= value
-        event["properties"]["type"] |= {"const": f"{TYPE_PREFIX}{kind}"}
+        event["properties"]["type"] |= {"const": f"{family.prefix}{kind}"}
         events[kind] = event
     for name, part in parts.items():
         _describe(part, name)
     one = [{"$ref": f"#/$defs/{kind}"} for kind in events]
     return {
         "$schema": DRAFT,
-        "title": "An event of a training",
+        "title": f"An event of a {what}",
         "description": "CloudEvents 1.0, structured. A receiver of bare data takes what stands under data.",
         "oneOf": one,
         "$defs": {**events, **dict(sorted(parts.items()))},
@@ -80,7 +82,8 @@ def events_schema() -> dict[str, Any]:
 #: Each schema by its file.
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "dice.schema.json": dice_schema,
-    "events.schema.json": events_schema,
+    "events.schema.json": partial(events_schema, TRAINING, "training"),
+    "predictions.schema.json": partial(events_schema, PREDICTION, "prediction"),
 }
 
 

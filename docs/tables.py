@@ -23,7 +23,8 @@ from visionloop.pipelines.parameters import TRAIN, form
 from visionloop.pipelines.targets import DEFAULT_TRAINER, STAGES
 from visionloop.training.catalog import reference, trainers
 from visionloop.training.configuration import BASIC, CUSTOM_PROMPTS, IGNORED_FIELDS, describe, settings_of
-from visionloop.training.events.payloads import KINDS, PLACES, About
+from visionloop.training.events.payloads import TRAINING, About, Family
+from visionloop.training.events.predictions import PREDICTION
 from visionloop.training.trainers import Setting, Trainer
 
 FOLDER = Path(__file__).parent
@@ -245,14 +246,14 @@ def findings() -> str:
     return table(("finding", "severity", "threshold", "what it says"), rows)
 
 
-def events() -> str:
-    """Every event of a training: when it is sent, the end of its id, its fields."""
+def events(family: Family) -> str:
+    """Every event of a training or a prediction: when it is sent, the end of its id, its fields."""
     rows = []
-    for kind, data in KINDS.items():
+    for kind, data in family.kinds.items():
         names = [name for name in data.__struct_fields__ if name not in About.__struct_fields__]
         fields_of = ", ".join(f"`{name}`" for name in names)
-        place = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), PLACES.get(kind, ""))
-        rows.append([f"`{kind}`", f"`RUN.train.{kind}{place}`", _meaning(data), fields_of])
+        place = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), family.places.get(kind, ""))
+        rows.append([f"`{kind}`", f"`RUN.{family.stage}.{kind}{place}`", _meaning(data), fields_of])
     return table(("event", "id", "what it says", "fields of its data"), rows)
 
 
@@ -264,7 +265,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "trainers": summary_of_trainers,
     "policies": policies,
     "findings": findings,
-    "events": events,
+    "events": partial(events, TRAINING),
+    "events of a prediction": partial(events, PREDICTION),
     "secrets": credentials,
     "variables of pods": pod_variables,
     "variables from before": old_variables,

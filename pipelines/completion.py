@@ -24,7 +24,7 @@ from visionloop.training.tracking.connection import is_server, tracking_uri
 
 
 def completed(stages: Mapping[str, StageState]) -> bool:
-    """Whether a run registered its model, rejected it, or decided that there is nothing to train."""
+    """Whether a run registered its model, rejected it, decided that there is nothing to train, or predicted."""
     register = stages.get("register")
     return bool(register and register.state == "succeeded" and register.receipt) or bool(why_without_version(stages))
 
@@ -44,7 +44,9 @@ def outcome(stages: Mapping[str, StageState]) -> str:
 
 def why_without_version(stages: Mapping[str, StageState]) -> str | None:
     """Why a successful run registered nothing; None if no stage gives a reason."""
-    snapshot, evaluate = stages.get("snapshot"), stages.get("evaluate")
+    snapshot, evaluate, predict = (stages.get(stage) for stage in ("snapshot", "evaluate", "predict"))
+    if predict and predict.state == "succeeded" and predict.receipt:
+        return "the model predicted, and nothing was trained"
     if evaluate and evaluate.state == "succeeded" and evaluate.scalars.get("verdict") == "reject":
         return "the model is below the gate's floor"
     if evaluate and evaluate.state == "succeeded" and evaluate.scalars.get("verdict") == "none":
@@ -105,6 +107,7 @@ class RunResult:
             "verdict": verdict,
             "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
             **_measured(evaluate),
+            **_predicted(self.stages.get("predict")),
             "metrics": evaluation.metrics if evaluation else {},
             "reports": save_reports(self.run.run, self.stages),
             "mlflow": _page(training) or mlflow_address(),
@@ -136,6 +139,19 @@ def _measured(evaluate: StageState | None) -> dict[str, Any]:
     """What was measured, of a run that measures a model: its label, and the split."""
     scalars = evaluate.scalars if evaluate else {}
     return {"measured": {name: scalars.get(name) for name in ("model", "split")}} if "model" in scalars else {}
+
+
+def _predicted(predict: StageState | None) -> dict[str, Any]:
+    """What was predicted, of a run that predicts: by which model on what, how much, how fast, and where the tables lie."""
+    if predict is None or not predict.receipt:
+        return {}
+    names = ("model", "images_uri", "images", "unreadable", "objects", "shards", "images_per_second")
+    result = load(predict.receipt, "predict")
+    tables = [result.output_uri(name) for name in result.receipt.outputs if name.startswith("predictions-")]
+    scalars = {name: predict.scalars.get(name) for name in names}
+    if predict.reused:
+        scalars["images_per_second"] = None  # that of the run that made it
+    return {"predicted": {**scalars, "results": tables[0].rpartition("/")[0]}}
 
 
 def _page(training: Receipt | None) -> str | None:

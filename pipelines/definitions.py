@@ -49,8 +49,16 @@ MEASURE = Pipeline(
     parameters.MEASURE,
 )
 
+#: Predicts with a model that exists already on images without labels; its command is `run predict`.
+PREDICT = Pipeline(
+    "visionloop-predict",
+    "Visionloop: predict",
+    "Predicts with a registered model on all images below a prefix; nothing is trained or registered.",
+    parameters.PREDICT,
+)
+
 #: The pipelines as the command line names them, in the order in which people see them.
-PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN, "measure": MEASURE}
+PIPELINES: Mapping[str, Pipeline] = {"train": TRAIN, "retrain": RETRAIN, "measure": MEASURE, "predict": PREDICT}
 
 #: The part of a retraining that depends on the decision: one DAG, so that one condition covers all of it.
 WORTH_IT = "worth-retraining"

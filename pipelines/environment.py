@@ -77,7 +77,8 @@ def needs(arguments: Mapping[str, Any]) -> tuple[str, ...]:
         prefixes.append("INTERNAL_S3_")
     # Where a snapshot's dataset lies is recorded in the workspace only, so the dataset's store is supplied as well.
     datasets = parse_datasets(arguments["dataset"]) if arguments.get("dataset") else ()
-    if (any(_on_s3(dataset.uri) for dataset in datasets) or arguments.get("snapshot")) and not configured("dataset"):
+    read = [*(dataset.uri for dataset in datasets), arguments.get("images")]
+    if (any(map(_on_s3, read)) or arguments.get("snapshot")) and not configured("dataset"):
         prefixes.append("EXTERNAL_S3_")
     if not os.environ.get(REGISTRY):
         prefixes.append(REGISTRY)

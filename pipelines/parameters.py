@@ -11,6 +11,7 @@ from typing import Any
 from visionloop.components.calls import APPROVE
 from visionloop.components.calls import SETTINGS as SETTINGS_OBJECT
 from visionloop.components.export.formats import PRECISIONS
+from visionloop.components.predict.written import FORMATS
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.shards import MOST
 from visionloop.data.annotations.tables import SPLITS
@@ -244,6 +245,39 @@ MEASURE: Mapping[str, Parameter] = {
     )
 }
 
+#: The predict pipeline's parameters by name.
+PREDICT: Mapping[str, Parameter] = {
+    parameter.name: parameter
+    for parameter in (
+        TRAIN["workspace"],
+        Parameter(
+            "model",
+            str,
+            None,
+            "The model that predicts: NAME/VERSION or NAME@ALIAS of the registry, with or without models:/ before it.",
+        ),
+        Parameter(
+            "images",
+            str,
+            None,
+            "Where the images lie, all below it: s3://bucket/prefix, file:///folder or a path.",
+        ),
+        Parameter(
+            "confidence",
+            str,
+            "",
+            "The least confidence of an object, from 0 to 1; empty takes the model's operating point.",
+        ),
+        TRAIN["trainer"],
+        Parameter(
+            "write",
+            str,
+            "",
+            f"What is written beside the tables, separated by commas: {', '.join(FORMATS)} (COCO's JSON, DICE's annotations for review).",
+        ),
+    )
+}
+
 #: Settings whose values each trainer lists for itself. They are not choices: a form with choices would take only their spelling.
 LISTED = ("lr0", "optimizer", "primary_metric")
 
@@ -267,6 +301,11 @@ def form(trainers: Iterable[str], parameters: Mapping[str, Parameter] = TRAIN) -
 def measure_form(trainers: Iterable[str]) -> dict[str, Parameter]:
     """The measure pipeline's parameters if these trainers are installed."""
     return {**MEASURE, "trainer": _trainer(tuple(trainers))}
+
+
+def predict_form(trainers: Iterable[str]) -> dict[str, Parameter]:
+    """The predict pipeline's parameters if these trainers are installed."""
+    return {**PREDICT, "trainer": _trainer(tuple(trainers))}
 
 
 def _trainer(names: Sequence[str]) -> Parameter:

@@ -46,6 +46,40 @@ def measured_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, "model": model.label, **task}
 
 
+def predicted_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks a run of this machine that predicts.
+
+    Returns:
+        The arguments with the version that an alias names now, and with its trainer.
+
+    Raises:
+        VisionloopError: The error that a stage would end with.
+    """
+    from visionloop.components.predict.found import check_apart, find
+    from visionloop.core.workspace import check_can_be_made
+    from visionloop.training import catalog
+
+    workspace = str(arguments["workspace"])
+    check_apart(workspace, str(arguments["images"]))
+    check_can_be_made(workspace)
+    found = find(str(arguments["model"]), arguments.get("confidence"), arguments.get("write"), os.environ)
+    trainer = catalog.trainer(found.description.trainer)
+    catalog.check_installed(trainer)
+    return {**arguments, "model": found.version.label, "trainer": trainer.name}
+
+
+def predicted_from_outside(arguments: Mapping[str, Any]) -> None:
+    """Checks a run of a cluster that predicts, as far as its arguments alone say it. Raises InvalidConfig."""
+    from visionloop.components.predict import written
+    from visionloop.components.predict.asked import parse_confidence
+    from visionloop.components.predict.found import check_apart
+
+    check_apart(str(arguments["workspace"]), str(arguments["images"]))
+    parse_confidence(arguments.get("confidence"))
+    written.parse_write(arguments.get("write"))
+    _tell([f"not checked here: the model {arguments['model']}, which the run looks for."])
+
+
 def check_from_outside(arguments: Mapping[str, Any]) -> None:
     """Checks a run of a cluster: its stores, registry and images are not this process's. Raises as ``check_here``."""
     from visionloop.components.snapshot.preflight import FROM_OUTSIDE, preflight

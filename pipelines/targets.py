@@ -19,7 +19,7 @@ DEFAULT_TRAINER = str(BASIC["trainer"].default)
 
 
 #: The stages that need the trainer's library, so they run in its image: both engines have one of each for every trainer.
-BY_TRAINER = ("train", "evaluate", "export", "register")
+BY_TRAINER = ("train", "evaluate", "export", "register", "predict")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import jsonschema
 from event_receiver import Posted
 
 from visionloop.training.events.payloads import KINDS
+from visionloop.training.events.predictions import PREDICTION
 
-FILE = Path(__file__).parents[1] / "docs" / "events.schema.json"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @cache
-def _validator(kind: str) -> Any:
-    schema = json.loads(FILE.read_text(encoding="utf-8"))
+def _validator(kind: str, file: str = "events.schema.json") -> Any:
+    schema = json.loads((DOCS / file).read_text(encoding="utf-8"))
     schema.pop("oneOf")
     return jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{kind}"})
 
@@ -27,3 +28,9 @@ def check(posted: Posted) -> None:
     data = KINDS[posted.kind]
     _validator(posted.kind if "specversion" in posted.body else data.__name__).validate(posted.body)
     assert set(posted.data) == set(data.__struct_fields__)
+
+
+def check_prediction(posted: Posted) -> None:
+    """Holds a whole event of a prediction against its schema."""
+    _validator(posted.kind, "predictions.schema.json").validate(posted.body)
+    assert set(posted.data) == set(PREDICTION.kinds[posted.kind].__struct_fields__)

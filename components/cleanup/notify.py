@@ -95,12 +95,13 @@ def why_lost(
 
 
 def _lost(states: Mapping[str, StageState], engine_status: str) -> bool:
-    snapshot, evaluate, register = (
-        states.get(name) or StageState(stage=name) for name in ("snapshot", "evaluate", "register")
+    snapshot, evaluate, register, predict = (
+        states.get(name) or StageState(stage=name) for name in ("snapshot", "evaluate", "register", "predict")
     )
-    if register.state == "succeeded":
+    if "succeeded" in (register.state, predict.state):
         return False
-    over = snapshot.scalars.get("go") == SKIP or evaluate.scalars.get("verdict") == "reject"
+    # A model that is only measured has the verdict none.
+    over = snapshot.scalars.get("go") == SKIP or evaluate.scalars.get("verdict") in ("reject", "none")
     return engine_status in ("failed", "error") or (engine_status == "running" and not over)
 
 
@@ -142,6 +143,11 @@ def _succeeded(run: str, trace_id: str, model: str, states: Mapping[str, StageSt
         version, alias = register.scalars["version"], register.scalars.get("alias")
         text = f"Version {version} is registered{f' as {alias}' if alias else ''}."
         title = f"{model or run}: version {version}"
+    elif (predict := states.get("predict")) and predict.receipt:
+        scalars = predict.scalars
+        text = f"{scalars.get('model')} predicted on {scalars.get('images'):,} images: {predict.receipt}."
+        title = f"{scalars.get('model')}: predicted"
+        facts |= {name: f"{scalars[name]:,}" for name in ("objects", "unreadable") if scalars.get(name) is not None}
     elif verdict == "reject":
         text, title = "The model is below the gate's floor; nothing is registered.", f"{model or run}: rejected"
     else:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +21,9 @@ from visionloop.components.snapshot.recognise import no_dataset
 from visionloop.core.encodings import without_mark
 from visionloop.core.errors import DatasetNotFound, InvalidDataset, NotFound
 from visionloop.core.storage import Prefix
-from visionloop.core.stores import local_path
 from visionloop.data.annotations.content import dataset_hash, digests
 from visionloop.data.annotations.tables import SPLITS, Annotations
+from visionloop.data.declared import sha256_of
 from visionloop.data.dice.tasks import METADATA
 from visionloop.data.formats import Source, formats
 from visionloop.data.formats.nesting import DEEPEST, depth
@@ -166,7 +165,7 @@ def declared_of(
         names = keys.take(pa.array(present)).to_pylist()
         parts = [names[first : first + _HASHED_AT_ONCE] for first in range(0, len(names), _HASHED_AT_ONCE)]
         done = 0
-        for hashes in source.prefix.map(functools.partial(_sha256, source.prefix), parts):
+        for hashes in source.prefix.map(functools.partial(sha256_of, source.prefix), parts):
             for row, etag in zip(present[done : done + len(hashes)].tolist(), hashes, strict=True):
                 etags[row] = etag
             done += len(hashes)
@@ -175,18 +174,6 @@ def declared_of(
     else:
         advanced(len(table), len(table), whole, whole)
     return pa.table([table[name] for name in DECLARED.names], schema=DECLARED)
-
-
-def _sha256(prefix: Prefix, keys: Sequence[str]) -> list[str]:
-    """SHA-256 of files in a folder, which serves as their ETag."""
-    folder = local_path(prefix.uri)
-    if folder is None:
-        raise InvalidDataset(f"{prefix.uri} is not a folder.")
-    hashes = []
-    for key in keys:
-        with open(f"{folder}/{key}", "rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return hashes
 
 
 def read_metadata(prefix: Prefix) -> dict[str, Any]:

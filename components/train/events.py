@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
-
-import msgspec
 
 from visionloop.core import progress, texts
 from visionloop.core.errors import RETRYABLE, NotFound, VisionloopError
-from visionloop.core.logs import LOGGER, utc
+from visionloop.core.logs import LOGGER
 from visionloop.core.runs import Failure
 from visionloop.core.stage import Context, Outcome
 from visionloop.training.driver import first_gpu
@@ -29,6 +25,7 @@ from visionloop.training.events import (
     endings,
     receivers,
 )
+from visionloop.training.events.lines import Lines, level_of
 from visionloop.training.supervision import channel
 
 
@@ -40,7 +37,7 @@ class TrainingEvents:
         self._context, self._environment = context, environment
         self._receivers = receivers(environment, context.run.name)
         self._publisher: Publisher | None = None
-        self._lines: _Lines | None = None
+        self._lines: Lines | None = None
         self._began = 0.0
         self._epochs = self._first_epoch = 0
 
@@ -74,7 +71,7 @@ class TrainingEvents:
                 resumed_after_epoch=resumed_after,
             )
         )
-        self._lines = _Lines(publisher)
+        self._lines = Lines(publisher)
         LOGGER.addHandler(self._lines)
         self._tell_repeats()
 
@@ -145,7 +142,7 @@ class TrainingEvents:
         """Tells a line that the trainer's process has logged."""
         if self._publisher is not None:
             self._publisher.log(
-                LogLine(level=_level(line.level), message=line.message, timestamp=line.timestamp, source="trainer")
+                LogLine(level=level_of(line.level), message=line.message, timestamp=line.timestamp, source="trainer")
             )
 
     def ended(self, end: Outcome | Failure) -> Mapping[str, int]:
@@ -231,34 +228,3 @@ class TrainingEvents:
             ],
             last=last,
         )
-
-
-class _Lines(logging.Handler):
-    """Tells the stage's own lines of the log."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        super().__init__()
-        self._publisher = publisher
-
-    def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] | None = getattr(record, "fields", None)
-        try:
-            self._publisher.log(
-                LogLine(
-                    level=_level(record.levelname),
-                    message=texts.outgoing(record.getMessage()),
-                    timestamp=utc(record.created),
-                    source="sdk",
-                    metadata=msgspec.to_builtins(fields, enc_hook=str) if fields else None,
-                )
-            )
-        except (
-            TypeError,
-            ValueError,
-        ):  # arguments that do not fit the text, or no value of JSON's: the log itself has it
-            return
-
-
-def _level(name: str) -> Any:
-    """One of the levels that an event has."""
-    return {"CRITICAL": "ERROR"}.get(name, name if name in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO")

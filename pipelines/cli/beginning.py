@@ -22,14 +22,15 @@ from visionloop.training.tracking.connection import registry_uri
 def started(engine: Engine, order: Order) -> str:
     """One line on what starts: pipeline and model, data, task, engine, workspace and registry."""
     arguments = order.arguments
+    task = f"task {arguments['task']}" if arguments.get("task") else "the dataset's own task"
+    data = [f"images {arguments['images']}"] if order.pipeline == "predict" else [_source(arguments), task]
     parts = [
-        _source(arguments),
-        f"task {arguments['task']}" if arguments.get("task") else "the dataset's own task",
+        *data,
         f"engine {engine.name}{f' ({engine.description})' if engine.description else ''}",
         f"workspace {arguments['workspace']}",
         f"registry {_registry(engine)}",
     ]
-    model = arguments["model"] if order.pipeline == "measure" else sanitise(str(arguments["model_name"]))
+    model = sanitise(str(arguments["model_name"])) if "model_name" in arguments else arguments["model"]
     return f"{order.pipeline} {model}: {', '.join(parts)}"
 
 

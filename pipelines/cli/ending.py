@@ -30,6 +30,8 @@ def lines(summary: Mapping[str, Any]) -> Iterator[Text]:
     """A run's summary (docs/contract.md, "Commands") as lines for a person."""
     yield Text("")
     yield _line("Model", _model(summary))
+    if predicted := summary.get("predicted"):
+        yield from _predicted(predicted)
     reason = str(summary.get("reason") or "")
     if summary.get("verdict"):
         yield _line("Verdict", f"{summary['verdict']}: {reason}" if reason else str(summary["verdict"]))
@@ -63,6 +65,8 @@ def _line(name: str, text: str | Text) -> Text:
 
 
 def _model(summary: Mapping[str, Any]) -> str:
+    if predicted := summary.get("predicted"):
+        return f"{predicted['model']}, predicted"
     if measured := summary.get("measured"):
         return f"{measured['model']}, measured"
     name = str(summary["model_name"])
@@ -71,6 +75,17 @@ def _model(summary: Mapping[str, Any]) -> str:
     alias = f", alias {summary['alias']}" if summary.get("alias") else ""
     why = f" ({summary['alias_reason'].rstrip('.')})" if summary.get("alias_reason") else ""
     return f"{name}, version {summary['version']}{alias}{why}"
+
+
+def _predicted(predicted: Mapping[str, Any]) -> Iterator[Text]:
+    """What was predicted, and where it lies."""
+    if predicted["images"] is not None:
+        refused = f", {predicted['unreadable']:,} can't be read" if predicted["unreadable"] else ""
+        yield _line("Images", f"{predicted['images']:,} with {predicted['objects']:,} objects{refused}")
+    if predicted["results"]:
+        yield _line("Results", str(predicted["results"]))
+    if predicted.get("images_per_second"):
+        yield _line("Pace", f"{predicted['images_per_second']:,.1f} images a second")
 
 
 def _warnings(warnings: Mapping[str, Mapping[str, int]]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visionloop.components.predict.images import Picture, named
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.files import atomic_write
 from visionloop.core.folders import temporary_folder
@@ -15,7 +16,6 @@ from visionloop.core.stdout import stdout_to_stderr
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.pipelines.cli.dataset import dataset_store
 from visionloop.pipelines.models.opened import opened
-from visionloop.pipelines.predicting.images import Picture, named
 
 if TYPE_CHECKING:
     import numpy as np

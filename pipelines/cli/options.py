@@ -16,6 +16,7 @@ from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import with_whole_paths
 from visionloop.components.export.formats import PRECISIONS, parse_exports
+from visionloop.components.predict.written import FORMATS, parse_write
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
@@ -212,6 +213,40 @@ class Measurement(Data):
             **({"split_name": self.split_name} if self.split_name else {}),
             **({"settings": settings} if settings else {}),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What is predicted on: the arguments of the predicting pipeline."""
+
+    model: Annotated[str, typer.Option(help="The registered model: NAME/VERSION or NAME@ALIAS.")]
+    images: Annotated[
+        str, typer.Option(help="Where the images lie, all below it: s3://bucket/prefix, file:///folder or a path.")
+    ]
+    workspace: Annotated[str, typer.Option(help="Where results lie: s3://bucket/prefix, file:///folder or a path.")]
+    confidence: Annotated[
+        str | None,
+        typer.Option(help="The least confidence of an object, from 0 to 1 (default: the model's operating point)."),
+    ] = None
+    write: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What is written beside the tables, separated by commas: {', '.join(FORMATS)} (default: neither)."
+        ),
+    ] = None
+    trainer: Annotated[
+        str | None, typer.Option(help="On an engine, the trainer whose image predicts (default: the form's).")
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The pipeline's arguments. Raises InvalidConfig for a URI, a confidence or a format that can't be used."""
+        # They bring the registry with them, which no other command waits for.
+        from visionloop.components.predict.asked import parse_confidence
+
+        parse_confidence(self.confidence)
+        parse_write(self.write)
+        arguments = {entry.name: value for entry in fields(self) if (value := getattr(self, entry.name))}
+        return arguments | {name: normalise_uri(arguments[name]) for name in ("workspace", "images")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visionloop.core import texts
-from visionloop.core.errors import InvalidConfig, InvalidDataset
+from visionloop.core.errors import InvalidDataset
 from visionloop.core.logs import notice
 from visionloop.pipelines.cli.dataset import dataset_store
 from visionloop.pipelines.cli.output import Output, aligned, show
 from visionloop.pipelines.console import plain
 
 if TYPE_CHECKING:
-    from visionloop.pipelines.predicting.images import Picture, Tell
+    from visionloop.components.predict.asked import Asked
+    from visionloop.components.predict.images import Picture, Tell
     from visionloop.registry import Registry
-    from visionloop.registry.package import Description
 
 #: The columns of the table for a person.
 HEADING = ("IMAGE", "CLASS", "CONFIDENCE", "BOX")
@@ -45,10 +45,10 @@ def predict(
 
     Example: visionloop predict bottles@champion photos --save drawn
     """
+    from visionloop.components.predict.asked import asked_of
+    from visionloop.components.predict.images import named
     from visionloop.pipelines.models.opened import opened
-    from visionloop.pipelines.predicting.images import named
 
-    params = _params(confidence)
     problems: list[str] = []
     console = plain(stderr=True)
 
@@ -60,9 +60,9 @@ def predict(
         registry = stack.enter_context(opened(model, command="visionloop predict"))
         stack.enter_context(dataset_store(*images))
         found = _Found(registry, model)
-        _check_confidence(found.description, confidence)
+        asked = asked_of(found.description, confidence)
         pictures = named(images, tell)
-        entries = found.predict(pictures, params, save, tell) if pictures else []
+        entries = found.predict(pictures, asked, save, tell) if pictures else []
     show({"predictions": entries}, _table(entries), output)
     if problems:
         raise InvalidDataset(
@@ -80,18 +80,13 @@ class _Found:
         self.version = resolve.named(model, registry)
         self._uri, self.description = resolve.describe(self.version, registry)
 
-    def predict(
-        self, pictures: Sequence[Picture], params: Mapping[str, Any], save: Path | None, tell: Tell
-    ) -> list[dict[str, Any]]:
+    def predict(self, pictures: Sequence[Picture], asked: Asked, save: Path | None, tell: Tell) -> list[dict[str, Any]]:
         """Loads the model, predicts on the images, and writes pictures of them if a folder is named."""
+        from visionloop.components.predict.pictures import Pictures
+        from visionloop.components.predict.predicting import predict
         from visionloop.core.stdout import stdout_to_stderr
-        from visionloop.pipelines.predicting.pictures import Pictures
-        from visionloop.pipelines.predicting.predict import predict
-        from visionloop.registry import outputs
         from visionloop.registry.loaded import loaded
 
-        least = outputs.thresholds(params, self.description.operating_point)
-        asked = outputs.settings(params, least)
         drawn = Pictures(save, len(self.description.classes)) if save is not None else None
         notice(f"{self.version.label} predicts on {len(pictures):,} images.")
         entries = []
@@ -101,32 +96,13 @@ class _Found:
             loaded(self.version, self._uri, self.description) as model,
             console.status("") as status,
         ):
-            for number, predicted in enumerate(predict(model.predictor, pictures, asked, tell, least), 1):
+            found = predict(model.predictor, pictures, asked.settings, lambda _, sentence: tell(sentence), asked.least)
+            for number, predicted in enumerate(found, 1):
                 status.update(texts.sentence(f"{number:,} of {len(pictures):,}: {predicted.image}"))
                 entries.append(predicted.entry())
                 if drawn is not None:
                     drawn.add(predicted)
         return entries
-
-
-def _params(confidence: float | None) -> dict[str, Any]:
-    """A prediction's parameters. Raises InvalidConfig for a confidence that is not a number from 0 to 1."""
-    from visionloop.registry import outputs
-
-    params = {} if confidence is None else {outputs.CONFIDENCE: confidence}
-    try:
-        outputs.settings(params)
-    except outputs.InvalidParameter as error:
-        raise InvalidConfig(f"--confidence: {error}") from error
-    return params
-
-
-def _check_confidence(description: Description, confidence: float | None) -> None:
-    """Raises InvalidConfig where a confidence would change nothing."""
-    if confidence is not None and description.task == "classification":
-        raise InvalidConfig(
-            "--confidence: a classifier gives its likeliest classes, whatever their confidence; leave it out."
-        )
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> list[str]:

@@ -20,6 +20,7 @@ from visionloop.pipelines.cli.options import (
     Host,
     Measurement,
     Namespace,
+    Prediction,
     Retraining,
     Training,
     flattened,
@@ -67,6 +68,20 @@ def evaluate(measurement: Measurement, execution: Execution, output: Output = No
         raise InvalidConfig(
             "run evaluate works in processes of this machine: leave out --engine and --runner, or start the pipeline visionloop-measure at the engine."
         )
+    notice(started(engine, order))
+    show_end(engine.run(order), output)
+
+
+@application.command("predict")
+@flattened
+def predict(prediction: Prediction, execution: Execution, output: Output = None) -> None:
+    """Predicts with a registered model on all images below a prefix, and keeps the results; of a handful see visionloop predict.
+
+    Example: visionloop run predict --model sample-digits@champion --images s3://camera/2026 --workspace s3://visionloop/demo
+    """
+    engine, order = execution.order("predict", prediction.arguments())
+    if order.options.get("runner"):
+        raise InvalidConfig("run predict works in processes of this machine, or on an engine: leave out --runner.")
     notice(started(engine, order))
     show_end(engine.run(order), output)
 

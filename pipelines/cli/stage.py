@@ -60,8 +60,12 @@ def example(stage: Stage | Action) -> str:
     return " ".join(["visionloop stage", stage.name, *words, "--workspace s3://visionloop/demo"])
 
 
+#: What an example gives for what is no receipt.
+_SAMPLES = {"model_name": "sample-digits", "model": "sample-digits@champion", "images": "s3://camera/2026"}
+
+
 def _sample(name: str) -> str:
-    return "sample-digits" if name == "model_name" else f"s3://visionloop/demo/{name}/…/receipt.json"
+    return _SAMPLES.get(name, f"s3://visionloop/demo/{name}/…/receipt.json")
 
 
 def _is_required(entry: Any) -> bool:

@@ -12,7 +12,7 @@ from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.following.record import tell_cancelled
 from visionloop.pipelines.following.state import ENDED, Place, RemoteRun
-from visionloop.pipelines.preflight import check_from_outside
+from visionloop.pipelines.preflight import check_from_outside, predicted_from_outside
 
 
 class ClusterEngine(ABC):
@@ -62,7 +62,7 @@ class ClusterEngine(ABC):
         from visionloop.pipelines.following.follow import follow
 
         check_reachable(order.arguments)
-        check_from_outside(order.arguments)
+        (predicted_from_outside if order.pipeline == "predict" else check_from_outside)(order.arguments)
         try:
             submitted = self.submit(order)
         except (KeyboardInterrupt, Terminated) as asked_to_end:
@@ -84,7 +84,8 @@ def check_reachable(arguments: Mapping[str, Any]) -> None:
         InvalidConfig: If an argument names a folder or a file of this machine.
     """
     named = [
-        (name, arguments.get(name)) for name in ("workspace", "gate", "classes", "checks", "retraining", "storage")
+        (name, arguments.get(name))
+        for name in ("workspace", "images", "gate", "classes", "checks", "retraining", "storage")
     ]
     if arguments.get("dataset"):
         named[1:1] = [("dataset", dataset.uri) for dataset in parse_datasets(arguments["dataset"])]

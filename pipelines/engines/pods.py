@@ -96,6 +96,7 @@ OF_STAGE = {
     "evaluate": ("DEVICE", "OMP_NUM_THREADS", "VISIONLOOP_CACHE_BYTES"),
     "export": ("OMP_NUM_THREADS", "VISIONLOOP_CACHE_BYTES"),
     "register": ("OMP_NUM_THREADS",),
+    "predict": ("OMP_NUM_THREADS",),
 }
 
 #: Every variable that some stage takes from the ConfigMap.
@@ -123,7 +124,12 @@ VOLUME_GROUP = 65532
 
 #: The service account of each stage's pods (manifests/base); a third party's stage has the first.
 SERVICE_ACCOUNT = "visionloop-data"
-SERVICE_ACCOUNTS = {"train": "visionloop-train", "evaluate": "visionloop-train", "register": "visionloop-register"}
+SERVICE_ACCOUNTS = {
+    "train": "visionloop-train",
+    "evaluate": "visionloop-train",
+    "predict": "visionloop-train",
+    "register": "visionloop-register",
+}
 
 #: Whose token Argo's own containers have, to report a step's outputs; the stage's container has none.
 EXECUTOR_ACCOUNT = "visionloop-executor"

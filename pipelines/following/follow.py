@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core.errors import (
     Defect,
     InvalidConfig,
@@ -57,13 +57,14 @@ def follow(
     Raises:
         VisionloopError: The failed stage's own error; UserStopped or Terminated if this process is asked to end; the run goes on.
     """
+    stages = stages_of(arguments)
     with ExitStack() as open_until_the_end:
         # From the first output on: its reader may ask for the end at once.
         try:
-            display = open_until_the_end.enter_context(closing(Display(_title(remote), STAGES)))
+            display = open_until_the_end.enter_context(closing(Display(_title(remote), stages)))
             open_until_the_end.enter_context(own_keys(workspace))
             record = Record(workspace, remote.run)
-            state, records = _watch(remote, record, display, every)
+            state, records = _watch(remote, record, display, stages, every)
         except KeyboardInterrupt:
             raise UserStopped(_goes_on(remote)) from None
         except Terminated:
@@ -82,7 +83,7 @@ def follow(
 
 
 def _watch(
-    remote: RemoteRun, record: Record, display: Display, every: float
+    remote: RemoteRun, record: Record, display: Display, stages: tuple[str, ...], every: float
 ) -> tuple[RemoteState, dict[str, StageRecord] | None]:
     """Shows a run until its end; returns its last state, and its record, or None if that can't be read."""
     state = RemoteState("pending")
@@ -93,18 +94,18 @@ def _watch(
             message = f"{error.sentence} The run goes on; asking again."
         except InvalidConfig:
             # An engine removes finished runs after a while; the record stays.
-            records = _read_whole(record)
+            records = _read_whole(record, stages)
             if records is None or not has_ended({stage: entry.state for stage, entry in records.items()}):
                 raise
             return state, records
-        records = record.look(STAGES if state.steps else ())
+        records = record.look(stages if state.steps else ())
         if record.trouble:
             display.note(
                 f"the workspace can't be read here, so only {remote.engine}'s own states are shown: {record.trouble}"
             )
-        display.show(rows(state, records, STAGES), message or (None if state.ended else state.message))
+        display.show(rows(state, records, stages), message or (None if state.ended else state.message))
         if state.ended:
-            return state, _read_whole(record)
+            return state, _read_whole(record, stages)
         time.sleep(every)
 
 
@@ -116,10 +117,15 @@ def _goes_on(remote: RemoteRun) -> str:
     return f"No longer following {remote.name}: the run goes on; come back with: {remote.follow_command()}"
 
 
-def _read_whole(record: Record) -> dict[str, StageRecord] | None:
+def stages_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages of the pipeline that a run has these arguments of."""
+    return STAGES_OF["predict" if "images" in arguments else "train"]
+
+
+def _read_whole(record: Record, stages: tuple[str, ...]) -> dict[str, StageRecord] | None:
     """The record of every stage; None if it can't be read, or if this store does not hold it."""
     try:
-        return record.read(STAGES) or None
+        return record.read(stages) or None
     except VisionloopError:
         return None
 
@@ -179,6 +185,7 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
         "verdict": verdict,
         "reason": _output(judged if verdict else steps.get("snapshot"), "reason"),
         "metrics": _metrics(_output(judged, measured)),
+        **_predicted(steps.get("predict"), arguments),
         "reports": {},
         "mlflow": mlflow_address(),
         "seconds": round(_seconds(state), 3),
@@ -193,6 +200,15 @@ def _end_unseen(remote: RemoteRun, state: RemoteState, arguments: Mapping[str, A
 
 def _output(step: Step | None, name: str) -> str | None:
     return (step.outputs.get(name) or None) if step else None
+
+
+def _predicted(predict: Step | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine tells of a run that predicts."""
+    if predict is None:
+        return {}
+    counted = {name: text and int(text) for name in ("objects", "unreadable") for text in [_output(predict, name)]}
+    named = {"model": arguments.get("model"), "images_uri": arguments.get("images")}
+    return {"predicted": {**named, **counted, **dict.fromkeys(("images", "shards", "images_per_second", "results"))}}
 
 
 def _metrics(text: str | None) -> dict[str, float]:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from kubernetes_cluster import Cluster, kubectl, outputs, steps, until
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core.names import sanitise
 from visionloop.core.receipts import load
 from visionloop.pipelines.engines.argo.templates import SANITISED
 from visionloop.pipelines.engines.pods import GPU, STAGE_LABEL
+
+STAGES = STAGES_OF["train"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from imports import below, closure, tree  # noqa: E402 - a script of docs/
 
-from visionloop.components.calls import CALLS  # noqa: E402
+from visionloop.components.calls import CALLS, PREDICTED  # noqa: E402
 from visionloop.core import catalog  # noqa: E402
 
 RECORD = Path(__file__).with_name("logic.json")
@@ -69,7 +69,7 @@ def logic_hash(stage: str) -> str:
 
 def stages() -> list[str]:
     """The stages that have a result."""
-    return list(CALLS)
+    return [*CALLS, *PREDICTED]
 
 
 def current() -> dict[str, dict[str, object]]:

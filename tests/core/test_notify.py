@@ -139,6 +139,19 @@ def test_an_engine_that_ended_the_run_without_a_stages_failure_is_told(workspace
     assert "OOM" not in message_of(record, "Succeeded", "train: OOMKilled").text
 
 
+def test_a_prediction_tells_model_images_and_objects(workspace: str) -> None:
+    record = RunRecord(open_prefix(workspace, "results"), "camera")
+    record.open({"model": "bottles@champion", "images": "s3://camera/2026"}, "trace-1")
+    scalars = {"model": "bottles/3", "images": 12_000, "objects": 4_310, "unreadable": 2}
+    state = StageState(stage="predict", state="succeeded", receipt="s3://w/predict/k/receipt.json", scalars=scalars)
+    record.write_state(state)
+    # Kubeflow Pipelines may call a run that has ended well RUNNING.
+    message = message_of(record, "RUNNING")
+    assert (message.status, message.title) == ("completed", "bottles/3: predicted")
+    assert message.text == "bottles/3 predicted on 12,000 images: s3://w/predict/k/receipt.json."
+    assert message.facts == {"objects": "4,310", "unreadable": "2"}
+
+
 @pytest.mark.parametrize(
     ("stage", "scalars", "status"),
     [

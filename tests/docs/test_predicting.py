@@ -11,9 +11,13 @@ import pytest
 from documents import ROOT
 from untrained import photograph, register
 
+from visionloop.components.predict import images, pictures
+from visionloop.core.stores import local_path
 from visionloop.data.headers import IMAGE_EXTENSIONS
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.predicting import images, pictures
+from visionloop.pipelines.engines import Order
+from visionloop.pipelines.engines.cluster import ClusterEngine
+from visionloop.pipelines.engines.laptop import Laptop
 from visionloop.registry import Registry
 
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
@@ -35,13 +39,51 @@ def test_the_commands_print_what_the_model_finds(
     for name in names:
         photograph(tmp_path / name)
     for words in COMMANDS:
-        if any(word.startswith("s3://") for word in words):
+        if words[0] == "run" or any(word.startswith("s3://") for word in words):
             continue  # tests/registry/test_predict.py reads from a store
         application(words)(words, standalone_mode=False)
         printed = json.loads(capfd.readouterr().out)["predictions"]
         assert [entry["image"] for entry in printed] == sorted(names, reverse=words[2:] == [names[1], "photos/more"])
         assert {(entry["width"], entry["height"]) for entry in printed} == {(96, 64)}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"a.jpg", "shelf.jpg"}
+
+
+RUNS = [words for words in COMMANDS if words[0] == "run"]
+
+
+@pytest.mark.matrix  # tests/local/test_run_predict.py runs it too
+def test_the_run_on_a_folder_ends_as_the_page_shows_it(
+    mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{mlflow_database}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("VISIONLOOP_HOME", str(tmp_path / "home"))
+    (tmp_path / "registered").mkdir()
+    register(Registry({"MLFLOW_TRACKING_URI": uri}), "torchvision", "detection", "bottles", tmp_path / "registered")
+    photograph(tmp_path / "photos/a.jpg")
+    words = [*RUNS[0], "--output", "text"]
+    application(words)(words, standalone_mode=False)
+    printed = capfd.readouterr().out
+    (shown,) = (text for text in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL) if text.startswith("Model"))
+    for line in shown.splitlines():
+        assert re.search(rf"^{line.split()[0]} ", printed, re.MULTILINE), line
+    results = re.search(r"^Results +(.*)$", printed, re.MULTILINE)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    scope = {"results": local_path(results[1])} if results else {}
+    exec(code, scope)
+    assert set(scope["found"]["file_name"].to_pylist()) == {"a.jpg"}
+
+
+def test_the_runs_on_stores_and_engines_have_options_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[Order] = []
+    monkeypatch.setattr(Laptop, "run", lambda _, order: orders.append(order) or {"name": "x", "engine": "local"})
+    monkeypatch.setattr(ClusterEngine, "run", lambda _, order: orders.append(order) or {"name": "x", "engine": "argo"})
+    for words in RUNS[1:]:
+        application(words)(words, standalone_mode=False)
+    assert [order.pipeline for order in orders] == ["predict", "predict"]
+    assert [order.arguments.get("write") for order in orders] == ["coco,dice", None]
+    assert orders[1].arguments["trainer"] == "torchvision"
 
 
 def test_the_example_has_the_fields_that_are_printed() -> None:

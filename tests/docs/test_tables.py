@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from documents import ROOT, SOURCES, load, page, rows, variables_read
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES, STAGES_OF
 from visionloop.components.evaluate.gate import GateFile
 from visionloop.core import names, policy, receipts, reservation, runs, secrets
 from visionloop.core.errors import RETRYABLE
@@ -78,7 +78,9 @@ def test_the_outputs_are_those_that_the_stages_write() -> None:
     written: dict[str, set[str]] = {}
     for name in output:
         source = (ROOT / "components" / name / "stage.py").read_text(encoding="utf-8")
-        written[name] = set(re.findall(r'attempt\.(?:write|upload)\("?\w+"?, f?"([\w.]+)', source))
+        written[name] = set(
+            re.findall(r'(?:attempt\.(?:write|upload)\(|_put\(attempt, )"?[\w.]+"?, f?"([\w.]+)', source)
+        )
     assert output == written
 
 
@@ -152,7 +154,7 @@ def ticked(names: Any) -> list[str]:
 def test_the_picture_is_current() -> None:
     module = load("docs/images/draw.py")
     assert module.FILE.read_text(encoding="utf-8") == module.draw()
-    assert (*module.TOLD, "cleanup") == STAGES
+    assert (*module.TOLD, "cleanup") == STAGES_OF["train"]
 
 
 def test_the_picture_of_the_layers_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

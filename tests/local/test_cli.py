@@ -16,7 +16,7 @@ from visionloop.core import catalog
 from visionloop.pipelines.cli.main import application
 
 ROOT = Path(__file__).parents[2]
-OWN_STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "export", "register", "cleanup"]
+OWN_STAGES = ["snapshot", "validate", "convert", "train", "evaluate", "export", "register", "predict", "cleanup"]
 
 
 def commands() -> list[str]:

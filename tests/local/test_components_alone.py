@@ -17,7 +17,7 @@ from kfp import compiler, components, dsl
 from laptop import TOY, Laptop, Trained
 from message_receiver import Receiver, receiving
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES, STAGES_OF
 from visionloop.core.receipts import Receipt
 from visionloop.pipelines.parameters import arguments_for
 from visionloop.training.configuration import parse_settings
@@ -159,8 +159,9 @@ def given_to(stage: str, trained: Trained) -> dict[str, Any]:
     return arguments[stage]()
 
 
-#: The stages whose components run alone here; cleanup is an exit task, and the toy trainer exports nothing.
-STAGES_ALONE = [stage for stage in STAGES if stage not in ("export", "cleanup")]
+#: The stages whose components run alone here; cleanup is an exit task, the toy trainer exports nothing, and what predict finds no training
+#: makes.
+STAGES_ALONE = [stage for stage in STAGES_OF["train"] if stage not in ("export", "cleanup")]
 
 #: The input artifacts of each component, and the stage whose receipt stands in for one.
 ARTIFACTS = {

@@ -17,13 +17,15 @@ from typing import Any
 import pytest
 from laptop import HARDLY_TRAINED, TINY, Dataset, Laptop, wait_for
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.policy import POLICIES
 from visionloop.pipelines.engines import pods
 from visionloop.pipelines.engines.laptop.run import LocalRun, containers, run_pipeline, with_trainer
 from visionloop.pipelines.targets import DEFAULT_TRAINER
 from visionloop.pipelines.targets import laptop as laptop_target
+
+STAGES = STAGES_OF["train"]
 
 #: Read before any test takes the variables away.
 ENGINE = {

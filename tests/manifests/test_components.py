@@ -142,7 +142,7 @@ def test_only_cleanup_knows_where_messages_go() -> None:
 def test_only_train_and_cleanup_know_who_is_told_of_a_training_and_reach_them() -> None:
     objects = rendered("receiver")
     source = {"secretRef": {"name": "visionloop-events", "optional": True}}
-    told = {"train", "cleanup"}
+    told = {"train", "predict", "cleanup"}
     assert {name for name in POLICIES if source in stage(objects, name)["container"]["envFrom"]} == told
     assert {name for name in POLICIES if "CALLBACK_INTERVAL" in variables(stage(objects, name))} == told
     held = set(secrets.variables("events"))
@@ -163,7 +163,7 @@ def test_every_stage_has_a_priority_that_is_there_and_none_evicts() -> None:
     classes = {entry["metadata"]["name"]: entry for entry in objects if entry["kind"] == "PriorityClass"}
     used = {name: stage(objects, name)["priorityClassName"] for name in POLICIES}
     assert set(used.values()) == set(classes)
-    assert {name for name, value in used.items() if value == "visionloop-training"} == {"train", "evaluate"}
+    assert {name for name, value in used.items() if value == "visionloop-training"} == {"train", "evaluate", "predict"}
     assert all(entry["preemptionPolicy"] == "Never" for entry in classes.values())
     assert classes["visionloop-short"]["value"] > classes["visionloop-training"]["value"] > 0
 
@@ -195,11 +195,12 @@ def test_a_third_partys_templates_take_what_the_components_add(tmp_path: Path) -
         result = stage(objects, name, "timm")
         assert result["retryStrategy"]["affinity"] == {"nodeAntiAffinity": {}}
         assert ("kueue.x-k8s.io/queue-name" in result["metadata"]["labels"]) == (name == "train")
-        classes = {"train": "own", "evaluate": "visionloop-training"}
+        classes = dict.fromkeys(("evaluate", "predict"), "visionloop-training") | {"train": "own"}
         classes |= dict.fromkeys(("export", "register"), "visionloop-short")
         assert result["priorityClassName"] == classes[name]
     shared = {"name": "cache", "persistentVolumeClaim": {"claimName": "visionloop-cache"}}
-    assert [shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER] == [False, True, True, False]
+    cached = {name: shared in stage(objects, name, "timm")["volumes"] for name in BY_TRAINER}
+    assert cached == {"train": False, "evaluate": True, "export": True, "register": False, "predict": False}
 
 
 def deployments() -> dict[str, dict[str, Any]]:

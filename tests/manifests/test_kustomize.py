@@ -109,13 +109,13 @@ def test_a_machine_without_a_gpu_trains_without_one() -> None:
     }
     ran = {
         template_of(stage, trainer)
-        for stage in ("train", "evaluate")
+        for stage in ("train", "evaluate", "predict")
         for trainer in cluster().trainers
         if trainer != "toy"
     }
-    assert set(asked) == {"visionloop-train", "visionloop-retrain", "visionloop-measure", *ran}
+    assert set(asked) == {"visionloop-train", "visionloop-retrain", "visionloop-measure", "visionloop-predict", *ran}
     assert set(asked.values()) == {"0"}
-    for stage, memory in (("train", "2Gi"), ("evaluate", "1Gi")):
+    for stage, memory in (("train", "2Gi"), ("evaluate", "1Gi"), ("predict", "1Gi")):
         assert template("kind", stage)["container"]["resources"]["requests"] == {"cpu": "500m", "memory": memory}
         inputs = {entry["name"]: entry.get("value") for entry in template("kind", stage)["inputs"]["parameters"]}
         assert inputs["memory"] == "4096"
@@ -133,7 +133,11 @@ def test_production_says_who_waits_first() -> None:
     classes = {entry["metadata"]["name"] for entry in objects("production") if entry["kind"] == "PriorityClass"}
     arguments = {stage: template("production", stage)["priorityClassName"] for stage in POLICIES}
     assert set(arguments.values()) == classes
-    assert {stage for stage, name in arguments.items() if name == "visionloop-training"} == {"train", "evaluate"}
+    assert {stage for stage, name in arguments.items() if name == "visionloop-training"} == {
+        "train",
+        "evaluate",
+        "predict",
+    }
 
 
 def test_production_shares_a_cache_volume() -> None:

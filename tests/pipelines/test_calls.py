@@ -7,24 +7,24 @@ from dataclasses import fields
 import pytest
 from test_pipelines_parity import EDGES
 
-from visionloop.components.calls import CALLS, EXPENSIVE, SETTINGS, STAGES
+from visionloop.components.calls import CALLS, EXPENSIVE, PREDICTED, SETTINGS, STAGES
 from visionloop.components.convert.ahead import LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.policy import POLICIES
-from visionloop.pipelines.definitions import RETRAIN
+from visionloop.pipelines.definitions import PREDICT, RETRAIN
 
 
 def test_it_names_every_stage_that_the_package_brings() -> None:
     own = {name for name, stage in catalog.stages().items() if type(stage).__module__.startswith("visionloop.")}
     assert own == set(STAGES) == set(POLICIES)
-    assert {name for name in own if hasattr(catalog.stage(name), "resolve")} == set(CALLS)
+    assert {name for name in own if hasattr(catalog.stage(name), "resolve")} == {*CALLS, *PREDICTED}
 
 
-@pytest.mark.parametrize("stage", CALLS)
+@pytest.mark.parametrize("stage", [*CALLS, *PREDICTED])
 def test_a_call_gives_arguments_that_the_stage_has_and_all_that_it_needs(stage: str) -> None:
-    call = CALLS[stage]
+    call = {**CALLS, **PREDICTED}[stage]
     existing = {entry.name: entry for entry in fields(catalog.stage(stage).arguments)}
-    parameters = {name: f"the {name}" for name in (*RETRAIN.parameters, SETTINGS)}
+    parameters = {name: f"the {name}" for name in (*RETRAIN.parameters, *PREDICT.parameters, SETTINGS)}
     values = call.arguments(parameters, {name: f"{name}'s receipt" for name in CALLS})
     assert set(values) <= set(existing)
     assert all(values[name] == f"{before}'s receipt" for name, before in call.receipts.items())

@@ -88,7 +88,7 @@ def test_without_gpus_kubeflow_asks_for_none_and_for_no_node_that_has_some(tmp_p
         assert "nvidia.com/gpu" not in text
     for path in compile_engine("kfp", tmp_path, gpus=2):
         # An evaluation has one of them, and a model that is only measured no training.
-        trains = set() if path.stem == "visionloop-measure" else {"'2'"}
+        trains = set() if path.stem in ("visionloop-measure", "visionloop-predict") else {"'2'"}
         assert set(re.findall("resourceCount: (.*)", path.read_text(encoding="utf-8"))) == {"'1'"} | trains
     with pytest.raises(InvalidConfig, match="parameter of each run"):
         compile_engine("argo", tmp_path, gpus=0)
@@ -104,6 +104,7 @@ def test_registry_and_tag_reach_every_image(tmp_path: Path) -> None:
                 "visionloop-train",
                 "visionloop-retrain",
                 "visionloop-measure",
+                "visionloop-predict",
             )
             assert bool(images) != bare, path
             assert {(registry.split("'")[-1], tag.strip("'}")) for registry, tag in images} <= {
@@ -126,6 +127,7 @@ def test_the_argo_folder_lists_its_files(files: dict[str, dict[str, str]]) -> No
             "visionloop-train",
             "visionloop-retrain",
             "visionloop-measure",
+            "visionloop-predict",
         )
     }
     assert set(files["argo"]) == {*names, "kustomization.yaml"}
@@ -190,6 +192,7 @@ HELD = {
     "evaluate": {"dataset", "results", "registry"},
     "export": {"dataset", "results"},
     "register": {"results", "registry"},
+    "predict": {"dataset", "results", "registry", "events"},
     "cleanup": {"results", "registry", "notify", "events"},
 }
 
@@ -208,9 +211,10 @@ READ = {
         "train",
         "evaluate",
         "export",
+        "predict",
     ),
     "MLFLOW_TRACKING_URI MLFLOW_REGISTRY_URI CLEARML_API_HOST CLEARML_WEB_HOST CLEARML_FILES_HOST CLEARML_API_HOST_VERIFY_CERT "
-    "CLEARML_OFFLINE_MODE": ("snapshot", "convert", "train", "evaluate", "register", "cleanup"),
+    "CLEARML_OFFLINE_MODE": ("snapshot", "convert", "train", "evaluate", "register", "predict", "cleanup"),
     "MODEL_NAME FRAMEWORK EPOCHS BATCH_SIZE LEARNING_RATE IMGSZ CONFIG CONFIG_IMGSZ CONFIG_EPOCHS CONFIG_BATCH CONFIG_LR0 "
     "CONFIG_OPTIMIZER CONFIG_AUGMENT ADVANCED_CONFIG VISIONLOOP_WEIGHTS VISIONLOOP_ALLOW_DOWNLOAD": (
         *("snapshot", "convert", "train"),
@@ -221,9 +225,9 @@ READ = {
     "OBSERVABILITY_BACKENDS MLFLOW_ENABLED MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL "
     "TENSORBOARD_ENABLED TENSORBOARD_LOG_DIR": ("snapshot", "train"),
     "VISIONLOOP_CACHE_BYTES": ("train", "evaluate", "export"),
-    "OMP_NUM_THREADS": ("train", "evaluate", "export", "register"),
+    "OMP_NUM_THREADS": ("train", "evaluate", "export", "register", "predict"),
     "VISIONLOOP_NOTIFY_FORMAT VISIONLOOP_RUN_URL": ("cleanup",),
-    "CALLBACK_INTERVAL": ("train", "cleanup"),
+    "CALLBACK_INTERVAL": ("train", "predict", "cleanup"),
 }
 
 
@@ -297,7 +301,9 @@ def test_a_trainers_row_adds_to_what_train_reads_and_an_unknown_role_is_refused(
 # --- Kubeflow Pipelines ---
 
 
-@pytest.fixture(params=["visionloop-train.yaml", "visionloop-retrain.yaml", "visionloop-measure.yaml"])
+@pytest.fixture(
+    params=["visionloop-train.yaml", "visionloop-retrain.yaml", "visionloop-measure.yaml", "visionloop-predict.yaml"]
+)
 def kfp(request: pytest.FixtureRequest, files: dict[str, dict[str, str]]) -> Kubeflow:
     return Kubeflow(files["kfp"][request.param])
 
@@ -527,7 +533,7 @@ def test_pods_run_under_the_service_account_of_their_group(files: dict[str, dict
         if "container" in template
     }
     data = dict.fromkeys(("snapshot", "validate", "convert", "export", "cleanup"), "visionloop-data")
-    training = dict.fromkeys(("train", "evaluate"), "visionloop-train")
+    training = dict.fromkeys(("train", "evaluate", "predict"), "visionloop-train")
     assert results == {**data, **training, "register": "visionloop-register"}
     accounts = structures((GOLDENS / "base" / "service-accounts.yaml").read_text(encoding="utf-8"))
     assert set(results.values()) <= {document["metadata"]["name"] for document in accounts}

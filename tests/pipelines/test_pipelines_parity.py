@@ -12,7 +12,7 @@ from compiled import Argo, Kubeflow, Row
 from toy_pipeline import TOY_TRAINER
 from toy_runs import write_distribution
 
-from visionloop.components.calls import SHARDED, STAGES
+from visionloop.components.calls import SHARDED, STAGES_OF
 from visionloop.components.snapshot.retraining.policy import RetrainingPolicy, parse_policy
 from visionloop.core import catalog, secrets
 from visionloop.core.errors import InvalidConfig
@@ -27,6 +27,9 @@ from visionloop.pipelines.targets import BY_TRAINER, Target, cluster
 from visionloop.training.catalog import TRAINERS
 
 pytestmark = pytest.mark.slow
+
+#: The stages of a pipeline that trains.
+STAGES = STAGES_OF["train"]
 
 #: Fields that Kubeflow Pipelines has no place for; the compiler says so.
 LOST_ON_KFP = {
@@ -134,7 +137,7 @@ def compiled(target: Target, name: str = "visionloop-train") -> tuple[Argo, Kube
 
 @pytest.fixture(scope="module")
 def told() -> Target:
-    rows = {name: telling(number) for number, name in enumerate(STAGES)}
+    rows = {name: telling(number) for number, name in enumerate(POLICIES)}
     return Target(policies=rows, trainers={"ultralytics": rows["train"]}, registry=REGISTRY, tag=TAG)
 
 
@@ -231,7 +234,7 @@ def test_a_row_that_loses_nothing_is_not_mentioned() -> None:
 
 def test_a_row_without_retries_gpu_and_volumes_has_none_of_them_anywhere() -> None:
     bare = StagePolicy(attempts=1)
-    target = Target(policies=dict.fromkeys(STAGES, bare), trainers={"ultralytics": bare})
+    target = Target(policies=dict.fromkeys(POLICIES, bare), trainers={"ultralytics": bare})
     argo, kfp = compiled(target)
     for (_, name), template in argo.templates.items():
         if name in STAGES:
@@ -321,8 +324,8 @@ def test_a_training_hangs_on_no_policy(real: tuple[Argo, Kubeflow]) -> None:
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])
 def test_each_trainer_has_templates_of_its_own_for_what_runs_in_its_image(told: Target, pipeline: str) -> None:
     argo, _ = compiled(replace(told, trainers={**told.trainers, "Toy_2": telling(50)}), pipeline)
-    assert BY_TRAINER == ("train", "evaluate", "export", "register")
-    for stage in BY_TRAINER:
+    assert BY_TRAINER == ("train", "evaluate", "export", "register", "predict")
+    for stage in (stage for stage in BY_TRAINER if stage in STAGES):
         for task, trainer in ((stage, "ultralytics"), (f"{stage}-toy-2", "toy-2")):
             reference = {"name": f"visionloop-{stage}-{trainer}", "template": stage}
             assert argo.tasks()[task]["templateRef"] == reference
@@ -365,7 +368,7 @@ def test_the_tasks_of_trainers_never_read_the_output_of_one_that_was_skipped(tol
                 ran = {"convert": {"next": left, "training_receipt": "old-t", "evaluation_receipt": "old-e"}}
                 form = {"trainer": chosen, "export": exports}
                 done: dict[str, bool] = {}
-                for stage in BY_TRAINER:
+                for stage in (stage for stage in BY_TRAINER if stage in STAGES):
                     task = argo.tasks()[f"{stage}{suffix}"]
                     arguments = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
                     taken = {"evaluate": "training", "export": "evaluation", "register": "evaluation"}.get(stage)
@@ -511,6 +514,7 @@ def test_both_forms_hold_the_parameters_of_the_contract(name: str, more: list[st
 def test_every_stage_hands_on_the_same_outputs(real: tuple[Argo, Kubeflow]) -> None:
     """A run whose workspace can't be read ends by them, on either engine."""
     components = real[1].specification["components"]
+    components |= compiled(cluster(), "visionloop-predict")[1].specification["components"]
     for stage, outputs in OUTPUTS.items():
         made = components[f"comp-{stage}"].get("outputDefinitions", {}).get("parameters", {})
         assert set(outputs) <= set(made), stage

@@ -16,10 +16,10 @@ from toy_detector import SIZE, Prepared
 from untrained import PAIRS, photograph
 from untrained import register as register_untrained
 
+from visionloop.components.predict import images as sources
 from visionloop.core.errors import VisionloopError
 from visionloop.core.storage import open_prefix
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.predicting import images as sources
 from visionloop.registry import Registry
 
 BOX = [10.0, 20.0, 30.0, 44.0]

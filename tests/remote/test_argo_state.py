@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, workflow
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core.errors import InvalidConfig
 from visionloop.pipelines.engines.argo.runs import parse, text, workflow_of
 from visionloop.pipelines.following.rows import rows
 from visionloop.pipelines.following.state import PHASES, STATES
+
+STAGES = STAGES_OF["train"]
 
 TEMPLATE = {
     "metadata": {"name": "visionloop-train"},

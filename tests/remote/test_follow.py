@@ -14,7 +14,7 @@ import pytest
 from recordings import workflow
 from rich.console import Console
 
-from visionloop.components.calls import STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core import progress, runs
 from visionloop.core.errors import (
     AccessDenied,
@@ -37,6 +37,8 @@ from visionloop.pipelines.following.follow import follow
 from visionloop.pipelines.following.record import Record, StageRecord
 from visionloop.pipelines.following.rows import duration, rows
 from visionloop.pipelines.following.state import RemoteState, Step
+
+STAGES = STAGES_OF["train"]
 
 RUN = "5c0c6bd5"
 

@@ -192,6 +192,7 @@ POLICIES: dict[str, StagePolicy] = {
         cache_volume=True,
     ),
     "register": replace(_DATA, image=TRAINER_IMAGE, memory_limit="4Gi", secrets=("results", "registry")),
+    "predict": replace(_GPU, gpus_most=1, shared_memory=None, cache_volume=False, secrets=(*_WITH_REGISTRY, "events")),
     "cleanup": replace(_DATA, timeout=300, attempts=3, secrets=("results", "registry", "notify", "events")),
 }
 

@@ -15,6 +15,7 @@ KUSTOMIZATION = "kustomization.yaml"
 def argo_files(target: Target) -> dict[str, str]:
     """Every WorkflowTemplate by file name, the schedule in the file of its template, and the kustomization that lists them."""
     from visionloop.pipelines.engines.argo.measure import measure_template
+    from visionloop.pipelines.engines.argo.predict import predict_template
     from visionloop.pipelines.engines.argo.retrain import retrain_schedule, retrain_template
     from visionloop.pipelines.engines.argo.train import check_names, train_templates
 
@@ -22,7 +23,7 @@ def argo_files(target: Target) -> dict[str, str]:
     retrain = retrain_template(target)
     files = {
         f"{template.name}.yaml": argo_yaml(template)
-        for template in (*train_templates(target), measure_template(target))
+        for template in (*train_templates(target), measure_template(target), predict_template(target))
     }
     files[f"{retrain.name}.yaml"] = argo_yaml(retrain, retrain_schedule())
     kustomization = {

@@ -195,7 +195,8 @@ def workflow_of(template: Mapping[str, Any], arguments: Mapping[str, Any], trace
     values = {**arguments, **({"trace_id": trace_id} if "trace_id" in declared else {})}
     labels = {"workflows.argoproj.io/workflow-template": name}
     datasets = parse_datasets(arguments["dataset"]) if arguments.get("dataset") else ()
-    source = "-".join(dataset.name for dataset in datasets) or str(arguments.get("snapshot") or "")
+    other = str(arguments.get("snapshot") or arguments.get("images") or "").rstrip("/").rpartition("/")[2]
+    source = "-".join(dataset.name for dataset in datasets) or other
     for label, value in ((pods.TRACE_LABEL, trace_id), (pods.DATASET_LABEL, source)):
         # A name that sanitises to nothing gets no label; the run's argument holds it anyway.
         with contextlib.suppress(InvalidConfig):

@@ -18,7 +18,7 @@ from hera.workflows.models import (
     WorkflowMetadata,
 )
 
-from visionloop.components.calls import CALLS, LOOP, SETTINGS, SHARDS, Call
+from visionloop.components.calls import CALLS, LOOP, PREDICTED, SETTINGS, SHARDS, Call
 from visionloop.components.convert.ahead import FINDS, LOOKED_FOR, LOOKS_AHEAD
 from visionloop.core import catalog
 from visionloop.core.errors import InvalidConfig
@@ -43,7 +43,7 @@ from visionloop.pipelines.targets import BY_TRAINER, DEFAULT_TRAINER, Target
 
 #: Each stage's output parameters.
 OUTPUTS: Mapping[str, Sequence[str]] = {
-    **{stage: ("receipt", *call.outputs) for stage, call in CALLS.items()},
+    **{stage: ("receipt", *call.outputs) for stage, call in {**CALLS, **PREDICTED}.items()},
     LOOKS_AHEAD: ("receipt", *FINDS),
     "cleanup": (),
 }
@@ -260,7 +260,7 @@ def _tasks_of_trainer(
         "export": ("convert", evaluate),
         "register": ("convert", evaluate, export),
     }
-    for stage in BY_TRAINER:
+    for stage in conditions:
         arguments = CALLS[stage].arguments(form, receipts) | places_of(target.row(stage, trainer))
         add_task(stage, before[stage], arguments, when=f"{{{{={conditions[stage]}}}}}", trainer=trainer)
 

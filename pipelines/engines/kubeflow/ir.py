@@ -26,10 +26,16 @@ SHORT = 12
 def kfp_files(target: Target, pipelines: Iterable[str] = tuple(PIPELINES)) -> dict[str, str]:
     """The IR of pipelines by file name."""
     from visionloop.pipelines.engines.kubeflow.measure import measure_pipeline
+    from visionloop.pipelines.engines.kubeflow.predict import predict_pipeline
     from visionloop.pipelines.engines.kubeflow.retrain import retrain_pipeline
     from visionloop.pipelines.engines.kubeflow.train import train_pipeline
 
-    made = {"train": train_pipeline, "retrain": retrain_pipeline, "measure": measure_pipeline}
+    made = {
+        "train": train_pipeline,
+        "retrain": retrain_pipeline,
+        "measure": measure_pipeline,
+        "predict": predict_pipeline,
+    }
 
     def compiled() -> dict[str, str]:
         graphs = [made[name](target) for name in pipelines]

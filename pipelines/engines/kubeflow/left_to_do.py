@@ -35,7 +35,7 @@ def _parameters(*stages: str) -> tuple[str, ...]:
 
 
 #: The inputs of the graph that trainers share, and of its part that judges.
-_INPUTS = (*_parameters(*BY_TRAINER), *RECEIPTS, *FROM_CONVERT, "image", "row")
+_INPUTS = (*_parameters(*(stage for stage in BY_TRAINER if stage in CALLS)), *RECEIPTS, *FROM_CONVERT, "image", "row")
 _JUDGED = (
     *_parameters("evaluate", "export", "register"),
     "snapshot_receipt",

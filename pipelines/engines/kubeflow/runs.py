@@ -224,10 +224,11 @@ def submit(
     values = typed(arguments, compiled)
     connection = connect(host, namespace)
     uploaded = upload(connection, compiled)
+    about = values.get("model_name") or values.get("model")
     with connection.asking(), quiet():
         started = connection.client.run_pipeline(
             experiment_id=experiment(connection, str(values.get("model_name") or compiled.name)),
-            job_name=str(values.get("run_name") or f"{values.get('model_name')} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"),
+            job_name=str(values.get("run_name") or f"{about} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"),
             params=values,
             pipeline_id=uploaded.pipeline_id,
             version_id=uploaded.version_id,

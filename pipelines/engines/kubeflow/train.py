@@ -58,6 +58,30 @@ def pipeline_of(
         frozen_by: Snapshot's arguments, from the pipeline's.
     """
 
+    def begin(arguments: PipelineArguments) -> None:
+        frozen = snapshot(**frozen_by(arguments), **common_to(arguments))
+        go_on(arguments, apply_policy(frozen, "snapshot", target.policies["snapshot"], target).outputs)
+
+    return with_cleanup(target, pipeline, parameters, begin, "retraining")
+
+
+def with_cleanup(
+    target: Target,
+    pipeline: Pipeline,
+    parameters: Mapping[str, Parameter],
+    put: Callable[[PipelineArguments], None],
+    group: str,
+) -> Any:
+    """A pipeline that ends with cleanup, whatever happened before.
+
+    Args:
+        target: The target.
+        pipeline: The pipeline.
+        parameters: Its form.
+        put: Adds everything before it to the graph.
+        group: What people see for that.
+    """
+
     # After the whole run's limit Argo ends what is left of it, and cleanup still runs.
     limits = dsl.PipelineConfig(
         active_deadline_seconds=RUN_DEADLINE_SECONDS, ttl_seconds_after_finished=FINISHED_POD_SECONDS
@@ -72,12 +96,9 @@ def pipeline_of(
     @takes(pipeline.description, parameters)
     def graph(*values: Any) -> None:
         arguments = dict(zip(parameters, values, strict=True))
-        common = common_to(arguments)
-        cleaned = apply_policy(cleanup(**common), "cleanup", target.policies["cleanup"], target)
-        with dsl.ExitHandler(cleaned, name="retraining"):
-            frozen = snapshot(**frozen_by(arguments), **common)
-            frozen = apply_policy(frozen, "snapshot", target.policies["snapshot"], target)
-            go_on(arguments, frozen.outputs)
+        cleaned = apply_policy(cleanup(**common_to(arguments)), "cleanup", target.policies["cleanup"], target)
+        with dsl.ExitHandler(cleaned, name=group):
+            put(arguments)
 
     return graph
 

@@ -54,7 +54,9 @@ class Laptop:
         from visionloop.pipelines.environment import services_for
 
         name = run_name(order.options.get("run"))
-        stops = f"visionloop run stop {name} ends its training early, " if order.pipeline != "measure" else ""
+        stops = (
+            f"visionloop run stop {name} ends its training early, " if order.pipeline in ("train", "retrain") else ""
+        )
         notice(f"run {name}: {stops}visionloop run cancel {name} {'all of it' if stops else 'ends it'}")
         with services_for(order.arguments):
             return self.result(replace(order, options={**order.options, "run": name})).summary()
@@ -66,10 +68,17 @@ class Laptop:
             VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
         """
         from visionloop.pipelines.engines.laptop.run import run_order
-        from visionloop.pipelines.preflight import champion_in_environment, check_here, measured_here
+        from visionloop.pipelines.preflight import (
+            champion_in_environment,
+            check_here,
+            measured_here,
+            predicted_here,
+        )
 
         if order.pipeline == "measure":
             order = replace(order, arguments=measured_here(order.arguments))
+        elif order.pipeline == "predict":
+            order = replace(order, arguments=predicted_here(order.arguments))
         else:
             check_here(order.arguments, in_containers=order.options.get("runner") == DOCKER)
         order = _in_one_piece(order)

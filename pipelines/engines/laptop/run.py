@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from visionloop.components.calls import MEASURED, STAGES
+from visionloop.components.calls import STAGES_OF
 from visionloop.core import live, stop
 from visionloop.core.errors import Defect, InvalidConfig, Killed, Terminated, UserStopped, VisionloopError, by_code
 from visionloop.core.folders import temporary_folder
@@ -40,9 +40,6 @@ from visionloop.training.configuration import named_trainer
 
 #: The function that makes each pipeline in the runner's process.
 MADE_BY = {name: f"visionloop.pipelines.engines.kubeflow.{name}:{name}_pipeline" for name in PIPELINES}
-
-#: The stages of each pipeline that has not all of them.
-STAGES_OF = {"measure": (*MEASURED, "cleanup")}
 
 #: Seconds that stages get to end after Ctrl-C (train keeps its best checkpoint so far) before they are killed.
 STOP_SECONDS = 60.0
@@ -79,7 +76,7 @@ def run_order(order: Order) -> RunResult:
         Defect: If it succeeds without a receipt for what it should have registered.
         VisionloopError: The failed stage's own error; UserStopped after Ctrl-C.
     """
-    force, stages = order.options.get("force"), STAGES_OF.get(order.pipeline, STAGES)
+    force, stages = order.options.get("force"), STAGES_OF[order.pipeline]
     if force and force not in stages:
         raise InvalidConfig(f"--force {force}: there is no such stage; give one of {', '.join(stages)}.")
     sys.stdout.flush()

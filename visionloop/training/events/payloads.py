@@ -6,6 +6,7 @@ Names are those that receivers know: states as in ``core.runs.EVENT_NAMES``, met
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -282,19 +283,40 @@ PLACES: Mapping[str, str] = {
 }
 
 
-def kind_of(data: About) -> str:
-    """The last word of an event's type."""
-    return next(kind for kind, of in KINDS.items() if type(data) is of)
+@dataclass(frozen=True)
+class Family:
+    """The events of one stage.
 
-
-def identity(data: About, attempt: str, number: int) -> str:
-    """An event's id.
-
-    Args:
-        data: What it says.
-        attempt: The attempt's name.
-        number: How many events of its kind the attempt has told, this one included.
+    Attributes:
+        stage: The stage.
+        prefix: The first words of their types.
+        kinds: Each by the last word of its type.
+        places: What stands in an id behind its kind, as ``PLACES`` has it.
+        bare: Whether receivers of bare data know them: by their address alone they are not told from those of a training.
     """
-    kind = kind_of(data)
-    parts = {"attempt": attempt, "n": number, **msgspec.structs.asdict(data)}
-    return f"{data.job_id}.train.{kind}{PLACES.get(kind, '').format(**parts)}"
+
+    stage: str
+    prefix: str
+    kinds: Mapping[str, type[About]]
+    places: Mapping[str, str]
+    bare: bool = False
+
+    def kind_of(self, data: About) -> str:
+        """The last word of an event's type."""
+        return next(kind for kind, of in self.kinds.items() if type(data) is of)
+
+    def identity(self, data: About, attempt: str, number: int) -> str:
+        """An event's id.
+
+        Args:
+            data: What it says.
+            attempt: The attempt's name.
+            number: How many events of its kind the attempt has told, this one included.
+        """
+        kind = self.kind_of(data)
+        parts = {"attempt": attempt, "n": number, **msgspec.structs.asdict(data)}
+        return f"{data.job_id}.{self.stage}.{kind}{self.places.get(kind, '').format(**parts)}"
+
+
+#: The events of a training.
+TRAINING = Family("train", TYPE_PREFIX, KINDS, PLACES, bare=True)

@@ -14,20 +14,19 @@ from visionloop.core.errors import shortened
 from visionloop.core.logs import notice, utc
 from visionloop.training.events.outbox import Outbox
 from visionloop.training.events.payloads import (
-    TYPE_PREFIX,
+    TRAINING,
     About,
     Checkpoint,
     CloudEvent,
     Completed,
     Failed,
+    Family,
     Log,
     LogLine,
     Metrics,
     Progress,
     Started,
     Stopped,
-    identity,
-    kind_of,
 )
 from visionloop.training.events.receivers import Receiver
 
@@ -46,7 +45,9 @@ END_SECONDS = 10.0
 class Publisher:
     """Sends the events of one stage's call to all receivers. No method raises, and none but ``close`` waits."""
 
-    def __init__(self, receivers: Sequence[Receiver], run: str, trace_id: str, attempt: str = "") -> None:
+    def __init__(
+        self, receivers: Sequence[Receiver], run: str, trace_id: str, attempt: str = "", family: Family = TRAINING
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
@@ -54,10 +55,11 @@ class Publisher:
             run: The run's name.
             trace_id: Its trace id.
             attempt: The attempt at the key, in the ids of what belongs to an attempt alone.
+            family: The events that it sends.
         """
         self.run, self.trace_id = run, trace_id
-        self._attempt = attempt
-        self._outboxes = [Outbox(receiver) for receiver in receivers]
+        self._attempt, self._family = attempt, family
+        self._outboxes = [Outbox(receiver) for receiver in receivers if family.bare or not receiver.bare]
         self._lock = threading.RLock()
         self._numbers: dict[str, int] = {}
         self._lines: list[LogLine] = []
@@ -68,6 +70,10 @@ class Publisher:
     def about(self) -> dict[str, str]:
         """What every event says."""
         return {"job_id": self.run, "trace_id": self.trace_id}
+
+    def tell(self, data: About) -> None:
+        """Tells one event."""
+        self._send(data)
 
     def started(self, data: Started) -> None:
         """Tells that an attempt has begun."""
@@ -138,14 +144,15 @@ class Publisher:
             data: What it says.
             epoch: The epoch that it is of, and whether that is the last one: not every receiver is told of each.
         """
-        kind = kind_of(data)
+        family = self._family
+        kind = family.kind_of(data)
         self._numbers[kind] = number = self._numbers.get(kind, 0) + 1
         try:
             event: CloudEvent[object] = CloudEvent(
                 specversion="1.0",
-                id=identity(data, self._attempt, number),
-                source=f"/runs/{self.run}/train",
-                type=f"{TYPE_PREFIX}{kind}",
+                id=family.identity(data, self._attempt, number),
+                source=f"/runs/{self.run}/{family.stage}",
+                type=f"{family.prefix}{kind}",
                 time=utc(time.time()),
                 datacontenttype="application/json",
                 data=secrets.redact_fields(msgspec.to_builtins(data, enc_hook=str)),

@@ -109,18 +109,39 @@ def _file(read: Annotations, rows: Whole) -> Iterator[bytes]:
     An image's id is its row, an annotation's that of the object, each counted from 1 over all files.
     """
     some, numbers = _only(read, rows)
-    description = without_none(description=read.metadata.get("dataset_name"))
-    yield b'{"info":' + _ENCODER.encode(description) + b',"licenses":[],"images":['
-    yield from _entries(_images(piece, rows) for piece in pieces(some))
-    yield b'],"annotations":['
     begin = 0
     bodies = []
     for piece in pieces(some):
         bodies.append((piece, begin))
         begin += len(piece.objects)
-    yield from _entries(_labels(piece, read.task, rows, numbers[start:]) for piece, start in bodies)
+    yield from document(
+        read.metadata.get("dataset_name"),
+        (images_of(piece, rows) for piece in pieces(some)),
+        (labels_of(piece, read.task, rows, numbers[start:]) for piece, start in bodies),
+        read.classes,
+    )
+
+
+def document(
+    name: str | None,
+    images: Iterable[Iterable[dict[str, Any]]],
+    labels: Iterable[Iterable[dict[str, Any]]],
+    classes: Sequence[Class],
+) -> Iterator[bytes]:
+    """The parts of a file, an entry a line.
+
+    Args:
+        name: What the dataset is called.
+        images: The images, in batches.
+        labels: The objects, in batches.
+        classes: The classes.
+    """
+    yield b'{"info":' + _ENCODER.encode(without_none(description=name)) + b',"licenses":[],"images":['
+    yield from _entries(images)
+    yield b'],"annotations":['
+    yield from _entries(labels)
     yield b'],"categories":['
-    yield from _entries([[_category(entry) for entry in read.classes]])
+    yield from _entries([[_category(entry) for entry in classes]])
     yield b"]}\n"
 
 
@@ -134,7 +155,8 @@ def _entries(batches: Iterable[Iterable[dict[str, Any]]]) -> Iterator[bytes]:
     yield b"\n"
 
 
-def _images(piece: Piece, rows: Whole) -> Iterator[dict[str, Any]]:
+def images_of(piece: Piece, rows: Whole) -> Iterator[dict[str, Any]]:
+    """The images of a piece as COCO has them; ``rows`` are those of all images, by which they are numbered."""
     for row, image in enumerate(piece.images.to_pylist(), piece.first):
         yield without_none(
             id=int(rows[row]) + 1,
@@ -145,7 +167,8 @@ def _images(piece: Piece, rows: Whole) -> Iterator[dict[str, Any]]:
         )
 
 
-def _labels(piece: Piece, task: str, rows: Whole, numbers: Whole) -> Iterator[dict[str, Any]]:
+def labels_of(piece: Piece, task: str, rows: Whole, numbers: Whole) -> Iterator[dict[str, Any]]:
+    """The objects of a piece; ``numbers`` are those of the piece's objects."""
     objects = zip(piece.image.tolist(), piece.objects.to_pylist(), numbers.tolist(), strict=False)
     for image, row, number in objects:
         outline = segmentation(row)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import numpy as np
 
+from visionloop.data.annotations.classes import Class
 from visionloop.data.annotations.content import annotations_hash
 from visionloop.data.annotations.tables import Annotations, column
 from visionloop.data.dice.tasks import annotation_file
@@ -17,6 +18,9 @@ from visionloop.data.formats.keys import counted
 from visionloop.data.formats.written import Losses, Piece, Written, pieces, valid
 
 _ENCODER = msgspec.json.Encoder()
+
+#: What stands behind the images.
+END = b"\n]}\n"
 
 
 def write(read: Annotations) -> Written:
@@ -47,27 +51,38 @@ def write(read: Annotations) -> Written:
 def _file(read: Annotations) -> Iterator[bytes]:
     """The parts of the file: what stands before the images, these, an image a line, and the end."""
     content = annotations_hash(read)
-    head: dict[str, Any] = {
-        "format_version": "1.0",
-        # The same labels have the same id.
-        "dataset_id": read.metadata.get("dataset_id") or str(UUID(content[:32], version=5)),
-        "dataset_name": read.metadata.get("dataset_name") or read.file,
-        "task_type": read.task,
-        "classes": read.classes,
-    }
-    yield _ENCODER.encode(head)[:-1] + b',"images":['
+    # The same labels have the same id.
+    identity = read.metadata.get("dataset_id") or identity_of(content)
+    yield head(identity, read.metadata.get("dataset_name") or read.file, read.task, read.classes)
     names = {entry.id: entry.name for entry in read.classes}
     number, separator = 0, b"\n"
     for piece in pieces(read):
-        lines = [_ENCODER.encode(image) for image in _images(piece, names, number)]
+        lines = [_ENCODER.encode(image) for image in images_of(piece, names, number)]
         if lines:
             yield separator + b",\n".join(lines)
             separator = b",\n"
         number += len(piece.objects)
-    yield b"\n]}\n"
+    yield END
 
 
-def _images(piece: Piece, names: dict[int, str], number: int) -> Iterator[dict[str, Any]]:
+def identity_of(content: str) -> str:
+    """A dataset's id by the SHA-256 of what it holds, in hex."""
+    return str(UUID(content[:32], version=5))
+
+
+def head(identity: str, name: str, task: str, classes: Sequence[Class]) -> bytes:
+    """What stands before the images: an image a line follows, with a comma between two, and then ``END``."""
+    values: dict[str, Any] = {
+        "format_version": "1.0",
+        "dataset_id": identity,
+        "dataset_name": name,
+        "task_type": task,
+        "classes": classes,
+    }
+    return _ENCODER.encode(values)[:-1] + b',"images":['
+
+
+def images_of(piece: Piece, names: dict[int, str], number: int) -> Iterator[dict[str, Any]]:
     """The images of a piece that have a size; objects are numbered from ``number`` + 1."""
     labels: list[list[dict[str, Any]]] = [[] for _ in range(len(piece.images))]
     for index, (image, row) in enumerate(zip(piece.image.tolist(), piece.objects.to_pylist(), strict=True), number + 1):

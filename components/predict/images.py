@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from visionloop.core.encodings import is_half
-from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidDataset, NotFound
+from visionloop.core.errors import AccessDenied, DatasetChanged, InvalidConfig, InvalidDataset, NotFound
 from visionloop.core.storage import ObjectInfo, Prefix, open_prefix
 from visionloop.core.stores import local_path, normalise_uri, split_uri
 from visionloop.data.headers import IMAGE_EXTENSIONS
@@ -30,18 +31,21 @@ class Picture:
         prefix: Where it lies.
         key: Its key there.
         size: In bytes.
+        etag: What it was listed with, as ``Listing`` has it; None takes whatever lies there.
     """
 
     name: str
     prefix: Prefix
     key: str
     size: int
+    etag: str | None = None
 
     def read(self) -> bytes:
         """Its bytes.
 
         Raises:
             InvalidDataset: If it is gone, too large, or a file that may not be read.
+            DatasetChanged: If it has an ETag, and is gone or another one by now.
             AccessDenied: If its store refuses the keys.
         """
         if self.size > MAX_BYTES:
@@ -49,13 +53,25 @@ class Picture:
                 f"{self.name}: {self.size:,} bytes are more than the {MAX_BYTES:,} of an image; shrink it."
             )
         try:
-            return self.prefix.read(self.key)
+            data, etag = self.prefix.read_with_etag(self.key)
         except NotFound as error:
+            if self.etag is not None:
+                raise self._changed("gone") from error
             raise InvalidDataset(f"{self.name}: it is gone; put it back or leave it out.") from error
         except AccessDenied as error:
             if not self.prefix.on_files:
                 raise
             raise InvalidDataset(f"{self.name}: it may not be read; give this user the right to.") from error
+        if self.etag is not None:
+            found = hashlib.sha256(data).hexdigest() if self.prefix.on_files else etag.strip('"')
+            if len(data) != self.size or found != self.etag:
+                raise self._changed("another one")
+        return data
+
+    def _changed(self, what: str) -> DatasetChanged:
+        return DatasetChanged(
+            f"{self.prefix.uri}/{self.key}: the image is {what} since the images were listed; run again: shards that are done stay."
+        )
 
 
 def named(arguments: Iterable[str], tell: Tell) -> list[Picture]:
@@ -125,12 +141,12 @@ def _below(argument: str, prefix: Prefix, tell: Tell) -> Iterator[Picture]:
     base = argument.rstrip("/") or "/"
 
     def passed_over(key: str, kind: str) -> None:
-        if _is_image(key):
+        if is_image(key):
             tell(f"{base}/{key}: {kind}; it is passed over.")
 
     def found() -> list[ObjectInfo]:
         try:
-            return [info for info in prefix.objects(passed_over=passed_over) if _is_image(info.key)]
+            return [info for info in prefix.objects(passed_over=passed_over) if is_image(info.key)]
         except NotFound:
             return []
 
@@ -144,7 +160,7 @@ def _below(argument: str, prefix: Prefix, tell: Tell) -> Iterator[Picture]:
 
 def _matching(argument: str, pattern: Path) -> Iterator[Picture]:
     """The images whose paths a pattern fits, in the order of their names."""
-    paths = sorted(path for path in glob.glob(str(pattern), recursive=True) if _is_image(path) and os.path.isfile(path))
+    paths = sorted(path for path in glob.glob(str(pattern), recursive=True) if is_image(path) and os.path.isfile(path))
     if not paths:
         raise InvalidDataset(f"{argument}: no image has a name like that; correct the pattern.")
     for path in paths:
@@ -162,5 +178,6 @@ def _file(name: str, path: Path) -> Picture:
     return Picture(name, open_prefix(path.parent.as_uri(), "dataset"), path.name, size)
 
 
-def _is_image(key: str) -> bool:
+def is_image(key: str) -> bool:
+    """Whether a key has the extension of an image."""
     return PurePosixPath(key).suffix.lower() in IMAGE_EXTENSIONS

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from visionloop.components.predict.predicting import Predicted
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.files import atomic_write
 from visionloop.data import drawing
-from visionloop.pipelines.predicting.predict import Predicted
 
 #: The longest side of a picture, and the one that a smaller image is enlarged to, in pixels.
 LONGEST, SHORTEST = 1280, 320
@@ -40,22 +40,31 @@ class Pictures:
 
     def add(self, predicted: Predicted) -> None:
         """Draws an image's predictions, and writes the picture."""
-        longest = max(predicted.width, predicted.height)
-        marks = list(_marks(predicted, self._classes))
-        drawn = drawing.jpeg(predicted.data, marks, max(SHORTEST, min(longest, LONGEST)))
-        if drawn is not None:
+        jpeg = drawn(predicted, self._classes)
+        if jpeg is not None:
             with atomic_write(self._folder / self._name(predicted.image)) as partial:
-                partial.write_bytes(drawn)
+                partial.write_bytes(jpeg)
 
     def _name(self, image: str) -> str:
         """A file's name that no other picture has: letters, digits, dots, hyphens and underscores of the image's own name."""
-        stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(image).stem).strip("._-")[:LONGEST_NAME] or "image"
+        stem = stem_of(image)
         number, name = 1, stem
         while name.casefold() in self._taken:
             number += 1
             name = f"{stem}-{number}"
         self._taken.add(name.casefold())
         return f"{name}.jpg"
+
+
+def stem_of(image: str) -> str:
+    """An image's name without its ending, as far as it is safe in a file's."""
+    return re.sub(r"[^\w.-]+", "_", PurePosixPath(image).stem).strip("._-")[:LONGEST_NAME] or "image"
+
+
+def drawn(predicted: Predicted, classes: int) -> bytes | None:
+    """An image with its predictions, as a JPEG; None if it can't be decoded. ``classes`` is the number of the model's."""
+    longest = max(predicted.width, predicted.height)
+    return drawing.jpeg(predicted.data, list(_marks(predicted, classes)), max(SHORTEST, min(longest, LONGEST)))
 
 
 def _marks(predicted: Predicted, classes: int) -> Iterator[drawing.Mark]:
