@@ -51,7 +51,11 @@ def test_no_further_item_is_begun_while_large_results_wait(monkeypatch: pytest.M
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", _AtOnce)
     for size, waiting in ((10, 1), (5, 2), (1, 4)):
         taken: list[int] = []
-        results = ahead_map(lambda number: number, numbers(taken), 2, lambda _, size=size: size, 10)
+
+        def size_of(_: int, size: int = size) -> int:
+            return size
+
+        results = ahead_map(lambda number: number, numbers(taken), 2, size_of, 10)
         assert next(results) == 0
         assert len(taken) == waiting
         assert isinstance(results, Generator)

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documents import ROOT
@@ -15,7 +16,7 @@ from visionloop.components.predict import images, pictures
 from visionloop.core.stores import local_path
 from visionloop.data.headers import IMAGE_EXTENSIONS
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.engines import Order
+from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.cluster import ClusterEngine
 from visionloop.pipelines.engines.laptop import Laptop
 from visionloop.registry import Registry
@@ -70,15 +71,20 @@ def test_the_run_on_a_folder_ends_as_the_page_shows_it(
         assert re.search(rf"^{line.split()[0]} ", printed, re.MULTILINE), line
     results = re.search(r"^Results +(.*)$", printed, re.MULTILINE)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    scope = {"results": local_path(results[1])} if results else {}
+    scope: dict[str, Any] = {"results": local_path(results[1])} if results else {}
     exec(code, scope)
     assert set(scope["found"]["file_name"].to_pylist()) == {"a.jpg"}
 
 
 def test_the_runs_on_stores_and_engines_have_options_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[Order] = []
-    monkeypatch.setattr(Laptop, "run", lambda _, order: orders.append(order) or {"name": "x", "engine": "local"})
-    monkeypatch.setattr(ClusterEngine, "run", lambda _, order: orders.append(order) or {"name": "x", "engine": "argo"})
+
+    def take(engine: Engine, order: Order) -> dict[str, Any]:
+        orders.append(order)
+        return {"name": "x", "engine": engine.name}
+
+    for engine in (Laptop, ClusterEngine):
+        monkeypatch.setattr(engine, "run", take)
     for words in RUNS[1:]:
         application(words)(words, standalone_mode=False)
     assert [order.pipeline for order in orders] == ["predict", "predict"]

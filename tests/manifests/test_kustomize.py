@@ -177,7 +177,7 @@ def test_production_reaches_the_addresses_that_it_names_and_no_others() -> None:
 
 
 def test_production_lets_each_stage_out_to_what_it_reads() -> None:
-    """validate talks to no tracker; each pod asks names, and Argo's container beside it the API."""
+    """validate and export talk to no tracker; each pod asks names, and Argo's container beside it the API."""
     for stage in POLICIES:
         labels = pods.labels(stage)
         results = {
@@ -185,7 +185,7 @@ def test_production_lets_each_stage_out_to_what_it_reads() -> None:
             for entry in objects("production")
             if entry["kind"] == "NetworkPolicy" and _selects(entry["spec"]["podSelector"], labels)
         }
-        tracked = {"visionloop-tracker"} if stage != "validate" else set()
+        tracked = set() if stage in ("validate", "export") else {"visionloop-tracker"}
         assert results == {"visionloop-deny", "visionloop-names-and-api", "visionloop-stores"} | tracked
 
 

@@ -24,6 +24,7 @@ from visionloop.components.evaluate.component import evaluate
 from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import resolve_gate
 from visionloop.components.evaluate.slicing import parse_slices
+from visionloop.components.export.formats import parse_exports
 from visionloop.components.snapshot.component import snapshot
 from visionloop.components.train.component import train
 from visionloop.core import catalog, names
@@ -348,6 +349,7 @@ class Form:
         parse_slices(received["evaluate"]["slices"])
         if received["evaluate"]["costs"]:
             parse_costs(received["evaluate"]["costs"])
+        parse_exports(received["snapshot"]["export"])
         resolve_gate(
             received["evaluate"]["gate"] or None, config.values["primary_metric"], config.values["primary_metric_mode"]
         )
