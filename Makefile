@@ -11,6 +11,8 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg V
 TRAINERS := $(sort $(patsubst visionloop/training/trainers/%/__init__.py,%,$(wildcard visionloop/training/trainers/*/__init__.py)))
 # What the image of every trainer holds besides: what trackers need. cleanup ends runs of ClearML and of a database too, in the stage image.
 TRACKERS := clearml database tensorboard
+# register signs models in it.
+TRAINER_EXTRAS := $(TRACKERS) signing
 STAGE_EXTRAS := clearml database
 licence = $(shell sed -n 's/^ *licence = "\(.*\)"$$/\1/p' visionloop/training/trainers/$(1)/__init__.py)
 # Which images to build: folders in images/. A trainer's image is called visionloop-trainer-NAME.
@@ -168,7 +170,7 @@ constraints: $(VENV)/bin/python ## Pin the newest versions, of the images too
 	$(PIN) pyproject.toml --constraints constraints.txt $(STAGE_EXTRAS:%=--extra %) --output-file images/stage/requirements.txt
 	@mkdir -p $(TRAINERS:%=images/%)
 	set -e; for trainer in $(TRAINERS); do \
-	  $(PIN) pyproject.toml --constraints constraints.txt --extra $$trainer $(TRACKERS:%=--extra %) \
+	  $(PIN) pyproject.toml --constraints constraints.txt --extra $$trainer $(TRAINER_EXTRAS:%=--extra %) \
 	    --output-file images/$$trainer/requirements.txt; done
 	$(PIN) pyproject.toml --constraints constraints.txt --extra local --output-file images/services/requirements.txt
 	$(PIN) images/builder.in --constraints constraints.txt --upgrade --output-file images/builder.txt

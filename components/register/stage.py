@@ -20,7 +20,7 @@ from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.operating import OperatingPoint
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import bom, card, lineage, statement, working_folder
+from visionloop.components.register import bom, card, lineage, signature, statement, working_folder
 from visionloop.components.register import exports as exporting
 from visionloop.components.register.again import again
 from visionloop.components.register.aliases import Placed, move
@@ -92,6 +92,7 @@ class Loaded:
     approve: str
     point: OperatingPoint
     exports: Exports | None = None
+    key: signature.Key | None = None
 
 
 class RegisterStage:
@@ -156,7 +157,8 @@ class RegisterStage:
 
     def compute(self, context: Context, resolution: Resolution[Loaded], attempt: Attempt) -> Computed:
         """Builds the model, creates the version unless it exists, copies the files and moves the alias."""
-        loaded = resolution.loaded
+        # Before anything is made: a key that can't sign leaves no version without a signature.
+        loaded = resolution.loaded = replace(resolution.loaded, key=signature.key(os.environ))
         models = loaded.registry
         models.ensure_model(loaded.name, loaded.original_name)
         training_digest = loaded.result.training
@@ -253,6 +255,8 @@ class RegisterStage:
         (folder / bom.FILE).write_bytes(_bom(resolution, folder).encode())
         made = _statement(context, resolution, {name: _sha256(folder / name) for name in package.files(folder)})
         (folder / statement.FILE).write_bytes(made.encode())
+        if loaded.key is not None:
+            loaded.key.sign(folder)
 
     def _restore(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from visionloop import __version__
+from visionloop.components.register import signature
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import secrets, structs
 from visionloop.core.canonical import canonical
@@ -97,8 +98,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"type": "_typ
 
 
 def subjects(files: Mapping[str, str]) -> list[Resource]:
-    """The model's files, each with its SHA-256, in the order of their names; the statement itself is none of them."""
-    return [Resource(name=name, digest={"sha256": files[name]}) for name in sorted(files) if name != FILE]
+    """The model's files, each with its SHA-256, in the order of their names; the statement and the signature over it are none of them."""
+    own = (FILE, signature.FILE)
+    return [Resource(name=name, digest={"sha256": files[name]}) for name in sorted(files) if name not in own]
 
 
 def dependencies(chain: Mapping[str, Result], dataset_hash: str, snapshot_id: str) -> list[Resource]:

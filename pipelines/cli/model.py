@@ -200,16 +200,20 @@ def verify(
             help="The images: none; listing, as their store lists them (a folder's are hashed); bytes, read whole."
         ),
     ] = "listing",
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The PEM file of the public key that the model's signature is checked with."),
+    ] = None,
     output: Output = None,
 ) -> None:
     """Reads the whole chain again, from the version to the images: ends with 0, or with 65 and the first broken link.
 
-    Example: visionloop model verify bottles@champion
+    Example: visionloop model verify bottles@champion --public-key signer.pub
     """
     from visionloop.pipelines.models.verification import verify as verified
 
     with opened(model, command=COMMAND) as registry, _hashing() as advanced:
-        found = verified(registry, model, images, advanced)
+        found = verified(registry, model, images, advanced, public_key)
     show(asdict(found), _verified(found), output)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 from visionloop.core import names, secrets
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE, POLICIES, StagePolicy
+from visionloop.core.policy import CACHE_VARIABLE, POD_GPUS_VARIABLE, POLICIES, SIGNING_FILE_VARIABLE, StagePolicy
 
 #: The ConfigMap that pods take variables from; it need not exist, nor any key in it.
 CONFIG_MAP = "visionloop"
@@ -116,6 +116,12 @@ ENVIRONMENT = {
 #: Where the image cache lies in a pod that has one.
 CACHE = "/cache"
 
+#: The Secret with the key that signs models (its key ``key.pem``), and where register's pods have it as a file: no other stage's do.
+SIGNER = "visionloop-signing"
+SIGNING = "/signing"
+SIGNING_KEY = f"{SIGNING}/key.pem"
+SIGNS = "register"
+
 #: The Kubernetes resource that the policy's ``gpus`` counts.
 GPU = "nvidia.com/gpu"
 
@@ -147,29 +153,33 @@ ENGINES_ANNOTATIONS = ("workflows.argoproj.io/", "pipelines.kubeflow.org/")
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume: an emptyDir, in memory or with a size limit, or a PersistentVolumeClaim."""
+    """A volume: an emptyDir, in memory or with a size limit, a PersistentVolumeClaim, or the files of a Secret that need not exist."""
 
     name: str
     path: str
     memory: bool = False
     size: str | None = None
     claim: str | None = None
+    secret: str | None = None
 
 
-def volumes(policy: StagePolicy) -> list[Volume]:
+def volumes(stage: str, policy: StagePolicy) -> list[Volume]:
     """The volumes of a stage's pod."""
     needed = [Volume("scratch", SCRATCH)]
     if policy.shared_memory:
         needed.append(Volume("shared-memory", "/dev/shm", memory=True, size=policy.shared_memory))  # noqa: S108
     if policy.cache_volume:
         needed.append(Volume("cache", CACHE, claim=policy.cache_claim))
+    if stage == SIGNS:
+        needed.append(Volume("signing", SIGNING, secret=SIGNER))
     return needed
 
 
-def environment(policy: StagePolicy) -> dict[str, str]:
+def environment(stage: str, policy: StagePolicy) -> dict[str, str]:
     """The variables that a stage's pod sets itself."""
     cache = {CACHE_VARIABLE: CACHE} if policy.cache_volume else {}
-    return {**ENVIRONMENT, **cache, POD_GPUS_VARIABLE: str(policy.gpus)}
+    signing = {SIGNING_FILE_VARIABLE: SIGNING_KEY} if stage == SIGNS else {}
+    return {**ENVIRONMENT, **cache, **signing, POD_GPUS_VARIABLE: str(policy.gpus)}
 
 
 def labels(stage: str, trainer: str | None = None) -> dict[str, str]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from visionloop.components.evaluate import operating
 from visionloop.components.evaluate.result import read as read_evaluation
-from visionloop.components.register import bom, statement
+from visionloop.components.register import bom, signature, statement
 from visionloop.components.register.lineage import LINKS
 from visionloop.components.register.stage import MODEL, Registered, read_registration
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.components.snapshot.stage import missing_or_changed, no_longer
 from visionloop.core import receipts, runs, texts
 from visionloop.core.errors import InvalidDataset, InvalidReceipt, NotFound
+from visionloop.core.folders import temporary_folder
 from visionloop.core.limits import Limits
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Output, Result
@@ -52,7 +54,7 @@ class Link:
     """A link of the chain that holds.
 
     Attributes:
-        link: ``version``, a stage, ``copy``, ``provenance``, ``bom`` or ``images``.
+        link: ``version``, a stage, ``copy``, ``provenance``, ``bom``, ``signature`` or ``images``.
         subject: What was read: a URI, or the version.
         files: How many files were hashed again; of the link ``images``, how many images were compared.
         bytes: Their size; 0 where images were not read.
@@ -84,7 +86,11 @@ class Verified:
 
 
 def verify(
-    registry: Registry, wanted: str, images: Images, advanced: Advanced = lambda what, done, total: None
+    registry: Registry,
+    wanted: str,
+    images: Images,
+    advanced: Advanced = lambda what, done, total: None,
+    public_key: Path | None = None,
 ) -> Verified:
     """Reads a version's whole chain again: first the records, then the files, the model's first, then the images.
 
@@ -93,6 +99,7 @@ def verify(
         wanted: ``NAME/VERSION`` or ``NAME@ALIAS``.
         images: How the snapshot's images are looked at.
         advanced: Called as work goes on.
+        public_key: The PEM file of the key that the signature is checked with; it is not checked without one.
 
     Raises:
         InvalidReceipt: If a link is broken; the sentence names the first one.
@@ -116,6 +123,7 @@ def verify(
     chain.hash("register", alive)
     chain.compare_statement()
     chain.compare_bom()
+    chain.check_signature(public_key)
     chain.hash_copy(alive)
     for _, stage in LINKS:
         chain.hash(stage, alive)
@@ -281,6 +289,25 @@ class _Chain:
             bom.check(made, expected, uri)
         compared = "the model, its dataset, metrics and packages as the model's files and the receipts say"
         self.links.append(Link("bom", uri, 0, 0, compared))
+
+    def check_signature(self, public_key: Path | None) -> None:
+        """Checks the signature over the model's files, where a key is given; else tells that there is one."""
+        result, uri = self.results["register"], f"{self.version.source}/{signature.FILE}"
+        if public_key is None:
+            if signature.FILE in self.files:
+                self.notes.append(f"{uri} was not checked: give the key of whoever signed the model (--public-key).")
+            return
+        with self._link("signature"), temporary_folder("signed") as folder:
+            if signature.FILE not in self.files:
+                raise InvalidReceipt(
+                    f"{self.version.source} holds no {signature.FILE}: the model was not signed; register it again with --force register "
+                    f"and {signature.VARIABLE}."
+                )
+            for name in self.files:
+                result.fetch(f"{MODEL}/{name}", folder / name)
+            signature.verify(folder, public_key, uri)
+        compared = f"the model's files against the signature by the key in {public_key}"
+        self.links.append(Link("signature", uri, 0, 0, compared))
 
     def hash_copy(self, alive: Callable[[int], None]) -> None:
         """Hashes the copy of the model's files again, where there is one."""

@@ -132,6 +132,13 @@ def test_keys_and_endpoints_reach_the_container_and_this_machines_own_matters_do
     assert result["HOME"] == pods.SCRATCH
 
 
+def test_the_key_that_signs_reaches_no_container_and_a_run_that_would_be_signed_is_refused() -> None:
+    signed = {"VISIONLOOP_SIGNING_KEY": "/here/signer.pem"}
+    assert "VISIONLOOP_SIGNING_KEY" not in containers.variables(signed)
+    with pytest.raises(InvalidConfig, match="VISIONLOOP_SIGNING_KEY: --runner docker signs no model"):
+        arguments(environment=signed)
+
+
 def test_stores_elsewhere_need_no_folder_of_this_machine(cache: Path) -> None:
     values = {"dataset": "s3://datasets/digits", "gate": '{"floor": 0.5}', "model": "yolo11n"}
     environment = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "VISIONLOOP_WEIGHTS": "s3://weights"}

@@ -288,6 +288,37 @@ def test_kubeflows_pods_hold_the_variables_of_their_stages_secrets_alone(files: 
                 assert held == {f"visionloop-{role}": secrets.variables(role) for role in roles}
 
 
+def test_registers_pods_alone_have_the_key_that_signs_as_a_file_that_may_be_absent(
+    files: dict[str, dict[str, str]],
+) -> None:
+    name, path = "visionloop-signing", "/signing"
+    for text in files["argo"].values():
+        for document in structures(text):
+            for template in document.get("spec", {}).get("templates", ()):
+                if "container" not in template:
+                    continue
+                held = [volume["secret"] for volume in template["volumes"] if "secret" in volume]
+                mounts = [mount for mount in template["container"]["volumeMounts"] if mount["mountPath"] == path]
+                stated = {entry["name"]: entry.get("value") for entry in template["container"]["env"]}
+                if template["name"] != "register":
+                    assert (held, mounts, "VISIONLOOP_SIGNING_FILE" in stated) == ([], [], False), template["name"]
+                    continue
+                assert held == [{"secretName": name, "optional": True, "defaultMode": 0o440}]
+                assert mounts == [{"name": "signing", "mountPath": path, "readOnly": True}]
+                assert stated["VISIONLOOP_SIGNING_FILE"] == f"{path}/key.pem"
+    for ir in files["kfp"].values():
+        kfp = Kubeflow(ir)
+        for stage, tasks in kfp.leaves().items():
+            for _, _, task in tasks:
+                container, executor = kfp.executor(task)
+                stated = {entry["name"]: entry["value"] for entry in container["env"]}
+                taken = [(entry["secretName"], entry["mountPath"]) for entry in executor.get("secretAsVolume", [])]
+                signs = stage == "register"
+                assert taken == ([(name, path)] if signs else []), stage
+                assert ("VISIONLOOP_SIGNING_FILE" in stated) == signs, stage
+                assert all(entry["optional"] for entry in executor.get("secretAsVolume", []))
+
+
 def test_a_trainers_row_adds_to_what_train_reads_and_an_unknown_role_is_refused() -> None:
     bare = StagePolicy()
     assert list(pods.secrets_of("inventory", bare)) == ["visionloop-dataset", "visionloop-results"]
@@ -517,7 +548,7 @@ def test_pods_meet_pod_security_restricted(files: dict[str, dict[str, str]]) -> 
                 assert (init["name"], wait["name"]) == ("init", "wait")
                 assert init["securityContext"] == wait["securityContext"] == needed
                 kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
-                assert kinds <= {"emptyDir", "persistentVolumeClaim"}
+                assert kinds <= {"emptyDir", "persistentVolumeClaim", "secret"}
                 variables = {entry["name"]: entry.get("value") for entry in template["container"]["env"]}
                 assert variables["HOME"] == "/tmp"
                 assert template["metadata"]["labels"].items() >= pods.labels(template["name"]).items()

@@ -240,7 +240,8 @@ def test_a_row_without_retries_gpu_and_volumes_has_none_of_them_anywhere() -> No
         if name in STAGES:
             assert "retryStrategy" not in template
             assert "nvidia.com/gpu" not in template["podSpecPatch"]
-            assert [volume["name"] for volume in template["volumes"]] == ["scratch"]
+            signing = ["signing"] if name == "register" else []
+            assert [volume["name"] for volume in template["volumes"]] == ["scratch", *signing]
     for stage in STAGES:
         for _, _, task in kfp.leaves()[stage]:
             container, platform = kfp.executor(task)

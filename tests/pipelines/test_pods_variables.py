@@ -27,6 +27,7 @@ NOT_TAKEN = {
     "VISIONLOOP_CACHE": "set by the compiler, from the stage's row",
     "TMPDIR": "set by the compiler",
     "VISIONLOOP_IMAGE_WEIGHTS": "set by the image",
+    "VISIONLOOP_SIGNING_KEY": "a file that register has from its Secret",
     "VISIONLOOP_HOME": "of the embedded services, which run on a laptop",
 }
 

@@ -45,6 +45,9 @@ TRAINER_IMAGE = "visionloop-trainer"
 #: The variable that tells a stage how many GPUs its pod was given; both compilers set it.
 POD_GPUS_VARIABLE = "VISIONLOOP_POD_GPUS"
 
+#: The variable that tells register where its pod has the key that signs models, if there is one; both compilers set it.
+SIGNING_FILE_VARIABLE = "VISIONLOOP_SIGNING_FILE"
+
 
 @dataclass(frozen=True)
 class Toleration:

@@ -24,6 +24,7 @@ from hera.workflows.models import (
     ResourceRequirements,
     SeccompProfile,
     SecretEnvSource,
+    SecretVolumeSource,
     SecurityContext,
     ValueFrom,
     VolumeMount,
@@ -180,7 +181,7 @@ def stage_template(
         command=["visionloop"],
         args=command,
         env=[
-            *(EnvVar(name=name, value=value) for name, value in environment(policy).items()),
+            *(EnvVar(name=name, value=value) for name, value in environment(stage.name, policy).items()),
             *(_from_config_map(name) for name in pods.config_of(stage.name, policy)),
         ],
         env_from=[
@@ -191,8 +192,11 @@ def stage_template(
             requests={"cpu": Quantity(policy.cpu_request), "memory": Quantity(policy.memory_request)},
             limits={"cpu": Quantity(policy.cpu_limit), "memory": Quantity(policy.memory_limit)},
         ),
-        volumes=[_volume(volume) for volume in pods.volumes(policy)],
-        volume_mounts=[VolumeMount(name=volume.name, mount_path=volume.path) for volume in pods.volumes(policy)],
+        volumes=[_volume(volume) for volume in pods.volumes(stage.name, policy)],
+        volume_mounts=[
+            VolumeMount(name=volume.name, mount_path=volume.path, read_only=True if volume.secret else None)
+            for volume in pods.volumes(stage.name, policy)
+        ],
         security_context=_security(),
         pod_security_context=PodSecurityContext(
             run_as_non_root=True, fs_group=pods.VOLUME_GROUP, seccomp_profile=SeccompProfile(type="RuntimeDefault")
@@ -225,10 +229,10 @@ def _from_config_map(name: str) -> EnvVar:
     return EnvVar(name=name, value_from=EnvVarSource(config_map_key_ref=selector))
 
 
-def environment(policy: StagePolicy) -> dict[str, str]:
+def environment(stage: str, policy: StagePolicy) -> dict[str, str]:
     """The variables that a stage's pod sets itself; a run may ask for another number of GPUs than the row's."""
     own = {POD_GPUS_VARIABLE: "{{inputs.parameters.gpus}}"} if policy.gpus else {}
-    return pods.environment(policy) | own
+    return pods.environment(stage, policy) | own
 
 
 def pod_spec_patch(policy: StagePolicy) -> str:
@@ -353,6 +357,10 @@ def _volume(volume: pods.Volume) -> models.Volume:
         return models.Volume(
             name=volume.name, persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name=volume.claim)
         )
+    if volume.secret:
+        # For the pod's user by the volumes' group, and for nobody else.
+        files = SecretVolumeSource(secret_name=volume.secret, optional=True, default_mode=0o440)
+        return models.Volume(name=volume.name, secret=files)
     return models.Volume(
         name=volume.name,
         empty_dir=EmptyDirVolumeSource(

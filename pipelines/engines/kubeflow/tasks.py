@@ -112,8 +112,8 @@ def apply_policy(task: Any, stage: str, policy: StagePolicy, target: Target, ima
         kubernetes.add_pod_label(task, name, value)
     for name, value in pods.annotations_of(policy).items():
         kubernetes.add_pod_annotation(task, name, value)
-    _mount(task, pods.volumes(policy))
-    for name, value in pods.environment(policy).items():
+    _mount(task, pods.volumes(stage, policy))
+    for name, value in pods.environment(stage, policy).items():
         task.set_env_variable(name, value)
     task.set_env_variable(PIPELINE_VARIABLE, IDENTITY_PLACEHOLDER)
     if policy.attempts > 1:
@@ -129,6 +129,8 @@ def _mount(task: Any, volumes: Sequence[pods.Volume]) -> None:
     for volume in volumes:
         if volume.claim:
             kubernetes.mount_pvc(task, pvc_name=volume.claim, mount_path=volume.path)
+        elif volume.secret:
+            kubernetes.use_secret_as_volume(task, volume.secret, volume.path, optional=True)
         else:
             kubernetes.empty_dir_mount(
                 task, volume.name, volume.path, medium="Memory" if volume.memory else None, size_limit=volume.size

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from visionloop.components.register import signature
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.limits import RUNNER_VARIABLE
 from visionloop.core.policy import CACHE_VARIABLE, POLICIES
@@ -33,6 +34,7 @@ HERE = frozenset(
     {
         RUNNER_VARIABLE,
         CACHE_VARIABLE,
+        signature.VARIABLE,
         "VISIONLOOP_HOME",
         "AWS_PROFILE",
         "AWS_SHARED_CREDENTIALS_FILE",
@@ -115,9 +117,14 @@ def run_arguments(
         info: The engine's description of itself (``docker info``).
 
     Raises:
-        InvalidConfig: If a folder or file that the run names can't be mounted in a container.
+        InvalidConfig: If a folder or file that the run names can't be mounted in a container, or the run would be signed.
     """
     docker = _docker()
+    if environment.get(signature.VARIABLE, "").strip():
+        # All containers of a run see the same files, and of the key register alone may know.
+        raise InvalidConfig(
+            f"{signature.VARIABLE}: --runner docker signs no model; leave the runner out, or the variable."
+        )
     options: dict[str, Any] = {
         # The image's own entry point is the command line; KFP gives a whole command.
         "entrypoint": ["env"],
