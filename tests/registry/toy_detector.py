@@ -1,10 +1,12 @@
 """A toy detector that really detects, its trainer and its train stage, and a dataset for it: rectangles on black.
 
-A checkpoint is a JSON file. ``offset`` shifts every box by so many pixels, so models differ in how good they are.
+A checkpoint is a JSON file. ``offset`` shifts every box by so many pixels, so models differ in how good they are; ``dim`` those of
+one class further, and ``jitter`` those of each image by chance.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,20 +50,28 @@ class ToyPredictor:
         value = json.loads(checkpoint.read_text())
         self.classes = tuple(value["classes"])
         self._offset = value["offset"]
+        self.dim = value.get("dim", 0)
+        self._jitter = value.get("jitter", 0)
 
     def predict(
         self, images: Iterable[NDArray[np.uint8]], settings: PredictionSettings = _DEFAULTS
     ) -> Iterator[list[Prediction]]:
         for picture in images:
             pixels = picture[..., 0]
+            shift = self._offset + self._chance(pixels)
             results = []
             for brightness, index in BRIGHTNESS.items():
                 rows, columns = np.nonzero(pixels == brightness)
                 if len(rows):
-                    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + self._offset
+                    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float) + shift
+                    box += self.dim if index == 0 else 0
                     x1, y1, x2, y2 = map(float, box)
                     results.append(Prediction(min(index, len(self.classes) - 1), 0.9, (x1, y1, x2, y2)))
             yield [entry for entry in results if entry.confidence >= settings.confidence]
+
+    def _chance(self, pixels: NDArray[np.uint8]) -> int:
+        """0 to 5 pixels by the picture, of each jitter others; none without."""
+        return hashlib.sha256(f"{self._jitter}".encode() + pixels.tobytes()).digest()[0] % 6 if self._jitter else 0
 
 
 class ToyTrainer:
@@ -98,6 +108,7 @@ class ToyTrainer:
         images = sorted((dataset / "images" / split).iterdir())
         pictures = (decode(path.read_bytes()) for path in images)
         overlaps, by_image, result, objects = [], [], 0, 0
+        found: list[tuple[int, float]] = []
         background = len(predictor.classes)
         confusion = [[0] * (background + 1) for _ in range(background + 1)]
         for number, (path, predicted) in enumerate(zip(images, predictor.predict(pictures), strict=True)):
@@ -109,12 +120,19 @@ class ToyTrainer:
             for entry in truth:
                 best = max((overlap(box_of(entry), box_of(other)) for other in predicted), default=0.0)
                 overlaps.append(best)
+                found.append((entry.class_index, best))
                 confusion[entry.class_index if best >= 0.5 else background][entry.class_index] += 1
             by_image.append(float(np.mean(overlaps[-len(truth) :])) if truth else 0.0)
             on_batch(number + 1, len(images))
         mean = float(np.mean(overlaps))
         metrics = {"mAP50": result / objects, "mAP50-95": mean, "box_loss": 1 - mean, "lost": float("nan")}
         per_class = {name: {"mAP50-95": mean} for name in predictor.classes}
+        if predictor.dim:
+            of = {
+                name: [best for index, best in found if index == number]
+                for number, name in enumerate(predictor.classes)
+            }
+            per_class = {name: {"mAP50-95": float(np.mean(values))} for name, values in of.items()}
         return Evaluation(
             metrics,
             per_class,
@@ -189,6 +207,8 @@ class ToyArguments:
     classes: str = argument("Names of other classes.", default=",".join(CLASSES))
     trainer: str = argument("The trainer.", default="toy")
     model: str = argument("The starting weights, as their key has them.", default="")
+    dim: int = argument("How much further off the boxes of the class dim are.", default=0)
+    jitter: int = argument("By which chance the boxes of an image are off.", default=0)
 
 
 class ToyTrainStage:
@@ -210,7 +230,7 @@ class ToyTrainStage:
             "conf": arguments.conf,
             "seed": arguments.seed,
             "offset": arguments.offset,
-            **({"model": arguments.model} if arguments.model else {}),
+            **{name: getattr(arguments, name) for name in ("model", "dim", "jitter") if getattr(arguments, name)},
         }
         return Resolution(
             inputs={
@@ -223,7 +243,8 @@ class ToyTrainStage:
 
     def compute(self, context: Context, resolution: Resolution, attempt: Attempt) -> Computed:
         arguments: ToyArguments = resolution.loaded
-        checkpoint = {"classes": arguments.classes.split(","), "offset": arguments.offset}
+        checkpoint: dict[str, Any] = {"classes": arguments.classes.split(","), "offset": arguments.offset}
+        checkpoint |= {name: getattr(arguments, name) for name in ("dim", "jitter") if getattr(arguments, name)}
         attempt.write("best", "best.pt", msgspec.json.encode(checkpoint), result=True)
         last = msgspec.json.encode({**checkpoint, "seed": arguments.seed})
         attempt.write("last", "last.pt", last, result=True)
