@@ -27,6 +27,7 @@ from visionloop.components.register.exports import HEAD, Export
 from visionloop.components.validate.report import Report, ReportedFinding
 from visionloop.core import reports
 from visionloop.core.receipts import Parameter, Result
+from visionloop.data.sizes import SIZES
 from visionloop.training import stopwatch
 from visionloop.training.configuration.settings import BASIC, display
 
@@ -258,7 +259,7 @@ def _per_class(result: EvaluationResult) -> list[Block]:
 
 def _slices(result: EvaluationResult) -> list[Block]:
     """Objects by size, and images by the values of fields."""
-    sizes = [(name.partition(":")[2], values) for name, values in result.slices.items() if name.startswith("size:")]
+    sizes = [(name, result.slices[f"size:{name}"]) for name in SIZES if f"size:{name}" in result.slices]
     fields = field_slices(result)
     blocks: list[Block] = []
     if sizes:
@@ -338,7 +339,11 @@ def limits(result: EvaluationResult, report: Report | None, *, test_was_seen: bo
         yield f"Its costliest kind of mistake is {worst}: {costs[worst]:.3f} of AP at an overlap of 0.5."
     if result.calibration is not None and result.calibration.error is not None:
         yield f"Its confidence is off by {result.calibration.error:.3f} in the mean (expected calibration error)."
-    few = [name for name, values in result.slices.items() if metric not in values and "AP" not in values]
+    few = [
+        name
+        for name, values in result.slices.items()
+        if metric not in values and "AP" not in values and values.get("objects", values.get("images"))
+    ]
     if few:
         yield f"Too few to measure: {_first(few, ROWS)}."
     if result.must_pass:

@@ -199,6 +199,7 @@ def test_it_tells_use_limits_data_and_how_the_model_is_made_again() -> None:
         slices={
             "size:small": {"objects": 30.0, "AP": 0.25, "AR": 0.5},
             "size:large": {"objects": 3.0},
+            "size:medium": {"objects": 0.0},
             "metadata.source=night": {"images": 12.0, "objects": 40.0, "mAP50": 0.25},
             "metadata.source=dusk": {"images": 2.0, "objects": 4.0},
         },
@@ -218,7 +219,7 @@ def test_it_tells_use_limits_data_and_how_the_model_is_made_again() -> None:
     assert "It knows 2 classes: zero, one, and nothing else." in told["Intended use"]
     metrics = told["Metrics"]
     assert metrics.index("| one | 0.6000 |") < metrics.index("| zero | 0.9000 |")
-    assert "| small | 30 | 0.2500 |\n| large | 3 | too few |" in metrics
+    assert "| small | 30 | 0.2500 |\n| medium | 0 | too few |\n| large | 3 | too few |" in metrics
     assert metrics.index(r"| metadata.source=night | 12 | 40 | 0.2500 |") < metrics.index(
         "| metadata.source=dusk | 2 | 4 | too few |"
     )
