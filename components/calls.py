@@ -157,7 +157,7 @@ MEASURED: Mapping[str, Call] = {
 
 #: The call of a pipeline that predicts with a model which exists already, on images without labels.
 PREDICTED: Mapping[str, Call] = {
-    "predict": Call(parameters=("model", "images", "confidence", "write"), outputs=("objects", "unreadable")),
+    "predict": Call(parameters=("model", "images", "confidence", "write", "tile"), outputs=("objects", "unreadable")),
 }
 
 #: The stages that may be done in shards: each shard is a call of the same stage, before that of the whole.

@@ -17,6 +17,7 @@ from visionloop.core.shards import MOST
 from visionloop.data.annotations.tables import SPLITS
 from visionloop.training import catalog
 from visionloop.training.configuration.settings import BASIC, allowed_values, display, settings_of
+from visionloop.training.tiled import LARGEST, SMALLEST
 from visionloop.training.trainers import Setting
 
 #: The most bytes that a KFP parameter holds.
@@ -274,6 +275,13 @@ PREDICT: Mapping[str, Parameter] = {
             str,
             "",
             f"What is written beside the tables, separated by commas: {', '.join(FORMATS)} (COCO's JSON, DICE's annotations for review).",
+        ),
+        Parameter(
+            "tile",
+            str,
+            "",
+            f"The side of the tiles in pixels, {SMALLEST} to {LARGEST:,}, that large images are looked at in as well, overlapping; empty looks at "
+            "them as a whole alone.",
         ),
     )
 }

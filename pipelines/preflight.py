@@ -62,7 +62,8 @@ def predicted_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
     workspace = str(arguments["workspace"])
     check_apart(workspace, str(arguments["images"]))
     check_can_be_made(workspace)
-    found = find(str(arguments["model"]), arguments.get("confidence"), arguments.get("write"), os.environ)
+    confidence, write, tile = (arguments.get(name) for name in ("confidence", "write", "tile"))
+    found = find(str(arguments["model"]), confidence, write, tile, os.environ)
     trainer = catalog.trainer(found.description.trainer)
     catalog.check_installed(trainer)
     return {**arguments, "model": found.version.label, "trainer": trainer.name}
@@ -73,10 +74,12 @@ def predicted_from_outside(arguments: Mapping[str, Any]) -> None:
     from visionloop.components.predict import written
     from visionloop.components.predict.asked import parse_confidence
     from visionloop.components.predict.found import check_apart
+    from visionloop.training.tiled import parse_tile
 
     check_apart(str(arguments["workspace"]), str(arguments["images"]))
     parse_confidence(arguments.get("confidence"))
     written.parse_write(arguments.get("write"))
+    parse_tile(arguments.get("tile"))
     _tell([f"not checked here: the model {arguments['model']}, which the run looks for."])
 
 

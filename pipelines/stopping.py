@@ -23,12 +23,16 @@ def stop_run(place: Place, request: stop.Stop) -> str | None:
         How the run has ended already (succeeded, failed or cancelled), or None if it was asked.
 
     Raises:
-        InvalidConfig: If there is no such run.
+        InvalidConfig: If there is no such run, or it trains nothing.
         VisionloopError: If the store can't be read or written.
     """
     with workspace_store(place.workspace):
         record = _record(place)
         ended = _ended(record, place)
+        if ended is None and record.state("predict").key:
+            raise InvalidConfig(
+                f"the run {place.run} predicts and trains nothing; visionloop run cancel {place.run} ends it, and the shards that are done stay."
+            )
         if ended is None:
             stop.ask(record, request)
         return ended

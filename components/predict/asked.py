@@ -1,13 +1,14 @@
-"""What a prediction asks of a model: from which confidence on an object counts."""
+"""What a prediction asks of a model: from which confidence on an object counts, and whether large images are cut into tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.registry import outputs
 from visionloop.registry.package import Description
+from visionloop.training.tiled import check_tile
 from visionloop.training.trainers import PredictionSettings
 
 
@@ -18,10 +19,12 @@ class Asked:
     Attributes:
         settings: What the trainer is told.
         least: The least confidence by class name; empty where one counts for all.
+        tile: The side of the tiles that large images are looked at in as well, in pixels; None for none.
     """
 
     settings: PredictionSettings
-    least: Mapping[str, float]
+    least: Mapping[str, float] = field(default_factory=dict)
+    tile: int | None = None
 
     def confidences(self, description: Description) -> dict[str, float] | None:
         """The least confidence of each class; None for a classifier, which gives its likeliest ones whatever theirs."""
@@ -30,15 +33,16 @@ class Asked:
         return {name: max(self.settings.confidence, self.least.get(name, 0.0)) for name in description.classes}
 
 
-def asked_of(description: Description, confidence: float | None) -> Asked:
+def asked_of(description: Description, confidence: float | None, tile: int | None = None) -> Asked:
     """What is asked of a model.
 
     Args:
         description: The model.
         confidence: The least confidence of an object; None takes the model's operating point.
+        tile: The side of the tiles.
 
     Raises:
-        InvalidConfig: If it is not a number from 0 to 1, or would change nothing.
+        InvalidConfig: If the confidence is not a number from 0 to 1, or one of the two has no meaning for the model's task.
     """
     params = {} if confidence is None else {outputs.CONFIDENCE: confidence}
     least = outputs.thresholds(params, description.operating_point)
@@ -50,7 +54,8 @@ def asked_of(description: Description, confidence: float | None) -> Asked:
         raise InvalidConfig(
             "--confidence: a classifier gives its likeliest classes, whatever their confidence; leave it out."
         )
-    return Asked(settings, least)
+    check_tile(tile, description.task)
+    return Asked(settings, least, tile)
 
 
 def parse_confidence(text: str | None) -> float | None:

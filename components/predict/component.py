@@ -15,6 +15,7 @@ def predict(
     predictions: dsl.Output[dsl.Dataset],
     confidence: str = "",
     write: str = "",
+    tile: str = "",
     run: str = "",
     trace_id: str = "",
 ) -> NamedTuple("Prediction", [("receipt", str), ("objects", int), ("unreadable", int)]):  # type: ignore[valid-type]
@@ -26,6 +27,7 @@ def predict(
         images: Where the images lie: s3://bucket/prefix, file:///folder or a path; all below it count.
         confidence: The least confidence of an object, from 0 to 1; empty takes the model's operating point.
         write: What is written beside the tables, separated by commas: coco, dice; empty writes neither.
+        tile: The side of the tiles in pixels that large images are looked at in as well; empty looks at them as a whole alone.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
 
@@ -37,5 +39,5 @@ def predict(
     """
     from visionloop.components.kubeflow import run_stage
 
-    arguments = {"model": model, "images": images, "confidence": confidence, "write": write}
+    arguments = {"model": model, "images": images, "confidence": confidence, "write": write, "tile": tile}
     return run_stage("predict", workspace, run, trace_id, arguments, (predictions,), ("objects", "unreadable"))

@@ -12,6 +12,7 @@ from visionloop.core.workspace import relation_of
 from visionloop.registry import Registry, resolve
 from visionloop.registry.package import Description
 from visionloop.registry.versions import Version
+from visionloop.training.tiled import parse_tile
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,28 @@ class Found:
     formats: Sequence[str]
 
 
-def find(model: str, confidence: str | None, write: str | None, environment: Mapping[str, str]) -> Found:
+def find(
+    model: str, confidence: str | None, write: str | None, tile: str | None, environment: Mapping[str, str]
+) -> Found:
     """Finds a model.
 
     Args:
         model: ``NAME/VERSION`` or ``NAME@ALIAS``.
         confidence: The least confidence of an object; None takes the model's operating point.
         write: What is written beside the tables.
+        tile: The side of the tiles that large images are looked at in as well; None asks for none.
         environment: The process's variables.
 
     Raises:
         InvalidConfig: If there is no such model, or it can't do what is asked.
         InvalidReceipt: If its files are gone.
     """
-    least, formats = parse_confidence(confidence), written.parse_write(write)
+    least, formats, side = parse_confidence(confidence), written.parse_write(write), parse_tile(tile)
     registry = Registry(environment, "predict")
     version = resolve.named(model, registry)
     uri, description = resolve.describe(version, registry)
     written.check_write(formats, description.task)
-    return Found(version, uri, description, asked_of(description, least), formats)
+    return Found(version, uri, description, asked_of(description, least, side), formats)
 
 
 def check_apart(workspace: str, images: str) -> None:

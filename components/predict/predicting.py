@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from visionloop.components.predict.asked import Asked
 from visionloop.components.predict.images import Picture
 from visionloop.core.errors import DatasetChanged, InvalidDataset
 from visionloop.core.parallel import ahead_map
 from visionloop.data.decoding import Undecodable, decode
 from visionloop.registry import outputs
-from visionloop.training.trainers import PredictionSettings, Predictor
+from visionloop.training.tiled import TiledPredictor
+from visionloop.training.trainers import Predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,13 +71,7 @@ class _Read:
         return len(self.data) + (0 if self.pixels is None else self.pixels.nbytes)
 
 
-def predict(
-    predictor: Predictor,
-    pictures: Iterable[Picture],
-    asked: PredictionSettings,
-    refused: Refused,
-    least: Mapping[str, float] | None = None,
-) -> Iterator[Predicted]:
+def predict(predictor: Predictor, pictures: Iterable[Picture], asked: Asked, refused: Refused) -> Iterator[Predicted]:
     """Predicts on images in their order; only a few more of them are in memory than the trainer takes at once.
 
     Args:
@@ -83,7 +79,6 @@ def predict(
         pictures: The images.
         asked: What is asked for.
         refused: Told of each image that can't be read.
-        least: The least confidence of an object by class name.
 
     Raises:
         DatasetChanged: If an image that was listed with its ETag is gone, or is another one by now.
@@ -100,7 +95,8 @@ def predict(
                 under_way.append((read.picture, read.data))
                 yield read.pixels
 
-    for (height, width), predictions in outputs.answers(predictor, readable(), asked, least):
+    looking = predictor if asked.tile is None else TiledPredictor(predictor, asked.tile)
+    for (height, width), predictions in outputs.answers(looking, readable(), asked.settings, asked.least):
         picture, data = under_way.popleft()
         yield Predicted(picture, width, height, predictions, data)
 

@@ -69,6 +69,10 @@ class Arguments:
         "What is written beside the tables, separated by commas: coco (COCO's JSON), dice (DICE's annotations, for review).",
         default=None,
     )
+    tile: str | None = argument(
+        "The side of the tiles in pixels that large images are looked at in as well, overlapping (default: none).",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,13 @@ class PredictStage:
         context.at_end = events.ended
         uri = normalise_uri(arguments.images)
         check_apart(context.workspace.uri, uri)
-        model = find(arguments.model, arguments.confidence, arguments.write, os.environ)
+        model = find(arguments.model, arguments.confidence, arguments.write, arguments.tile, os.environ)
         version, description = model.version, model.description
         listing = listed(open_prefix(uri, "dataset"), context)
         digest = version.training_digest or description.training_digest
         confidences = model.asked.confidences(description)
         found = Loaded(model, listing, events)
+        tile = model.asked.tile
         return Resolution(
             inputs={
                 "model": InputReference(version.training_receipt, digest),
@@ -167,6 +172,7 @@ class PredictStage:
                     if confidences is not None
                     else {}
                 ),
+                **({"tile": Parameter(tile, "argument")} if tile is not None else {}),
                 "write": Parameter(list(model.formats), "argument" if arguments.write else "default"),
             },
             loaded=found,
@@ -264,7 +270,7 @@ def _predicted(
 
     def predictions() -> Iterator[Predicted]:
         pictures = found.listing.pictures(shard.first, shard.last)
-        for one in predict(model.predictor, pictures, found.model.asked.settings, refused, found.model.asked.least):
+        for one in predict(model.predictor, pictures, found.model.asked, refused):
             yield one
             advanced()
 

@@ -33,6 +33,7 @@ from visionloop.pipelines.engines import Engine, Order
 from visionloop.pipelines.engines.laptop.runner import SUBPROCESS
 from visionloop.pipelines.parameters import LONGEST_VALUE, RETRAIN, arguments_for
 from visionloop.training.configuration import parse_settings
+from visionloop.training.tiled import parse_tile
 
 if TYPE_CHECKING:
     EngineChoice = str
@@ -55,6 +56,10 @@ ClusterName = Annotated[
 Namespace = Annotated[str | None, typer.Option(help=engines.help_of("namespace"))]
 Host = Annotated[str | None, typer.Option(help=engines.help_of("host"))]
 Parameters = Annotated[list[str] | None, typer.Option("--parameter", help=engines.help_of("parameter"))]
+
+
+#: What ``--tile`` means, wherever images are predicted on.
+TILE = "The side of the tiles in pixels that large images are looked at in as well, overlapping (default: none)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +239,7 @@ class Prediction:
             help=f"What is written beside the tables, separated by commas: {', '.join(FORMATS)} (default: neither)."
         ),
     ] = None
+    tile: Annotated[str | None, typer.Option(metavar="SIZE", help=TILE)] = None
     trainer: Annotated[
         str | None, typer.Option(help="On an engine, the trainer whose image predicts (default: the form's).")
     ] = None
@@ -245,6 +251,7 @@ class Prediction:
 
         parse_confidence(self.confidence)
         parse_write(self.write)
+        parse_tile(self.tile)
         arguments = {entry.name: value for entry in fields(self) if (value := getattr(self, entry.name))}
         return arguments | {name: normalise_uri(arguments[name]) for name in ("workspace", "images")}
 

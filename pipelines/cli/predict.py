@@ -13,6 +13,7 @@ from visionloop.core import texts
 from visionloop.core.errors import InvalidDataset
 from visionloop.core.logs import notice
 from visionloop.pipelines.cli.dataset import dataset_store
+from visionloop.pipelines.cli.options import TILE
 from visionloop.pipelines.cli.output import Output, aligned, show
 from visionloop.pipelines.console import plain
 
@@ -35,6 +36,7 @@ def predict(
         float | None,
         typer.Option(help="The least confidence of an object, from 0 to 1 (default: the model's operating point)."),
     ] = None,
+    tile: Annotated[str | None, typer.Option(metavar="SIZE", help=TILE)] = None,
     save: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A new or empty folder for pictures with the predictions drawn on them."),
@@ -48,7 +50,9 @@ def predict(
     from visionloop.components.predict.asked import asked_of
     from visionloop.components.predict.images import named
     from visionloop.pipelines.models.opened import opened
+    from visionloop.training.tiled import parse_tile
 
+    side = parse_tile(tile)
     problems: list[str] = []
     console = plain(stderr=True)
 
@@ -60,7 +64,7 @@ def predict(
         registry = stack.enter_context(opened(model, command="visionloop predict"))
         stack.enter_context(dataset_store(*images))
         found = _Found(registry, model)
-        asked = asked_of(found.description, confidence)
+        asked = asked_of(found.description, confidence, side)
         pictures = named(images, tell)
         entries = found.predict(pictures, asked, save, tell) if pictures else []
     show({"predictions": entries}, _table(entries), output)
@@ -96,7 +100,7 @@ class _Found:
             loaded(self.version, self._uri, self.description) as model,
             console.status("") as status,
         ):
-            found = predict(model.predictor, pictures, asked.settings, lambda _, sentence: tell(sentence), asked.least)
+            found = predict(model.predictor, pictures, asked, lambda _, sentence: tell(sentence))
             for number, predicted in enumerate(found, 1):
                 status.update(texts.sentence(f"{number:,} of {len(pictures):,}: {predicted.image}"))
                 entries.append(predicted.entry())

@@ -17,6 +17,7 @@ from test_benchmarks import ROUNDS, tell, timed
 from untrained import checkpoint, photograph
 
 from visionloop.components.predict import table
+from visionloop.components.predict.asked import Asked
 from visionloop.components.predict.images import Picture, named
 from visionloop.components.predict.predicting import predict
 from visionloop.training import catalog
@@ -60,7 +61,7 @@ def test_images_a_second(pictures: list[Picture], tmp_path: Path, capsys: pytest
     paths = [Path(f"/{picture.prefix.path}/{picture.key}") for picture in pictures]
 
     def ours() -> None:
-        found = predict(predictor, pictures, PredictionSettings(CONFIDENCE), lambda _, why: pytest.fail(why))
+        found = predict(predictor, pictures, Asked(PredictionSettings(CONFIDENCE)), lambda _, why: pytest.fail(why))
         assert table.write(tmp_path / f"{uuid.uuid4().hex}.parquet", found).images == IMAGES
 
     bare(paths[:5])

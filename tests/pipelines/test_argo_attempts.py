@@ -92,7 +92,7 @@ def test_nothing_goes_to_spot_nodes_unless_asked(argo: Argo) -> None:
     assert {row.spot_losses for row in POLICIES.values()} == {0}
     for (_, name), template in argo.templates.items():
         result = inputs(template).get("spot") if "inputs" in template else None
-        assert result == ("0" if name in ("train", "evaluate") else None)
+        assert result == ("0" if name in ("train", "evaluate", "predict") else None)
     form = {entry["name"]: entry for entry in argo.pipeline["arguments"]["parameters"]}
     assert form["spot"]["value"] == ""
 
@@ -123,7 +123,7 @@ def test_the_overlay_with_smaller_limits_grows_from_them() -> None:
         path = next(path for path, value in operations.items() if path.endswith("/name") and value == "memory")
         assert operations[path.removesuffix("name") + "value"] == str(mebibytes(limit))
         checked += 1
-    assert checked == 2
+    assert checked == 3
 
 
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])

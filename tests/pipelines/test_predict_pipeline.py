@@ -41,7 +41,7 @@ def test_on_argo_the_form_s_trainer_predicts_and_nothing_else_runs_but_cleanup()
     }
     for task in dag["tasks"]:
         given = {entry["name"]: entry["value"] for entry in task["arguments"]["parameters"]}
-        for name in ("model", "images", "confidence", "write", "workspace"):
+        for name in ("model", "images", "confidence", "write", "tile", "workspace"):
             assert given[name] == f"{{{{workflow.parameters.{name}}}}}"
         assert "workflow.parameters.gpus" in given["gpus"]
         assert "workflow.parameters.trainer" in task["when"]
@@ -60,7 +60,7 @@ def test_on_kubeflow_too() -> None:
     predictions = [task for name, found in tasks.items() if name.rstrip("-0123456789") == "predict" for task in found]
     assert len(predictions) == len(TRAINERS)
     for task in predictions:
-        assert {"model", "images", "confidence", "write", "workspace"} <= set(task["inputs"]["parameters"])
+        assert {"model", "images", "confidence", "write", "tile", "workspace"} <= set(task["inputs"]["parameters"])
 
 
 def test_it_has_a_gpu_as_an_evaluation_has_and_a_day() -> None:

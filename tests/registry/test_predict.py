@@ -237,6 +237,13 @@ def test_a_confidence_leaves_objects_out(model: str, photos: Path, capfd: pytest
     assert [entry["predictions"] for entry in printed["predictions"]] == [[]]
 
 
+def test_tiles_of_a_large_photograph(model: str, photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, printed, *_ = predict(capfd, f"{model}@champion", photos / "b.png", "--tile", 96)
+    assert [[found["box"] for found in entry["predictions"]] for entry in printed["predictions"]] == [[BOX]]
+    code, _, _, sentence = predict(capfd, f"{model}@champion", photos / "b.png", "--tile", 12)
+    assert (code, "--tile 12: give the side of a tile" in sentence) == (78, True)
+
+
 def test_a_file_that_is_too_large_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 10)
     (picture,) = sources.named([str(scene(tmp_path / "a.png"))], pytest.fail)

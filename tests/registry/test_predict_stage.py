@@ -28,8 +28,11 @@ from visionloop.core.errors import DatasetChanged, DatasetNotFound, InvalidConfi
 from visionloop.core.receipts import Result
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Outcome
+from visionloop.core.stop import Stop
 from visionloop.core.storage import open_prefix
 from visionloop.data.formats import reader
+from visionloop.pipelines.following.state import Place
+from visionloop.pipelines.stopping import stop_run
 from visionloop.registry import Registry
 from visionloop.training.trainers import Prediction, PredictionSettings
 
@@ -194,6 +197,16 @@ def test_a_prediction_that_was_cut_off_goes_on_behind_its_last_shard(
     assert [row["file_name"] for row in rows(published(outcome))][-1] == "d.png"
 
 
+def test_a_prediction_has_no_epoch_to_stop_after(
+    prepared: Prepared, model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Picture, "read", _lost_at("d.png", Picture.read))
+    with pytest.raises(Transient):
+        predict(prepared, model, photos, run="cut")
+    with pytest.raises(InvalidConfig, match="visionloop run cancel cut ends it, and the shards that are done stay"):
+        stop_run(Place(prepared.workspace, "cut"), Stop())
+
+
 def test_what_a_lost_attempt_at_a_shard_leaves_goes_with_the_run(
     prepared: Prepared, model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +254,7 @@ def test_where_no_image_can_be_read_there_is_no_result(prepared: Prepared, model
     ("arguments", "part"),
     [
         ({"write": "voc"}, "--write voc: give coco or dice"),
+        ({"tile": "12"}, "--tile 12: give the side of a tile"),
         ({"confidence": "much"}, "--confidence much: give a number from 0 to 1"),
         ({"confidence": "1.5"}, "give a number from 0 to 1"),
         ({"model": "nobody@champion"}, "no such model is registered"),
@@ -283,6 +297,21 @@ def test_the_datasets_beside_the_tables_hold_what_these_hold(
     assert len(read.objects) == 5
     attributes = set(read.objects["attributes"].to_pylist())
     assert attributes == {'{"confidence":0.9,"predicted":true}'}
+
+
+def test_tiles_are_in_the_key_and_only_large_images_are_cut(
+    prepared: Prepared, model: str, photos: Path, seen: list[int]
+) -> None:
+    whole = published(predict(prepared, model, photos))
+    assert len(seen) == 6
+    tiled = published(predict(prepared, model, photos, tile="96"))
+    # Of 192 × 96 pixels: the whole and three tiles each.
+    assert len(seen) == 6 + 6 * 4
+    assert tiled.receipt.parameters["tile"].value == 96
+    assert "tile" not in whole.receipt.parameters
+    # The toy sees all of an object in the whole and in a tile: once it is.
+    assert rows(tiled) == rows(whole)
+    assert predict(prepared, model, photos, tile="96").reused
 
 
 @pytest.fixture
