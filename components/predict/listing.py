@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -89,7 +89,7 @@ def listed(prefix: Prefix, context: Context) -> Listing:
     Raises:
         DatasetNotFound: If there are none.
         DatasetChanged: If a file goes while it is read.
-        AccessDenied: If a store refuses the keys, or a file may not be read.
+        AccessDenied: If a store refuses the keys.
         Transient: If a store does not answer.
     """
     passed: list[str] = []
@@ -139,7 +139,7 @@ def _hashed(prefix: Prefix, table: pa.Table, context: Context) -> pa.Table:
         for batch in table.to_batches(max_chunksize=AT_ONCE):
             keys, hashes = batch["key"].to_pylist(), list[str]()
             parts = [keys[first : first + _HASHED_AT_ONCE] for first in range(0, len(keys), _HASHED_AT_ONCE)]
-            for some in prefix.map(functools.partial(sha256_of, prefix), parts):
+            for some in prefix.map(functools.partial(_hashes, prefix), parts):
                 hashes += some
                 context.advanced(done + len(hashes), len(table), "files")
             done += len(hashes)
@@ -147,3 +147,14 @@ def _hashed(prefix: Prefix, table: pa.Table, context: Context) -> pa.Table:
     except FileNotFoundError as error:
         raise DatasetChanged(f"{error.filename}: the image is gone since the images were listed; run again.") from None
     return table.set_column(2, SCHEMA.field("etag"), pa.chunked_array(chunks, pa.string()))
+
+
+def _hashes(prefix: Prefix, keys: Sequence[str]) -> list[str]:
+    """SHA-256 of files; empty for one that may not be read, which is told when its turn comes."""
+    hashes = []
+    for key in keys:
+        try:
+            hashes += sha256_of(prefix, [key])
+        except PermissionError:
+            hashes.append("")
+    return hashes

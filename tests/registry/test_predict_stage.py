@@ -21,15 +21,22 @@ from untrained import photograph
 from untrained import register as register_untrained
 
 from visionloop.components.cleanup import STAGE as CLEANUP
-from visionloop.components.predict import STAGE, stage
+from visionloop.components.predict import STAGE, listing, stage
 from visionloop.components.predict.images import Picture
 from visionloop.components.snapshot.dataset import opened
-from visionloop.core.errors import DatasetChanged, DatasetNotFound, InvalidConfig, InvalidDataset, Transient
+from visionloop.core.errors import (
+    AccessDenied,
+    DatasetChanged,
+    DatasetNotFound,
+    InvalidConfig,
+    InvalidDataset,
+    Transient,
+)
 from visionloop.core.receipts import Result
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Outcome
 from visionloop.core.stop import Stop
-from visionloop.core.storage import open_prefix
+from visionloop.core.storage import Prefix, open_prefix
 from visionloop.data.formats import reader
 from visionloop.pipelines.following.state import Place
 from visionloop.pipelines.stopping import stop_run
@@ -248,6 +255,31 @@ def test_where_no_image_can_be_read_there_is_no_result(prepared: Prepared, model
     (tmp_path / "bad/a.png").write_text("<html>")
     with pytest.raises(InvalidDataset, match=r"none of the 1 images can be read; a\.png: not a PNG"):
         predict(prepared, model, tmp_path / "bad")
+
+
+def test_a_file_that_may_not_be_read_is_told_and_the_rest_goes_on(
+    prepared: Prepared, model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, read = listing.sha256_of, Prefix.read_with_etag
+
+    def refused(prefix: Prefix, keys: list[str]) -> list[str]:
+        if keys == ["a.png"]:
+            raise PermissionError(13, "Permission denied", "a.png")
+        return hashed(prefix, keys)
+
+    def denied(self: Prefix, key: str) -> tuple[bytes, str]:
+        if key == "a.png":
+            raise AccessDenied("a.png: permission denied; let this user read it.")
+        return read(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listing, "sha256_of", refused)
+        patch.setattr(Prefix, "read_with_etag", denied)
+        outcome = predict(prepared, model, photos)
+    names = [entry["file_name"] for entry in json.loads(published(outcome).read("unreadable"))]
+    assert names == ["a.png", "b/d.jpg"]
+    # With the right to read it, it is another listing.
+    assert predict(prepared, model, photos).scalars["unreadable"] == 1
 
 
 @pytest.mark.parametrize(
