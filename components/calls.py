@@ -150,7 +150,7 @@ MEASURED: Mapping[str, Call] = {
     "convert": CALLS["convert"],
     "evaluate": Call(
         receipts={"snapshot": "snapshot", "converted": "convert"},
-        parameters=("model", "split_name", SETTINGS, "slices"),
+        parameters=("model", "split_name", SETTINGS, "slices", "tile"),
         outputs=CALLS["evaluate"].outputs,
     ),
 }

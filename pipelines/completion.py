@@ -138,7 +138,8 @@ class RunResult:
 def _measured(evaluate: StageState | None) -> dict[str, Any]:
     """What was measured, of a run that measures a model: its label, and the split."""
     scalars = evaluate.scalars if evaluate else {}
-    return {"measured": {name: scalars.get(name) for name in ("model", "split")}} if "model" in scalars else {}
+    names = ("model", "split", *(["tile"] if "tile" in scalars else []))
+    return {"measured": {name: scalars.get(name) for name in names}} if "model" in scalars else {}
 
 
 def _predicted(predict: StageState | None) -> dict[str, Any]:

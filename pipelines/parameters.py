@@ -205,6 +205,15 @@ RETRAIN: Mapping[str, Parameter] = {
     ),
 }
 
+#: How large images are looked at, wherever a model that exists predicts.
+_TILE = Parameter(
+    "tile",
+    str,
+    "",
+    f"The side of the tiles in pixels, {SMALLEST} to {LARGEST:,}, that large images are looked at in as well, overlapping; empty looks at "
+    "them as a whole alone.",
+)
+
 #: The measure pipeline's parameters by name.
 MEASURE: Mapping[str, Parameter] = {
     parameter.name: parameter
@@ -243,6 +252,7 @@ MEASURE: Mapping[str, Parameter] = {
                 "slices",
             )
         ),
+        _TILE,
     )
 }
 
@@ -276,13 +286,7 @@ PREDICT: Mapping[str, Parameter] = {
             "",
             f"What is written beside the tables, separated by commas: {', '.join(FORMATS)} (COCO's JSON, DICE's annotations for review).",
         ),
-        Parameter(
-            "tile",
-            str,
-            "",
-            f"The side of the tiles in pixels, {SMALLEST} to {LARGEST:,}, that large images are looked at in as well, overlapping; empty looks at "
-            "them as a whole alone.",
-        ),
+        _TILE,
     )
 }
 

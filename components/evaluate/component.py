@@ -23,6 +23,7 @@ def evaluate(
     converted: str = "",
     split_name: str = "",
     settings: dict = {},  # noqa: B006 - KFP reads the default from the signature
+    tile: str = "",
     run: str = "",
     trace_id: str = "",
     trained_model: dsl.Input[dsl.Model] = None,
@@ -43,6 +44,7 @@ def evaluate(
         converted: With model, URI of the convert receipt.
         split_name: With model, the split that is measured: train, val or test; empty takes test.
         settings: With a checkpoint as model, how it is measured: trainer, imgsz, batch, conf, iou, max_det, single_cls.
+        tile: With model, the side of the tiles in pixels that large images are looked at in as well; empty looks at them as a whole alone.
         run: The run that this stage belongs to; empty makes a new one.
         trace_id: The trace id; empty takes the run's.
         trained_model: The training's artifact, for the lineage only.
@@ -62,7 +64,13 @@ def evaluate(
 
     arguments = {"training": training, "snapshot": snapshot, "model_name": model_name, "gate": gate, "slices": slices}
     arguments |= {"costs": costs}
-    measured = {"model": model, "converted": converted, "split_name": split_name, "settings": settings or ""}
+    measured = {
+        "model": model,
+        "converted": converted,
+        "split_name": split_name,
+        "settings": settings or "",
+        "tile": tile,
+    }
     artifacts = (report, evaluation_metrics, confusion_matrix)
     returns = ("verdict", "reason", "metrics")
     receipt, verdict, reason, metrics = run_stage(

@@ -18,11 +18,15 @@ from visionloop.core.errors import OutOfMemory
 from visionloop.core.logs import notice
 from visionloop.core.stage import Context
 from visionloop.data.annotations.images import images as images_of
-from visionloop.data.annotations.labels import class_index
+from visionloop.data.annotations.labels import class_index, keypoint_names
 from visionloop.data.annotations.tables import column
 from visionloop.data.view import ImageCrowds, write_crowds
 from visionloop.training.devices import first_device
+from visionloop.training.measurement.tiled import measured_in_tiles
 from visionloop.training.trainers import Evaluation, Trainer
+
+#: The least confidence of a detection that counts where the model's settings say none.
+LEAST_CONFIDENCE = 0.001
 
 
 def evaluate(
@@ -56,6 +60,32 @@ def evaluate(
             notice(f"evaluate: the GPU's memory ran out; trying again with batch {batch}.")
             continue
         return complete(evaluation, trainer.metrics.get(task, ()), classes)
+
+
+def evaluate_in_tiles(
+    trainer: Trainer,
+    task: str,
+    classes: Sequence[str],
+    checkpoint: Path,
+    tile: int,
+    snapshot: Snapshot,
+    view: Path,
+    config: Mapping[str, Any],
+    context: Context,
+    split: str,
+) -> Evaluation:
+    """Evaluates one model by what it predicts in tiles of this side; each metric has a value or a reason."""
+    evaluation = measured_in_tiles(
+        trainer.predictor(checkpoint),
+        tile,
+        view,
+        split,
+        task,
+        len(keypoint_names(snapshot.annotations) or ()) if task == "pose" else 0,
+        float(config.get("conf") or LEAST_CONFIDENCE),
+        context.advanced,
+    )
+    return complete(evaluation, trainer.metrics.get(task, ()), classes)
 
 
 def complete(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str]) -> Evaluation:

@@ -37,3 +37,4 @@ class Loaded:
     split: str = SPLIT
     costs: Costs | None = None
     required: MustPass | None = None
+    tile: int | None = None

@@ -19,7 +19,7 @@ from visionloop.components.evaluate.champion import Rival, compare, is_own, keyp
 from visionloop.components.evaluate.conditions import examine
 from visionloop.components.evaluate.costs import Costs, parse_costs
 from visionloop.components.evaluate.curves import encoded
-from visionloop.components.evaluate.evaluating import evaluate, write_crowd_regions
+from visionloop.components.evaluate.evaluating import evaluate, evaluate_in_tiles, write_crowd_regions
 from visionloop.components.evaluate.examples import LIMIT, Examples
 from visionloop.components.evaluate.figures import figures, tables
 from visionloop.components.evaluate.gate import decide, resolve_gate
@@ -82,8 +82,10 @@ from visionloop.registry import NO_CHAMPION, Registry, Version
 from visionloop.registry.versions import EVALUATION
 from visionloop.training import catalog
 from visionloop.training.devices import computing_device
+from visionloop.training.measurement.tiled import check_tiled
+from visionloop.training.tiled import TiledPredictor, parse_tile
 from visionloop.training.tracking import attach
-from visionloop.training.trainers import Evaluation, PredictionSettings
+from visionloop.training.trainers import Evaluation, PredictionSettings, Predictor
 
 #: The parameter that says what the champion, and the models whose weights it went on from, were trained on.
 LINEAGE = "champion_snapshots"
@@ -120,6 +122,10 @@ class Arguments:
     split_name: str | None = argument("With --model, the split that is measured: train, val or test.", default=None)
     settings: str | None = argument(
         "With a checkpoint as --model, how it is measured as a JSON object: trainer, imgsz, batch, conf, iou, max_det, single_cls.",
+        default=None,
+    )
+    tile: str | None = argument(
+        "With --model, the side of the tiles in pixels that large images are looked at in as well, as predict --tile does (default: none).",
         default=None,
     )
 
@@ -185,6 +191,8 @@ class EvaluateStage:
         """Asks the registry for the champion: its training's digest is part of the key, and why its trainer can't measure it here."""
         if arguments.model:
             return _measured(context, arguments)
+        if arguments.tile:
+            raise InvalidConfig("--tile is for --model, which is only measured; leave it out.")
         if not arguments.training or not arguments.model_name:
             raise InvalidConfig("evaluate needs --training and --model-name, or --model, which is only measured.")
         training = receipts.load(arguments.training, "train", context.workspace)
@@ -355,7 +363,10 @@ def _measure(context: Context, loaded: Loaded, attempt: Attempt) -> Measured:
     write_crowd_regions(loaded.snapshot, entries, view, fitted.positions if fitted else None)
     of_model = loaded.trainer, loaded.snapshot.task, converted.classes, checkpoint
     with stdout_to_stderr():
-        candidate = evaluate(*of_model, view, loaded.config, attempt.work / "candidate", context, count, split)
+        if loaded.tile is None:
+            candidate = evaluate(*of_model, view, loaded.config, attempt.work / "candidate", context, count, split)
+        else:
+            candidate = evaluate_in_tiles(*of_model, loaded.tile, loaded.snapshot, view, loaded.config, context, split)
         rival = compare(context, loaded, candidate, converted, view, attempt.work, entries)
         examples, latency = _examples(loaded, candidate.classes, checkpoint, entries, view, context)
         point = _operating_point(loaded, candidate.classes, checkpoint, converted, attempt.work, context)
@@ -491,6 +502,8 @@ def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
     snapshot = receipts.load(arguments.snapshot, "snapshot", context.workspace)
     converted = converted_of(arguments.converted, snapshot, context.workspace)
     split, fields, taken = parse_split(arguments.split_name), parse_slices(arguments.slices), Snapshot(snapshot)
+    tile = parse_tile(arguments.tile)
+    check_tiled(tile, taken.task)
     model = found(arguments.model or "", taken.task, arguments.settings, context.workspace)
     check_fits(model, taken)
     primary, mode = (str(model.config.get(name) or "") for name in ("primary_metric", "primary_metric_mode"))
@@ -506,6 +519,7 @@ def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
             "split": Parameter(split, "argument" if arguments.split_name else "default"),
             "trainer": Parameter([model.trainer.name, model.trainer.logic_version], "model"),
             "config": Parameter(model.config, "model"),
+            **({"tile": Parameter(tile, "argument")} if tile is not None else {}),
             **({"slices": Parameter([*map(str, fields), digest(sliced)], "argument")} if fields else {}),
         },
         loaded=Loaded(
@@ -516,8 +530,9 @@ def _measured(context: Context, arguments: Arguments) -> Resolution[Loaded]:
             gate,
             sliced=sliced,
             split=split,
+            tile=tile,
         ),
-        run_scalars={"model": model.label, "split": split},
+        run_scalars={"model": model.label, "split": split, **({"tile": tile} if tile is not None else {})},
     )
 
 
@@ -607,7 +622,9 @@ def _examples(
     shown = entries[:LIMIT]
     examples = Examples(loaded.snapshot.annotations, classes, [entry.file_name for entry in shown])
     paths = [view / entry.path for entry in shown]
-    predictor = loaded.trainer.predictor(checkpoint)
+    predictor: Predictor = loaded.trainer.predictor(checkpoint)
+    if loaded.tile is not None:
+        predictor = TiledPredictor(predictor, loaded.tile)
     pictures = (decode(path.read_bytes()) for path in paths)
     for entry, path, predicted in zip(shown, paths, predictor.predict(pictures, examples.settings), strict=True):
         examples.add(entry.file_name, path, predicted)

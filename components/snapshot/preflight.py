@@ -57,6 +57,8 @@ from visionloop.training.configuration import (
 )
 from visionloop.training.configuration.settings import BASIC
 from visionloop.training.events import receivers
+from visionloop.training.measurement.tiled import check_tiled
+from visionloop.training.tiled import parse_tile
 from visionloop.training.trainers import Trainer
 
 #: How a notice about what could not be checked begins.
@@ -146,6 +148,7 @@ def preflight_of_measurement(
     parse_count(str(filled.get("shards", "")))
     parse_slices(filled.get("slices"))
     measuring.parse_split(filled.get("split_name"))
+    parse_tile(filled.get("tile"))
     _check_split(filled, environment)
     notices = _check_selection(filled, reach)
     notices += _check_format(filled, reach)
@@ -170,6 +173,8 @@ def _check_measured(arguments: Mapping[str, Any], task: str | None, reach: Reach
         catalog.check_installed(model.trainer)
     if task is not None:
         measuring.check_task(model, task)
+    if known := task or model.task:
+        check_tiled(parse_tile(arguments.get("tile")), known)
     if snapshot is not None:
         measuring.check_fits(model, snapshot)
     return model

@@ -203,12 +203,15 @@ class Measurement(Data):
         ),
     ] = None
 
+    tile: Annotated[str | None, typer.Option(metavar="SIZE", help=TILE)] = None
+
     def arguments(self) -> dict[str, Any]:
-        """The pipeline's arguments; raises as ``Data.arguments``, and for a split or setting that can't be used."""
+        """The pipeline's arguments; raises as ``Data.arguments``, and for a split, a setting or a tile that can't be used."""
         # They bring the registry with them, which no other command waits for.
         from visionloop.components.evaluate.measuring import is_registered, parse_split
 
         parse_split(self.split_name)
+        parse_tile(self.tile)
         here = not is_registered(self.model) and "://" not in self.model
         settings = parse_settings(self.settings or [])
         return {
@@ -217,6 +220,7 @@ class Measurement(Data):
             "model": str(Path(self.model).absolute()) if here else self.model,
             **({"split_name": self.split_name} if self.split_name else {}),
             **({"settings": settings} if settings else {}),
+            **({"tile": self.tile} if self.tile else {}),
         }
 
 

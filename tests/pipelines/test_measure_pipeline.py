@@ -79,5 +79,5 @@ def test_on_kubeflow_too() -> None:
     evaluations = [task for name, found in tasks.items() if name.rstrip("-0123456789") == "evaluate" for task in found]
     assert len(evaluations) == len(TRAINERS)
     for task in evaluations:
-        assert {"model", "converted", "split_name", "settings"} <= set(task["inputs"]["parameters"])
+        assert {"model", "converted", "split_name", "settings", "tile"} <= set(task["inputs"]["parameters"])
         assert "training" not in task["inputs"]["parameters"]

@@ -75,6 +75,23 @@ def champion(prepared: Prepared, name: str) -> str:
     return f"{name}@champion"
 
 
+def test_a_model_is_measured_in_tiles_as_it_predicts(prepared: Prepared, name: str) -> None:
+    prepared.register(prepared.evaluate(prepared.train(0), name), name)
+    whole, tiled = (published(measure(prepared, f"{name}@champion", **more)) for more in ({}, {"tile": "64"}))
+    assert "tile" not in whole.receipt.parameters
+    assert tiled.receipt.parameters["tile"].value == 64
+    # Each rectangle is whole in one of the tiles, or in the picture: what borders cut counts for nothing.
+    assert tiled.receipt.metrics["mAP50-95"] == pytest.approx(1.0, abs=0.01)
+    result = read(tiled)
+    assert result.images == read(whole).images
+    outcome = measure(prepared, f"{name}@champion", tile="64")
+    assert (outcome.reused, outcome.scalars["tile"]) == (True, 64)
+    with pytest.raises(InvalidConfig, match="--tile 8: give the side of a tile"):
+        measure(prepared, f"{name}@champion", tile="8")
+    with pytest.raises(InvalidConfig, match="--tile is for --model"):
+        prepared.evaluate(prepared.train(0), name, tile="64")
+
+
 def test_a_version_is_measured_as_in_its_evaluation(prepared: Prepared, champion: str, name: str) -> None:
     before = read(published(prepared.evaluate(prepared.train(2), name)))
     outcome = measure(prepared, champion)
