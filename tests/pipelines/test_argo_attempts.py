@@ -123,7 +123,7 @@ def test_the_overlay_with_smaller_limits_grows_from_them() -> None:
         path = next(path for path, value in operations.items() if path.endswith("/name") and value == "memory")
         assert operations[path.removesuffix("name") + "value"] == str(mebibytes(limit))
         checked += 1
-    assert checked == 3
+    assert checked == 4
 
 
 @pytest.mark.parametrize("pipeline", ["visionloop-train", "visionloop-retrain"])

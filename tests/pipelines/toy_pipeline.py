@@ -74,6 +74,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "converted": "",
         "split_name": "",
         "settings": "",
+        "tile": "",
     },
     "export": {"evaluation": "!", "export": ""},
     "register": {"evaluation": "!", "model_name": "", "storage": "", "approve": "", "exports": ""},
