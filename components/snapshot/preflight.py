@@ -125,6 +125,7 @@ def preflight(
     notices += _check_training(settings, task, filled, reach, environment)
     notices += _check_option_files(filled, reach)
     notices += _check_snapshot(filled, reach)
+    _check_signing(reach, environment)
     if name is not None:
         notices += _check_registry(filled, name, reach, environment)
     return [*ignored, *(f"{NOT_CHECKED}{notice}" for notice in notices)]
@@ -280,6 +281,15 @@ def _check_trackers(reach: Reach, environment: Mapping[str, str]) -> list[str]:
         f"the tracker {name}, which is not installed here; train looks for it."
         for name in tracking.check_elsewhere(environment)
     ]
+
+
+def _check_signing(reach: Reach, environment: Mapping[str, str]) -> None:
+    """Refuses a key that can't sign; of a cluster's runs register alone has the key."""
+    if reach.images:
+        # Late: it brings what register needs.
+        from visionloop.components.register import signature
+
+        signature.key(environment)
 
 
 def _check_words(arguments: Mapping[str, Any]) -> None:

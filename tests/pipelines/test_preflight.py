@@ -257,6 +257,15 @@ def test_a_name_that_another_model_has(mlflow_database: Path) -> None:
         preflight(arguments | {"model_name": "preflight digits"}, SCRATCH, HERE, environment)
 
 
+def test_a_key_that_cannot_sign_ends_a_run_of_this_machine_before_it_starts(tmp_path: Path) -> None:
+    arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
+    environment = {"VISIONLOOP_SIGNING_KEY": str(tmp_path / "none.pem")}
+    with pytest.raises(InvalidConfig, match="VISIONLOOP_SIGNING_KEY: the file can't be read"):
+        preflight(arguments, SCRATCH, HERE, environment)
+    for reach in (FIRST_POD, FROM_OUTSIDE):
+        preflight(arguments, SCRATCH, reach, environment)
+
+
 def test_it_imports_neither_torch_nor_a_training_library(tmp_path: Path) -> None:
     code = (
         "import sys\n"
